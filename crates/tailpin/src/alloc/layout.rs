@@ -1,0 +1,124 @@
+//! How much metadata memory a zone needs, and where each part of it lies.
+
+use crate::error::ZoneError;
+use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::protocol::Protocol;
+
+use super::slot::SLOT_WORDS;
+use super::tree::Tree;
+
+/// The shape of a zone: its ranges, and from them how many words of metadata to hand over.
+///
+/// ```
+/// use tailpin::{FrameRange, OneWord, Pfn, ZoneLayout};
+/// let ranges = [FrameRange::new(Pfn::new(0x100), 1 << 18)]; // 1 GiB from 1 MiB up
+/// let layout = ZoneLayout::new(&ranges, 4)?;
+/// let bytes = layout.metadata_bytes::<OneWord>();
+/// assert!(bytes as f64 / (1 << 18) as f64 <= 8.5);
+/// # Ok::<(), tailpin::ZoneError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ZoneLayout<'r> {
+    ranges: &'r [FrameRange],
+    reserved: &'r [FrameRange],
+    base: Pfn,
+    areas: usize,
+    slots: usize,
+}
+
+impl<'r> ZoneLayout<'r> {
+    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` per-CPU caches
+    /// (at least one is made; about 1 KiB each).
+    ///
+    /// # Errors
+    /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one.
+    pub fn new(ranges: &'r [FrameRange], slots: usize) -> Result<Self, ZoneError> {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Err(ZoneError::Empty) };
+        let mut free_from = Pfn::new(0);
+        for &range in ranges {
+            if range.frames() == 0 || range.start < free_from {
+                return Err(ZoneError::BadRange { range });
+            }
+            free_from = range.end;
+        }
+        let base = first.start.head(Order::HUGE);
+        let areas = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64) as usize;
+        Ok(Self { ranges, reserved: &[], base, areas, slots: slots.max(1) })
+    }
+
+    /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They may overlap each
+    /// other and holes.
+    #[must_use]
+    pub fn without(mut self, reserved: &'r [FrameRange]) -> Self {
+        self.reserved = reserved;
+        self
+    }
+
+    /// Words of page metadata for protocol `P`.
+    pub fn page_words<P: Protocol>(&self) -> usize {
+        self.areas * AREA_FRAMES * P::WORDS_PER_FRAME
+    }
+
+    /// Words of allocator metadata.
+    pub fn area_words(&self) -> usize {
+        self.slots_at() + self.slots * SLOT_WORDS
+    }
+
+    /// All metadata of the zone, in bytes.
+    pub fn metadata_bytes<P: Protocol>(&self) -> usize {
+        (self.page_words::<P>() + self.area_words()) * size_of::<u64>()
+    }
+
+    /// Frames between the first and the last, holes included, rounded out to whole 2 MiB areas.
+    pub fn span_frames(&self) -> u64 {
+        (self.areas * AREA_FRAMES) as u64
+    }
+
+    pub(crate) fn base(&self) -> Pfn {
+        self.base
+    }
+
+    pub(crate) fn areas(&self) -> usize {
+        self.areas
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Whether a frame of the span is to be in service.
+    pub(crate) fn in_service(&self, frame: Pfn) -> bool {
+        self.ranges.iter().any(|range| range.contains(frame))
+            && !self.reserved.iter().any(|range| range.contains(frame))
+    }
+
+    /// `Some(true)` if all of an area is in service, `Some(false)` if none of it is, `None` if it is mixed.
+    pub(crate) fn area_in_service(&self, area: Pfn) -> Option<bool> {
+        let whole = FrameRange::block(area, Order::HUGE);
+        let overlaps = |range: &FrameRange| range.start < whole.end && whole.start < range.end;
+        let covers = |range: &FrameRange| range.start <= whole.start && whole.end <= range.end;
+        if !self.ranges.iter().any(overlaps) || self.reserved.iter().any(covers) {
+            return Some(false);
+        }
+        (self.ranges.iter().any(covers) && !self.reserved.iter().any(overlaps)).then_some(true)
+    }
+
+    // The area metadata, part by part: bitmaps first, so that each is one aligned cache line if the memory is.
+
+    pub(crate) fn counters_at(&self) -> usize {
+        self.areas * 8
+    }
+
+    pub(crate) fn partial_at(&self) -> usize {
+        self.counters_at() + self.areas
+    }
+
+    pub(crate) fn broken_at(&self) -> usize {
+        self.partial_at() + Tree::<core::sync::atomic::AtomicU64>::words(self.areas)
+    }
+
+    pub(crate) fn slots_at(&self) -> usize {
+        let end = self.broken_at() + Tree::<core::sync::atomic::AtomicU64>::words(self.areas);
+        end.next_multiple_of(8)
+    }
+}

@@ -1,0 +1,61 @@
+//! Several zones, one per NUMA node, and the order in which each node falls back on the others.
+
+use crate::error::AllocError;
+use crate::frame::Order;
+use crate::handle::Block;
+use crate::one_word::OneWord;
+use crate::protocol::Protocol;
+
+use super::zone::{Request, Zone};
+
+/// Zones by node, with a fallback order for each (a kernel's zonelist).
+///
+/// ```
+/// # use tailpin::*;
+/// # let ranges = [[FrameRange::new(Pfn::new(0), 512)], [FrameRange::new(Pfn::new(4096), 512)]];
+/// # let memory: Vec<ZoneMemory> =
+/// #     ranges.iter().map(|r| ZoneMemory::for_layout(&ZoneLayout::new(r, 1).unwrap())).collect();
+/// # let zones = [0, 1].map(|i| memory[i].zone(ZoneLayout::new(&ranges[i], 1).unwrap(), ZoneConfig::default()).unwrap());
+/// let nodes = Nodes::new(&[&zones[0], &zones[1]], &[&[0, 1], &[1, 0]]);
+/// let here = nodes.alloc(1, Order::HUGE)?;
+/// let fallen_back = nodes.alloc(1, Order::HUGE)?;
+/// assert!(fallen_back.pfn() < here.pfn());
+/// # Ok::<(), AllocError>(())
+/// ```
+pub struct Nodes<'z, 'a, P: Protocol = OneWord<'z>> {
+    zones: &'a [&'z Zone<'z, P>],
+    fallback: &'a [&'a [usize]],
+}
+
+impl<'z, 'a, P: Protocol> Nodes<'z, 'a, P> {
+    /// `fallback[node]` lists indices into `zones` in the order in which `node` tries them.
+    ///
+    /// # Panics
+    /// If a fallback list names a zone that is not there.
+    pub fn new(zones: &'a [&'z Zone<'z, P>], fallback: &'a [&'a [usize]]) -> Self {
+        assert!(
+            fallback.iter().all(|list| list.iter().all(|zone| *zone < zones.len())),
+            "a fallback list names a zone that is not there"
+        );
+        Self { zones, fallback }
+    }
+
+    /// A block for `node`: from the first zone of its list that has one.
+    ///
+    /// # Errors
+    /// The error of the last zone tried; for an unknown node or an empty list, [`AllocError::Exhausted`] with
+    /// nothing left.
+    pub fn alloc(&self, node: usize, order: Order) -> Result<Block<'z, P>, AllocError> {
+        self.alloc_with(node, Request::new(order))
+    }
+
+    /// As [`Nodes::alloc`], with all options.
+    ///
+    /// # Errors
+    /// As [`Nodes::alloc`].
+    pub fn alloc_with(&self, node: usize, request: Request) -> Result<Block<'z, P>, AllocError> {
+        let nothing = AllocError::Exhausted { order: request.order(), free_frames: 0, free_areas: 0 };
+        let list = self.fallback.get(node).copied().unwrap_or_default();
+        list.iter().fold(Err(nothing), |got, zone| got.or_else(|_| self.zones[*zone].alloc_with(request)))
+    }
+}

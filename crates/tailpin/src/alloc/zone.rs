@@ -1,0 +1,551 @@
+//! A zone: frames, the protocol that counts them and the store that knows which are free.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::atomic::AtomicWord;
+use crate::audit::{Audit, audit};
+use crate::error::{AllocError, ZoneError};
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::handle::{Block, PageRef, Raw};
+use crate::one_word::OneWord;
+use crate::protocol::{Attach, Class, Owner, PageState, Protocol};
+use crate::report::{Cause, Misuse, Operation, Sink};
+use crate::GetError;
+
+use super::hooks::Hooks;
+use super::layout::ZoneLayout;
+use super::slot::{SLOT_BATCH, SLOT_WORDS, Slot};
+use super::store::{Store, Taken};
+
+/// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
+const RECLAIM_ROUNDS: usize = 16;
+
+/// What a zone may be given besides memory; everything has a default.
+#[derive(Clone, Copy)]
+pub struct ZoneConfig<'m> {
+    sink: Option<&'m dyn Sink>,
+    hooks: Option<&'m dyn Hooks>,
+    cpu: fn() -> usize,
+    low_watermark: u64,
+}
+
+impl Default for ZoneConfig<'_> {
+    fn default() -> Self {
+        Self { sink: None, hooks: None, cpu: || 0, low_watermark: 0 }
+    }
+}
+
+impl<'m> ZoneConfig<'m> {
+    /// Hears of every misuse.
+    #[must_use]
+    pub fn sink(mut self, sink: &'m dyn Sink) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// Called at the ends of each block's life and when memory is short.
+    #[must_use]
+    pub fn hooks(mut self, hooks: &'m dyn Hooks) -> Self {
+        self.hooks = Some(hooks);
+        self
+    }
+
+    /// Says which CPU (or thread) is asking: its cache is `cpu() % slots`. Wrong answers cost speed, nothing else.
+    #[must_use]
+    pub fn cpu(mut self, cpu: fn() -> usize) -> Self {
+        self.cpu = cpu;
+        self
+    }
+
+    /// Below this many free frames [`Hooks::reclaim`] is called. Checked whenever the shared store is asked, so
+    /// with per-CPU caches it may be noticed up to a cache's worth late.
+    #[must_use]
+    pub fn low_watermark(mut self, frames: u64) -> Self {
+        self.low_watermark = frames;
+        self
+    }
+}
+
+/// What to allocate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    order: Order,
+    zero: bool,
+    class: Class,
+}
+
+impl Request {
+    /// A splittable block of `order`, contents as they come.
+    pub const fn new(order: Order) -> Self {
+        Self { order, zero: false, class: Class::Splittable }
+    }
+
+    /// Has [`Hooks::before_publication`] clear the contents.
+    #[must_use]
+    pub const fn zeroed(mut self) -> Self {
+        self.zero = true;
+        self
+    }
+
+    /// A block of the hugetlb class: it never splits, pins on its pages are pins on its head.
+    #[must_use]
+    pub const fn unsplittable(mut self) -> Self {
+        self.class = Class::Unsplittable;
+        self
+    }
+
+    /// The order asked for.
+    pub const fn order(self) -> Order {
+        self.order
+    }
+}
+
+/// What became of a frame that was to go out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetAside {
+    /// It was free and is out of service.
+    Done,
+    /// It is in use and leaves service when it is freed.
+    WhenFreed,
+    /// It is not in service: outside the zone, reserved, out of service already, or on its way between owners.
+    NotInService,
+}
+
+/// Frames of one or more memory ranges, with everything that hands them out, counts them and takes them back.
+///
+/// Shared by reference between threads and CPUs. The metadata memory is the caller's; its size is asked first.
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use tailpin::{FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+///
+/// let ranges = [FrameRange::new(Pfn::new(0x1000), 4096)]; // 16 MiB from 16 MiB up
+/// let layout = ZoneLayout::new(&ranges, 1)?;
+/// let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+/// let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
+/// let zone: Zone = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
+///
+/// let block = zone.alloc(Order::HUGE)?; // 2 MiB
+/// let pinned = block.pin(7)?;           // one 4 KiB page of it
+/// drop(block);                          // the other 511 are free at once
+/// assert_eq!(zone.free_frames(), 4095);
+/// drop(pinned);
+/// assert_eq!(zone.audit().violations(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Progress
+/// No operation takes a lock. Pin and unpin by a holder are wait-free up to the last pin of a tail, which may have
+/// to give back a hold or free a page; everything else is lock-free: a loop goes round only because another
+/// thread's operation changed the word in between.
+pub struct Zone<'m, P: Protocol = OneWord<'m>> {
+    protocol: P,
+    store: Store<'m, P::Word>,
+    slots: &'m [P::Word],
+    set_aside: &'m P::Word,
+    config: ZoneConfig<'m>,
+    usable: u64,
+}
+
+impl<'m, P: Attach<'m>> Zone<'m, P> {
+    /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `areas` of
+    /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of areas that are not
+    /// wholly in service are written, so a zone of 1 TiB starts at once.
+    ///
+    /// # Errors
+    /// [`ZoneError::TooFewWords`] if a slice is too short.
+    pub fn new(
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+        pages: &'m [P::Word],
+        areas: &'m [P::Word],
+    ) -> Result<Self, ZoneError> {
+        for (which, needed, given) in
+            [("pages", layout.page_words::<P>(), pages.len()), ("areas", layout.area_words(), areas.len())]
+        {
+            if given < needed {
+                return Err(ZoneError::TooFewWords { which, needed, given });
+            }
+        }
+        let slots = &areas[layout.slots_at()..][..layout.slots() * SLOT_WORDS];
+        let mut zone = Self {
+            protocol: P::attach(pages, layout.base()),
+            store: Store::new(&layout, areas),
+            slots,
+            set_aside: &slots[super::slot::SPARE],
+            config,
+            usable: 0,
+        };
+        zone.withhold(&layout);
+        zone.usable = zone.free_frames();
+        Ok(zone)
+    }
+
+    fn withhold(&self, layout: &ZoneLayout<'_>) {
+        for area in 0..self.store.areas() {
+            let first = self.store.first_frame(area);
+            match layout.area_in_service(first) {
+                Some(true) => {}
+                Some(false) => self.store.withhold_area(area),
+                None => {
+                    for frame in FrameRange::block(first, Order::HUGE).iter() {
+                        if !layout.in_service(frame) {
+                            self.store.take_frame(frame);
+                            self.protocol.reserve(frame);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'m, P: Protocol> Zone<'m, P> {
+    /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
+    ///
+    /// # Errors
+    /// [`AllocError::Exhausted`] if there is none, also after the caches were drained and the reclaim hook asked.
+    #[inline]
+    pub fn alloc(&self, order: Order) -> Result<Block<'_, P>, AllocError> {
+        self.alloc_with(Request::new(order))
+    }
+
+    /// As [`Zone::alloc`], with all options.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc`].
+    #[inline]
+    pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
+        let Request { order, zero, class } = request;
+        loop {
+            let Taken { head, touched } = match self.obtain(order) {
+                Some(taken) => taken,
+                None => self.obtain_hard(order)?,
+            };
+            if let Err(bad) = self.prepare(head, order, class, touched) {
+                self.refuse_bad_frame(head, order, bad);
+                continue;
+            }
+            if let Some(hooks) = self.config.hooks {
+                hooks.before_publication(head, order, zero);
+            }
+            // "Keeping the refcounted at the very last with a comment is preferable": this is the comment.
+            self.protocol.publish(head, order, class);
+            return Ok(Block::adopt(self.shorten(), head, order));
+        }
+    }
+
+    /// The same zone under a shorter name, for handles that need both lifetimes to be one.
+    fn shorten(&self) -> &Zone<'_, P> {
+        self
+    }
+
+    #[inline]
+    fn prepare(&self, head: Pfn, order: Order, class: Class, touched: bool) -> Result<(), Pfn> {
+        if touched {
+            for area in (0..order.frames()).step_by(Order::HUGE.frames() as usize) {
+                self.protocol.scrub(head.offset(area))?;
+            }
+        }
+        self.protocol.prepare(head, order, class)
+    }
+
+    #[inline]
+    fn slot(&self) -> Slot<'m, P::Word> {
+        let count = self.slots.len() / SLOT_WORDS;
+        let index = if count == 1 { 0 } else { (self.config.cpu)() % count };
+        Slot { words: &self.slots[index * SLOT_WORDS..][..SLOT_WORDS] }
+    }
+
+    fn all_slots(&self) -> impl Iterator<Item = Slot<'m, P::Word>> {
+        self.slots.chunks_exact(SLOT_WORDS).map(|words| Slot { words })
+    }
+
+    #[inline]
+    fn obtain(&self, order: Order) -> Option<Taken> {
+        if order == Order::PAGE
+            && let Some(mut slot) = self.slot().enter()
+        {
+            if let Some(head) = slot.pop() {
+                return Some(Taken { head, touched: false });
+            }
+            let got = self.store.take_pages(SLOT_BATCH, |page| {
+                let room = slot.push(page);
+                debug_assert!(room, "a refill fits into an empty slot");
+            });
+            let head = slot.pop();
+            drop(slot);
+            self.took(order, got as i64);
+            return head.map(|head| Taken { head, touched: false });
+        }
+        let taken = self.store.take(order)?;
+        self.took(order, order.frames() as i64);
+        Some(taken)
+    }
+
+    /// Notes what the store gave, and has memory reclaimed when little is left.
+    #[inline]
+    fn took(&self, order: Order, frames: i64) {
+        if self.config.low_watermark == 0 {
+            return;
+        }
+        self.slot().note_taken(frames);
+        if frames > 0
+            && let Some(hooks) = self.config.hooks
+        {
+            let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum();
+            let free = self.usable.saturating_sub(taken.max(0) as u64);
+            if free < self.config.low_watermark {
+                hooks.reclaim(order, free);
+            }
+        }
+    }
+
+    /// Drains the caches and asks the reclaim hook before it gives up.
+    #[cold]
+    fn obtain_hard(&self, order: Order) -> Result<Taken, AllocError> {
+        for _ in 0..RECLAIM_ROUNDS {
+            self.drain();
+            if let Some(taken) = self.obtain(order) {
+                return Ok(taken);
+            }
+            if !self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames())) {
+                break;
+            }
+        }
+        let (_, free_areas) = self.store.free();
+        Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas })
+    }
+
+    /// Moves every cached page back to the store. A slot that somebody is inside of is left alone.
+    ///
+    /// Returns whether all slots were free to enter.
+    pub fn drain(&self) -> bool {
+        let mut all = true;
+        for slot in self.all_slots() {
+            match slot.enter() {
+                Some(mut entered) => {
+                    let n = entered.len();
+                    entered.take_oldest(n, |page| self.give(page, Order::PAGE));
+                }
+                None => all = false,
+            }
+        }
+        all
+    }
+
+    fn give(&self, head: Pfn, order: Order) {
+        self.took(order, -(order.frames() as i64));
+        if let Err(frame) = self.store.give(head, order) {
+            self.report(frame, Operation::Free, Cause::AlreadyFree);
+        }
+    }
+
+    /// A frame that came from the store is not in a state to be handed out: it leaves service, the rest of the
+    /// block goes back.
+    #[cold]
+    fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
+        let state = self.protocol.state(bad);
+        self.protocol.retire(bad);
+        self.count_set_aside(1);
+        let misuse = Misuse { frame: bad, state, operation: Operation::Allocate, cause: Cause::BadState };
+        if let Some(sink) = self.config.sink {
+            sink.misuse(&misuse);
+        }
+        for frame in FrameRange::block(head, order).iter().filter(|frame| *frame != bad) {
+            self.give(frame, Order::PAGE);
+        }
+    }
+
+    fn count_set_aside(&self, frames: u64) {
+        // Relaxed: a statistic.
+        self.set_aside.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Reports a misuse and sets the frame aside; a frame outside the zone is only reported.
+    pub(crate) fn report(&self, frame: Pfn, operation: Operation, cause: Cause) -> Misuse {
+        let state = self.state(frame).unwrap_or(PageState::NOT_IN_ZONE);
+        let misuse = Misuse { frame, state, operation, cause };
+        self.misuse(misuse);
+        misuse
+    }
+
+    /// Pins the page with this number if it is in use (`get_page_unless_zero`). If you found the number in some
+    /// structure, look there again afterwards: the page may have been freed and handed out anew before the pin.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] if the frame is free, out of service or outside the zone, or its block was being
+    /// merged during the call; [`GetError::CountLimit`].
+    #[inline]
+    pub fn try_pin(&self, page: Pfn) -> Result<PageRef<'_, P>, GetError> {
+        if !self.store.span().contains(page) {
+            return Err(GetError::NotInUse);
+        }
+        let held = self.protocol.try_get(page, self)?;
+        Ok(PageRef::adopt(self.shorten(), held))
+    }
+
+    /// Head and order of the live block `frame` is in. A hint unless you hold a pin or reference.
+    pub fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
+        if self.store.span().contains(frame) { self.protocol.head_of(frame) } else { None }
+    }
+
+    /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or reference.
+    pub fn state(&self, frame: Pfn) -> Option<PageState> {
+        self.store.span().contains(frame).then(|| self.protocol.state(frame))
+    }
+
+    /// Takes a frame out of service for good (memory failure): at once if it is free, else when it is freed.
+    pub fn set_aside(&self, frame: Pfn) -> SetAside {
+        if !self.store.span().contains(frame) {
+            return SetAside::NotInService;
+        }
+        if self.protocol.poison(frame, self) {
+            return SetAside::WhenFreed;
+        }
+        // It may be in a cache, so empty those.
+        for _ in 0..2 {
+            if self.store.take_frame(frame) {
+                self.protocol.retire(frame);
+                self.count_set_aside(1);
+                return SetAside::Done;
+            }
+            self.drain();
+        }
+        SetAside::NotInService
+    }
+
+    /// The interface of kernels: numbers and tokens in place of handles, everything checked.
+    pub fn raw(&self) -> Raw<'_, P> {
+        Raw::new(self.shorten())
+    }
+
+    /// Frames in service when the zone was made.
+    pub fn usable_frames(&self) -> u64 {
+        self.usable
+    }
+
+    /// Free frames, those in caches included. A snapshot; adds up one count per 2 MiB.
+    pub fn free_frames(&self) -> u64 {
+        self.store.free().0 + self.all_slots().map(|slot| slot.cached()).sum::<u64>()
+    }
+
+    /// Frames in use: neither free nor set aside.
+    pub fn used_frames(&self) -> u64 {
+        self.usable.saturating_sub(self.free_frames()).saturating_sub(self.set_aside_frames())
+    }
+
+    /// Whole free 2 MiB areas; pages in caches may keep some from counting until [`Zone::drain`].
+    pub fn free_areas(&self) -> u64 {
+        self.store.free().1
+    }
+
+    /// Frames that have gone out of service.
+    pub fn set_aside_frames(&self) -> u64 {
+        self.set_aside.load(Ordering::Relaxed)
+    }
+
+    /// All frame numbers the zone knows, holes included.
+    pub fn span(&self) -> FrameRange {
+        self.store.span()
+    }
+
+    /// Walks every frame and proves that each is in exactly one state, that counts and holds add up, and that the
+    /// allocator and the protocol agree. Only at a quiet moment: with other threads inside, it reports what they
+    /// are in the middle of. Empties the caches.
+    pub fn audit(&self) -> Audit {
+        audit(self)
+    }
+
+    pub(crate) fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    pub(crate) fn store(&self) -> &Store<'m, P::Word> {
+        &self.store
+    }
+}
+
+impl<P: Protocol> Owner for Zone<'_, P> {
+    #[inline]
+    fn freed_block(&self, head: Pfn, order: Order) {
+        if let Some(hooks) = self.config.hooks {
+            hooks.after_last_reference(head, order);
+        }
+        if order == Order::PAGE
+            && let Some(mut slot) = self.slot().enter()
+        {
+            if !slot.push(head) {
+                slot.take_oldest(SLOT_BATCH, |page| self.give(page, Order::PAGE));
+                let room = slot.push(head);
+                debug_assert!(room, "a spill made room");
+            }
+            return;
+        }
+        self.give(head, order);
+    }
+
+    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
+        if let Some(hooks) = self.config.hooks {
+            let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
+            for index in (0..Order::HUGE.frames()).filter(freed) {
+                hooks.after_last_reference(area.offset(index), Order::PAGE);
+            }
+        }
+        let n: u32 = frames.iter().map(|word| word.count_ones()).sum();
+        self.took(Order::PAGE, -i64::from(n));
+        if let Err(frame) = self.store.give_frames(area, frames) {
+            self.report(frame, Operation::Free, Cause::AlreadyFree);
+        }
+    }
+
+    fn retired(&self, _frame: Pfn) {
+        self.count_set_aside(1);
+    }
+
+    #[cold]
+    fn misuse(&self, misuse: Misuse) {
+        if let Some(sink) = self.config.sink {
+            sink.misuse(&misuse);
+        }
+        self.set_aside(misuse.frame);
+    }
+}
+
+/// Zero-filled metadata memory for one zone, where an allocator is at hand.
+#[cfg(feature = "std")]
+pub struct ZoneMemory {
+    pages: std::vec::Vec<AtomicU64>,
+    areas: std::vec::Vec<AtomicU64>,
+}
+
+#[cfg(feature = "std")]
+impl ZoneMemory {
+    /// Memory for a one-word zone of this layout.
+    pub fn for_layout(layout: &ZoneLayout<'_>) -> Self {
+        Self::for_protocol::<OneWord<'_>>(layout)
+    }
+
+    /// Memory for a zone of this layout under another protocol.
+    pub fn for_protocol<P: Protocol<Word = AtomicU64>>(layout: &ZoneLayout<'_>) -> Self {
+        let zeroed = |n: usize| {
+            let mut words = std::vec::Vec::new();
+            words.resize_with(n, || AtomicU64::new(0));
+            words
+        };
+        Self { pages: zeroed(layout.page_words::<P>()), areas: zeroed(layout.area_words()) }
+    }
+
+    /// The zone over this memory. Once: a second zone over the same memory finds frames in use that it never
+    /// handed out, and refuses them as misuse.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn zone<'m, P: Attach<'m> + Protocol<Word = AtomicU64>>(
+        &'m self,
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+    ) -> Result<Zone<'m, P>, ZoneError> {
+        Zone::new(layout, config, &self.pages, &self.areas)
+    }
+}

@@ -1,0 +1,143 @@
+//! Errors, each carrying the facts.
+
+use core::fmt;
+
+use crate::frame::{FrameRange, Order, Pfn};
+
+/// Why a pin or reference was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GetError {
+    /// The frame is free, out of service or outside the zone; or its block was being merged during the call.
+    NotInUse,
+    /// One more would pass the limit of the count.
+    CountLimit,
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInUse => write!(f, "the frame is not in use"),
+            Self::CountLimit => write!(f, "the count has reached its limit"),
+        }
+    }
+}
+
+/// Why a block can't be split. A pin is never a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SplitError {
+    /// The block is of the class that never splits.
+    Unsplittable {
+        /// Head of the block.
+        head: Pfn,
+    },
+    /// The page or order asked for does not lie within the block.
+    OutOfRange,
+    /// The protocol has no such split.
+    NotSupported,
+}
+
+impl fmt::Display for SplitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsplittable { head } => write!(f, "block {head} is unsplittable"),
+            Self::OutOfRange => write!(f, "the page or order is not within the block"),
+            Self::NotSupported => write!(f, "the protocol can't split around a page"),
+        }
+    }
+}
+
+/// Why blocks can't be merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MergeError {
+    /// The pieces don't fill a naturally aligned block of the order asked for.
+    NotABlock,
+    /// Somebody else has a reference to a piece. Pins are no obstacle.
+    Shared {
+        /// The piece.
+        head: Pfn,
+    },
+    /// A piece is of the class that neither splits nor merges.
+    Unsplittable {
+        /// The piece.
+        head: Pfn,
+    },
+    /// The protocol can't merge.
+    NotSupported,
+}
+
+impl fmt::Display for MergeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotABlock => write!(f, "the pieces do not fill one aligned block"),
+            Self::Shared { head } => write!(f, "somebody else has a reference to piece {head}"),
+            Self::Unsplittable { head } => write!(f, "piece {head} is unsplittable"),
+            Self::NotSupported => write!(f, "the protocol can't merge"),
+        }
+    }
+}
+
+/// Why no block was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AllocError {
+    /// No block of this order is free.
+    Exhausted {
+        /// What was asked for.
+        order: Order,
+        /// Free frames that are left, in smaller pieces.
+        free_frames: u64,
+        /// Whole free 2 MiB areas that are left.
+        free_areas: u64,
+    },
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { order, free_frames, free_areas } => write!(
+                f,
+                "no free block of order {order}: {free_frames} frames are free, {free_areas} whole 2 MiB areas"
+            ),
+        }
+    }
+}
+
+/// Why a zone could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ZoneError {
+    /// There is no usable frame at all.
+    Empty,
+    /// A range ends before it begins, overlaps the one before it, or is not in ascending order.
+    BadRange {
+        /// The range.
+        range: FrameRange,
+    },
+    /// A piece of metadata memory is too small.
+    TooFewWords {
+        /// Which one: `"pages"` or `"areas"`.
+        which: &'static str,
+        /// Words needed.
+        needed: usize,
+        /// Words given.
+        given: usize,
+    },
+}
+
+impl fmt::Display for ZoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "the ranges hold no usable frame"),
+            Self::BadRange { range } => {
+                write!(f, "range {}..{} is empty, unordered or overlaps another", range.start, range.end)
+            }
+            Self::TooFewWords { which, needed, given } => {
+                write!(f, "{which} metadata needs {needed} words, {given} were given")
+            }
+        }
+    }
+}
+
+impl core::error::Error for GetError {}
+impl core::error::Error for SplitError {}
+impl core::error::Error for MergeError {}
+impl core::error::Error for AllocError {}
+impl core::error::Error for ZoneError {}

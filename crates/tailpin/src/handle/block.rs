@@ -1,0 +1,184 @@
+//! A reference to a whole block.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::Range;
+
+use crate::alloc::zone::Zone;
+use crate::error::{GetError, SplitError};
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::one_word::OneWord;
+use crate::protocol::Protocol;
+
+use super::{Page, PageRef, Pieces, RawBlock, Slice};
+
+/// One reference to a naturally aligned block of 4 KiB to 1 GiB.
+///
+/// A clone is one more reference, one atomic step whatever the size. When another holder splits the block, this
+/// handle goes on standing for one reference to each piece. When the last reference goes, every page nobody has
+/// pinned is free at once.
+///
+/// ```
+/// # use tailpin::*;
+/// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+/// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+/// # let memory = ZoneMemory::for_layout(&layout);
+/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// let block = zone.alloc(Order::HUGE)?;
+/// let pin = block.pin(100)?;
+/// let mut pages = block.split().map_err(|(_, why)| why)?;   // never fails because of a pin
+/// assert_eq!(pages.len(), 512);
+/// let first = pages.next().unwrap();
+/// drop(pages);
+/// assert_eq!(zone.used_frames(), 2);                        // `first`, and the pinned one
+/// # drop((first, pin));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Block<'z, P: Protocol = OneWord<'z>> {
+    zone: &'z Zone<'z, P>,
+    head: Pfn,
+    order: Order,
+}
+
+impl<'z, P: Protocol> Block<'z, P> {
+    /// The caller's reference becomes the handle's.
+    #[inline]
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, head: Pfn, order: Order) -> Self {
+        Self { zone, head, order }
+    }
+
+    /// First frame.
+    #[inline]
+    pub fn pfn(&self) -> Pfn {
+        self.head
+    }
+
+    /// Size, as it was when this handle was made.
+    #[inline]
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// All frames.
+    #[inline]
+    pub fn frames(&self) -> FrameRange {
+        FrameRange::block(self.head, self.order)
+    }
+
+    /// The zone it is from.
+    pub fn zone(&self) -> &'z Zone<'z, P> {
+        self.zone
+    }
+
+    /// Pins page `index` of the block.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] for an index beyond the block, [`GetError::CountLimit`].
+    #[inline]
+    pub fn pin(&self, index: u64) -> Result<PageRef<'z, P>, GetError> {
+        let page = self.head.offset(index);
+        if !self.frames().contains(page) {
+            return Err(GetError::NotInUse);
+        }
+        // Held by the block's reference, the page is in use; only a merge by its sole owner could say otherwise,
+        // and then this handle would not exist.
+        let held = self.zone.protocol().try_get(page, self.zone)?;
+        Ok(PageRef::adopt(self.zone, held))
+    }
+
+    /// Pins the pages under a range of the block's bytes.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] for a range that is empty or leaves the block, [`GetError::CountLimit`].
+    pub fn slice(&self, bytes: Range<u64>) -> Result<Slice<'z, P>, GetError> {
+        Slice::of_block(self, bytes)
+    }
+
+    /// One more reference.
+    ///
+    /// # Errors
+    /// [`GetError::CountLimit`].
+    #[inline]
+    pub fn try_clone(&self) -> Result<Self, GetError> {
+        self.zone.protocol().get_block(self.frames(), 1, self.zone)?;
+        Ok(Self { ..*self })
+    }
+
+    /// Splits into pages.
+    ///
+    /// # Errors
+    /// The block and [`SplitError::Unsplittable`]. Pins are never a reason.
+    pub fn split(self) -> Result<Pieces<'z, P>, (Self, SplitError)> {
+        self.split_to(Order::PAGE)
+    }
+
+    /// Splits into pieces of `order` (pieces that are smaller already stay). Pins stay on their pages; other
+    /// holders of the block have a reference to each piece, as this one has through what is returned.
+    ///
+    /// # Errors
+    /// The block and why not.
+    pub fn split_to(self, order: Order) -> Result<Pieces<'z, P>, (Self, SplitError)> {
+        match self.zone.protocol().split(self.frames(), order, self.zone) {
+            Ok(()) => Ok(self.into_pieces()),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// Splits only what is around page `index`: that page ends in a piece of `order`, the rest stays in pieces as
+    /// large as possible (512 pages around one: 1, 1, 2, 4, … 256).
+    ///
+    /// # Errors
+    /// The block and why not; [`SplitError::OutOfRange`] for an index beyond the block.
+    pub fn split_around(self, index: u64, order: Order) -> Result<Pieces<'z, P>, (Self, SplitError)> {
+        let page = self.head.offset(index);
+        match self.zone.protocol().split_around(self.frames(), page, order, self.zone) {
+            Ok(()) => Ok(self.into_pieces()),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// The same reference as pieces, be it one or many.
+    pub fn into_pieces(self) -> Pieces<'z, P> {
+        let block = ManuallyDrop::new(self);
+        Pieces::adopt(block.zone, block.frames())
+    }
+
+    /// The same reference as a page.
+    ///
+    /// # Errors
+    /// The block, if it is larger than one page.
+    pub fn into_page(self) -> Result<Page<'z, P>, Self> {
+        if self.order == Order::PAGE { Ok(Page::adopt(self)) } else { Err(self) }
+    }
+
+    /// The reference as a plain token, for kernels that keep it in a table. It is not dropped.
+    pub fn into_raw(self) -> RawBlock {
+        let block = ManuallyDrop::new(self);
+        let generation = block.zone.protocol().state(block.head).generation;
+        RawBlock::from_parts(block.head, block.order, generation)
+    }
+}
+
+impl<P: Protocol> Clone for Block<'_, P> {
+    /// One more reference: one atomic step.
+    ///
+    /// # Panics
+    /// At the limit of the count; see [`Block::try_clone`].
+    #[inline]
+    fn clone(&self) -> Self {
+        self.try_clone().expect("the block's count has room")
+    }
+}
+
+impl<P: Protocol> Drop for Block<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.zone.protocol().put_block(self.frames(), 1, self.zone);
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Block<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} order {})", self.head, self.order)
+    }
+}

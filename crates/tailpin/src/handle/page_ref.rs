@@ -1,0 +1,90 @@
+//! A pin on one page.
+
+use core::fmt;
+
+use crate::alloc::zone::Zone;
+use crate::error::GetError;
+use crate::frame::{Order, Pfn};
+use crate::one_word::OneWord;
+use crate::protocol::{Held, Protocol};
+
+/// One pin on one page, be it a page of its own or somewhere inside a block.
+///
+/// It keeps that page and nothing else: the block around it can be split, merged or freed.
+///
+/// ```
+/// # use tailpin::*;
+/// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
+/// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+/// # let memory = ZoneMemory::for_layout(&layout);
+/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// let block = zone.alloc(Order::HUGE)?;
+/// let pin = block.pin(3)?;
+/// assert_eq!(pin.head(), (block.pfn(), Order::HUGE));
+/// let kept = pin.clone();
+/// drop((block, pin));
+/// assert_eq!(kept.head(), (kept.pfn(), Order::PAGE)); // a page of its own now
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
+    zone: &'z Zone<'z, P>,
+    held: Held,
+}
+
+impl<'z, P: Protocol> PageRef<'z, P> {
+    /// The caller's pin becomes the handle's.
+    #[inline]
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, held: Held) -> Self {
+        Self { zone, held }
+    }
+
+    /// The pin itself, as the protocol knows it.
+    pub(crate) fn held(&self) -> Held {
+        self.held
+    }
+
+    /// The page.
+    #[inline]
+    pub fn pfn(&self) -> Pfn {
+        self.held.page
+    }
+
+    /// Head and order of the block the page is in at this moment.
+    pub fn head(&self) -> (Pfn, Order) {
+        self.zone.head_of(self.held.page).unwrap_or((self.held.page, Order::PAGE))
+    }
+
+    /// One more pin.
+    ///
+    /// # Errors
+    /// [`GetError::CountLimit`].
+    #[inline]
+    pub fn try_clone(&self) -> Result<Self, GetError> {
+        self.zone.protocol().get(self.held)?;
+        Ok(Self { ..*self })
+    }
+}
+
+impl<P: Protocol> Clone for PageRef<'_, P> {
+    /// One more pin: one atomic add.
+    ///
+    /// # Panics
+    /// At the limit of the count; see [`PageRef::try_clone`].
+    #[inline]
+    fn clone(&self) -> Self {
+        self.try_clone().expect("the page's count has room")
+    }
+}
+
+impl<P: Protocol> Drop for PageRef<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.zone.protocol().put(self.held, self.zone);
+    }
+}
+
+impl<P: Protocol> fmt::Debug for PageRef<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageRef({})", self.held.page)
+    }
+}

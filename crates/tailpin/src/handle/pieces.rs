@@ -1,0 +1,106 @@
+//! A run of pieces, each with one reference: what a split gives, and what a merge takes.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use crate::alloc::zone::Zone;
+use crate::error::MergeError;
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::one_word::OneWord;
+use crate::protocol::Protocol;
+
+use super::Block;
+
+/// One reference to each piece of a contiguous run. Iterating takes them as [`Block`]s; what is not taken is
+/// given back on drop.
+pub struct Pieces<'z, P: Protocol = OneWord<'z>> {
+    zone: &'z Zone<'z, P>,
+    range: FrameRange,
+}
+
+impl<'z, P: Protocol> Pieces<'z, P> {
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, range: FrameRange) -> Self {
+        Self { zone, range }
+    }
+
+    /// The frames not yet taken.
+    pub fn frames(&self) -> FrameRange {
+        self.range
+    }
+
+    /// Adds the block that follows the run directly.
+    ///
+    /// # Errors
+    /// The block, if it does not, or is from another zone.
+    pub fn append(&mut self, block: Block<'z, P>) -> Result<(), Block<'z, P>> {
+        if block.pfn() != self.range.end || !core::ptr::eq(block.zone(), self.zone) {
+            return Err(block);
+        }
+        self.range.end = ManuallyDrop::new(block).frames().end;
+        Ok(())
+    }
+
+    /// Makes one block of the run again, in place, whatever is pinned meanwhile.
+    ///
+    /// # Errors
+    /// The run as it was and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
+    /// [`MergeError::Shared`] if somebody else has a reference to a piece.
+    pub fn merge(self) -> Result<Block<'z, P>, (Self, MergeError)> {
+        let frames = self.range.frames();
+        let order = Order::new(frames.trailing_zeros() as u8).filter(|order| order.frames() == frames);
+        let Some(order) = order else { return Err((self, MergeError::NotABlock)) };
+        match self.zone.protocol().merge(self.range.start, order, self.zone) {
+            Ok(()) => {
+                let run = ManuallyDrop::new(self);
+                Ok(Block::adopt(run.zone, run.range.start, order))
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    fn order_at(&self, at: Pfn) -> Order {
+        self.zone.protocol().state(at).order
+    }
+
+    /// Pieces not yet taken.
+    pub fn len(&self) -> usize {
+        let mut n = 0;
+        let mut at = self.range.start;
+        while self.range.contains(at) {
+            at = at.offset(self.order_at(at).frames());
+            n += 1;
+        }
+        n
+    }
+
+    /// Whether all have been taken.
+    pub fn is_empty(&self) -> bool {
+        self.range.frames() == 0
+    }
+}
+
+impl<'z, P: Protocol> Iterator for Pieces<'z, P> {
+    type Item = Block<'z, P>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.range.start;
+        if self.is_empty() {
+            return None;
+        }
+        let order = self.order_at(at);
+        self.range.start = at.offset(order.frames());
+        Some(Block::adopt(self.zone, at, order))
+    }
+}
+
+impl<P: Protocol> Drop for Pieces<'_, P> {
+    fn drop(&mut self) {
+        self.zone.protocol().put_block(self.range, 1, self.zone);
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Pieces<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pieces({}..{})", self.range.start, self.range.end)
+    }
+}

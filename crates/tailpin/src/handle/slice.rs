@@ -1,0 +1,131 @@
+//! Pinned bytes: a range of a block that keeps just the pages it touches.
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::alloc::zone::Zone;
+use crate::error::GetError;
+use crate::frame::{FrameRange, Pfn};
+use crate::one_word::OneWord;
+use crate::protocol::{Held, Protocol};
+
+use super::Block;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// A range of bytes with a pin on each page it touches.
+///
+/// The core knows frames, not memory: a slice says *where* its bytes are, and keeps them there. A clone is one
+/// atomic add per page touched, so one for anything that fits into a page.
+///
+/// ```
+/// # use tailpin::*;
+/// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
+/// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+/// # let memory = ZoneMemory::for_layout(&layout);
+/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// let block = zone.alloc(Order::HUGE)?;
+/// let record = block.slice(5000..5200)?;
+/// drop(block);
+/// assert_eq!(zone.used_frames(), 1); // 200 bytes keep one page, not 512
+/// assert_eq!((record.pages().start.get(), record.offset(), record.len()), (1, 904, 200));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Slice<'z, P: Protocol = OneWord<'z>> {
+    zone: &'z Zone<'z, P>,
+    /// Absolute byte range: frame number × 4096 and on.
+    bytes: Range<u64>,
+    /// Where the pins are counted, if not on the pages themselves.
+    counted_at: Option<Pfn>,
+}
+
+impl<'z, P: Protocol> Slice<'z, P> {
+    pub(super) fn of_block(block: &Block<'z, P>, bytes: Range<u64>) -> Result<Self, GetError> {
+        if bytes.is_empty() || bytes.end > block.order().bytes() {
+            return Err(GetError::NotInUse);
+        }
+        let base = block.pfn().get() * PAGE_BYTES;
+        let bytes = base + bytes.start..base + bytes.end;
+        let mut slice = Self { zone: block.zone(), bytes: bytes.start..bytes.start, counted_at: None };
+        for page in pages_of(&bytes).iter() {
+            // On an error the pages pinned so far are given back with `slice`.
+            let held = slice.zone.protocol().try_get(page, slice.zone)?;
+            slice.counted_at = (held.counted_at != page).then_some(held.counted_at);
+            slice.bytes.end = bytes.end.min((page.get() + 1) * PAGE_BYTES);
+        }
+        Ok(slice)
+    }
+
+    /// A part of it, which pins only the pages that it touches itself.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] for a range that is empty or leaves the slice, [`GetError::CountLimit`].
+    pub fn slice(&self, bytes: Range<u64>) -> Result<Self, GetError> {
+        if bytes.is_empty() || bytes.end > self.len() {
+            return Err(GetError::NotInUse);
+        }
+        self.share(self.bytes.start + bytes.start..self.bytes.start + bytes.end)
+    }
+
+    fn share(&self, bytes: Range<u64>) -> Result<Self, GetError> {
+        let mut part = Self { bytes: bytes.start..bytes.start, ..*self };
+        for page in pages_of(&bytes).iter() {
+            self.zone.protocol().get(self.held(page))?;
+            part.bytes.end = bytes.end.min((page.get() + 1) * PAGE_BYTES);
+        }
+        Ok(part)
+    }
+
+    fn held(&self, page: Pfn) -> Held {
+        Held { page, counted_at: self.counted_at.unwrap_or(page) }
+    }
+
+    /// The pages it touches and pins.
+    pub fn pages(&self) -> FrameRange {
+        pages_of(&self.bytes)
+    }
+
+    /// Where in the first page it begins, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.bytes.start % PAGE_BYTES
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes.end - self.bytes.start
+    }
+
+    /// Whether it has no bytes; no slice is made empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn pages_of(bytes: &Range<u64>) -> FrameRange {
+    let end = if bytes.is_empty() { bytes.start / PAGE_BYTES } else { bytes.end.div_ceil(PAGE_BYTES) };
+    FrameRange { start: Pfn::new(bytes.start / PAGE_BYTES), end: Pfn::new(end) }
+}
+
+impl<P: Protocol> Clone for Slice<'_, P> {
+    /// One more pin on each page touched.
+    ///
+    /// # Panics
+    /// At the limit of a page's count; see [`Slice::slice`] for a way that returns it as an error.
+    fn clone(&self) -> Self {
+        self.share(self.bytes.clone()).expect("the pages' counts have room")
+    }
+}
+
+impl<P: Protocol> Drop for Slice<'_, P> {
+    fn drop(&mut self) {
+        for page in self.pages().iter() {
+            self.zone.protocol().put(self.held(page), self.zone);
+        }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Slice<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slice({:#x}..{:#x})", self.bytes.start, self.bytes.end)
+    }
+}

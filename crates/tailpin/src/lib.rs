@@ -1,0 +1,35 @@
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![forbid(unsafe_code)]
+#![doc = include_str!("../README.md")]
+
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+mod alloc;
+mod atomic;
+mod audit;
+//mod classic;
+mod error;
+mod frame;
+mod handle;
+mod one_word;
+mod page_word;
+mod protocol;
+mod report;
+
+pub use alloc::hooks::Hooks;
+pub use alloc::layout::ZoneLayout;
+pub use alloc::nodes::Nodes;
+#[cfg(feature = "std")]
+pub use alloc::zone::ZoneMemory;
+pub use alloc::zone::{Request, SetAside, Zone, ZoneConfig};
+pub use atomic::AtomicWord;
+pub use audit::{Audit, Finding};
+//pub use classic::Classic;
+pub use error::{AllocError, GetError, MergeError, SplitError, ZoneError};
+pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+pub use handle::{Block, Page, PageRef, Pieces, Raw, RawBlock, Slice};
+pub use one_word::OneWord;
+pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
+pub use protocol::{Attach, Class, Held, Kind, Owner, PageState, Protocol};
+pub use report::{Cause, Misuse, Operation, Sink};

@@ -1,0 +1,68 @@
+//! What the words of a live block must look like at a quiet moment.
+
+use super::OneWord;
+use crate::atomic::AtomicWord;
+use crate::frame::{FrameRange, Order, Pfn};
+
+impl<W: AtomicWord> OneWord<'_, W> {
+    /// Checks head, parts and tails of one block; returns how many of its pages are pinned.
+    pub(super) fn audit_live(
+        &self,
+        head: Pfn,
+        order: Order,
+        found: &mut dyn FnMut(Pfn, &'static str),
+    ) -> u64 {
+        let word = self.load(head);
+        if !word.is_settled_head() {
+            found(head, "a split or merge was left unfinished");
+        }
+        if word.refs() == 0 && order > Order::PAGE && !word.is_unsplittable() {
+            found(head, "a block without references should have split itself");
+        }
+        let mut pinned = 0;
+        let mut holds = self.audit_area(head, order.min(Order::HUGE), word.is_unsplittable(), &mut pinned, found);
+        if order > Order::HUGE {
+            for part in Self::units(head, order) {
+                let word_of_part = self.load(part);
+                if !word_of_part.is_tail() || word_of_part.order() != order {
+                    found(part, "a 2 MiB part does not belong to its block");
+                }
+                let own = self.audit_area(part, Order::HUGE, word.is_unsplittable(), &mut pinned, found);
+                if word_of_part.pins() < own {
+                    found(part, "a 2 MiB part has fewer pins than holds");
+                }
+                pinned += u64::from(word_of_part.pins() > own);
+                holds += u64::from(word_of_part.pins() > 0);
+            }
+        }
+        if word.pins() < holds {
+            found(head, "a head has fewer pins than holds");
+        }
+        pinned + u64::from(word.pins() > holds)
+    }
+
+    /// The 4 KiB tails under one head or part; returns how many of them hold it.
+    fn audit_area(
+        &self,
+        head: Pfn,
+        order: Order,
+        uncounted: bool,
+        pinned: &mut u64,
+        found: &mut dyn FnMut(Pfn, &'static str),
+    ) -> u64 {
+        let mut holds = 0;
+        for tail in FrameRange::block(head, order).iter().skip(1) {
+            let word = self.load(tail);
+            if !word.is_tail() {
+                found(tail, "a frame inside a block is not a tail");
+            } else if !word.is_rest() && word.order() != order {
+                found(tail, "a tail records another order than its block's");
+            } else if uncounted && word.pins() > 0 {
+                found(tail, "a tail of an unsplittable block is counted");
+            }
+            holds += u64::from(word.pins() > 0);
+        }
+        *pinned += holds;
+        holds
+    }
+}

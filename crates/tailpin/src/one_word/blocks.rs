@@ -1,0 +1,94 @@
+//! References to whole blocks: more of them, fewer of them, and what the last one sets off.
+
+use super::OneWord;
+use crate::atomic::AtomicWord;
+use crate::error::GetError;
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_word::PageWord;
+use crate::protocol::Owner;
+use crate::report::{Cause, Misuse, Operation};
+
+impl<W: AtomicWord> OneWord<'_, W> {
+    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+        let mut at = range.start;
+        while range.contains(at) {
+            match self.get_refs_on(at, n, owner) {
+                Ok(order) => at = at.offset(order.frames()),
+                Err(error) => {
+                    self.put_refs(FrameRange { start: range.start, end: at }, n, owner);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn get_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
+        loop {
+            let seen = self.load(at);
+            if seen.is_splitting() {
+                self.help_split(at, seen, owner);
+            } else if !seen.is_settled_head() || seen.refs() == 0 {
+                return Err(GetError::NotInUse);
+            } else if self.change(at, seen, seen.add_refs(n).ok_or(GetError::CountLimit)?) {
+                return Ok(seen.order());
+            }
+        }
+    }
+
+    /// `n` references less on each piece of `range`.
+    #[inline]
+    pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+        let mut at = range.start;
+        while range.contains(at) {
+            let order = match self.put_refs_on(at, n, |_| Ok(()), owner) {
+                Ok(order) => order,
+                Err((state, cause)) => {
+                    let state = state.decode();
+                    owner.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
+                    Order::PAGE
+                }
+            };
+            at = at.offset(order.frames());
+        }
+    }
+
+    /// `n` references less on the piece at `at`, whose order is returned, if `check` agrees with its state.
+    #[inline]
+    pub(super) fn put_refs_on(
+        &self,
+        at: Pfn,
+        n: u64,
+        check: impl Fn(PageWord) -> Result<(), Cause>,
+        owner: &impl Owner,
+    ) -> Result<Order, (PageWord, Cause)> {
+        loop {
+            let seen = self.load(at);
+            if seen.is_splitting() {
+                self.help_split(at, seen, owner);
+                continue;
+            }
+            if !seen.is_settled_head() {
+                return Err((seen, Cause::FrameIsFree));
+            }
+            check(seen).map_err(|cause| (seen, cause))?;
+            let order = seen.order();
+            let Some(new) = seen.drop_refs(n) else { return Err((seen, Cause::TooFewReferences)) };
+            if new.is_live_head() {
+                let splits_itself = new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable();
+                if splits_itself {
+                    if self.self_split(at, seen, new, owner) {
+                        return Ok(order);
+                    }
+                } else if self.change(at, seen, new) {
+                    return Ok(order);
+                }
+            } else if self.change(at, seen, new) {
+                self.free_block(at, new, owner);
+                return Ok(order);
+            }
+        }
+    }
+}

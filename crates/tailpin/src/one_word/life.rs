@@ -1,0 +1,111 @@
+//! Birth and death of a block: what its words must look like before, and what they become after.
+
+use core::sync::atomic::Ordering;
+
+use super::OneWord;
+use crate::atomic::AtomicWord;
+use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::page_word::PageWord;
+use crate::protocol::{Class, Owner};
+
+impl<W: AtomicWord> OneWord<'_, W> {
+    /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one per 2 MiB.
+    pub(super) fn units(head: Pfn, order: Order) -> impl Iterator<Item = Pfn> {
+        let stride = if order > Order::HUGE { Order::HUGE.frames() } else { 1 };
+        (1..order.frames() / stride).map(move |i| head.offset(i * stride))
+    }
+
+    /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head stays as it is,
+    /// so nobody can obtain any of it yet.
+    pub(super) fn prepare_block(&self, head: Pfn, order: Order, _class: Class) -> Result<(), Pfn> {
+        if !self.load(head).is_idle() {
+            return Err(head);
+        }
+        if order == Order::HUGE {
+            // A whole area rests: its tails are tails as soon as there is a head.
+            return Ok(());
+        }
+        for tail in Self::units(head, order) {
+            let word = self.load(tail);
+            if !word.is_idle() {
+                return Err(tail);
+            }
+            let below = order < Order::HUGE;
+            if below && (word.is_rest() || word == word.tail_of(order)) {
+                continue;
+            }
+            // Relaxed: made visible by the Release store of the head's word in `publish_block`.
+            self.word(tail).store(word.tail_of(order).0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the Acquire of every
+    /// conditional get, so nobody has a page before its tails, hooks and zeroing are done.
+    #[inline]
+    pub(super) fn publish_block(&self, head: Pfn, order: Order, class: Class) -> u8 {
+        let word = self.word(head);
+        // Relaxed: the frame is the caller's, nobody else writes its word.
+        let new =
+            PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
+        word.store(new.0, Ordering::Release);
+        new.generation()
+    }
+
+    /// Puts all words of a wholly free area to rest, checking each.
+    pub(super) fn scrub_area(&self, area: Pfn) -> Result<(), Pfn> {
+        for frame in FrameRange::block(area, Order::HUGE).iter() {
+            let word = self.load(frame);
+            if !word.is_idle() {
+                return Err(frame);
+            }
+            if !word.is_rest() {
+                // Relaxed: made visible with the next block's head.
+                self.word(frame).store(word.rested().0, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last reference or pin went: `dead` is the head's word with neither. No one else can reach the block.
+    pub(super) fn free_block(&self, head: Pfn, dead: PageWord, owner: &impl Owner) {
+        let order = dead.order();
+        if dead.is_poisoned() || dead.is_wary() {
+            return self.free_wary(head, order, owner);
+        }
+        if order > Order::HUGE {
+            for middle in Self::units(head, order) {
+                self.store_freed(middle);
+            }
+        }
+        // Release: the frame goes to the allocator, whose own Release hands it on.
+        self.word(head).store(dead.freed().0, Ordering::Release);
+        owner.freed_block(head, order);
+    }
+
+    /// Frees a block of which some frames go out of service: each frame's word decides.
+    fn free_wary(&self, head: Pfn, order: Order, owner: &impl Owner) {
+        let span = order.frames().min(AREA_FRAMES as u64);
+        for part in (0..order.frames()).step_by(AREA_FRAMES) {
+            let part = head.offset(part);
+            let area = part.head(Order::HUGE);
+            let mut good = [0u64; 8];
+            for frame in FrameRange::new(part, span).iter() {
+                if self.load(frame).is_poisoned() {
+                    self.store_freed(frame);
+                    owner.retired(frame);
+                } else {
+                    self.store_freed(frame);
+                    let bit = frame.get() - area.get();
+                    good[(bit / 64) as usize] |= 1 << (bit % 64);
+                }
+            }
+            owner.freed_frames(area, &good);
+        }
+    }
+
+    fn store_freed(&self, frame: Pfn) {
+        // Release: as in `free_block`.
+        self.word(frame).store(self.load(frame).freed().0, Ordering::Release);
+    }
+}

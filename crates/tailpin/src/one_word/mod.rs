@@ -1,0 +1,202 @@
+//! The one-word protocol: lock-free, one [`PageWord`] per frame.
+//!
+//! Rules, from which everything here follows:
+//!
+//! 1. A tail with pins names its head by its order, and that head counts one *hold* for it. Whoever makes a tail's
+//!    first pin takes the hold first (the mail's "reference on the head before anything else"); whoever takes its
+//!    last pin gives the hold back afterwards.
+//! 2. A tail without pins is at rest or records the exact order of its block. A word comes to rest only while its
+//!    whole 2 MiB area is free, so a compare-and-swap from rest can't be fooled.
+//! 3. A split rewrites every tail by compare-and-swap before it settles the head. References are frozen meanwhile:
+//!    whoever wants to change them has one, helps to finish the split, and by having one keeps every piece from
+//!    being freed or merged while it helps.
+//! 4. A merge needs the only reference on every piece, so no helper of an earlier split can be about.
+//! 5. The count is published last with Release; every conditional get is an Acquire.
+
+mod audit;
+mod blocks;
+mod life;
+mod merge;
+mod misuse;
+mod pin;
+mod split;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::atomic::AtomicWord;
+use crate::error::{GetError, MergeError, SplitError};
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_word::PageWord;
+use crate::protocol::{Attach, Class, Held, Owner, PageState, Protocol};
+use crate::report::Cause;
+
+/// The lock-free protocol over one word per frame. Users meet it as the default parameter of
+/// [`Zone`](crate::Zone) and never write it.
+pub struct OneWord<'m, W = AtomicU64> {
+    words: &'m [W],
+    base: Pfn,
+}
+
+impl<'m, W: AtomicWord> OneWord<'m, W> {
+    /// Over `words`, the first of which is for frame `base`; zero-filled words are free frames.
+    pub fn new(words: &'m [W], base: Pfn) -> Self {
+        debug_assert!(base.is_aligned(Order::HUGE));
+        Self { words, base }
+    }
+
+    #[inline]
+    fn word(&self, frame: Pfn) -> &W {
+        &self.words[(frame.get() - self.base.get()) as usize]
+    }
+
+    /// Acquire: pairs with the Release of whoever published the state read.
+    #[inline]
+    fn load(&self, frame: Pfn) -> PageWord {
+        PageWord(self.word(frame).load(Ordering::Acquire))
+    }
+
+    /// The one way in which a shared word changes from a state somebody looked at. AcqRel: a new state is
+    /// published with what led to it, and its finder sees what led to the old one.
+    #[inline]
+    fn change(&self, frame: Pfn, seen: PageWord, new: PageWord) -> bool {
+        self.word(frame).compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Head of the live block that `frame` is in.
+    fn find_head(&self, frame: Pfn) -> Option<(Pfn, PageWord)> {
+        let word = self.load(frame);
+        if word.is_head() {
+            return word.is_live_head().then_some((frame, word));
+        }
+        if !word.is_tail() {
+            return None;
+        }
+        // What the tail records is where to look first: during a split there may be a larger head above it still.
+        let recorded = if word.is_rest() { None } else { self.head_at(frame.head(word.order()), frame) };
+        recorded.or_else(|| {
+            let area = frame.head(Order::HUGE);
+            let part = self.load(area);
+            if part.is_tail() && part.order() > Order::HUGE {
+                return self.head_at(area.head(part.order()), frame);
+            }
+            self.covering_head(frame)
+        })
+    }
+
+    /// The live head at `at`, if its block covers `frame`.
+    fn head_at(&self, at: Pfn, frame: Pfn) -> Option<(Pfn, PageWord)> {
+        let word = self.load(at);
+        let covers = word.is_live_head() && FrameRange::block(at, word.order()).contains(frame);
+        covers.then_some((at, word))
+    }
+
+    /// Head of the live block of at most 2 MiB, or of the first 2 MiB of a larger one, that `frame` is in: looks
+    /// at every place where it could be, largest block first, as splits only move heads downward.
+    fn covering_head(&self, frame: Pfn) -> Option<(Pfn, PageWord)> {
+        let mut last = None;
+        (0..=Order::HUGE.get()).rev().map(|order| frame.head(Order::wrap(order))).find_map(|at| {
+            if last.replace(at) == Some(at) { None } else { self.head_at(at, frame) }
+        })
+    }
+}
+
+impl<'m, W: AtomicWord> Attach<'m> for OneWord<'m, W> {
+    fn attach(words: &'m [W], base: Pfn) -> Self {
+        Self::new(words, base)
+    }
+}
+
+impl<W: AtomicWord> Protocol for OneWord<'_, W> {
+    type Word = W;
+    const NAME: &'static str = "one-word";
+    const WORDS_PER_FRAME: usize = 1;
+    const REARRANGES: bool = true;
+
+    fn prepare(&self, head: Pfn, order: Order, class: Class) -> Result<(), Pfn> {
+        self.prepare_block(head, order, class)
+    }
+
+    #[inline]
+    fn publish(&self, head: Pfn, order: Order, class: Class) -> u8 {
+        self.publish_block(head, order, class)
+    }
+
+    fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
+        self.scrub_area(area)
+    }
+
+    fn reserve(&self, frame: Pfn) {
+        // Relaxed: before the zone is shared.
+        self.word(frame).store(PageWord::reserved().0, Ordering::Relaxed);
+    }
+
+    fn retire(&self, frame: Pfn) {
+        let seen = self.load(frame);
+        // Release: pairs with the Acquire of a look-up that finds the frame out of service.
+        self.word(frame).store(seen.set_aside().0, Ordering::Release);
+    }
+
+    fn state(&self, frame: Pfn) -> PageState {
+        self.load(frame).decode()
+    }
+
+    fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
+        self.find_head(frame).map(|(head, word)| (head, word.order()))
+    }
+
+    fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
+        self.pin_found(page, owner)
+    }
+
+    #[inline]
+    fn get(&self, held: Held) -> Result<(), GetError> {
+        self.pin_again(held.counted_at)
+    }
+
+    #[inline]
+    fn put(&self, held: Held, owner: &impl Owner) {
+        self.unpin(held.counted_at, owner);
+    }
+
+    fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+        self.get_refs(range, n, owner)
+    }
+
+    fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+        self.put_refs(range, n, owner);
+    }
+
+    fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError> {
+        self.split_range(range, target, owner)
+    }
+
+    fn split_around(
+        &self,
+        range: FrameRange,
+        page: Pfn,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), SplitError> {
+        self.split_towards(range, page, target, owner)
+    }
+
+    fn merge(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError> {
+        self.merge_block(head, order, owner)
+    }
+
+    fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
+        self.checked_put(page, owner)
+    }
+
+    fn raw_free(&self, head: Pfn, order: Order, generation: u8, owner: &impl Owner) -> Result<(), Cause> {
+        self.checked_free(head, order, generation, owner)
+    }
+
+    fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
+        self.audit_live(head, order, found)
+    }
+
+    fn poison(&self, frame: Pfn, owner: &impl Owner) -> bool {
+        self.poison_in_use(frame, owner)
+    }
+}

@@ -1,0 +1,194 @@
+//! Pins: taking one by frame number, taking one more, giving one back.
+
+use core::sync::atomic::Ordering;
+
+use super::OneWord;
+use crate::atomic::AtomicWord;
+use crate::error::GetError;
+use crate::frame::{Order, Pfn};
+use crate::page_word::{PIN_LIMIT, PageWord};
+use crate::protocol::{Held, Owner};
+use crate::report::{Cause, Misuse, Operation};
+
+/// A count taken on a word: where, and on what kind of block.
+#[derive(Clone, Copy)]
+pub(super) struct Counted {
+    at: Pfn,
+    /// Order that a tail of this head records.
+    order: Order,
+    /// The block's tails are not counted: the count stays here.
+    uncounted_tails: bool,
+}
+
+/// Whose count is being taken.
+#[derive(Clone, Copy)]
+enum For {
+    /// A caller's pin: refused at the limit.
+    Caller,
+    /// A tail's hold on the head of a block of this order: never refused.
+    Tail(Order),
+}
+
+impl For {
+    fn is_hold(self) -> bool {
+        matches!(self, Self::Tail(_))
+    }
+
+    /// Whether `head` is the head this count is for. A tail knows the exact order; the first 2 MiB part of a
+    /// larger block has that block's head for its own, and a merge under way already heads all it will.
+    fn fits(self, head: PageWord) -> bool {
+        match self {
+            Self::Caller => true,
+            Self::Tail(order) => {
+                head.order() == order || head.order() > order && (order == Order::HUGE || head.is_merging())
+            }
+        }
+    }
+
+    /// The same for a head that is itself a tail: a 2 MiB part of a larger block.
+    fn fits_part(self, part: PageWord) -> bool {
+        match self {
+            Self::Caller => true,
+            Self::Tail(order) => order == Order::HUGE && part.order() > Order::HUGE,
+        }
+    }
+
+    /// The order that the tail records: 4 KiB tails know their 2 MiB part, parts know the whole block.
+    fn records(self, head: PageWord) -> Order {
+        match self {
+            Self::Tail(order) if order <= Order::HUGE => head.order().min(Order::HUGE),
+            _ => head.order(),
+        }
+    }
+}
+
+impl<W: AtomicWord> OneWord<'_, W> {
+    /// `get_page_unless_zero` for any page.
+    pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
+        let counted = self.count_on(page, For::Caller, owner)?;
+        Ok(Held { page, counted_at: counted.at })
+    }
+
+    /// A hold on the head of a block of exactly `order` at `head`, or on the 2 MiB part of a larger block.
+    pub(super) fn hold(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<Counted, GetError> {
+        self.count_on(head, For::Tail(order), owner)
+    }
+
+    /// Adds one to the pins of `at`, if it is live and (for a tail) the head it is taken for.
+    ///
+    /// Each turn of the loop means that the word changed under us. At most two levels of recursion: tail, 2 MiB
+    /// part, head of a larger block.
+    fn count_on(&self, at: Pfn, whose: For, owner: &impl Owner) -> Result<Counted, GetError> {
+        loop {
+            let seen = self.load(at);
+            if seen.is_head() {
+                if !seen.is_live_head() || !whose.fits(seen) {
+                    return Err(GetError::NotInUse);
+                }
+                let uncounted_tails = seen.is_unsplittable();
+                let new = if whose.is_hold() && !uncounted_tails { Some(seen.hold(1)) } else { seen.pin(1) };
+                if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
+                    return Ok(Counted { at, order: whose.records(seen), uncounted_tails });
+                }
+                continue;
+            }
+            if !seen.is_tail() {
+                return Err(GetError::NotInUse);
+            }
+            if !whose.fits_part(seen) {
+                return Err(GetError::NotInUse);
+            }
+            let order = Order::HUGE;
+            if seen.pins() > 0 {
+                let new = if whose.is_hold() { Some(seen.hold(1)) } else { seen.pin(1) };
+                if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
+                    return Ok(Counted { at, order, uncounted_tails: false });
+                }
+                continue;
+            }
+            // H1: before a tail is touched, its head is held.
+            match self.hold_head_of(at, seen, owner) {
+                Ok(head) if head.uncounted_tails => return Ok(head),
+                Ok(head) => {
+                    if self.change(at, seen, seen.first_pin(head.order)) {
+                        return Ok(Counted { at, order, uncounted_tails: false });
+                    }
+                    // "Is it still a tail": something happened to it, so look again.
+                    self.unpin(head.at, owner);
+                }
+                Err(error) if self.load(at) == seen => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A hold on the head of the unpinned tail `seen` at `tail`.
+    fn hold_head_of(&self, tail: Pfn, seen: PageWord, owner: &impl Owner) -> Result<Counted, GetError> {
+        if !seen.is_rest() {
+            return self.hold(tail.head(seen.order()), seen.order(), owner);
+        }
+        while let Some((at, word)) = self.head_above_rest(tail) {
+            match self.hold(at, word.order().min(Order::HUGE), owner) {
+                // The head has changed since it was found: search again. If not, the block is not live.
+                Err(GetError::NotInUse) if self.load(at) != word => {}
+                other => return other,
+            }
+        }
+        Err(GetError::NotInUse)
+    }
+
+    /// The head of a resting tail, or the 2 MiB part of a larger block that it is in.
+    fn head_above_rest(&self, tail: Pfn) -> Option<(Pfn, PageWord)> {
+        let area = tail.head(Order::HUGE);
+        let part = self.load(area);
+        if area != tail && part.is_tail() && part.order() > Order::HUGE {
+            return Some((area, part));
+        }
+        self.covering_head(tail)
+    }
+
+    /// One more pin on a word that carries one of the caller's; works whatever its kind has become meanwhile.
+    #[inline]
+    pub(super) fn pin_again(&self, at: Pfn) -> Result<(), GetError> {
+        let word = self.word(at);
+        // Relaxed: the caller's own pin already orders everything.
+        let seen = PageWord(word.fetch_add(1, Ordering::Relaxed));
+        if seen.pins() >= PIN_LIMIT {
+            // Relaxed: nothing happened under the pin just taken.
+            word.fetch_sub(1, Ordering::Relaxed);
+            return Err(GetError::CountLimit);
+        }
+        Ok(())
+    }
+
+    /// Gives back a pin or hold. Release: what was done under it is before whatever the last one does;
+    /// Acquire: the last one sees all of that.
+    #[inline]
+    pub(super) fn unpin(&self, at: Pfn, owner: &impl Owner) {
+        let seen = PageWord(self.word(at).fetch_sub(1, Ordering::AcqRel));
+        if seen.pins() != 1 {
+            if seen.pins() == 0 {
+                self.repair_unpin(at, seen, owner);
+            }
+            return;
+        }
+        self.last_pin_went(at, seen, owner);
+    }
+
+    /// The pins of `at` went from 1 to 0, from `seen`.
+    pub(super) fn last_pin_went(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
+        if seen.is_tail() {
+            self.unpin(at.head(seen.order()), owner);
+        } else if seen.is_settled_head() && seen.refs() == 0 {
+            self.free_block(at, PageWord(seen.0 - 1), owner);
+        }
+    }
+
+    #[cold]
+    fn repair_unpin(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
+        // Relaxed: undoes the borrow of a pin that was not there; no one was let in by it.
+        self.word(at).fetch_add(1, Ordering::Relaxed);
+        let cause = if seen.is_head() || seen.is_tail() { Cause::NotPinned } else { Cause::FrameIsFree };
+        owner.misuse(Misuse { frame: at, state: seen.decode(), operation: Operation::Put, cause });
+    }
+}

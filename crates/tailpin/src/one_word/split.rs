@@ -1,0 +1,255 @@
+//! Splitting: to pages or to any lower order, around one page, and of itself on the last reference.
+//!
+//! A split is three steps: the head is frozen (references stand still, pins go on), each tail is rewritten by a
+//! compare-and-swap that carries its pins over and moves or gives back its hold, the head is settled as the first
+//! piece. Anyone with a reference can do all of it, so nobody waits.
+//!
+//! A split to larger pieces that finds the block without a single hold is *clean*: resting tails need not be
+//! rewritten, as they belong to whichever head covers them. The first hold taken meanwhile turns it into an
+//! ordinary one, in the same step.
+
+use super::OneWord;
+use crate::atomic::AtomicWord;
+use crate::error::SplitError;
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_word::PageWord;
+use crate::protocol::Owner;
+
+/// What became free while a block of at most 2 MiB was taken apart.
+struct Gathered {
+    area: Pfn,
+    frames: [u64; 8],
+}
+
+impl<W: AtomicWord> OneWord<'_, W> {
+    /// Splits every piece of `range` down to `target`.
+    pub(super) fn split_range(
+        &self,
+        range: FrameRange,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), SplitError> {
+        let mut at = range.start;
+        while range.contains(at) {
+            at = at.offset(self.split_piece(at, target, owner)?.frames());
+        }
+        Ok(())
+    }
+
+    /// Splits the piece at `at` until it is no larger than `target`; returns the order it ends with.
+    fn split_piece(&self, at: Pfn, target: Order, owner: &impl Owner) -> Result<Order, SplitError> {
+        loop {
+            let seen = self.load(at);
+            if seen.is_splitting() {
+                self.help_split(at, seen, owner);
+                continue;
+            }
+            if !seen.is_settled_head() {
+                return Err(SplitError::OutOfRange);
+            }
+            if seen.order() <= target {
+                return Ok(seen.order());
+            }
+            if seen.is_unsplittable() {
+                return Err(SplitError::Unsplittable { head: at });
+            }
+            let step = if seen.order() > Order::HUGE { target.max(Order::HUGE) } else { target };
+            let frozen = seen.begin_split(step);
+            if self.change(at, seen, frozen) {
+                self.help_split(at, frozen, owner);
+            }
+        }
+    }
+
+    /// Halves the piece around `page` until it is of `target`.
+    pub(super) fn split_towards(
+        &self,
+        range: FrameRange,
+        page: Pfn,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), SplitError> {
+        if !range.contains(page) {
+            return Err(SplitError::OutOfRange);
+        }
+        loop {
+            let (head, word) = self.piece_around(range, page).ok_or(SplitError::OutOfRange)?;
+            if word.order() <= target {
+                return Ok(());
+            }
+            self.split_piece(head, Order::wrap(word.order().get() - 1), owner)?;
+        }
+    }
+
+    /// The piece of `range` that `page` is in. The caller's reference on each keeps them from merging.
+    fn piece_around(&self, range: FrameRange, page: Pfn) -> Option<(Pfn, PageWord)> {
+        Order::all().rev().map(|order| page.head(order)).filter(|head| range.contains(*head)).find_map(|head| {
+            let word = self.load(head);
+            (word.is_head() && FrameRange::block(head, word.order()).contains(page)).then_some((head, word))
+        })
+    }
+
+    /// Does whatever is left of the split that `seen` says is under way at `head`. The caller has a reference
+    /// on the block, or began the split itself.
+    pub(super) fn help_split(&self, head: Pfn, seen: PageWord, owner: &impl Owner) {
+        if seen.is_splitting_clean() && self.split_clean(head, seen) {
+            return;
+        }
+        for tail in Self::units(head, seen.order()) {
+            self.convert(head, tail, seen, owner);
+        }
+        self.settle(head, seen);
+    }
+
+    /// The last step, by whoever comes first.
+    fn settle(&self, head: Pfn, begun: PageWord) {
+        loop {
+            let seen = self.load(head);
+            let same = seen.is_splitting() && seen.order() == begun.order();
+            if !same || self.change(head, seen, seen.end_split()) {
+                return;
+            }
+        }
+    }
+
+    /// Makes the heads of the pieces, and of the tails rewrites only those that record their order. False if a
+    /// hold was taken before the end: then every tail has to be looked at again.
+    fn split_clean(&self, head: Pfn, begun: PageWord) -> bool {
+        let (order, target) = (begun.order(), begun.target());
+        for tail in Self::units(head, order) {
+            let seen = self.load(tail);
+            let heads_piece = tail.is_aligned(target);
+            if seen.is_rest() && !heads_piece {
+                continue;
+            }
+            if !(seen.is_rest() || seen.is_tail() && seen.order() == order) || seen.pins() > 0 {
+                continue;
+            }
+            let new = if heads_piece {
+                seen.piece(target, begun.refs(), begun.is_wary())
+            } else {
+                seen.tail_of(target)
+            };
+            self.change(tail, seen, new);
+        }
+        loop {
+            let seen = self.load(head);
+            if !seen.is_splitting_clean() || seen.order() != order {
+                return !seen.is_splitting() || seen.order() != order;
+            }
+            if self.change(head, seen, seen.end_split()) {
+                return true;
+            }
+        }
+    }
+
+    /// Makes `tail` part of a piece, whatever its pins do meanwhile.
+    fn convert(&self, head: Pfn, tail: Pfn, begun: PageWord, owner: &impl Owner) {
+        let (order, target) = (begun.order(), begun.target());
+        let piece = tail.head(target);
+        loop {
+            let seen = self.load(tail);
+            let untouched = seen.is_tail() && (seen.order() == order || seen.is_rest());
+            if !untouched {
+                return;
+            }
+            let pinned = seen.pins() > 0;
+            if piece == tail {
+                if self.change(tail, seen, seen.piece(target, begun.refs(), begun.is_wary())) {
+                    if pinned {
+                        self.unpin(head, owner);
+                    }
+                    return;
+                }
+                continue;
+            }
+            // The hold moves: the new one first, the old one last. Within the first piece it stays.
+            let moves = pinned && piece != head;
+            if moves && self.hold(piece, target, owner).is_err() {
+                continue;
+            }
+            let done = self.change(tail, seen, seen.tail_of(target));
+            if moves {
+                self.unpin(if done { head } else { piece }, owner);
+            }
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// The last reference goes (`seen` → `rest`) while pages are pinned: everything unpinned is free when this
+    /// returns. False if the head changed first. Nobody else has a reference, so nobody helps, and each tail is
+    /// met once.
+    pub(super) fn self_split(&self, head: Pfn, seen: PageWord, rest: PageWord, owner: &impl Owner) -> bool {
+        let target = if rest.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
+        let begun = rest.begin_self_split(target);
+        if !self.change(head, seen, begun) {
+            return false;
+        }
+        if begun.order() > Order::HUGE {
+            self.scatter_areas(head, begun, owner);
+        }
+        self.scatter_pages(head, begun.is_wary(), owner);
+        true
+    }
+
+    /// Takes apart a dying block above 2 MiB: unpinned areas are free, pinned ones are taken apart in turn.
+    fn scatter_areas(&self, head: Pfn, begun: PageWord, owner: &impl Owner) {
+        for area in Self::units(head, begun.order()) {
+            loop {
+                let seen = self.load(area);
+                let pinned = seen.pins() > 0;
+                let piece = seen.piece(Order::HUGE, 0, begun.is_wary());
+                let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
+                if !self.change(area, seen, new) {
+                    continue;
+                }
+                if pinned {
+                    self.unpin(head, owner);
+                    self.scatter_pages(area, begun.is_wary(), owner);
+                } else {
+                    self.free_block(area, new, owner);
+                }
+                break;
+            }
+        }
+        // The first area keeps this thread's hold and goes on being taken apart.
+        loop {
+            let seen = self.load(head);
+            if self.change(head, seen, seen.end_split().begin_split(Order::PAGE)) {
+                return;
+            }
+        }
+    }
+
+    /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's hold: pinned
+    /// tails become pages of their own, the others are free, as one bitmap.
+    fn scatter_pages(&self, head: Pfn, wary: bool, owner: &impl Owner) {
+        let order = self.load(head).order();
+        let mut gathered = Gathered { area: head.head(Order::HUGE), frames: [0; 8] };
+        for tail in Self::units(head, order) {
+            loop {
+                let seen = self.load(tail);
+                let pinned = seen.pins() > 0;
+                let new = if pinned { seen.piece(Order::PAGE, 0, wary) } else { seen.freed() };
+                if !self.change(tail, seen, new) {
+                    continue;
+                }
+                if pinned {
+                    self.unpin(head, owner);
+                } else if new.is_poisoned() {
+                    owner.retired(tail);
+                } else {
+                    let bit = tail.get() - gathered.area.get();
+                    gathered.frames[(bit / 64) as usize] |= 1 << (bit % 64);
+                }
+                break;
+            }
+        }
+        self.settle(head, self.load(head));
+        owner.freed_frames(gathered.area, &gathered.frames);
+        // This thread's own hold; if the first page has no pins it goes now.
+        self.unpin(head, owner);
+    }
+}

@@ -1,0 +1,362 @@
+//! The page word: everything there is to know about one 4 KiB frame, in 64 bits.
+//!
+//! ```text
+//!  63   61 60   56 55    52 54 ... 49 48 ... 43 42 ...... 25 24 ....... 0
+//! | kind  | order | drop   | flags    | generation | refs     | pins      |
+//! ```
+//!
+//! | field | on a head | on a tail |
+//! | --- | --- | --- |
+//! | `pins` | pins of its own first page, plus one *hold* for each of its tails that has pins, plus holds in passing | pins of this page (on the first page of a 2 MiB part of a larger block: also one hold for each pinned tail of that part) |
+//! | `refs` | references to the whole block | 0 |
+//! | `order` | order of the block | order of the block; 0 in a resting tail |
+//!
+//! An ordinary page is a head of order 0. A word that is zero but for its generation is *at rest*: a free frame,
+//! or a tail without pins of whichever head covers it. A zero-filled map is thus a valid map of free frames, and a
+//! whole 2 MiB block is handed out by writing one word.
+//!
+//! Every change of state is a pure function from word to word in this file; the loops that apply them live with
+//! the protocol. This is the answer to "can never be changed to point to this page" of the mail: there is no
+//! pointer, and *is it a tail*, *of which head* and *how often pinned* are one load.
+
+use core::fmt;
+
+use crate::frame::Order;
+use crate::protocol::{Kind, PageState};
+
+/// Most pins a caller may put on one page (16,777,216); a get beyond it is refused, never wrapped.
+pub const PIN_LIMIT: u64 = 1 << (PINS_BITS - 1);
+/// Most whole-block references on one block (131,072); a get beyond it is refused, never wrapped.
+pub const REF_LIMIT: u64 = 1 << (REFS_BITS - 1);
+
+const PINS_BITS: u32 = 25;
+const REFS_BITS: u32 = 18;
+const GEN_BITS: u32 = 6;
+
+const REFS_SHIFT: u32 = PINS_BITS;
+const GEN_SHIFT: u32 = REFS_SHIFT + REFS_BITS;
+const FLAGS_SHIFT: u32 = GEN_SHIFT + GEN_BITS;
+const DROP_SHIFT: u32 = 52;
+const ORDER_SHIFT: u32 = 56;
+const KIND_SHIFT: u32 = 61;
+
+const PINS_MASK: u64 = (1 << PINS_BITS) - 1;
+const REFS_MASK: u64 = (1 << REFS_BITS) - 1;
+const GEN_MASK: u64 = (1 << GEN_BITS) - 1;
+const DROP_MASK: u64 = 0xf;
+const ORDER_MASK: u64 = 0x1f;
+const FLAGS: u64 = UNSPLITTABLE | POISONED | WARY;
+
+/// The block never splits and its tails are not counted: a pin on any page is a pin on the head.
+const UNSPLITTABLE: u64 = 1 << FLAGS_SHIFT;
+/// This frame goes out of service when it is freed.
+const POISONED: u64 = 1 << (FLAGS_SHIFT + 1);
+/// On a head: some frame of the block is poisoned, so look at each before freeing.
+const WARY: u64 = 1 << (FLAGS_SHIFT + 2);
+
+const TAIL: u64 = 0;
+const FREE: u64 = 1;
+const HEAD: u64 = 2;
+const SPLITTING: u64 = 3;
+const SPLITTING_CLEAN: u64 = 4;
+const MERGING: u64 = 5;
+const RESERVED: u64 = 6;
+const SET_ASIDE: u64 = 7;
+
+const _: () = assert!(FLAGS_SHIFT + 3 == DROP_SHIFT && DROP_SHIFT + 4 == ORDER_SHIFT);
+const _: () = assert!(ORDER_SHIFT + 5 == KIND_SHIFT && KIND_SHIFT + 3 == 64);
+// Holds are never refused: the upper half of `pins` is theirs, and a block has at most 511 + 511 pinned parts.
+const _: () = assert!(PIN_LIMIT + 2 * 511 < PINS_MASK / 2 * 2);
+const _: () = assert!(Order::MAX.get() as u64 <= ORDER_MASK && Order::HUGE.get() as u64 <= DROP_MASK);
+// Splits drop at most nine orders in one step: 9 → 0 within an area, 18 → 9 above it.
+const _: () = assert!(Order::MAX.get() - Order::HUGE.get() == Order::HUGE.get());
+
+/// The value of one page word. See the module's own text for its fields.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct PageWord(pub(crate) u64);
+
+/// One whole-block reference, for adding to and subtracting from a word.
+pub(crate) const ONE_REF: u64 = 1 << REFS_SHIFT;
+
+impl PageWord {
+    const fn build(kind: u64, order: Order, rest: u64) -> Self {
+        Self(kind << KIND_SHIFT | (order.get() as u64) << ORDER_SHIFT | rest)
+    }
+
+    const fn kind_bits(self) -> u64 {
+        self.0 >> KIND_SHIFT
+    }
+
+    const fn generation_bits(self) -> u64 {
+        self.0 & (GEN_MASK << GEN_SHIFT)
+    }
+
+    const fn next_generation(self) -> u64 {
+        (self.generation_bits() + (1 << GEN_SHIFT)) & (GEN_MASK << GEN_SHIFT)
+    }
+
+    /// Pins, and on a head the holds of its tails.
+    #[inline]
+    pub const fn pins(self) -> u64 {
+        self.0 & PINS_MASK
+    }
+
+    /// References to the whole block.
+    #[inline]
+    pub const fn refs(self) -> u64 {
+        self.0 >> REFS_SHIFT & REFS_MASK
+    }
+
+    /// How often, modulo 64, a block has begun at this frame.
+    #[inline]
+    pub const fn generation(self) -> u8 {
+        (self.0 >> GEN_SHIFT & GEN_MASK) as u8
+    }
+
+    /// Order of the block; 0 for a word at rest.
+    #[inline]
+    pub const fn order(self) -> Order {
+        Order::wrap((self.0 >> ORDER_SHIFT & ORDER_MASK) as u8)
+    }
+
+    /// Order of the pieces that a split under way makes.
+    #[inline]
+    pub const fn target(self) -> Order {
+        Order::wrap(self.order().get() - (self.0 >> DROP_SHIFT & DROP_MASK) as u8)
+    }
+
+    /// Whether tails of this block are not counted.
+    #[inline]
+    pub const fn is_unsplittable(self) -> bool {
+        self.0 & UNSPLITTABLE != 0
+    }
+
+    /// Whether this frame goes out of service when it is freed.
+    #[inline]
+    pub const fn is_poisoned(self) -> bool {
+        self.0 & POISONED != 0
+    }
+
+    /// Whether some frame of the block is poisoned.
+    #[inline]
+    pub const fn is_wary(self) -> bool {
+        self.0 & WARY != 0
+    }
+
+    /// Free, or a tail without pins that never recorded its order.
+    #[inline]
+    pub const fn is_rest(self) -> bool {
+        self.0 & !(GEN_MASK << GEN_SHIFT) == 0
+    }
+
+    /// A tail, at rest or not.
+    #[inline]
+    pub const fn is_tail(self) -> bool {
+        self.kind_bits() == TAIL
+    }
+
+    /// A head, whatever is happening to it.
+    #[inline]
+    pub const fn is_head(self) -> bool {
+        matches!(self.kind_bits(), HEAD | SPLITTING | SPLITTING_CLEAN | MERGING)
+    }
+
+    /// A head to which nothing is happening.
+    #[inline]
+    pub const fn is_settled_head(self) -> bool {
+        self.kind_bits() == HEAD
+    }
+
+    /// A head being split.
+    #[inline]
+    pub const fn is_splitting(self) -> bool {
+        matches!(self.kind_bits(), SPLITTING | SPLITTING_CLEAN)
+    }
+
+    /// A head being split that nobody has pinned since the split began.
+    #[inline]
+    pub const fn is_splitting_clean(self) -> bool {
+        self.kind_bits() == SPLITTING_CLEAN
+    }
+
+    /// A head being put together from smaller blocks.
+    #[inline]
+    pub const fn is_merging(self) -> bool {
+        self.kind_bits() == MERGING
+    }
+
+    /// A head with at least one reference or pin.
+    #[inline]
+    pub const fn is_live_head(self) -> bool {
+        self.is_head() && self.0 & (PINS_MASK | REFS_MASK << REFS_SHIFT) != 0
+    }
+
+    /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged.
+    #[inline]
+    pub const fn is_idle(self) -> bool {
+        matches!(self.kind_bits(), TAIL | FREE) && self.pins() == 0 && self.0 & FLAGS == 0
+    }
+
+    /// `n` more pins for a caller, or `None` beyond [`PIN_LIMIT`].
+    #[inline]
+    pub(crate) const fn pin(self, n: u64) -> Option<Self> {
+        if self.pins() + n > PIN_LIMIT { None } else { Some(self.hold(n)) }
+    }
+
+    /// `n` more holds. They are never refused. A hold on a clean split makes it an ordinary one: from here on
+    /// tails may be pinned, and every tail word has to be rewritten.
+    #[inline]
+    pub(crate) const fn hold(self, n: u64) -> Self {
+        let held = Self(self.0 + n);
+        if self.is_splitting_clean() { held.with_kind(SPLITTING) } else { held }
+    }
+
+    /// `n` pins or holds less, or `None` where there are fewer.
+    #[inline]
+    pub(crate) const fn unpin(self, n: u64) -> Option<Self> {
+        if self.pins() < n { None } else { Some(Self(self.0 - n)) }
+    }
+
+    /// `n` more references to a settled block, or `None` beyond [`REF_LIMIT`].
+    #[inline]
+    pub(crate) const fn add_refs(self, n: u64) -> Option<Self> {
+        if self.refs() + n > REF_LIMIT { None } else { Some(Self(self.0 + n * ONE_REF)) }
+    }
+
+    /// `n` references less, or `None` where there are fewer.
+    #[inline]
+    pub(crate) const fn drop_refs(self, n: u64) -> Option<Self> {
+        if self.refs() < n { None } else { Some(Self(self.0 - n * ONE_REF)) }
+    }
+
+    /// The first pin of a tail of a block of `order`, whose head the caller holds.
+    #[inline]
+    pub(crate) const fn first_pin(self, order: Order) -> Self {
+        self.tail_of(order).hold(1)
+    }
+
+    /// The same tail, now of a block of `order`.
+    #[inline]
+    pub(crate) const fn tail_of(self, order: Order) -> Self {
+        Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | POISONED))
+    }
+
+    /// A fresh block begins here: one reference, a new generation.
+    #[inline]
+    pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
+        let flags = if unsplittable { UNSPLITTABLE } else { 0 };
+        Self::build(HEAD, order, self.next_generation() | flags | ONE_REF)
+    }
+
+    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned.
+    #[inline]
+    pub(crate) const fn freed(self) -> Self {
+        let kind = if self.is_poisoned() { SET_ASIDE } else { FREE };
+        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED)
+    }
+
+    /// At rest again; only for a wholly free area that the allocator owns.
+    #[inline]
+    pub(crate) const fn rested(self) -> Self {
+        Self(self.generation_bits())
+    }
+
+    /// A settled head starts to split into pieces of `target`. References are frozen where they are.
+    #[inline]
+    pub(crate) const fn begin_split(self, target: Order) -> Self {
+        let clean = self.pins() == 0 && target.get() > 0 && self.order().get() <= Order::HUGE.get();
+        let drop = (self.order().get() - target.get()) as u64;
+        Self(self.0 | drop << DROP_SHIFT).with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING })
+    }
+
+    /// The last reference goes while pages are pinned: the dropper takes a hold and splits the block, with no
+    /// reference left to hand on.
+    #[inline]
+    pub(crate) const fn begin_self_split(self, target: Order) -> Self {
+        self.hold(1).begin_split(target)
+    }
+
+    /// A split is over for its head: it heads the first piece.
+    #[inline]
+    pub(crate) const fn end_split(self) -> Self {
+        let target = self.target();
+        Self::build(HEAD, target, self.0 & !(ORDER_MASK << ORDER_SHIFT | DROP_MASK << DROP_SHIFT)).with_kind(HEAD)
+    }
+
+    /// A tail becomes the head of a piece of `order` with `refs` references; its pins stay.
+    #[inline]
+    pub(crate) const fn piece(self, order: Order, refs: u64, wary: bool) -> Self {
+        let wary = if wary && order.get() > 0 { WARY } else { 0 };
+        let keep = self.0 & (PINS_MASK | POISONED);
+        Self::build(HEAD, order, keep | wary | self.next_generation() | refs * ONE_REF)
+    }
+
+    /// The first of several blocks becomes the head they are merged under.
+    #[inline]
+    pub(crate) const fn begin_merge(self, order: Order) -> Self {
+        let keep = self.0 & !(ORDER_MASK << ORDER_SHIFT);
+        Self((order.get() as u64) << ORDER_SHIFT | keep).with_kind(MERGING)
+    }
+
+    /// All parts are tails now.
+    #[inline]
+    pub(crate) const fn end_merge(self) -> Self {
+        self.with_kind(HEAD)
+    }
+
+    /// A frame that never enters service.
+    pub(crate) const fn reserved() -> Self {
+        Self::build(RESERVED, Order::PAGE, 0)
+    }
+
+    /// Out of service for good.
+    pub(crate) const fn set_aside(self) -> Self {
+        Self::build(SET_ASIDE, Order::PAGE, self.generation_bits() | POISONED)
+    }
+
+    /// To be set aside when freed; a head of several frames is made wary too.
+    pub(crate) const fn poisoned(self) -> Self {
+        let flagged = Self(self.0 | POISONED);
+        if self.is_head() && self.order().get() > 0 { flagged.wary() } else { flagged }
+    }
+
+    /// Some frame of this block is poisoned.
+    pub(crate) const fn wary(self) -> Self {
+        Self(self.0 | WARY)
+    }
+
+    const fn with_kind(self, kind: u64) -> Self {
+        Self(self.0 & !(0b111 << KIND_SHIFT) | kind << KIND_SHIFT)
+    }
+
+    /// The fields, by name.
+    pub const fn decode(self) -> PageState {
+        let kind = match self.kind_bits() {
+            TAIL if self.is_rest() => Kind::Rest,
+            TAIL => Kind::Tail,
+            FREE => Kind::Free,
+            HEAD if self.order().get() == 0 => Kind::Page,
+            HEAD => Kind::Head,
+            SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
+            MERGING => Kind::Merging,
+            RESERVED => Kind::Reserved,
+            _ => Kind::SetAside,
+        };
+        PageState {
+            kind,
+            order: self.order(),
+            pins: self.pins(),
+            refs: self.refs(),
+            generation: self.generation(),
+            unsplittable: self.is_unsplittable(),
+            poisoned: self.is_poisoned(),
+        }
+    }
+}
+
+impl fmt::Debug for PageWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.decode())
+    }
+}
