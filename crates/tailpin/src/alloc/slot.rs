@@ -40,7 +40,8 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
     pub(crate) fn enter(&self) -> Option<Entered<'m, W>> {
         // Acquire: pairs with the Release of leaving.
         let free = self.words[BUSY].compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        free.then_some(Entered { words: self.words })
+        // Lazily: an `Entered` that is made and dropped would let others in.
+        free.then(|| Entered { words: self.words })
     }
 
     /// Notes frames taken from (or, negative, given back to) the store through this slot.

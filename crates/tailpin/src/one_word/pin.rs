@@ -34,15 +34,14 @@ impl For {
         matches!(self, Self::Tail(_))
     }
 
-    /// Whether `head` is the head this count is for. A tail knows the exact order; the first 2 MiB part of a
-    /// larger block has that block's head for its own, and a merge under way already heads all it will.
+    /// Whether `head` is the head this count is for. A tail knows the exact order, with three liberties: the
+    /// first 2 MiB part of a larger block has that block's head for its own, a split under way also heads what
+    /// will be its first piece, and a merge under way heads all it is going to.
     fn fits(self, head: PageWord) -> bool {
-        match self {
-            Self::Caller => true,
-            Self::Tail(order) => {
-                head.order() == order || head.order() > order && (order == Order::HUGE || head.is_merging())
-            }
-        }
+        let Self::Tail(order) = self else { return true };
+        head.order() == order
+            || head.is_splitting() && head.target() == order
+            || head.order() > order && (order == Order::HUGE || head.is_merging())
     }
 
     /// The same for a head that is itself a tail: a 2 MiB part of a larger block.
@@ -53,10 +52,11 @@ impl For {
         }
     }
 
-    /// The order that the tail records: 4 KiB tails know their 2 MiB part, parts know the whole block.
+    /// The order that the tail records with its first pin: the one it knew its head by, or of the merge that has
+    /// come over it.
     fn records(self, head: PageWord) -> Order {
         match self {
-            Self::Tail(order) if order <= Order::HUGE => head.order().min(Order::HUGE),
+            Self::Tail(order) if order == Order::HUGE || !head.is_merging() => order,
             _ => head.order(),
         }
     }
