@@ -156,7 +156,7 @@ pub trait Protocol: Sized + Send + Sync {
     /// structure looks there again afterwards.
     fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError>;
     /// One more pin where the caller has one already.
-    fn get(&self, held: Held) -> Result<(), GetError>;
+    fn get(&self, held: Held, owner: &impl Owner) -> Result<(), GetError>;
     /// Gives back a pin. The caller must have it.
     fn put(&self, held: Held, owner: &impl Owner);
     /// `n` more references on every piece of `range`; the caller has one on each.

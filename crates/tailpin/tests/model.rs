@@ -343,5 +343,8 @@ proptest! {
         on_one!(OneWord, FRAMES, run, &ops);
     }
 
-    //CLASSIC
+    #[test]
+    fn classic_agrees_with_the_model(ops in prop::collection::vec(op(), 1..250)) {
+        on_one!(Classic, FRAMES, run, &ops);
+    }
 }

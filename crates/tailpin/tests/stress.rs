@@ -128,3 +128,8 @@ fn stress<'z, P: Protocol>(zone: &'z Zone<'z, P>, heard: &common::Heard, threads
 fn one_word_under_stress() {
     on_one!(OneWord, FRAMES, stress, 4, 50_000);
 }
+
+#[test]
+fn classic_under_stress() {
+    on_one!(Classic, FRAMES, stress, 4, 20_000);
+}

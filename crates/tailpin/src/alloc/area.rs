@@ -63,6 +63,16 @@ impl AreaCount {
     }
 }
 
+/// What came of an attempt to claim frames.
+pub(crate) enum Claim<T> {
+    /// The frames, and the count before.
+    Got(T, AreaCount),
+    /// Nothing, and the count was not touched.
+    Full,
+    /// Nothing, but the count was raised for a moment: summaries may have followed it.
+    Cancelled,
+}
+
 /// An area's words.
 pub(crate) struct Area<'m, W> {
     pub(crate) bits: &'m [W],
@@ -80,26 +90,26 @@ impl<W: AtomicWord> Area<'_, W> {
         self.count.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Claims an aligned run of `order` (0 to 8) and returns its first frame's index. Also returns the count
-    /// before, for the summaries. A thorough search doesn't believe that an earlier one was in vain:
+    /// Claims an aligned run of `order` (0 to 8): the index of its first frame. A thorough search doesn't believe that an earlier one was in vain:
     /// runs that another search held for a moment and gave up are not announced.
-    pub(crate) fn claim(&self, order: Order, thorough: bool) -> Option<(usize, AreaCount)> {
+    pub(crate) fn claim(&self, order: Order, thorough: bool) -> Claim<usize> {
         let n = order.frames() as usize;
         if !thorough && self.count().lacks(order) {
-            return None;
+            return Claim::Full;
         }
-        let before = self.reserve(n)?;
+        let Some(before) = self.reserve(n) else { return Claim::Full };
         match self.claim_bits(order) {
-            Some(index) => Some((index, before)),
+            Some(index) => Claim::Got(index, before),
             None => {
                 self.unreserve(AreaCount(before.0 + n as u64), n, order);
-                None
+                Claim::Cancelled
             }
         }
     }
 
     /// Claims up to `want` single frames of one bitmap word, as (word index, bits).
-    pub(crate) fn claim_batch(&self, want: u32) -> Option<(usize, u64, AreaCount)> {
+    pub(crate) fn claim_batch(&self, want: u32) -> Claim<(usize, u64)> {
+        let mut cancelled = false;
         for (index, word) in self.bits.iter().enumerate() {
             let seen = word.load(Ordering::Relaxed);
             if seen == !0 {
@@ -110,14 +120,15 @@ impl<W: AtomicWord> Area<'_, W> {
                 take &= !(1 << (63 - take.leading_zeros()));
             }
             let n = take.count_ones() as usize;
-            let before = self.reserve(n)?;
+            let Some(before) = self.reserve(n) else { break };
             // Acquire: pairs with the Release that cleared these bits.
             if word.compare_exchange(seen, seen | take, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Some((index, take, before));
+                return Claim::Got((index, take), before);
             }
             self.cancel(n);
+            cancelled = true;
         }
-        None
+        if cancelled { Claim::Cancelled } else { Claim::Full }
     }
 
     /// Claims the whole area. Returns whether its words have to be put to rest.

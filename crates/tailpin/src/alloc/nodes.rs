@@ -15,7 +15,7 @@ use super::zone::{Request, Zone};
 /// # let ranges = [[FrameRange::new(Pfn::new(0), 512)], [FrameRange::new(Pfn::new(4096), 512)]];
 /// # let memory: Vec<ZoneMemory> =
 /// #     ranges.iter().map(|r| ZoneMemory::for_layout(&ZoneLayout::new(r, 1).unwrap())).collect();
-/// # let zones = [0, 1].map(|i| memory[i].zone(ZoneLayout::new(&ranges[i], 1).unwrap(), ZoneConfig::default()).unwrap());
+/// # let zones: [Zone; 2] = [0, 1].map(|i| memory[i].zone(ZoneLayout::new(&ranges[i], 1).unwrap(), ZoneConfig::default()).unwrap());
 /// let nodes = Nodes::new(&[&zones[0], &zones[1]], &[&[0, 1], &[1, 0]]);
 /// let here = nodes.alloc(1, Order::HUGE)?;
 /// let fallen_back = nodes.alloc(1, Order::HUGE)?;

@@ -7,7 +7,7 @@
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 
-use super::area::{Area, AreaCount};
+use super::area::{Area, AreaCount, Claim};
 use super::layout::ZoneLayout;
 use super::tree::{Find, Tree};
 
@@ -81,6 +81,21 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.broken.follow(area, || count().used() > 0);
     }
 
+    /// The summaries' part of a claim.
+    fn noted<T>(&self, area: usize, claim: Claim<T>) -> Option<T> {
+        match claim {
+            Claim::Got(claimed, before) => {
+                self.note(area, before);
+                Some(claimed)
+            }
+            Claim::Full => None,
+            Claim::Cancelled => {
+                self.note_anyway(area);
+                None
+            }
+        }
+    }
+
     /// A free block of `order`.
     pub(crate) fn take(&self, order: Order) -> Option<Taken> {
         match order.get() {
@@ -92,8 +107,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
 
     fn take_small(&self, order: Order) -> Option<Taken> {
         let claim = |area: usize, thorough| {
-            let (index, before) = self.area(area).claim(order, thorough)?;
-            self.note(area, before);
+            let index = self.noted(area, self.area(area).claim(order, thorough))?;
             Some(Taken { head: self.first_frame(area).offset(index as u64), touched: false })
         };
         self.each(&self.partial)
@@ -109,9 +123,9 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         let areas = self.each(&self.partial).chain(self.each(&self.broken)).chain(0..self.areas);
         for area in areas {
             while got < want
-                && let Some((word, mut bits, before)) = self.area(area).claim_batch((want - got) as u32)
+                && let Some((word, mut bits)) =
+                    self.noted(area, self.area(area).claim_batch((want - got) as u32))
             {
-                self.note(area, before);
                 while bits != 0 {
                     let index = word * 64 + bits.trailing_zeros() as usize;
                     give(self.first_frame(area).offset(index as u64));

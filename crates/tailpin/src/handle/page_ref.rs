@@ -60,7 +60,7 @@ impl<'z, P: Protocol> PageRef<'z, P> {
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get(self.held)?;
+        self.zone.protocol().get(self.held, self.zone)?;
         Ok(Self { ..*self })
     }
 }

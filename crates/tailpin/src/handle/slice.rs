@@ -70,7 +70,7 @@ impl<'z, P: Protocol> Slice<'z, P> {
     fn share(&self, bytes: Range<u64>) -> Result<Self, GetError> {
         let mut part = Self { bytes: bytes.start..bytes.start, ..*self };
         for page in pages_of(&bytes).iter() {
-            self.zone.protocol().get(self.held(page))?;
+            self.zone.protocol().get(self.held(page), self.zone)?;
             part.bytes.end = bytes.end.min((page.get() + 1) * PAGE_BYTES);
         }
         Ok(part)

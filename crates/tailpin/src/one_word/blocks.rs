@@ -45,10 +45,10 @@ impl<W: AtomicWord> OneWord<'_, W> {
         while range.contains(at) {
             let order = match self.put_refs_on(at, n, |_| Ok(()), owner) {
                 Ok(order) => order,
-                Err((state, cause)) => {
-                    let state = state.decode();
+                Err((seen, cause)) => {
+                    let state = seen.decode();
                     owner.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
-                    Order::PAGE
+                    if seen.is_head() { seen.order() } else { Order::PAGE }
                 }
             };
             at = at.offset(order.frames());

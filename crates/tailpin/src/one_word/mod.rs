@@ -149,7 +149,7 @@ impl<W: AtomicWord> Protocol for OneWord<'_, W> {
     }
 
     #[inline]
-    fn get(&self, held: Held) -> Result<(), GetError> {
+    fn get(&self, held: Held, _owner: &impl Owner) -> Result<(), GetError> {
         self.pin_again(held.counted_at)
     }
 

@@ -1,5 +1,5 @@
 //! Memory for a test's zone, and a sink that remembers.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
