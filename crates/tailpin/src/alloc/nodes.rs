@@ -13,10 +13,12 @@ use super::zone::{Request, Zone};
 /// ```
 /// # use tailpin::*;
 /// # let ranges = [[FrameRange::new(Pfn::new(0), 512)], [FrameRange::new(Pfn::new(4096), 512)]];
-/// # let memory: Vec<ZoneMemory> =
-/// #     ranges.iter().map(|r| ZoneMemory::for_layout(&ZoneLayout::new(r, 1).unwrap())).collect();
-/// # let zones: [Zone; 2] = [0, 1].map(|i| memory[i].zone(ZoneLayout::new(&ranges[i], 1).unwrap(), ZoneConfig::default()).unwrap());
-/// let nodes = Nodes::new(&[&zones[0], &zones[1]], &[&[0, 1], &[1, 0]]);
+/// # let layouts = ranges.each_ref().map(|r| ZoneLayout::new(r, 1).unwrap());
+/// # let memory = layouts.each_ref().map(ZoneMemory::for_layout);
+/// # let zones: [Zone; 2] = [0, 1].map(|i| memory[i].zone(layouts[i], ZoneConfig::default()).unwrap());
+/// let zones = [&zones[0], &zones[1]];
+/// let fallback: [&[usize]; 2] = [&[0, 1], &[1, 0]];
+/// let nodes = Nodes::new(&zones, &fallback);
 /// let here = nodes.alloc(1, Order::HUGE)?;
 /// let fallen_back = nodes.alloc(1, Order::HUGE)?;
 /// assert!(fallen_back.pfn() < here.pfn());
