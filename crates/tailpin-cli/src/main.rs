@@ -1,0 +1,50 @@
+//! The `tailpin` command. Each subcommand is a module with its arguments and a `run`.
+
+mod progress;
+mod replay;
+mod style;
+mod trace;
+
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a command ended; the number is the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Status {
+    /// Done, and everything was as it should be.
+    Clean = 0,
+    /// A violation, a leak or a failed check.
+    Failed = 1,
+    /// Bad usage or unreadable input.
+    Unusable = 2,
+}
+
+/// Compound pages as a library: tries it out and measures it.
+///
+/// Without a command: `tailpin replay` of the built-in trace `guest-pins`.
+#[derive(Debug, Parser)]
+#[command(name = "tailpin", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done and clean, 1 a violation, a leak or a failed check, \
+                        2 bad usage or unreadable input.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Replay(replay::Args),
+}
+
+fn main() -> ExitCode {
+    let status = match Cli::parse().command {
+        None => replay::run(&replay::Args::default()),
+        Some(Command::Replay(args)) => replay::run(&args),
+    };
+    ExitCode::from(status as u8)
+}

@@ -1,0 +1,264 @@
+//! `tailpin replay`: recorded kernel allocation traces, carried out by the library.
+
+mod compile;
+mod html;
+mod model;
+mod outcome;
+mod plan;
+mod run;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tailpin::{Classic, OneWord, Protocol as _};
+
+use crate::trace::{Builtin, Trace, TraceError, builtins};
+use crate::{Status, progress, style, trace};
+
+pub(crate) use compile::compile;
+use outcome::Outcome;
+use plan::Plan;
+pub(crate) use plan::Reading;
+use run::{Ground, Measured};
+
+/// The trace that is replayed when none is named.
+const DEFAULT_TRACE: &str = "guest-pins";
+
+/// A round takes a fraction of a second, in which anything else on the machine shows.
+const DEFAULT_ROUNDS: u16 = 5;
+
+const EXAMPLES: &str = "\
+Built-in traces: guest-pins (Linux 6.1: io_uring buffers and direct reads pin parts of huge pages that the kernel \
+wants to split) and node (Linux 6.18: a JavaScript heap under garbage collection beside numpy).
+
+Examples:
+  tailpin replay                                   the trace guest-pins
+  tailpin replay node --threads 4                  four copies at once on one shared zone
+  tailpin replay guest-pins --protocol classic     the design of 2013, with its locks
+  tailpin replay pins.pft.zst --json               one object on standard output
+  tailpin replay guest-pins --report replay.html   timeline and numbers as a page
+
+A frame number in a trace says which frame is meant, not where it lies: blocks are placed by this library's own \
+allocator. Records are numbered from 0.
+
+Linux never splits a block while one of its pages is pinned, so no recorded split has a pin beside it. This library \
+does split then. A recorded split of a block that had pins is therefore carried out just before the last of them \
+went: the earliest moment at which, for all the trace shows, nothing but the pin stood against it. \
+splits_under_pins counts splits done while a page was pinned, and linux_waited_ns adds up how much later Linux did \
+them: at most so long, because a trace does not say since when a split was wanted. --as-recorded leaves every split \
+where it was recorded.
+
+Where a trace records that Linux refused a split, it is done: the owner's reference goes, pages that are pinned stay \
+until they are not, pages that the trace pins again later stay with their owner, all others are free at once.
+
+peak_used_frames and huge_free_at_peak are taken when the live frames of the trace are at their highest; with several \
+threads, when the first of them is there.
+
+Exit codes: 0 done and clean, 1 a violation, a leak, a skipped event or a failed allocation, 2 bad usage or an \
+unreadable or impossible trace.";
+
+/// Replays recorded kernel allocation traces and checks every invariant at the end
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES, after_help = "More, with examples: tailpin replay --help")]
+pub(crate) struct Args {
+    /// Traces: files (PFTRACE1, compressed with zstd) or built-ins
+    #[arg(value_name = "FILE|NAME", default_value = DEFAULT_TRACE)]
+    traces: Vec<PathBuf>,
+
+    /// How frames are counted
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
+
+    /// Copies to run at once on one shared zone
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
+    /// Rounds, each on a fresh zone: the fastest is reported, what goes wrong in any counts
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_ROUNDS, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+
+    /// Print one JSON object; several traces: an object with `runs`
+    #[arg(long)]
+    json: bool,
+
+    /// Leave every split where Linux did it
+    #[arg(long)]
+    as_recorded: bool,
+
+    /// Write timeline and numbers to a self-contained HTML file
+    #[arg(long, value_name = "F.html")]
+    report: Option<PathBuf>,
+
+    /// Size of the zone [default: what the trace has live at most, and room beside it]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(2..=1 << 19))]
+    zone_mib: Option<u64>,
+
+    /// Refuse traces of more than this many MiB uncompressed
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=16384))]
+    limit_mib: u64,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            traces: vec![DEFAULT_TRACE.into()],
+            protocol: Protocol::default(),
+            threads: 1,
+            rounds: DEFAULT_ROUNDS,
+            json: false,
+            as_recorded: false,
+            report: None,
+            zone_mib: None,
+            limit_mib: trace::DEFAULT_LIMIT >> 20,
+        }
+    }
+}
+
+/// How frames are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Protocol {
+    /// All of a frame's state in one word, no lock
+    #[default]
+    OneWord,
+    /// The compound pages of the 2013 kernel, separate words and a bit lock
+    Classic,
+}
+
+impl Protocol {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OneWord => <OneWord<'_>>::NAME,
+            Self::Classic => <Classic<'_>>::NAME,
+        }
+    }
+
+    fn merges(self) -> bool {
+        match self {
+            Self::OneWord => <OneWord<'_>>::REARRANGES,
+            Self::Classic => <Classic<'_>>::REARRANGES,
+        }
+    }
+}
+
+/// Several traces as one object.
+#[derive(Serialize)]
+struct Runs<'o> {
+    runs: &'o [Outcome],
+}
+
+/// One replay, with what the report draws.
+struct Run {
+    outcome: Outcome,
+    plan: Plan,
+}
+
+/// Replays every trace, prints what came of it and says how it ended.
+pub(crate) fn run(args: &Args) -> Status {
+    let style = style::Style::for_stdout();
+    let mut status = Status::Clean;
+    let mut outcomes = Vec::new();
+    let mut page = html::Page::default();
+    for path in &args.traces {
+        match one(args, path) {
+            Ok(Run { outcome, plan }) => {
+                if !outcome.is_clean() {
+                    status = status.max(Status::Failed);
+                }
+                if !args.json {
+                    print(&format!(
+                        "{}{}",
+                        if outcomes.is_empty() { "" } else { "\n" },
+                        table::render(&outcome, style)
+                    ));
+                }
+                if args.report.is_some() {
+                    page.add(&outcome, &plan.timeline);
+                }
+                outcomes.push(outcome);
+            }
+            Err(error) => {
+                eprintln!("tailpin: {}: {error}", path.display());
+                status = Status::Unusable;
+            }
+        }
+    }
+    if args.json && !outcomes.is_empty() {
+        let json = match outcomes.as_slice() {
+            [outcome] if args.traces.len() == 1 => serde_json::to_string_pretty(outcome),
+            runs => serde_json::to_string_pretty(&Runs { runs }),
+        };
+        print(&format!("{}\n", json.expect("numbers and strings")));
+    }
+    if let Some(path) = args.report.as_ref().filter(|_| !outcomes.is_empty())
+        && let Err(error) = std::fs::write(path, page.finish())
+    {
+        eprintln!("tailpin: {}: {error}", path.display());
+        status = Status::Unusable;
+    }
+    status
+}
+
+/// To standard output, which may have been closed: who closed it wanted no more.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn one(args: &Args, path: &Path) -> Result<Run, TraceError> {
+    let short = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let spinner = progress::spinner(format!("reading {short}"));
+    let trace = open(path, args.limit_mib << 20)?;
+    let plan = compile(&trace, Reading { as_recorded: args.as_recorded, merges: args.protocol.merges() })?;
+    let refused = trace.vmstat("thp_split_page_failed");
+    let name = trace.name.clone();
+    // A large trace is no small thing to keep beside its plan.
+    drop(trace);
+    spinner.finish_and_clear();
+
+    let threads = u64::from(args.threads);
+    let frames = args.zone_mib.map_or_else(|| run::zone_frames(&plan, threads), |mib| mib << 8);
+    if frames > run::MOST_FRAMES {
+        return Err(TraceError::NoRoom { frames, limit: run::MOST_FRAMES });
+    }
+    let rounds = u64::from(args.rounds);
+    let bar = progress::bar(format!("replaying {short}"), plan.steps.len() as u64 * threads * rounds);
+    let mut measured = round(args, frames, &plan, &bar);
+    for _ in 1..rounds {
+        measured = measured.fastest(round(args, frames, &plan, &bar));
+    }
+    bar.finish_and_clear();
+    Ok(Run { outcome: Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured), plan })
+}
+
+/// One replay on a zone of its own.
+fn round(args: &Args, frames: u64, plan: &Plan, bar: &ProgressBar) -> Measured {
+    let threads = usize::from(args.threads);
+    let measured = match args.protocol {
+        Protocol::OneWord => Ground::new::<OneWord<'_>>(frames, threads)
+            .and_then(|ground| ground.replay::<OneWord<'_>>(plan, bar)),
+        Protocol::Classic => Ground::new::<Classic<'_>>(frames, threads)
+            .and_then(|ground| ground.replay::<Classic<'_>>(plan, bar)),
+    };
+    measured.expect("one range that is not empty, and memory made for it")
+}
+
+/// A built-in trace by name, any other by path.
+fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
+    match path.to_str().and_then(Builtin::named) {
+        Some(builtin) => builtin.open(),
+        None => trace::open(path, limit).map_err(|error| match error {
+            TraceError::Io(source) if source.kind() == std::io::ErrorKind::NotFound => {
+                TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
+            }
+            error => error,
+        }),
+    }
+}

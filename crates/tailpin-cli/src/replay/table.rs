@@ -1,0 +1,180 @@
+//! An outcome for people: what was replayed, what it cost, and what Linux pays for the same.
+
+use std::fmt::Write;
+
+use super::outcome::Outcome;
+use crate::style::Style;
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes in the unit that suits it.
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.2} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+/// A time in the unit that suits it.
+pub(crate) fn time(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.2} s", ns as f64 / 1e9),
+    }
+}
+
+/// One line of the comparison: what, here, Linux.
+pub(crate) type Compared = (&'static str, String, String);
+
+/// What the replay did, by name.
+pub(crate) fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let count = |number: u64| grouped(number);
+    let mut facts = vec![
+        ("events", format!("{} in {}", count(outcome.events), time(outcome.elapsed_ns))),
+        ("speed", speed(outcome)),
+        ("allocations", count(outcome.allocs)),
+        ("frees", count(outcome.frees)),
+        (
+            "splits",
+            match outcome.splits_under_pins {
+                0 => count(outcome.splits),
+                pinned => {
+                    format!("{}, {} of them while pages were pinned", count(outcome.splits), count(pinned))
+                }
+            },
+        ),
+        ("pins, unpins", format!("{}, {}", count(outcome.pins), count(outcome.unpins))),
+        ("merges", format!("{} in {} looks at an area", count(outcome.merges), count(outcome.collapses))),
+        (
+            "most in use",
+            format!(
+                "{} frames ({}); {} of {} areas of 2 MiB whole and free then",
+                count(outcome.peak_used_frames),
+                bytes(outcome.peak_used_frames * 4096),
+                count(outcome.huge_free_at_peak),
+                count(outcome.zone_frames / tailpin::AREA_FRAMES as u64)
+            ),
+        ),
+        (
+            "left at the end",
+            format!("{} frames, as the trace leaves them", count(outcome.live_frames_at_end)),
+        ),
+    ];
+    if outcome.live_frames_at_end != outcome.trace_live_frames_at_end
+        && let Some(last) = facts.last_mut()
+    {
+        let trace = count(outcome.trace_live_frames_at_end);
+        last.1 = format!("{} frames, where the trace has {trace}", count(outcome.live_frames_at_end));
+    }
+    facts
+}
+
+fn speed(outcome: &Outcome) -> String {
+    let speed = format!("{:.2} million events/s", outcome.events_per_s as f64 / 1e6);
+    if outcome.rounds == 1 { speed } else { format!("{speed}, the fastest of {} rounds", outcome.rounds) }
+}
+
+/// What it costs here and in Linux.
+pub(crate) fn compared(outcome: &Outcome) -> Vec<Compared> {
+    let linux_bytes = outcome.linux_metadata_bytes_per_frame * outcome.zone_frames;
+    let our_bytes = (outcome.metadata_bytes_per_frame * outcome.zone_frames as f64) as u64;
+    let mut lines = vec![
+        (
+            "metadata for each 4 KiB page",
+            format!("{:.2} B", outcome.metadata_bytes_per_frame),
+            format!("{} B", outcome.linux_metadata_bytes_per_frame),
+        ),
+        ("metadata of this zone", bytes(our_bytes), bytes(linux_bytes)),
+        (
+            "splits refused",
+            "0".to_owned(),
+            outcome.linux_thp_split_page_failed.map_or("none recorded".to_owned(), grouped),
+        ),
+    ];
+    if outcome.refused_by_linux > 0 {
+        lines.push((
+            "of those replayed, frames freed at once",
+            grouped(outcome.freed_at_once_frames),
+            "0".into(),
+        ));
+    }
+    if outcome.linux_waited_ns > 0 {
+        lines.push(("splits came later, in all, at most by", "0 s".into(), time(outcome.linux_waited_ns)));
+    }
+    lines
+}
+
+/// `clean`, or everything that is wrong.
+pub(crate) fn verdict(outcome: &Outcome) -> String {
+    if outcome.is_clean() {
+        return "clean: 0 violations, 0 frames leaked, 0 events skipped".to_owned();
+    }
+    format!(
+        "NOT CLEAN: {} violations, {} frames leaked, {} events skipped, {} failed allocations",
+        grouped(outcome.violations),
+        grouped(outcome.leaked_frames),
+        grouped(outcome.skipped),
+        grouped(outcome.failed_allocs)
+    )
+}
+
+/// The whole table.
+pub(crate) fn render(outcome: &Outcome, style: Style) -> String {
+    let mut text = String::new();
+    let threads =
+        if outcome.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", outcome.threads) };
+    let title = format!("{}, {} protocol, {threads}", outcome.trace, outcome.protocol.name());
+    let _ = writeln!(text, "{}\n", style.bold(&title));
+    for (name, value) in facts(outcome) {
+        let _ = writeln!(text, "  {} {value}", style.dim(&format!("{name:<16}")));
+    }
+    let _ = writeln!(
+        text,
+        "\n  {:<40}{:>16}{:>16}",
+        "",
+        style.bold(&right("tailpin")),
+        style.bold(&right("Linux"))
+    );
+    for (name, ours, linux) in compared(outcome) {
+        let _ = writeln!(text, "  {}{ours:>16}{linux:>16}", style.dim(&format!("{name:<40}")));
+    }
+    let verdict = verdict(outcome);
+    let verdict = if outcome.is_clean() { style.good(&verdict) } else { style.bad(&verdict) };
+    let _ = writeln!(text, "\n  {verdict}");
+    for finding in &outcome.findings {
+        let _ = writeln!(text, "    {finding}");
+    }
+    text
+}
+
+/// Padded before it is coloured: escape codes have no width.
+fn right(text: &str) -> String {
+    format!("{text:>16}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bytes, grouped, time};
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([1, 1536, 3 << 20, 5 << 30].map(bytes), ["1 B", "1.5 KiB", "3.0 MiB", "5.00 GiB"]);
+        assert_eq!([5, 1_500, 2_000_000, 3_000_000_000].map(time), ["5 ns", "1.5 µs", "2.0 ms", "3.00 s"]);
+    }
+}
