@@ -112,7 +112,8 @@ pub(crate) fn audit<P: Protocol>(zone: &Zone<'_, P>) -> Audit {
 /// Counts, bits and summaries of one area among themselves.
 fn audit_area<P: Protocol>(zone: &Zone<'_, P>, area: Pfn, audit: &mut Audit) {
     let index = ((area.get() - zone.span().start.get()) / Order::HUGE.frames()) as usize;
-    let used = FrameRange::block(area, Order::HUGE).iter().filter(|frame| zone.store().is_used(*frame)).count();
+    let used =
+        FrameRange::block(area, Order::HUGE).iter().filter(|frame| zone.store().is_used(*frame)).count();
     if used != zone.store().area(index).count().used() {
         audit.note(area, "an area's count differs from its bits");
     }

@@ -77,11 +77,7 @@ impl Order {
     /// The order `order`, or `None` above 18.
     #[inline]
     pub const fn new(order: u8) -> Option<Self> {
-        if order <= Self::MAX.0 {
-            Some(Self(order))
-        } else {
-            None
-        }
+        if order <= Self::MAX.0 { Some(Self(order)) } else { None }
     }
 
     /// For values that are in range by construction (a field of a page word, a loop up to `MAX`).

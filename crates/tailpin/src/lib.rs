@@ -11,9 +11,9 @@ mod audit;
 pub mod classic;
 mod error;
 mod frame;
-mod handle;
-mod one_word;
-mod page_word;
+pub mod handle;
+pub mod one_word;
+pub mod page_word;
 mod protocol;
 mod report;
 

@@ -281,7 +281,8 @@ impl PageWord {
     #[inline]
     pub(crate) const fn end_split(self) -> Self {
         let target = self.target();
-        Self::build(HEAD, target, self.0 & !(ORDER_MASK << ORDER_SHIFT | DROP_MASK << DROP_SHIFT)).with_kind(HEAD)
+        Self::build(HEAD, target, self.0 & !(ORDER_MASK << ORDER_SHIFT | DROP_MASK << DROP_SHIFT))
+            .with_kind(HEAD)
     }
 
     /// A tail becomes the head of a piece of `order` with `refs` references; its pins stay.
@@ -289,7 +290,7 @@ impl PageWord {
     pub(crate) const fn piece(self, order: Order, refs: u64, wary: bool) -> Self {
         let wary = if wary && order.get() > 0 { WARY } else { 0 };
         let keep = self.0 & (PINS_MASK | POISONED);
-        Self::build(HEAD, order, keep | wary | self.next_generation() | refs * ONE_REF)
+        Self::build(HEAD, order, keep | wary | self.next_generation() | (refs * ONE_REF))
     }
 
     /// The first of several blocks becomes the head they are merged under.
@@ -336,16 +337,21 @@ impl PageWord {
             TAIL if self.is_rest() => Kind::Rest,
             TAIL => Kind::Tail,
             FREE => Kind::Free,
-            HEAD if self.order().get() == 0 => Kind::Page,
+            HEAD if self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => Kind::Page,
             HEAD => Kind::Head,
             SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
             MERGING => Kind::Merging,
             RESERVED => Kind::Reserved,
             _ => Kind::SetAside,
         };
+        // A scribbled word may say anything; a report about it must not fail.
+        let order = match Order::new((self.0 >> ORDER_SHIFT & ORDER_MASK) as u8) {
+            Some(order) => order,
+            None => Order::MAX,
+        };
         PageState {
             kind,
-            order: self.order(),
+            order,
             pins: self.pins(),
             refs: self.refs(),
             generation: self.generation(),
@@ -360,3 +366,6 @@ impl fmt::Debug for PageWord {
         write!(f, "{}", self.decode())
     }
 }
+
+#[cfg(test)]
+mod tests;

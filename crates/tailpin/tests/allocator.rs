@@ -89,7 +89,9 @@ fn large_blocks_are_aligned_by_frame_number_not_by_position() {
 fn bad_shapes_are_refused() {
     assert_eq!(ZoneLayout::new(&[], 1).unwrap_err(), ZoneError::Empty);
     let backwards = [FrameRange::new(Pfn::new(100), 10), FrameRange::new(Pfn::new(105), 10)];
-    assert!(matches!(ZoneLayout::new(&backwards, 1).unwrap_err(), ZoneError::BadRange { range } if range == backwards[1]));
+    assert!(
+        matches!(ZoneLayout::new(&backwards, 1).unwrap_err(), ZoneError::BadRange { range } if range == backwards[1])
+    );
     let good = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&good, 1).unwrap();
     let few = [const { AtomicU64::new(0) }; 8];

@@ -80,9 +80,9 @@ fn two_pages_as_one_block<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard
     let mut pages: Vec<RawBlock> = (0..8).map(|_| raw.alloc(page()).unwrap()).collect();
     pages.sort_by_key(|page| page.pfn());
     let order = Order::new(1).unwrap();
-    let pair = pages.windows(2).find(|pair| {
-        pair[0].pfn().is_aligned(order) && pair[1].pfn() == pair[0].pfn().offset(1)
-    });
+    let pair = pages
+        .windows(2)
+        .find(|pair| pair[0].pfn().is_aligned(order) && pair[1].pfn() == pair[0].pfn().offset(1));
     let first = pair.unwrap()[0];
     let forged = RawBlock::from_parts(first.pfn(), order, first.generation());
     let cause = Cause::WrongOrder { claimed: order };
@@ -275,7 +275,11 @@ fn a_scribbled_word_is_not_handed_out() {
     pages[0].store(1, Relaxed); // a pin out of nowhere
     pages[600].store(!0, Relaxed);
     let expected = [0, 600].map(|n| (Pfn::new(n), Operation::Allocate, Cause::BadState));
-    assert_eq!(zone.alloc(Order::HUGE).unwrap().pfn(), Pfn::new(512), "whole areas rest: only heads are looked at");
+    assert_eq!(
+        zone.alloc(Order::HUGE).unwrap().pfn(),
+        Pfn::new(512),
+        "whole areas rest: only heads are looked at"
+    );
     exhaust(&zone, &expected.map(|(frame, ..)| frame));
     finish(&zone, &heard, &expected);
 }

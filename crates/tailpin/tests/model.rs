@@ -291,7 +291,9 @@ fn merge<'z, P: Protocol>(model: &mut Model, blocks: &mut Vec<Block<'z, P>>, aro
     let mut tiles = Vec::new();
     let mut at = start;
     while at < start + (1 << o) {
-        let tile = blocks.iter().position(|block| block.pfn().get() == at && !tiles.contains(&at) && block.order().get() <= o);
+        let tile = blocks
+            .iter()
+            .position(|block| block.pfn().get() == at && !tiles.contains(&at) && block.order().get() <= o);
         let Some(tile) = tile else { break };
         tiles.push(tile as u64);
         at = blocks[tile].frames().end.get();
@@ -302,7 +304,8 @@ fn merge<'z, P: Protocol>(model: &mut Model, blocks: &mut Vec<Block<'z, P>>, aro
     let heads: Vec<u64> = tiles.iter().map(|tile| blocks[*tile as usize].pfn().get()).collect();
     let mut taken = Vec::new();
     for head in heads {
-        let i = blocks.iter().position(|block| block.pfn().get() == head && block.order().get() <= o).unwrap();
+        let i =
+            blocks.iter().position(|block| block.pfn().get() == head && block.order().get() <= o).unwrap();
         taken.push(blocks.swap_remove(i));
     }
     if taken.iter().map(|block| block.frames().frames()).sum::<u64>() != 1 << o {

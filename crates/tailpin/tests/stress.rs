@@ -68,7 +68,9 @@ fn play<'z, P: Protocol>(zone: &'z Zone<'z, P>, table: &Table<'z, P>, seed: u64,
                 if let Some(block) = take(&table.blocks, &mut dice) {
                     let order = Order::new(dice.roll(5) as u8 * 2).unwrap();
                     match block.split_to(order) {
-                        Ok(pieces) => table.blocks.lock().unwrap().extend(pieces.take(dice.roll(16) as usize)),
+                        Ok(pieces) => {
+                            table.blocks.lock().unwrap().extend(pieces.take(dice.roll(16) as usize))
+                        }
                         Err((block, _)) => table.blocks.lock().unwrap().push(block),
                     }
                 }

@@ -258,7 +258,8 @@ impl<W: AtomicWord> Area<'_, W> {
     fn claim_run(&self, first: usize, n: usize) -> bool {
         for taken in 0..n {
             // Acquire: as in `claim_batch`.
-            if self.bits[first + taken].compare_exchange(0, !0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if self.bits[first + taken].compare_exchange(0, !0, Ordering::Acquire, Ordering::Relaxed).is_err()
+            {
                 for word in &self.bits[first..first + taken] {
                     word.store(0, Ordering::Release); // Wholly ours until now.
                 }
@@ -276,8 +277,14 @@ fn first_run(free: u64, order: Order) -> Option<u32> {
         runs &= runs >> (1u32 << step);
     }
     // Bits at multiples of 1, 2, 4, 8, 16 and 32.
-    const ALIGNED: [u64; 6] =
-        [!0, 0x5555_5555_5555_5555, 0x1111_1111_1111_1111, 0x0101_0101_0101_0101, 0x0001_0001_0001_0001, 0x1_0000_0001];
+    const ALIGNED: [u64; 6] = [
+        !0,
+        0x5555_5555_5555_5555,
+        0x1111_1111_1111_1111,
+        0x0101_0101_0101_0101,
+        0x0001_0001_0001_0001,
+        0x1_0000_0001,
+    ];
     runs &= ALIGNED[order.get() as usize];
     (runs != 0).then(|| runs.trailing_zeros())
 }

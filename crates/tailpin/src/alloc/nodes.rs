@@ -57,7 +57,13 @@ impl<'z, 'a, P: Protocol> Nodes<'z, 'a, P> {
     /// As [`Nodes::alloc`].
     pub fn alloc_with(&self, node: usize, request: Request) -> Result<Block<'z, P>, AllocError> {
         let nothing = AllocError::Exhausted { order: request.order(), free_frames: 0, free_areas: 0 };
-        let list = self.fallback.get(node).copied().unwrap_or_default();
-        list.iter().fold(Err(nothing), |got, zone| got.or_else(|_| self.zones[*zone].alloc_with(request)))
+        let mut got = Err(nothing);
+        for zone in self.fallback.get(node).copied().unwrap_or_default() {
+            got = self.zones[*zone].alloc_with(request);
+            if got.is_ok() {
+                break;
+            }
+        }
+        got
     }
 }

@@ -180,7 +180,7 @@ mod tests {
                     plain[bit] = on;
                     tree.follow(bit, || on);
                     let from = (seed >> 12) as usize % bits;
-                    let want = (find == Find::One) == true;
+                    let want = find == Find::One;
                     let expected = (from..bits).find(|i| plain[*i] == want);
                     assert_eq!(tree.next(from), expected, "{find:?} {bits} bits from {from}");
                     assert_eq!(tree.get(bit), on);

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::GetError;
 use crate::atomic::AtomicWord;
 use crate::audit::{Audit, audit};
 use crate::error::{AllocError, ZoneError};
@@ -10,7 +11,6 @@ use crate::handle::{Block, PageRef, Raw};
 use crate::one_word::OneWord;
 use crate::protocol::{Attach, Class, Owner, PageState, Protocol};
 use crate::report::{Cause, Misuse, Operation, Sink};
-use crate::GetError;
 
 use super::hooks::Hooks;
 use super::layout::ZoneLayout;

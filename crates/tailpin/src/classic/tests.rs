@@ -123,7 +123,7 @@ fn every_order_is_prepared_and_freed() {
     assert_eq!(log.causes(), []);
 }
 
-/// The arithmetic of the facts' section 1.9: tail i has `maps + pins(i)`, the head its own and `maps`.
+/// The arithmetic of `__split_huge_page_refcount`: tail i has `maps + pins(i)`, the head its own and `maps`.
 #[test]
 fn a_split_leaves_every_pin_on_its_page() {
     for target in [0, 1, 3] {

@@ -8,7 +8,45 @@
 //! | [`PageRef`] | one pin on one page | [`Block::pin`], [`Zone::try_pin`](crate::Zone::try_pin) |
 //! | [`Slice`] | one pin on each page of a byte range | [`Block::slice`] |
 //!
-//! They borrow the zone; over a `&'static Zone` they have no lifetime to carry.
+//! They borrow the zone; over a `&'static Zone` they have no lifetime to carry. All are `Send` and `Sync`.
+//!
+//! What the compiler refuses:
+//!
+//! ```compile_fail,E0382
+//! # use tailpin::{Block, Order};
+//! fn freed_twice(block: Block<'_>) {
+//!     drop(block);
+//!     drop(block); // the reference is gone
+//! }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! # use tailpin::Block;
+//! fn used_after_split(block: Block<'_>) {
+//!     let pieces = block.split();
+//!     let _ = block.pin(0); // its reference is the pieces' now
+//! }
+//! ```
+//!
+//! ```compile_fail,E0597
+//! # use tailpin::*;
+//! let kept;
+//! {
+//!     let ranges = [FrameRange::new(Pfn::new(0), 512)];
+//!     let layout = ZoneLayout::new(&ranges, 1).unwrap();
+//!     let memory = ZoneMemory::for_layout(&layout);
+//!     let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+//!     kept = zone.alloc(Order::PAGE).unwrap().pin(0).unwrap(); // outlives its zone
+//! }
+//! drop(kept);
+//! ```
+//!
+//! ```compile_fail,E0451
+//! # use tailpin::{Block, Order, Pfn, Zone};
+//! fn forged<'z>(zone: &'z Zone<'z>) -> Block<'z> {
+//!     Block { zone, head: Pfn::new(0), order: Order::PAGE } // only the zone makes blocks
+//! }
+//! ```
 
 mod block;
 mod page;
@@ -23,3 +61,14 @@ pub use page_ref::PageRef;
 pub use pieces::Pieces;
 pub use raw::{Raw, RawBlock};
 pub use slice::Slice;
+
+/// All handles may be sent to and shared with other threads, as may the zone.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Block<'_>>();
+    shared::<Pieces<'_>>();
+    shared::<Page<'_>>();
+    shared::<PageRef<'_>>();
+    shared::<Slice<'_>>();
+    shared::<crate::Zone<'_>>();
+};

@@ -1,10 +1,10 @@
 //! What the words of a live block must look like at a quiet moment.
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Checks head, parts and tails of one block; returns how many of its pages are pinned.
     pub(super) fn audit_live(
         &self,
@@ -20,7 +20,8 @@ impl<W: AtomicWord> OneWord<'_, W> {
             found(head, "a block without references should have split itself");
         }
         let mut pinned = 0;
-        let mut holds = self.audit_area(head, order.min(Order::HUGE), word.is_unsplittable(), &mut pinned, found);
+        let mut holds =
+            self.audit_area(head, order.min(Order::HUGE), word.is_unsplittable(), &mut pinned, found);
         if order > Order::HUGE {
             for part in Self::units(head, order) {
                 let word_of_part = self.load(part);

@@ -1,6 +1,6 @@
 //! References to whole blocks: more of them, fewer of them, and what the last one sets off.
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -8,7 +8,7 @@ use crate::page_word::PageWord;
 use crate::protocol::Owner;
 use crate::report::{Cause, Misuse, Operation};
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
     pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
         let mut at = range.start;
@@ -28,9 +28,9 @@ impl<W: AtomicWord> OneWord<'_, W> {
     fn get_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);
-            if seen.is_splitting() {
+            if S::are_refs_frozen(seen.is_splitting()) {
                 self.help_split(at, seen, owner);
-            } else if !seen.is_settled_head() || seen.refs() == 0 {
+            } else if !seen.is_head() || seen.is_merging() || seen.refs() == 0 {
                 return Err(GetError::NotInUse);
             } else if self.change(at, seen, seen.add_refs(n).ok_or(GetError::CountLimit)?) {
                 return Ok(seen.order());
@@ -66,11 +66,11 @@ impl<W: AtomicWord> OneWord<'_, W> {
     ) -> Result<Order, (PageWord, Cause)> {
         loop {
             let seen = self.load(at);
-            if seen.is_splitting() {
+            if S::are_refs_frozen(seen.is_splitting()) {
                 self.help_split(at, seen, owner);
                 continue;
             }
-            if !seen.is_settled_head() {
+            if !seen.is_head() || seen.is_merging() {
                 return Err((seen, Cause::FrameIsFree));
             }
             check(seen).map_err(|cause| (seen, cause))?;

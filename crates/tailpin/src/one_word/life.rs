@@ -2,13 +2,13 @@
 
 use core::sync::atomic::Ordering;
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::{Class, Owner};
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one per 2 MiB.
     pub(super) fn units(head: Pfn, order: Order) -> impl Iterator<Item = Pfn> {
         let stride = if order > Order::HUGE { Order::HUGE.frames() } else { 1 };
@@ -46,8 +46,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
     pub(super) fn publish_block(&self, head: Pfn, order: Order, class: Class) -> u8 {
         let word = self.word(head);
         // Relaxed: the frame is the caller's, nobody else writes its word.
-        let new =
-            PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
+        let new = PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
         word.store(new.0, Ordering::Release);
         new.generation()
     }

@@ -4,14 +4,14 @@
 //! its tails before itself, becomes tails of it. Pins stay where they are; a pinned page takes a hold on its new
 //! head first. A piece that could still have resting tails pinned under it is taken to pages before.
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::MergeError;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::Owner;
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// One block of `order` at `head` out of the pieces there. The caller has the only reference on each, which
     /// is checked and can't change while it has.
     pub(super) fn merge_block(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError> {
@@ -83,7 +83,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
     /// not notice that the tail has changed blocks.
     fn may_pin_resting_tails(piece: PageWord) -> bool {
         let order = piece.order();
-        order > Order::PAGE && order < Order::HUGE && piece.pins() > 0
+        S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
     }
 
     fn to_pages(&self, piece: Pfn, owner: &impl Owner) {
@@ -119,7 +119,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
                 if !seen.is_tail() || seen.is_rest() || seen.order() == order {
                     break;
                 }
-                let moves = seen.pins() > 0 && piece != head;
+                let moves = S::moves_hold(seen.pins() > 0 && piece != head);
                 if moves && self.hold(head, order, owner).is_err() {
                     continue;
                 }
@@ -136,7 +136,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
 
     /// Makes one settled piece a tail of `head`, its pins kept under a hold. False if its word changed.
     fn adopt(&self, piece: Pfn, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) -> bool {
-        let pinned = seen.pins() > 0;
+        let pinned = S::moves_hold(seen.pins() > 0);
         if pinned && self.hold(head, order, owner).is_err() {
             return false;
         }

@@ -3,14 +3,14 @@
 //! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and a word is
 //! changed only from a state in which the change is right.
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::{Held, Owner, Protocol};
 use crate::report::Cause;
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Gives back a pin if there is one.
     pub(super) fn checked_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
         let mut at = page;

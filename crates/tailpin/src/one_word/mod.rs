@@ -20,8 +20,12 @@ mod merge;
 mod misuse;
 mod pin;
 mod split;
+mod steps;
 
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+pub use steps::{Steps, Unabridged};
 
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError};
@@ -32,16 +36,25 @@ use crate::report::Cause;
 
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
 /// [`Zone`](crate::Zone) and never write it.
-pub struct OneWord<'m, W = AtomicU64> {
+pub struct OneWord<'m, W = AtomicU64, S = Unabridged> {
     words: &'m [W],
     base: Pfn,
+    steps: PhantomData<fn() -> S>,
 }
 
 impl<'m, W: AtomicWord> OneWord<'m, W> {
     /// Over `words`, the first of which is for frame `base`; zero-filled words are free frames.
     pub fn new(words: &'m [W], base: Pfn) -> Self {
+        Self::with_steps(words, base)
+    }
+}
+
+impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
+    /// As [`OneWord::new`], with protective steps of the caller's choice: for model checking what happens when one
+    /// is missing.
+    pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));
-        Self { words, base }
+        Self { words, base, steps: PhantomData }
     }
 
     #[inline]
@@ -94,19 +107,20 @@ impl<'m, W: AtomicWord> OneWord<'m, W> {
     /// at every place where it could be, largest block first, as splits only move heads downward.
     fn covering_head(&self, frame: Pfn) -> Option<(Pfn, PageWord)> {
         let mut last = None;
-        (0..=Order::HUGE.get()).rev().map(|order| frame.head(Order::wrap(order))).find_map(|at| {
-            if last.replace(at) == Some(at) { None } else { self.head_at(at, frame) }
-        })
+        (0..=Order::HUGE.get())
+            .rev()
+            .map(|order| frame.head(Order::wrap(order)))
+            .find_map(|at| if last.replace(at) == Some(at) { None } else { self.head_at(at, frame) })
     }
 }
 
-impl<'m, W: AtomicWord> Attach<'m> for OneWord<'m, W> {
+impl<'m, W: AtomicWord, S: Steps> Attach<'m> for OneWord<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {
-        Self::new(words, base)
+        Self::with_steps(words, base)
     }
 }
 
-impl<W: AtomicWord> Protocol for OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "one-word";
     const WORDS_PER_FRAME: usize = 1;

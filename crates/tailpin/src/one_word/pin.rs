@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
@@ -62,7 +62,7 @@ impl For {
     }
 }
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `get_page_unless_zero` for any page.
     pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
         let counted = self.count_on(page, For::Caller, owner)?;
@@ -82,11 +82,12 @@ impl<W: AtomicWord> OneWord<'_, W> {
         loop {
             let seen = self.load(at);
             if seen.is_head() {
-                if !seen.is_live_head() || !whose.fits(seen) {
+                if !seen.is_live_head() || !S::is_head_meant(whose.fits(seen)) {
                     return Err(GetError::NotInUse);
                 }
                 let uncounted_tails = seen.is_unsplittable();
                 let new = if whose.is_hold() && !uncounted_tails { Some(seen.hold(1)) } else { seen.pin(1) };
+                let new = new.map(|held| S::held(held, || PageWord(seen.0 + 1)));
                 if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
                     return Ok(Counted { at, order: whose.records(seen), uncounted_tails });
                 }
@@ -95,7 +96,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
             if !seen.is_tail() {
                 return Err(GetError::NotInUse);
             }
-            if !whose.fits_part(seen) {
+            if !S::is_head_meant(whose.fits_part(seen)) {
                 return Err(GetError::NotInUse);
             }
             let order = Order::HUGE;
@@ -110,13 +111,18 @@ impl<W: AtomicWord> OneWord<'_, W> {
             match self.hold_head_of(at, seen, owner) {
                 Ok(head) if head.uncounted_tails => return Ok(head),
                 Ok(head) => {
-                    if self.change(at, seen, seen.first_pin(head.order)) {
+                    let pinned = S::pin_under_hold(
+                        || self.change(at, seen, seen.first_pin(head.order)),
+                        || self.unpin(head.at, owner),
+                        || drop(self.hold_head_of(at, seen, owner)),
+                    );
+                    if S::was_same_tail(pinned) {
                         return Ok(Counted { at, order, uncounted_tails: false });
                     }
                     // "Is it still a tail": something happened to it, so look again.
                     self.unpin(head.at, owner);
                 }
-                Err(error) if self.load(at) == seen => return Err(error),
+                Err(error) if S::is_still_so(|| self.load(at) == seen) => return Err(error),
                 Err(_) => {}
             }
         }
@@ -130,7 +136,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
         while let Some((at, word)) = self.head_above_rest(tail) {
             match self.hold(at, word.order().min(Order::HUGE), owner) {
                 // The head has changed since it was found: search again. If not, the block is not live.
-                Err(GetError::NotInUse) if self.load(at) != word => {}
+                Err(GetError::NotInUse) if !S::is_still_so(|| self.load(at) == word) => {}
                 other => return other,
             }
         }
@@ -178,7 +184,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
     /// The pins of `at` went from 1 to 0, from `seen`.
     pub(super) fn last_pin_went(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
         if seen.is_tail() {
-            self.unpin(at.head(seen.order()), owner);
+            S::give_back_hold(|| self.unpin(at.head(seen.order()), owner));
         } else if seen.is_settled_head() && seen.refs() == 0 {
             self.free_block(at, PageWord(seen.0 - 1), owner);
         }

@@ -8,7 +8,7 @@
 //! rewritten, as they belong to whichever head covers them. The first hold taken meanwhile turns it into an
 //! ordinary one, in the same step.
 
-use super::OneWord;
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::SplitError;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -21,7 +21,7 @@ struct Gathered {
     frames: [u64; 8],
 }
 
-impl<W: AtomicWord> OneWord<'_, W> {
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Splits every piece of `range` down to `target`.
     pub(super) fn split_range(
         &self,
@@ -83,10 +83,13 @@ impl<W: AtomicWord> OneWord<'_, W> {
 
     /// The piece of `range` that `page` is in. The caller's reference on each keeps them from merging.
     fn piece_around(&self, range: FrameRange, page: Pfn) -> Option<(Pfn, PageWord)> {
-        Order::all().rev().map(|order| page.head(order)).filter(|head| range.contains(*head)).find_map(|head| {
-            let word = self.load(head);
-            (word.is_head() && FrameRange::block(head, word.order()).contains(page)).then_some((head, word))
-        })
+        Order::all().rev().map(|order| page.head(order)).filter(|head| range.contains(*head)).find_map(
+            |head| {
+                let word = self.load(head);
+                (word.is_head() && FrameRange::block(head, word.order()).contains(page))
+                    .then_some((head, word))
+            },
+        )
     }
 
     /// Does whatever is left of the split that `seen` says is under way at `head`. The caller has a reference
@@ -95,10 +98,10 @@ impl<W: AtomicWord> OneWord<'_, W> {
         if seen.is_splitting_clean() && self.split_clean(head, seen) {
             return;
         }
-        for tail in Self::units(head, seen.order()) {
-            self.convert(head, tail, seen, owner);
-        }
-        self.settle(head, seen);
+        S::settle_last(
+            || Self::units(head, seen.order()).for_each(|tail| self.convert(head, tail, seen, owner)),
+            || self.settle(head, seen),
+        );
     }
 
     /// The last step, by whoever comes first.
@@ -106,7 +109,7 @@ impl<W: AtomicWord> OneWord<'_, W> {
         loop {
             let seen = self.load(head);
             let same = seen.is_splitting() && seen.order() == begun.order();
-            if !same || self.change(head, seen, seen.end_split()) {
+            if !same || self.change(head, seen, S::settled(seen, begun).end_split()) {
                 return;
             }
         }
@@ -150,21 +153,22 @@ impl<W: AtomicWord> OneWord<'_, W> {
         loop {
             let seen = self.load(tail);
             let untouched = seen.is_tail() && (seen.order() == order || seen.is_rest());
-            if !untouched {
+            if !S::is_to_convert(untouched) {
                 return;
             }
             let pinned = seen.pins() > 0;
             if piece == tail {
-                if self.change(tail, seen, seen.piece(target, begun.refs(), begun.is_wary())) {
+                let refs = S::refs_of_piece(begun.refs());
+                if self.change(tail, seen, seen.piece(target, refs, begun.is_wary())) {
                     if pinned {
-                        self.unpin(head, owner);
+                        S::give_back_hold(|| self.unpin(head, owner));
                     }
                     return;
                 }
                 continue;
             }
             // The hold moves: the new one first, the old one last. Within the first piece it stays.
-            let moves = pinned && piece != head;
+            let moves = S::moves_hold(pinned && piece != head);
             if moves && self.hold(piece, target, owner).is_err() {
                 continue;
             }

@@ -1,0 +1,192 @@
+//! Every transition over all kinds, orders and flags and the interesting counts: it changes what it says and
+//! nothing else.
+
+use super::*;
+use std::vec::Vec;
+
+/// The fields a transition may or may not touch.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Fields {
+    kind: u64,
+    order: u8,
+    pins: u64,
+    refs: u64,
+    generation: u8,
+    flags: u64,
+}
+
+fn fields(word: PageWord) -> Fields {
+    Fields {
+        kind: word.kind_bits(),
+        order: (word.0 >> ORDER_SHIFT & ORDER_MASK) as u8,
+        pins: word.pins(),
+        refs: word.refs(),
+        generation: word.generation(),
+        flags: word.0 & FLAGS,
+    }
+}
+
+fn orders() -> impl Iterator<Item = Order> {
+    Order::all()
+}
+
+/// All words worth looking at.
+fn words() -> Vec<PageWord> {
+    let mut all = Vec::new();
+    for kind in TAIL..=SET_ASIDE {
+        for order in orders() {
+            for pins in [0, 1, 2, PIN_LIMIT - 1, PIN_LIMIT, PIN_LIMIT + 1022] {
+                for refs in [0, 1, 2, REF_LIMIT - 1, REF_LIMIT] {
+                    for flags in 0..8 {
+                        for generation in [0, 1, GEN_MASK] {
+                            let rest =
+                                pins | refs << REFS_SHIFT | flags << FLAGS_SHIFT | generation << GEN_SHIFT;
+                            all.push(PageWord::build(kind, order, rest));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn fields_do_not_overlap() {
+    for word in words() {
+        let f = fields(word);
+        let again = PageWord::build(
+            f.kind,
+            Order::new(f.order).unwrap(),
+            f.pins | f.refs << REFS_SHIFT | u64::from(f.generation) << GEN_SHIFT | f.flags,
+        );
+        assert_eq!(again, word);
+    }
+}
+
+#[test]
+fn zero_is_a_free_frame_at_rest() {
+    let zero = PageWord(0);
+    assert!(zero.is_rest() && zero.is_idle() && zero.is_tail());
+    assert!(!zero.is_head() && !zero.is_live_head() && zero.pins() == 0);
+    assert_eq!(zero.decode().kind, Kind::Rest);
+}
+
+#[test]
+fn pins_and_holds() {
+    for word in words() {
+        let before = fields(word);
+        let held = fields(word.hold(1));
+        let unclean = if before.kind == SPLITTING_CLEAN { SPLITTING } else { before.kind };
+        assert_eq!(
+            held,
+            Fields { pins: before.pins + 1, kind: unclean, ..before },
+            "a hold is never refused"
+        );
+        match word.pin(1) {
+            Some(pinned) => assert_eq!(pinned, word.hold(1)),
+            None => assert!(before.pins + 1 > PIN_LIMIT),
+        }
+        match word.unpin(1) {
+            Some(less) => assert_eq!(fields(less), Fields { pins: before.pins - 1, ..before }),
+            None => assert_eq!(before.pins, 0),
+        }
+    }
+}
+
+#[test]
+fn references() {
+    for word in words() {
+        let before = fields(word);
+        match word.add_refs(2) {
+            Some(more) => assert_eq!(fields(more), Fields { refs: before.refs + 2, ..before }),
+            None => assert!(before.refs + 2 > REF_LIMIT),
+        }
+        match word.drop_refs(2) {
+            Some(less) => assert_eq!(fields(less), Fields { refs: before.refs - 2, ..before }),
+            None => assert!(before.refs < 2),
+        }
+    }
+}
+
+#[test]
+fn a_fresh_block_has_one_reference_and_nothing_else() {
+    for word in words().into_iter().filter(|word| word.is_idle()) {
+        for order in orders() {
+            let fresh = word.publish(order, false);
+            let generation = (word.generation() + 1) % (GEN_MASK as u8 + 1);
+            let expected = Fields { kind: HEAD, order: order.get(), pins: 0, refs: 1, generation, flags: 0 };
+            assert_eq!(fields(fresh), expected);
+            assert!(fresh.is_live_head() && fresh.is_settled_head());
+            assert!(word.publish(order, true).is_unsplittable());
+        }
+    }
+}
+
+#[test]
+fn a_split_keeps_pins_references_and_flags() {
+    for word in words().into_iter().filter(|word| word.is_settled_head() && word.order() > Order::PAGE) {
+        let before = fields(word);
+        let lowest = if word.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
+        for target in orders().filter(|target| lowest <= *target && *target < word.order()) {
+            let begun = word.begin_split(target);
+            assert!(begun.is_splitting() && begun.target() == target && begun.order() == word.order());
+            assert_eq!((begun.pins(), begun.refs()), (before.pins, before.refs));
+            let clean = before.pins == 0 && target > Order::PAGE && word.order() <= Order::HUGE;
+            assert_eq!(begun.is_splitting_clean(), clean);
+            // A hold taken meanwhile makes it ordinary and is there afterwards.
+            assert!(!begun.hold(1).is_splitting_clean());
+            assert_eq!(begun.hold(1).end_split(), begun.end_split().hold(1));
+            assert_eq!(fields(begun.end_split()), Fields { order: target.get(), ..before });
+        }
+    }
+}
+
+#[test]
+fn a_tail_keeps_its_pins_through_everything() {
+    for word in words().into_iter().filter(|word| word.is_tail() && word.refs() == 0) {
+        let before = fields(word);
+        for order in orders() {
+            let piece = fields(word.piece(order, 3, false));
+            let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
+            let flags = before.flags & POISONED;
+            let expected =
+                Fields { kind: HEAD, order: order.get(), pins: before.pins, refs: 3, generation, flags };
+            assert_eq!(piece, expected);
+            let moved = fields(word.tail_of(order));
+            assert_eq!(moved, Fields { order: order.get(), flags, ..before });
+            let merged = word.piece(Order::PAGE, 1, false).tail_of(order);
+            assert_eq!((merged.pins(), merged.refs(), merged.order()), (before.pins, 0, order));
+        }
+    }
+}
+
+#[test]
+fn a_merge_changes_only_the_order_of_its_head() {
+    for word in words().into_iter().filter(|word| word.is_settled_head() && word.order() < Order::MAX) {
+        let before = fields(word);
+        let merging = word.begin_merge(Order::MAX);
+        assert!(merging.is_merging() && merging.is_live_head() == word.is_live_head());
+        assert_eq!(fields(merging.end_merge()), Fields { order: Order::MAX.get(), ..before });
+    }
+}
+
+#[test]
+fn what_is_freed_is_idle_or_set_aside() {
+    for word in words() {
+        let freed = word.freed();
+        assert_eq!(freed.generation(), word.generation());
+        assert!(freed.pins() == 0 && freed.refs() == 0 && !freed.is_live_head());
+        assert_eq!(freed.is_idle(), !word.is_poisoned());
+        assert!(!freed.is_rest(), "a freed frame does not look like a resting tail");
+        assert!(word.rested().is_rest() && !word.set_aside().is_idle());
+    }
+}
+
+#[test]
+fn limits_leave_room_for_holds() {
+    let full = PageWord::build(HEAD, Order::HUGE, PIN_LIMIT | REF_LIMIT << REFS_SHIFT);
+    assert!(full.pin(1).is_none() && full.add_refs(1).is_none());
+    let held = full.hold(2 * 511);
+    assert_eq!((held.pins(), held.refs()), (PIN_LIMIT + 1022, REF_LIMIT));
+}
