@@ -83,7 +83,7 @@ fn builtins_replay_clean_on_both_protocols() {
             assert_eq!(run[key], count * threads, "{key}");
         }
         assert_eq!(run["linux_thp_split_page_failed"], 113);
-        assert_eq!(run["linux_waited_ns"], 124_952_077_150_u64);
+        assert_eq!(run["linux_split_later_ns"], 124_952_077_150_u64);
         if args[1] == "one-word" {
             assert!(run["metadata_bytes_per_frame"].as_f64().unwrap() <= 8.5);
         }
@@ -101,7 +101,7 @@ fn builtins_replay_clean_on_both_protocols() {
 fn json_has_every_key() {
     let run = replay(Path::new("node"), &[], 0);
     let keys = "trace protocol threads rounds events allocs frees splits splits_under_pins pins unpins collapses merges \
-                refused_by_linux freed_at_once_frames linux_waited_ns linux_thp_split_page_failed skipped \
+                refused_by_linux freed_at_once_frames linux_split_later_ns linux_thp_split_page_failed skipped \
                 failed_allocs violations findings leaked_frames live_frames_at_end trace_live_frames_at_end \
                 elapsed_ns events_per_s metadata_bytes_per_frame linux_metadata_bytes_per_frame peak_used_frames \
                 huge_free_at_peak zone_frames";
@@ -146,7 +146,7 @@ fn without_arguments_a_table_of_a_builtin() {
 fn as_recorded_no_split_has_a_pin_beside_it() {
     let run = replay(Path::new("guest-pins"), &["--as-recorded"], 0);
     assert_eq!((&run["splits"], &run["splits_under_pins"]), (&193.into(), &0.into()));
-    assert_eq!(run["linux_waited_ns"], 0);
+    assert_eq!(run["linux_split_later_ns"], 0);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn splits_happen_under_the_pins_they_waited_for() {
             (&run["splits"], &run["splits_under_pins"]),
             (&(3 * threads).into(), &(2 * threads).into())
         );
-        assert_eq!(run["linux_waited_ns"], 2000);
+        assert_eq!(run["linux_split_later_ns"], 2000);
         assert_eq!(run["live_frames_at_end"], 1024 * threads);
     }
 }

@@ -96,6 +96,12 @@ impl PageWord {
         (self.generation_bits() + (1 << GEN_SHIFT)) & (GEN_MASK << GEN_SHIFT)
     }
 
+    /// The word with these bits, as read from memory: for decoding it elsewhere.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Pins, and on a head the holds of its tails.
     #[inline]
     pub const fn pins(self) -> u64 {

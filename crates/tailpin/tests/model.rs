@@ -339,7 +339,7 @@ fn merge<'z, P: Protocol>(model: &mut Model, blocks: &mut Vec<Block<'z, P>>, aro
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn one_word_agrees_with_the_model(ops in prop::collection::vec(op(), 1..250)) {

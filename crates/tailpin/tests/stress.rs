@@ -128,7 +128,7 @@ fn stress<'z, P: Protocol>(zone: &'z Zone<'z, P>, heard: &common::Heard, threads
 
 #[test]
 fn one_word_under_stress() {
-    on_one!(OneWord, FRAMES, stress, 4, 50_000);
+    on_one!(OneWord, FRAMES, stress, 4, 200_000);
 }
 
 #[test]

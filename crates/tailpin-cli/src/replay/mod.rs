@@ -51,7 +51,7 @@ allocator. Records are numbered from 0.
 Linux never splits a block while one of its pages is pinned, so no recorded split has a pin beside it. This library \
 does split then. A recorded split of a block that had pins is therefore carried out just before the last of them \
 went: the earliest moment at which, for all the trace shows, nothing but the pin stood against it. \
-splits_under_pins counts splits done while a page was pinned, and linux_waited_ns adds up how much later Linux did \
+splits_under_pins counts splits done while a page was pinned, and linux_split_later_ns adds up how much later Linux did \
 them: at most so long, because a trace does not say since when a split was wanted. --as-recorded leaves every split \
 where it was recorded.
 

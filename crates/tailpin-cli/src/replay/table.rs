@@ -113,8 +113,12 @@ pub(crate) fn compared(outcome: &Outcome) -> Vec<Compared> {
             "0".into(),
         ));
     }
-    if outcome.linux_waited_ns > 0 {
-        lines.push(("splits came later, in all, at most by", "0 s".into(), time(outcome.linux_waited_ns)));
+    if outcome.linux_split_later_ns > 0 {
+        lines.push((
+            "splits came later, in all, at most by",
+            "0 s".into(),
+            time(outcome.linux_split_later_ns),
+        ));
     }
     lines
 }

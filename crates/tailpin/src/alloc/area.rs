@@ -65,8 +65,8 @@ impl AreaCount {
 
 /// What came of an attempt to claim frames.
 pub(crate) enum Claim<T> {
-    /// The frames, and the count before.
-    Got(T, AreaCount),
+    /// The frames, and the count before; `None` if the count was also raised in vain on the way.
+    Got(T, Option<AreaCount>),
     /// Nothing, and the count was not touched.
     Full,
     /// Nothing, but the count was raised for a moment: summaries may have followed it.
@@ -99,7 +99,7 @@ impl<W: AtomicWord> Area<'_, W> {
         }
         let Some(before) = self.reserve(n) else { return Claim::Full };
         match self.claim_bits(order) {
-            Some(index) => Claim::Got(index, before),
+            Some(index) => Claim::Got(index, Some(before)),
             None => {
                 self.unreserve(AreaCount(before.0 + n as u64), n, order);
                 Claim::Cancelled
@@ -123,7 +123,7 @@ impl<W: AtomicWord> Area<'_, W> {
             let Some(before) = self.reserve(n) else { break };
             // Acquire: pairs with the Release that cleared these bits.
             if word.compare_exchange(seen, seen | take, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Claim::Got((index, take), before);
+                return Claim::Got((index, take), (!cancelled).then_some(before));
             }
             self.cancel(n);
             cancelled = true;

@@ -85,7 +85,10 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     fn noted<T>(&self, area: usize, claim: Claim<T>) -> Option<T> {
         match claim {
             Claim::Got(claimed, before) => {
-                self.note(area, before);
+                match before {
+                    Some(before) => self.note(area, before),
+                    None => self.note_anyway(area),
+                }
                 Some(claimed)
             }
             Claim::Full => None,

@@ -337,8 +337,33 @@ impl<'m, P: Protocol> Zone<'m, P> {
     fn give(&self, head: Pfn, order: Order) {
         self.took(order, -(order.frames() as i64));
         if let Err(frame) = self.store.give(head, order) {
-            self.report(frame, Operation::Free, Cause::AlreadyFree);
+            self.refuse_free_frame(frame);
         }
+    }
+
+    /// A frame that was to be given to the store is there already. Only reported, not searched for in the caches:
+    /// this may be what empties them.
+    #[cold]
+    fn refuse_free_frame(&self, frame: Pfn) {
+        let state = self.protocol.state(frame);
+        self.tell(&Misuse { frame, state, operation: Operation::Free, cause: Cause::AlreadyFree });
+        self.retire_free(frame);
+    }
+
+    fn tell(&self, misuse: &Misuse) {
+        if let Some(sink) = self.config.sink {
+            sink.misuse(misuse);
+        }
+    }
+
+    /// Takes a frame out of service that is free in the store; false if it is not.
+    fn retire_free(&self, frame: Pfn) -> bool {
+        let taken = self.store.take_frame(frame);
+        if taken {
+            self.protocol.retire(frame);
+            self.count_set_aside(1);
+        }
+        taken
     }
 
     /// A frame that came from the store is not in a state to be handed out: it leaves service, the rest of the
@@ -348,10 +373,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         let state = self.protocol.state(bad);
         self.protocol.retire(bad);
         self.count_set_aside(1);
-        let misuse = Misuse { frame: bad, state, operation: Operation::Allocate, cause: Cause::BadState };
-        if let Some(sink) = self.config.sink {
-            sink.misuse(&misuse);
-        }
+        self.tell(&Misuse { frame: bad, state, operation: Operation::Allocate, cause: Cause::BadState });
         for frame in FrameRange::block(head, order).iter().filter(|frame| *frame != bad) {
             self.give(frame, Order::PAGE);
         }
@@ -405,9 +427,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
         // It may be in a cache, so empty those.
         for _ in 0..2 {
-            if self.store.take_frame(frame) {
-                self.protocol.retire(frame);
-                self.count_set_aside(1);
+            if self.retire_free(frame) {
                 return SetAside::Done;
             }
             self.drain();
@@ -495,7 +515,7 @@ impl<P: Protocol> Owner for Zone<'_, P> {
         let n: u32 = frames.iter().map(|word| word.count_ones()).sum();
         self.took(Order::PAGE, -i64::from(n));
         if let Err(frame) = self.store.give_frames(area, frames) {
-            self.report(frame, Operation::Free, Cause::AlreadyFree);
+            self.refuse_free_frame(frame);
         }
     }
 
@@ -505,9 +525,7 @@ impl<P: Protocol> Owner for Zone<'_, P> {
 
     #[cold]
     fn misuse(&self, misuse: Misuse) {
-        if let Some(sink) = self.config.sink {
-            sink.misuse(&misuse);
-        }
+        self.tell(&misuse);
         self.set_aside(misuse.frame);
     }
 }

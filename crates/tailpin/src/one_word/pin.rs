@@ -114,7 +114,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                     let pinned = S::pin_under_hold(
                         || self.change(at, seen, seen.first_pin(head.order)),
                         || self.unpin(head.at, owner),
-                        || drop(self.hold_head_of(at, seen, owner)),
+                        || self.hold_head_of(at, seen, owner).is_ok(),
                     );
                     if S::was_same_tail(pinned) {
                         return Ok(Counted { at, order, uncounted_tails: false });

@@ -10,7 +10,11 @@ pub trait Steps: Send + Sync + 'static {
     /// W1: the hold on the head is there before the first pin of its tail and for as long. `unhold` and `hold` are what
     /// a version that lets go of it in between would use.
     #[inline]
-    fn pin_under_hold(pin: impl FnOnce() -> bool, unhold: impl FnOnce(), hold: impl FnOnce()) -> bool {
+    fn pin_under_hold(
+        pin: impl FnOnce() -> bool,
+        unhold: impl FnOnce(),
+        hold: impl FnOnce() -> bool,
+    ) -> bool {
         let _ = (unhold, hold);
         pin()
     }
