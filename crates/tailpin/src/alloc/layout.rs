@@ -28,7 +28,7 @@ pub struct ZoneLayout<'r> {
 
 impl<'r> ZoneLayout<'r> {
     /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` per-CPU caches
-    /// (at least one is made; about 1 KiB each).
+    /// (rounded up to a power of two, at least one; about 1 KiB each).
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one.
@@ -43,7 +43,7 @@ impl<'r> ZoneLayout<'r> {
         }
         let base = first.start.head(Order::HUGE);
         let areas = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64) as usize;
-        Ok(Self { ranges, reserved: &[], base, areas, slots: slots.max(1) })
+        Ok(Self { ranges, reserved: &[], base, areas, slots: slots.next_power_of_two() })
     }
 
     /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They may overlap each

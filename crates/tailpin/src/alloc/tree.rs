@@ -2,8 +2,9 @@
 //!
 //! A summary bit says whether the word below it is *settled*: for [`Find::One`] that it has no bit set, for
 //! [`Find::Zero`] that it has all of them set. Either way an all-zero tree is right for an all-free zone.
-//! Summaries follow the bits without locks: each writer looks again after writing and repairs what it finds stale,
-//! so that when all writers are done every summary is right.
+//! Summaries follow the bits without locks: each writer looks again after writing and repairs what it finds stale.
+//! All writes to a word are read-modify-writes, so the last of them comes after whatever the others had seen, looks
+//! at that or newer, and leaves the bit right.
 
 use core::sync::atomic::Ordering;
 
@@ -77,7 +78,7 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
     fn write(&self, level: usize, bit: usize, on: bool) -> bool {
         let word = &self.words[self.levels[level].0 + bit / 64];
         let mask = 1 << (bit % 64);
-        // AcqRel: the bit is ordered after the count it was derived from, for whoever finds it.
+        // AcqRel: each writer of this word comes after the one before it and what that one had seen.
         let (old, new) = if on {
             let old = word.fetch_or(mask, Ordering::AcqRel);
             (old, old | mask)
@@ -94,8 +95,6 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         loop {
             let on = now();
             spread |= self.write(0, bit, on);
-            // SeqCst with the same fence of a concurrent writer: one of the two sees the other's write.
-            W::fence(Ordering::SeqCst);
             if now() == on {
                 break;
             }
@@ -114,8 +113,6 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         loop {
             let on = self.summary(below.load(Ordering::Acquire));
             spread |= self.write(level, bit, on);
-            // As in `follow`.
-            W::fence(Ordering::SeqCst);
             if self.summary(below.load(Ordering::Acquire)) == on {
                 break;
             }

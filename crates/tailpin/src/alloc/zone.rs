@@ -50,7 +50,7 @@ impl<'m> ZoneConfig<'m> {
         self
     }
 
-    /// Says which CPU (or thread) is asking: its cache is `cpu() % slots`. Wrong answers cost speed, nothing else.
+    /// Says which CPU (or thread) is asking: its cache is number `cpu()` modulo slots. Wrong answers cost speed, nothing else.
     #[must_use]
     pub fn cpu(mut self, cpu: fn() -> usize) -> Self {
         self.cpu = cpu;
@@ -252,8 +252,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     #[inline]
     fn slot(&self) -> Slot<'m, P::Word> {
-        let count = self.slots.len() / SLOT_WORDS;
-        let index = if count == 1 { 0 } else { (self.config.cpu)() % count };
+        // The number of slots is a power of two.
+        let index = (self.config.cpu)() & (self.slots.len() / SLOT_WORDS - 1);
         Slot { words: &self.slots[index * SLOT_WORDS..][..SLOT_WORDS] }
     }
 
