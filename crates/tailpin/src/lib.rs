@@ -17,12 +17,13 @@ pub mod page_word;
 mod protocol;
 mod report;
 
+pub use alloc::config::{Request, ZoneConfig};
 pub use alloc::hooks::Hooks;
 pub use alloc::layout::ZoneLayout;
-pub use alloc::nodes::Nodes;
 #[cfg(feature = "std")]
-pub use alloc::zone::ZoneMemory;
-pub use alloc::zone::{Request, SetAside, Zone, ZoneConfig};
+pub use alloc::memory::ZoneMemory;
+pub use alloc::nodes::Nodes;
+pub use alloc::zone::{SetAside, Zone};
 pub use atomic::AtomicWord;
 pub use audit::{Audit, Finding};
 pub use classic::Classic;

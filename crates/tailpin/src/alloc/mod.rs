@@ -6,8 +6,11 @@
 //! a CPU's cache is entered by one try; who finds it busy goes to the store.
 
 pub(crate) mod area;
+pub(crate) mod config;
 pub(crate) mod hooks;
 pub(crate) mod layout;
+#[cfg(feature = "std")]
+pub(crate) mod memory;
 pub(crate) mod nodes;
 pub(crate) mod slot;
 pub(crate) mod store;

@@ -6,7 +6,8 @@ use crate::handle::Block;
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
 
-use super::zone::{Request, Zone};
+use super::config::Request;
+use super::zone::Zone;
 
 /// Zones by node, with a fallback order for each (a kernel's zonelist).
 ///

@@ -1,6 +1,6 @@
 //! A zone: frames, the protocol that counts them and the store that knows which are free.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use crate::GetError;
 use crate::atomic::AtomicWord;
@@ -10,95 +10,15 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::handle::{Block, PageRef, Raw};
 use crate::one_word::OneWord;
 use crate::protocol::{Attach, Class, Owner, PageState, Protocol};
-use crate::report::{Cause, Misuse, Operation, Sink};
+use crate::report::{Cause, Misuse, Operation};
 
-use super::hooks::Hooks;
+use super::config::{Request, ZoneConfig};
 use super::layout::ZoneLayout;
 use super::slot::{SLOT_BATCH, SLOT_WORDS, Slot};
 use super::store::{Store, Taken};
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
 const RECLAIM_ROUNDS: usize = 16;
-
-/// What a zone may be given besides memory; everything has a default.
-#[derive(Clone, Copy)]
-pub struct ZoneConfig<'m> {
-    sink: Option<&'m dyn Sink>,
-    hooks: Option<&'m dyn Hooks>,
-    cpu: fn() -> usize,
-    low_watermark: u64,
-}
-
-impl Default for ZoneConfig<'_> {
-    fn default() -> Self {
-        Self { sink: None, hooks: None, cpu: || 0, low_watermark: 0 }
-    }
-}
-
-impl<'m> ZoneConfig<'m> {
-    /// Hears of every misuse.
-    #[must_use]
-    pub fn sink(mut self, sink: &'m dyn Sink) -> Self {
-        self.sink = Some(sink);
-        self
-    }
-
-    /// Called at the ends of each block's life and when memory is short.
-    #[must_use]
-    pub fn hooks(mut self, hooks: &'m dyn Hooks) -> Self {
-        self.hooks = Some(hooks);
-        self
-    }
-
-    /// Says which CPU (or thread) is asking: its cache is number `cpu()` modulo slots. Wrong answers cost speed, nothing else.
-    #[must_use]
-    pub fn cpu(mut self, cpu: fn() -> usize) -> Self {
-        self.cpu = cpu;
-        self
-    }
-
-    /// Below this many free frames [`Hooks::reclaim`] is called. Checked whenever the shared store is asked, so
-    /// with per-CPU caches it may be noticed up to a cache's worth late.
-    #[must_use]
-    pub fn low_watermark(mut self, frames: u64) -> Self {
-        self.low_watermark = frames;
-        self
-    }
-}
-
-/// What to allocate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    order: Order,
-    zero: bool,
-    class: Class,
-}
-
-impl Request {
-    /// A splittable block of `order`, contents as they come.
-    pub const fn new(order: Order) -> Self {
-        Self { order, zero: false, class: Class::Splittable }
-    }
-
-    /// Has [`Hooks::before_publication`] clear the contents.
-    #[must_use]
-    pub const fn zeroed(mut self) -> Self {
-        self.zero = true;
-        self
-    }
-
-    /// A block of the hugetlb class: it never splits, pins on its pages are pins on its head.
-    #[must_use]
-    pub const fn unsplittable(mut self) -> Self {
-        self.class = Class::Unsplittable;
-        self
-    }
-
-    /// The order asked for.
-    pub const fn order(self) -> Order {
-        self.order
-    }
-}
 
 /// What became of a frame that was to go out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -527,43 +447,5 @@ impl<P: Protocol> Owner for Zone<'_, P> {
     fn misuse(&self, misuse: Misuse) {
         self.tell(&misuse);
         self.set_aside(misuse.frame);
-    }
-}
-
-/// Zero-filled metadata memory for one zone, where an allocator is at hand.
-#[cfg(feature = "std")]
-pub struct ZoneMemory {
-    pages: std::vec::Vec<AtomicU64>,
-    areas: std::vec::Vec<AtomicU64>,
-}
-
-#[cfg(feature = "std")]
-impl ZoneMemory {
-    /// Memory for a one-word zone of this layout.
-    pub fn for_layout(layout: &ZoneLayout<'_>) -> Self {
-        Self::for_protocol::<OneWord<'_>>(layout)
-    }
-
-    /// Memory for a zone of this layout under another protocol.
-    pub fn for_protocol<P: Protocol<Word = AtomicU64>>(layout: &ZoneLayout<'_>) -> Self {
-        let zeroed = |n: usize| {
-            let mut words = std::vec::Vec::new();
-            words.resize_with(n, || AtomicU64::new(0));
-            words
-        };
-        Self { pages: zeroed(layout.page_words::<P>()), areas: zeroed(layout.area_words()) }
-    }
-
-    /// The zone over this memory. Once: a second zone over the same memory finds frames in use that it never
-    /// handed out, and refuses them as misuse.
-    ///
-    /// # Errors
-    /// As [`Zone::new`].
-    pub fn zone<'m, P: Attach<'m> + Protocol<Word = AtomicU64>>(
-        &'m self,
-        layout: ZoneLayout<'_>,
-        config: ZoneConfig<'m>,
-    ) -> Result<Zone<'m, P>, ZoneError> {
-        Zone::new(layout, config, &self.pages, &self.areas)
     }
 }

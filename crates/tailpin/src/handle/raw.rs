@@ -5,7 +5,8 @@
 
 use core::mem::ManuallyDrop;
 
-use crate::alloc::zone::{Request, Zone};
+use crate::alloc::config::Request;
+use crate::alloc::zone::Zone;
 use crate::error::{AllocError, GetError, MergeError, SplitError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;

@@ -1,0 +1,87 @@
+//! What a zone is made with, and what is asked of it.
+
+use crate::frame::Order;
+use crate::protocol::Class;
+use crate::report::Sink;
+
+use super::hooks::Hooks;
+
+/// What a zone may be given besides memory; everything has a default.
+#[derive(Clone, Copy)]
+pub struct ZoneConfig<'m> {
+    pub(super) sink: Option<&'m dyn Sink>,
+    pub(super) hooks: Option<&'m dyn Hooks>,
+    pub(super) cpu: fn() -> usize,
+    pub(super) low_watermark: u64,
+}
+
+impl Default for ZoneConfig<'_> {
+    fn default() -> Self {
+        Self { sink: None, hooks: None, cpu: || 0, low_watermark: 0 }
+    }
+}
+
+impl<'m> ZoneConfig<'m> {
+    /// Hears of every misuse.
+    #[must_use]
+    pub fn sink(mut self, sink: &'m dyn Sink) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// Called at the ends of each block's life and when memory is short.
+    #[must_use]
+    pub fn hooks(mut self, hooks: &'m dyn Hooks) -> Self {
+        self.hooks = Some(hooks);
+        self
+    }
+
+    /// Says which CPU (or thread) is asking: its cache is number `cpu()` modulo slots. Wrong answers cost speed, nothing else.
+    #[must_use]
+    pub fn cpu(mut self, cpu: fn() -> usize) -> Self {
+        self.cpu = cpu;
+        self
+    }
+
+    /// Below this many free frames [`Hooks::reclaim`] is called. Checked whenever the shared store is asked, so
+    /// with per-CPU caches it may be noticed up to a cache's worth late.
+    #[must_use]
+    pub fn low_watermark(mut self, frames: u64) -> Self {
+        self.low_watermark = frames;
+        self
+    }
+}
+
+/// What to allocate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub(super) order: Order,
+    pub(super) zero: bool,
+    pub(super) class: Class,
+}
+
+impl Request {
+    /// A splittable block of `order`, contents as they come.
+    pub const fn new(order: Order) -> Self {
+        Self { order, zero: false, class: Class::Splittable }
+    }
+
+    /// Has [`Hooks::before_publication`] clear the contents.
+    #[must_use]
+    pub const fn zeroed(mut self) -> Self {
+        self.zero = true;
+        self
+    }
+
+    /// A block of the hugetlb class: it never splits, pins on its pages are pins on its head.
+    #[must_use]
+    pub const fn unsplittable(mut self) -> Self {
+        self.class = Class::Unsplittable;
+        self
+    }
+
+    /// The order asked for.
+    pub const fn order(self) -> Order {
+        self.order
+    }
+}

@@ -1,0 +1,48 @@
+//! Metadata memory from the heap, where there is one.
+
+use core::sync::atomic::AtomicU64;
+use std::vec::Vec;
+
+use crate::error::ZoneError;
+use crate::one_word::OneWord;
+use crate::protocol::{Attach, Protocol};
+
+use super::config::ZoneConfig;
+use super::layout::ZoneLayout;
+use super::zone::Zone;
+
+/// Zero-filled metadata memory for one zone, where an allocator is at hand.
+pub struct ZoneMemory {
+    pages: Vec<AtomicU64>,
+    areas: Vec<AtomicU64>,
+}
+
+impl ZoneMemory {
+    /// Memory for a one-word zone of this layout.
+    pub fn for_layout(layout: &ZoneLayout<'_>) -> Self {
+        Self::for_protocol::<OneWord<'_>>(layout)
+    }
+
+    /// Memory for a zone of this layout under another protocol.
+    pub fn for_protocol<P: Protocol<Word = AtomicU64>>(layout: &ZoneLayout<'_>) -> Self {
+        let zeroed = |n: usize| {
+            let mut words = Vec::new();
+            words.resize_with(n, || AtomicU64::new(0));
+            words
+        };
+        Self { pages: zeroed(layout.page_words::<P>()), areas: zeroed(layout.area_words()) }
+    }
+
+    /// The zone over this memory. Once: a second zone over the same memory finds frames in use that it never
+    /// handed out, and refuses them as misuse.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn zone<'m, P: Attach<'m> + Protocol<Word = AtomicU64>>(
+        &'m self,
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+    ) -> Result<Zone<'m, P>, ZoneError> {
+        Zone::new(layout, config, &self.pages, &self.areas)
+    }
+}
