@@ -100,8 +100,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 self.to_pages(piece, owner);
                 continue;
             }
-            self.adopt_tails(piece, seen.order(), head, order, owner);
-            let seen = self.load(piece);
+            let seen = if seen.order() == Order::PAGE {
+                seen
+            } else {
+                self.adopt_tails(piece, seen.order(), head, order, owner);
+                self.load(piece)
+            };
             if !Self::may_pin_resting_tails(seen) && self.adopt(piece, seen, head, order, owner) {
                 return seen.is_wary() || seen.is_poisoned();
             }

@@ -36,7 +36,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// Splits the piece at `at` until it is no larger than `target`; returns the order it ends with.
+    /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is known to be done.
     fn split_piece(&self, at: Pfn, target: Order, owner: &impl Owner) -> Result<Order, SplitError> {
         loop {
             let seen = self.load(at);
@@ -57,6 +57,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let frozen = seen.begin_split(step);
             if self.change(at, seen, frozen) {
                 self.help_split(at, frozen, owner);
+                if step == target {
+                    return Ok(seen.order());
+                }
             }
         }
     }
