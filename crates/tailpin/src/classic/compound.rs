@@ -90,8 +90,17 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// Whether pins on `page`, a tail on which the caller has one, are counted in the page itself.
     ///
     /// The answer is the same at the get and at the put, since a block keeps its class for life.
+    ///
+    /// Nothing holds the head, so what it said is believed only if the page is still a tail of it afterwards: a page
+    /// with a pin does not come back to a head that it has left.
     pub fn compound_tail_refcounted(&self, page: Pfn) -> bool {
-        self.__compound_tail_refcounted(self.compound_trans_head(page))
+        loop {
+            let head = self.compound_trans_head(page);
+            let counted = self.__compound_tail_refcounted(head);
+            if head == page || self.is_tail_of(page, head) {
+                return counted;
+            }
+        }
     }
 
     /// Takes a reference on `at`, then its lock. `Ok(None)`: it was a head but is an ordinary page by now.

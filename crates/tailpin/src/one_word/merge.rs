@@ -1,7 +1,7 @@
 //! Merging in place, also while pages are pinned.
 //!
-//! The first piece becomes the head of the whole block and can be held as such at once; then every other piece,
-//! its tails before itself, becomes tails of it. Pins stay where they are; a pinned page takes a hold on its new
+//! The first piece becomes the head of the whole block and can be held as such at once; then every other piece
+//! becomes tails of it, its head first. Pins stay where they are; a pinned page takes a hold on its new
 //! head first. A piece that could still have resting tails pinned under it is taken to pages before.
 
 use super::{OneWord, Steps};
@@ -100,13 +100,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 self.to_pages(piece, owner);
                 continue;
             }
-            let seen = if seen.order() == Order::PAGE {
-                seen
-            } else {
+            if self.adopt(piece, seen, head, order, owner) {
+                // Only now: until the piece was a tail, one of its own could be pinned and unpinned after it had been
+                // looked at, and so record the old order under a piece whose word was just as before.
                 self.adopt_tails(piece, seen.order(), head, order, owner);
-                self.load(piece)
-            };
-            if !Self::may_pin_resting_tails(seen) && self.adopt(piece, seen, head, order, owner) {
                 return seen.is_wary() || seen.is_poisoned();
             }
         }
