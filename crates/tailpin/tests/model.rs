@@ -291,27 +291,19 @@ fn merge<'z, P: Protocol>(model: &mut Model, blocks: &mut Vec<Block<'z, P>>, aro
     let mut tiles = Vec::new();
     let mut at = start;
     while at < start + (1 << o) {
-        let tile = blocks
-            .iter()
-            .position(|block| block.pfn().get() == at && !tiles.contains(&at) && block.order().get() <= o);
-        let Some(tile) = tile else { break };
-        tiles.push(tile as u64);
-        at = blocks[tile].frames().end.get();
+        let tile = blocks.iter().find(|block| block.pfn().get() == at && block.order().get() <= o);
+        let Some(tile) = tile else { return };
+        tiles.push(tile.frames());
+        at = tile.frames().end.get();
     }
-    if at != start + (1 << o) {
-        return;
-    }
-    let heads: Vec<u64> = tiles.iter().map(|tile| blocks[*tile as usize].pfn().get()).collect();
-    let mut taken = Vec::new();
-    for head in heads {
-        let i =
-            blocks.iter().position(|block| block.pfn().get() == head && block.order().get() <= o).unwrap();
-        taken.push(blocks.swap_remove(i));
-    }
-    if taken.iter().map(|block| block.frames().frames()).sum::<u64>() != 1 << o {
-        blocks.extend(taken);
-        return;
-    }
+    // Two handles may begin at the same frame, so each is known by where it ends as well.
+    let taken: Vec<_> = tiles
+        .into_iter()
+        .map(|frames| {
+            let i = blocks.iter().position(|block| block.frames() == frames).unwrap();
+            blocks.swap_remove(i)
+        })
+        .collect();
     let mut taken = taken.into_iter();
     let mut run = taken.next().unwrap().into_pieces();
     for block in taken {
