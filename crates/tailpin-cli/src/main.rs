@@ -24,6 +24,12 @@ pub(crate) enum Status {
     Unusable = 2,
 }
 
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
 /// Compound pages as a library: tries it out and measures it.
 ///
 /// Without a command: `tailpin replay` of the built-in trace `guest-pins`.
@@ -39,12 +45,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(replay::Args),
+    Check(tailpin_check::cli::Args),
 }
 
 fn main() -> ExitCode {
-    let status = match Cli::parse().command {
-        None => replay::run(&replay::Args::default()),
-        Some(Command::Replay(args)) => replay::run(&args),
-    };
-    ExitCode::from(status as u8)
+    match Cli::parse().command {
+        None => replay::run(&replay::Args::default()).into(),
+        Some(Command::Replay(args)) => replay::run(&args).into(),
+        Some(Command::Check(args)) => tailpin_check::cli::run(&args),
+    }
 }

@@ -1,0 +1,133 @@
+//! The two protocols, as they ship and with a switch, over words of any engine.
+
+use std::sync::atomic::Ordering;
+
+use tailpin::classic::Corrected;
+use tailpin::one_word::Unabridged;
+use tailpin::{AtomicWord, Attach, Classic, OneWord, PIN_LIMIT, PageWord, Pfn, Protocol};
+
+use crate::switches::Switched;
+
+/// Which protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Which {
+    /// One word per frame, lock-free.
+    OneWord,
+    /// The mail's, corrected.
+    Classic,
+}
+
+impl Which {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::OneWord, Self::Classic];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneWord => "one-word",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+/// Name of a word of a frame, and what makes its value readable.
+pub type Field = (&'static str, fn(u64) -> String);
+
+/// A protocol, before it is put over words.
+pub trait Family<W: AtomicWord + 'static>: Send + Sync + 'static {
+    /// The protocol over words.
+    type Over<'m>: Attach<'m, Word = W>;
+    /// Which it is.
+    const WHICH: Which;
+    /// Names and decoders of a frame's words.
+    const FIELDS: &'static [Field];
+    /// Pins to add to a fresh block so that there is room for exactly one more.
+    const ALL_BUT_ONE: u64;
+    /// Adds `n` pins to a frame without asking, for tests near the limit.
+    fn force_pins(words: &[W], frame: u64, n: u64);
+    /// Whether the protocol says that pins on this tail are counted in the tail.
+    fn counts_tail(protocol: &Self::Over<'_>, page: u64) -> bool;
+}
+
+/// [`OneWord`] with steps `S`.
+pub struct OneWordFamily<S = Unabridged>(std::marker::PhantomData<fn() -> S>);
+/// [`Classic`] with steps `S`.
+pub struct ClassicFamily<S = Corrected>(std::marker::PhantomData<fn() -> S>);
+/// [`OneWord`] with a switch.
+pub type OneWordSwitched = OneWordFamily<Switched>;
+/// [`Classic`] with a switch.
+pub type ClassicSwitched = ClassicFamily<Switched>;
+
+impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps> Family<W> for OneWordFamily<S> {
+    type Over<'m> = OneWord<'m, W, S>;
+    const WHICH: Which = Which::OneWord;
+    const FIELDS: &'static [Field] = &[("", page_word)];
+
+    const ALL_BUT_ONE: u64 = PIN_LIMIT - 1;
+
+    fn counts_tail(protocol: &Self::Over<'_>, page: u64) -> bool {
+        !protocol.state(Pfn::new(page)).unsplittable
+    }
+
+    fn force_pins(words: &[W], frame: u64, n: u64) {
+        words[frame as usize].fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl<W: AtomicWord + 'static, S: tailpin::classic::Steps> Family<W> for ClassicFamily<S> {
+    type Over<'m> = Classic<'m, W, S>;
+    const WHICH: Which = Which::Classic;
+    const FIELDS: &'static [Field] = &[
+        ("count", number),
+        ("mapcount", number),
+        ("flags", page_flags),
+        ("first_page", number),
+        ("order", number),
+    ];
+
+    // The count of a fresh block is 1 already.
+    const ALL_BUT_ONE: u64 = (1 << 31) - 2;
+
+    fn counts_tail(protocol: &Self::Over<'_>, page: u64) -> bool {
+        protocol.compound_tail_refcounted(Pfn::new(page))
+    }
+
+    fn force_pins(words: &[W], frame: u64, n: u64) {
+        words[frame as usize * Self::FIELDS_PER_FRAME].fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl<S> ClassicFamily<S> {
+    const FIELDS_PER_FRAME: usize = 5;
+}
+
+fn number(value: u64) -> String {
+    if value > 1 << 20 { format!("{value:#x}") } else { value.to_string() }
+}
+
+/// Short, for a column: kind and order, then pins and references where there are any.
+fn page_word(value: u64) -> String {
+    let state = PageWord::from_bits(value).decode();
+    let mut text = format!("{:?}", state.kind);
+    if state.order.get() > 0 {
+        text += &format!("/{}", state.order);
+    }
+    for (name, n) in [("p", state.pins), ("r", state.refs)] {
+        if n > 0 {
+            text += &format!(" {name}{n}");
+        }
+    }
+    if state.unsplittable {
+        text += " unsplittable";
+    }
+    if state.poisoned {
+        text += " poisoned";
+    }
+    text
+}
+
+fn page_flags(value: u64) -> String {
+    const NAMES: [&str; 6] = ["head", "tail", "LOCK", "reserved", "hwpoison", "hugetlb"];
+    let set: Vec<_> = (0..6).filter(|bit| value >> bit & 1 != 0).map(|bit| NAMES[bit]).collect();
+    if set.is_empty() { "-".to_owned() } else { set.join("+") }
+}

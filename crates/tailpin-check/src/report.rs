@@ -1,0 +1,83 @@
+//! What a run has to say, for programs.
+
+use serde::Serialize;
+
+use crate::runner::Outcome;
+use crate::suite::Check;
+
+/// What was expected of a check, or came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No execution broke a promise.
+    Clean,
+    /// One did.
+    Violation,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// The scenario.
+    pub scenario: &'static str,
+    /// `one-word` or `classic`.
+    pub protocol: &'static str,
+    /// The step that was left out.
+    pub hazard: Option<&'static str>,
+    /// What should come of it.
+    pub expected: Verdict,
+    /// What came of it.
+    pub found: Verdict,
+    /// Executions explored.
+    pub executions: u64,
+    /// Whether all executions within the preemption bound were explored. A violation ends the search.
+    pub complete: bool,
+    /// Most preemptions per execution that were explored, or null for any number.
+    pub preemption_bound: Option<usize>,
+    /// Time it took.
+    pub elapsed_ms: u64,
+    /// What broke.
+    pub broke: Option<String>,
+}
+
+impl Row {
+    pub(crate) fn new(check: &Check, outcome: &Outcome, preemption_bound: Option<usize>) -> Self {
+        Self {
+            scenario: check.scenario,
+            protocol: check.protocol.name(),
+            hazard: check.switch.map(|switch| switch.name()),
+            expected: if check.switch.is_some() { Verdict::Violation } else { Verdict::Clean },
+            found: if outcome.found.is_some() { Verdict::Violation } else { Verdict::Clean },
+            executions: outcome.executions,
+            complete: outcome.complete,
+            preemption_bound,
+            elapsed_ms: outcome.elapsed.as_millis() as u64,
+            broke: outcome.found.as_ref().map(|found| found.what.clone()),
+        }
+    }
+
+    /// Whether it came as expected.
+    pub fn is_as_expected(&self) -> bool {
+        self.expected == self.found
+    }
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// One row per check.
+    pub results: Vec<Row>,
+    /// Checks that did not come as expected.
+    pub failed: usize,
+    /// Checks that a limit stopped: nothing was found, and not everything was explored.
+    pub not_exhausted: usize,
+}
+
+impl Report {
+    /// Of these rows.
+    pub fn new(results: Vec<Row>) -> Self {
+        let failed = results.iter().filter(|row| !row.is_as_expected()).count();
+        let not_exhausted = results.iter().filter(|row| !row.complete && row.found == Verdict::Clean).count();
+        Self { results, failed, not_exhausted }
+    }
+}

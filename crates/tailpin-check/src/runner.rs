@@ -1,0 +1,127 @@
+//! Runs a plan through the exhaustive checker and says honestly how far it got.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use crate::engine::Loom;
+use crate::family::Family;
+use crate::plan::Plan;
+use crate::switches::{Switch, without};
+use crate::trace::{self, Event};
+use crate::word::LoomWord;
+
+/// How far to explore.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most involuntary switches per execution, or `None` for all.
+    pub preemptions: Option<usize>,
+    /// Longest time, after which the run counts as not exhausted.
+    pub time: Duration,
+}
+
+/// A run that broke something.
+#[derive(Clone, Debug)]
+pub struct Counterexample {
+    /// What broke.
+    pub what: String,
+    /// All that happened before.
+    pub events: Vec<Event>,
+    /// Names of the roles.
+    pub roles: Vec<&'static str>,
+}
+
+/// What came of exploring one scenario.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first execution that went wrong.
+    pub found: Option<Counterexample>,
+    /// Executions explored.
+    pub executions: u64,
+    /// Every execution within the preemption bound was explored. False as well if exploring ended with a find.
+    pub complete: bool,
+    /// Time it took.
+    pub elapsed: Duration,
+}
+
+/// Steps in one execution beyond which somebody waits for ever.
+const LONGEST: usize = 2_500;
+/// How often the clock is looked at, in executions.
+const CLOCK: usize = 256;
+
+/// Explores `plan` with a step left out or none.
+pub fn explore<F: Family<LoomWord>>(
+    plan: Plan<Loom, F>,
+    switch: Option<Switch>,
+    limits: Limits,
+    count: Arc<AtomicU64>,
+) -> Outcome {
+    quiet();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = limits.preemptions;
+    builder.max_duration = Some(limits.time);
+    builder.max_branches = LONGEST;
+    builder.checkpoint_interval = CLOCK;
+    builder.log = false;
+    let roles = plan.roles.iter().map(|role| role.name).collect();
+    let executions = Arc::new(AtomicU64::new(0));
+    let ours = Arc::clone(&executions);
+    let start = Instant::now();
+    let result = without(switch, || {
+        QUIET.set(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            builder.check(move || {
+                // Relaxed: numbers for people.
+                ours.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
+                plan.execute();
+            });
+        }));
+        QUIET.set(false);
+        result
+    });
+    let executions = executions.load(Ordering::Relaxed);
+    let elapsed = start.elapsed();
+    let found = result.err().map(|panic| {
+        let (events, broke) = trace::take();
+        Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, roles }
+    });
+    // The checker looks at the clock before every so many executions, and just returns.
+    let stopped = elapsed >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
+    Outcome { complete: found.is_none() && !stopped, found, executions, elapsed }
+}
+
+/// What the checker itself has to say, in our words.
+fn explain(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a thread failed");
+    let first = said.lines().next().unwrap_or_default();
+    if first.contains("Causality violation") {
+        format!("contents of a page are used without order: {first}")
+    } else if first.contains("maximum number of branches") || first.contains("Model exceeded") {
+        "no end: somebody waits for ever".to_owned()
+    } else {
+        first.to_owned()
+    }
+}
+
+thread_local! {
+    static QUIET: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Keeps panics of explored executions, which are what is being looked for, off the terminal.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                hook(info);
+            }
+        }));
+    });
+}

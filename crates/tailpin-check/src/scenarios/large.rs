@@ -1,0 +1,54 @@
+//! Blocks above 2 MiB: tails of parts of a block.
+//!
+//! The map has two whole areas, of which the words of the head, the second part and one page of each are explored.
+
+use tailpin::Class::Splittable;
+
+use super::{ONE_WORD, plan};
+use crate::engine::Engine;
+use crate::family::Family;
+use crate::plan::Plan;
+use crate::word::CheckWord;
+
+pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+    let large = |name, title| Plan {
+        frames: 1024,
+        explored: |frame| frame % 512 < 2,
+        ..plan::<E, F>(name, title, ONE_WORD, &[])
+    };
+    vec![
+        large("large-pin", "pin of a page in the second part ‖ split of the whole to parts")
+            .setup(|w| {
+                w.alloc(0, 10, Splittable);
+            })
+            .role("get(513), put", |w| {
+                let held = w.must_get(513);
+                w.put(held);
+            })
+            .role("split to 9", |w| w.split(0, 10, 9))
+            .finish(|w| w.drop_refs(0, 10, 1)),
+        large("large-split", "pin of a page ‖ split of the whole, then of its part")
+            .setup(|w| {
+                w.alloc(0, 10, Splittable);
+            })
+            .role("get(513), put", |w| {
+                let held = w.must_get(513);
+                w.put(held);
+            })
+            .role("split to 9; split part", |w| {
+                w.split(0, 10, 9);
+                w.split(512, 9, 0);
+            })
+            .finish(|w| w.drop_refs(0, 10, 1)),
+        large("large-drop", "pin of a page ‖ the last reference to the whole goes")
+            .setup(|w| {
+                w.alloc(0, 10, Splittable);
+            })
+            .role("get(513), put", |w| {
+                if let Ok(held) = w.try_get(513) {
+                    w.put(held);
+                }
+            })
+            .role("drop", |w| w.drop_refs(0, 10, 1)),
+    ]
+}

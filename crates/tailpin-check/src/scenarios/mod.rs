@@ -1,0 +1,74 @@
+//! The scenarios. Those named I… are the ones of the project's list of interleavings; each is written once and runs on
+//! every engine and on each protocol it is for.
+
+mod kin;
+mod large;
+mod mail;
+mod rearrange;
+
+use crate::engine::Engine;
+use crate::family::{Family, Which};
+use crate::plan::{Plan, Role};
+use crate::switches::Switch;
+use crate::word::CheckWord;
+use crate::world::World;
+
+/// Both protocols.
+const BOTH: &[Which] = &Which::ALL;
+/// For what only the one-word protocol can do.
+const ONE_WORD: &[Which] = &[Which::OneWord];
+/// For what only the classic protocol has.
+const CLASSIC: &[Which] = &[Which::Classic];
+
+/// Every scenario, for one engine and protocol.
+pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+    let mut plans = mail::plans();
+    plans.extend(kin::plans());
+    plans.extend(rearrange::plans());
+    plans.extend(large::plans());
+    plans.retain(|plan: &Plan<E, F>| plan.protocols.contains(&F::WHICH));
+    plans
+}
+
+/// Words for a new scenario: `frames` frames, all explored, used once.
+fn plan<E: Engine, F: Family<CheckWord<E>>>(
+    name: &'static str,
+    title: &'static str,
+    protocols: &'static [Which],
+    finds: &'static [Switch],
+) -> Plan<E, F> {
+    Plan {
+        name,
+        title,
+        protocols,
+        finds,
+        frames: 4,
+        explored: |_| true,
+        reuses: false,
+        setup: |_| {},
+        roles: Vec::new(),
+        finish: |_| {},
+    }
+}
+
+impl<E: Engine, F> Plan<E, F> {
+    fn setup(mut self, setup: fn(&World<E, F>)) -> Self {
+        self.setup = setup;
+        self
+    }
+
+    fn role(mut self, name: &'static str, body: fn(&World<E, F>)) -> Self {
+        self.roles.push(Role { name, body });
+        self
+    }
+
+    fn finish(mut self, finish: fn(&World<E, F>)) -> Self {
+        self.finish = finish;
+        self
+    }
+
+    fn reuses(mut self) -> Self {
+        self.reuses = true;
+        self
+    }
+}

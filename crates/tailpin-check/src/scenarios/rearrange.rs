@@ -1,0 +1,239 @@
+//! Splits, merges and references against each other and against pins.
+
+use tailpin::Class::{Splittable, Unsplittable};
+use tailpin::{Pfn, Protocol};
+
+use super::{BOTH, ONE_WORD, plan};
+use crate::engine::Engine;
+use crate::family::Family;
+use crate::plan::Plan;
+use crate::switches::Switch;
+use crate::trace::violation;
+use crate::word::CheckWord;
+use crate::world::{World, block, o};
+
+pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+    vec![
+        plan::<E, F>("split-split", "two owners split and drop", BOTH, &[Switch::W10])
+            .setup(|w| {
+                w.alloc(0, 1, Splittable);
+                w.more_refs(0, 1, 1);
+            })
+            .role("split; drop", split_and_drop)
+            .role("split; drop", split_and_drop),
+        plan::<E, F>("split-clone", "split ‖ a reference is cloned and dropped", BOTH, &[Switch::W5])
+            .setup(|w| {
+                w.alloc(0, 1, Splittable);
+                w.more_refs(0, 1, 1);
+            })
+            .role("split", |w| w.split(0, 1, 0))
+            .role("clone; drop; drop", |w| {
+                w.more_refs(0, 1, 1);
+                w.drop_refs(0, 1, 1);
+                w.drop_refs(0, 1, 1);
+            })
+            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>("split-many", "split ‖ three references at once", BOTH, &[Switch::W5, Switch::W12])
+            .setup(|w| {
+                w.alloc(0, 1, Splittable);
+                w.more_refs(0, 1, 1);
+            })
+            .role("split; drop", split_and_drop)
+            .role("+3; −3", |w| {
+                w.more_refs(0, 1, 3);
+                w.drop_refs(0, 1, 3);
+            })
+            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>(
+            "split-pins",
+            "split ‖ first and last pin of a tail, another kept",
+            BOTH,
+            &[Switch::W11],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+            w.keep(0, w.must_get(1));
+        })
+        .role("put(T), get(T), put", |w| {
+            w.put_kept(0);
+            let held = w.must_get(1);
+            w.put(held);
+        })
+        .role("split", |w| w.split(0, 1, 0))
+        .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>("split-head", "split ‖ pins of the head", BOTH, &[Switch::W11])
+            .setup(|w| {
+                w.alloc(0, 1, Splittable);
+            })
+            .role("get(H), put", |w| {
+                let held = w.must_get(0);
+                w.put(held);
+            })
+            .role("split", |w| w.split(0, 1, 0))
+            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>("split-to-1", "split to order 1 ‖ get of a far tail", BOTH, &[Switch::W7, Switch::W8])
+            .setup(|w| {
+                w.alloc(0, 2, Splittable);
+            })
+            .role("get(3)", |w| w.keep(0, w.must_get(3)))
+            .role("split to 1", |w| w.split(0, 2, 1))
+            .finish(|w| {
+                if (w.audit(0, 1), w.audit(2, 1)) != (0, 1) {
+                    violation("page 3 should be the only one with a pin".to_owned());
+                }
+                w.drop_refs(0, 2, 1);
+                w.put_kept(0);
+            }),
+        plan::<E, F>(
+            "split-two-steps",
+            "split to 1, then to pages ‖ get and put of a tail",
+            BOTH,
+            &[Switch::W2],
+        )
+        .setup(|w| {
+            w.alloc(0, 2, Splittable);
+        })
+        .role("get(3), put", |w| {
+            let held = w.must_get(3);
+            w.put(held);
+        })
+        .role("split to 1, to 0", |w| {
+            w.split(0, 2, 1);
+            w.split(0, 2, 0);
+        })
+        .finish(|w| w.drop_refs(0, 2, 1)),
+        plan::<E, F>("split-around", "split around a page ‖ pin on a far tail", ONE_WORD, &[Switch::W7])
+            .setup(|w| {
+                w.alloc(0, 2, Splittable);
+            })
+            .role("get(3), put", |w| {
+                let held = w.must_get(3);
+                w.put(held);
+            })
+            .role("split around 1", |w| {
+                w.protocol().split_around(block(0, 2), Pfn::new(1), o(0), w).expect("splittable");
+            })
+            .finish(|w| w.drop_refs(0, 2, 1)),
+        plan::<E, F>("merge-pin", "merge of pages ‖ first and last pin of one", ONE_WORD, &[])
+            .setup(pages)
+            .role("get(1), put", |w| {
+                if let Ok(held) = w.try_get(1) {
+                    w.put(held);
+                }
+            })
+            .role("merge", |w| merge(w, 1))
+            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>("merge-put", "merge of pages ‖ the last pin of one goes", ONE_WORD, &[])
+            .setup(|w| {
+                pages(w);
+                w.keep(0, w.must_get(1));
+            })
+            .role("put(1)", |w| w.put_kept(0))
+            .role("merge", |w| merge(w, 1))
+            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>(
+            "merge-blocks",
+            "merge of two blocks ‖ get of a tail",
+            ONE_WORD,
+            &[Switch::W13, Switch::W7],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+            w.alloc(2, 1, Splittable);
+        })
+        .role("get(3), put", |w| {
+            if let Ok(held) = w.try_get(3) {
+                w.put(held);
+            }
+        })
+        .role("merge", |w| merge(w, 2))
+        .finish(|w| {
+            w.audit(0, 2);
+            w.drop_refs(0, 2, 1);
+        }),
+        plan::<E, F>(
+            "self-split",
+            "last reference goes ‖ put of a tail ‖ get of another",
+            BOTH,
+            &[Switch::W6],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+            w.keep(0, w.must_get(1));
+        })
+        .role("drop", |w| w.drop_refs(0, 1, 1))
+        .role("put(1)", |w| w.put_kept(0))
+        .role("get(0), put", |w| {
+            if let Ok(held) = w.try_get(0) {
+                w.put(held);
+            }
+        }),
+        plan::<E, F>(
+            "self-split-get",
+            "last reference goes ‖ get of a tail",
+            BOTH,
+            &[Switch::W1, Switch::W3],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+        })
+        .role("drop", |w| w.drop_refs(0, 1, 1))
+        .role("get(1), put", |w| {
+            if let Ok(held) = w.try_get(1) {
+                w.put(held);
+            }
+        }),
+        plan::<E, F>(
+            "unsplittable",
+            "last reference to an unsplittable block ‖ pins of its tails",
+            BOTH,
+            &[],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Unsplittable);
+        })
+        .role("get(1), put", |w| {
+            if let Ok(held) = w.try_get(1) {
+                w.put(held);
+            }
+        })
+        .role("drop", |w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>(
+            "reuse",
+            "stale get ‖ free, and the frames in a block of another order",
+            BOTH,
+            &[Switch::W1],
+        )
+        .setup(|w| {
+            w.alloc(0, 2, Splittable);
+        })
+        .reuses()
+        .role("get(3), put", |w| {
+            if let Ok(held) = w.try_get(3) {
+                w.put(held);
+            }
+        })
+        .role("drop; allocate order 1; drop", |w| {
+            w.drop_refs(0, 2, 1);
+            if w.try_alloc(2, 1, Splittable) {
+                w.drop_refs(2, 1, 1);
+            }
+        }),
+    ]
+}
+
+fn split_and_drop<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    w.split(0, 1, 0);
+    w.drop_refs(0, 1, 1);
+}
+
+fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    w.alloc(0, 0, Splittable);
+    w.alloc(1, 0, Splittable);
+}
+
+fn merge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8) {
+    if let Err(error) = w.protocol().merge(Pfn::new(0), o(order), w) {
+        violation(format!("the pieces are the caller's alone, but: {error}"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What happened in one execution, word by word, and what broke.
+
+use std::cell::RefCell;
+
+use crate::engine::role;
+
+/// Which word of the model an operation was on.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    /// Frame that the word belongs to.
+    pub frame: u32,
+    /// Field of the frame; empty where a frame has one word.
+    pub field: &'static str,
+    /// Makes a value of this word readable.
+    pub decode: fn(u64) -> String,
+}
+
+/// One operation on a shared word.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Index of the thread, [`MAIN`](crate::engine::MAIN) for set-up and audit.
+    pub role: usize,
+    /// The word.
+    pub name: Name,
+    /// What was done: `load`, `store`, `cas`, `cas fails`, `add`, `sub`, `and`, `or`.
+    pub operation: &'static str,
+    /// What was read; for a store, what the checker last saw there.
+    pub before: u64,
+    /// What is there afterwards.
+    pub after: u64,
+}
+
+/// A line of a trace.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An operation on a word.
+    Word(Step),
+    /// Something a role says about itself, or a frame changing hands.
+    Note(usize, String),
+}
+
+#[derive(Default)]
+struct Recorder {
+    events: Vec<Event>,
+    broke: Option<String>,
+    dropped: usize,
+}
+
+/// A run that goes on for longer is stuck, and its beginning tells why.
+const LONGEST: usize = 4_000;
+
+thread_local! {
+    static RECORDER: RefCell<Recorder> = RefCell::default();
+}
+
+/// Forgets the execution before.
+pub(crate) fn begin() {
+    RECORDER.with_borrow_mut(|recorder| {
+        recorder.events.clear();
+        recorder.broke = None;
+        recorder.dropped = 0;
+    });
+}
+
+fn push(event: Event) {
+    RECORDER.with_borrow_mut(|recorder| {
+        if recorder.events.len() < LONGEST {
+            recorder.events.push(event);
+        } else {
+            recorder.dropped += 1;
+        }
+    });
+}
+
+/// Notes an operation.
+pub(crate) fn step(name: Name, operation: &'static str, before: u64, after: u64) {
+    push(Event::Word(Step { role: role(), name, operation, before, after }));
+}
+
+/// Notes something that is no operation on a word.
+pub(crate) fn note(text: impl FnOnce() -> String) {
+    push(Event::Note(role(), text()));
+}
+
+/// Ends the execution: this must not happen.
+pub(crate) fn violation(what: String) -> ! {
+    RECORDER.with_borrow_mut(|recorder| {
+        recorder.broke.get_or_insert_with(|| what.clone());
+    });
+    panic!("{what}")
+}
+
+/// The events of the last execution, and what broke if the model said so itself.
+pub(crate) fn take() -> (Vec<Event>, Option<String>) {
+    RECORDER.with_borrow_mut(|recorder| (std::mem::take(&mut recorder.events), recorder.broke.take()))
+}

@@ -1,0 +1,331 @@
+//! The world of one execution: frames, the protocol over them, and a ledger of who may use what.
+//!
+//! Roles act through the methods here. Each notes what it is entitled to, so that a protocol that breaks a promise is
+//! caught where it does: a pin on a free frame, a frame freed under a pin or twice, a frame handed out dirty.
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tailpin::{Attach, Class, FrameRange, GetError, Held, Kind, Misuse, Order, Owner, Pfn, Protocol};
+
+use crate::engine::Engine;
+use crate::family::{Family, Field};
+use crate::trace::{self, Name, violation};
+use crate::word::CheckWord;
+
+#[derive(Clone, Copy, Default)]
+struct Frame {
+    used: bool,
+    retired: bool,
+    pins: u32,
+    refs: u32,
+}
+
+/// The frames of one execution and everything around them.
+pub struct World<E: Engine, F> {
+    words: Vec<CheckWord<E>>,
+    /// Contents of the explored frames: used under a pin, overwritten by who allocates or frees.
+    memory: Vec<Option<E::Memory>>,
+    /// Where freed frames wait for the next owner, as the allocator's words are.
+    shelf: Option<E::Atomic>,
+    ledger: Mutex<Vec<Frame>>,
+    kept: Mutex<[Option<Held>; 8]>,
+    family: PhantomData<fn() -> F>,
+}
+
+/// The block of `order` at frame `head`.
+pub(crate) fn block(head: u64, order: u8) -> FrameRange {
+    FrameRange::block(Pfn::new(head), o(order))
+}
+
+/// Order `order`.
+pub(crate) fn o(order: u8) -> Order {
+    Order::new(order).expect("scenarios name real orders")
+}
+
+impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
+    /// `frames` free frames, of which the words of some are explored.
+    pub(crate) fn new(frames: u64, explored: fn(u64) -> bool, reuses: bool) -> Self {
+        let word = |frame: u64, (field, decode): &Field| {
+            let name = Name { frame: frame as u32, field, decode: *decode };
+            if explored(frame) { CheckWord::explored(name) } else { CheckWord::plain(name) }
+        };
+        Self {
+            words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
+            memory: (0..frames).map(|frame| explored(frame).then(E::memory)).collect(),
+            shelf: reuses.then(|| E::atomic(0)),
+            ledger: Mutex::new(vec![Frame::default(); frames as usize]),
+            kept: Mutex::default(),
+            family: PhantomData,
+        }
+    }
+
+    /// The protocol.
+    pub fn protocol(&self) -> F::Over<'_> {
+        F::Over::attach(&self.words, Pfn::new(0))
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Vec<Frame>> {
+        // A role that failed has left it as it was.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, frame: u64) {
+        if let Some(memory) = &self.memory[frame as usize] {
+            E::write(memory);
+        }
+    }
+
+    /// Uses the contents of a page that the caller has a pin on.
+    pub(crate) fn touch(&self, frame: u64) {
+        if let Some(memory) = &self.memory[frame as usize] {
+            E::read(memory);
+        }
+    }
+
+    /// Allocates, as the allocator does once it has the frames. Returns the generation.
+    pub(crate) fn alloc(&self, head: u64, order: u8, class: Class) -> u8 {
+        let range = block(head, order);
+        for frame in range.iter() {
+            let mut ledger = self.ledger();
+            let entry = &mut ledger[frame.get() as usize];
+            assert!(!entry.used, "the scenario owns the frames it allocates");
+            *entry = Frame { used: true, refs: 1, ..Frame::default() };
+        }
+        let protocol = self.protocol();
+        if let Err(bad) = protocol.prepare(range.start, o(order), class) {
+            violation(format!("free frame {} is in a bad state: {}", bad.get(), protocol.state(bad)));
+        }
+        range.iter().for_each(|frame| self.write(frame.get()));
+        let generation = protocol.publish(range.start, o(order), class);
+        trace::note(|| format!("has block {head}, order {order}"));
+        generation
+    }
+
+    /// Allocates if all the frames have been freed by now.
+    pub(crate) fn try_alloc(&self, head: u64, order: u8, class: Class) -> bool {
+        if let Some(shelf) = &self.shelf {
+            // Acquire: what was done to the frames comes first, as with the allocator's bits.
+            E::fetch_add(shelf, 0, Ordering::Acquire);
+        }
+        let free = {
+            let ledger = self.ledger();
+            block(head, order).iter().all(|frame| !ledger[frame.get() as usize].used)
+        };
+        if free {
+            self.alloc(head, order, class);
+        }
+        free
+    }
+
+    /// A pin on a page found by its number.
+    pub(crate) fn try_get(&self, page: u64) -> Result<Held, GetError> {
+        let got = self.protocol().try_get(Pfn::new(page), self);
+        if got.is_ok() {
+            self.pinned(page);
+        }
+        got
+    }
+
+    fn pinned(&self, page: u64) {
+        let mut ledger = self.ledger();
+        let entry = &mut ledger[page as usize];
+        if !entry.used {
+            drop(ledger);
+            violation(format!("a pin was given on frame {page}, which is free"));
+        }
+        entry.pins += 1;
+        drop(ledger);
+        trace::note(|| format!("has a pin on page {page}"));
+        self.touch(page);
+    }
+
+    /// A pin on a page that is certainly in use.
+    pub(crate) fn must_get(&self, page: u64) -> Held {
+        match self.try_get(page) {
+            Ok(held) => held,
+            Err(error) => violation(format!("page {page} is in use, but: {error}")),
+        }
+    }
+
+    /// One more pin.
+    pub(crate) fn get(&self, held: Held) {
+        if let Err(error) = self.protocol().get(held, self) {
+            violation(format!("a pin was there on page {}, but: {error}", held.page.get()));
+        }
+        self.pinned(held.page.get());
+    }
+
+    /// Gives a pin back.
+    pub(crate) fn put(&self, held: Held) {
+        self.touch(held.page.get());
+        self.ledger()[held.page.get() as usize].pins -= 1;
+        self.protocol().put(held, self);
+    }
+
+    /// `n` more references.
+    pub(crate) fn more_refs(&self, head: u64, order: u8, n: u64) {
+        if let Err(error) = self.protocol().get_block(block(head, order), n, self) {
+            violation(format!("there was a reference on block {head}, but: {error}"));
+        }
+        self.change_refs(head, order, n as i64);
+    }
+
+    fn change_refs(&self, head: u64, order: u8, by: i64) {
+        let mut ledger = self.ledger();
+        for frame in block(head, order).iter() {
+            let entry = &mut ledger[frame.get() as usize];
+            entry.refs = entry.refs.wrapping_add_signed(by as i32);
+        }
+    }
+
+    /// `n` references less.
+    pub(crate) fn drop_refs(&self, head: u64, order: u8, n: u64) {
+        block(head, order).iter().for_each(|frame| self.touch(frame.get()));
+        self.change_refs(head, order, -(n as i64));
+        trace::note(|| format!("drops {n} reference(s) on {head}, order {order}"));
+        self.protocol().put_block(block(head, order), n, self);
+    }
+
+    /// Splits all of a block.
+    pub(crate) fn split(&self, head: u64, order: u8, target: u8) {
+        if let Err(error) = self.protocol().split(block(head, order), o(target), self) {
+            violation(format!("block {head} can be split, but: {error}"));
+        }
+        trace::note(|| format!("has split {head} to order {target}"));
+    }
+
+    /// Frees through the raw interface.
+    pub(crate) fn raw_free(&self, head: u64, order: u8, generation: u8) {
+        self.change_refs(head, order, -1);
+        if let Err(cause) = self.protocol().raw_free(Pfn::new(head), o(order), generation, self) {
+            violation(format!("block {head} may be freed, but: {cause}"));
+        }
+    }
+
+    /// Keeps a pin for somebody.
+    pub(crate) fn keep(&self, slot: usize, held: Held) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some(held);
+    }
+
+    /// The pin kept in a slot, if any; it is not there afterwards.
+    pub(crate) fn kept(&self, slot: usize) -> Option<Held> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)[slot].take()
+    }
+
+    /// Gives back a pin that was kept, if it was.
+    pub(crate) fn put_kept(&self, slot: usize) {
+        if let Some(held) = self.kept(slot) {
+            self.put(held);
+        }
+    }
+
+    /// Adds pins without asking.
+    pub(crate) fn force_pins(&self, frame: u64, n: u64) {
+        F::force_pins(&self.words, frame, n);
+    }
+
+    /// Whether a frame went out of service.
+    pub(crate) fn is_retired(&self, frame: u64) -> bool {
+        self.ledger()[frame as usize].retired
+    }
+
+    /// Whether anybody is entitled to a reference on the block of this frame.
+    pub(crate) fn has_refs(&self, frame: u64) -> bool {
+        self.ledger()[frame as usize].refs > 0
+    }
+
+    /// Audits one live block at a quiet moment and says how many of its pages are pinned.
+    pub(crate) fn audit(&self, head: u64, order: u8) -> u64 {
+        let protocol = self.protocol();
+        let found = protocol.head_of(Pfn::new(head));
+        if found != Some((Pfn::new(head), o(order))) {
+            violation(format!("block {head} of order {order} should be live, found: {found:?}"));
+        }
+        protocol.audit_block(Pfn::new(head), o(order), &mut |frame, what| {
+            violation(format!("frame {}: {what}", frame.get()));
+        })
+    }
+
+    /// The end of every run: each frame was freed, once, and is as it was at the beginning.
+    pub(crate) fn audit_all_free(&self) {
+        let protocol = self.protocol();
+        for (index, entry) in self.ledger().iter().enumerate() {
+            let frame = Pfn::new(index as u64);
+            let state = protocol.state(frame);
+            if entry.used {
+                violation(format!("frame {index} was never freed: {state}"));
+            }
+            let clean = if entry.retired {
+                state.kind == Kind::SetAside
+            } else {
+                matches!(state.kind, Kind::Free | Kind::Rest | Kind::Tail)
+                    && protocol.prepare(frame, Order::PAGE, Class::Splittable).is_ok()
+            };
+            if !clean || state.pins > 0 || state.refs > 0 {
+                violation(format!("frame {index} is free but was left in a bad state: {state}"));
+            }
+        }
+    }
+
+    fn free(&self, frame: Pfn, retired: bool) {
+        let index = frame.get();
+        let mut ledger = self.ledger();
+        let entry = &mut ledger[index as usize];
+        let wrong = if !entry.used {
+            Some("is freed twice")
+        } else if entry.pins > 0 {
+            Some("is freed under a pin")
+        } else if entry.refs > 0 {
+            Some("is freed under a reference")
+        } else {
+            None
+        };
+        entry.used = false;
+        entry.retired |= retired;
+        drop(ledger);
+        if let Some(wrong) = wrong {
+            violation(format!("frame {index} {wrong}"));
+        }
+    }
+
+    fn shelve(&self) {
+        if let Some(shelf) = &self.shelf {
+            // Release: as the allocator gives frames back. No Acquire, which would order one free after another.
+            E::fetch_add(shelf, 1, Ordering::Release);
+        }
+    }
+}
+
+impl<E: Engine, F: Family<CheckWord<E>>> Owner for World<E, F> {
+    fn freed_block(&self, head: Pfn, order: Order) {
+        trace::note(|| format!("frees block {} of order {order}", head.get()));
+        FrameRange::block(head, order).iter().for_each(|frame| self.write(frame.get()));
+        self.shelve();
+        FrameRange::block(head, order).iter().for_each(|frame| self.free(frame, false));
+    }
+
+    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
+        let freed = || (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 != 0);
+        if freed().next().is_none() {
+            return;
+        }
+        freed().for_each(|bit| self.write(area.get() + bit as u64));
+        self.shelve();
+        for bit in freed() {
+            trace::note(|| format!("frees frame {}", area.get() + bit as u64));
+            self.free(area.offset(bit as u64), false);
+        }
+    }
+
+    fn retired(&self, frame: Pfn) {
+        trace::note(|| format!("takes frame {} out of service", frame.get()));
+        self.write(frame.get());
+        self.free(frame, true);
+    }
+
+    fn misuse(&self, misuse: Misuse) {
+        violation(format!("reported as misuse: frame {}: {misuse}", misuse.frame.get()));
+    }
+}
