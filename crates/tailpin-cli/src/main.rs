@@ -46,6 +46,7 @@ struct Cli {
 enum Command {
     Replay(replay::Args),
     Check(tailpin_check::cli::Args),
+    Bench(tailpin_bench::cli::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,5 +54,6 @@ fn main() -> ExitCode {
         None => replay::run(&replay::Args::default()).into(),
         Some(Command::Replay(args)) => replay::run(&args).into(),
         Some(Command::Check(args)) => tailpin_check::cli::run(&args),
+        Some(Command::Bench(args)) => ExitCode::from(tailpin_bench::cli::run(&args)),
     }
 }

@@ -1,0 +1,121 @@
+//! Lets the subjects of a scenario take turns and keeps what they needed.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::effort::Effort;
+use crate::report::{Report, Row, Space};
+use crate::scenarios;
+use crate::stats::Summary;
+
+/// What one repetition measured.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub(crate) scenario: String,
+    pub(crate) threads: usize,
+    pub(crate) ns_per_op: f64,
+    pub(crate) churn: Option<Churn>,
+}
+
+/// What a churn tells besides its time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Churn {
+    pub(crate) operations: u64,
+    pub(crate) failed: u64,
+    pub(crate) huge_left: u64,
+    pub(crate) huge_ideal: u64,
+}
+
+impl Sample {
+    pub(crate) fn new(scenario: impl Into<String>, threads: usize, ns_per_op: f64) -> Self {
+        Self { scenario: scenario.into(), threads, ns_per_op, churn: None }
+    }
+}
+
+/// One repetition of a subject in a scenario; it may measure several things on the way.
+pub type Run<'s> = Box<dyn FnMut(&Effort) -> Vec<Sample> + 's>;
+
+type Key = (String, usize, &'static str);
+
+/// A run under way.
+pub(crate) struct Recorder<'r> {
+    pub(crate) effort: &'r Effort,
+    filter: Option<&'r str>,
+    samples: BTreeMap<Key, Vec<Sample>>,
+    pub(crate) space: Vec<Space>,
+}
+
+impl Recorder<'_> {
+    /// Whether a scenario of this name is wanted.
+    pub(crate) fn wants(&self, scenario: &str) -> bool {
+        self.filter.is_none_or(|part| scenario.contains(part))
+    }
+
+    /// Whether any of these is.
+    pub(crate) fn wants_any(&self, scenarios: &[impl AsRef<str>]) -> bool {
+        scenarios.iter().any(|scenario| self.wants(scenario.as_ref()))
+    }
+
+    /// Runs all cases in turn, `repetitions` times and once before that counts for nothing.
+    pub(crate) fn interleave(&mut self, repetitions: usize, mut cases: Vec<(&'static str, Run<'_>)>) {
+        for repetition in 0..=repetitions {
+            // Not always in the same order: who comes after whom should not matter.
+            let n = cases.len().max(1);
+            for i in 0..cases.len() {
+                let (subject, run) = &mut cases[(i + repetition) % n];
+                let samples = run(self.effort);
+                if repetition == 0 {
+                    continue;
+                }
+                for sample in samples
+                    .into_iter()
+                    .filter(|sample| self.filter.is_none_or(|f| sample.scenario.contains(f)))
+                {
+                    let key = (sample.scenario.clone(), sample.threads, *subject);
+                    self.samples.entry(key).or_default().push(sample);
+                }
+            }
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let row = |(key, samples): (&Key, &Vec<Sample>)| {
+            let times: Vec<f64> = samples.iter().map(|sample| sample.ns_per_op).collect();
+            let summary = Summary::of(&times)?;
+            let churns: Vec<Churn> = samples.iter().filter_map(|sample| sample.churn).collect();
+            Some(Row {
+                scenario: key.0.clone(),
+                threads: key.1,
+                subject: key.2,
+                ns_per_op_median: summary.median,
+                ns_per_op_min: summary.min,
+                ns_per_op_max: summary.max,
+                repetitions: times.len(),
+                operations: churns.iter().map(|churn| churn.operations).min(),
+                failed: churns.iter().map(|churn| churn.failed).max(),
+                huge_left: churns.iter().map(|churn| churn.huge_left).min(),
+                huge_ideal: churns.iter().map(|churn| churn.huge_ideal).min(),
+            })
+        };
+        self.samples.iter().filter_map(row).collect()
+    }
+}
+
+/// Measures every scenario whose name contains `filter`. `progress` hears of each group of scenarios: how many of
+/// how many are done.
+pub fn measure(effort: &Effort, filter: Option<&str>, progress: &mut dyn FnMut(usize, usize)) -> Report {
+    let start = Instant::now();
+    let mut recorder = Recorder { effort, filter, samples: BTreeMap::new(), space: Vec::new() };
+    let groups = scenarios::GROUPS;
+    for (done, group) in groups.iter().enumerate() {
+        progress(done, groups.len());
+        group(&mut recorder);
+    }
+    progress(groups.len(), groups.len());
+    Report {
+        rows: recorder.rows(),
+        space: recorder.space,
+        cores: crate::cores::available(),
+        elapsed_ms: start.elapsed().as_millis() as u64,
+    }
+}

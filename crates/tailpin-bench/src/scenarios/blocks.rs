@@ -1,0 +1,150 @@
+//! Splitting and merging 2 MiB blocks, and pins on their tails, beside as many compare-and-swaps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::{Block, Classic, OneWord, Order, PageRef, Protocol, Zone};
+
+use crate::clock::{once, repeat};
+use crate::cores::{mean, on_cores, thread_counts};
+use crate::recorder::{Recorder, Run, Sample};
+use crate::subjects::{Memory, zone};
+
+const FRAMES: u64 = 64 << 9;
+/// Blocks split between two looks at the clock: their words just fill a first-level cache.
+const BATCH: usize = 8;
+
+struct Splits {
+    scenario: &'static str,
+    merge: Option<&'static str>,
+    pins: u64,
+    around: bool,
+}
+
+const SPLITS: [Splits; 4] = [
+    Splits { scenario: "split-2m-0-pins", merge: Some("merge-2m"), pins: 0, around: false },
+    Splits { scenario: "split-2m-1-pin", merge: None, pins: 1, around: false },
+    Splits { scenario: "split-2m-100-pins", merge: Some("merge-2m-100-pins"), pins: 100, around: false },
+    Splits { scenario: "split-2m-around-one", merge: None, pins: 0, around: true },
+];
+
+type Batch<'z, P> = Vec<(Block<'z, P>, Vec<PageRef<'z, P>>)>;
+
+fn blocks<'z, P: Protocol>(zone: &'z Zone<'z, P>, pins: u64) -> Batch<'z, P> {
+    let pinned = |block: &Block<'z, P>| (0..pins).filter_map(|i| block.pin(1 + i * 5).ok()).collect();
+    (0..BATCH)
+        .filter_map(|_| {
+            let block = zone.alloc(Order::HUGE).ok()?;
+            let pins = pinned(&block);
+            Some((block, pins))
+        })
+        .collect()
+}
+
+fn split_case<'z, P: Protocol>(splits: &'static Splits, zone: &'z Zone<'z, P>) -> Run<'z> {
+    Box::new(move |effort| {
+        on_cores(1, |_| {
+            let (mut splitting, mut merging, mut rounds) = (0.0, 0.0, 0.0);
+            let mut batch = blocks(zone, splits.pins);
+            let (mut pins, mut whole): (Vec<_>, Vec<_>) =
+                batch.drain(..).map(|(block, pins)| (pins, block)).unzip();
+            let mut pieces = Vec::with_capacity(BATCH);
+            let start = std::time::Instant::now();
+            while start.elapsed() < effort.slice {
+                let (ns, ()) = once(BATCH as u64, || {
+                    for block in whole.drain(..) {
+                        let split =
+                            if splits.around { block.split_around(100, Order::PAGE) } else { block.split() };
+                        pieces.extend(split.ok());
+                    }
+                });
+                splitting += ns;
+                rounds += 1.0;
+                if P::REARRANGES {
+                    let (ns, ()) = once(BATCH as u64, || {
+                        whole.extend(pieces.drain(..).filter_map(|run| run.merge().ok()));
+                    });
+                    merging += ns;
+                } else {
+                    pieces.clear();
+                    pins.clear();
+                    (pins, whole) =
+                        blocks(zone, splits.pins).drain(..).map(|(block, pins)| (pins, block)).unzip();
+                }
+            }
+            let mut samples = vec![Sample::new(splits.scenario, 1, splitting / rounds)];
+            if let Some(merge) = splits.merge.filter(|_| P::REARRANGES) {
+                samples.push(Sample::new(merge, 1, merging / rounds));
+            }
+            samples
+        })
+        .remove(0)
+    })
+}
+
+/// As many uncontended compare-and-swaps as a block has tails, over as much memory.
+fn bare<'s>(words: &'s [AtomicU64], splits: &'static Splits) -> Run<'s> {
+    Box::new(move |effort| {
+        let ns = on_cores(1, |_| {
+            let mut at = 0;
+            repeat(effort.slice, || {
+                for word in &words[at * 512 + 1..(at + 1) * 512] {
+                    // Relaxed: only its own cost is of interest. AcqRel costs the same on x86.
+                    let seen = word.load(Ordering::Relaxed);
+                    let _ = word.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed);
+                }
+                at = (at + 1) % BATCH;
+            })
+        })[0];
+        let names = [Some(splits.scenario), splits.merge];
+        names.into_iter().flatten().map(|name| Sample::new(name, 1, ns)).collect()
+    })
+}
+
+pub(super) fn split_and_merge(recorder: &mut Recorder<'_>) {
+    let words: Vec<AtomicU64> = (0..BATCH * 512).map(|_| AtomicU64::new(0)).collect();
+    for splits in &SPLITS {
+        if !recorder.wants(splits.scenario) && !splits.merge.is_some_and(|merge| recorder.wants(merge)) {
+            continue;
+        }
+        let (ours, theirs) = (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES));
+        let (one_word, classic) = (zone::<OneWord<'_>>(&ours, FRAMES), zone::<Classic<'_>>(&theirs, FRAMES));
+        let mut cases =
+            vec![("tailpin", split_case(splits, &one_word)), ("bare-cas-511", bare(&words, splits))];
+        if !splits.around {
+            cases.push(("tailpin-classic", split_case(splits, &classic)));
+        }
+        let repetitions = recorder.effort.repetitions;
+        recorder.interleave(repetitions, cases);
+    }
+}
+
+fn tail_case<'z, P: Protocol>(threads: usize, zone: &'z Zone<'z, P>) -> Option<Run<'z>> {
+    let block = zone.alloc(Order::HUGE).ok()?;
+    // Eight frames apart and more: a cache line each.
+    let pins: Vec<_> = (0..threads as u64).filter_map(|i| block.pin(16 + 16 * i).ok()).collect();
+    Some(Box::new(move |effort| {
+        let _keep = &block;
+        let times = on_cores(threads, |seat| {
+            let pin = &pins[seat.index];
+            repeat(effort.slice, || {
+                drop(pin.clone());
+            })
+        });
+        vec![Sample::new("tail-get-put", threads, mean(&times))]
+    }))
+}
+
+pub(super) fn tails(recorder: &mut Recorder<'_>) {
+    if !recorder.wants("tail-get-put") {
+        return;
+    }
+    for threads in thread_counts() {
+        let (ours, theirs) = (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES));
+        let (one_word, classic) = (zone::<OneWord<'_>>(&ours, FRAMES), zone::<Classic<'_>>(&theirs, FRAMES));
+        let mut cases = Vec::new();
+        cases.extend(tail_case(threads, &one_word).map(|run| ("tailpin", run)));
+        cases.extend(tail_case(threads, &classic).map(|run| ("tailpin-classic", run)));
+        let repetitions = recorder.effort.repetitions;
+        recorder.interleave(repetitions, cases);
+    }
+}

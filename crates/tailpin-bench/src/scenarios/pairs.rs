@@ -1,0 +1,73 @@
+//! Alloc, then free of the same block, over and over.
+
+use std::sync::Mutex;
+
+use crate::clock::repeat;
+use crate::cores::{mean, on_cores, thread_counts};
+use crate::recorder::{Recorder, Run, Sample};
+use crate::rng::Rng;
+use crate::subjects::{Frames, Group, with_subjects};
+
+/// Nanoseconds per pair, on each of `threads`.
+pub(super) fn pair<S: Frames>(subject: &S, order: u8, threads: usize, slice: std::time::Duration) -> f64 {
+    mean(&on_cores(threads, |_| {
+        repeat(slice, || {
+            if let Some(held) = subject.take(order) {
+                subject.give(held, order);
+            }
+        })
+    }))
+}
+
+/// Takes every page and gives half of them back, at random; what is held is returned.
+pub(super) fn half_full<S: Frames>(subject: &S) -> Vec<S::Held> {
+    let mut rng = Rng::new(7);
+    let mut all: Vec<S::Held> = std::iter::from_fn(|| subject.take(0)).collect();
+    rng.shuffle(&mut all);
+    for held in all.split_off(all.len() / 2) {
+        subject.give(held, 0);
+    }
+    all
+}
+
+struct Pairs {
+    scenario: &'static str,
+    order: u8,
+    threads: usize,
+    half_full: bool,
+}
+
+impl Group for Pairs {
+    fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s> {
+        let Self { scenario, order, threads, half_full: half } = *self;
+        let held = Mutex::new(Vec::new());
+        Box::new(move |effort| {
+            let mut held = held.lock().expect("not poisoned");
+            if half && held.is_empty() {
+                *held = half_full(subject);
+            }
+            vec![Sample::new(scenario, threads, pair(subject, order, threads, effort.slice))]
+        })
+    }
+}
+
+fn measure(recorder: &mut Recorder<'_>, scenario: &'static str, order: u8, half_full: bool) {
+    if !recorder.wants(scenario) {
+        return;
+    }
+    for threads in thread_counts() {
+        let (frames, repetitions) = (recorder.effort.frames, recorder.effort.repetitions);
+        with_subjects(frames, &Pairs { scenario, order, threads, half_full }, |cases| {
+            recorder.interleave(repetitions, cases);
+        });
+    }
+}
+
+pub(super) fn order_0(recorder: &mut Recorder<'_>) {
+    measure(recorder, "pair-o0-fresh", 0, false);
+    measure(recorder, "pair-o0-half-full", 0, true);
+}
+
+pub(super) fn order_9(recorder: &mut Recorder<'_>) {
+    measure(recorder, "pair-o9", 9, false);
+}

@@ -1,0 +1,134 @@
+//! frame-alloc: its lock-free summary buddy alone, and under its per-CPU depot.
+//!
+//! It keeps its bitmap inside the memory it manages, so it gets address space, of which only that is touched.
+
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use frame_alloc::{
+    CpuId, DepotAllocator, PageSize, PhysicalAllocator, Provenance, RegionInit, SummaryBuddyAllocator,
+};
+use memmap2::MmapMut;
+
+use super::Frames;
+use crate::cores;
+use crate::lazy::lazy_bytes;
+
+const BASE: PageSize = PageSize::from_log2(12);
+/// Orders 0 to 10, as its own examples have it.
+const ORDERS: usize = 11;
+const ALIGN: usize = 4096 << (ORDERS - 1);
+const SLOTS: usize = 16;
+
+struct Identity;
+
+// SAFETY: addresses are those of a live mapping whose provenance was exposed in `Pool::new`; it covers every range
+// handed to the allocator.
+unsafe impl Provenance for Identity {
+    unsafe fn create(phys: usize) -> NonNull<u8> {
+        NonNull::new(std::ptr::with_exposed_provenance_mut(phys)).expect("no pool begins at address 0")
+    }
+
+    unsafe fn destroy<T>(ptr: NonNull<T>) -> usize {
+        ptr.addr().get()
+    }
+}
+
+struct Seat;
+
+impl CpuId for Seat {
+    fn current_cpu() -> usize {
+        cores::current()
+    }
+}
+
+type Core = SummaryBuddyAllocator<ORDERS, Identity>;
+
+/// An allocator of the crate's and the address space it manages.
+pub(crate) struct Pool<A> {
+    allocator: Box<A>,
+    base: usize,
+    _memory: MmapMut,
+}
+
+impl<A: PhysicalAllocator + RegionInit> Pool<A> {
+    fn over(allocator: Box<A>, frames: u64) -> Self {
+        let bytes = frames as usize * 4096;
+        let mut memory = lazy_bytes(bytes + ALIGN);
+        let base = memory.as_mut_ptr().expose_provenance().next_multiple_of(ALIGN);
+        // SAFETY: the range lies within the mapping, which is this pool's alone and lives as long; no other thread
+        // knows the allocator yet.
+        unsafe { allocator.init_region(base, bytes) };
+        Self { allocator, base, _memory: memory }
+    }
+
+    #[inline]
+    fn get(&self, order: u8) -> Option<usize> {
+        let count = NonZeroUsize::new(1 << order)?;
+        self.allocator.allocate_physical(BASE, count).ok()
+    }
+
+    #[inline]
+    fn put(&self, at: usize, order: u8) {
+        if let Some(count) = NonZeroUsize::new(1 << order) {
+            // SAFETY: callers give back what `get` gave, with the same order, once.
+            unsafe { self.allocator.deallocate_physical(BASE, count, at) };
+        }
+    }
+}
+
+/// The summary buddy by itself.
+pub(crate) struct Summary(Pool<Core>);
+
+impl Summary {
+    pub(crate) fn new(frames: u64) -> Self {
+        Self(Pool::over(Box::new(Core::new(BASE)), frames))
+    }
+}
+
+impl Frames for Summary {
+    type Held = usize;
+    const NAME: &'static str = "frame-alloc-summary";
+
+    #[inline]
+    fn take(&self, order: u8) -> Option<usize> {
+        self.0.get(order)
+    }
+
+    #[inline]
+    fn give(&self, held: usize, order: u8) {
+        self.0.put(held, order);
+    }
+
+    fn frame(&self, held: &usize) -> u64 {
+        (held - self.0.base) as u64 / 4096
+    }
+}
+
+/// The summary buddy under the depot, its default sizes.
+pub(crate) struct Depot(Pool<DepotAllocator<Core, Seat, SLOTS>>);
+
+impl Depot {
+    pub(crate) fn new(frames: u64) -> Self {
+        Self(Pool::over(Box::new(DepotAllocator::new(BASE, Core::new(BASE))), frames))
+    }
+}
+
+impl Frames for Depot {
+    type Held = usize;
+    const NAME: &'static str = "frame-alloc-depot";
+
+    #[inline]
+    fn take(&self, order: u8) -> Option<usize> {
+        self.0.get(order)
+    }
+
+    #[inline]
+    fn give(&self, held: usize, order: u8) {
+        self.0.put(held, order);
+    }
+
+    fn frame(&self, held: &usize) -> u64 {
+        (held - self.0.base) as u64 / 4096
+    }
+}

@@ -1,0 +1,68 @@
+//! The frame allocators, each behind the same small trait.
+
+mod bitmap;
+mod buddy_slab;
+mod buddy_system;
+mod frame_alloc;
+mod ours;
+mod spin_bitmap;
+
+use crate::recorder::Run;
+
+pub(crate) use ours::{Memory, Ours, zone};
+
+/// An allocator of naturally aligned blocks of frames.
+pub trait Frames: Sync {
+    /// A block of its own making.
+    type Held: Send;
+    /// Its name in the tables.
+    const NAME: &'static str;
+    /// A block of `order`, if there is one.
+    fn take(&self, order: u8) -> Option<Self::Held>;
+    /// Gives a block of `order` back.
+    fn give(&self, held: Self::Held, order: u8);
+    /// Number of the block's first frame.
+    fn frame(&self, held: &Self::Held) -> u64;
+    /// Bytes of metadata, where they can be told from outside.
+    fn metadata_bytes(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Something to be done with every allocator.
+pub trait Group {
+    /// The repetition for one of them.
+    fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s>;
+}
+
+/// Makes every allocator over `frames` frames and hands their cases to `run`.
+pub fn with_subjects(frames: u64, group: &impl Group, run: impl FnOnce(Vec<(&'static str, Run<'_>)>)) {
+    fn case<'s, S: Frames>(group: &impl Group, subject: &'s S) -> (&'static str, Run<'s>) {
+        (S::NAME, group.case(subject))
+    }
+    let memory = Memory::new::<tailpin::OneWord<'_>>(frames);
+    let one_word = zone::<tailpin::OneWord<'_>>(&memory, frames);
+    let one_word = Ours::new(&one_word, memory.bytes());
+    let memory = Memory::new::<tailpin::Classic<'_>>(frames);
+    let classic = zone::<tailpin::Classic<'_>>(&memory, frames);
+    let classic = Ours::new(&classic, memory.bytes());
+    let summary = frame_alloc::Summary::new(frames);
+    let depot = frame_alloc::Depot::new(frames);
+    let buddy_system = buddy_system::BuddySystem::new(frames);
+    let bitmap = bitmap::Bitmap::new(frames);
+    let buddy_slab = buddy_slab::BuddySlab::new(frames);
+    let spin_bitmap = spin_bitmap::SpinBitmap::new(frames);
+    run(vec![
+        case(group, &one_word),
+        case(group, &classic),
+        case(group, &summary),
+        case(group, &depot),
+        case(group, &buddy_system),
+        case(group, &bitmap),
+        case(group, &buddy_slab),
+        case(group, &spin_bitmap),
+    ]);
+}
+
+#[cfg(test)]
+mod tests;

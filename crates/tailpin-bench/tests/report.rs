@@ -1,0 +1,50 @@
+//! A small run end to end: rows, JSON, table and pictures.
+
+use tailpin_bench::{Effort, cli, html, measure, table};
+
+#[test]
+fn a_filtered_run_is_valid_json() {
+    let report = measure(&Effort::tiny(), Some("o0-fresh"), &mut |_, _| {});
+    let json: serde_json::Value = serde_json::from_str(&cli::json(&report, true)).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    assert!(rows.iter().filter(|row| row["threads"] == 1).count() >= 8, "one row per subject");
+    for row in rows {
+        assert_eq!(row["scenario"], "pair-o0-fresh");
+        let of = |key: &str| row[key].as_f64().unwrap();
+        assert!(of("ns_per_op_min") > 0.0);
+        assert!(of("ns_per_op_min") <= of("ns_per_op_median"));
+        assert!(of("ns_per_op_median") <= of("ns_per_op_max"));
+    }
+    assert!(json["goals"].as_array().unwrap().iter().any(|goal| goal["scenario"] == "pair-o0-fresh"));
+}
+
+#[test]
+fn churn_rows_tell_of_failures_and_huge_blocks() {
+    let report = measure(&Effort::tiny(), Some("churn-90-mixed"), &mut |_, _| {});
+    let ours = report.row("churn-90-mixed", "tailpin", 1).unwrap();
+    assert!(ours.failed.is_some() && ours.huge_left.is_some());
+    assert!(ours.huge_left <= ours.huge_ideal);
+}
+
+#[test]
+fn split_merge_and_tails_are_measured_for_every_subject() {
+    let report = measure(&Effort::tiny(), Some("2m"), &mut |_, _| {});
+    for (scenario, subject) in [
+        ("split-2m-100-pins", "tailpin"),
+        ("split-2m-100-pins", "tailpin-classic"),
+        ("split-2m-around-one", "tailpin"),
+        ("merge-2m", "bare-cas-511"),
+        ("block-2m-clone-drop", "bare-512-counts"),
+    ] {
+        let row = report.row(scenario, subject, 1).unwrap_or_else(|| panic!("{subject} in {scenario}"));
+        assert!(row.ns_per_op_median > 0.0 && row.ns_per_op_median.is_finite());
+    }
+    let (text, page) = (table(&report), html(&report));
+    assert!(text.contains("merge-2m") && page.contains("<svg") && page.ends_with("</html>\n"));
+}
+
+#[test]
+fn a_filter_that_fits_nothing_measures_nothing() {
+    let report = measure(&Effort::tiny(), Some("no such scenario"), &mut |_, _| {});
+    assert!(report.rows.is_empty() && report.space.is_empty());
+}
