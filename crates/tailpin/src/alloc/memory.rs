@@ -11,6 +11,9 @@ use super::config::ZoneConfig;
 use super::layout::ZoneLayout;
 use super::zone::Zone;
 
+/// Words in a cache line.
+const LINE_WORDS: usize = 8;
+
 /// Zero-filled metadata memory for one zone, where an allocator is at hand.
 pub struct ZoneMemory {
     pages: Vec<AtomicU64>,
@@ -30,7 +33,7 @@ impl ZoneMemory {
             words.resize_with(n, || AtomicU64::new(0));
             words
         };
-        Self { pages: zeroed(layout.page_words::<P>()), areas: zeroed(layout.area_words()) }
+        Self { pages: zeroed(layout.page_words::<P>()), areas: zeroed(layout.area_words() + LINE_WORDS - 1) }
     }
 
     /// The zone over this memory. Once: a second zone over the same memory finds frames in use that it never
@@ -43,6 +46,8 @@ impl ZoneMemory {
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
     ) -> Result<Zone<'m, P>, ZoneError> {
-        Zone::new(layout, config, &self.pages, &self.areas)
+        // An area's bits are one cache line if the first of them begins one.
+        let skip = self.areas.as_ptr().align_offset(LINE_WORDS * size_of::<u64>()).min(LINE_WORDS - 1);
+        Zone::new(layout, config, &self.pages, &self.areas[skip..])
     }
 }
