@@ -94,7 +94,7 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             *entry = Frame { used: true, refs: 1, ..Frame::default() };
         }
         let protocol = self.protocol();
-        if let Err(bad) = protocol.prepare(range.start, o(order), class) {
+        if let Err(bad) = protocol.prepare(range.start, o(order)) {
             violation(format!("free frame {} is in a bad state: {}", bad.get(), protocol.state(bad)));
         }
         range.iter().for_each(|frame| self.write(frame.get()));
@@ -126,6 +126,13 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             self.pinned(page);
         }
         got
+    }
+
+    /// Pins a page found by its number, if it is in use, and gives the pin back.
+    pub(crate) fn get_and_put(&self, page: u64) {
+        if let Ok(held) = self.try_get(page) {
+            self.put(held);
+        }
     }
 
     fn pinned(&self, page: u64) {
@@ -261,7 +268,7 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
                 state.kind == Kind::SetAside
             } else {
                 matches!(state.kind, Kind::Free | Kind::Rest | Kind::Tail)
-                    && protocol.prepare(frame, Order::PAGE, Class::Splittable).is_ok()
+                    && protocol.prepare(frame, Order::PAGE).is_ok()
             };
             if !clean || state.pins > 0 || state.refs > 0 {
                 violation(format!("frame {index} is free but was left in a bad state: {state}"));

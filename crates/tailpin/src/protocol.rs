@@ -133,9 +133,9 @@ pub trait Protocol: Sized + Send + Sync {
     /// Whether blocks can be merged, split around a page, and split themselves on their last reference.
     const REARRANGES: bool;
 
-    /// Whether the frames of this block may be handed out, and if so makes them one block with count zero:
-    /// everything but the count. The caller owns the frames. Errs with the first frame in a wrong state.
-    fn prepare(&self, head: Pfn, order: Order, class: Class) -> Result<(), Pfn>;
+    /// Whether the frames of this block may be handed out. What is left to do then is done by
+    /// [`Protocol::publish`]; nobody can obtain any of them before. The caller owns the frames. Errs with the first frame in a wrong state.
+    fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
     /// Last step of an allocation: one reference, visible with everything written before. Returns the
     /// generation of the block.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;

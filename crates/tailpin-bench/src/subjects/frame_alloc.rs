@@ -20,7 +20,8 @@ const ORDERS: usize = 11;
 const ALIGN: usize = 4096 << (ORDERS - 1);
 const SLOTS: usize = 16;
 
-struct Identity;
+/// Turns the addresses of a pool into pointers.
+pub(crate) struct Identity;
 
 // SAFETY: addresses are those of a live mapping whose provenance was exposed in `Pool::new`; it covers every range
 // handed to the allocator.
@@ -34,7 +35,8 @@ unsafe impl Provenance for Identity {
     }
 }
 
-struct Seat;
+/// The core that a thread is pinned to.
+pub(crate) struct Seat;
 
 impl CpuId for Seat {
     fn current_cpu() -> usize {
@@ -44,15 +46,45 @@ impl CpuId for Seat {
 
 type Core = SummaryBuddyAllocator<ORDERS, Identity>;
 
-/// An allocator of the crate's and the address space it manages.
+type UnderDepot = DepotAllocator<Core, Seat, SLOTS>;
+
+/// An allocator of the crate's, made fresh.
+pub(crate) trait Kind: PhysicalAllocator + RegionInit {
+    const NAME: &'static str;
+    fn fresh() -> Self;
+}
+
+impl Kind for Core {
+    const NAME: &'static str = "frame-alloc-summary";
+
+    fn fresh() -> Self {
+        Self::new(BASE)
+    }
+}
+
+impl Kind for UnderDepot {
+    const NAME: &'static str = "frame-alloc-depot";
+
+    fn fresh() -> Self {
+        Self::new(BASE, Core::fresh())
+    }
+}
+
+/// One of them and the address space it manages.
 pub(crate) struct Pool<A> {
     allocator: Box<A>,
     base: usize,
     _memory: MmapMut,
 }
 
-impl<A: PhysicalAllocator + RegionInit> Pool<A> {
-    fn over(allocator: Box<A>, frames: u64) -> Self {
+/// The summary buddy by itself.
+pub(crate) type Summary = Pool<Core>;
+/// The summary buddy under the depot, its default sizes.
+pub(crate) type Depot = Pool<UnderDepot>;
+
+impl<A: Kind> Pool<A> {
+    pub(crate) fn new(frames: u64) -> Self {
+        let allocator = Box::new(A::fresh());
         let bytes = frames as usize * 4096;
         let mut memory = lazy_bytes(bytes + ALIGN);
         let base = memory.as_mut_ptr().expose_provenance().next_multiple_of(ALIGN);
@@ -61,74 +93,27 @@ impl<A: PhysicalAllocator + RegionInit> Pool<A> {
         unsafe { allocator.init_region(base, bytes) };
         Self { allocator, base, _memory: memory }
     }
+}
+
+impl<A: Kind + Sync> Frames for Pool<A> {
+    type Held = usize;
+    const NAME: &'static str = A::NAME;
 
     #[inline]
-    fn get(&self, order: u8) -> Option<usize> {
+    fn take(&self, order: u8) -> Option<usize> {
         let count = NonZeroUsize::new(1 << order)?;
         self.allocator.allocate_physical(BASE, count).ok()
     }
 
     #[inline]
-    fn put(&self, at: usize, order: u8) {
+    fn give(&self, held: usize, order: u8) {
         if let Some(count) = NonZeroUsize::new(1 << order) {
-            // SAFETY: callers give back what `get` gave, with the same order, once.
-            unsafe { self.allocator.deallocate_physical(BASE, count, at) };
+            // SAFETY: callers give back what `take` gave, with the same order, once.
+            unsafe { self.allocator.deallocate_physical(BASE, count, held) };
         }
     }
-}
-
-/// The summary buddy by itself.
-pub(crate) struct Summary(Pool<Core>);
-
-impl Summary {
-    pub(crate) fn new(frames: u64) -> Self {
-        Self(Pool::over(Box::new(Core::new(BASE)), frames))
-    }
-}
-
-impl Frames for Summary {
-    type Held = usize;
-    const NAME: &'static str = "frame-alloc-summary";
-
-    #[inline]
-    fn take(&self, order: u8) -> Option<usize> {
-        self.0.get(order)
-    }
-
-    #[inline]
-    fn give(&self, held: usize, order: u8) {
-        self.0.put(held, order);
-    }
 
     fn frame(&self, held: &usize) -> u64 {
-        (held - self.0.base) as u64 / 4096
-    }
-}
-
-/// The summary buddy under the depot, its default sizes.
-pub(crate) struct Depot(Pool<DepotAllocator<Core, Seat, SLOTS>>);
-
-impl Depot {
-    pub(crate) fn new(frames: u64) -> Self {
-        Self(Pool::over(Box::new(DepotAllocator::new(BASE, Core::new(BASE))), frames))
-    }
-}
-
-impl Frames for Depot {
-    type Held = usize;
-    const NAME: &'static str = "frame-alloc-depot";
-
-    #[inline]
-    fn take(&self, order: u8) -> Option<usize> {
-        self.0.get(order)
-    }
-
-    #[inline]
-    fn give(&self, held: usize, order: u8) {
-        self.0.put(held, order);
-    }
-
-    fn frame(&self, held: &usize) -> u64 {
-        (held - self.0.base) as u64 / 4096
+        (held - self.base) as u64 / 4096
     }
 }

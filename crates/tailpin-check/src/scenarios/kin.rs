@@ -40,11 +40,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             let generation = w.alloc(0, 1, Splittable);
             w.raw_free(0, 1, generation);
         })
-        .role("get(H), put", |w| {
-            if let Ok(held) = w.try_get(0) {
-                w.put(held);
-            }
-        }),
+        .role("get(H), put", |w| w.get_and_put(0)),
         plan::<E, F>(
             "I9",
             "a big page is assembled from freed small ones ‖ speculative get",
@@ -66,11 +62,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.drop_refs(0, 1, 1);
             }
         })
-        .role("get(0), put", |w| {
-            if let Ok(held) = w.try_get(0) {
-                w.put(held);
-            }
-        }),
+        .role("get(0), put", |w| w.get_and_put(0)),
         plan::<E, F>("I10", "gets near the limit ‖ each other; then a split", BOTH, &[Switch::H18])
             .setup(|w| {
                 w.alloc(0, 1, Splittable);
@@ -105,21 +97,13 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("allocate", |w| {
             w.alloc(0, 1, Splittable);
         })
-        .role("get(T), put", |w| {
-            if let Ok(held) = w.try_get(1) {
-                w.put(held);
-            }
-        })
+        .role("get(T), put", |w| w.get_and_put(1))
         .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>("I16-head", "allocation ‖ speculative get of the head", BOTH, &[Switch::WRelease])
             .role("allocate", |w| {
                 w.alloc(0, 1, Splittable);
             })
-            .role("get(H), put", |w| {
-                if let Ok(held) = w.try_get(0) {
-                    w.put(held);
-                }
-            })
+            .role("get(H), put", |w| w.get_and_put(0))
             .finish(|w| w.drop_refs(0, 1, 1)),
         // Of one page: nothing but the publication itself orders anything.
         plan::<E, F>(
@@ -131,11 +115,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("allocate", |w| {
             w.alloc(0, 0, Splittable);
         })
-        .role("get, put", |w| {
-            if let Ok(held) = w.try_get(0) {
-                w.put(held);
-            }
-        })
+        .role("get, put", |w| w.get_and_put(0))
         .finish(|w| w.drop_refs(0, 0, 1)),
         plan::<E, F>(
             "I17",
@@ -147,11 +127,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 1, Unsplittable);
         })
         .reuses()
-        .role("get(T), put", |w| {
-            if let Ok(held) = w.try_get(1) {
-                w.put(held);
-            }
-        })
+        .role("get(T), put", |w| w.get_and_put(1))
         .role("drop; allocate splittable; drop", |w| {
             w.drop_refs(0, 1, 1);
             if w.try_alloc(0, 1, Splittable) {
@@ -168,11 +144,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 2, Splittable);
         })
         .reuses()
-        .role("get(3), put", |w| {
-            if let Ok(held) = w.try_get(3) {
-                w.put(held);
-            }
-        })
+        .role("get(3), put", |w| w.get_and_put(3))
         .role("drop; allocate order 1; drop", |w| {
             w.drop_refs(0, 2, 1);
             if w.try_alloc(0, 1, Splittable) {

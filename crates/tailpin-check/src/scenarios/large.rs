@@ -44,11 +44,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .setup(|w| {
                 w.alloc(0, 10, Splittable);
             })
-            .role("get(513), put", |w| {
-                if let Ok(held) = w.try_get(513) {
-                    w.put(held);
-                }
-            })
+            .role("get(513), put", |w| w.get_and_put(513))
             .role("drop", |w| w.drop_refs(0, 10, 1)),
     ]
 }

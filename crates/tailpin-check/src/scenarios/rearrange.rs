@@ -116,11 +116,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .finish(|w| w.drop_refs(0, 2, 1)),
         plan::<E, F>("merge-pin", "merge of pages ‖ first and last pin of one", ONE_WORD, &[])
             .setup(pages)
-            .role("get(1), put", |w| {
-                if let Ok(held) = w.try_get(1) {
-                    w.put(held);
-                }
-            })
+            .role("get(1), put", |w| w.get_and_put(1))
             .role("merge", |w| merge(w, 1))
             .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>("merge-put", "merge of pages ‖ the last pin of one goes", ONE_WORD, &[])
@@ -141,11 +137,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 1, Splittable);
             w.alloc(2, 1, Splittable);
         })
-        .role("get(3), put", |w| {
-            if let Ok(held) = w.try_get(3) {
-                w.put(held);
-            }
-        })
+        .role("get(3), put", |w| w.get_and_put(3))
         .role("merge", |w| merge(w, 2))
         .finish(|w| {
             w.audit(0, 2);
@@ -163,11 +155,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         })
         .role("drop", |w| w.drop_refs(0, 1, 1))
         .role("put(1)", |w| w.put_kept(0))
-        .role("get(0), put", |w| {
-            if let Ok(held) = w.try_get(0) {
-                w.put(held);
-            }
-        }),
+        .role("get(0), put", |w| w.get_and_put(0)),
         plan::<E, F>(
             "self-split-get",
             "last reference goes ‖ get of a tail",
@@ -178,11 +166,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 1, Splittable);
         })
         .role("drop", |w| w.drop_refs(0, 1, 1))
-        .role("get(1), put", |w| {
-            if let Ok(held) = w.try_get(1) {
-                w.put(held);
-            }
-        }),
+        .role("get(1), put", |w| w.get_and_put(1)),
         plan::<E, F>(
             "unsplittable",
             "last reference to an unsplittable block ‖ pins of its tails",
@@ -192,11 +176,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .setup(|w| {
             w.alloc(0, 1, Unsplittable);
         })
-        .role("get(1), put", |w| {
-            if let Ok(held) = w.try_get(1) {
-                w.put(held);
-            }
-        })
+        .role("get(1), put", |w| w.get_and_put(1))
         .role("drop", |w| w.drop_refs(0, 1, 1)),
         plan::<E, F>(
             "reuse",
@@ -208,11 +188,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 2, Splittable);
         })
         .reuses()
-        .role("get(3), put", |w| {
-            if let Ok(held) = w.try_get(3) {
-                w.put(held);
-            }
-        })
+        .role("get(3), put", |w| w.get_and_put(3))
         .role("drop; allocate order 1; drop", |w| {
             w.drop_refs(0, 2, 1);
             if w.try_alloc(2, 1, Splittable) {

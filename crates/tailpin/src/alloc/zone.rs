@@ -9,7 +9,7 @@ use crate::error::{AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::handle::{Block, PageRef, Raw};
 use crate::one_word::OneWord;
-use crate::protocol::{Attach, Class, Owner, PageState, Protocol};
+use crate::protocol::{Attach, Owner, PageState, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
 use super::config::{Request, ZoneConfig};
@@ -142,7 +142,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 Some(taken) => taken,
                 None => self.obtain_hard(order)?,
             };
-            if let Err(bad) = self.prepare(head, order, class, touched) {
+            if let Err(bad) = self.prepare(head, order, touched) {
                 self.refuse_bad_frame(head, order, bad);
                 continue;
             }
@@ -151,23 +151,18 @@ impl<'m, P: Protocol> Zone<'m, P> {
             }
             // "Keeping the refcounted at the very last with a comment is preferable": this is the comment.
             self.protocol.publish(head, order, class);
-            return Ok(Block::adopt(self.shorten(), head, order));
+            return Ok(Block::adopt(self, head, order));
         }
     }
 
-    /// The same zone under a shorter name, for handles that need both lifetimes to be one.
-    fn shorten(&self) -> &Zone<'_, P> {
-        self
-    }
-
     #[inline]
-    fn prepare(&self, head: Pfn, order: Order, class: Class, touched: bool) -> Result<(), Pfn> {
+    fn prepare(&self, head: Pfn, order: Order, touched: bool) -> Result<(), Pfn> {
         if touched {
             for area in (0..order.frames()).step_by(Order::HUGE.frames() as usize) {
                 self.protocol.scrub(head.offset(area))?;
             }
         }
-        self.protocol.prepare(head, order, class)
+        self.protocol.prepare(head, order)
     }
 
     #[inline]
@@ -324,7 +319,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             return Err(GetError::NotInUse);
         }
         let held = self.protocol.try_get(page, self)?;
-        Ok(PageRef::adopt(self.shorten(), held))
+        Ok(PageRef::adopt(self, held))
     }
 
     /// Head and order of the live block `frame` is in. A hint unless you hold a pin or reference.
@@ -357,7 +352,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// The interface of kernels: numbers and tokens in place of handles, everything checked.
     pub fn raw(&self) -> Raw<'_, P> {
-        Raw::new(self.shorten())
+        Raw::new(self)
     }
 
     /// Frames in service when the zone was made.

@@ -78,7 +78,7 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
 
     /// Checks every frame. That they become one block is left to [`Protocol::publish`], which is the mail's sequence
     /// as a whole.
-    fn prepare(&self, head: Pfn, order: Order, _class: Class) -> Result<(), Pfn> {
+    fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::block(head, order))
     }
 

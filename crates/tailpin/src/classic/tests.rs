@@ -56,7 +56,7 @@ fn map(frames: usize) -> Vec<AtomicU64> {
 
 /// A block of `of` at the base; its generation.
 fn begin<S: Steps>(classic: &Classic<'_, AtomicU64, S>, of: Order, class: Class) -> u8 {
-    classic.prepare(BASE, of, class).unwrap();
+    classic.prepare(BASE, of).unwrap();
     classic.publish(BASE, of, class)
 }
 
@@ -74,7 +74,7 @@ fn a_block_is_handed_out_and_freed_whole() {
     let classic = Classic::new(&words, BASE);
     let tail = BASE.offset(77);
     assert_eq!(classic.state(BASE).kind, Kind::Free);
-    classic.prepare(BASE, Order::HUGE, SPLITTABLE).unwrap();
+    classic.prepare(BASE, Order::HUGE).unwrap();
     assert_eq!(classic.head_of(tail), None);
     assert_eq!(classic.try_get(tail, &log), Err(GetError::NotInUse));
     assert_eq!(classic.publish(BASE, Order::HUGE, SPLITTABLE), 1);
@@ -84,7 +84,7 @@ fn a_block_is_handed_out_and_freed_whole() {
     assert_eq!(classic.state(tail).kind, Kind::Tail);
     assert_eq!(classic.head_of(tail), Some((BASE, Order::HUGE)));
     assert_eq!(classic.compound_trans_head(tail), BASE);
-    assert_eq!(classic.prepare(BASE, Order::HUGE, SPLITTABLE), Err(BASE));
+    assert_eq!(classic.prepare(BASE, Order::HUGE), Err(BASE));
     assert_eq!(audit(&classic, BASE, Order::HUGE), 0);
 
     let held = classic.try_get(tail, &log).unwrap();
@@ -111,7 +111,7 @@ fn every_order_is_prepared_and_freed() {
     let classic = Classic::new(&words, Pfn::new(0));
     for of in Order::all() {
         let head = Pfn::new(0);
-        classic.prepare(head, of, SPLITTABLE).unwrap();
+        classic.prepare(head, of).unwrap();
         classic.publish(head, of, SPLITTABLE);
         let last = head.offset(of.frames() - 1);
         let held = classic.try_get(last, &log).unwrap();
@@ -262,7 +262,7 @@ fn poisoned_frames_stay_behind() {
     assert_eq!(log.blocks(), []);
     assert_eq!(classic.state(bad).kind, Kind::SetAside);
     assert_eq!(classic.scrub(BASE), Err(bad));
-    assert_eq!(classic.prepare(bad, Order::PAGE, SPLITTABLE), Err(bad));
+    assert_eq!(classic.prepare(bad, Order::PAGE), Err(bad));
     assert_eq!(classic.try_get(bad, &log), Err(GetError::NotInUse));
     assert_eq!(log.causes(), []);
 }
@@ -287,7 +287,7 @@ fn frames_out_of_service() {
     classic.retire(BASE.offset(1));
     assert_eq!(classic.state(BASE).kind, Kind::Reserved);
     assert_eq!(classic.state(BASE.offset(1)).kind, Kind::SetAside);
-    assert_eq!(classic.prepare(BASE, order(1), SPLITTABLE), Err(BASE));
+    assert_eq!(classic.prepare(BASE, order(1)), Err(BASE));
     assert_eq!(classic.try_get(BASE, &log), Err(GetError::NotInUse));
 }
 

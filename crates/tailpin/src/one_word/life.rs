@@ -17,7 +17,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head stays as it is,
     /// so nobody can obtain any of it yet.
-    pub(super) fn prepare_block(&self, head: Pfn, order: Order, _class: Class) -> Result<(), Pfn> {
+    pub(super) fn prepare_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         if !self.load(head).is_idle() {
             return Err(head);
         }

@@ -126,8 +126,8 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     const WORDS_PER_FRAME: usize = 1;
     const REARRANGES: bool = true;
 
-    fn prepare(&self, head: Pfn, order: Order, class: Class) -> Result<(), Pfn> {
-        self.prepare_block(head, order, class)
+    fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.prepare_block(head, order)
     }
 
     #[inline]
