@@ -34,6 +34,11 @@ impl For {
         matches!(self, Self::Tail(_))
     }
 
+    /// One more on `word`, if it may be.
+    fn added_to(self, word: PageWord) -> Option<PageWord> {
+        if self.is_hold() { Some(word.hold(1)) } else { word.pin(1) }
+    }
+
     /// Whether `head` is the head this count is for. A tail knows the exact order, with three liberties: the
     /// first 2 MiB part of a larger block has that block's head for its own, a split under way also heads what
     /// will be its first piece, and a merge under way heads all it is going to.
@@ -63,8 +68,21 @@ impl For {
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// `get_page_unless_zero` for any page.
+    /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own word is live.
+    #[inline]
     pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
+        let seen = self.load(page);
+        if seen.is_pinnable_alone()
+            && let Some(new) = seen.pin(1)
+            && self.change(page, seen, new)
+        {
+            return Ok(Held { page, counted_at: page });
+        }
+        self.pin_searched(page, owner)
+    }
+
+    #[inline(never)]
+    fn pin_searched(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
         let counted = self.count_on(page, For::Caller, owner)?;
         Ok(Held { page, counted_at: counted.at })
     }
@@ -86,8 +104,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                     return Err(GetError::NotInUse);
                 }
                 let uncounted_tails = seen.is_unsplittable();
-                let new = if whose.is_hold() && !uncounted_tails { Some(seen.hold(1)) } else { seen.pin(1) };
-                let new = new.map(|held| S::held(held, || PageWord(seen.0 + 1)));
+                let new = if whose.is_hold() && !uncounted_tails {
+                    Some(S::held(seen.hold(1), || PageWord(seen.0 + 1)))
+                } else {
+                    seen.pin(1)
+                };
                 if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
                     return Ok(Counted { at, order: whose.records(seen), uncounted_tails });
                 }
@@ -101,8 +122,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
             let order = Order::HUGE;
             if seen.pins() > 0 {
-                let new = if whose.is_hold() { Some(seen.hold(1)) } else { seen.pin(1) };
-                if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
+                let new = whose.added_to(seen).ok_or(GetError::CountLimit)?;
+                if self.change(at, seen, new) {
                     return Ok(Counted { at, order, uncounted_tails: false });
                 }
                 continue;
@@ -111,8 +132,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             match self.hold_head_of(at, seen, owner) {
                 Ok(head) if head.uncounted_tails => return Ok(head),
                 Ok(head) => {
+                    // Nobody else's pin is there, so there is room for one.
+                    let first = whose.added_to(seen.tail_of(head.order)).ok_or(GetError::CountLimit)?;
                     let pinned = S::pin_under_hold(
-                        || self.change(at, seen, seen.first_pin(head.order)),
+                        || self.change(at, seen, first),
                         || self.unpin(head.at, owner),
                         || self.hold_head_of(at, seen, owner).is_ok(),
                     );
@@ -172,13 +195,19 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     #[inline]
     pub(super) fn unpin(&self, at: Pfn, owner: &impl Owner) {
         let seen = PageWord(self.word(at).fetch_sub(1, Ordering::AcqRel));
-        if seen.pins() != 1 {
-            if seen.pins() == 0 {
-                self.repair_unpin(at, seen, owner);
-            }
+        if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
             return;
         }
-        self.last_pin_went(at, seen, owner);
+        self.last_unpin(at, seen, owner);
+    }
+
+    #[inline(never)]
+    fn last_unpin(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
+        if seen.pins() == 0 {
+            self.repair_unpin(at, seen, owner)
+        } else {
+            self.last_pin_went(at, seen, owner)
+        }
     }
 
     /// The pins of `at` went from 1 to 0, from `seen`.
