@@ -221,6 +221,27 @@ impl PageWord {
         }
     }
 
+    /// A tail of a block of `order`, at rest or not, that is neither pinned nor poisoned and was never a part.
+    #[inline]
+    pub(crate) const fn is_plain_tail_of(self, order: Order) -> bool {
+        let but_generation = self.0 & !(GEN_MASK << GEN_SHIFT);
+        but_generation == 0 || but_generation == (order.get() as u64) << ORDER_SHIFT
+    }
+
+    /// A block that its only owner may merge.
+    #[inline]
+    pub(crate) const fn is_mergeable(self) -> bool {
+        const LOOK: u64 = 0b111 << KIND_SHIFT | REFS_MASK << REFS_SHIFT | UNSPLITTABLE;
+        self.0 & LOOK == HEAD << KIND_SHIFT | ONE_REF
+    }
+
+    /// A page by itself that is neither pinned nor poisoned, and to which nothing is happening.
+    #[inline]
+    pub(crate) const fn is_plain_page(self) -> bool {
+        const LOOK: u64 = 0b111 << KIND_SHIFT | ORDER_MASK << ORDER_SHIFT | FLAGS | PINS_MASK;
+        self.0 & LOOK == HEAD << KIND_SHIFT
+    }
+
     /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged.
     #[inline]
     pub const fn is_idle(self) -> bool {
@@ -341,20 +362,28 @@ impl PageWord {
             .with_kind(HEAD)
     }
 
+    /// A tail becomes a page by itself with `refs` references; its pins stay.
+    #[inline]
+    pub(crate) const fn page(self, refs: u64) -> Self {
+        let keep = self.0 & (PINS_MASK | POISONED);
+        Self::build(HEAD, Order::PAGE, keep | self.next_generation() | (refs * ONE_REF))
+    }
+
     /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references; its pins stay.
     #[inline]
     pub(crate) const fn piece(self, begun: Self, refs: u64) -> Self {
         let order = begun.target();
-        let of_begun = if order.get() > 0 { begun.0 & WARY } else { 0 };
-        let recorded = if order.get() == 0 {
-            0
-        } else if begun.order().get() > Order::HUGE.get() {
+        if order.get() == 0 {
+            return self.page(refs);
+        }
+        let wary = begun.0 & WARY;
+        let recorded = if begun.order().get() > Order::HUGE.get() {
             self.0 & RECORDED // The tails of a 2 MiB part stay as they are.
         } else {
             begun.0 & RECORDED
         };
         let keep = self.0 & (PINS_MASK | POISONED);
-        Self::build(HEAD, order, keep | of_begun | recorded | self.next_generation() | (refs * ONE_REF))
+        Self::build(HEAD, order, keep | wary | recorded | self.next_generation() | (refs * ONE_REF))
     }
 
     /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will all be at rest, or

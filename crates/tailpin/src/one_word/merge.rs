@@ -68,14 +68,33 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let mut pins = 0;
         while range.contains(at) {
             let word = self.load(at);
-            if !word.is_settled_head() || word.refs() != 1 || word.is_unsplittable() {
+            if !word.is_mergeable() {
                 return Err(Self::why_not(at, word));
             }
             pins |= word.pins();
-            // A branch for the common case: where the next piece begins need not wait for this word to be read.
-            at = at.offset(if word.order() == Order::PAGE { 1 } else { word.order().frames() });
+            at = if word.order() > Order::PAGE {
+                at.offset(word.order().frames())
+            } else {
+                // A loop of its own for pages: where the next one is need not wait until this one is read.
+                let (next, more) = self.check_pages(FrameRange { start: at.offset(1), end: range.end });
+                pins |= more;
+                next
+            };
         }
         if at == range.end { Ok(pins == 0) } else { Err(MergeError::NotABlock) }
+    }
+
+    /// Where in `range` the first run of pages that may be merged ends, and the bits of all their pins.
+    fn check_pages(&self, range: FrameRange) -> (Pfn, u64) {
+        let mut pins = 0;
+        for page in range.iter() {
+            let word = self.load(page);
+            if !word.is_mergeable() || word.order() > Order::PAGE {
+                return (page, pins);
+            }
+            pins |= word.pins();
+        }
+        (range.end, pins)
     }
 
     #[cold]
@@ -93,7 +112,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     fn join(&self, whole: Whole, unpinned: bool, owner: &impl Owner) {
         let Whole { head, order } = whole;
         let mut progress = Progress::default();
-        loop {
+        let first = loop {
             let seen = self.load(head);
             if seen.order() >= order {
                 return;
@@ -106,15 +125,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let tails_rest = progress.to_rest || order > Order::HUGE && seen.tails_rest();
             if self.change(head, seen, seen.begin_merge(order, tails_rest)) {
                 self.adopt_tails(head, seen, whole, &mut progress, owner);
-                break;
+                break seen.order();
             }
-        }
-        for unit in Self::units(head, order) {
-            // A piece leaves only tails behind, so the next head met begins the next piece.
-            let seen = self.load(unit);
-            if seen.is_head() {
-                self.absorb(unit, seen, whole, &mut progress, owner);
-            }
+        };
+        let range = FrameRange::block(head, order);
+        let mut at = head.offset(first.frames());
+        while range.contains(at) {
+            let seen = self.load(at);
+            // The common case by itself: between two compare-and-swaps every instruction counts.
+            let tail = if progress.to_rest { seen.rested() } else { seen.tail_of(order) };
+            at = if seen.is_plain_page() && self.change(at, seen, tail) {
+                at.offset(1)
+            } else {
+                at.offset(self.absorb(at, whole, &mut progress, owner).frames())
+            };
         }
         loop {
             let seen = self.load(head);
@@ -144,32 +168,24 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         debug_assert!(split.is_ok(), "a settled splittable piece splits");
     }
 
-    /// Makes the piece at `piece`, last `seen` so, and its tails tails of the whole.
-    #[inline]
-    fn absorb(
-        &self,
-        piece: Pfn,
-        mut seen: PageWord,
-        whole: Whole,
-        progress: &mut Progress,
-        owner: &impl Owner,
-    ) {
+    /// Makes the piece at `piece` and its tails tails of the whole. Returns its order.
+    #[inline(never)]
+    fn absorb(&self, piece: Pfn, whole: Whole, progress: &mut Progress, owner: &impl Owner) -> Order {
         loop {
+            let seen = self.load(piece);
             if Self::may_pin_resting_tails(seen) {
                 self.to_pages(piece, owner);
             } else if self.adopt(piece, piece, seen, whole, progress, owner) {
                 // Only now: until the piece was a tail, one of its own could be pinned and unpinned after it had been
                 // looked at, and so record the old order under a piece whose word was just as before.
-                self.adopt_tails(piece, seen, whole, progress, owner);
                 progress.wary |= seen.is_wary() || seen.is_poisoned();
-                return;
+                self.adopt_tails(piece, seen, whole, progress, owner);
+                return seen.order();
             }
-            seen = self.load(piece);
         }
     }
 
     /// Rewrites the tails that record the order of a piece whose word `was` so.
-    #[inline]
     fn adopt_tails(
         &self,
         piece: Pfn,

@@ -124,10 +124,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             return;
         }
         let begun = seen.hold(0); // No longer clean, if it ever was.
-        S::settle_last(
-            || Self::units(head, seen.order()).for_each(|tail| self.convert(head, tail, begun, owner)),
-            || self.settle(head, begun),
-        );
+        S::settle_last(|| self.convert_all(head, begun, owner), || self.settle(head, begun));
     }
 
     /// The last step, by whoever comes first.
@@ -160,6 +157,21 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
             if self.change(head, seen, seen.end_split()) {
                 return true;
+            }
+        }
+    }
+
+    fn convert_all(&self, head: Pfn, begun: PageWord, owner: &impl Owner) {
+        if begun.target() > Order::PAGE {
+            return Self::units(head, begun.order()).for_each(|tail| self.convert(head, tail, begun, owner));
+        }
+        // Most tails are not pinned, and most splits go down to pages: between two compare-and-swaps every instruction
+        // counts.
+        let (order, refs) = (begun.order(), S::refs_of_piece(begun.refs()));
+        for tail in FrameRange::block(head, order).iter().skip(1) {
+            let seen = self.load(tail);
+            if !seen.is_plain_tail_of(order) || !self.change(tail, seen, seen.page(refs)) {
+                self.convert(head, tail, begun, owner);
             }
         }
     }
