@@ -5,109 +5,22 @@
 //! block, alone, and then two pin, clone, drop, split, allocate, free and drain. All must be done by a deadline. Then the
 //! stopped thread is let go, and the zone is audited.
 
-use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+#[path = "common/stop.rs"]
+mod stop;
+
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use stop::{Stop, Word, stopped_at, words};
+
 use tailpin::{
-    AtomicWord, Block, FrameRange, GetError, OneWord, Order, PageRef, Pfn, Pieces, Zone, ZoneConfig,
-    ZoneLayout,
+    Block, FrameRange, GetError, OneWord, Order, PageRef, Pfn, Pieces, Zone, ZoneConfig, ZoneLayout,
 };
 
 const FRAMES: u64 = 6 * 512;
 /// The others need about a millisecond. Beyond this they are taken to wait for the stopped thread.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Where the chosen thread stands still.
-#[derive(Default)]
-struct Stop {
-    /// (it is standing there, it may go on)
-    state: Mutex<(bool, bool)>,
-    changed: Condvar,
-}
-
-impl Stop {
-    fn stand_still(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.0 = true;
-        self.changed.notify_all();
-        let _state = self.changed.wait_while(state, |state| !state.1).unwrap();
-    }
-
-    /// Waits until the thread stands still; also ended by [`Stop::let_go`].
-    fn wait(&self) {
-        let state = self.state.lock().unwrap();
-        let _state = self.changed.wait_while(state, |state| !state.0 && !state.1).unwrap();
-    }
-
-    fn is_reached(&self) -> bool {
-        self.state.lock().unwrap().0
-    }
-
-    fn let_go(&self) {
-        self.state.lock().unwrap().1 = true;
-        self.changed.notify_all();
-    }
-}
-
-thread_local! {
-    /// Accesses that this thread still makes before it stops, and where it does.
-    static CHOSEN: RefCell<Option<(u64, Arc<Stop>)>> = const { RefCell::new(None) };
-}
-
-/// A word that the chosen thread may be stopped in front of.
-#[derive(Default)]
-struct Word(AtomicU64);
-
-impl Word {
-    fn access(&self) -> &AtomicU64 {
-        let stop = CHOSEN.with_borrow_mut(|chosen| match chosen {
-            Some((0, stop)) => Some(Arc::clone(stop)),
-            Some((left, _)) => {
-                *left -= 1;
-                None
-            }
-            None => None,
-        });
-        if let Some(stop) = stop {
-            CHOSEN.set(None);
-            stop.stand_still();
-        }
-        &self.0
-    }
-}
-
-impl AtomicWord for Word {
-    fn load(&self, order: Ordering) -> u64 {
-        self.access().load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        self.access().store(value, order);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
-        self.access().compare_exchange(current, new, ok, err)
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_sub(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_and(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_or(value, order)
-    }
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-    fn relax() {
-        std::thread::yield_now();
-    }
-}
 
 type Protocol<'z> = OneWord<'z, Word>;
 type TestZone<'z> = Zone<'z, Protocol<'z>>;
@@ -165,10 +78,6 @@ fn order(order: u8) -> Order {
     Order::new(order).unwrap()
 }
 
-fn words(n: usize) -> Vec<Word> {
-    (0..n).map(|_| Word::default()).collect()
-}
-
 impl Stopped {
     /// Stops before each access, once for each deed. Returns how many accesses there were to stop before.
     fn everywhere(&self) -> u64 {
@@ -202,10 +111,7 @@ impl Stopped {
         let in_time = std::thread::scope(|scope| {
             let (act, at) = (self.act, Arc::clone(&stop));
             scope.spawn(move || {
-                CHOSEN.set(Some((k, Arc::clone(&at))));
-                act(zone, scene);
-                CHOSEN.set(None);
-                at.let_go();
+                stopped_at(&at, k, || act(zone, scene));
             });
             stop.wait();
             let in_time = || all_done.recv_timeout(DEADLINE) != Err(RecvTimeoutError::Timeout);
