@@ -55,9 +55,10 @@ pub enum SetAside {
 /// ```
 ///
 /// # Progress
-/// No operation takes a lock. Pin and unpin by a holder are wait-free up to the last pin of a tail, which may have
-/// to give back a hold or free a page; everything else is lock-free: a loop goes round only because another
-/// thread's operation changed the word in between.
+/// No operation takes a lock, and a thread that is stopped anywhere keeps nobody. Pin and unpin by a holder are
+/// wait-free up to the last pin of a tail, which may have to give back a hold or free a page; everything else is
+/// lock-free: a loop goes round only because another thread's operation changed the word in between. Each operation says
+/// which it is.
 pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     protocol: P,
     store: Store<'m, P::Word>,
@@ -123,6 +124,10 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
     ///
+    /// Progress: lock-free; the per-CPU cache is entered by one try and passed by if somebody is inside, and
+    /// in the store a step fails only because another thread's succeeded. The hooks are the caller's and may
+    /// do as they like.
+    ///
     /// # Errors
     /// [`AllocError::Exhausted`] if there is none, also after the caches were drained and the reclaim hook asked.
     #[inline]
@@ -131,6 +136,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// As [`Zone::alloc`], with all options.
+    ///
+    /// Progress: lock-free; as [`Zone::alloc`].
     ///
     /// # Errors
     /// As [`Zone::alloc`].
@@ -235,6 +242,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// Moves every cached page back to the store. A slot that somebody is inside of is left alone.
     ///
     /// Returns whether all slots were free to enter.
+    ///
+    /// Progress: lock-free; it passes by a cache that somebody is inside of.
     pub fn drain(&self) -> bool {
         let mut all = true;
         for slot in self.all_slots() {
@@ -310,6 +319,9 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// Pins the page with this number if it is in use (`get_page_unless_zero`). If you found the number in some
     /// structure, look there again afterwards: the page may have been freed and handed out anew before the pin.
     ///
+    /// Progress: lock-free; it looks again only where a word changed in between, that is, where another
+    /// operation got on.
+    ///
     /// # Errors
     /// [`GetError::NotInUse`] if the frame is free, out of service or outside the zone, or its block was being
     /// merged during the call; [`GetError::CountLimit`].
@@ -323,16 +335,22 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// Head and order of the live block `frame` is in. A hint unless you hold a pin or reference.
+    ///
+    /// Progress: wait-free; at most thirteen loads.
     pub fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
         if self.store.span().contains(frame) { self.protocol.head_of(frame) } else { None }
     }
 
     /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or reference.
+    ///
+    /// Progress: wait-free; one load.
     pub fn state(&self, frame: Pfn) -> Option<PageState> {
         self.store.span().contains(frame).then(|| self.protocol.state(frame))
     }
 
     /// Takes a frame out of service for good (memory failure): at once if it is free, else when it is freed.
+    ///
+    /// Progress: lock-free; as [`Zone::try_pin`] and [`Zone::drain`].
     pub fn set_aside(&self, frame: Pfn) -> SetAside {
         if !self.store.span().contains(frame) {
             return SetAside::NotInService;
@@ -361,6 +379,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// Free frames, those in caches included. A snapshot; adds up one count per 2 MiB.
+    ///
+    /// Progress: wait-free; one load for each 2 MiB and each cache.
     pub fn free_frames(&self) -> u64 {
         self.store.free().0 + self.all_slots().map(|slot| slot.cached()).sum::<u64>()
     }
@@ -371,6 +391,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// Whole free 2 MiB areas; pages in caches may keep some from counting until [`Zone::drain`].
+    ///
+    /// Progress: wait-free; one load for each 2 MiB.
     pub fn free_areas(&self) -> u64 {
         self.store.free().1
     }
