@@ -12,32 +12,37 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use builtin::{Builtin, builtins};
-pub(crate) use error::{RecordFault, TraceError};
-pub(crate) use header::Header;
-pub(crate) use read::{DEFAULT_LIMIT, open, read};
-pub(crate) use record::{FreeKind, Op, RECORD_BYTES, Record};
+pub use builtin::{Builtin, builtins};
+pub use error::{RecordFault, TraceError};
+pub use header::Header;
+pub use read::{DEFAULT_LIMIT, find, open, read};
+pub use record::{FreeKind, MAX_REFS, Op, RECORD_BYTES, Record};
 
 /// One trace in memory: checked header, text and checksum, records still encoded.
-pub(crate) struct Trace {
+pub struct Trace {
     /// Name for people: a built-in's, or the path.
-    pub(crate) name: String,
+    pub name: String,
     /// The fixed part.
-    pub(crate) header: Header,
+    pub header: Header,
     /// Facts of the capture, one `key value` a line.
-    pub(crate) text: String,
+    pub text: String,
     /// The records as they lie in the file.
     bytes: Vec<u8>,
 }
 
 impl Trace {
     /// How many records there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len() / RECORD_BYTES
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Every record in turn, decoded and checked by itself; errs with its number.
-    pub(crate) fn records(&self) -> impl Iterator<Item = Result<Record, TraceError>> {
+    pub fn records(&self) -> impl Iterator<Item = Result<Record, TraceError>> {
         let (chunks, _) = self.bytes.as_chunks::<RECORD_BYTES>();
         chunks.iter().enumerate().map(|(index, raw)| {
             Record::decode(raw, self.header.frames).map_err(|fault| TraceError::Record {
@@ -49,13 +54,13 @@ impl Trace {
     }
 
     /// Nanoseconds from the first record to the last.
-    pub(crate) fn duration_ns(&self) -> u64 {
+    pub fn duration_ns(&self) -> u64 {
         let (chunks, _) = self.bytes.as_chunks::<RECORD_BYTES>();
         chunks.iter().map(|raw| u64::from(Record::decode_dt(raw))).sum()
     }
 
     /// What the kernel's own counter `key` gained while the trace was recorded, if the text says.
-    pub(crate) fn vmstat(&self, key: &str) -> Option<u64> {
+    pub fn vmstat(&self, key: &str) -> Option<u64> {
         self.text.lines().find_map(|line| {
             let mut words = line.split_ascii_whitespace();
             (words.next() == Some("vmstat") && words.next() == Some(key))

@@ -1,11 +1,11 @@
-//! The two traces that come with the command.
+//! The two traces that are built in.
 
 use super::{DEFAULT_LIMIT, Trace, TraceError, read};
 
 /// A trace that is part of the program.
-pub(crate) struct Builtin {
+pub struct Builtin {
     /// What it is called on the command line.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     compressed: &'static [u8],
 }
 
@@ -15,18 +15,21 @@ static BUILTINS: [Builtin; 2] = [
 ];
 
 /// All of them; the first is the one replayed when none is named.
-pub(crate) fn builtins() -> &'static [Builtin] {
+pub fn builtins() -> &'static [Builtin] {
     &BUILTINS
 }
 
 impl Builtin {
     /// The one called `name`.
-    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+    pub fn named(name: &str) -> Option<&'static Self> {
         BUILTINS.iter().find(|builtin| builtin.name == name)
     }
 
     /// Decompresses and checks it.
-    pub(crate) fn open(&self) -> Result<Trace, TraceError> {
+    ///
+    /// # Errors
+    /// None but by a damaged program.
+    pub fn open(&self) -> Result<Trace, TraceError> {
         read(self.name.to_owned(), self.compressed, DEFAULT_LIMIT)
     }
 }

@@ -1,8 +1,8 @@
 //! The reader against every kind of damage: always an error that says where, never a panic.
 
 use super::{Op, RecordFault, Trace, TraceError, builtins, read};
-use crate::replay::{Reading, compile};
 use crate::support::{Dice, Writer, compress};
+use crate::{Reading, compile};
 
 const LIMIT: u64 = 1 << 26;
 

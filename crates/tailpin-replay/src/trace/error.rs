@@ -6,13 +6,14 @@ use tailpin::Order;
 
 /// Why a trace can't be replayed.
 #[derive(Debug)]
-pub(crate) enum TraceError {
+pub enum TraceError {
     /// The file can't be opened or read.
     Io(io::Error),
     /// Neither a file nor a built-in.
-    NoSuchTrace { builtins: Vec<&'static str> },
-    /// The zone that it needs is too large.
-    NoRoom { frames: u64, limit: u64 },
+    NoSuchTrace {
+        /// Names of those there are.
+        builtins: Vec<&'static str>,
+    },
     /// There is nothing in it.
     Empty,
     /// Not a zstd stream.
@@ -20,64 +21,196 @@ pub(crate) enum TraceError {
     /// A trace, but not compressed.
     NotCompressed,
     /// The stream breaks off or is damaged before the records.
-    Damaged { place: &'static str, source: io::Error },
+    Damaged {
+        /// Which part of the file.
+        place: &'static str,
+        /// What the system or the decoder says.
+        source: io::Error,
+    },
     /// The stream breaks off or is damaged within this record.
-    DamagedRecord { index: u64, of: u64, source: io::Error },
+    DamagedRecord {
+        /// Number of the record, from 0.
+        index: u64,
+        /// How many the header claims.
+        of: u64,
+        /// What the system or the decoder says.
+        source: io::Error,
+    },
     /// Too short for a header.
-    ShortHeader { bytes: usize },
+    ShortHeader {
+        /// Bytes there are.
+        bytes: usize,
+    },
     /// Compressed, but no trace.
-    BadMagic { magic: [u8; 8] },
+    BadMagic {
+        /// What it begins with.
+        magic: [u8; 8],
+    },
     /// A version this program doesn't know.
-    BadVersion { version: u32 },
+    BadVersion {
+        /// What it says.
+        version: u32,
+    },
     /// Records of another size.
-    BadRecordSize { size: u32 },
+    BadRecordSize {
+        /// What it says.
+        size: u32,
+    },
     /// A header that can't be true.
-    BadHeader { what: &'static str },
+    BadHeader {
+        /// What, in words.
+        what: &'static str,
+    },
     /// More than this program is willing to hold.
-    TooLarge { records: u64, limit: u64 },
+    TooLarge {
+        /// How many records there are, by the header.
+        records: u64,
+        /// The most there may be.
+        limit: u64,
+    },
     /// Ends within the text.
-    ShortText { bytes: usize, claimed: u64 },
+    ShortText {
+        /// Bytes there are.
+        bytes: usize,
+        /// What the header says.
+        claimed: u64,
+    },
     /// Ends before its last record.
-    Truncated { index: u64, of: u64, odd: usize },
+    Truncated {
+        /// Number of the record, from 0.
+        index: u64,
+        /// How many the header claims.
+        of: u64,
+        /// Bytes of the record that are there.
+        odd: usize,
+    },
     /// Goes on after its last record.
-    TooLong { records: u64 },
+    TooLong {
+        /// How many records there are, by the header.
+        records: u64,
+    },
     /// Some record byte is not what was recorded.
-    Checksum { records: u64, claimed: u64, found: u64 },
+    Checksum {
+        /// How many records there are, by the header.
+        records: u64,
+        /// What the header says.
+        claimed: u64,
+        /// What it is.
+        found: u64,
+    },
     /// One record is wrong, by itself or after those before it.
-    Record { index: u64, of: u64, fault: RecordFault },
+    Record {
+        /// Number of the record, from 0.
+        index: u64,
+        /// How many the header claims.
+        of: u64,
+        /// What is wrong with it.
+        fault: RecordFault,
+    },
 }
 
 /// What is wrong with one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordFault {
+pub enum RecordFault {
     /// No such operation.
-    UnknownOp { op: u8 },
+    UnknownOp {
+        /// The operation.
+        op: u8,
+    },
     /// No block is that large.
-    BadOrder { order: u8 },
+    BadOrder {
+        /// The order it names.
+        order: u8,
+    },
     /// A block starts only at a multiple of its size.
-    Unaligned { pfn: u32, order: Order },
+    Unaligned {
+        /// The frame it names.
+        pfn: u32,
+        /// The order it names.
+        order: Order,
+    },
     /// The header says there are no such frames.
-    BeyondEnd { pfn: u32, order: Order, frames: u64 },
+    BeyondEnd {
+        /// The frame it names.
+        pfn: u32,
+        /// The order it names.
+        order: Order,
+        /// Frames there are, by the header.
+        frames: u64,
+    },
     /// The pieces would be no smaller.
-    SplitNotSmaller { order: Order, to: Order },
+    SplitNotSmaller {
+        /// The order it names.
+        order: Order,
+        /// Order of the pieces.
+        to: Order,
+    },
     /// A detail with no meaning.
-    BadAux { op: &'static str, aux: u32 },
+    BadAux {
+        /// The operation.
+        op: &'static str,
+        /// The detail.
+        aux: u32,
+    },
     /// A pin of nothing.
     NoReferences,
     /// More references than can be.
-    TooManyReferences { refs: u32 },
+    TooManyReferences {
+        /// How many references.
+        refs: u32,
+    },
     /// An allocation over a live block.
-    OverLive { pfn: u32, order: Order, live: u32, live_order: Order },
+    OverLive {
+        /// The frame it names.
+        pfn: u32,
+        /// The order it names.
+        order: Order,
+        /// First frame of the live block.
+        live: u32,
+        /// Its order.
+        live_order: Order,
+    },
     /// The operation needs a live block that begins here.
-    NotLive { op: &'static str, pfn: u32 },
+    NotLive {
+        /// The operation.
+        op: &'static str,
+        /// The frame it names.
+        pfn: u32,
+    },
     /// The live block has another order.
-    WrongOrder { op: &'static str, pfn: u32, order: Order, live_order: Order },
+    WrongOrder {
+        /// The operation.
+        op: &'static str,
+        /// The frame it names.
+        pfn: u32,
+        /// The order it names.
+        order: Order,
+        /// Its order.
+        live_order: Order,
+    },
     /// A block was freed whose frame is pinned.
-    FreedWhilePinned { pfn: u32, refs: u64 },
+    FreedWhilePinned {
+        /// The frame it names.
+        pfn: u32,
+        /// How many references.
+        refs: u64,
+    },
     /// An unpin of more references than are held.
-    NotPinned { pfn: u32, refs: u16, held: u64 },
+    NotPinned {
+        /// The frame it names.
+        pfn: u32,
+        /// How many references.
+        refs: u16,
+        /// How many are held.
+        held: u64,
+    },
     /// A bound of this program, not of the format.
-    Beyond { what: &'static str, limit: u64 },
+    Beyond {
+        /// What, in words.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+    },
 }
 
 impl fmt::Display for TraceError {
@@ -86,9 +219,6 @@ impl fmt::Display for TraceError {
             Self::Io(error) => write!(f, "{error}"),
             Self::NoSuchTrace { builtins } => {
                 write!(f, "no such file, nor a built-in trace (those are {})", builtins.join(", "))
-            }
-            Self::NoRoom { frames, limit } => {
-                write!(f, "needs a zone of {frames} frames for all threads; {limit} is the most")
             }
             Self::Empty => write!(f, "the file is empty"),
             Self::NotZstd => write!(f, "not a trace: the file is not compressed with zstd"),

@@ -54,7 +54,7 @@ pub(crate) struct Refusal {
 
 /// All steps of one trace, and what they need and should lead to.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// In the order of the trace.
     pub(crate) steps: Vec<Step>,
     /// Where the pieces of splits and merges go.
@@ -80,10 +80,20 @@ pub(crate) struct Plan {
     /// By how much splits come earlier than Linux did them, in all.
     pub(crate) waited_ns: u64,
     /// Course of the trace, for the report.
-    pub(crate) timeline: Timeline,
+    pub timeline: Timeline,
 }
 
 impl Plan {
+    /// How many steps there are.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// How many records of the trace they stand for.
+    pub fn events(&self) -> u64 {
+        self.records
+    }
+
     /// A plan of nothing, for a trace of this duration.
     pub(crate) fn new(duration_ns: u64) -> Self {
         Self {
@@ -106,9 +116,9 @@ impl Plan {
 
 /// How to read a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// Splits happen where they were recorded, not where only a pin stood against them.
-    pub(crate) as_recorded: bool,
+    pub as_recorded: bool,
     /// The protocol can merge.
-    pub(crate) merges: bool,
+    pub merges: bool,
 }

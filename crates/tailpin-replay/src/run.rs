@@ -5,45 +5,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use tailpin::{
-    AREA_FRAMES, Attach, Block, FrameRange, Misuse, Order, PageRef, Pfn, Protocol, Sink, Zone, ZoneConfig,
-    ZoneError, ZoneLayout, ZoneMemory,
+    Attach, Block, FrameRange, Misuse, Order, PageRef, Pfn, Protocol, Sink, Zone, ZoneConfig, ZoneError,
+    ZoneLayout, ZoneMemory,
 };
 
 use super::plan::{Plan, Refusal, Step};
+use super::setup::Watch;
 
-/// Steps between two looks at the progress bar.
+/// Steps between two words to who watches.
 const STRIDE: usize = 1 << 16;
-
-/// Smallest zone, 512 MiB: below it the per-CPU caches would weigh on the metadata of each frame.
-const LEAST_FRAMES: u64 = 1 << 17;
-
-/// Room beside one and a half times the peak, 128 MiB. Blocks never move here, so a trace that splits huge pages and
-/// keeps some of the pieces needs more than its live frames.
-const SPARE_FRAMES: u64 = 1 << 15;
-
-/// Largest zone, 512 GiB.
-pub(crate) const MOST_FRAMES: u64 = 1 << 27;
 
 /// Misuse reports and audit findings that are kept as text; all are counted.
 const FINDINGS_KEPT: usize = 16;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) allocs: u64,
-    pub(crate) failed_allocs: u64,
-    pub(crate) frees: u64,
-    pub(crate) splits: u64,
-    pub(crate) splits_under_pins: u64,
-    pub(crate) pins: u64,
-    pub(crate) unpins: u64,
-    pub(crate) collapses: u64,
-    pub(crate) merges: u64,
-    pub(crate) refused_by_linux: u64,
-    pub(crate) freed_at_once_frames: u64,
-    pub(crate) skipped: u64,
+pub struct Tally {
+    /// Blocks allocated.
+    pub allocs: u64,
+    /// Allocations that found no room.
+    pub failed_allocs: u64,
+    /// FREE records carried out.
+    pub frees: u64,
+    /// Blocks split.
+    pub splits: u64,
+    /// Of those, while a page in them was pinned.
+    pub splits_under_pins: u64,
+    /// Pins taken.
+    pub pins: u64,
+    /// Pins dropped.
+    pub unpins: u64,
+    /// Looks at an area for something to merge.
+    pub collapses: u64,
+    /// Blocks merged.
+    pub merges: u64,
+    /// Splits that Linux refused and that were done.
+    pub refused_by_linux: u64,
+    /// Frames those freed at once.
+    pub freed_at_once_frames: u64,
+    /// Steps that could not be carried out.
+    pub skipped: u64,
 }
 
 impl Tally {
@@ -65,24 +67,27 @@ impl Tally {
 
 /// Everything one replay measured.
 #[derive(Debug, Default)]
-pub(crate) struct Measured {
-    pub(crate) tally: Tally,
-    pub(crate) elapsed_ns: u64,
-    pub(crate) violations: u64,
-    pub(crate) findings: Vec<String>,
-    pub(crate) live_frames_at_end: u64,
-    pub(crate) leaked_frames: u64,
-    pub(crate) peak_used_frames: u64,
-    pub(crate) huge_free_at_peak: u64,
-    pub(crate) zone_frames: u64,
-    pub(crate) metadata_bytes: u64,
-}
-
-/// Frames the zone gets for `threads` copies of `plan`.
-pub(crate) fn zone_frames(plan: &Plan, threads: u64) -> u64 {
-    let peak = plan.peak_frames * threads;
-    let aligned = if plan.largest > Order::HUGE { plan.largest.frames() * threads } else { 0 };
-    (peak + peak / 2 + SPARE_FRAMES + aligned).max(LEAST_FRAMES).next_multiple_of(AREA_FRAMES as u64)
+pub struct Measured {
+    /// What was done.
+    pub tally: Tally,
+    /// From the first copy's begin to the last one's end.
+    pub elapsed_ns: u64,
+    /// Misuse reports and audit findings, and a wrong number of frames in use at the end.
+    pub violations: u64,
+    /// The first of them in words.
+    pub findings: Vec<String>,
+    /// Frames in use with the trace's last state.
+    pub live_frames_at_end: u64,
+    /// Frames in use with everything dropped.
+    pub leaked_frames: u64,
+    /// Frames in use when the trace has most live.
+    pub peak_used_frames: u64,
+    /// 2 MiB areas whole and free at that moment.
+    pub huge_free_at_peak: u64,
+    /// Frames of the zone.
+    pub zone_frames: u64,
+    /// Metadata of the zone.
+    pub metadata_bytes: u64,
 }
 
 thread_local! {
@@ -125,7 +130,7 @@ impl Ground {
     }
 
     /// Carries out `plan` once on each thread, all on one zone.
-    pub(crate) fn replay<'m, P>(&'m self, plan: &Plan, bar: &ProgressBar) -> Result<Measured, ZoneError>
+    pub(crate) fn replay<'m, P>(&'m self, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ZoneError>
     where
         P: Attach<'m> + Protocol<Word = AtomicU64>,
     {
@@ -139,9 +144,10 @@ impl Ground {
                     let (zone, barrier) = (&zone, &barrier);
                     scope.spawn(move || {
                         COPY.set(copy);
+                        watch.begins(copy);
                         let mut worker = Worker::new(zone, plan);
                         barrier.wait();
-                        worker.all_steps(copy == 0, bar);
+                        worker.all_steps(copy == 0, watch);
                         worker
                     })
                 })
@@ -180,8 +186,15 @@ impl Ground {
 }
 
 impl Measured {
+    /// Whether nothing went wrong.
+    pub fn is_clean(&self) -> bool {
+        let Tally { skipped, failed_allocs, .. } = self.tally;
+        (self.violations, self.leaked_frames, skipped, failed_allocs) == (0, 0, 0, 0)
+    }
+
     /// Of two rounds the faster, with what went wrong in either.
-    pub(crate) fn fastest(self, other: Self) -> Self {
+    #[must_use]
+    pub fn fastest(self, other: Self) -> Self {
         let (mut fast, slow) =
             if self.elapsed_ns <= other.elapsed_ns { (self, other) } else { (other, self) };
         fast.violations += slow.violations;
@@ -242,7 +255,7 @@ impl<'z, P: Protocol> Worker<'z, P> {
     }
 
     /// The timed part.
-    fn all_steps(&mut self, samples: bool, bar: &ProgressBar) {
+    fn all_steps(&mut self, samples: bool, watch: &dyn Watch) {
         let plan = self.plan;
         self.began = Instant::now();
         let mut done = 0;
@@ -259,7 +272,7 @@ impl<'z, P: Protocol> Worker<'z, P> {
                 self.peak_used_frames = self.zone.used_frames();
                 self.huge_free_at_peak = self.zone.free_areas();
             }
-            bar.inc((end - done) as u64);
+            watch.progress(end - done);
             done = end;
         }
         self.ended = Instant::now();

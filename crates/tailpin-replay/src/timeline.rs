@@ -1,19 +1,19 @@
 //! The course of a trace in a few hundred points.
 
 /// How many intervals a trace is divided into.
-pub(crate) const INTERVALS: usize = 400;
+pub const INTERVALS: usize = 400;
 
 /// The state after some record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Point {
+pub struct Point {
     /// Live frames.
-    pub(crate) frames: u64,
+    pub frames: u64,
     /// Of those, in blocks of 2 MiB and more.
-    pub(crate) huge_frames: u64,
+    pub huge_frames: u64,
     /// Frames with a pin.
-    pub(crate) pinned_frames: u64,
+    pub pinned_frames: u64,
     /// Blocks of more than one page with a pinned page.
-    pub(crate) pinned_blocks: u64,
+    pub pinned_blocks: u64,
 }
 
 impl Point {
@@ -29,11 +29,11 @@ impl Point {
 
 /// The highest values in each of [`INTERVALS`] equal parts of a trace's time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Timeline {
+pub struct Timeline {
     /// Nanoseconds from the first to the last record.
-    pub(crate) duration_ns: u64,
+    pub duration_ns: u64,
     /// One for each interval up to the last record's.
-    pub(crate) points: Vec<Point>,
+    pub points: Vec<Point>,
     now: Point,
 }
 

@@ -5,35 +5,72 @@ use tailpin::Order;
 use super::error::RecordFault;
 
 /// Bytes of one record.
-pub(crate) const RECORD_BYTES: usize = 16;
+pub const RECORD_BYTES: usize = 16;
 
 /// References one PIN or UNPIN may carry: more is no plausible recording.
-pub(crate) const MAX_REFS: u32 = u16::MAX as u32;
+pub const MAX_REFS: u32 = u16::MAX as u32;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
+pub enum Op {
     /// A block was handed out.
-    Alloc { pfn: u32, order: Order },
+    Alloc {
+        /// First frame.
+        pfn: u32,
+        /// Size.
+        order: Order,
+    },
     /// A block was given back.
-    Free { pfn: u32, order: Order, kind: FreeKind },
+    Free {
+        /// First frame.
+        pfn: u32,
+        /// Size.
+        order: Order,
+        /// How it came into the trace.
+        kind: FreeKind,
+    },
     /// A block was split; every piece has order `to`.
-    Split { pfn: u32, order: Order, to: Order },
+    Split {
+        /// First frame.
+        pfn: u32,
+        /// Size before.
+        order: Order,
+        /// Size of every piece.
+        to: Order,
+    },
     /// References were taken on one frame, often a tail.
-    Pin { pfn: u32, refs: u16 },
+    Pin {
+        /// The frame itself.
+        pfn: u32,
+        /// How many.
+        refs: u16,
+    },
     /// References on one frame were dropped.
-    Unpin { pfn: u32, refs: u16 },
+    Unpin {
+        /// The frame itself.
+        pfn: u32,
+        /// How many.
+        refs: u16,
+    },
     /// khugepaged looked at the area of this frame; `None` if it found no page there.
-    Collapse { pfn: Option<u32> },
+    Collapse {
+        /// Some frame of the area.
+        pfn: Option<u32>,
+    },
     /// Only time passed.
     Time,
     /// Linux refused to split this block.
-    SplitFail { pfn: u32, order: Order },
+    SplitFail {
+        /// First frame.
+        pfn: u32,
+        /// Size.
+        order: Order,
+    },
 }
 
 /// How a FREE came into the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FreeKind {
+pub enum FreeKind {
     /// The kernel reported it.
     Seen,
     /// Put in because an allocation came over the live block.
@@ -44,11 +81,11 @@ pub(crate) enum FreeKind {
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub struct Record {
     /// Nanoseconds since the record before.
-    pub(crate) dt: u32,
+    pub dt: u32,
     /// What happened.
-    pub(crate) op: Op,
+    pub op: Op,
 }
 
 impl Record {

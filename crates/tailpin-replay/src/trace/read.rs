@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::header::{HEADER_BYTES, Header, MAGIC};
 use super::record::RECORD_BYTES;
-use super::{Trace, TraceError};
+use super::{Builtin, Trace, TraceError, builtins};
 
 /// Most bytes a trace may have once decompressed, unless the user says otherwise.
-pub(crate) const DEFAULT_LIMIT: u64 = 1 << 30;
+pub const DEFAULT_LIMIT: u64 = 1 << 30;
 
 /// Largest window a compressed stream may ask the decoder to keep (128 MiB).
 const MAX_WINDOW_LOG: u32 = 27;
@@ -17,14 +17,36 @@ const MAX_WINDOW_LOG: u32 = 27;
 /// First four bytes of a zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Reads the trace at `path`.
-pub(crate) fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
+/// Opens a built-in trace by its name, any other by its path.
+///
+/// # Errors
+/// [`TraceError::NoSuchTrace`] if it is neither; else as [`open`].
+pub fn find(path: &Path, limit: u64) -> Result<Trace, TraceError> {
+    match path.to_str().and_then(Builtin::named) {
+        Some(builtin) => builtin.open(),
+        None => open(path, limit).map_err(|error| match error {
+            TraceError::Io(source) if source.kind() == io::ErrorKind::NotFound => {
+                TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
+            }
+            error => error,
+        }),
+    }
+}
+
+/// Reads the trace at `path`, of at most `limit` bytes once decompressed.
+///
+/// # Errors
+/// [`TraceError::Io`] if it can't be read; else as [`read`].
+pub fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
     let file = File::open(path).map_err(TraceError::Io)?;
     read(path.display().to_string(), BufReader::new(file), limit)
 }
 
 /// Reads a compressed trace of at most `limit` bytes once decompressed.
-pub(crate) fn read(name: String, mut compressed: impl Read, limit: u64) -> Result<Trace, TraceError> {
+///
+/// # Errors
+/// Every way in which these bytes are no sound trace, with the place; records are checked by [`Trace::records`].
+pub fn read(name: String, mut compressed: impl Read, limit: u64) -> Result<Trace, TraceError> {
     let mut start = Vec::new();
     compressed.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start).map_err(TraceError::Io)?;
     if start != ZSTD_MAGIC {
@@ -91,7 +113,7 @@ fn read_up_to(source: &mut impl Read, want: u64) -> (Vec<u8>, Option<io::Error>)
 }
 
 /// The 64-bit FNV-1a hash.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

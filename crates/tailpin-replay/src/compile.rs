@@ -64,8 +64,11 @@ struct Compiler {
     plan: Plan,
 }
 
-/// Works out the replay of `trace`, or says which of its records is impossible.
-pub(crate) fn compile(trace: &Trace, reading: Reading) -> Result<Plan, TraceError> {
+/// Works out the replay of `trace`.
+///
+/// # Errors
+/// [`TraceError::Record`] for the first record that can't be, by itself or after those before it.
+pub fn compile(trace: &Trace, reading: Reading) -> Result<Plan, TraceError> {
     let mut compiler = Compiler {
         reading,
         model: Model::default(),

@@ -17,17 +17,17 @@ pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// What the header says, after those checks that need nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub struct Header {
     /// Number of records.
-    pub(crate) records: u64,
+    pub records: u64,
     /// Highest frame number plus one.
-    pub(crate) frames: u64,
+    pub frames: u64,
     /// How long the recording took.
-    pub(crate) duration_ns: u64,
+    pub duration_ns: u64,
     /// FNV-1a 64 of the record bytes.
-    pub(crate) checksum: u64,
+    pub checksum: u64,
     /// Bytes of text between header and records.
-    pub(crate) text_bytes: u64,
+    pub text_bytes: u64,
 }
 
 impl Header {
