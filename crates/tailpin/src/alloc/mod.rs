@@ -6,6 +6,7 @@
 //! the frames themselves, and there is no lock and no state in which anybody has to wait for somebody.
 
 pub(crate) mod area;
+pub(crate) mod claim;
 pub(crate) mod config;
 pub(crate) mod hooks;
 pub(crate) mod layout;

@@ -275,9 +275,17 @@ impl<'m, W: AtomicWord> Store<'m, W> {
 
     /// The hints stay as they are: who follows one to this area clears it.
     #[inline]
-    fn claim_area(&self, area: usize) -> Option<bool> {
+    pub(crate) fn claim_area(&self, area: usize) -> Option<bool> {
         let all = |home: Home| home.is_whole().then_some(ALL_WORDS);
         self.area(area).take_words(all).map(|(_, change)| change.from.is_touched())
+    }
+
+    /// Takes back an area that [`claim_area`](Self::claim_area) returned, as it was then. Words that come home in two
+    /// parts say by themselves that they are not at rest.
+    pub(crate) fn unclaim_area(&self, area: usize, touched: bool) -> Result<(), Pfn> {
+        const HALF: u64 = ALL_WORDS >> (AREA_WORDS / 2);
+        let parts: &[u64] = if touched { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
+        parts.iter().try_for_each(|words| self.give_words(area, *words))
     }
 
     /// A naturally aligned row of whole areas.
@@ -363,20 +371,33 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     /// Takes one particular free frame; false if it is not free in the store.
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {
         let number = self.number(frame) as usize;
-        let (word, mask) = (number / 64, 1 << (number % 64));
+        self.take_wanted(number / 64, 1 << (number % 64)) != 0
+    }
+
+    /// Takes those frames of an area that are free in the store and wanted.
+    pub(crate) fn take_all_wanted(&self, area: usize, wanted: &[u64; AREA_WORDS]) -> [u64; AREA_WORDS] {
+        core::array::from_fn(|word| match wanted[word] {
+            0 => 0,
+            frames => self.take_wanted(area * AREA_WORDS + word, frames),
+        })
+    }
+
+    /// Takes those frames of a word that are free and wanted.
+    fn take_wanted(&self, word: usize, wanted: u64) -> u64 {
         let area = self.area(word / AREA_WORDS);
         // Of a word that is at home, the other frames go out with it.
         let own = 1 << (word % AREA_WORDS);
         if let Some((_, change)) = area.take_words(|home| (home.inside() & own != 0).then_some(own)) {
             self.home_changed(word / AREA_WORDS, change);
-            self.offer(word, !mask);
-            return true;
+            self.offer(word, !wanted);
+            return wanted;
         }
-        let claimed = area.claim(word % AREA_WORDS, |free| (free & mask != 0).then_some(mask));
-        if let Some((_, change)) = claimed {
-            self.word_changed(word, change);
-        }
-        claimed.is_some()
+        let select = |free| Some(free & wanted).filter(|taken| *taken != 0);
+        let Some((taken, change)) = area.claim(word % AREA_WORDS, select) else {
+            return 0;
+        };
+        self.word_changed(word, change);
+        taken
     }
 
     /// Keeps an area out of service. Before the zone is shared.
@@ -396,15 +417,19 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         area.home().inside() >> word & 1 == 0 && area.free(word) >> (number % 64) & 1 == 0
     }
 
-    /// Free frames and whole free areas, by adding up all words.
+    /// Free frames of an area, and whether it is wholly free, by adding up its words.
+    pub(crate) fn free_in_area(&self, area: usize) -> (u64, bool) {
+        let area = self.area(area);
+        let home = area.home();
+        let out: u32 = (0..AREA_WORDS).map(|word| area.free(word).count_ones()).sum();
+        (u64::from(home.inside().count_ones() * 64 + out), home.is_whole())
+    }
+
+    /// Free frames and whole free areas.
     pub(crate) fn free(&self) -> (u64, u64) {
-        (0..self.areas).fold((0, 0), |(frames, whole), index| {
-            let area = self.area(index);
-            let home = area.home();
-            let out: u32 = (0..AREA_WORDS).map(|word| area.free(word).count_ones()).sum();
-            let inside = home.inside().count_ones() * 64;
-            (frames + u64::from(inside + out), whole + u64::from(home.is_whole()))
-        })
+        (0..self.areas)
+            .map(|area| self.free_in_area(area))
+            .fold((0, 0), |(frames, whole), (free, all)| (frames + free, whole + u64::from(all)))
     }
 
     /// What is wrong with an area at a quiet moment, if anything.

@@ -1,0 +1,45 @@
+#![doc = include_str!("../README.md")]
+
+mod arena;
+mod backing;
+mod buffer;
+mod builder;
+mod census;
+mod error;
+mod fork;
+mod giving;
+mod history;
+mod inner;
+mod keep;
+mod life;
+mod mapping;
+mod memory;
+mod release;
+mod releaser;
+mod residency;
+mod slice;
+mod stats;
+mod system;
+mod witness;
+
+pub use arena::{Arena, Registration};
+pub use backing::{Abilities, Ability, Backing, HugeSize, Reason};
+pub use buffer::Buffer;
+pub use builder::Builder;
+pub use error::{AllocError, BuildError, ReleaseError, SliceError};
+pub use keep::{Kept, Policy};
+pub use memory::PlainMemory;
+pub use release::{Released, Stop};
+pub use releaser::{Pace, Releaser};
+pub use slice::Slice;
+pub use stats::{Holder, LeakReport, Stats};
+
+/// Handles go to other threads, and outlive whoever made them.
+const _: () = {
+    const fn shared<T: Send + Sync + 'static>() {}
+    shared::<Arena>();
+    shared::<Buffer>();
+    shared::<Slice>();
+    shared::<Kept>();
+    shared::<Registration>();
+};
