@@ -65,7 +65,7 @@ struct Survey {
     in_order: Option<Pfn>,
 }
 
-impl<E: Env> Space<'_, E> {
+impl<'z, E: Env> Space<'z, E> {
     /// Makes the aligned 2 MiB around `addr` one huge page.
     ///
     /// # Errors
@@ -88,7 +88,9 @@ impl<E: Env> Space<'_, E> {
         let done = pages.collapse(index, limits, range.start)?;
         // Mapped as a whole from the next fault on.
         let regions = self.inner.regions.write();
-        if regions.find(addr).is_some_and(|region| region.range.covers(range)) {
+        let same = |region: &&Region<'z, E>| region.range.covers(range) && pages.is_behind(region);
+        let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
+        if regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
             self.inner.clear_range(range, core::iter::once(range));
         }
         Ok(done)

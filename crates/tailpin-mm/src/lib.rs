@@ -11,7 +11,9 @@ mod addr;
 mod advise;
 pub mod arch;
 mod bytes;
+mod cache;
 mod collapse;
+mod collapse_object;
 mod count;
 mod env;
 mod error;
@@ -31,6 +33,7 @@ mod split;
 mod std_env;
 mod sync;
 mod table;
+mod truncate;
 mod unmap;
 
 pub use access::Place;

@@ -157,7 +157,7 @@ impl<'z, E: Env> Core<'z, E> {
         }
         self.zone.raw().alloc(request).or_else(|_| {
             // Page tables that only wait for their time may be what is missing.
-            self.free_retired(false);
+            self.free_retired(true);
             self.zone.raw().alloc(request).map_err(|_| Shortage::Frames(order))
         })
     }

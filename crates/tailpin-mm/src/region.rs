@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use crate::addr::{PAGE_BYTES, Prot, VirtAddr, VirtRange};
 use crate::arch::Flags;
+use crate::cache::Pages;
 use crate::env::Env;
-use crate::object::Pages;
 use crate::reverse::{Reverse, Root};
 use crate::space::Inner;
 

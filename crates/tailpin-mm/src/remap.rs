@@ -45,7 +45,7 @@ impl<'z, E: Env> Space<'z, E> {
             }
         };
         let distance = start.get().wrapping_sub(addr.get());
-        if distance % unit != 0 {
+        if !distance.is_multiple_of(unit) {
             return Err(MapError::Misaligned { value: start.get(), unit });
         }
         let target = VirtRange::new(start, len);
@@ -78,7 +78,7 @@ impl<E: Env> Inner<'_, E> {
             let reach = found.slot.reach(at);
             let level = found.slot.level;
             if self.core.leaf_of(found).is_some() {
-                if distance % level.bytes() != 0 {
+                if !distance.is_multiple_of(level.bytes()) {
                     let _leaves = self.leaves.write();
                     self.split_leaf(found, at)?;
                     continue;

@@ -289,7 +289,8 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<E: Env> Drop for Space<'_, E> {
-    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a little later.
+    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a little later. No CPU
+    /// may have the page table loaded any more.
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut regions = inner.regions.write();

@@ -15,6 +15,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{PageSplitError, Shortage};
+use crate::region::Region;
 use crate::space::{Inner, Space};
 use crate::table::{Found, Slot};
 
@@ -95,7 +96,7 @@ impl<'z, E: Env> Space<'z, E> {
     /// # Errors
     /// [`PageSplitError`]; some mappings may have been split by then, which nobody can notice otherwise than by its speed.
     pub fn split_page(&self, addr: VirtAddr, order: Order) -> Result<Order, PageSplitError> {
-        let (mapped, object, index) = {
+        let (mapped, object, index, id) = {
             let regions = self.inner.regions.read();
             let region = regions.find(addr).ok_or(PageSplitError::NotPresent { addr })?;
             let found = self.inner.core.look_up(self.inner.root, addr);
@@ -106,31 +107,25 @@ impl<'z, E: Env> Space<'z, E> {
             let index = region.index(addr);
             let huge = index.saturating_sub(ENTRIES - 1)..index + ENTRIES;
             let anonymous = leaf.flags.has(Flags::ANON);
-            let places = match region.backing.root() {
-                Some(root) if anonymous => Some(root.reverse.places(huge)),
-                _ => None,
-            };
-            (places, region.backing.object().filter(|_| !anonymous).cloned(), index)
+            let root = region.backing.root().filter(|_| anonymous);
+            let places = root.map(|root| root.reverse.places(huge));
+            let object = region.backing.object().filter(|_| !anonymous).cloned();
+            (places, object, index, root.map_or(0, |root| root.id))
         };
         if let Some(pages) = object {
             return pages.split(index, order, addr);
         }
         let frame = self.mapping(addr).ok_or(PageSplitError::NotPresent { addr })?.frame;
         for place in mapped.into_iter().flatten() {
-            let _regions = place.space.regions.read();
-            let mut at = place.range.start;
-            while at < place.range.end {
-                let found = place.space.core.look_up(place.space.root, at);
-                let reach = found.slot.reach(at);
-                let maps_it = |leaf: Leaf| {
-                    found.slot.level == Level::PMD
-                        && leaf.frame.get() <= frame.get()
-                        && frame.get() < leaf.frame.get() + ENTRIES
+            let regions = place.space.regions.read();
+            let root = |region: &&Region<'z, E>| region.backing.root().is_some_and(|root| root.id == id);
+            for region in regions.within(place.range).filter(root) {
+                let maps_it = |found: &Found, leaf: Leaf| {
+                    let offset = frame.get().wrapping_sub(leaf.frame.get());
+                    found.slot.level == Level::PMD && leaf.flags.has(Flags::ANON) && offset < ENTRIES
                 };
-                if place.space.core.leaf_of(found).is_some_and(maps_it) {
-                    place.space.split_mapping_at(at).map_err(|_| PageSplitError::OutOfMemory { addr })?;
-                }
-                at = reach.end;
+                let split = place.space.split_leaves(region.range.meet(place.range), maps_it);
+                split.map_err(|shortage| PageSplitError::from_shortage(shortage, addr))?;
             }
         }
         let frame = self.mapping(addr).map_or(frame, |mapping| mapping.frame);
@@ -149,13 +144,19 @@ impl<'z, E: Env> Inner<'z, E> {
         self.split_leaf(found, addr).map_err(|shortage| PageSplitError::from_shortage(shortage, addr))
     }
 
-    /// Splits every leaf of 2 MiB that meets `range`. With the regions shared.
-    pub(crate) fn split_all(&self, range: VirtRange) -> Result<(), Shortage> {
+    /// Splits the leaves that meet `range` and are meant. With the regions shared.
+    pub(crate) fn split_leaves(
+        &self,
+        range: VirtRange,
+        meant: impl Fn(&Found, Leaf) -> bool,
+    ) -> Result<(), Shortage> {
         let mut at = range.start;
         while at < range.end {
             let _leaves = self.leaves.write();
             let found = self.core.look_up(self.root, at);
-            self.split_leaf(found, at)?;
+            if self.core.leaf_of(found).is_some_and(|leaf| meant(&found, leaf)) {
+                self.split_leaf(found, at)?;
+            }
             at = found.slot.reach(at).end;
         }
         Ok(())

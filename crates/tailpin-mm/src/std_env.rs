@@ -266,7 +266,7 @@ impl Ram {
     /// # Errors
     /// As [`Zone::new`].
     pub fn zone(&self) -> Result<Zone<'_>, ZoneError> {
-        self.zone_with(ZoneConfig::default())
+        self.zone_with(ZoneConfig::default().cpu(slot_of_thread))
     }
 
     /// As [`Ram::zone`], with a configuration.

@@ -180,8 +180,8 @@ impl<'z, E: Env> Inner<'z, E> {
     pub(crate) fn clear_object(&self, range: VirtRange, copies: bool) {
         let mut gather = Gather::new(self);
         let mut at = range.start;
+        let _leaves = self.leaves.write();
         while at < range.end {
-            let _leaves = self.leaves.write();
             let found = self.core.look_up(self.root, at);
             let reach = found.slot.reach(at);
             let Some(leaf) = self.core.leaf_of(found).filter(|leaf| copies || !leaf.flags.has(Flags::ANON))
