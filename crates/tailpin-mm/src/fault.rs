@@ -44,6 +44,14 @@ impl Want {
         }
     }
 
+    /// For a pin that lasts.
+    pub(crate) fn pinned(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Own,
+            Access::Write => Self::Write,
+        }
+    }
+
     /// What the mapping has to allow for it.
     fn access(self) -> Access {
         if self == Self::Write { Access::Write } else { Access::Read }

@@ -28,7 +28,7 @@ use tailpin::{Block, GetError, Order, PageRef, Pfn};
 use crate::addr::{Access, Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
-use crate::error::{FaultError, PinError};
+use crate::error::{FaultError, NotPresent, PinError};
 use crate::fault::Want;
 use crate::mm::Core;
 use crate::region::Backing;
@@ -102,6 +102,32 @@ impl<'z, E: Env> Space<'z, E> {
         self.pin_range(addr, len, access, true)
     }
 
+    /// As [`Space::pin_pages`], but only what is present and allows it already: takes no lock, never faults, never
+    /// waits. For interrupt handlers, and for whoever holds a lock.
+    ///
+    /// # Errors
+    /// [`NotPresent`] with the first page that could not be pinned so; then nothing is pinned.
+    pub fn pin_present(&self, addr: VirtAddr, len: u64, access: Access) -> Result<Pins<'z, E>, NotPresent> {
+        let (range, want) = (VirtRange::new(addr, len), Want::pinned(access));
+        if !is_user_range::<E>(range, len) {
+            return Err(NotPresent { addr });
+        }
+        let mut pins = self.no_pins(addr, len, access);
+        let mut at = addr.align_down(PAGE_BYTES);
+        while at < range.end {
+            let part = self.inner.pin_fast(at, want, pages_to(at, range.end));
+            let Ok(Some((part, _))) = part else { return Err(NotPresent { addr: at }) };
+            at = at.offset(part.pages() * PAGE_BYTES);
+            pins.parts.push(part);
+        }
+        Ok(pins)
+    }
+
+    fn no_pins(&self, addr: VirtAddr, len: u64, access: Access) -> Pins<'z, E> {
+        let core = self.inner.core.clone();
+        Pins { core, parts: Vec::new(), access, offset: addr.get() % PAGE_BYTES, len }
+    }
+
     fn pin_range(
         &self,
         addr: VirtAddr,
@@ -109,21 +135,15 @@ impl<'z, E: Env> Space<'z, E> {
         access: Access,
         long: bool,
     ) -> Result<Pins<'z, E>, PinError> {
-        let range = VirtRange::new(addr, len);
-        if len == 0 || range.len() != len || range.end > E::Arch::USER_END {
+        let (range, want) = (VirtRange::new(addr, len), Want::pinned(access));
+        if !is_user_range::<E>(range, len) {
             return Err(PinError::BadRange { addr });
         }
-        let want = match access {
-            Access::Read => Want::Own,
-            Access::Write => Want::Write,
-        };
-        let core = self.inner.core.clone();
-        let mut pins = Pins { core, parts: Vec::new(), access, offset: addr.get() % PAGE_BYTES, len };
+        let mut pins = self.no_pins(addr, len, access);
         let mut at = addr.align_down(PAGE_BYTES);
         while at < range.end {
-            let pages = (range.end.get() - at.get()).div_ceil(PAGE_BYTES);
             let limit = |_| FaultError::CountLimit { addr: at };
-            let part = match self.inner.pin_fast(at, want, pages).map_err(limit)? {
+            let part = match self.inner.pin_fast(at, want, pages_to(at, range.end)).map_err(limit)? {
                 Some((part, _)) if !long || self.inner.may_stay(at, access, &part)? => part,
                 Some(_) => continue,
                 None => {
@@ -136,6 +156,14 @@ impl<'z, E: Env> Space<'z, E> {
         }
         Ok(pins)
     }
+}
+
+fn is_user_range<E: Env>(range: VirtRange, len: u64) -> bool {
+    len > 0 && range.len() == len && range.end <= E::Arch::USER_END
+}
+
+fn pages_to(at: VirtAddr, end: VirtAddr) -> u64 {
+    (end.get() - at.get()).div_ceil(PAGE_BYTES)
 }
 
 /// A page is pinned or mapped as often as its count can say.
