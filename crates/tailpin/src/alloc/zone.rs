@@ -404,7 +404,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         if !self.store.span().contains(page) {
             return Err(GetError::NotInUse);
         }
-        let held = self.protocol.try_get(page, self)?;
+        let held = self.protocol.try_get_at(page, self)?;
         Ok(PageRef::adopt(self, held))
     }
 
