@@ -81,14 +81,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             && seen.has_more_refs_than(1)
             && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
         {
-            self.put_last_ref(word, head, order, owner);
+            self.put_last_ref(word, seen, head, order, owner);
         }
     }
 
     /// The same where the last reference goes, or the block is no longer whole.
     #[inline(never)]
-    fn put_last_ref(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
-        let seen = Self::load_at(word);
+    fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) {
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
             && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()

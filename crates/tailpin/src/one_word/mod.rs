@@ -6,7 +6,9 @@
 //!    first pin takes the hold first (the mail's "reference on the head before anything else"); whoever takes its
 //!    last pin gives the hold back afterwards.
 //! 2. A tail without pins is at rest or records the exact order of its block. A word comes to rest only while its
-//!    whole 2 MiB area is free, so a compare-and-swap from rest can't be fooled.
+//!    whole 2 MiB area is free, or in a merge of the whole area that found no pin or hold in it (see `merge`), so a
+//!    compare-and-swap from rest can't be fooled. A head that does not say that a tail may record its order has none that
+//!    does (see `split`).
 //! 3. A split rewrites every tail by compare-and-swap before it settles the head. References are frozen meanwhile:
 //!    whoever wants to change them has one, helps to finish the split, and by having one keeps every piece from
 //!    being freed or merged while it helps.
