@@ -63,7 +63,8 @@ impl<'a> Giver<'a> {
         let Some(first) = areas.first() else { return Ok(Given::default()) };
         let begin = self.inner.offset_of(first.area());
         let range = begin..begin + areas.len() * AREA;
-        let returned = self.measured(&[range.clone()], || self.discard(&[range.clone()]))?;
+        let range = std::slice::from_ref(&range);
+        let returned = self.measured(range, || self.discard(range))?;
         for area in areas {
             self.inner.residency.clear(area.area(), area.frames());
             let begin = self.inner.offset_of(area.area());
