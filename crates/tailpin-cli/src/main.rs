@@ -3,11 +3,6 @@
 mod progress;
 mod replay;
 mod style;
-mod trace;
-
-#[cfg(test)]
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::process::ExitCode;
 
