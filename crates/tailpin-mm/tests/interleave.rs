@@ -414,3 +414,64 @@ fn a_page_is_identified_rightly_whatever_comes_in_between() {
         }
     }
 }
+
+/// H19: a table that was taken out of use stays a table until every walk that may be in it is over.
+#[test]
+fn tables_wait_for_open_sections() {
+    let machine = Machine::new();
+    for collapse in [false, true] {
+        let space = machine.space();
+        memory(&space, 2);
+        let before = machine.zone.used_frames();
+        let section = machine.mm.env().enter();
+        let kept = if collapse {
+            space.collapse(BASE, CollapseLimits::NONE).unwrap();
+            before
+        } else {
+            space.unmap(BASE, HUGE).unwrap();
+            before - 512
+        };
+        assert_eq!(machine.zone.used_frames(), kept, "a table was freed under an open section");
+        drop(section);
+        machine.mm.settle();
+        assert!(machine.zone.used_frames() < kept);
+        drop(space);
+        machine.check("sections");
+    }
+}
+
+/// While truncation clears one space, another one that it has not come to yet forks.
+#[test]
+fn truncation_reaches_a_fork_made_meanwhile() {
+    let machine = Machine::new();
+    let mut forked = 0;
+    for n in 0..GAPS {
+        let (first, second) = (machine.space(), machine.space());
+        let object = machine.mm.object(ObjectConfig::new(4 * PAGE)).unwrap();
+        for space in [&first, &second] {
+            space.map(Map::private(&object, 0, 4 * PAGE, Prot::READ_WRITE).at(BASE)).unwrap();
+            space.write(BASE.offset(PAGE), b"private").unwrap();
+        }
+        let child: Rc<RefCell<Option<Sp>>> = Rc::default();
+        let fork = {
+            let (second, child) = (second.clone(), child.clone());
+            move || *child.borrow_mut() = second.fork().ok()
+        };
+        // With the last space in hand its lock is held, so only the gaps of the first one's.
+        let clearing = || object.truncate(PAGE).unwrap();
+        let first_gaps = 12;
+        let ((), hit) = interrupt(n.min(first_gaps), Box::new(fork), clearing);
+        let addr = BASE.offset(PAGE);
+        for space in [&*first, &*second].into_iter().chain(child.borrow().as_ref()) {
+            assert_eq!(space.read(addr, &mut [0]), Err(FaultError::BeyondEnd { addr }), "gap {n}");
+            assert_eq!(space.mapping(addr), None, "gap {n}");
+        }
+        forked += usize::from(child.take().is_some());
+        drop((first, second, object));
+        machine.check("truncation");
+        if !hit || n == first_gaps {
+            break;
+        }
+    }
+    assert!(forked > 3, "only {forked} forks");
+}
