@@ -366,7 +366,8 @@ fn a_fork_and_a_pin_notice_each_other_in_every_gap() {
 /// H9, H10: identity and index are the page's own in every gap.
 #[test]
 fn a_page_is_identified_rightly_whatever_comes_in_between() {
-    let steps: &[(&str, fn(&Sp, &Object<'static, NoWaiting<'static>>))] = &[
+    type Step = fn(&Sp, &Object<'static, NoWaiting<'static>>);
+    let steps: &[(&str, Step)] = &[
         ("split the mapping", |space, _| _ = space.split_mapping(BASE)),
         ("split the page", |space, _| _ = space.split_page(BASE, Order::new(3).unwrap())),
         ("split and collapse", |space, _| {
