@@ -15,6 +15,8 @@ pub enum Part {
     Home,
     /// The lock of everything about priority inheritance.
     PiLock,
+    /// A word of a memory: what it is called there, and its number.
+    Of(&'static str, usize),
 }
 
 /// An [`AtomicWord`] that can be made where it is needed.
