@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod engine;
 pub mod family;
+mod futex_steps;
+mod futex_world;
 pub mod plan;
 pub mod report;
 pub mod runner;

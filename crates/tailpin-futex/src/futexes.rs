@@ -149,12 +149,17 @@ impl<S: Scheduler> Futexes<S> {
     pub fn new(scheduler: S, cpus: usize) -> Self {
         Self::with_buckets(scheduler, cpus.clamp(1, 1 << 20) * 256)
     }
-}
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// A table of so many buckets, rounded up to a power of two. Waking looks through the different keys of one bucket;
     /// with about as many buckets as words that are waited for at once, that is one or two.
     pub fn with_buckets(scheduler: S, buckets: usize) -> Self {
+        Self::with_words(scheduler, buckets)
+    }
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// [`with_buckets`](Self::with_buckets) of a checker's words and steps.
+    pub fn with_words(scheduler: S, buckets: usize) -> Self {
         let buckets = (0..buckets.max(1).next_power_of_two()).map(Bucket::new).collect();
         let pi = Lock::new(W::new(Part::PiLock), PiTable::new());
         Self { scheduler, buckets, pi, steps: PhantomData }

@@ -70,6 +70,15 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         self.acquire(futex, None, false)
     }
 
+    /// How many wait for a lock with inheritance now.
+    ///
+    /// # Errors
+    /// Those of the key.
+    pub fn pi_waiters<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<usize, Error> {
+        let key = self.key(futex, Access::Write)?;
+        Ok(self.lock_pi_table().waiters(&key))
+    }
+
     pub(crate) fn acquire<M: Memory>(
         &self,
         futex: &Futex<'_, M>,

@@ -88,10 +88,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
             }
             // Before the lock is given away: its next owner may link the entry elsewhere.
             let next = self.entry(entry.0);
-            if entry.0 != pending {
-                self.bury(entry, false)?;
-            }
+            let buried = if entry.0 == pending { Ok(()) } else { self.bury(entry, false) };
             entry = next?;
+            buried?;
         }
         Ok(RobustEnd::Limit)
     }
