@@ -1,8 +1,8 @@
 //! What the futex scenarios bring along: the shipped futexes over the checker's words, threads that wait by the
 //! checker's leave, and a memory.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tailpin::AtomicWord;
@@ -14,6 +14,7 @@ use tailpin_futex::{
 
 use crate::engine::{Engine, MAIN, role};
 use crate::family::{number, page_word};
+use crate::lock_wait;
 use crate::trace::Name;
 use crate::word::CheckWord;
 
@@ -25,8 +26,7 @@ impl<E: Engine> QueueWord for CheckWord<E> {
             Part::Waiters(bucket) => Self::explored(name("waiters", bucket, number)),
             Part::Home => Self::explored(name("waiter", if role() == MAIN { 0 } else { role() }, home)),
             Part::PiLock => Self::explored(name("pi_lock", 0, locked)),
-            // Whoever holds it does nothing that others could not see by other words.
-            Part::Of(field @ "mmap_lock", index) => Self::plain(name(field, index, number)),
+            Part::Of(field @ "mmap_lock", index) => Self::explored(name(field, index, locked)),
             Part::Of("page", index) => Self::explored(name("", index, page_word)),
             Part::Of(field, index) => Self::explored(name(field, index, number)),
         }
@@ -47,11 +47,26 @@ fn home(value: u64) -> String {
     }
 }
 
+/// Most roles that a scenario has.
+const ROLES: usize = 4;
+
 /// Roles as threads: who parks lets others go on until somebody unparks it. A role that nobody unparks goes on for ever,
 /// which the checker notices.
-pub(crate) struct CheckScheduler<E> {
-    tokens: [AtomicBool; 4],
-    engine: std::marker::PhantomData<fn() -> E>,
+pub(crate) struct CheckScheduler<E: Engine> {
+    /// One per role. What was done before an unpark is seen after the park that it ends, as with any scheduler.
+    tokens: [E::Atomic; ROLES],
+    parked: Mutex<[Option<E::Thread>; ROLES]>,
+}
+
+impl<E: Engine> CheckScheduler<E> {
+    fn new() -> Self {
+        lock_wait::blocks();
+        Self { tokens: std::array::from_fn(|_| E::atomic(0)), parked: Mutex::default() }
+    }
+
+    fn parked(&self) -> MutexGuard<'_, [Option<E::Thread>; ROLES]> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<E: Engine> Scheduler for CheckScheduler<E> {
@@ -66,14 +81,18 @@ impl<E: Engine> Scheduler for CheckScheduler<E> {
     }
 
     fn park(&self, _until: Option<Deadline>) {
-        // SeqCst: one thread runs at a time, and what is ordered by parking is not what is looked for.
-        while !self.tokens[role()].swap(false, Ordering::SeqCst) {
-            E::relax();
+        self.parked()[role()] = Some(E::current());
+        while E::compare_exchange(&self.tokens[role()], 1, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            E::block();
         }
     }
 
     fn unpark(&self, thread: &usize) {
-        self.tokens[*thread].store(true, Ordering::SeqCst);
+        E::swap(&self.tokens[*thread], 1, Ordering::Release);
+        let parked = self.parked()[*thread].clone();
+        if let Some(parked) = parked {
+            E::release(&parked);
+        }
     }
 
     fn now(&self, _clock: Clock) -> Duration {
@@ -95,7 +114,7 @@ impl<E: Engine> Scheduler for CheckScheduler<E> {
     fn boost(&self, _thread: Tid, _to: Priority) {}
 
     fn relax(&self, _turns: u32) {
-        E::relax();
+        lock_wait::relax::<E>();
     }
 }
 
@@ -166,7 +185,7 @@ pub(crate) struct FutexWorld<E: Engine, P: Steps> {
 
 impl<E: Engine, P: Steps> FutexWorld<E, P> {
     pub(crate) fn new(buckets: usize) -> Self {
-        let scheduler = CheckScheduler { tokens: Default::default(), engine: std::marker::PhantomData };
+        let scheduler = CheckScheduler::new();
         Self { futexes: Futexes::with_words(scheduler, buckets), flat: Flat::new(), guarded: E::memory() }
     }
 
@@ -190,6 +209,7 @@ pub(crate) struct PageWorld<E: Engine> {
 impl<E: Engine> PageWorld<E> {
     /// Its pages are one block, or two.
     pub(crate) fn new(huge: bool) -> Self {
+        lock_wait::blocks();
         let model = Model::with_words(Size { frames: 6, order: 1, pages: 2, words: 0 });
         let (space, object) = (model.space(), model.object(2, huge));
         Self { model, space, object }

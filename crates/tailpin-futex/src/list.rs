@@ -252,10 +252,10 @@ impl<W: QueueWord, T> Queue<W, T> {
                 (*links).key = key;
                 match &mut to {
                     Some(to) => {
+                        to.attach(first);
                         // Release: pairs with the Acquire of a waiter that ends by itself and goes where this says; the
                         // lock of that queue orders the rest.
                         first.as_ref().home.store(Home::In(to.number).word(), Ordering::Release);
-                        to.attach(first);
                     }
                     None => self.attach(first),
                 }
@@ -396,6 +396,9 @@ impl<W: QueueWord, T> Queue<W, T> {
             let (next, prev) = ((*Self::links(node)).next, (*Self::links(node)).prev);
             (*Self::links(prev)).next = next;
             (*Self::links(next)).prev = prev;
+            // Leads nowhere, so that unlinking it once more would do no harm.
+            (*Self::links(node)).next = node;
+            (*Self::links(node)).prev = node;
             let in_chain = self.chain == Some(node) || (*Self::links(node)).chain_prev.is_some();
             if in_chain {
                 let (before, after) = self.out_of_chain(node);

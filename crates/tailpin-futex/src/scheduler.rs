@@ -71,7 +71,8 @@ pub trait Scheduler: Sync {
     fn tid(&self) -> Tid;
 
     /// Blocks the thread that calls until somebody calls [`unpark`](Self::unpark) for it, `until` has come or it is
-    /// interrupted. Returns at once if that has happened since it last returned. May return early for no reason.
+    /// interrupted. Returns at once if that has happened since it last returned. May return early for no reason. What was
+    /// done before the [`unpark`](Self::unpark) that ends it is seen after it.
     fn park(&self, until: Option<Deadline>);
 
     /// Ends the current or next [`park`](Self::park) of a thread.
