@@ -47,6 +47,8 @@ pub struct Model<W = AtomicU64> {
     values: Vec<W>,
     /// Held by whoever changes mappings, objects or frames.
     changing: W,
+    /// Where freed frames wait for the next owner: what was done to them before is seen by who gets them.
+    shelf: W,
     state: Mutex<State<W>>,
 }
 
@@ -142,6 +144,7 @@ impl<W: QueueWord> Model<W> {
             indexes: words("index", size.frames),
             values: words("word", size.frames * size.words),
             changing: W::new(Part::Of("mmap_lock", 0)),
+            shelf: W::new(Part::Of("shelf", 0)),
             state: Mutex::new(State {
                 used: std::vec![false; size.frames],
                 objects: BTreeMap::new(),
@@ -233,6 +236,8 @@ impl<W: QueueWord> Model<W> {
             used[head..head + pages].fill(true);
             head as u64
         };
+        // Acquire: pairs with the Release in `freed`.
+        self.shelf.fetch_add(0, Ordering::Acquire);
         self.protocol().prepare(Pfn::new(head), order).expect("a free frame is clean");
         for page in 0..pages as u64 {
             let frame = (head + page) as usize;
@@ -404,7 +409,9 @@ impl<W: QueueWord> Model<W> {
     }
 
     fn freed(&self, frame: usize) {
-        self.owners[frame].store(NOBODY, Ordering::Release);
+        self.owners[frame].store(NOBODY, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `allocate`.
+        self.shelf.fetch_add(1, Ordering::Release);
         self.state().used[frame] = false;
     }
 }
