@@ -17,6 +17,8 @@ mod lock;
 mod memory;
 #[cfg(feature = "model")]
 pub mod model;
+#[cfg(feature = "mm")]
+mod over_mm;
 mod pi;
 mod pi_table;
 mod raw;

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use tailpin::{
-    Attach, Class, FrameRange, Held, Misuse, OneWord, Order, Owner as FrameOwner, Pfn, Protocol,
-};
+use tailpin::{Attach, Class, FrameRange, Held, Misuse, OneWord, Order, Owner as FrameOwner, Pfn, Protocol};
 
 use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, PAGE_SIZE, SpaceId};
 use crate::word::{Part, QueueWord};
@@ -232,7 +230,8 @@ impl<W: QueueWord> Model<W> {
         let head = {
             let mut state = self.state();
             let used = &mut state.used;
-            let head = (0..used.len() / pages).map(|n| n * pages).find(|&n| !used[n..n + pages].contains(&true))?;
+            let head =
+                (0..used.len() / pages).map(|n| n * pages).find(|&n| !used[n..n + pages].contains(&true))?;
             used[head..head + pages].fill(true);
             head as u64
         };
@@ -258,7 +257,9 @@ impl<W: QueueWord> Model<W> {
             let Some((head, order)) = self.protocol().head_of(Pfn::new(frame)) else { return };
             if order > Order::PAGE {
                 let first = index - (frame - head.get()) as usize;
-                self.for_each_entry(object.0, first, self.block(), |tables, page| self.by_pages(tables, page));
+                self.for_each_entry(object.0, first, self.block(), |tables, page| {
+                    self.by_pages(tables, page)
+                });
                 let split = self.protocol().split(FrameRange::block(head, order), Order::PAGE, self);
                 split.expect("no pin is in the way of a split");
             }
@@ -283,7 +284,13 @@ impl<W: QueueWord> Model<W> {
     }
 
     /// Calls for each place where one of these pages of an object is mapped; copies are none of it.
-    fn for_each_entry(&self, object: u64, index: usize, pages: usize, mut each: impl FnMut(&Tables<W>, usize)) {
+    fn for_each_entry(
+        &self,
+        object: u64,
+        index: usize,
+        pages: usize,
+        mut each: impl FnMut(&Tables<W>, usize),
+    ) {
         let spaces = self.state().spaces.clone();
         for tables in spaces {
             let places: Vec<usize> = {
@@ -325,7 +332,8 @@ impl<W: QueueWord> Model<W> {
         let pages = order.frames() as usize;
         let first = index & !(pages - 1);
         self.change(|| {
-            let old: Option<Vec<u64>> = (first..first + pages).map(|index| self.frame(object, index)).collect();
+            let old: Option<Vec<u64>> =
+                (first..first + pages).map(|index| self.frame(object, index)).collect();
             let Some(old) = old else { return false };
             let whole = |frame: &u64| {
                 self.protocol().head_of(Pfn::new(*frame)).is_some_and(|(_, found)| found <= order)
@@ -368,7 +376,9 @@ impl<W: QueueWord> Model<W> {
                 && head != Pfn::new(frame)
             {
                 let first = index - (frame - head.get()) as usize;
-                self.for_each_entry(object.0, first, self.block(), |tables, page| self.by_pages(tables, page));
+                self.for_each_entry(object.0, first, self.block(), |tables, page| {
+                    self.by_pages(tables, page)
+                });
                 let split = self.protocol().split(FrameRange::block(head, order), Order::PAGE, self);
                 split.expect("no pin is in the way of a split");
             }
@@ -522,12 +532,7 @@ impl<W: QueueWord> ModelMemory<W> {
     }
 
     /// Uses a word under a pin.
-    fn with_word<T>(
-        &self,
-        at: Address,
-        access: Access,
-        body: impl FnOnce(&W) -> T,
-    ) -> Result<T, NotPresent> {
+    fn with_word<T>(&self, at: Address, access: Access, body: impl FnOnce(&W) -> T) -> Result<T, NotPresent> {
         let held = self.pin(at, access)?;
         let result = self.value(held, at).map(body);
         self.unpin(held);

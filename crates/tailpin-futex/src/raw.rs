@@ -139,9 +139,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             Operation::LockPi2 => self.lock_pi(&a, until(clock)?).map(|_| 0),
             Operation::TrylockPi => self.trylock_pi(&a).map(|_| 0),
             Operation::UnlockPi => self.unlock_pi(&a).map(|()| 0),
-            Operation::WaitRequeuePi => {
-                self.wait_requeue_pi(&a, value, !0, &b, until(clock)?).map(|_| 0)
-            }
+            Operation::WaitRequeuePi => self.wait_requeue_pi(&a, value, !0, &b, until(clock)?).map(|_| 0),
             Operation::CmpRequeuePi if value != 1 => Err(Invalid::Count(value as i32).into()),
             Operation::CmpRequeuePi => self.cmp_requeue_pi(&a, &b, count(value2)?, value3),
         }

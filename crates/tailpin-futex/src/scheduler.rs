@@ -102,10 +102,9 @@ pub trait Scheduler: Sync {
 /// The deadline of a timeout that begins now.
 pub(crate) fn deadline(scheduler: &impl Scheduler, timeout: Option<Timeout>) -> Option<Deadline> {
     timeout.map(|timeout| match timeout {
-        Timeout::After(time) => Deadline {
-            clock: Clock::Monotonic,
-            time: scheduler.now(Clock::Monotonic).saturating_add(time),
-        },
+        Timeout::After(time) => {
+            Deadline { clock: Clock::Monotonic, time: scheduler.now(Clock::Monotonic).saturating_add(time) }
+        }
         Timeout::At(clock, time) => Deadline { clock, time },
     })
 }

@@ -65,9 +65,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         let waiters = waiters.as_ref();
         let woken = || (0..words.len()).any(|index| waiters.get(index).is_woken());
         let all_queued = || {
-            words.iter().enumerate().try_for_each(|(index, word)| {
-                waiters.get(index).queue(&word.futex, word.value, !0)
-            })
+            words
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, word)| waiters.get(index).queue(&word.futex, word.value, !0))
         };
         let ended = all_queued().and_then(|()| self.block(until, woken));
         // All leave, whoever was woken meanwhile: a wake that counted one of them was not in vain if that is told.

@@ -108,7 +108,10 @@ fn a_list_that_loops_or_leads_nowhere_ends() {
     let crooked = exits(&|memory| store64(memory, entry(2), entry(3) + 2));
     assert_eq!(crooked.robust, RobustEnd::Damaged { at: Address::new(entry(3) + 2) });
     let offset = exits(&|memory| store64(memory, HEAD + 8, 3));
-    assert_eq!((offset.locks_died, offset.robust), (0, RobustEnd::Damaged { at: Address::new(entry(0) + 3) }));
+    assert_eq!(
+        (offset.locks_died, offset.robust),
+        (0, RobustEnd::Damaged { at: Address::new(entry(0) + 3) })
+    );
     let offset = exits(&|memory| store64(memory, HEAD + 8, u64::MAX - 7));
     assert_eq!(offset.robust, RobustEnd::Complete);
     let head = exits(&|memory| store64(memory, HEAD, 0));

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{LOST, Table, lost, table, word};
 use tailpin_futex::model::ModelMemory;
-use tailpin_futex::{
-    Acquired, Error, Futex, Memory, Priority, Scheduler, TID_MASK, Tid, Timeout, WAITERS,
-};
+use tailpin_futex::{Acquired, Error, Futex, Memory, Priority, Scheduler, TID_MASK, Tid, Timeout, WAITERS};
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
@@ -102,10 +100,8 @@ fn urgency_goes_along_a_chain_of_owners_and_comes_back() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 urgent(futexes, 9);
-                let waited = futexes.lock_pi(
-                    &Futex::private(memory, 20),
-                    Some(Timeout::After(Duration::from_millis(200))),
-                );
+                let waited = futexes
+                    .lock_pi(&Futex::private(memory, 20), Some(Timeout::After(Duration::from_millis(200))));
                 assert_eq!(waited, Err(Error::TimedOut));
             });
             until("it was lent", || me.effective_priority() == Priority(9));

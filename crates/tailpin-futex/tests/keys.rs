@@ -156,7 +156,8 @@ fn h25_a_mapping_that_becomes_writable_between_two_looks_is_no_error() {
     fn run<P: Steps>() -> Result<Derived, Error> {
         let model = Model::new(Size::default());
         let (memory, object) = (model.space(), model.object(1, false));
-        let file = Mapping { page: 0, pages: 1, object, index: 0, writable: false, private: false, huge: false };
+        let file =
+            Mapping { page: 0, pages: 1, object, index: 0, writable: false, private: false, huge: false };
         memory.map(file);
         let swapped = AtomicBool::new(false);
         // The first look finds a page that has just been taken out of its object; then the place is mapped anew.
@@ -192,8 +193,15 @@ impl Memory for Detaching<'_> {
         if !self.swapped.swap(true, Ordering::SeqCst) {
             let anonymous = self.memory.map_anonymous(1, 1, false);
             self.memory.remap(1, None);
-            let mapping =
-                Mapping { page: 0, pages: 1, object: anonymous, index: 0, writable: true, private: false, huge: false };
+            let mapping = Mapping {
+                page: 0,
+                pages: 1,
+                object: anonymous,
+                index: 0,
+                writable: true,
+                private: false,
+                huge: false,
+            };
             self.memory.remap(0, Some(mapping));
             self.memory.model().truncate(self.object, 0);
         }

@@ -144,7 +144,11 @@ fn futex_wake01_nobody_waits() {
 }
 
 /// 55 waiters; 1, 2, … 10 are woken.
-fn wakes_as_many_as_asked(futexes: &Table, waiters: &[Futex<'_, ModelMemory>], waker: &Futex<'_, ModelMemory>) {
+fn wakes_as_many_as_asked(
+    futexes: &Table,
+    waiters: &[Futex<'_, ModelMemory>],
+    waker: &Futex<'_, ModelMemory>,
+) {
     let awake = AtomicU32::new(0);
     thread::scope(|scope| {
         for index in 0..55 {
@@ -577,10 +581,7 @@ fn bad_addresses_are_told_apart() {
     // Anonymous memory that may only be read could never be woken.
     let anonymous = memory.map_anonymous(24, 1, false);
     let view = read_only(memory.model(), 1, anonymous, false);
-    assert!(matches!(
-        futexes.wait(&Futex::shared(&view, 0), 0, None),
-        Err(Error::ReadOnlyAnonymous { .. })
-    ));
+    assert!(matches!(futexes.wait(&Futex::shared(&view, 0), 0, None), Err(Error::ReadOnlyAnonymous { .. })));
     assert!(futexes.is_idle());
 }
 

@@ -55,10 +55,8 @@ fn nobody_is_lost() {
                             0 => futexes.wait(&futex, 0, soon),
                             1 => futexes.wait_bitset(&futex, 0, 1 << rng.below(4), lost()),
                             2 => {
-                                let words = [0, 1, 2].map(|more| Expect {
-                                    futex: here((word + more) % WORDS),
-                                    value: 0,
-                                });
+                                let words = [0, 1, 2]
+                                    .map(|more| Expect { futex: here((word + more) % WORDS), value: 0 });
                                 futexes.wait_multiple(&words, lost()).map(|_| ())
                             }
                             _ => futexes.wait(&futex, 0, lost()),

@@ -131,20 +131,16 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             pages.model.relocate(pages.object, 1, 0);
             reuse(pages);
         }),
-        futex(
-            "I11-head",
-            "key of a tail ‖ split, the head moves, its frame is used again",
-            &[Switch::H11],
-        )
-        .setup(|w| w.bring(mapped::<E>(true)))
-        .role("key", key)
-        .role("split; move the head; reuse", |w| {
-            let pages: &PageWorld<E> = w.brought();
-            pages.model.split(pages.object, 1);
-            note(|| "has split".to_owned());
-            pages.model.relocate(pages.object, 0, 0);
-            reuse(pages);
-        }),
+        futex("I11-head", "key of a tail ‖ split, the head moves, its frame is used again", &[Switch::H11])
+            .setup(|w| w.bring(mapped::<E>(true)))
+            .role("key", key)
+            .role("split; move the head; reuse", |w| {
+                let pages: &PageWorld<E> = w.brought();
+                pages.model.split(pages.object, 1);
+                note(|| "has split".to_owned());
+                pages.model.relocate(pages.object, 0, 0);
+                reuse(pages);
+            }),
         futex("I11-collapse", "key of a page ‖ collapse, its frame is used again", &[Switch::H9])
             .setup(|w| w.bring(mapped::<E>(false)))
             .role("key", key)

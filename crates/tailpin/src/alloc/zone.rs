@@ -8,7 +8,7 @@ use crate::audit::{Audit, audit};
 use crate::error::{AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::handle::{Block, PageRef, Raw};
-use crate::one_word::OneWord;
+use crate::one_word::{OneWord, Steps};
 use crate::protocol::{Attach, Owner, PageState, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
@@ -398,6 +398,42 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     pub(crate) fn store(&self) -> &Store<'m, P::Word> {
         &self.store
+    }
+}
+
+impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
+    /// One more reference to the block of exactly `order` at `head`, found by its number alone: [`Zone::try_pin`] for whole
+    /// blocks. If you found the number in some structure, look there again afterwards.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] if no such block is in use there, nobody has a reference to it as a whole, or it is being
+    /// split or merged; [`GetError::CountLimit`].
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let block = zone.alloc(Order::HUGE)?;
+    /// let second = zone.try_block(block.pfn(), Order::HUGE)?;
+    /// assert!(zone.try_block(block.pfn(), Order::PAGE).is_err()); // it is larger than that
+    /// drop(block);
+    /// assert_eq!(zone.used_frames(), 512);
+    /// let pin = second.pin(3)?;
+    /// drop(second);
+    /// assert!(zone.try_block(pin.pfn(), Order::PAGE).is_err()); // pinned, but nobody's block
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_block(&self, head: Pfn, order: Order) -> Result<Block<'_, OneWord<'w, W, S>>, GetError> {
+        let span = self.store.span();
+        let frames = FrameRange::block(head, order);
+        if frames.start < span.start || span.end < frames.end {
+            return Err(GetError::NotInUse);
+        }
+        self.protocol.get_block_found(head, order)?;
+        Ok(Block::adopt(self, head, order))
     }
 }
 

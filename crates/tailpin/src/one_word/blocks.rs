@@ -38,6 +38,21 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
+    /// One more reference on the block of exactly `order` at `head`, for one who has none: only on a settled block that
+    /// somebody has a reference to.
+    #[inline]
+    pub(crate) fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
+        loop {
+            let seen = self.load(head);
+            if !seen.is_settled_head() || seen.order() != order || seen.refs() == 0 {
+                return Err(GetError::NotInUse);
+            }
+            if self.change(head, seen, seen.add_refs(1).ok_or(GetError::CountLimit)?) {
+                return Ok(());
+            }
+        }
+    }
+
     /// `n` references less on each piece of `range`.
     #[inline]
     pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
