@@ -45,9 +45,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     ) -> Result<usize, Error> {
         let until = deadline(&self.scheduler, timeout);
         match words.len() {
+            entries if entries == 0 || entries > MAX_WAITV => Err(Invalid::Entries(entries).into()),
             1..=FEW => self.wait_for_all::<M, FEW>(words, until),
-            1..=MAX_WAITV => self.wait_for_all::<M, MAX_WAITV>(words, until),
-            entries => Err(Invalid::Entries(entries).into()),
+            _ => self.wait_for_all::<M, MAX_WAITV>(words, until),
         }
     }
 
@@ -72,7 +72,12 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         };
         let ended = all_queued().and_then(|()| self.block(until, woken));
         // All leave, whoever was woken meanwhile: a wake that counted one of them was not in vain if that is told.
-        let first = (0..words.len()).rev().filter(|&index| waiters.get(index).leave()).last();
+        let mut first = None;
+        for index in 0..words.len() {
+            if waiters.get(index).leave() {
+                first.get_or_insert(index);
+            }
+        }
         first.ok_or(ended.err().unwrap_or(Error::Interrupted))
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Node<W, T> {
 }
 
 type Link<W, T> = NonNull<Node<W, T>>;
+/// The neighbours in the chain, where there are any.
+type Neighbours<W, T> = (Option<Link<W, T>>, Option<Link<W, T>>);
 
 struct Links<W, T> {
     /// The ring: never dangling while the node is in a queue.
@@ -359,7 +361,7 @@ impl<W: QueueWord, T> Queue<W, T> {
             let Some(first) = self.find(&(*links).key) else {
                 (*links).next = node;
                 (*links).prev = node;
-                self.into_chain(node, None, self.chain);
+                self.link_chain(node, (None, self.chain));
                 return;
             };
             let last = (*Self::links(first)).prev;
@@ -380,8 +382,8 @@ impl<W: QueueWord, T> Queue<W, T> {
             (*Self::links(after)).next = node;
             (*Self::links(before)).prev = node;
             if before == first && priority > (*Self::links(first)).priority {
-                let (prev, next) = self.out_of_chain(first);
-                self.into_chain(node, prev, next);
+                let neighbours = self.unlink_chain(first);
+                self.link_chain(node, neighbours);
             }
         }
     }
@@ -401,9 +403,9 @@ impl<W: QueueWord, T> Queue<W, T> {
             (*Self::links(node)).prev = node;
             let in_chain = self.chain == Some(node) || (*Self::links(node)).chain_prev.is_some();
             if in_chain {
-                let (before, after) = self.out_of_chain(node);
+                let neighbours = self.unlink_chain(node);
                 if next != node {
-                    self.into_chain(next, before, after);
+                    self.link_chain(next, neighbours);
                 }
             }
         }
@@ -411,7 +413,7 @@ impl<W: QueueWord, T> Queue<W, T> {
 
     /// # Safety
     /// All nodes named are in this queue.
-    unsafe fn into_chain(&mut self, node: Link<W, T>, prev: Option<Link<W, T>>, next: Option<Link<W, T>>) {
+    unsafe fn link_chain(&mut self, node: Link<W, T>, (prev, next): Neighbours<W, T>) {
         // SAFETY: of the caller.
         unsafe {
             (*Self::links(node)).chain_prev = prev;
@@ -430,7 +432,7 @@ impl<W: QueueWord, T> Queue<W, T> {
     ///
     /// # Safety
     /// The node is in this queue and in the chain.
-    unsafe fn out_of_chain(&mut self, node: Link<W, T>) -> (Option<Link<W, T>>, Option<Link<W, T>>) {
+    unsafe fn unlink_chain(&mut self, node: Link<W, T>) -> Neighbours<W, T> {
         // SAFETY: of the caller.
         unsafe {
             let (prev, next) =
@@ -446,3 +448,6 @@ impl<W: QueueWord, T> Queue<W, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
