@@ -173,7 +173,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Key of a futex for an operation that needs `access` to its word.
     ///
     /// # Errors
-    /// As [`derive`], and [`Error::Interrupted`] if others go on changing the mapping and the thread is wanted elsewhere.
+    /// As [`derive()`], and [`Error::Interrupted`] if others go on changing the mapping and the thread is wanted elsewhere.
     pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
         let give_up = |_| self.scheduler.interrupted().then_some(Error::Interrupted);
         derive::<M, P>(futex, access, give_up).map(|derived| derived.key)
