@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, MAIN, enter_role};
 use crate::family::{Family, Which};
+use crate::lock_wait;
 use crate::switches::Switch;
 use crate::trace;
 use crate::word::CheckWord;
@@ -52,6 +53,7 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
     /// starts the others, as if it came first.
     pub fn execute(&self) {
         trace::begin();
+        lock_wait::begin();
         enter_role(MAIN);
         let world = Arc::new(World::<E, F>::new(self.frames, self.explored, self.reuses));
         (self.setup)(&world);

@@ -55,6 +55,10 @@ switches! {
     H4 "H4" Classic "a page that is its own head is taken for a tail";
     H5 "H5" Classic "what is freed is what the head once was, not what it is at zero";
     H6 "H6" Classic "whether tails are counted is asked before there is a reference (also H17)";
+    H8 "H8" OneWord "the second attempt at a futex key asks for more than the first has proved";
+    H9 "H9" OneWord "a futex key is made from a page that is no longer pinned";
+    H10 "H10" OneWord "a futex key has the index of the head, not of the exact base page";
+    H11 "H11" OneWord "whose a page is, a head says that it may no longer belong to";
     H12 "H12" Classic "PG_tail is not looked at again after first_page";
     H13 "H13" Classic "page and head are not compared again under the reference";
     H14 "H14" Classic "flags of a reachable page are read, modified and written";
@@ -62,6 +66,11 @@ switches! {
     H15 "H15" Classic "whoever drops a reference frees, though others have some";
     H16 "H16" Classic "a count that others may raise is zeroed by a store";
     H18 "H18" Classic "references are not refused near overflow";
+    H25 "H25" OneWord "that a page may only be read is remembered from one look to the next";
+    FWait "F-wait" OneWord "no barrier between announcing a waiter and reading its word";
+    FWake "F-wake" OneWord "no barrier between changing a word and looking for waiters";
+    FLook "F-look" OneWord "the word is read before the bucket is locked";
+    FMove "F-move" OneWord "waiters that are requeued are not announced where they go";
     W1 "W1" OneWord "the head is held only before and after a tail's first pin, not during it";
     W2 "W2" OneWord "a hold is taken on whatever is found, not on the head meant";
     W3 "W3" OneWord "a failed first pin is not looked at again";
@@ -88,7 +97,7 @@ thread_local! {
 }
 
 /// Whether a step is left out now.
-fn off(switch: Switch) -> bool {
+pub(crate) fn off(switch: Switch) -> bool {
     OFF.get() == Some(switch)
 }
 

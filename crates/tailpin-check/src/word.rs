@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tailpin::AtomicWord;
 
 use crate::engine::{Engine, Loom, Shuttle};
+use crate::lock_wait;
 use crate::switches::{Weaken, mends_stuck_lock, watches_lock};
 use crate::trace::{self, Name, violation};
 
@@ -25,6 +26,11 @@ enum Inner<E: Engine> {
     Plain(AtomicU64),
 }
 
+enum Touched<'w, E: Engine> {
+    Explored(&'w E::Atomic, &'w AtomicU64),
+    Plain(&'w AtomicU64),
+}
+
 /// The word of the exhaustive checker.
 pub type LoomWord = CheckWord<Loom>;
 /// The word of the random scheduler.
@@ -41,6 +47,15 @@ impl<E: Engine> CheckWord<E> {
         Self { name, inner: Inner::Plain(AtomicU64::new(0)) }
     }
 
+    /// What an operation is done on. A thread that unwinds does so outside of the model, whose last word is in the trace's copy.
+    fn inner(&self) -> Touched<'_, E> {
+        match &self.inner {
+            Inner::Plain(word) => Touched::Plain(word),
+            Inner::Explored(_, newest) if std::thread::panicking() => Touched::Plain(newest),
+            Inner::Explored(word, newest) => Touched::Explored(word, newest),
+        }
+    }
+
     fn apply(
         &self,
         operation: &'static str,
@@ -48,9 +63,9 @@ impl<E: Engine> CheckWord<E> {
         plain: impl FnOnce(&AtomicU64) -> u64,
         after: impl FnOnce(u64) -> u64,
     ) -> u64 {
-        match &self.inner {
-            Inner::Plain(word) => plain(word),
-            Inner::Explored(word, newest) => {
+        match self.inner() {
+            Touched::Plain(word) => plain(word),
+            Touched::Explored(word, newest) => {
                 let before = explored(word);
                 if E::TRACES {
                     let after = after(before);
@@ -67,9 +82,9 @@ impl<E: Engine> CheckWord<E> {
 impl<E: Engine> AtomicWord for CheckWord<E> {
     fn load(&self, order: Ordering) -> u64 {
         let order = Weaken::load(order);
-        match &self.inner {
-            Inner::Plain(word) => word.load(order),
-            Inner::Explored(word, newest) => {
+        match self.inner() {
+            Touched::Plain(word) => word.load(order),
+            Touched::Explored(word, newest) => {
                 let value = E::load(word, order);
                 if E::TRACES {
                     let now = newest.load(Ordering::Relaxed);
@@ -87,9 +102,9 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
 
     fn store(&self, value: u64, order: Ordering) {
         let order = Weaken::store(order);
-        match &self.inner {
-            Inner::Plain(word) => word.store(value, order),
-            Inner::Explored(word, newest) => {
+        match self.inner() {
+            Touched::Plain(word) => word.store(value, order),
+            Touched::Explored(word, newest) => {
                 if self.name.field == "flags" {
                     // The checker does not order a plain store after a read-modify-write of another thread that came
                     // first, and would let this one read what it has overwritten. The flags are where both meet.
@@ -108,15 +123,21 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
                 if E::TRACES {
                     trace::step(self.name, "store", before, value);
                 }
+                lock_wait::unlocked(self.name, value);
             }
         }
     }
 
     fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
         let ok = Weaken::change(ok);
-        match &self.inner {
-            Inner::Plain(word) => word.compare_exchange(current, new, ok, err),
-            Inner::Explored(word, newest) => {
+        match self.inner() {
+            // Nobody else runs any more who would give back what is waited for.
+            Touched::Plain(word) if std::thread::panicking() => {
+                word.store(new, Ordering::Relaxed);
+                Ok(current)
+            }
+            Touched::Plain(word) => word.compare_exchange(current, new, ok, err),
+            Touched::Explored(word, newest) => {
                 let result = E::compare_exchange(word, current, new, ok, err);
                 if E::TRACES {
                     match result {
@@ -169,6 +190,6 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
     }
 
     fn relax() {
-        E::relax();
+        lock_wait::relax::<E>();
     }
 }

@@ -3,9 +3,10 @@
 //! Roles act through the methods here. Each notes what it is entitled to, so that a protocol that breaks a promise is
 //! caught where it does: a pin on a free frame, a frame freed under a pin or twice, a frame handed out dirty.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailpin::{Attach, Class, FrameRange, GetError, Held, Kind, Misuse, Order, Owner, Pfn, Protocol};
 
@@ -31,6 +32,8 @@ pub struct World<E: Engine, F> {
     shelf: Option<E::Atomic>,
     ledger: Mutex<Vec<Frame>>,
     kept: Mutex<[Option<Held>; 8]>,
+    /// What a scenario brings along that is no frame.
+    extension: OnceLock<Box<dyn Any + Send + Sync>>,
     family: PhantomData<fn() -> F>,
 }
 
@@ -57,8 +60,20 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             shelf: reuses.then(|| E::atomic(0)),
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),
             kept: Mutex::default(),
+            extension: OnceLock::new(),
             family: PhantomData,
         }
+    }
+
+    /// Brings something along, once.
+    pub(crate) fn bring<T: Any + Send + Sync>(&self, extension: T) {
+        assert!(self.extension.set(Box::new(extension)).is_ok(), "a scenario brings one thing along");
+    }
+
+    /// What was brought along.
+    pub(crate) fn brought<T: Any>(&self) -> &T {
+        let brought = self.extension.get().and_then(|extension| extension.downcast_ref());
+        brought.expect("the set-up has brought it")
     }
 
     /// The protocol.

@@ -1,0 +1,68 @@
+//! A base page pinned by hand, for keys: pin, ask, unpin, each by itself, as `get_futex_key` does.
+
+use core::mem;
+
+use tailpin::Pfn;
+
+use crate::access::Place;
+use crate::addr::{Access, VirtAddr};
+use crate::arch::Flags;
+use crate::env::Env;
+use crate::error::NotPresent;
+use crate::fault::Want;
+use crate::frame_info::Owner;
+use crate::object::ObjectId;
+use crate::pin::Part;
+use crate::space::Space;
+
+/// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy of this is no other pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BasePage {
+    frame: Pfn,
+    writable: bool,
+}
+
+impl<E: Env> Space<'_, E> {
+    /// Pins the base page at `addr` if the page table allows `access` as it stands. Takes no lock, never faults. Unlike
+    /// pins that last it needs no page of the space's own: one shared after a fork will do.
+    ///
+    /// # Errors
+    /// [`NotPresent`] if it does not allow it, or changed meanwhile; [`Space::fault`] tells why.
+    pub fn pin_base_page(&self, addr: VirtAddr, access: Access) -> Result<BasePage, NotPresent> {
+        if addr >= <E::Arch as crate::arch::Arch>::USER_END {
+            return Err(NotPresent { addr });
+        }
+        match self.inner.pin_fast(addr, Want::of(access), 1) {
+            Ok(Some((part @ Part::Page(_), flags))) => {
+                let frame = part.first();
+                // Counted from here on in the token.
+                mem::forget(part);
+                Ok(BasePage { frame, writable: flags.has(Flags::WRITE) })
+            }
+            _ => Err(NotPresent { addr }),
+        }
+    }
+
+    /// Gives the pin back. One too many is a misuse, reported to the zone.
+    pub fn unpin_base_page(&self, page: BasePage) {
+        self.inner.core.unpin(page.frame);
+    }
+
+    /// What a base page is, read from the page itself. Under its pin the answer does not change.
+    pub fn identify_base_page(&self, page: BasePage) -> Place {
+        let (owner, index) = self.inner.core.infos.read(page.frame);
+        match owner {
+            Owner::Object(object) => {
+                Place::Object { object: ObjectId(object), index, writable: page.writable }
+            }
+            Owner::Anonymous(_) => Place::Anonymous { writable: page.writable },
+            Owner::None => Place::Special,
+        }
+    }
+
+    /// The first page of the block that a base page is part of at this moment; nothing holds it there.
+    pub fn head_of_base_page(&self, page: BasePage) -> BasePage {
+        let head = self.inner.core.zone.head_of(page.frame).map_or(page.frame, |(head, _)| head);
+        BasePage { frame: head, ..page }
+    }
+}
