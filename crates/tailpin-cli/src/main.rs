@@ -1,9 +1,14 @@
 //! The `tailpin` command. Each subcommand is a module with its arguments and a `run`.
 
+#[cfg(target_os = "linux")]
+mod doctor;
+#[cfg(target_os = "linux")]
+mod linux;
 mod progress;
 mod replay;
 mod style;
 mod trace;
+mod units;
 
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
@@ -47,6 +52,8 @@ enum Command {
     Replay(replay::Args),
     Check(tailpin_check::cli::Args),
     Bench(tailpin_bench::cli::Args),
+    #[cfg(target_os = "linux")]
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,5 +62,7 @@ fn main() -> ExitCode {
         Some(Command::Replay(args)) => replay::run(&args).into(),
         Some(Command::Check(args)) => tailpin_check::cli::run(&args),
         Some(Command::Bench(args)) => ExitCode::from(tailpin_bench::cli::run(&args)),
+        #[cfg(target_os = "linux")]
+        Some(Command::Doctor(args)) => doctor::run(&args).into(),
     }
 }
