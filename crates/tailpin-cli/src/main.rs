@@ -6,6 +6,8 @@ mod doctor;
 mod linux;
 mod progress;
 mod replay;
+#[cfg(target_os = "linux")]
+mod retain;
 mod style;
 mod trace;
 mod units;
@@ -53,6 +55,8 @@ enum Command {
     Check(tailpin_check::cli::Args),
     Bench(tailpin_bench::cli::Args),
     #[cfg(target_os = "linux")]
+    Retain(retain::Args),
+    #[cfg(target_os = "linux")]
     Doctor(doctor::Args),
 }
 
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
         Some(Command::Replay(args)) => replay::run(&args).into(),
         Some(Command::Check(args)) => tailpin_check::cli::run(&args),
         Some(Command::Bench(args)) => ExitCode::from(tailpin_bench::cli::run(&args)),
+        #[cfg(target_os = "linux")]
+        Some(Command::Retain(args)) => retain::run(&args).into(),
         #[cfg(target_os = "linux")]
         Some(Command::Doctor(args)) => doctor::run(&args).into(),
     }
