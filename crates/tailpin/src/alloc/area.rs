@@ -195,6 +195,28 @@ impl<W: AtomicWord> Area<'_, W> {
         }
     }
 
+    /// Claims those frames of bitmap word `index` that are free and wanted.
+    pub(crate) fn claim_some(&self, index: usize, wanted: u64) -> Claim<u64> {
+        let mut cancelled = false;
+        loop {
+            let seen = self.bits[index].load(Ordering::Relaxed);
+            let take = wanted & !seen;
+            let n = take.count_ones() as usize;
+            let reserved = if take == 0 { None } else { self.reserve(n) };
+            let Some(before) = reserved else {
+                return if cancelled { Claim::Cancelled } else { Claim::Full };
+            };
+            // Acquire: as in `claim_batch`.
+            let taken =
+                self.bits[index].compare_exchange(seen, seen | take, Ordering::Acquire, Ordering::Relaxed);
+            if taken.is_ok() {
+                return Claim::Got(take, (!cancelled).then_some(before));
+            }
+            self.cancel(n);
+            cancelled = true;
+        }
+    }
+
     /// Takes the one free frame `index` out; false if it is in use or cached.
     pub(crate) fn claim_frame(&self, index: usize) -> bool {
         if self.reserve(1).is_none() {

@@ -6,6 +6,7 @@
 //! a CPU's cache is entered by one try; who finds it busy goes to the store.
 
 pub(crate) mod area;
+pub(crate) mod claim;
 pub(crate) mod config;
 pub(crate) mod hooks;
 pub(crate) mod layout;

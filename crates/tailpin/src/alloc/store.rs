@@ -17,6 +17,10 @@ pub(crate) struct Taken {
     pub(crate) touched: bool,
 }
 
+/// Whether the words of an area taken whole are not all at rest.
+#[derive(Clone, Copy)]
+pub(crate) struct Touched(bool);
+
 pub(crate) struct Store<'m, W> {
     base: Pfn,
     areas: usize,
@@ -156,6 +160,24 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         Some(touched)
     }
 
+    /// Takes a wholly free area; `None` if it is not.
+    pub(crate) fn claim_area(&self, area: usize) -> Option<Touched> {
+        self.claim_whole(area).map(Touched)
+    }
+
+    /// Gives back a whole area of which nothing was done to its words. Errs with a frame that was free already.
+    pub(crate) fn give_area(&self, first: Pfn, touched: Touched) -> Result<(), Pfn> {
+        // As single frames it counts as touched, which it then must go on doing.
+        if touched.0 { self.give_frames(first, &[!0; 8]) } else { self.give(first, Order::HUGE) }
+    }
+
+    /// Takes those frames of an area that are free and wanted.
+    pub(crate) fn claim_frames(&self, area: usize, wanted: &[u64; 8]) -> [u64; 8] {
+        core::array::from_fn(|word| {
+            self.noted(area, self.area(area).claim_some(word, wanted[word])).unwrap_or(0)
+        })
+    }
+
     /// A naturally aligned row of whole areas.
     fn take_large(&self, order: Order) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
@@ -171,7 +193,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
                     Some(one) => touched |= one,
                     None => {
                         for taken in row..area {
-                            self.give_whole(taken);
+                            // Nobody else gives back what was just taken, so this can't err.
+                            let _ = self.give_area(self.first_frame(taken), Touched(touched));
                         }
                         return None;
                     }
