@@ -76,6 +76,11 @@ impl Arena {
         Self { handles: Arc::new(Handles { root }) }
     }
 
+    #[cfg(feature = "allocator-api2")]
+    pub(crate) fn root(&self) -> Root {
+        self.handles.root
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         // SAFETY: a handle is a hold, and this one lives as long as what is returned.
         unsafe { self.handles.root.inner() }

@@ -32,7 +32,8 @@ body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; background: var(--p
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 0.5rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid var(--line);
-  padding: 0.2rem 0.6rem 0.2rem 0; text-align: right; font-variant-numeric: tabular-nums; }
+  padding: 0.2rem 0.6rem 0.2rem 0; text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap; } td:last-child { white-space: normal; }
 td:first-child, th:first-child, td:last-child, th:last-child { text-align: left; }
 svg { width: 100%; height: auto; display: block; } .curve text { font-size: 12px; fill: var(--soft); }
 .curve path { fill: none; stroke-width: 2; } .axis { stroke: var(--line); } .key { color: var(--soft); }

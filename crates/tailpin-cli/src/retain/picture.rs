@@ -35,7 +35,7 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     let count = outcome.rows.len().max(1) as u64;
     let (width, floor) = (count * (TANK + GAP) - GAP + 2, ABOVE + over + TANK);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tp\" viewBox=\"-1 0 {width} {}\" role=\"img\" aria-label=\"{}\">\n{STYLE}<defs>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tp\" style=\"max-width: {width}px\" viewBox=\"-1 0 {width} {}\" role=\"img\" aria-label=\"{}\">\n{STYLE}<defs>\n",
         floor + BELOW,
         described(outcome)
     );
@@ -62,7 +62,9 @@ pub(crate) fn render(outcome: &Outcome) -> String {
 fn tank(svg: &mut String, outcome: &Outcome, row: &Row, floor: u64, cells: impl Fn(u64) -> u64) {
     fill(svg, "empty", 0, SIDE * SIDE, floor);
     let alive = cells(row.kept_bytes);
-    if let Some(held) = row.kernel_bytes {
+    let limit = outcome.limit_bytes.filter(|_| row.outcome == Ending::OutOfMemory);
+    // What died of the limit held that much.
+    if let Some(held) = row.kernel_bytes.or(limit) {
         fill(svg, "held", alive, cells(held).max(alive), floor);
         fill(svg, "alive", 0, alive, floor);
     }
@@ -89,7 +91,7 @@ fn tank(svg: &mut String, outcome: &Outcome, row: &Row, floor: u64, cells: impl 
             bytes(row.kept_bytes)
         );
     } else {
-        let (near, far) = (TANK / 4, TANK * 3 / 4);
+        let (near, far) = (TANK / 3, TANK * 2 / 3);
         let _ = writeln!(
             svg,
             "<path class=\"dead\" stroke-width=\"10\" d=\"M{near} {0}L{far} {1}M{far} {0}L{near} {1}\"/><text x=\"0\" y=\"{2}\">† {3} of {4}</text>",
