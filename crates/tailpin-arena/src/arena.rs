@@ -3,8 +3,9 @@
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use tailpin::{Audit, FrameRange, Order};
@@ -42,6 +43,9 @@ pub struct Arena {
     handles: Arc<Handles>,
 }
 
+/// Times an allocation looks again while memory is being given back.
+const RELEASE_TRIES: usize = 1000;
+
 /// The one hold of all handles together.
 struct Handles {
     root: Root,
@@ -66,6 +70,15 @@ impl Drop for Handles {
     }
 }
 
+/// A handle that doesn't keep the arena alive.
+pub(crate) struct WeakArena(Weak<Handles>);
+
+impl WeakArena {
+    pub(crate) fn upgrade(&self) -> Option<Arena> {
+        Some(Arena { handles: self.0.upgrade()? })
+    }
+}
+
 impl Arena {
     /// To set up a new one.
     pub fn builder() -> Builder {
@@ -79,6 +92,11 @@ impl Arena {
     #[cfg(feature = "allocator-api2")]
     pub(crate) fn root(&self) -> Root {
         self.handles.root
+    }
+
+    /// For whoever shall not keep the arena alive.
+    pub(crate) fn downgrade(&self) -> WeakArena {
+        WeakArena(Arc::downgrade(&self.handles))
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -125,22 +143,48 @@ impl Arena {
         let pages = len.div_ceil(PAGE).max(1);
         let order = pages.checked_next_power_of_two().and_then(|n| Order::new(n.trailing_zeros() as u8));
         let order = order.ok_or(AllocError::TooLarge { asked: len })?;
-        inner.life.raise(order.frames());
-        let block = match inner.zone.alloc(order) {
-            Ok(block) => block.into_raw().frames(),
-            Err(_) => {
-                // SAFETY: these frames were counted just now and never handed out.
-                unsafe { self.handles.root.lower(order.frames()) };
-                let (block, free) = (order.bytes() as usize, inner.zone.free_frames() as usize * PAGE);
-                return Err(AllocError::OutOfMemory { asked: len, block, free });
+        // Blocks that no huge page could be had for, kept until others have been tried.
+        let mut unfurnished = Vec::new();
+        loop {
+            let block = match self.take(order) {
+                Ok(block) => block,
+                Err(error) => {
+                    return Err(unfurnished.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
+                }
+            };
+            // SAFETY: the block's only reference is the new buffer's from here on, and its frames are counted.
+            let mut buffer =
+                unsafe { Buffer::adopt(self.handles.root, block, block.frames() as usize * PAGE) };
+            if let Err(shortage) = inner.furnish(block.start, order) {
+                unfurnished.push((buffer, shortage));
+                continue;
             }
-        };
-        // SAFETY: the block's only reference is the new buffer's from here on, and its frames are counted.
-        let mut buffer = unsafe { Buffer::adopt(self.handles.root, block, block.frames() as usize * PAGE) };
-        inner.furnish(block.start, order)?;
-        inner.history.record(block.start, order, tag);
-        buffer.truncate(len);
-        Ok(buffer)
+            inner.history.record(block.start, order, tag);
+            buffer.truncate(len);
+            return Ok(buffer);
+        }
+    }
+
+    /// A block with one reference, its frames counted.
+    fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
+        let inner = self.inner();
+        inner.life.raise(order.frames());
+        let mut tries = 0;
+        loop {
+            if let Ok(block) = inner.zone.alloc(order) {
+                return Ok(block.into_raw().frames());
+            }
+            // Whoever gives memory back has some frames to himself for about a millisecond at a time.
+            if !inner.releasing.is_taken() || tries == RELEASE_TRIES {
+                break;
+            }
+            tries += 1;
+            thread::yield_now();
+        }
+        // SAFETY: these frames were counted at the beginning and never handed out.
+        unsafe { self.handles.root.lower(order.frames()) };
+        let (block, free) = (order.bytes() as usize, inner.zone.free_frames() as usize * PAGE);
+        Err(AllocError::OutOfMemory { asked: block, block, free })
     }
 
     /// Size in bytes.
@@ -195,8 +239,7 @@ impl Arena {
     /// not change, so nothing is given back to the system. Free pages are reused inside the arena as before.
     ///
     /// # Errors
-    /// [`ReleaseError::Busy`] while another thread is giving memory back; [`ReleaseError::Refused`] if this memory can't be
-    /// registered; [`ReleaseError::ForkedChild`].
+    /// [`ReleaseError::Refused`] if this memory can't be registered; [`ReleaseError::ForkedChild`].
     pub fn registered(&self) -> Result<Registration, ReleaseError> {
         let inner = self.inner();
         if inner.is_child() {
@@ -207,13 +250,14 @@ impl Arena {
         }
         // SeqCst on both sides: of a registration and a release that begin at the same time, one sees the other.
         inner.registrations.fetch_add(1, Ordering::SeqCst);
-        if inner.releasing.load(Ordering::SeqCst) {
-            inner.registrations.fetch_sub(1, Ordering::SeqCst);
-            return Err(ReleaseError::Busy);
+        let registration = Registration { arena: self.clone() };
+        while inner.releasing.is_taken() {
+            // It looks at the registrations after every area, about a millisecond.
+            thread::yield_now();
         }
         // What is registered is touched by that: all of it has memory from now on.
         inner.residency.mark_all();
-        Ok(Registration { arena: self.clone() })
+        Ok(registration)
     }
 
     /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only: see

@@ -17,11 +17,15 @@ use crate::residency::Residency;
 use crate::stats::LeakReport;
 use crate::system::{self, HugePages};
 
+/// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
+const MAP_SHARE: u64 = 8;
+
 /// What an arena keeps to all its life.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) keep_resident: usize,
     pub(crate) locked: bool,
+    pub(crate) small_page_areas: u64,
     pub(crate) on_leak: Option<fn(&LeakReport)>,
 }
 
@@ -45,7 +49,12 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        let settings = Settings { keep_resident: 0, locked: false, on_leak: None };
+        let settings = Settings {
+            keep_resident: 0,
+            locked: false,
+            small_page_areas: system::max_map_count() / MAP_SHARE,
+            on_leak: None,
+        };
         Self { size: 0, backing: None, memory: None, populate: false, settings }
     }
 }
@@ -95,6 +104,14 @@ impl Builder {
     /// be given back, as that costs up to a millisecond for 2 MiB. Default 0.
     pub fn keep_resident(mut self, bytes: usize) -> Self {
         self.settings.keep_resident = bytes;
+        self
+    }
+
+    /// How many 2 MiB areas may be broken up into small pages at a time, because some of their pages went back to the
+    /// system while others are in use. Each costs the process up to two mappings of those it may have
+    /// (`vm.max_map_count`); the default leaves three quarters of them to others.
+    pub fn small_page_areas(mut self, areas: u64) -> Self {
+        self.settings.small_page_areas = areas;
         self
     }
 

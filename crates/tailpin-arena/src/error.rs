@@ -129,6 +129,16 @@ pub enum AllocError {
     ForkedChild,
 }
 
+impl AllocError {
+    /// The same, about a request for this many bytes.
+    pub(crate) fn with_len(self, len: usize) -> Self {
+        match self {
+            Self::OutOfMemory { block, free, .. } => Self::OutOfMemory { asked: len, block, free },
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for AllocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,7 +193,7 @@ impl fmt::Display for SliceError {
 
 impl std::error::Error for SliceError {}
 
-/// Why nothing was given back to the system. Nothing was changed.
+/// Why no memory was given back to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {

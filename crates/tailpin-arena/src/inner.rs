@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tailpin::{FrameRange, GetError, Held, Misuse, OneWord, Order, Owner, Pfn, Protocol, SplitError, Zone};
 
@@ -30,7 +30,9 @@ pub(crate) struct Inner {
     /// Registrations that forbid giving memory back.
     pub(crate) registrations: AtomicU64,
     /// Somebody is giving memory back.
-    pub(crate) releasing: AtomicBool,
+    pub(crate) releasing: Turn,
+    /// Where the next release begins to look for single pages.
+    pub(crate) release_from: AtomicU64,
     /// In a process whose memory is shared, says whether this is a forked child.
     fork: Option<ForkMark>,
     pub(crate) data: Data,
@@ -130,6 +132,31 @@ impl Inner {
     }
 }
 
+/// Who is giving memory back: one thread at a time. It is noted by its process, as a fork can copy the note into a child
+/// that has no such thread.
+#[derive(Default)]
+pub(crate) struct Turn(AtomicU32);
+
+impl Turn {
+    /// Goes in, unless another thread of this process is inside.
+    pub(crate) fn enter(&self) -> bool {
+        let this = std::process::id();
+        // SeqCst: see `Arena::registered`.
+        let entered =
+            self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |who| (who != this).then_some(this));
+        entered.is_ok()
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether a thread of this process is inside.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == std::process::id()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.is_child() {
@@ -164,7 +191,8 @@ impl Root {
             settings,
             backing,
             registrations: AtomicU64::new(0),
-            releasing: AtomicBool::new(false),
+            releasing: Turn::default(),
+            release_from: AtomicU64::new(0),
             fork,
             data,
             words,

@@ -13,6 +13,12 @@ pub enum Policy {
     CopyBelow(usize),
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self::CopyBelow(1024)
+    }
+}
+
 /// Kept data: pinned where it is, or copied.
 #[derive(Clone)]
 pub enum Kept {

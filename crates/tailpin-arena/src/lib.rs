@@ -1,38 +1,46 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "allocator-api2")]
-mod allocator_api;
 mod arena;
-#[cfg(feature = "arrow")]
-mod arrow;
 mod backing;
 mod buffer;
 mod builder;
-#[cfg(feature = "bytes")]
-mod bytes;
 mod census;
-#[cfg(feature = "compio")]
-mod compio;
 mod error;
-mod footprint;
 mod fork;
-#[cfg(feature = "foyer")]
-pub mod foyer;
+mod giving;
 mod history;
 mod inner;
-#[cfg(feature = "io-uring")]
-pub mod io_uring;
 mod keep;
 mod life;
 mod mapping;
 mod memory;
-#[cfg(feature = "monoio")]
-mod monoio;
-mod read_buffer;
+mod release;
+mod releaser;
 mod residency;
 mod slice;
 mod stats;
 mod system;
+mod witness;
+
+// What others read into, keep and count.
+mod footprint;
+mod read_buffer;
+
+// Friends, each a feature.
+#[cfg(feature = "allocator-api2")]
+mod allocator_api;
+#[cfg(feature = "arrow")]
+mod arrow;
+#[cfg(feature = "bytes")]
+mod bytes;
+#[cfg(feature = "compio")]
+mod compio;
+#[cfg(feature = "foyer")]
+pub mod foyer;
+#[cfg(feature = "io-uring")]
+pub mod io_uring;
+#[cfg(feature = "monoio")]
+mod monoio;
 #[cfg(feature = "tokio")]
 mod tokio;
 
@@ -43,9 +51,12 @@ pub use builder::Builder;
 pub use error::{AllocError, BuildError, ReleaseError, SliceError};
 pub use keep::{Kept, Policy};
 pub use memory::PlainMemory;
-pub use read_buffer::ReadBuffer;
+pub use release::{Released, Stop};
+pub use releaser::{Pace, Releaser};
 pub use slice::Slice;
 pub use stats::{Holder, LeakReport, Stats};
+
+pub use read_buffer::ReadBuffer;
 
 /// Handles go to other threads, and outlive whoever made them.
 const _: () = {

@@ -2,13 +2,16 @@
 
 use std::ffi::c_void;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::io;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, munmap};
 
 use crate::backing::HugeSize;
+
+/// Most ranges in one vectored call (`UIO_MAXIOV`).
+const VECTOR_LIMIT: usize = 1024;
 
 /// A readable and writable mapping of this process, gone when dropped.
 pub(crate) struct Mapping {
@@ -119,6 +122,59 @@ impl Mapping {
         assert!(range.start <= range.end && range.end <= self.len, "advice stays within the mapping");
         // SAFETY: the range lies in this mapping and none of these changes what is read from it.
         unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) }
+    }
+
+    /// Tells the kernel that these pages are not going to be used soon, which has it split huge pages of which they are
+    /// a part. The contents stay.
+    pub(crate) fn cool(&self, this: Option<&OwnedFd>, ranges: &[Range<usize>]) -> io::Result<()> {
+        // SAFETY: this advice changes nothing that can be read.
+        unsafe { self.advise_all(this, ranges, Advice::LinuxCold, libc::MADV_COLD) }
+    }
+
+    /// [`Mapping::discard`] for many ranges: in one call, where the kernel lets a process do that to itself (6.13).
+    ///
+    /// # Safety
+    /// As for [`Mapping::discard`], of each range.
+    pub(crate) unsafe fn discard_all(
+        &self,
+        this: Option<&OwnedFd>,
+        ranges: &[Range<usize>],
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.advise_all(this, ranges, Advice::LinuxDontNeed, libc::MADV_DONTNEED) }
+    }
+
+    /// # Safety
+    /// As the advice needs it.
+    unsafe fn advise_all(
+        &self,
+        this: Option<&OwnedFd>,
+        ranges: &[Range<usize>],
+        advice: Advice,
+        number: libc::c_int,
+    ) -> io::Result<()> {
+        assert!(
+            ranges.iter().all(|range| range.start <= range.end && range.end <= self.len),
+            "within the mapping"
+        );
+        // SAFETY: offsets within the mapping, as was just checked.
+        let address = |range: &Range<usize>| unsafe { self.base.as_ptr().add(range.start) }.cast::<c_void>();
+        if let Some(this) = this.filter(|_| (2..=VECTOR_LIMIT).contains(&ranges.len())) {
+            let vector: Vec<libc::iovec> = ranges
+                .iter()
+                .map(|range| libc::iovec { iov_base: address(range), iov_len: range.len() })
+                .collect();
+            let (fd, data, n) = (this.as_raw_fd(), vector.as_ptr(), vector.len());
+            // SAFETY: the vector is valid for the call, and each of its ranges lies in this mapping; what the advice
+            // does to it the caller answers for.
+            let done = unsafe { libc::syscall(libc::SYS_process_madvise, fd, data, n, number, 0) };
+            if usize::try_from(done) == Ok(ranges.iter().map(Range::len).sum()) {
+                return Ok(());
+            }
+            // Not all of it, or not at all (an older kernel, a filter of system calls): one by one. To do it twice is harmless.
+        }
+        // SAFETY: as above.
+        ranges.iter().try_for_each(|range| unsafe { madvise(address(range), range.len(), advice) })
     }
 
     /// Has the kernel forget the contents: private memory reads as zero afterwards.

@@ -148,7 +148,8 @@ impl Data {
 
 /// The cause behind the kernel's answer to a request for memory.
 pub(crate) fn why(errno: Errno, doing: &'static str, bytes: usize, backing: Backing) -> BuildError {
-    if errno == Errno::NOMEM {
+    // EFAULT is what populating says where a touch would be a SIGBUS.
+    if errno == Errno::NOMEM || errno == Errno::FAULT {
         if let Backing::HugeTlb(size) = backing {
             let needed = (bytes / size.bytes()) as u64;
             return BuildError::HugePageShortage { size, needed, free: system::free_huge_pages(size) };

@@ -11,8 +11,6 @@ use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
 const BITS: usize = AREA_FRAMES / 64;
 /// The area is kept from huge pages, as some of its pages went back.
 const ROUGH: u64 = 1;
-/// The kernel would not split the area's huge page when it was asked last.
-const STUCK: u64 = 2;
 
 /// One bit per frame of an area.
 pub(crate) type Mask = [u64; BITS];
@@ -115,6 +113,11 @@ impl Residency {
         n
     }
 
+    /// Whether touching a frame brings a huge page.
+    pub(crate) fn is_by_area(&self) -> bool {
+        self.by_area
+    }
+
     pub(crate) fn is_rough(&self, area: Pfn) -> bool {
         self.note(area).load(Ordering::Relaxed) & ROUGH != 0
     }
@@ -130,14 +133,6 @@ impl Residency {
         if self.note(area).swap(0, Ordering::Relaxed) & ROUGH != 0 {
             self.rough.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    pub(crate) fn is_stuck(&self, area: Pfn) -> bool {
-        self.note(area).load(Ordering::Relaxed) & STUCK != 0
-    }
-
-    pub(crate) fn set_stuck(&self, area: Pfn) {
-        self.note(area).fetch_or(STUCK, Ordering::Relaxed);
     }
 
     /// Rough areas at this moment.

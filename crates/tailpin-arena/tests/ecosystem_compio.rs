@@ -2,9 +2,9 @@
 
 #![cfg(feature = "compio")]
 
-use compio::buf::{IoBuf, IoBufMut, SetLen};
+use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::fs::File;
-use compio::io::{AsyncReadAt, AsyncReadAtExt, AsyncWriteAtExt};
+use compio::io::{AsyncReadAt, AsyncWriteAtExt};
 use compio::runtime::Runtime;
 use tailpin_arena::{Arena, ReadBuffer};
 
@@ -34,7 +34,7 @@ fn what_is_written_from_a_slice_is_read_into_a_buffer() {
 
         let file = File::open(&path).await.unwrap();
         let buffer = ReadBuffer::new(arena.alloc(2 << 20).unwrap());
-        let (read, buffer) = file.read_to_end_at(buffer, 0).await.into();
+        let (read, buffer) = file.read_at(buffer, 0).await.into();
         assert_eq!(read.unwrap(), 4096);
         let read = buffer.freeze();
         assert_eq!(read, source.slice(4096..8192));
