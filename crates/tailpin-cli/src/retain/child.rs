@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tailpin_arena::Policy;
 
 use super::keeper::{BUFFER, Copied, KeepError, Keeper, Sliced};
 use super::log::{self, Shape};
 use super::measure::Look;
+use super::pinned::Pinned;
 use super::row::{Backend, Ending, Row};
 use crate::Status;
 use crate::linux::cgroup::{Cgroup, Version};
+use crate::linux::text;
 
 /// How much is read between two signs of life.
 const TELL_EVERY: u64 = 8 << 20;
@@ -85,8 +88,24 @@ fn carry_out(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
     match job.backend {
         Backend::Bytes => experiment.run(|| Ok(Sliced::default())),
         Backend::Copy => experiment.run(|| Ok(Copied::default())),
-        Backend::Pins | Backend::Hybrid => Err("not here yet".into()),
+        Backend::Pins => experiment.run(|| Pinned::new(room(job, shape)?, Policy::CopyBelow(0))),
+        Backend::Hybrid => experiment.run(|| Pinned::new(room(job, shape)?, Policy::default())),
     }
+}
+
+/// Bytes for the arena. Address space for the whole log, as survivors lie all over what was read; or, where a limit counts
+/// address space, what the limit leaves.
+fn room(job: &Job, shape: Shape) -> Result<usize, KeepError> {
+    let whole = shape.bytes() + 32 * BUFFER as u64;
+    let Some(limit) = job.data_limit else { return Ok(whole as usize) };
+    let status = text::read("/proc/self/status").unwrap_or_default();
+    let taken = text::kilobytes(&status, "VmData").unwrap_or(0);
+    // An eighth is for everything else, the words that describe the arena among it.
+    let left = (limit - limit / 8).saturating_sub(taken);
+    if left < BUFFER as u64 {
+        return Err(KeepError::NoMemory { bytes: BUFFER });
+    }
+    Ok(whole.min(left) as usize / BUFFER * BUFFER)
 }
 
 /// Limits this process's private writable memory.
@@ -188,13 +207,14 @@ impl Experiment<'_> {
             }
             keeper.done();
             course.read_bytes += (got * record) as u64;
-            if course.read_bytes - given_at >= self.job.slack || course.read_bytes == total {
+            let done = course.read_bytes == total;
+            if course.read_bytes - given_at >= self.job.slack || done {
                 let started = Instant::now();
-                course.given_back_bytes += keeper.give_back()?;
+                course.given_back_bytes += if done { keeper.finish()? } else { keeper.give_back()? };
                 course.giving_back += started.elapsed();
                 given_at = course.read_bytes;
             }
-            if course.read_bytes - told_at >= TELL_EVERY || course.read_bytes == total {
+            if course.read_bytes - told_at >= TELL_EVERY || done {
                 tell(&Told::At {
                     read_bytes: course.read_bytes,
                     kept_records: course.kept_records,

@@ -30,10 +30,13 @@ pub(crate) trait Keeper {
     /// Bytes kept from reuse by what is alive.
     fn retained(&self) -> u64;
 
-    /// Gives what is free back to the kernel; tells how many bytes went.
+    /// Gives what is free back to the kernel, but for the room of the next buffer; tells how many bytes went.
     fn give_back(&mut self) -> Result<u64, KeepError> {
         Ok(0)
     }
+
+    /// No buffer comes any more: lets go of everything but the survivors; tells how many bytes went back on the way.
+    fn finish(&mut self) -> Result<u64, KeepError>;
 }
 
 /// Why a back end can't go on.
@@ -103,6 +106,11 @@ impl Keeper for Sliced {
     fn retained(&self) -> u64 {
         self.retained
     }
+
+    fn finish(&mut self) -> Result<u64, KeepError> {
+        // Let go already.
+        Ok(0)
+    }
 }
 
 /// A survivor is copied; the buffer is used again.
@@ -132,5 +140,10 @@ impl Keeper for Copied {
 
     fn retained(&self) -> u64 {
         self.retained
+    }
+
+    fn finish(&mut self) -> Result<u64, KeepError> {
+        self.buffer = Vec::new();
+        Ok(0)
     }
 }

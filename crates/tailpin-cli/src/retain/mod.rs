@@ -6,6 +6,7 @@ mod keeper;
 mod log;
 mod measure;
 mod picture;
+mod pinned;
 mod row;
 mod run;
 mod table;

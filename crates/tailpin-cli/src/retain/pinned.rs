@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tailpin_arena::{AllocError, Arena, Kept, Policy, ReadBuffer, Slice};
 
-use super::keeper::{KeepError, Keeper};
+use super::keeper::{BUFFER, KeepError, Keeper};
 
 /// Buffers get no smaller than this, however little is free.
 const LEAST_BUFFER: usize = 4096;
@@ -69,7 +69,18 @@ impl Keeper for Pinned {
     }
 
     fn give_back(&mut self) -> Result<u64, KeepError> {
-        let released = self.arena.release(usize::MAX).map_err(|error| KeepError::Arena(error.to_string()))?;
-        Ok(released.bytes as u64)
+        // One read's worth stays, as the copying back end keeps its buffer: the next read would only fetch it again.
+        self.release(self.arena.stats().free.saturating_sub(BUFFER))
+    }
+
+    fn finish(&mut self) -> Result<u64, KeepError> {
+        self.release(usize::MAX)
+    }
+}
+
+impl Pinned {
+    fn release(&self, target: usize) -> Result<u64, KeepError> {
+        let released = self.arena.release(target).map_err(|error| KeepError::Arena(error.to_string()))?;
+        Ok(released.returned as u64)
     }
 }
