@@ -207,8 +207,15 @@ fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<boo
         })?;
     }
     if populate || matches!(backing, Backing::HugeTlb(_)) {
+        let free = if let Backing::HugeTlb(size) = backing { system::free_huge_pages(size) } else { 0 };
         let populated = mapping.advise(0..mapping.len(), Harmless::Populate);
-        populated.map_err(|errno| why(errno, "populate memory", mapping.len(), backing))?;
+        populated.map_err(|errno| match why(errno, "populate memory", mapping.len(), backing) {
+            // The ones that were populated are not free at this moment.
+            BuildError::HugePageShortage { size, needed, .. } => {
+                BuildError::HugePageShortage { size, needed, free }
+            }
+            other => other,
+        })?;
     }
     Ok(lock || populate || matches!(backing, Backing::HugeTlb(_)))
 }

@@ -19,7 +19,6 @@ use rustix::io::{self, Errno};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tailpin::OneWord;
 
-use crate::backing::Backing;
 use crate::inner::Inner;
 use crate::mapping::{Harmless, Mapping};
 use crate::memory::{AREA, PAGE};
@@ -65,15 +64,14 @@ impl<'a> Giver<'a> {
         let begin = self.inner.offset_of(first.area());
         let range = begin..begin + areas.len() * AREA;
         let returned = self.measured(&[range.clone()], || self.discard(&[range.clone()]))?;
-        if matches!(self.inner.backing, Backing::Anonymous | Backing::Memfd { .. }) {
-            for area in areas.iter().filter(|area| self.inner.residency.is_rough(area.area())) {
-                let begin = self.inner.offset_of(area.area());
-                self.mapping.advise(begin..begin + AREA, Harmless::Huge)?;
-                self.inner.residency.set_smooth(area.area());
-            }
-        }
         for area in areas {
             self.inner.residency.clear(area.area(), area.frames());
+            let begin = self.inner.offset_of(area.area());
+            if self.inner.residency.is_rough(area.area())
+                && self.mapping.advise(begin..begin + AREA, Harmless::Huge).is_ok()
+            {
+                self.inner.residency.set_smooth(area.area());
+            }
         }
         Ok(Given { returned, stuck: 0 })
     }

@@ -29,7 +29,8 @@ unsafe impl Sync for Mapping {}
 pub(crate) enum Source<'f> {
     /// Private zeroed memory.
     Anonymous,
-    /// Private zeroed memory of huge pages from the kernel's pool, which are set aside for it at once.
+    /// Private zeroed memory of huge pages from the kernel's pool. To be populated before use: a touch that finds the
+    /// pool empty is a SIGBUS.
     HugeTlb(HugeSize),
     /// A shared file, from this offset on.
     File(BorrowedFd<'f>, u64),
@@ -59,8 +60,9 @@ impl Mapping {
                         HugeSize::Mib2 => MapFlags::HUGE_2MB,
                         HugeSize::Gib1 => MapFlags::HUGE_1GB,
                     };
-                    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::HUGETLB | size;
-                    mmap_anonymous(place, len, access, flags)
+                    // Without a reservation: the kernel would keep the pages of a discarded range for this mapping.
+                    let private = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+                    mmap_anonymous(place, len, access, private | MapFlags::HUGETLB | size)
                 }
                 Source::File(file, offset) => {
                     mmap(place, len, access, MapFlags::SHARED | MapFlags::FIXED, file, offset)

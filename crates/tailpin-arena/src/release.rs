@@ -223,8 +223,8 @@ impl<'a> Step<'a> {
                 self.add(given);
                 Ok(true)
             }
-            // No more mappings for this process.
-            Err(Errno::NOMEM) => Ok(false),
+            // No more mappings for this process: `madvise` says that it might be different another time.
+            Err(Errno::NOMEM | Errno::AGAIN) => Ok(false),
             Err(error) => Err(error),
         }
     }
