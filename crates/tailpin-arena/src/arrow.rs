@@ -1,7 +1,7 @@
 //! `arrow-buffer`: slices under Arrow arrays.
 
-use std::sync::Arc;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::slice::Slice;
 

@@ -109,7 +109,11 @@ impl FixedBuffers {
         let room = buffer.spare();
         let index = self.index(room)?;
         let len = u32::try_from(room.len()).unwrap_or(u32::MAX);
-        Some(opcode::ReadFixed::new(Fd(file.as_raw_fd()), room.as_mut_ptr(), len, index).offset(offset).build())
+        Some(
+            opcode::ReadFixed::new(Fd(file.as_raw_fd()), room.as_mut_ptr(), len, index)
+                .offset(offset)
+                .build(),
+        )
     }
 
     /// A write of the slice to `file` at `offset`; `None` if the slice is not this arena's.

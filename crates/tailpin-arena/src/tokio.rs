@@ -16,7 +16,10 @@ impl ReadBuffer {
     ///
     /// # Errors
     /// The source's.
-    pub async fn read_from_async<R: AsyncRead + Unpin + ?Sized>(&mut self, source: &mut R) -> io::Result<usize> {
+    pub async fn read_from_async<R: AsyncRead + Unpin + ?Sized>(
+        &mut self,
+        source: &mut R,
+    ) -> io::Result<usize> {
         poll_fn(|context| {
             let mut room = ReadBuf::new(self.spare());
             ready!(Pin::new(&mut *source).poll_read(context, &mut room))?;
@@ -31,7 +34,10 @@ impl ReadBuffer {
     ///
     /// # Errors
     /// The source's. What came before it is filled.
-    pub async fn fill_from_async<R: AsyncRead + Unpin + ?Sized>(&mut self, source: &mut R) -> io::Result<usize> {
+    pub async fn fill_from_async<R: AsyncRead + Unpin + ?Sized>(
+        &mut self,
+        source: &mut R,
+    ) -> io::Result<usize> {
         let before = self.filled().len();
         while !self.is_full() && self.read_from_async(source).await? > 0 {}
         Ok(self.filled().len() - before)

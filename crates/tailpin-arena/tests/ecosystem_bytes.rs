@@ -46,8 +46,10 @@ fn bytes_outlive_the_arena_and_cross_threads() {
     let whole = arena.alloc_zeroed(MIB).unwrap().freeze();
     let parts: Vec<Bytes> = (0..64).map(|i| whole.slice(i * 100..i * 100 + 100).into()).collect();
     drop((whole, arena));
-    let readers: Vec<_> =
-        parts.into_iter().map(|part| std::thread::spawn(move || part.iter().all(|&byte| byte == 0))).collect();
+    let readers: Vec<_> = parts
+        .into_iter()
+        .map(|part| std::thread::spawn(move || part.iter().all(|&byte| byte == 0)))
+        .collect();
     assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
 }
 

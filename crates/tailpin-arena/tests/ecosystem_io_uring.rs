@@ -70,7 +70,8 @@ fn a_file_is_read_into_fixed_buffers_of_several_sizes() {
 
     let sizes = [4096, 8192, 100_000, MIB, 2 * MIB];
     let mut buffers: Vec<_> = sizes.map(|size| ReadBuffer::new(arena.alloc(size).unwrap())).into();
-    let entries = buffers.iter_mut().enumerate().map(|(i, buffer)| fixed.read(&file, buffer, i as u64 * 800).unwrap());
+    let entries =
+        buffers.iter_mut().enumerate().map(|(i, buffer)| fixed.read(&file, buffer, i as u64 * 800).unwrap());
     let results = carry_out(&mut ring, entries.collect());
     for (i, (mut buffer, size)) in buffers.into_iter().zip(sizes).enumerate() {
         assert_eq!(results[i], size as i32);

@@ -81,7 +81,6 @@ fn an_error_comes_through_and_what_came_before_stays() {
     });
 }
 
-
 fn three_bytes_then_a_reset() -> impl tokio::io::AsyncRead + Unpin {
     struct Source(bool);
     impl tokio::io::AsyncRead for Source {

@@ -156,8 +156,13 @@ fn the_log_is_used_again_and_the_files_are_whole() {
     assert_eq!(std::fs::metadata(&log).unwrap().modified().unwrap(), made);
 
     let html = std::fs::read_to_string(&report).unwrap();
-    assert!(html.ends_with("</html>\n") && html.contains("<svg") && html.contains("prefers-color-scheme: dark"));
-    assert!(!html.contains("http://") || html.matches("http://").count() == html.matches("http://www.w3.org/").count());
+    assert!(
+        html.ends_with("</html>\n") && html.contains("<svg") && html.contains("prefers-color-scheme: dark")
+    );
+    assert!(
+        !html.contains("http://")
+            || html.matches("http://").count() == html.matches("http://www.w3.org/").count()
+    );
     let svg = std::fs::read_to_string(&picture).unwrap();
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
     assert_eq!(svg.matches("<g ").count(), svg.matches("</g>").count());

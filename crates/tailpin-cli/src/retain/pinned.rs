@@ -22,7 +22,8 @@ pub(crate) struct Pinned {
 impl Pinned {
     /// Over an arena of this many bytes, most of which are never touched.
     pub(crate) fn new(bytes: usize, policy: Policy) -> Result<Self, KeepError> {
-        let arena = Arena::builder().size(bytes).build().map_err(|error| KeepError::Arena(error.to_string()))?;
+        let arena =
+            Arena::builder().size(bytes).build().map_err(|error| KeepError::Arena(error.to_string()))?;
         Ok(Self { arena, whole: None, policy, copied: 0 })
     }
 }
@@ -36,7 +37,9 @@ impl Keeper for Pinned {
             match self.arena.alloc_tagged(bytes, "log") {
                 Ok(buffer) => break buffer,
                 // Survivors lie all over the arena: room there is, but in smaller pieces.
-                Err(AllocError::OutOfMemory { .. }) if bytes > LEAST_BUFFER => bytes = (bytes / 2).max(LEAST_BUFFER),
+                Err(AllocError::OutOfMemory { .. }) if bytes > LEAST_BUFFER => {
+                    bytes = (bytes / 2).max(LEAST_BUFFER)
+                }
                 Err(AllocError::OutOfMemory { .. }) => return Err(KeepError::NoMemory { bytes: want }),
                 Err(error) => return Err(KeepError::Arena(error.to_string())),
             }
