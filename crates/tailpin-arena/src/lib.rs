@@ -23,6 +23,7 @@ mod system;
 mod witness;
 
 // What others read into, keep and count.
+mod discard;
 mod footprint;
 mod read_buffer;
 
@@ -43,6 +44,8 @@ pub mod io_uring;
 mod monoio;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(feature = "vm-memory")]
+pub mod vm_memory;
 
 pub use arena::{Arena, Registration};
 pub use backing::{Abilities, Ability, Backing, HugeSize, Reason};
