@@ -63,8 +63,9 @@ impl<'a> Giver<'a> {
         let Some(first) = areas.first() else { return Ok(Given::default()) };
         let begin = self.inner.offset_of(first.area());
         let range = begin..begin + areas.len() * AREA;
+        let range = std::slice::from_ref(&range);
         // SAFETY: as in `give_holes`.
-        let returned = self.measured(&[range.clone()], || unsafe { self.discard(&[range.clone()]) })?;
+        let returned = self.measured(range, || unsafe { self.discard(range) })?;
         for area in areas {
             self.inner.residency.clear(area.area(), area.frames());
             let begin = self.inner.offset_of(area.area());

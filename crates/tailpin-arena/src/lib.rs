@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("tailpin-arena knows the memory of Linux and no other");
+
 mod arena;
 mod backing;
 mod buffer;
