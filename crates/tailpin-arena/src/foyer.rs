@@ -12,10 +12,12 @@ use crate::slice::Slice;
 /// on memory. Entries that share a page each count it, so it may be reached early, never late.
 ///
 /// ```
-/// use tailpin_arena::{Arena, foyer::weigher};
+/// use foyer::{Cache, CacheBuilder};
+/// use tailpin_arena::{Arena, Slice, foyer::weigher};
 ///
 /// let arena = Arena::builder().size(16 << 20).build()?;
-/// let cache = foyer::CacheBuilder::new(64 << 10).with_shards(1).with_weighter(weigher()).build();
+/// let cache: Cache<u64, Slice> =
+///     CacheBuilder::new(64 << 10).with_shards(1).with_weighter(weigher()).build();
 /// for block in 0..100_u64 {
 ///     let whole = arena.alloc(64 << 10)?.freeze();
 ///     cache.insert(block, whole.slice(100..300)); // 200 bytes, one page

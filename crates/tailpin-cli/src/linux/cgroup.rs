@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::text;
 
@@ -195,6 +196,17 @@ impl Own {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a new cgroup has no memory accounting here",
+            ));
+        }
+        // To make a group is one right, to move a process there another.
+        let joined = Command::new("sh")
+            .args(["-c", "echo 0 > \"$0\""])
+            .arg(own.0.path.join("cgroup.procs"))
+            .output()?;
+        if !joined.status.success() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "no process may move to a new cgroup here",
             ));
         }
         if let Some(bytes) = limit {

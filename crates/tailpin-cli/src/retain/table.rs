@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::measure::Source;
 use super::row::{Backend, Ending, Row};
 use super::run::Outcome;
 use crate::style::Style;
@@ -42,6 +43,10 @@ pub(crate) fn ending(row: &Row) -> String {
 pub(crate) fn findings(outcome: &Outcome) -> Vec<String> {
     let of = |backend| {
         let row = outcome.rows.iter().find(|row| row.backend == backend)?;
+        // Machine-wide, other processes are in it: no ground for a ratio.
+        if row.kernel_bytes_source == Source::MemAvailable {
+            return None;
+        }
         (row.outcome == Ending::Finished).then_some(row.kernel_bytes?).filter(|&held| held > 0)
     };
     let mut lines = Vec::new();
@@ -110,9 +115,9 @@ pub(crate) fn render(outcome: &Outcome, style: Style) -> String {
 }
 
 /// Where the kernel's count comes from, in words.
-pub(crate) fn source(source: super::measure::Source) -> String {
+pub(crate) fn source(source: Source) -> String {
     match source {
-        super::measure::Source::MemAvailable => {
+        Source::MemAvailable => {
             "how far MemAvailable fell, machine-wide and noisy (no cgroup can be made here)".to_owned()
         }
         group => format!("charge of a {} of its own, less page cache", group.name()),
