@@ -148,7 +148,7 @@ impl Model {
         self.handles.push(handle);
     }
 
-    fn to_buffer(&mut self, of: usize) {
+    fn try_into_unique(&mut self, of: usize) {
         let handle = self.handles.swap_remove(of);
         let whole = matches!(handle.hold, Hold::Whole | Hold::Blocks(_));
         let free = whole
@@ -231,7 +231,7 @@ proptest! {
                 (4..=9, Some(of)) => model.slice(of, b, c),
                 (10, Some(of)) => model.slice(of, 0, model.handles[of].bytes.len()),
                 (11..=13, Some(of)) => drop(model.handles.swap_remove(of)),
-                (14..=16, Some(of)) => model.to_buffer(of),
+                (14..=16, Some(of)) => model.try_into_unique(of),
                 (17, _) => {
                     if let Some((mut buffer, number)) = model.writable.pop() {
                         buffer.truncate(b % (buffer.len() + 1));

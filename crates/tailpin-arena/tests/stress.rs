@@ -79,16 +79,10 @@ fn slices_go_round_while_memory_goes_back() {
         let pace = Pace { step: 4 * MIB, interval: Duration::from_millis(1) };
         let releaser = arena.spawn_releaser(pace).unwrap();
         let (numbers, end) = (AtomicUsize::new(0), Instant::now() + Duration::from_millis(1500));
-        let mut ends: Vec<(mpsc::Sender<(usize, usize, Slice)>, Option<mpsc::Receiver<_>>)> = (0..THREADS)
-            .map(|_| {
-                let (sender, receiver) = mpsc::channel();
-                (sender, Some(receiver))
-            })
-            .collect();
-        let senders: Vec<_> = ends.iter().map(|(sender, _)| sender.clone()).collect();
+        let ends = (0..THREADS).map(|_| mpsc::channel::<(usize, usize, Slice)>());
+        let (senders, receivers): (Vec<_>, Vec<_>) = ends.unzip();
         thread::scope(|scope| {
-            for (thread, (_, receiver)) in ends.iter_mut().enumerate() {
-                let receiver = receiver.take().unwrap();
+            for (thread, receiver) in receivers.into_iter().enumerate() {
                 let (arena, senders, numbers) = (arena.clone(), senders.clone(), &numbers);
                 scope.spawn(move || {
                     let mut seed = 0x9e37 + thread as u64;
@@ -112,7 +106,7 @@ fn slices_go_round_while_memory_goes_back() {
                                 let from = random(&mut seed) % len;
                                 let to = (from + 1 + random(&mut seed) % (3 * PAGE)).min(len);
                                 let part = whole.slice(from..to);
-                                if random(&mut seed) % 2 == 0 {
+                                if random(&mut seed) & 1 == 0 {
                                     let other = random(&mut seed) % THREADS;
                                     let _ = senders[other].send((number, from, part.clone()));
                                 }
@@ -134,7 +128,6 @@ fn slices_go_round_while_memory_goes_back() {
                 });
             }
         });
-        drop(ends);
         drop(senders);
         assert!(releaser.stop().unwrap() > 0, "memory went back under way");
         assert_eq!(arena.stats().in_use(), 0);

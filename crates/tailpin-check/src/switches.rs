@@ -75,6 +75,9 @@ switches! {
     W11 "W11" OneWord "the split ends with the value it began with";
     W12 "W12" OneWord "pieces get one reference each, however many the block has";
     W13 "W13" OneWord "a piece with a hold in passing is merged as it is";
+    W14 "W14" OneWord "a hold leaves no mark on a settled head";
+    W15 "W15" OneWord "pieces made while a split was clean go on saying that their tails rest";
+    W16 "W16" OneWord "a fresh block says that its tails rest without a look";
     WRelease "W-release" OneWord "publication is a Relaxed store";
     WAcquire "W-acquire" OneWord "a conditional get is not an Acquire";
     WDrop "W-drop" OneWord "a put is Relaxed";
@@ -237,7 +240,8 @@ impl one_word::Steps for Switched {
     }
 
     fn held(marked: PageWord, unmarked: impl FnOnce() -> PageWord) -> PageWord {
-        if off(Switch::W8) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
+        let switch = if marked.is_splitting() { Switch::W8 } else { Switch::W14 };
+        if off(switch) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
     }
 
     fn settle_last(convert_tails: impl FnOnce(), settle: impl FnOnce()) {
@@ -263,6 +267,14 @@ impl one_word::Steps for Switched {
 
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
         !off(Switch::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
+    }
+
+    fn marks_piece(tails_rest: bool) -> bool {
+        !off(Switch::W15) && one_word::Unabridged::marks_piece(tails_rest)
+    }
+
+    fn says_tails_rest(tails_rest: bool) -> bool {
+        off(Switch::W16) || one_word::Unabridged::says_tails_rest(tails_rest)
     }
 }
 

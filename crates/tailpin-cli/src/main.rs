@@ -9,12 +9,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod retain;
 mod style;
-mod trace;
 mod units;
-
-#[cfg(test)]
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::process::ExitCode;
 

@@ -53,6 +53,38 @@ fn a_block_above_2_mib_pins_like_a_tree() {
 }
 
 #[test]
+fn claimed_frames_are_nobodys_until_they_are_given_back() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let area = zone.span().start;
+        // Pages of it were used one by one, so its words are not at rest when it is claimed.
+        let pages: Vec<_> = (0..512).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
+        assert!(zone.claim_area(area).is_none());
+        drop(pages);
+        zone.drain();
+        for whole in [true, false] {
+            let claimed = if whole { zone.claim_area(area).unwrap() } else { zone.claim(area, &[0x10; 8]) };
+            assert_eq!(claimed.count(), if whole { 512 } else { 8 });
+            assert_eq!(zone.used_in_area(area), claimed.count());
+            assert_eq!(
+                zone.alloc(Order::HUGE).unwrap_err(),
+                AllocError::Exhausted {
+                    order: Order::HUGE,
+                    free_frames: 512 - claimed.count(),
+                    free_areas: 0,
+                }
+            );
+            drop(claimed);
+            assert_eq!(zone.used_in_area(area), 0);
+        }
+        let block = zone.alloc(Order::HUGE).unwrap();
+        assert_eq!(zone.claim(area, &[!0; 8]).count(), 0);
+        drop(block);
+        assert_eq!(zone.audit().violations(), 0);
+    }
+    on_both!(512, run);
+}
+
+#[test]
 fn holes_and_reserved_ranges_stay_out() {
     let ranges = [FrameRange::new(Pfn::new(0x105), 1000), FrameRange::new(Pfn::new(0x1_0000), 4096)];
     let reserved = [FrameRange::new(Pfn::new(0x1_0010), 16), FrameRange::new(Pfn::new(0x1_0200), 512)];

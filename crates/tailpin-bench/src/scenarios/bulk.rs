@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::clock::once;
-use crate::cores::{mean, on_cores, thread_counts};
+use crate::cores::{mean, on_cores};
 use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
 use crate::subjects::{Frames, Group, with_subjects};
@@ -23,21 +23,24 @@ impl Group for Bulk {
         // Kept between repetitions, so that its own page faults fall into the one that does not count.
         let stores: Vec<Mutex<Vec<S::Held>>> =
             (0..threads).map(|_| Mutex::new(Vec::with_capacity(most))).collect();
-        Box::new(move |_| {
+        Box::new(move |effort| {
             let times = on_cores(threads, |seat| {
                 let mut held = stores[seat.index].lock().expect("not poisoned");
-                let (taking, ()) = once(most as u64, || {
+                let (taking, ()) = once(effort, alloc, || {
                     while held.len() < most
                         && let Some(block) = subject.take(order)
                     {
                         held.push(block);
                     }
+                    (held.len() as u64, ())
                 });
-                let n = held.len() as u64;
-                let taking = taking * most as f64 / n.max(1) as f64;
                 Rng::new(seat.index as u64 + 1).shuffle(&mut held);
                 seat.meet();
-                let (giving, ()) = once(n, || held.drain(..).for_each(|block| subject.give(block, order)));
+                let (giving, ()) = once(effort, free, || {
+                    let n = held.len() as u64;
+                    held.drain(..).for_each(|block| subject.give(block, order));
+                    (n, ())
+                });
                 (taking, giving)
             });
             let part = |pick: fn(&(f64, f64)) -> f64| mean(&times.iter().map(pick).collect::<Vec<_>>());
@@ -50,7 +53,7 @@ fn measure(recorder: &mut Recorder<'_>, alloc: &'static str, free: &'static str,
     if !recorder.wants_any(&[alloc, free]) {
         return;
     }
-    for threads in thread_counts() {
+    for threads in recorder.thread_counts() {
         let (frames, repetitions) = (recorder.effort.frames, recorder.effort.repetitions);
         with_subjects(frames, &Bulk { alloc, free, order, threads, frames }, |cases| {
             recorder.interleave(repetitions, cases);

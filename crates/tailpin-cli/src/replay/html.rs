@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::outcome::Outcome;
+use tailpin_replay::{INTERVALS, Outcome, Point, Timeline};
+
 use super::table::{compared, facts, verdict};
-use super::timeline::{INTERVALS, Point, Timeline};
 use crate::units::{bytes, grouped, time};
 
 const WIDTH: f64 = 860.0;

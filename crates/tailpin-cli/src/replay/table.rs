@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::outcome::Outcome;
+use tailpin_replay::Outcome;
+
 use crate::style::Style;
 use crate::units::{bytes, grouped, time};
 

@@ -7,7 +7,6 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
 
-use super::store::Touched;
 use super::zone::Zone;
 
 /// Free frames of one 2 MiB area that nobody is handed meanwhile; they are free again when this is dropped.
@@ -32,8 +31,8 @@ pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     area: Pfn,
     frames: [u64; 8],
-    /// Claimed as a whole; says whether the area's words are not at rest.
-    whole: Option<Touched>,
+    /// Claimed as a whole; whether the area's words were not all at rest.
+    whole: Option<bool>,
 }
 
 impl<P: Protocol> Claimed<'_, P> {
@@ -61,8 +60,11 @@ impl<P: Protocol> Claimed<'_, P> {
 impl<P: Protocol> Drop for Claimed<'_, P> {
     fn drop(&mut self) {
         let given = match self.whole {
-            Some(touched) => self.zone.store().give_area(self.area, touched),
-            None => self.zone.store().give_frames(self.area, &self.frames),
+            Some(touched) => {
+                let store = self.zone.store();
+                store.unclaim_area(store.area_of(self.area), touched)
+            }
+            None => self.zone.store().give_area(self.area, &self.frames),
         };
         debug_assert!(given.is_ok(), "nobody else gives back claimed frames");
     }
@@ -81,7 +83,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// An area that is not within the zone has no free frames.
     pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
         let frames = match self.index_of_area(area) {
-            Some(index) => self.store().claim_frames(index, wanted),
+            Some(index) => self.store().take_all_wanted(index, wanted),
             None => [0; 8],
         };
         Claimed { zone: self, area, frames, whole: None }
@@ -95,8 +97,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Frames of the area that are not free to be handed out: in use, cached, claimed, or not in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
-        self.index_of_area(area)
-            .map_or(Order::HUGE.frames(), |index| self.store().area(index).count().used() as u64)
+        let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index).0);
+        Order::HUGE.frames() - free
     }
 
     fn index_of_area(&self, area: Pfn) -> Option<usize> {

@@ -72,6 +72,9 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Pins page `index` of the block.
     ///
+    /// Progress: lock-free; one compare-and-swap on a pinned page, two with the hold on its head for the
+    /// first pin.
+    ///
     /// # Errors
     /// [`GetError::NotInUse`] for an index beyond the block, [`GetError::CountLimit`].
     #[inline]
@@ -88,6 +91,8 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Pins the pages under a range of the block's bytes.
     ///
+    /// Progress: lock-free; a pin for each page.
+    ///
     /// # Errors
     /// [`GetError::NotInUse`] for a range that is empty or leaves the block, [`GetError::CountLimit`].
     pub fn slice(&self, bytes: Range<u64>) -> Result<Slice<'z, P>, GetError> {
@@ -95,6 +100,9 @@ impl<'z, P: Protocol> Block<'z, P> {
     }
 
     /// One more reference.
+    ///
+    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is finished
+    /// in place of waited for.
     ///
     /// # Errors
     /// [`GetError::CountLimit`].
@@ -106,6 +114,8 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Splits into pages.
     ///
+    /// Progress: lock-free; as [`Block::split_to`].
+    ///
     /// # Errors
     /// The block and [`SplitError::Unsplittable`]. Pins are never a reason.
     pub fn split(self) -> Result<Pieces<'z, P>, (Self, SplitError)> {
@@ -114,6 +124,9 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Splits into pieces of `order` (pieces that are smaller already stay). Pins stay on their pages; other
     /// holders of the block have a reference to each piece, as this one has through what is returned.
+    ///
+    /// Progress: lock-free; another holder who meets it half done finishes it, so no one waits for a thread
+    /// that was stopped inside.
     ///
     /// # Errors
     /// The block and why not.
@@ -127,6 +140,8 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// Splits only what is around page `index`: that page ends in a piece of `order`, the rest stays in pieces as
     /// large as possible (512 pages around one: 1, 1, 2, 4, … 256).
     ///
+    /// Progress: lock-free; as [`Block::split_to`].
+    ///
     /// # Errors
     /// The block and why not; [`SplitError::OutOfRange`] for an index beyond the block.
     pub fn split_around(self, index: u64, order: Order) -> Result<Pieces<'z, P>, (Self, SplitError)> {
@@ -138,12 +153,16 @@ impl<'z, P: Protocol> Block<'z, P> {
     }
 
     /// The same reference as pieces, be it one or many.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
     pub fn into_pieces(self) -> Pieces<'z, P> {
         let block = ManuallyDrop::new(self);
         Pieces::adopt(block.zone, block.frames())
     }
 
     /// The same reference as a page.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
     ///
     /// # Errors
     /// The block, if it is larger than one page.
@@ -152,6 +171,8 @@ impl<'z, P: Protocol> Block<'z, P> {
     }
 
     /// The reference as a plain token, for kernels that keep it in a table. It is not dropped.
+    ///
+    /// Progress: wait-free; one load.
     pub fn into_raw(self) -> RawBlock {
         let block = ManuallyDrop::new(self);
         let generation = block.zone.protocol().state(block.head).generation;
@@ -162,6 +183,8 @@ impl<'z, P: Protocol> Block<'z, P> {
 impl<P: Protocol> Clone for Block<'_, P> {
     /// One more reference: one atomic step.
     ///
+    /// Progress: lock-free; as [`Block::try_clone`].
+    ///
     /// # Panics
     /// At the limit of the count; see [`Block::try_clone`].
     #[inline]
@@ -171,6 +194,10 @@ impl<P: Protocol> Clone for Block<'_, P> {
 }
 
 impl<P: Protocol> Drop for Block<'_, P> {
+    /// One reference less; the last one frees what nobody has pinned.
+    ///
+    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is finished in place of
+    /// waited for.
     #[inline]
     fn drop(&mut self) {
         self.zone.protocol().put_block(self.frames(), 1, self.zone);

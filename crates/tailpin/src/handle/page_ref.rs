@@ -50,11 +50,15 @@ impl<'z, P: Protocol> PageRef<'z, P> {
     }
 
     /// Head and order of the block the page is in at this moment.
+    ///
+    /// Progress: wait-free; a bounded number of loads.
     pub fn head(&self) -> (Pfn, Order) {
         self.zone.head_of(self.held.page).unwrap_or((self.held.page, Order::PAGE))
     }
 
     /// One more pin.
+    ///
+    /// Progress: wait-free; one fetch-and-add.
     ///
     /// # Errors
     /// [`GetError::CountLimit`].
@@ -68,6 +72,8 @@ impl<'z, P: Protocol> PageRef<'z, P> {
 impl<P: Protocol> Clone for PageRef<'_, P> {
     /// One more pin: one atomic add.
     ///
+    /// Progress: wait-free; one fetch-and-add.
+    ///
     /// # Panics
     /// At the limit of the count; see [`PageRef::try_clone`].
     #[inline]
@@ -77,6 +83,10 @@ impl<P: Protocol> Clone for PageRef<'_, P> {
 }
 
 impl<P: Protocol> Drop for PageRef<'_, P> {
+    /// One pin less.
+    ///
+    /// Progress: wait-free up to the last pin: one fetch-and-subtract. The last one gives back at most two holds, or
+    /// frees the page, which is lock-free.
     #[inline]
     fn drop(&mut self) {
         self.zone.protocol().put(self.held, self.zone);

@@ -10,13 +10,37 @@ use crate::report::{Cause, Misuse, Operation};
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    #[inline]
     pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+        if let Some(seen) = self.load_whole(range)
+            && seen.refs() > 0
+            && let Some(new) = seen.add_refs(n)
+            && self.change(range.start, seen, new)
+        {
+            return Ok(());
+        }
+        self.get_refs_on_each(range, n, owner)
+    }
+
+    /// The head's word, if the block is still all of `range` and nothing is happening to it: then that word is all
+    /// there is to change.
+    #[inline]
+    fn load_whole(&self, range: FrameRange) -> Option<PageWord> {
+        if range.frames() == 0 {
+            return None;
+        }
+        let seen = self.load(range.start);
+        (seen.is_settled_head() && seen.order().frames() == range.frames()).then_some(seen)
+    }
+
+    #[cold]
+    fn get_refs_on_each(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
         let mut at = range.start;
         while range.contains(at) {
             match self.get_refs_on(at, n, owner) {
                 Ok(order) => at = at.offset(order.frames()),
                 Err(error) => {
-                    self.put_refs(FrameRange { start: range.start, end: at }, n, owner);
+                    self.put_refs_on_each(FrameRange { start: range.start, end: at }, n, owner);
                     return Err(error);
                 }
             }
@@ -24,7 +48,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    #[inline]
     fn get_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);
@@ -38,9 +61,42 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
+    /// One more reference on the block of exactly `order` at `head`, for one who has none: only on a settled block that
+    /// somebody has a reference to.
+    #[inline]
+    pub(crate) fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
+        loop {
+            let seen = self.load(head);
+            if !seen.is_settled_head() || seen.order() != order || seen.refs() == 0 {
+                return Err(GetError::NotInUse);
+            }
+            if self.change(head, seen, seen.add_refs(1).ok_or(GetError::CountLimit)?) {
+                return Ok(());
+            }
+        }
+    }
+
     /// `n` references less on each piece of `range`.
     #[inline]
     pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+        if let Some(seen) = self.load_whole(range)
+            && let Some(new) = seen.drop_refs(n)
+        {
+            if new.refs() > 0 {
+                if self.change(range.start, seen, new) {
+                    return;
+                }
+            } else if let Some(freed) = new.frees_at_once()
+                && self.change(range.start, seen, freed)
+            {
+                return owner.freed_block(range.start, seen.order());
+            }
+        }
+        self.put_refs_on_each(range, n, owner);
+    }
+
+    #[cold]
+    fn put_refs_on_each(&self, range: FrameRange, n: u64, owner: &impl Owner) {
         let mut at = range.start;
         while range.contains(at) {
             let order = match self.put_refs_on(at, n, |_| Ok(()), owner) {
@@ -56,7 +112,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// `n` references less on the piece at `at`, whose order is returned, if `check` agrees with its state.
-    #[inline]
     pub(super) fn put_refs_on(
         &self,
         at: Pfn,
@@ -76,17 +131,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             check(seen).map_err(|cause| (seen, cause))?;
             let order = seen.order();
             let Some(new) = seen.drop_refs(n) else { return Err((seen, Cause::TooFewReferences)) };
-            if new.is_live_head() {
-                let splits_itself = new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable();
-                if splits_itself {
-                    if self.self_split(at, seen, new, owner) {
-                        return Ok(order);
-                    }
-                } else if self.change(at, seen, new) {
+            let live = new.is_live_head();
+            if live && new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable() {
+                if self.self_split(at, seen, new, owner) {
                     return Ok(order);
                 }
-            } else if self.change(at, seen, new) {
-                self.free_block(at, new, owner);
+                continue;
+            }
+            let freed = new.frees_at_once();
+            if self.change(at, seen, freed.unwrap_or(new)) {
+                match freed {
+                    Some(_) => owner.freed_block(at, order),
+                    None if live => {}
+                    None => self.free_block(at, new, owner),
+                }
                 return Ok(order);
             }
         }
