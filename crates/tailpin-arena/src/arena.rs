@@ -89,6 +89,11 @@ impl Arena {
         Self { handles: Arc::new(Handles { root }) }
     }
 
+    #[cfg(feature = "allocator-api2")]
+    pub(crate) fn root(&self) -> Root {
+        self.handles.root
+    }
+
     /// For whoever shall not keep the arena alive.
     pub(crate) fn downgrade(&self) -> WeakArena {
         WeakArena(Arc::downgrade(&self.handles))

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use tailpin::FrameRange;
 
-use crate::inner::Root;
+use crate::inner::{Inner, Root};
 use crate::memory::PAGE;
 use crate::slice::Slice;
 
@@ -90,6 +90,12 @@ impl Buffer {
             // SAFETY: the references on the blocks from `cut` on are given up; the pages before it still hold the arena.
             unsafe { self.root.drop_reference(rest) };
         }
+    }
+
+    /// Its arena and its pages.
+    pub(crate) fn hold(&self) -> (&Inner, FrameRange) {
+        // SAFETY: the buffer's references are a hold, and it lives as long as what is returned.
+        (unsafe { self.root.inner() }, self.blocks)
     }
 
     /// Makes it readable for many: a [`Slice`] of all its bytes.

@@ -17,12 +17,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::{self, Errno};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
-use tailpin::OneWord;
+use tailpin::{OneWord, Pfn};
 
 use crate::inner::Inner;
 use crate::mapping::{Harmless, Mapping};
 use crate::memory::{AREA, PAGE};
-use crate::residency::Mask;
+use crate::residency::{ALL, Mask};
 use crate::witness::{Entry, Witness};
 
 /// Free frames that are nobody's while their memory goes.
@@ -64,7 +64,8 @@ impl<'a> Giver<'a> {
         let begin = self.inner.offset_of(first.area());
         let range = begin..begin + areas.len() * AREA;
         let range = std::slice::from_ref(&range);
-        let returned = self.measured(range, || self.discard(range))?;
+        // SAFETY: as in `give_holes`.
+        let returned = self.measured(range, || unsafe { self.discard(range) })?;
         for area in areas {
             self.inner.residency.clear(area.area(), area.frames());
             let begin = self.inner.offset_of(area.area());
@@ -79,23 +80,41 @@ impl<'a> Giver<'a> {
 
     /// The memory of some pages of an area.
     pub(crate) fn give_holes(&self, holes: &Claimed<'_>) -> io::Result<Given> {
-        let (area, inner) = (holes.area(), self.inner);
+        // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and nobody is handed them
+        // before the claim ends.
+        match unsafe { self.empty(holes.area(), holes.frames()) }? {
+            None => Ok(Given { returned: 0, stuck: holes.count() as usize * PAGE }),
+            Some(given) => {
+                self.inner.residency.clear(holes.area(), holes.frames());
+                Ok(given)
+            }
+        }
+    }
+
+    /// Takes the memory from some pages of an area, whoever owns them; they read as zero then. `None` if the kernel would
+    /// not split their huge page: all is as it was.
+    ///
+    /// # Safety
+    /// There is no reference to the bytes of these pages.
+    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &Mask) -> io::Result<Option<Given>> {
+        let inner = self.inner;
         let begin = inner.offset_of(area);
-        let runs = runs(holes.frames(), begin);
-        if inner.residency.is_by_area() && !inner.residency.is_rough(area) {
+        let runs = runs(frames, begin);
+        // A huge page that goes whole needs no split.
+        if *frames != ALL && inner.residency.is_by_area() && !inner.residency.is_rough(area) {
             self.mapping.advise(begin..begin + AREA, Harmless::NoHuge)?;
             inner.residency.set_rough(area);
             if self.file.is_none() && !self.split(begin, &runs)? {
                 // As it was: the pages in use keep their huge page, and a later call tries again.
                 self.mapping.advise(begin..begin + AREA, Harmless::Huge)?;
                 inner.residency.set_smooth(area);
-                return Ok(Given { returned: 0, stuck: holes.count() as usize * PAGE });
+                return Ok(None);
             }
         }
         let there = self.bytes_there(&runs);
-        let returned = self.measured(&runs, || self.discard(&runs))?;
-        inner.residency.clear(area, holes.frames());
-        Ok(Given { returned, stuck: there.saturating_sub(returned) })
+        // SAFETY: as the caller says.
+        let returned = self.measured(&runs, || unsafe { self.discard(&runs) })?;
+        Ok(Some(Given { returned, stuck: there.saturating_sub(returned) }))
     }
 
     /// Has the kernel split the huge page of an area of which these holes are free. True if it is none any more.
@@ -109,15 +128,15 @@ impl<'a> Giver<'a> {
         Ok(self.witness.was_split(&before, &entries, base + begin..base + begin + AREA))
     }
 
-    /// Only for ranges of frames that are claimed.
-    fn discard(&self, ranges: &[Range<usize>]) -> io::Result<()> {
+    /// # Safety
+    /// There is no reference to any byte of these ranges.
+    unsafe fn discard(&self, ranges: &[Range<usize>]) -> io::Result<()> {
         match self.file {
             Some(file) => ranges.iter().try_for_each(|range| {
                 let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 fallocate(file, how, range.start as u64, range.len() as u64)
             }),
-            // SAFETY: all of it belongs to claimed frames, which are free: no handle and so no reference to their
-            // bytes exists, and nobody is handed them before the claim ends.
+            // SAFETY: as the caller says.
             None => unsafe { self.mapping.discard_all(self.this.as_ref(), ranges) },
         }
     }

@@ -25,6 +25,31 @@ mod stats;
 mod system;
 mod witness;
 
+// What others read into, keep and count.
+mod discard;
+mod footprint;
+mod read_buffer;
+
+// Friends, each a feature.
+#[cfg(feature = "allocator-api2")]
+mod allocator_api;
+#[cfg(feature = "arrow")]
+mod arrow;
+#[cfg(feature = "bytes")]
+mod bytes;
+#[cfg(feature = "compio")]
+mod compio;
+#[cfg(feature = "foyer")]
+pub mod foyer;
+#[cfg(feature = "io-uring")]
+pub mod io_uring;
+#[cfg(feature = "monoio")]
+mod monoio;
+#[cfg(feature = "tokio")]
+mod tokio;
+#[cfg(feature = "vm-memory")]
+pub mod vm_memory;
+
 pub use arena::{Arena, Registration};
 pub use backing::{Abilities, Ability, Backing, HugeSize, Reason};
 pub use buffer::Buffer;
@@ -37,6 +62,8 @@ pub use releaser::{Pace, Releaser};
 pub use slice::Slice;
 pub use stats::{Holder, LeakReport, Stats};
 
+pub use read_buffer::ReadBuffer;
+
 /// Handles go to other threads, and outlive whoever made them.
 const _: () = {
     const fn shared<T: Send + Sync + 'static>() {}
@@ -44,5 +71,6 @@ const _: () = {
     shared::<Buffer>();
     shared::<Slice>();
     shared::<Kept>();
+    shared::<ReadBuffer>();
     shared::<Registration>();
 };

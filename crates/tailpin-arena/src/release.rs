@@ -86,14 +86,14 @@ impl Arena {
 }
 
 /// One call of `release`, the only one at a time.
-struct Step<'a> {
+pub(crate) struct Step<'a> {
     inner: &'a Inner,
     giver: Giver<'a>,
     done: Given,
 }
 
 impl<'a> Step<'a> {
-    fn begin(inner: &'a Inner) -> Result<Self, ReleaseError> {
+    pub(crate) fn begin(inner: &'a Inner) -> Result<Self, ReleaseError> {
         if inner.is_child() {
             return Err(ReleaseError::ForkedChild);
         }
@@ -108,6 +108,11 @@ impl<'a> Step<'a> {
             return Err(ReleaseError::Busy);
         }
         Ok(Self { inner, giver: Giver::new(inner, mapping), done: Given::default() })
+    }
+
+    /// What gives, while this step has its turn.
+    pub(crate) fn giver(&self) -> &Giver<'a> {
+        &self.giver
     }
 
     fn run(mut self, asked: usize) -> Result<Released, ReleaseError> {

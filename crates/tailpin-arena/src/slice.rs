@@ -88,21 +88,17 @@ impl Slice {
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
         // SAFETY: the references are a hold.
         let ptr = unsafe { root.inner() }.address(blocks.start);
+        if len == 0 {
+            // SAFETY: the references are given up; an empty slice keeps nothing.
+            unsafe { root.drop_reference(blocks) };
+            return Self { root, ptr, len, hold: Hold::Nothing };
+        }
         let hold = match Order::new(blocks.frames().trailing_zeros() as u8) {
             // The blocks of a buffer halve towards its end, so a power of two is one block.
             Some(order) if order.frames() == blocks.frames() => Hold::Block(order),
             _ => Hold::Shared(Arc::new(Counts { root, frames: blocks, kind: Kind::References })),
         };
-        let mut slice = Self { root, ptr, len, hold };
-        if len == 0 {
-            slice.keep_nothing();
-        }
-        slice
-    }
-
-    fn keep_nothing(&mut self) {
-        let empty = Self { root: self.root, ptr: self.ptr, len: 0, hold: Hold::Nothing };
-        drop(mem::replace(self, empty));
+        Self { root, ptr, len, hold }
     }
 
     /// Length in bytes.
