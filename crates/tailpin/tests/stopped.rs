@@ -138,10 +138,6 @@ fn take<P: Protocol>(zone: &Zone<'_, P>, order: Order) {
     std::mem::forget(zone.alloc(order));
 }
 
-fn order(order: u8) -> Order {
-    Order::new(order).unwrap()
-}
-
 #[test]
 fn in_a_refill() {
     // What may be lost is the word of 64 frames that is on its way from its area to a CPU's pockets.
