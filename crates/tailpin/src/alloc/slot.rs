@@ -15,8 +15,8 @@ pub(crate) const SLOT_WORDS: usize = 64;
 const TOP: usize = 0;
 /// ... the group of the page freed last that found no pocket, ...
 const LAST: usize = 1;
-/// ... and the area to look at first for a whole one, plus one.
-const NEXT_AREA: usize = 2;
+/// ... and the whole area freed last, plus one.
+const LAST_AREA: usize = 2;
 const FIRST_POCKET: usize = 3;
 const POCKETS: usize = SLOT_WORDS - 8 - FIRST_POCKET;
 /// In a line of their own: net frames taken through this slot ...
@@ -206,23 +206,22 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         (0..POCKETS).map(|which| u64::from(self.pocket(which).pages().count_ones())).sum()
     }
 
-    /// Which of `areas` to look at first for a whole one. Slots begin far apart.
+    /// The whole area freed last, if any was: perhaps it is free still.
     #[inline]
-    pub(crate) fn next_area(&self, areas: usize) -> usize {
-        match self.hint(NEXT_AREA) {
-            0 => {
-                // Slot 1 in the middle, 2 and 3 at the quarters, and so on.
-                let part = (self.index as u64).reverse_bits();
-                ((u128::from(part) * areas as u128) >> 64) as usize
-            }
-            next => next as usize - 1,
-        }
+    pub(crate) fn last_area(&self) -> Option<usize> {
+        (self.hint(LAST_AREA) as usize).checked_sub(1)
     }
 
-    /// The next whole area had best be this one.
     #[inline]
-    pub(crate) fn set_next_area(&self, area: usize) {
-        self.set_hint(NEXT_AREA, area as u64 + 1);
+    pub(crate) fn set_last_area(&self, area: usize) {
+        self.set_hint(LAST_AREA, area as u64 + 1);
+    }
+
+    /// The area of so many from which this slot looks for whole ones. Slots begin far apart: slot 1 in the middle, 2 and
+    /// 3 at the quarters, and so on.
+    pub(crate) fn first_area(&self, areas: usize) -> usize {
+        let part = (self.index as u64).reverse_bits();
+        ((u128::from(part) * areas as u128) >> 64) as usize
     }
 
     /// Notes frames taken from (or, negative, given back to) the store through this slot.

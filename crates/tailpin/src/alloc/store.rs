@@ -163,7 +163,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     /// A free block of `order`.
     pub(crate) fn take(&self, order: Order) -> Option<Taken> {
         if order == Order::HUGE {
-            return self.take_area(0).map(|(_, taken)| taken);
+            return self.take_area(0);
         }
         if order > Order::HUGE {
             return self.take_row(order);
@@ -248,22 +248,26 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             .or_else(|| (0..self.areas).find_map(|area| take(area, &|_| true)))
     }
 
-    /// A whole area: this one, else the first from there on, else any.
+    /// This area, if it is whole. The hint to it stays: who follows it in vain clears it.
     #[inline]
-    pub(crate) fn take_area(&self, from: usize) -> Option<(usize, Taken)> {
-        let from = if from < self.areas { from } else { 0 };
-        self.try_area(from).or_else(|| self.search_area(from))
+    pub(crate) fn take_this_area(&self, area: usize) -> Option<Taken> {
+        if area < self.areas { self.try_area(area).map(|(_, taken)| taken) } else { None }
     }
 
-    #[inline(never)]
-    fn search_area(&self, from: usize) -> Option<(usize, Taken)> {
+    /// A whole area: the first from `from` on, else the first of all. Not simply the next one each time: the page words
+    /// of areas that were never used are memory that was never touched.
+    pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
+        let tree = self.areas_with(Order::HUGE);
         let worth = |area: usize| self.area(area).home().is_whole();
-        let search =
-            |from| Self::search(self.areas_with(Order::HUGE), from, worth, |area| self.try_area(area));
-        search(from)
-            .or_else(|| search(0))
+        let search = |from| Self::search(tree, from, worth, |area| self.try_area(area));
+        let found = search(from).or_else(|| search(0)).or_else(|| {
             // Before giving up: as in `take_frames`.
-            .or_else(|| (0..self.areas).find_map(|area| self.try_area(area)))
+            (0..self.areas).find_map(|area| self.try_area(area))
+        });
+        found.map(|(area, taken)| {
+            tree.clear(area, || worth(area));
+            taken
+        })
     }
 
     #[inline]
@@ -272,7 +276,6 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         Some((area, Taken { head: self.first_frame(area), touched }))
     }
 
-    /// The hints stay as they are: who follows one to this area clears it.
     #[inline]
     pub(crate) fn claim_area(&self, area: usize) -> Option<bool> {
         let all = |home: Home| home.is_whole().then_some(ALL_WORDS);

@@ -251,9 +251,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[inline]
     fn obtain_area(&self) -> Option<Taken> {
         let slot = self.slot();
-        let from = slot.next_area(self.store.areas());
-        let (area, taken) = self.store.take_area(from)?;
-        slot.set_next_area(area + 1);
+        let last = slot.last_area().and_then(|area| self.store.take_this_area(area));
+        let taken = match last {
+            Some(taken) => taken,
+            None => self.store.take_area(slot.first_area(self.store.areas()))?,
+        };
         self.took(Order::HUGE, Order::HUGE.frames());
         Some(taken)
     }
@@ -552,7 +554,7 @@ impl<P: Protocol> Owner for Zone<'_, P> {
             }
             Order::HUGE => {
                 let area = self.store.area_of(head);
-                self.slot().set_next_area(area);
+                self.slot().set_last_area(area);
                 self.given(Order::HUGE.frames(), self.store.give_whole(area));
             }
             _ => self.give(head, order),
