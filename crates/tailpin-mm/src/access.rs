@@ -177,8 +177,8 @@ impl<E: Env> Inner<'_, E> {
         if addr >= E::Arch::USER_END {
             return Ok(None);
         }
-        let Some((pin, flags)) = self.pin_fast(addr, want, 1)? else { return Ok(None) };
-        let (owner, index) = self.core.infos.read(pin.first());
+        let Some((pin, flags)) = self.pin_page(addr, want)? else { return Ok(None) };
+        let (owner, index) = self.core.infos.read(pin.pfn());
         let writable = flags.has(Flags::WRITE);
         Ok(Some(match owner {
             Owner::Object(object) => Place::Object { object: ObjectId(object), index, writable },

@@ -1,13 +1,14 @@
 //! The contents of frames, as atomic words: the one module that turns a frame number into memory.
 //!
 //! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing accesses of several
-//! users of a page (which a kernel can't prevent) are well defined here.
+//! users of a page (which a kernel can't prevent) are well defined here; only a block that nobody knows of yet is cleared
+//! as plain memory.
 
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{Order, Pfn};
+use tailpin::{FrameRange, Order, Pfn};
 
 use crate::addr::PAGE_BYTES;
 use crate::env::Env;
@@ -27,14 +28,16 @@ impl<E: Env> Core<'_, E> {
         unsafe { first.as_ref() }
     }
 
-    /// Clears a block. The frames are the caller's.
+    /// Clears a block. The frames are the caller's, and nobody else knows of them.
     pub(crate) fn clear(&self, head: Pfn, order: Order) {
-        for i in 0..order.frames() {
-            for word in self.words(head.offset(i)) {
-                // Relaxed: published with the entry that maps the page.
-                word.store(0, Ordering::Relaxed);
-            }
-        }
+        let frames = FrameRange::block(head, order);
+        let span = self.zone.span();
+        assert!(span.start <= frames.start && frames.end <= span.end, "block {head} is not of this zone");
+        let first = self.env.frame(head);
+        // SAFETY: by `DirectMap` the frames of a block follow each other in memory, writable for as long as the environment
+        // lives; the caller has just allocated them, so no entry leads to them and nobody has a pin by which to
+        // reach them. What is published with the entry that maps them includes these zeroes.
+        unsafe { first.write_bytes(0, order.bytes() as usize) };
     }
 
     /// Copies one frame; the target is the caller's, the source is kept by something the caller holds.

@@ -36,13 +36,13 @@ use crate::space::{Inner, Space};
 use crate::table::Found;
 
 /// What one step of pinning got.
-pub(crate) enum Part<'z> {
+enum Part<'z> {
     Page(PageRef<'z>),
     Huge(Block<'z>),
 }
 
 impl Part<'_> {
-    pub(crate) fn first(&self) -> Pfn {
+    fn first(&self) -> Pfn {
         match self {
             Self::Page(page) => page.pfn(),
             Self::Huge(block) => block.pfn(),
@@ -115,10 +115,10 @@ impl<'z, E: Env> Space<'z, E> {
         let mut pins = self.no_pins(addr, len, access);
         let mut at = addr.align_down(PAGE_BYTES);
         while at < range.end {
-            let part = self.inner.pin_fast(at, want, pages_to(at, range.end));
-            let Ok(Some((part, _))) = part else { return Err(NotPresent { addr: at }) };
-            at = at.offset(part.pages() * PAGE_BYTES);
-            pins.parts.push(part);
+            match self.inner.pin_run(at, want, pages_to(at, range.end), &mut pins.parts) {
+                Ok(pages) if pages > 0 => at = at.offset(pages * PAGE_BYTES),
+                _ => return Err(NotPresent { addr: at }),
+            }
         }
         Ok(pins)
     }
@@ -142,17 +142,16 @@ impl<'z, E: Env> Space<'z, E> {
         let mut pins = self.no_pins(addr, len, access);
         let mut at = addr.align_down(PAGE_BYTES);
         while at < range.end {
-            let limit = |_| FaultError::CountLimit { addr: at };
-            let part = match self.inner.pin_fast(at, want, pages_to(at, range.end)).map_err(limit)? {
-                Some((part, _)) if !long || self.inner.may_stay(at, access, &part)? => part,
-                Some(_) => continue,
-                None => {
-                    self.inner.fault(at, want)?;
-                    continue;
-                }
-            };
-            at = at.offset(part.pages() * PAGE_BYTES);
-            pins.parts.push(part);
+            let before = pins.parts.len();
+            let pinned = self.inner.pin_run(at, want, pages_to(at, range.end), &mut pins.parts);
+            let pages = pinned.map_err(|_| FaultError::CountLimit { addr: at })?;
+            if pages == 0 {
+                self.inner.fault(at, want)?;
+            } else if long && !self.inner.may_stay(at, access, pins.parts[before].first())? {
+                pins.parts.truncate(before);
+            } else {
+                at = at.offset(pages * PAGE_BYTES);
+            }
         }
         Ok(pins)
     }
@@ -170,23 +169,83 @@ fn pages_to(at: VirtAddr, end: VirtAddr) -> u64 {
 pub(crate) struct CountLimit;
 
 impl<'z, E: Env> Inner<'z, E> {
-    /// Pins the page at `addr`, or the huge page that begins there if at least that many pages are asked for. `None` if
-    /// there is none that meets `want`, or somebody changed it during the call. Says also what the leaf allowed.
+    /// The three steps: walk to the leaf at `addr`, pin under it what `pin` pins, walk again. `None` if no leaf meets `want`,
+    /// if there was nothing to pin, or somebody changed the entry during the call. Says also what the leaf allowed.
     #[inline]
-    pub(crate) fn pin_fast(
+    fn pin_fast<R>(
         &self,
         addr: VirtAddr,
         want: Want,
-        pages: u64,
-    ) -> Result<Option<(Part<'z>, Flags)>, CountLimit> {
+        pin: impl FnOnce(Found, Leaf) -> Result<Option<R>, CountLimit>,
+    ) -> Result<Option<(R, Flags)>, CountLimit> {
         let core = &self.core;
         let _section = core.env.enter();
         let found = core.look_up(self.root, addr);
         let Some(leaf) = core.leaf_of(found).filter(|leaf| want.is_met(leaf.flags)) else { return Ok(None) };
-        let Some(part) = self.pin_leaf(found, leaf, addr, pages)? else { return Ok(None) };
+        let Some(pinned) = pin(found, leaf)? else { return Ok(None) };
         // Pairs with the fences in `fork.rs` and `collapse.rs`: the pin is counted before the entry is read again.
         fence(Ordering::SeqCst);
-        Ok(self.is_still(found, addr).then_some((part, leaf.flags)))
+        Ok(self.is_still(found, addr).then_some((pinned, leaf.flags)))
+    }
+
+    /// Pins the page at `addr`; says also what the leaf allowed.
+    #[inline]
+    pub(crate) fn pin_page(
+        &self,
+        addr: VirtAddr,
+        want: Want,
+    ) -> Result<Option<(PageRef<'z>, Flags)>, CountLimit> {
+        self.pin_fast(addr, want, |found, leaf| self.try_pin(leaf.frame.offset(Self::page_in(found, addr))))
+    }
+
+    /// Pins up to `pages` pages from `addr`, as far as one leaf reaches, under one walk. Returns how many: none if that
+    /// was not possible or somebody changed the entry.
+    #[inline]
+    fn pin_run(
+        &self,
+        addr: VirtAddr,
+        want: Want,
+        pages: u64,
+        parts: &mut Vec<Part<'z>>,
+    ) -> Result<u64, CountLimit> {
+        let before = parts.len();
+        // Not in the section, which is to be short.
+        parts.reserve(pages.min(Order::HUGE.frames()) as usize);
+        let run = self.pin_fast(addr, want, |found, leaf| {
+            let page = Self::page_in(found, addr);
+            if found.slot.level == Level::PMD && page == 0 && pages >= Order::HUGE.frames() {
+                match self.core.zone.try_block(leaf.frame, Order::HUGE) {
+                    Ok(block) => {
+                        parts.push(Part::Huge(block));
+                        return Ok(Some(Order::HUGE.frames()));
+                    }
+                    Err(GetError::CountLimit) => return Err(CountLimit),
+                    // The memory is in smaller pieces: page by page.
+                    Err(GetError::NotInUse) => {}
+                }
+            }
+            let left = found.slot.level.order().frames() - page;
+            let run = left.min(pages).min(Order::HUGE.frames());
+            for i in page..page + run {
+                let Some(pin) = self.try_pin(leaf.frame.offset(i))? else { return Ok(None) };
+                parts.push(Part::Page(pin));
+            }
+            Ok(Some(run))
+        });
+        if !matches!(run, Ok(Some(_))) {
+            parts.truncate(before);
+        }
+        Ok(run?.map_or(0, |(pages, _)| pages))
+    }
+
+    /// Pins a page by its number, if it is in use.
+    #[inline]
+    fn try_pin(&self, page: Pfn) -> Result<Option<PageRef<'z>>, CountLimit> {
+        match self.core.zone.try_pin(page) {
+            Ok(pin) => Ok(Some(pin)),
+            Err(GetError::CountLimit) => Err(CountLimit),
+            Err(GetError::NotInUse) => Ok(None),
+        }
     }
 
     /// Whether a walk ends at the same entry with the same value, the hardware's notes aside.
@@ -195,38 +254,13 @@ impl<'z, E: Env> Inner<'z, E> {
         again.slot == found.slot && E::Arch::settled(again.bits) == E::Arch::settled(found.bits)
     }
 
-    #[inline]
-    fn pin_leaf(
-        &self,
-        found: Found,
-        leaf: Leaf,
-        addr: VirtAddr,
-        pages: u64,
-    ) -> Result<Option<Part<'z>>, CountLimit> {
-        let zone = self.core.zone;
-        let page = Self::page_in(found, addr);
-        if found.slot.level == Level::PMD && page == 0 && pages >= Order::HUGE.frames() {
-            match zone.try_block(leaf.frame, Order::HUGE) {
-                Ok(block) => return Ok(Some(Part::Huge(block))),
-                Err(GetError::CountLimit) => return Err(CountLimit),
-                // The memory is in smaller pieces: page by page.
-                Err(GetError::NotInUse) => {}
-            }
-        }
-        match zone.try_pin(leaf.frame.offset(page)) {
-            Ok(pin) => Ok(Some(Part::Page(pin))),
-            Err(GetError::CountLimit) => Err(CountLimit),
-            Err(GetError::NotInUse) => Ok(None),
-        }
-    }
-
     /// Whether a pin just taken may last. False if the mapping has changed since.
-    fn may_stay(&self, addr: VirtAddr, access: Access, part: &Part<'z>) -> Result<bool, PinError> {
+    fn may_stay(&self, addr: VirtAddr, access: Access, pinned: Pfn) -> Result<bool, PinError> {
         let regions = self.regions.read();
         let region = regions.find(addr).ok_or(FaultError::Unmapped { addr })?;
         let found = self.core.look_up(self.root, addr);
         let leaf = self.core.leaf_of(found);
-        if leaf.is_none_or(|leaf| leaf.frame.offset(Self::page_in(found, addr)) != part.first()) {
+        if leaf.is_none_or(|leaf| leaf.frame.offset(Self::page_in(found, addr)) != pinned) {
             return Ok(false);
         }
         match &region.backing {
