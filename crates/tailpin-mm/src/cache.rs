@@ -232,13 +232,15 @@ impl<'z, E: Env> Pages<'z, E> {
         let block = {
             let mut cache = self.cache.write();
             let block = cache.find(index).ok_or(PageSplitError::NotPresent { addr })?;
-            if block.order <= order {
+            if block.order > order {
+                let whole = RawBlock::from_parts(block.head, block.order, 0);
+                let split = self.core.zone.raw().split(whole, order);
+                split.map_err(|_| PageSplitError::Unsplittable { addr })?;
+                self.note_pieces(&mut cache, block);
+            } else if block.order >= Order::HUGE {
                 return Ok(block.order);
             }
-            let whole = RawBlock::from_parts(block.head, block.order, 0);
-            let split = self.core.zone.raw().split(whole, order);
-            split.map_err(|_| PageSplitError::Unsplittable { addr })?;
-            self.note_pieces(&mut cache, block);
+            // Of small pieces, too, a mapping may be left that an earlier call had no frame to split.
             block
         };
         for place in self.reverse.places(block.pages()) {
@@ -249,7 +251,7 @@ impl<'z, E: Env> Pages<'z, E> {
                 split.map_err(|shortage| PageSplitError::from_shortage(shortage, addr))?;
             }
         }
-        Ok(order)
+        Ok(block.order.min(order))
     }
 
     /// Whether the region maps this object.
