@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::scheduler::Scheduler;
 use crate::steps::Steps;
 use crate::waiter::Waiting;
@@ -58,9 +59,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         requeue: u32,
         expected: Option<u32>,
     ) -> Result<Requeued, Error> {
+        let mut patience = Patience::of_waker();
         loop {
-            let source = self.key(from, Access::Read)?;
-            let target = self.key(to, Access::Read)?;
+            let source = self.patient_key(from, Access::Read, &mut patience)?;
+            let target = self.patient_key(to, Access::Read, &mut patience)?;
             let (here, there) = (self.bucket(&source), self.bucket(&target));
             let mut batch = Batch::new(&self.scheduler);
             // Those who are moved have not looked at the target's word: a waker of it must see them none the less.
@@ -93,7 +95,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             there.gone(1);
             match outcome {
                 Ok(done) => return done,
-                Err(NotPresent) => self.present(from, Access::Read)?,
+                Err(NotPresent) => self.present(from, Access::Read, &mut patience)?,
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::futexes::{Futex, Futexes};
 use crate::key::Key;
 use crate::list::{Home, Node, Off};
 use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::scheduler::Scheduler;
 use crate::steps::{Complete, Steps};
 use crate::word::QueueWord;
@@ -77,12 +78,13 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
             return Err(Invalid::EmptyBitset.into());
         }
         self.leave();
+        let mut patience = Patience::of_waiter(&self.futexes.scheduler);
         loop {
-            let key = self.futexes.key(futex, Access::Read)?;
+            let key = self.futexes.patient_key(futex, Access::Read, &mut patience)?;
             match self.enqueue(futex, key, expected, bitset, target)? {
                 Ok(()) => return Ok(()),
                 // The page was made present for the key or by the turn before, and is gone: something changed.
-                Err(NotPresent) => self.futexes.present(futex, Access::Read)?,
+                Err(NotPresent) => self.futexes.present(futex, Access::Read, &mut patience)?,
             }
         }
     }

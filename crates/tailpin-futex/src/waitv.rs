@@ -8,6 +8,7 @@ use core::pin::{Pin, pin};
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory};
+use crate::patience::Patience;
 use crate::scheduler::{Deadline, Scheduler, Timeout, deadline};
 use crate::steps::Steps;
 use crate::waiter::Waiter;
@@ -57,9 +58,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         words: &[Expect<'_, M>],
         until: Option<Deadline>,
     ) -> Result<usize, Error> {
+        let mut patience = Patience::of_waiter(&self.scheduler);
         for word in words {
             // A bad address is an error whatever happens to the others.
-            self.key(&word.futex, Access::Read)?;
+            self.patient_key(&word.futex, Access::Read, &mut patience)?;
         }
         let waiters = pin!(Waiters::<S, W, P, N>(array::from_fn(|_| self.waiter())));
         let waiters = waiters.as_ref();

@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::scheduler::Scheduler;
 use crate::steps::Steps;
 use crate::wake::take;
@@ -124,15 +125,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         wake_b: u32,
         op: WakeOp,
     ) -> Result<u32, Error> {
+        let mut patience = Patience::of_waker();
         loop {
-            let first = self.key(a, Access::Read)?;
-            let second = self.key(b, Access::Write)?;
+            let first = self.patient_key(a, Access::Read, &mut patience)?;
+            let second = self.patient_key(b, Access::Write, &mut patience)?;
             let (here, there) = (self.bucket(&first), self.bucket(&second));
             let mut batch = Batch::new(&self.scheduler);
             let mut both = self.lock_both(here, there);
             let Ok(before) = update(b, |word| op.modify.apply(word)) else {
                 drop(both);
-                self.present(b, Access::Write)?;
+                self.present(b, Access::Write, &mut patience)?;
                 continue;
             };
             let woken = take(both.queues().0, &first, wake_a, !0, &mut batch);
