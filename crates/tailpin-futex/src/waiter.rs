@@ -107,9 +107,11 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
         let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
             Ok(found) if found == expected => {
                 // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it is off.
-                let pushed = unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) };
-                // Only two threads that queue one waiter at once get here.
-                return pushed.map(Ok).map_err(|_| Invalid::Mismatched.into());
+                match unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) } {
+                    Ok(()) => return Ok(Ok(())),
+                    // Two threads have queued one waiter at once.
+                    Err(_) => Err(Invalid::Mismatched.into()),
+                }
             }
             Ok(found) => Err(Error::WouldBlock { found }),
             Err(absent) => Ok(Err(absent)),
