@@ -113,8 +113,10 @@ impl Drop for Section<'_> {
 
 /// An [`Env`] in user space: the frames are memory of this process.
 pub struct StdEnv {
-    memory: NonNull<u8>,
+    allocated: NonNull<u8>,
     layout: Layout,
+    /// The first frame, aligned to 2 MiB.
+    memory: NonNull<u8>,
     frames: FrameRange,
     sections: Sections,
     /// Allocations that still succeed; at zero they fail.
@@ -136,14 +138,17 @@ impl StdEnv {
     fn new(bytes: u64) -> Self {
         let bytes = bytes.next_multiple_of(Order::HUGE.bytes()).max(Order::HUGE.bytes());
         let frames = FrameRange::new(FIRST_FRAME, bytes / crate::PAGE_BYTES);
-        let layout = Layout::from_size_align(bytes as usize, Order::HUGE.bytes() as usize)
-            .expect("the size is in range and the alignment a power of two");
+        // Aligned by hand, as the heap clears memory of large alignment by writing to it, which would touch it all.
+        let huge = Order::HUGE.bytes() as usize;
+        let layout = Layout::from_size_align(bytes as usize + huge, 16).expect("the size is in range");
         // SAFETY: the layout's size is at least 2 MiB.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        let allocated = unsafe { alloc_zeroed(layout) };
+        let Some(allocated) = NonNull::new(allocated) else { handle_alloc_error(layout) };
+        // SAFETY: less than 2 MiB are skipped, which is what was added to the size.
+        let memory = unsafe { allocated.add(allocated.align_offset(huge)) };
         let (sections, allowed) = (Sections::new(), AtomicU64::new(u64::MAX));
         let (asked, invalidations) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { memory, layout, frames, sections, allowed, asked, invalidations }
+        Self { allocated, layout, memory, frames, sections, allowed, asked, invalidations }
     }
 
     /// Lets that many more allocations succeed and all after them fail, until it is called again; `None` for all. For
@@ -167,7 +172,7 @@ impl StdEnv {
 impl Drop for StdEnv {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout, and freed only here.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 

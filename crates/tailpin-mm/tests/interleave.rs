@@ -366,7 +366,8 @@ fn a_fork_and_a_pin_notice_each_other_in_every_gap() {
 /// H9, H10: identity and index are the page's own in every gap.
 #[test]
 fn a_page_is_identified_rightly_whatever_comes_in_between() {
-    let steps: &[(&str, fn(&Sp, &Object<'static, NoWaiting<'static>>))] = &[
+    type Step = fn(&Sp, &Object<'static, NoWaiting<'static>>);
+    let steps: &[(&str, Step)] = &[
         ("split the mapping", |space, _| _ = space.split_mapping(BASE)),
         ("split the page", |space, _| _ = space.split_page(BASE, Order::new(3).unwrap())),
         ("split and collapse", |space, _| {
@@ -413,4 +414,65 @@ fn a_page_is_identified_rightly_whatever_comes_in_between() {
             }
         }
     }
+}
+
+/// H19: a table that was taken out of use stays a table until every walk that may be in it is over.
+#[test]
+fn tables_wait_for_open_sections() {
+    let machine = Machine::new();
+    for collapse in [false, true] {
+        let space = machine.space();
+        memory(&space, 2);
+        let before = machine.zone.used_frames();
+        let section = machine.mm.env().enter();
+        let kept = if collapse {
+            space.collapse(BASE, CollapseLimits::NONE).unwrap();
+            before
+        } else {
+            space.unmap(BASE, HUGE).unwrap();
+            before - 512
+        };
+        assert_eq!(machine.zone.used_frames(), kept, "a table was freed under an open section");
+        drop(section);
+        machine.mm.settle();
+        assert!(machine.zone.used_frames() < kept);
+        drop(space);
+        machine.check("sections");
+    }
+}
+
+/// While truncation clears one space, another one that it has not come to yet forks.
+#[test]
+fn truncation_reaches_a_fork_made_meanwhile() {
+    let machine = Machine::new();
+    let mut forked = 0;
+    for n in 0..GAPS {
+        let (first, second) = (machine.space(), machine.space());
+        let object = machine.mm.object(ObjectConfig::new(4 * PAGE)).unwrap();
+        for space in [&first, &second] {
+            space.map(Map::private(&object, 0, 4 * PAGE, Prot::READ_WRITE).at(BASE)).unwrap();
+            space.write(BASE.offset(PAGE), b"private").unwrap();
+        }
+        let child: Rc<RefCell<Option<Sp>>> = Rc::default();
+        let fork = {
+            let (second, child) = (second.clone(), child.clone());
+            move || *child.borrow_mut() = second.fork().ok()
+        };
+        // With the last space in hand its lock is held, so only the gaps of the first one's.
+        let clearing = || object.truncate(PAGE).unwrap();
+        let first_gaps = 12;
+        let ((), hit) = interrupt(n.min(first_gaps), Box::new(fork), clearing);
+        let addr = BASE.offset(PAGE);
+        for space in [&*first, &*second].into_iter().chain(child.borrow().as_ref()) {
+            assert_eq!(space.read(addr, &mut [0]), Err(FaultError::BeyondEnd { addr }), "gap {n}");
+            assert_eq!(space.mapping(addr), None, "gap {n}");
+        }
+        forked += usize::from(child.take().is_some());
+        drop((first, second, object));
+        machine.check("truncation");
+        if !hit || n == first_gaps {
+            break;
+        }
+    }
+    assert!(forked > 3, "only {forked} forks");
 }

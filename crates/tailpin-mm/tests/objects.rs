@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
 use tailpin::Order;
@@ -226,6 +227,42 @@ fn an_object_collapses_by_copy_unless_a_page_that_would_move_is_pinned() {
         assert!(is_huge(&a, here));
         assert_eq!(zone.head_of(frame(&b, there)).unwrap().1, Order::HUGE);
         assert_eq!(frame(&a, here), frame(&b, there));
+    });
+}
+
+#[test]
+fn an_object_collapses_while_everybody_reads() {
+    machine(32 * MIB, MmConfig::default(), |mm, _, _| {
+        for round in 0..20 {
+            let object = mm.object(ObjectConfig::new(HUGE)).unwrap();
+            let spaces = [mm.space().unwrap(), mm.space().unwrap()];
+            for space in &spaces {
+                space
+                    .map(Map::shared(&object, 0, HUGE, Prot::READ_WRITE).at(VirtAddr::new(0x4000_0000)))
+                    .unwrap();
+            }
+            let addr = VirtAddr::new(0x4000_0000);
+            for page in (0..512).rev() {
+                spaces[0].write(addr.offset(page * PAGE), &page.to_le_bytes()).unwrap();
+            }
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for space in &spaces {
+                    let stop = &stop;
+                    scope.spawn(move || {
+                        while !stop.load(Ordering::Relaxed) {
+                            for page in 0..512 {
+                                assert_eq!(bytes(space, addr.offset(page * PAGE), 8), page.to_le_bytes());
+                            }
+                        }
+                    });
+                }
+                let done = spaces[0].collapse(addr, CollapseLimits::NONE);
+                stop.store(true, Ordering::Relaxed);
+                // A page that is only mapped is no reason to refuse, however often it is faulted in meanwhile.
+                assert_eq!(done, Ok(Collapsed::ByCopy), "round {round}");
+            });
+        }
     });
 }
 
