@@ -129,7 +129,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             pages.model.split(pages.object, 1);
             note(|| "has split".to_owned());
             pages.model.relocate(pages.object, 1, 0);
-            reuse(pages);
+            reuse(pages, 1);
         }),
         futex("I11-head", "key of a tail ‖ split, the head moves, its frame is used again", &[Switch::H11])
             .setup(|w| w.bring(mapped::<E>(true)))
@@ -139,7 +139,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 pages.model.split(pages.object, 1);
                 note(|| "has split".to_owned());
                 pages.model.relocate(pages.object, 0, 0);
-                reuse(pages);
+                reuse(pages, 1);
             }),
         futex("I11-collapse", "key of a page ‖ collapse, its frame is used again", &[Switch::H9])
             .setup(|w| w.bring(mapped::<E>(false)))
@@ -149,7 +149,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 if pages.model.relocate(pages.object, 0, 1) {
                     note(|| "has collapsed".to_owned());
                 }
-                reuse(pages);
+                reuse(pages, 2);
             }),
         futex("I11-truncate", "key of a tail ‖ truncate, its frame is used again", &[Switch::H9])
             .setup(|w| w.bring(mapped::<E>(true)))
@@ -158,7 +158,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 let pages: &PageWorld<E> = w.brought();
                 pages.model.truncate(pages.object, 1);
                 note(|| "has truncated".to_owned());
-                reuse(pages);
+                reuse(pages, 1);
             }),
         futex(
             "key-remap",
@@ -263,8 +263,8 @@ fn mapped<E: Engine>(huge: bool) -> PageWorld<E> {
 }
 
 /// Frames that were freed go to another object.
-fn reuse<E: Engine>(pages: &PageWorld<E>) {
-    pages.model.object(2, false);
+fn reuse<E: Engine>(pages: &PageWorld<E>, frames: usize) {
+    pages.model.object(frames, false);
     note(|| "uses the frames again".to_owned());
 }
 
