@@ -23,6 +23,21 @@ pub struct Requeued {
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to` instead.
     ///
+    /// ```
+    /// use std::pin::pin;
+    /// use tailpin_futex::{Futex, Futexes, StdScheduler, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// let (condition, mutex) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
+    /// let (first, second) = (pin!(futexes.waiter()), pin!(futexes.waiter()));
+    /// first.as_ref().queue(&condition, 0, !0)?;
+    /// second.as_ref().queue(&condition, 0, !0)?;
+    /// let done = futexes.requeue(&condition, &mutex, 1, 9)?;
+    /// assert_eq!((done.woken, done.requeued), (1, 1));
+    /// assert!(first.is_woken() && !second.is_woken());
+    /// assert_eq!(futexes.wake(&mutex, 1)?, 1);
+    /// # Ok::<(), tailpin_futex::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
     pub fn requeue<M: Memory, N: Memory>(

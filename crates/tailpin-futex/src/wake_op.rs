@@ -115,6 +115,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to `wake_b` of `b`. The
     /// change and the wakes are one step for everybody who waits for either.
     ///
+    /// ```
+    /// use tailpin_futex::{Compare, Futex, Futexes, Memory, Modify, StdScheduler, WakeOp, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// let (a, b) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
+    /// let op = WakeOp { modify: Modify::Add(3), compare: Compare::Equal(0) };
+    /// assert_eq!(futexes.wake_op(&a, &b, 1, 1, op)?, 0); // nobody waits
+    /// assert_eq!(memory.load(b.at), Ok(3));
+    /// # Ok::<(), tailpin_futex::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
     pub fn wake_op<M: Memory, N: Memory>(
