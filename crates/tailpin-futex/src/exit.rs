@@ -25,6 +25,19 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and wakes a waiter of each; sends those who wait for
     /// a lock with priority inheritance of the thread to take it over.
     ///
+    /// ```
+    /// use tailpin_futex::{Acquired, Address, Futex, Futexes, OWNER_DIED, RobustEnd, StdScheduler, Tid};
+    /// use tailpin_futex::model::ModelMemory;
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// // The head at 0: an entry at 32, whose lock is 8 further on; nothing pending. The entry leads back to the head.
+    /// memory.store(0, 32);
+    /// memory.store(8, 8);
+    /// memory.store(40, 7); // thread 7 has it
+    /// let report = futexes.exit_thread(&memory, Tid(7), Some(Address::new(0)));
+    /// assert_eq!((report.locks_died, report.robust), (1, RobustEnd::Complete));
+    /// assert_eq!(futexes.trylock_pi(&Futex::private(&memory, 40)), Ok(Acquired::OwnerDied));
+    /// ```
+    ///
     /// Called before the thread's number disappears from the scheduler. Not interruptible, and it need not be: a bound
     /// stands on everything that the dead thread's memory, or others who change it meanwhile, could draw out.
     pub fn exit_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {

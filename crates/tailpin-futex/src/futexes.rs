@@ -10,6 +10,7 @@ use crate::key::Key;
 use crate::list::Queue;
 use crate::lock::{Guard, Lock};
 use crate::memory::{Access, Address, Memory};
+use crate::patience::Patience;
 use crate::pi_table::PiTable;
 use crate::scheduler::{Deadline, Scheduler};
 use crate::steps::{Complete, Steps};
@@ -173,10 +174,18 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Key of a futex for an operation that needs `access` to its word.
     ///
     /// # Errors
-    /// As [`derive()`], and [`Error::Interrupted`] if others go on changing the mapping and the thread is wanted elsewhere.
+    /// As [`derive()`], and [`Error::Restless`] if others have changed the mapping at each of 65,536 attempts.
     pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
-        let give_up = |_| self.scheduler.interrupted().then_some(Error::Interrupted);
-        derive::<M, P>(futex, access, give_up).map(|derived| derived.key)
+        self.patient_key(futex, access, &mut Patience::of_waker())
+    }
+
+    pub(crate) fn patient_key<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        access: Access,
+        patience: &mut Patience<'_, S>,
+    ) -> Result<Key, Error> {
+        derive::<M, P>(futex, access, |_| patience.give_up(futex.at)).map(|derived| derived.key)
     }
 
     /// How many wait for a futex now. By the time it is known it may be different.
@@ -217,9 +226,14 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     }
 
     /// The word could not be reached with a lock held. Without it, makes its page present.
-    pub(crate) fn present<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<(), Error> {
-        if self.scheduler.interrupted() {
-            return Err(Error::Interrupted);
+    pub(crate) fn present<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        access: Access,
+        patience: &mut Patience<'_, S>,
+    ) -> Result<(), Error> {
+        if let Some(error) = patience.give_up(futex.at) {
+            return Err(error);
         }
         futex.memory.fault(futex.at, access).map_err(|fault| Error::Fault { at: futex.at, fault })
     }

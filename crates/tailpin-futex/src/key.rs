@@ -89,3 +89,28 @@ impl fmt::Debug for Key {
         write!(f, "Key({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Key, ObjectId, SpaceId};
+
+    /// Most keys in one of 4,096 buckets, for 4 keys per bucket.
+    fn fullest(keys: impl Iterator<Item = Key>) -> u32 {
+        let mut buckets = [0_u32; 4096];
+        keys.take(4 * 4096).for_each(|key| buckets[key.hash() as usize % 4096] += 1);
+        buckets.into_iter().max().unwrap_or(0)
+    }
+
+    #[test]
+    fn keys_that_differ_in_little_spread_over_the_buckets() {
+        let private = |n| Key::private(SpaceId(1), Address::new(n));
+        let object = |object, index| Key::object(ObjectId(object), index, Address::new(64));
+        // Were they spread by chance, the fullest of 4,096 buckets would have 14 or so.
+        assert!(fullest((0..).map(|n| private(n * 4))) <= 16, "neighbouring words");
+        assert!(fullest((0..).map(|n| private(n * 64))) <= 16, "neighbouring cache lines");
+        assert!(fullest((0..).map(|n| private(n << 12))) <= 16, "neighbouring pages");
+        assert!(fullest((0..).map(|n| private(n << 21))) <= 16, "neighbouring huge pages");
+        assert!(fullest((0..).map(|n| object(9, n))) <= 16, "pages of an object");
+        assert!(fullest((0..).map(|n| object(n, 3))) <= 16, "objects");
+    }
+}

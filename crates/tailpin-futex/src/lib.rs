@@ -19,6 +19,7 @@ mod memory;
 pub mod model;
 #[cfg(feature = "mm")]
 mod over_mm;
+mod patience;
 mod pi;
 mod pi_table;
 mod raw;

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::futexes::{Futex, Futexes};
 use crate::list::Off;
 use crate::memory::{Access, Memory};
+use crate::patience::Patience;
 use crate::pi_table::{PiNodes, into};
 use crate::scheduler::{Deadline, Scheduler, Tid, Timeout, deadline};
 use crate::steps::Steps;
@@ -88,14 +89,15 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         let me = self.scheduler.tid();
         // The thread that was the owner when it ended: those who waited for it take over.
         let mut gone = None;
+        let mut patience = if waits { Patience::of_waiter(&self.scheduler) } else { Patience::of_waker() };
         // Each turn but the first means that the word or its mapping was changed by somebody else, or that the owner died.
         loop {
-            let key = self.key(futex, Access::Write)?;
+            let key = self.patient_key(futex, Access::Write, &mut patience)?;
             let waiter = pin!(PiWaiter { futexes: self, nodes: PiNodes::new() });
             let mut table = self.lock_pi_table();
             let Ok(word) = futex.memory.load(futex.at) else {
                 drop(table);
-                self.present(futex, Access::Write)?;
+                self.present(futex, Access::Write, &mut patience)?;
                 continue;
             };
             let owner = Tid(word & TID_MASK);
@@ -116,7 +118,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             match futex.memory.compare_exchange(futex.at, word, new) {
                 Err(_) => {
                     drop(table);
-                    self.present(futex, Access::Write)?;
+                    self.present(futex, Access::Write, &mut patience)?;
                     continue;
                 }
                 Ok(Err(_)) => continue,
@@ -150,9 +152,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// [`Error::NotOwner`], and those of the key.
     pub fn unlock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<(), Error> {
         let me = self.scheduler.tid();
+        let mut patience = Patience::of_waker();
         // Each turn but the first means that the word or its mapping was changed by somebody else.
         loop {
-            let key = self.key(futex, Access::Write)?;
+            let key = self.patient_key(futex, Access::Write, &mut patience)?;
             let mut batch = Batch::new(&self.scheduler);
             let mut table = self.lock_pi_table();
             let swapped = futex.memory.load(futex.at).and_then(|word| {
@@ -168,7 +171,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             match swapped {
                 Err(_) => {
                     drop(table);
-                    self.present(futex, Access::Write)?;
+                    self.present(futex, Access::Write, &mut patience)?;
                 }
                 Ok(Err(error)) => return Err(error),
                 Ok(Ok((false, _))) => {}

@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::scheduler::Scheduler;
 use crate::steps::Steps;
 use crate::waiter::Waiting;
@@ -21,6 +22,21 @@ pub struct Requeued {
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to` instead.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use tailpin_futex::{Futex, Futexes, StdScheduler, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// let (condition, mutex) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
+    /// let (first, second) = (pin!(futexes.waiter()), pin!(futexes.waiter()));
+    /// first.as_ref().queue(&condition, 0, !0)?;
+    /// second.as_ref().queue(&condition, 0, !0)?;
+    /// let done = futexes.requeue(&condition, &mutex, 1, 9)?;
+    /// assert_eq!((done.woken, done.requeued), (1, 1));
+    /// assert!(first.is_woken() && !second.is_woken());
+    /// assert_eq!(futexes.wake(&mutex, 1)?, 1);
+    /// # Ok::<(), tailpin_futex::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
@@ -58,9 +74,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         requeue: u32,
         expected: Option<u32>,
     ) -> Result<Requeued, Error> {
+        let mut patience = Patience::of_waker();
         loop {
-            let source = self.key(from, Access::Read)?;
-            let target = self.key(to, Access::Read)?;
+            let source = self.patient_key(from, Access::Read, &mut patience)?;
+            let target = self.patient_key(to, Access::Read, &mut patience)?;
             let (here, there) = (self.bucket(&source), self.bucket(&target));
             let mut batch = Batch::new(&self.scheduler);
             // Those who are moved have not looked at the target's word: a waker of it must see them none the less.
@@ -93,7 +110,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             there.gone(1);
             match outcome {
                 Ok(done) => return done,
-                Err(NotPresent) => self.present(from, Access::Read)?,
+                Err(NotPresent) => self.present(from, Access::Read, &mut patience)?,
             }
         }
     }

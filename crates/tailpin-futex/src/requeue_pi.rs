@@ -10,6 +10,7 @@ use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::list::{Off, Verdict};
 use crate::memory::{Access, Memory};
+use crate::patience::Patience;
 use crate::pi::Acquired;
 use crate::scheduler::{Scheduler, Timeout, deadline};
 use crate::steps::Steps;
@@ -30,8 +31,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         timeout: Option<Timeout>,
     ) -> Result<Acquired, Error> {
         let until = deadline(&self.scheduler, timeout);
-        let target = self.key(lock, Access::Write)?;
-        if self.key(condition, Access::Read)? == target {
+        let mut patience = Patience::of_waiter(&self.scheduler);
+        let target = self.patient_key(lock, Access::Write, &mut patience)?;
+        if self.patient_key(condition, Access::Read, &mut patience)? == target {
             return Err(Invalid::SameWord.into());
         }
         let waiter = pin!(self.waiter());
@@ -57,9 +59,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         requeue: u32,
         expected: u32,
     ) -> Result<u32, Error> {
+        let mut patience = Patience::of_waker();
         loop {
-            let source = self.key(condition, Access::Read)?;
-            let target = self.key(lock, Access::Write)?;
+            let source = self.patient_key(condition, Access::Read, &mut patience)?;
+            let target = self.patient_key(lock, Access::Write, &mut patience)?;
             if source == target {
                 return Err(Invalid::SameWord.into());
             }
@@ -68,7 +71,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             let mut queue = bucket.lock(&self.scheduler);
             let Ok(found) = condition.memory.load(condition.at) else {
                 drop(queue);
-                self.present(condition, Access::Read)?;
+                self.present(condition, Access::Read, &mut patience)?;
                 continue;
             };
             if found != expected {

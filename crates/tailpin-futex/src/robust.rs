@@ -8,10 +8,9 @@
 //! The list is in memory that the dead thread, or anybody who shares it, could write as it liked: it is followed for at most
 //! [`ROBUST_LIMIT`] entries, nothing in it is believed, and an address that leads nowhere ends it.
 
-use crate::derive::derive;
-use crate::error::Error;
 use crate::futexes::{Futex, Futexes, Scope};
 use crate::memory::{Access, Address, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::pi::{OWNER_DIED, TID_MASK, WAITERS};
 use crate::scheduler::{Scheduler, Tid};
 use crate::steps::Steps;
@@ -134,9 +133,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
     fn wake(&mut self, at: Address) {
         for scope in [Scope::Shared, Scope::Private] {
             let futex = Futex { memory: self.memory, at, scope };
-            let give_up = |looks| (looks >= PATIENCE).then_some(Error::Restless { at, looks });
-            if let Ok(derived) = derive::<M, P>(&futex, Access::Read, give_up) {
-                self.cleaned.woken += self.futexes.wake_key(&derived.key, 1, !0).unwrap_or(0);
+            let patience = &mut Patience::limited(PATIENCE);
+            if let Ok(key) = self.futexes.patient_key(&futex, Access::Read, patience) {
+                self.cleaned.woken += self.futexes.wake_key(&key, 1, !0).unwrap_or(0);
             }
         }
     }

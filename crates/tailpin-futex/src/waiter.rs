@@ -10,6 +10,7 @@ use crate::futexes::{Futex, Futexes};
 use crate::key::Key;
 use crate::list::{Home, Node, Off};
 use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::scheduler::Scheduler;
 use crate::steps::{Complete, Steps};
 use crate::word::QueueWord;
@@ -77,12 +78,13 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
             return Err(Invalid::EmptyBitset.into());
         }
         self.leave();
+        let mut patience = Patience::of_waiter(&self.futexes.scheduler);
         loop {
-            let key = self.futexes.key(futex, Access::Read)?;
+            let key = self.futexes.patient_key(futex, Access::Read, &mut patience)?;
             match self.enqueue(futex, key, expected, bitset, target)? {
                 Ok(()) => return Ok(()),
                 // The page was made present for the key or by the turn before, and is gone: something changed.
-                Err(NotPresent) => self.futexes.present(futex, Access::Read)?,
+                Err(NotPresent) => self.futexes.present(futex, Access::Read, &mut patience)?,
             }
         }
     }
@@ -105,9 +107,11 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
         let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
             Ok(found) if found == expected => {
                 // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it is off.
-                let pushed = unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) };
-                // Only two threads that queue one waiter at once get here.
-                return pushed.map(Ok).map_err(|_| Invalid::Mismatched.into());
+                match unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) } {
+                    Ok(()) => return Ok(Ok(())),
+                    // Two threads have queued one waiter at once.
+                    Err(_) => Err(Invalid::Mismatched.into()),
+                }
             }
             Ok(found) => Err(Error::WouldBlock { found }),
             Err(absent) => Ok(Err(absent)),

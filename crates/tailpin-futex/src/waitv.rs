@@ -8,6 +8,7 @@ use core::pin::{Pin, pin};
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory};
+use crate::patience::Patience;
 use crate::scheduler::{Deadline, Scheduler, Timeout, deadline};
 use crate::steps::Steps;
 use crate::waiter::Waiter;
@@ -35,6 +36,22 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// The words are looked at one after the other. While they are, those before are already waited for: if one is not as
     /// expected, but one before it was woken meanwhile, that counts.
     ///
+    /// ```
+    /// use std::thread;
+    /// use tailpin_futex::{Error, Expect, Futex, Futexes, StdScheduler, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 2), ModelMemory::anonymous(1));
+    /// let words = [0, 4, 8].map(|at| Expect { futex: Futex::private(&memory, at), value: 0 });
+    /// thread::scope(|scope| {
+    ///     let waiter = scope.spawn(|| futexes.wait_multiple(&words, None));
+    ///     while futexes.wake(&words[1].futex, 1) == Ok(0) {
+    ///         thread::yield_now();
+    ///     }
+    ///     assert_eq!(waiter.join().unwrap(), Ok(1));
+    /// });
+    /// memory.store(8, 5);
+    /// assert_eq!(futexes.wait_multiple(&words, None), Err(Error::WouldBlock { found: 5 }));
+    /// ```
+    ///
     /// # Errors
     /// [`Error::WouldBlock`] if a word is another, [`Invalid::Entries`], [`Error::TimedOut`], [`Error::Interrupted`], and
     /// those of the keys: then nothing was waited for.
@@ -57,9 +74,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         words: &[Expect<'_, M>],
         until: Option<Deadline>,
     ) -> Result<usize, Error> {
+        let mut patience = Patience::of_waiter(&self.scheduler);
         for word in words {
             // A bad address is an error whatever happens to the others.
-            self.key(&word.futex, Access::Read)?;
+            self.patient_key(&word.futex, Access::Read, &mut patience)?;
         }
         let waiters = pin!(Waiters::<S, W, P, N>(array::from_fn(|_| self.waiter())));
         let waiters = waiters.as_ref();

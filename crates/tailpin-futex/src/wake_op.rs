@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
 use crate::scheduler::Scheduler;
 use crate::steps::Steps;
 use crate::wake::take;
@@ -114,6 +115,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to `wake_b` of `b`. The
     /// change and the wakes are one step for everybody who waits for either.
     ///
+    /// ```
+    /// use tailpin_futex::{Compare, Futex, Futexes, Memory, Modify, StdScheduler, WakeOp, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// let (a, b) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
+    /// let op = WakeOp { modify: Modify::Add(3), compare: Compare::Equal(0) };
+    /// assert_eq!(futexes.wake_op(&a, &b, 1, 1, op)?, 0); // nobody waits
+    /// assert_eq!(memory.load(b.at), Ok(3));
+    /// # Ok::<(), tailpin_futex::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
     pub fn wake_op<M: Memory, N: Memory>(
@@ -124,15 +135,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         wake_b: u32,
         op: WakeOp,
     ) -> Result<u32, Error> {
+        let mut patience = Patience::of_waker();
         loop {
-            let first = self.key(a, Access::Read)?;
-            let second = self.key(b, Access::Write)?;
+            let first = self.patient_key(a, Access::Read, &mut patience)?;
+            let second = self.patient_key(b, Access::Write, &mut patience)?;
             let (here, there) = (self.bucket(&first), self.bucket(&second));
             let mut batch = Batch::new(&self.scheduler);
             let mut both = self.lock_both(here, there);
             let Ok(before) = update(b, |word| op.modify.apply(word)) else {
                 drop(both);
-                self.present(b, Access::Write)?;
+                self.present(b, Access::Write, &mut patience)?;
                 continue;
             };
             let woken = take(both.queues().0, &first, wake_a, !0, &mut batch);

@@ -3,12 +3,13 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use common::{Meddled, another, lost, read_only, shared, table, until_waiting};
 use tailpin_futex::model::{Mapping, Model, ModelMemory, Object, Size};
 use tailpin_futex::{
-    Access, Address, Complete, Derived, Error, Futex, Key, Kind, Memory, SpaceId, Steps, derive,
+    Access, Address, Complete, Derived, Error, Futex, Key, Kind, Memory, Scheduler, SpaceId, Steps, derive,
 };
 
 /// The derivation as it ships, or without a step.
@@ -111,7 +112,6 @@ fn process_stuck_at_exit_the_logic_of_2013_never_ends_and_ours_does() {
         let futexes = &futexes;
         thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                use tailpin_futex::Scheduler;
                 futexes.scheduler().current().interrupt();
                 let waited = futexes.wait(&Futex::shared(&view, 4096), 0, None);
                 (waited, futexes.exit_thread(&view, futexes.scheduler().tid(), None))
@@ -138,6 +138,33 @@ fn the_number_of_looks_is_bounded_by_the_number_of_changes() {
         let pins = meddled.pins.load(Ordering::SeqCst);
         assert!(pins <= 2 * (2 + changes) + changes, "{pins} attempts after {changes} changes");
     }
+}
+
+#[test]
+fn endless_change_keeps_nobody_for_ever() {
+    let (memory, object) = shared(8);
+    let futexes = table();
+    let restless = Meddled::new(&memory, |_| {
+        memory.model().relocate(object, 0, 3);
+    });
+    let futex = Futex::shared(&restless, 0);
+    assert_eq!(futexes.wake(&futex, 1), Err(Error::Restless { at: futex.at, looks: 65_536 }));
+    assert_eq!(restless.pins.load(Ordering::SeqCst), 65_536);
+    // A wait goes on until somebody wants the thread for something else.
+    let (send, receive) = mpsc::channel();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            send.send(futexes.scheduler().current()).unwrap();
+            futexes.wait(&futex, 0, None)
+        });
+        let thread = receive.recv().unwrap();
+        while restless.pins.load(Ordering::SeqCst) < 2 * 65_536 {
+            thread::yield_now();
+        }
+        thread.interrupt();
+        assert_eq!(waiter.join().unwrap(), Err(Error::Interrupted));
+    });
+    assert!(futexes.is_idle());
 }
 
 #[test]

@@ -171,6 +171,27 @@ fn a_hundred_thousand_waiters_wait_in_order() {
     assert!(futexes.is_idle());
 }
 
+/// A wake is not given up because a signal waits for the thread that wakes.
+#[test]
+fn a_thread_that_is_interrupted_still_wakes() {
+    let (memory, object) = shared(8);
+    let futexes = table();
+    let futex = Futex::shared(&memory, 4096);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| futexes.wait(&futex, 0, lost()));
+        until_waiting(&futexes, &futex, 1);
+        let me = futexes.scheduler().current();
+        me.interrupt();
+        // The page is absent, so there is a second attempt, before which somebody may ask.
+        assert!(memory.model().relocate(object, 1, 3));
+        assert_eq!(futexes.wait(&futex, 0, None), Err(Error::Interrupted));
+        assert!(memory.model().relocate(object, 1, 3));
+        assert_eq!(futexes.wake(&futex, 1), Ok(1));
+        me.resume();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    });
+}
+
 #[test]
 fn a_waiter_that_is_dropped_or_queued_again_leaves_nothing() {
     let (futexes, memory) = (table(), ModelMemory::anonymous(1));

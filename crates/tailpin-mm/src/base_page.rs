@@ -16,6 +16,25 @@ use crate::pin::Part;
 use crate::space::Space;
 
 /// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy of this is no other pin.
+///
+/// ```
+/// # use tailpin_mm::*;
+/// # let ram = Ram::new(16 << 20);
+/// # let zone = ram.zone()?;
+/// # let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
+/// let object = mm.object(ObjectConfig::new(2 << 20).huge())?;
+/// let space = mm.space()?;
+/// let addr = space.map(Map::shared(&object, 0, 2 << 20, Prot::READ_WRITE))?.offset(0x7000);
+/// assert!(space.pin_base_page(addr, Access::Write).is_err()); // nothing is there yet
+/// space.fault(addr, Access::Write)?;
+/// let page = space.pin_base_page(addr, Access::Write)?;
+/// space.split_page(addr, tailpin::Order::PAGE)?;
+/// object.truncate(0)?;
+/// let found = space.identify_base_page(page);                 // still what it was
+/// assert!(matches!(found, Place::Object { index: 7, .. }));
+/// space.unpin_base_page(page);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BasePage {
     frame: Pfn,

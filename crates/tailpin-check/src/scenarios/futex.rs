@@ -1,9 +1,12 @@
 //! Futexes: waiters and wakers, and keys of pages that are being split, collapsed, moved and truncated.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use tailpin_futex::model::Mapping;
-use tailpin_futex::{Access, Address, Error, Fault, Futex, Key, OWNER_DIED, TID_MASK, Tid, WAITERS, derive};
+use tailpin_futex::{
+    Access, Acquired, Address, Error, Fault, Futex, Key, OWNER_DIED, TID_MASK, Tid, Timeout, WAITERS, derive,
+};
 
 use super::{ONE_WORD, plan};
 use crate::engine::Engine;
@@ -86,24 +89,42 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .role("lock; unlock", lock_and_unlock)
             .role("lock; unlock", lock_and_unlock)
             .finish(idle),
+        futex("pi-timeout", "a lock with inheritance is given back ‖ a wait for it is given up", &[])
+            .setup(|w| w.bring(FutexWorld::<E, F::Futex>::new(1)))
+            .role("lock; unlock", lock_and_unlock)
+            .role("lock at once or not; unlock", |w| {
+                let fw = futexes(w);
+                match fw.futexes.lock_pi(&fw.word(A), Some(Timeout::After(Duration::ZERO))) {
+                    Ok(_) => unlock(w),
+                    Err(Error::TimedOut) => note(|| "gives up".to_owned()),
+                    Err(error) => violation(format!("the lock ended with: {error}")),
+                }
+            })
+            .finish(|w| {
+                // Whatever happened, it is free now.
+                lock_and_unlock(w);
+                idle(w);
+            }),
+        futex("pi-exit", "the owner of a robust lock with inheritance ends ‖ lock", &[])
+            .setup(|w| {
+                w.bring(FutexWorld::<E, F::Futex>::new(1));
+                robust_list(w, 1);
+            })
+            .role("exit", exit)
+            .role("lock; unlock", |w| {
+                let fw = futexes(w);
+                match fw.futexes.lock_pi(&fw.word(A), None) {
+                    Ok(Acquired::OwnerDied) => unlock(w),
+                    other => violation(format!("of a dead owner's lock was said: {other:?}")),
+                }
+            })
+            .finish(idle),
         futex("exit-wake", "the owner of a robust lock ends ‖ lock ‖ a wake for nothing", &[Switch::FWake])
             .setup(|w| {
                 w.bring(FutexWorld::<E, F::Futex>::new(1));
-                let fw = futexes(w);
-                fw.flat.store(A, OWNER);
-                fw.flat.store(HEAD, ENTRY as u32);
-                // From the entry back to the lock.
-                fw.flat.store(HEAD + 8, (A.wrapping_sub(ENTRY)) as u32);
-                fw.flat.store(HEAD + 12, u32::MAX);
-                fw.flat.store(ENTRY, HEAD as u32);
+                robust_list(w, 0);
             })
-            .role("exit", |w| {
-                let fw = futexes(w);
-                let report = fw.futexes.exit_thread(&fw.flat, Tid(OWNER), Some(Address::new(HEAD)));
-                if report.locks_died != 1 {
-                    violation(format!("the dead thread's lock was not found: {report:?}"));
-                }
-            })
+            .role("exit", exit)
             .role("lock", lock_robust)
             .role("wake", |w| {
                 let fw = futexes(w);
@@ -129,7 +150,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             pages.model.split(pages.object, 1);
             note(|| "has split".to_owned());
             pages.model.relocate(pages.object, 1, 0);
-            reuse(pages);
+            reuse(pages, 1);
         }),
         futex("I11-head", "key of a tail ‖ split, the head moves, its frame is used again", &[Switch::H11])
             .setup(|w| w.bring(mapped::<E>(true)))
@@ -139,7 +160,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 pages.model.split(pages.object, 1);
                 note(|| "has split".to_owned());
                 pages.model.relocate(pages.object, 0, 0);
-                reuse(pages);
+                reuse(pages, 1);
             }),
         futex("I11-collapse", "key of a page ‖ collapse, its frame is used again", &[Switch::H9])
             .setup(|w| w.bring(mapped::<E>(false)))
@@ -149,7 +170,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 if pages.model.relocate(pages.object, 0, 1) {
                     note(|| "has collapsed".to_owned());
                 }
-                reuse(pages);
+                reuse(pages, 2);
             }),
         futex("I11-truncate", "key of a tail ‖ truncate, its frame is used again", &[Switch::H9])
             .setup(|w| w.bring(mapped::<E>(true)))
@@ -158,7 +179,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 let pages: &PageWorld<E> = w.brought();
                 pages.model.truncate(pages.object, 1);
                 note(|| "has truncated".to_owned());
-                reuse(pages);
+                reuse(pages, 1);
             }),
         futex(
             "key-remap",
@@ -212,14 +233,39 @@ fn lock_and_unlock<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     if let Err(error) = fw.futexes.lock_pi(&fw.word(A), None) {
         violation(format!("the lock was not taken: {error}"));
     }
+    unlock(w);
+}
+
+/// Uses what the lock protects, and gives it back.
+fn unlock<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let fw = futexes(w);
     fw.inside();
     if let Err(error) = fw.futexes.unlock_pi(&fw.word(A)) {
         violation(format!("the lock was not given back: {error}"));
     }
 }
 
-/// Number of the thread that ends.
-const OWNER: u32 = 9;
+/// Number of the thread that ends; no role has it.
+const OWNER: u32 = 4;
+
+/// The lock at `A` is the dead thread's, and in its list; bit 0 of the entry's address says whether it inherits.
+fn robust_list<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, inherits: u64) {
+    let fw = futexes(w);
+    fw.flat.store(A, OWNER);
+    fw.flat.store(HEAD, (ENTRY | inherits) as u32);
+    // From the entry back to the lock.
+    fw.flat.store(HEAD + 8, (A.wrapping_sub(ENTRY)) as u32);
+    fw.flat.store(HEAD + 12, u32::MAX);
+    fw.flat.store(ENTRY, HEAD as u32);
+}
+
+fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let fw = futexes(w);
+    let report = fw.futexes.exit_thread(&fw.flat, Tid(OWNER), Some(Address::new(HEAD)));
+    if report.locks_died != 1 {
+        violation(format!("the dead thread's lock was not found: {report:?}"));
+    }
+}
 
 /// Takes the lock at `A` as a program does: by the word if it is free or orphaned, waiting if it is not.
 fn lock_robust<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
@@ -263,8 +309,8 @@ fn mapped<E: Engine>(huge: bool) -> PageWorld<E> {
 }
 
 /// Frames that were freed go to another object.
-fn reuse<E: Engine>(pages: &PageWorld<E>) {
-    pages.model.object(2, false);
+fn reuse<E: Engine>(pages: &PageWorld<E>, frames: usize) {
+    pages.model.object(frames, false);
     note(|| "uses the frames again".to_owned());
 }
 

@@ -91,7 +91,7 @@ proptest! {
                         |&mut node| {
                             if left == 0 {
                                 Verdict::Stop
-                            } else if odd && node % 2 == 0 {
+                            } else if odd && node.is_multiple_of(2) {
                                 Verdict::Keep
                             } else {
                                 left -= 1;
@@ -100,7 +100,7 @@ proptest! {
                         },
                         |&node| taken.push(node),
                     );
-                    let wanted = |entry: &Entry| (entry.queue, entry.key) == (queue, k) && !(odd && entry.node % 2 == 0);
+                    let wanted = |entry: &Entry| (entry.queue, entry.key) == (queue, k) && !(odd && entry.node.is_multiple_of(2));
                     let expected: Vec<usize> =
                         model.iter().filter(|entry| wanted(entry)).take(most).map(|entry| entry.node).collect();
                     model.retain(|entry| !expected.contains(&entry.node));
@@ -109,7 +109,7 @@ proptest! {
                 }
                 Action::Requeue { from, to, key: k, target, most, odd } => {
                     let [first, second] = &mut queues;
-                    let may = |&node: &usize| !(odd && node % 2 == 0);
+                    let may = |&node: &usize| !(odd && node.is_multiple_of(2));
                     let moved = match (from, to) {
                         (0, 1) => first.requeue(&key(k), Some(second), key(target), most, may),
                         (1, 0) => second.requeue(&key(k), Some(first), key(target), most, may),
