@@ -121,9 +121,9 @@ impl Inner {
     pub(crate) fn smooth(&self, area: Pfn) {
         let Some(mapping) = self.data.mapping() else { return };
         let range = self.offset_of(area)..self.offset_of(area) + AREA;
+        // A file keeps its pages, small as they are; only by a hole in it would they go.
         // SAFETY: all frames of the area are the caller's, who has given out no reference into them yet.
-        let emptied = unsafe { mapping.discard(range.clone()) }.is_ok();
-        if emptied {
+        if self.data.file().is_none() && unsafe { mapping.discard(range.clone()) }.is_ok() {
             self.residency.clear(area, &ALL);
         }
         if mapping.advise(range, Harmless::Huge).is_ok() {

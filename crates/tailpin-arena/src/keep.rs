@@ -12,15 +12,16 @@ use crate::slice::Slice;
 ///
 /// | record | 1 % kept: copy, pin | 10 % | 30 % | 60 % | arena bytes a lone pin keeps per byte |
 /// | --- | --- | --- | --- | --- | --- |
-/// | 256 B | 38, 100 ns | 30, 64 | 29, 48 | 30, 61 | 15.7 |
-/// | 1 KiB | 83, 198 ns | 68, 99 | 72, 80 | 144, 62 | 4.9 |
-/// | 4 KiB | 227, 558 ns | 161, 174 | 176, 143 | 465, 124 | 2.0 |
-/// | 8 KiB | 467, 1015 ns | 340, 252 | 294, 196 | 292, 170 | 1.5 |
-/// | 64 KiB | 2817, 2814 ns | 10790, 1325 | 4884, 952 | 1795, 819 | 1.1 |
+/// | 256 B | 39, 109 ns | 32, 56 | 36, 58 | 126, 78 | 15.7 |
+/// | 1 KiB | 87, 239 ns | 79, 93 | 73, 68 | 85, 56 | 4.9 |
+/// | 4 KiB | 231, 638 ns | 180, 179 | 171, 133 | 175, 110 | 2.0 |
+/// | 8 KiB | 386, 1121 ns | 392, 273 | 294, 177 | 361, 155 | 1.5 |
+/// | 64 KiB | 3761, 4582 ns | 11551, 1367 | 4349, 860 | 2269, 738 | 1.1 |
 ///
-/// So 8 KiB is the smallest of these sizes at which a pin is quicker wherever a tenth of the data or more is kept, and it keeps at
-/// most half as much again as it has to. Where less is kept, or memory is what counts, copy more; where
-/// addresses must not change or most is kept, less.
+/// So 8 KiB is the smallest of these sizes at which a pin is clearly quicker wherever a tenth of the data or more is
+/// kept, and it keeps at most half as much again as it has to. Where a hundredth is kept, copying is quicker at every
+/// size: taking a buffer apart then costs more than the few copies. Where addresses must not change, or most is
+/// kept, pin from fewer bytes on. (The machine was busy; an odd figure among the small ones is noise.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {

@@ -187,7 +187,10 @@ fn what_went_back_comes_again_as_zeroes_and_huge() {
     // By way of an allocation ...
     let mut buffer = arena.alloc(HUGE).unwrap();
     buffer.fill(1);
-    if thp_is_on() && smaps("AnonHugePages", base(&arena), 8 * MIB) == 0 {
+    let at = buffer.as_ptr() as usize;
+    let flags = smaps_lines(at, HUGE);
+    assert!(!flags.iter().any(|line| line.starts_with("VmFlags:") && line.contains(" nh")), "{flags:?}");
+    if thp_is_on() && smaps("AnonHugePages", at, HUGE) == 0 {
         skip(name, "the kernel had no huge page to give");
     }
     drop(buffer);
@@ -200,6 +203,25 @@ fn what_went_back_comes_again_as_zeroes_and_huge() {
     assert!(all.iter().all(|byte| *byte == 0));
     all.fill(1);
     assert_eq!(arena.audit().violations(), 0);
+}
+
+#[test]
+fn where_there_are_no_huge_pages_small_ones_go_back() {
+    let name = "where_there_are_no_huge_pages_small_ones_go_back";
+    if role().is_none() {
+        return assert!(again(name, "alone", |_| {}));
+    }
+    // SAFETY: switches huge pages off for this process, behind the library's back.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }, 0);
+    let arena = Arena::builder().size(8 * MIB).build().unwrap();
+    let mut buffer = arena.alloc(HUGE).unwrap();
+    buffer[..100 * PAGE].fill(1); // the rest is never touched
+    let kept = buffer.freeze().slice(3 * PAGE..4 * PAGE);
+    assert_eq!(smaps("AnonHugePages", base(&arena), 8 * MIB), 0);
+    let released = arena.release(usize::MAX).unwrap();
+    assert_eq!((released.returned, released.stuck), (99 * PAGE, 0), "only what was there can go back");
+    assert_eq!(smaps("Rss", base(&arena), 8 * MIB), 4);
+    assert_intact(&[kept]);
 }
 
 #[test]

@@ -81,6 +81,11 @@ fn a_forked_child_cannot_harm_a_shared_arena() {
     let whole = filled(&arena, 5 * PAGE);
     let (part, many, page) = (whole.slice(PAGE..PAGE + 9), whole.slice(PAGE..4 * PAGE), filled(&arena, 10));
     let before = arena.stats();
+    let flags = common::smaps_lines(arena.base().as_ptr() as usize, 8 * MIB);
+    assert!(
+        flags.iter().any(|line| line.starts_with("VmFlags:") && line.contains(" dc")),
+        "not copied by a fork"
+    );
     let child = || {
         assert_eq!(arena.alloc(10).unwrap_err(), AllocError::ForkedChild);
         assert_eq!(arena.release(10), Err(ReleaseError::ForkedChild));

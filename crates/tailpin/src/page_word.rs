@@ -49,6 +49,9 @@ const REFS_MASK: u64 = (1 << REFS_BITS) - 1;
 const GEN_MASK: u64 = (1 << GEN_BITS) - 1;
 const DROP_MASK: u64 = 0xf;
 const ORDER_MASK: u64 = 0x1f;
+const KIND_FIELD: u64 = 0b111 << KIND_SHIFT;
+const ORDER_FIELD: u64 = ORDER_MASK << ORDER_SHIFT;
+const REFS_FIELD: u64 = REFS_MASK << REFS_SHIFT;
 const FLAGS: u64 = UNSPLITTABLE | POISONED | WARY;
 
 /// The block never splits and its tails are not counted: a pin on any page is a pin on the head.
@@ -214,11 +217,29 @@ impl PageWord {
     /// A page whose own word is all that a pin on it changes: a live head that is not merging, or a pinned tail.
     #[inline]
     pub const fn is_pinnable_alone(self) -> bool {
-        match self.kind_bits() {
-            HEAD => self.0 & (PINS_MASK | REFS_MASK << REFS_SHIFT) != 0,
-            TAIL => self.pins() > 0,
-            _ => false,
-        }
+        // A locked instruction waits for every branch before it: short chains from the word to each decision.
+        let kind = self.0 & KIND_FIELD;
+        kind == HEAD << KIND_SHIFT && self.0 & (PINS_MASK | REFS_FIELD) != 0
+            || kind == TAIL << KIND_SHIFT && self.pins() > 0
+    }
+
+    /// A head of this order to which nothing is happening.
+    #[inline]
+    pub(crate) const fn is_settled_head_of(self, order: Order) -> bool {
+        self.0 & (KIND_FIELD | ORDER_FIELD) == HEAD << KIND_SHIFT | (order.get() as u64) << ORDER_SHIFT
+    }
+
+    /// Whether more than `n` references are there.
+    #[inline]
+    pub(crate) const fn has_more_refs_than(self, n: u64) -> bool {
+        n < REF_LIMIT && self.0 & REFS_FIELD > n * ONE_REF
+    }
+
+    /// Whether a reference is there and `n` more may be.
+    #[inline]
+    pub(crate) const fn has_room_for_refs(self, n: u64) -> bool {
+        let refs = self.0 & REFS_FIELD;
+        n < REF_LIMIT && refs != 0 && refs <= (REF_LIMIT - n) * ONE_REF
     }
 
     /// A tail of a block of `order`, at rest or not, that is neither pinned nor poisoned and was never a part.
@@ -231,14 +252,14 @@ impl PageWord {
     /// A block that its only owner may merge.
     #[inline]
     pub(crate) const fn is_mergeable(self) -> bool {
-        const LOOK: u64 = 0b111 << KIND_SHIFT | REFS_MASK << REFS_SHIFT | UNSPLITTABLE;
+        const LOOK: u64 = KIND_FIELD | REFS_FIELD | UNSPLITTABLE;
         self.0 & LOOK == HEAD << KIND_SHIFT | ONE_REF
     }
 
     /// A page by itself that is neither pinned nor poisoned, and to which nothing is happening.
     #[inline]
     pub(crate) const fn is_plain_page(self) -> bool {
-        const LOOK: u64 = 0b111 << KIND_SHIFT | ORDER_MASK << ORDER_SHIFT | FLAGS | PINS_MASK;
+        const LOOK: u64 = KIND_FIELD | ORDER_FIELD | FLAGS | PINS_MASK;
         self.0 & LOOK == HEAD << KIND_SHIFT
     }
 

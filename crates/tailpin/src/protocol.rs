@@ -198,6 +198,68 @@ pub trait Protocol: Sized + Send + Sync {
     /// by itself.
     fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner);
 
+    /// The word in which pins and references that are counted at `frame` are counted. Handles keep it at hand: what
+    /// comes after an atomic step begins with looking the word up, and this is the longest part of it.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
+    fn word_at(&self, frame: Pfn) -> &Self::Word;
+    /// As [`Protocol::try_get`], with the word at hand for what follows.
+    ///
+    /// Progress: as [`Protocol::try_get`].
+    ///
+    /// # Errors
+    /// As [`Protocol::try_get`].
+    #[inline]
+    fn try_get_at(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &Self::Word), GetError> {
+        let held = self.try_get(page, owner)?;
+        Ok((held, self.word_at(held.counted_at)))
+    }
+    /// As [`Protocol::get`], with the word at hand.
+    ///
+    /// Progress: as [`Protocol::get`].
+    ///
+    /// # Errors
+    /// As [`Protocol::get`].
+    #[inline]
+    fn get_at(&self, word: &Self::Word, held: Held, owner: &impl Owner) -> Result<(), GetError> {
+        let _ = word;
+        self.get(held, owner)
+    }
+    /// As [`Protocol::put`], with the word at hand.
+    ///
+    /// Progress: as [`Protocol::put`].
+    #[inline]
+    fn put_at(&self, word: &Self::Word, held: Held, owner: &impl Owner) {
+        let _ = word;
+        self.put(held, owner);
+    }
+    /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by now, with the word of
+    /// its head at hand.
+    ///
+    /// Progress: lock-free; as [`Protocol::get_block`].
+    ///
+    /// # Errors
+    /// As [`Protocol::get_block`].
+    #[inline]
+    fn get_block_at(
+        &self,
+        word: &Self::Word,
+        head: Pfn,
+        order: Order,
+        owner: &impl Owner,
+    ) -> Result<(), GetError> {
+        let _ = word;
+        self.get_block(FrameRange::block(head, order), 1, owner)
+    }
+    /// One reference less, likewise.
+    ///
+    /// Progress: lock-free; as [`Protocol::put_block`].
+    #[inline]
+    fn put_block_at(&self, word: &Self::Word, head: Pfn, order: Order, owner: &impl Owner) {
+        let _ = word;
+        self.put_block(FrameRange::block(head, order), 1, owner);
+    }
+
     /// Splits every piece of `range` that is larger than `target`; the caller has a reference on each, and
     /// afterwards one on each of the new pieces. Pins stay on their pages.
     ///

@@ -179,7 +179,6 @@ impl<W: AtomicWord> Area<'_, W> {
 
     /// Brings words home, all frames of which are the caller's. Errs with one that was in, or of which a frame is
     /// free, as (word, frames), and then brings none.
-    #[inline]
     pub(crate) fn give_words(&self, words: u64) -> Result<Change<Home>, (usize, u64)> {
         // Relaxed: all these frames are the caller's, so nobody changes their bits.
         let free = |word: &usize| words >> word & 1 != 0 && self.bits[*word].load(Ordering::Relaxed) != 0;
@@ -194,6 +193,18 @@ impl<W: AtomicWord> Area<'_, W> {
             if Self::change(self.home, from.0, to.0) {
                 return Ok(Change { from, to });
             }
+        }
+    }
+
+    /// Brings all words home at once: the short way for a whole area. As `give_words`.
+    #[inline]
+    pub(crate) fn give_all(&self) -> Result<(), (usize, u64)> {
+        // Relaxed: as in `give_words`.
+        let free = self.bits.iter().fold(0, |free, word| free | word.load(Ordering::Relaxed));
+        let from = self.home();
+        match from.with(ALL_WORDS) {
+            Some(to) if free == 0 && Self::change(self.home, from.0, to.0) => Ok(()),
+            _ => self.give_words(ALL_WORDS).map(|_| ()),
         }
     }
 

@@ -31,7 +31,7 @@ pub struct ZoneLayout<'r> {
 
 impl<'r> ZoneLayout<'r> {
     /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` per-CPU caches
-    /// (rounded up to a power of two, at least one; 128 bytes each).
+    /// (rounded up to a power of two, at least one; 512 bytes each).
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one.

@@ -1,27 +1,30 @@
-//! What each CPU keeps at hand: two pockets of free pages, and where to look for whole areas.
+//! What each CPU keeps at hand: a stack of pockets with free pages, and where to look for whole areas.
 //!
 //! A pocket is one word: 32 bits for the free pages among 32 neighbours, and the number of that group. Taking a page
 //! out and putting one in are one compare-and-swap each, and as the word says all there is to know about the pocket,
 //! anybody may do it at any time: two threads that share a CPU number, one that was preempted, one that drains.
-//! There is no state in between for others to wait for.
+//! There is no state in between for others to wait for. Where the top of the stack is, is but a hint.
 
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 
-/// Two cache lines: the neighbour of a line is often fetched along with it.
-pub(crate) const SLOT_WORDS: usize = 16;
+pub(crate) const SLOT_WORDS: usize = 64;
 
-const POCKETS: [usize; 2] = [0, 1];
-/// The pocket that pages which are freed one after the other are gathered in.
-const GATHER: usize = 1;
-/// Group of the page freed last that found no pocket.
-const LAST: usize = 2;
-/// The area to look at first for a whole one, plus one.
-const NEXT_AREA: usize = 3;
-const TAKEN: usize = 8;
-/// A word of the first slot that the zone uses for itself.
-pub(crate) const SPARE: usize = 9;
+/// Hints, in the first line with the lowest pockets: the pocket used last, ...
+const TOP: usize = 0;
+/// ... the group of the page freed last that found no pocket, ...
+const LAST: usize = 1;
+/// ... and the area to look at first for a whole one, plus one.
+const NEXT_AREA: usize = 2;
+const FIRST_POCKET: usize = 3;
+const POCKETS: usize = SLOT_WORDS - 8 - FIRST_POCKET;
+/// In a line of their own: net frames taken through this slot ...
+const TAKEN: usize = SLOT_WORDS - 8;
+/// ... and a word of the first slot that the zone uses for itself.
+pub(crate) const SPARE: usize = SLOT_WORDS - 7;
+
+const _: () = assert!(SLOT_WORDS.is_multiple_of(8), "slots are whole cache lines");
 
 /// Pages in a group.
 const GROUP: u64 = 32;
@@ -59,7 +62,7 @@ impl Pocket {
 pub(crate) enum Put {
     /// It is in a pocket.
     Kept,
-    /// It is in a pocket, and the pages that were there are the caller's.
+    /// It is in a pocket, and the pages that were there before are the caller's.
     Displaced(Pocket),
     /// There is no place for it.
     Refused,
@@ -81,91 +84,132 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
     #[inline]
     fn pocket(&self, which: usize) -> Pocket {
         // Relaxed: a compare-and-swap decides.
-        Pocket(self.words[which].load(Ordering::Relaxed))
+        Pocket(self.words[FIRST_POCKET + which].load(Ordering::Relaxed))
     }
 
     #[inline]
     fn change(&self, which: usize, from: Pocket, to: Pocket) -> bool {
+        let word = &self.words[FIRST_POCKET + which];
         // AcqRel: what was done to the pages is before their next owner's use of them.
-        self.words[which].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// A page from a pocket.
+    #[inline]
+    fn hint(&self, which: usize) -> u64 {
+        // Relaxed: nothing but speed depends on it.
+        self.words[which].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set_hint(&self, which: usize, value: u64) {
+        // Relaxed: as in `hint`.
+        self.words[which].store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn top(&self) -> usize {
+        (self.hint(TOP) as usize).min(POCKETS - 1)
+    }
+
+    /// A page from a pocket, the one put in last if possible.
     #[inline]
     pub(crate) fn pop(&self) -> Option<u64> {
-        for which in POCKETS {
-            loop {
-                let seen = self.pocket(which);
-                if seen.pages() == 0 {
-                    break;
-                }
-                // The lowest bit of all is the lowest page.
-                if self.change(which, seen, Pocket(seen.0 & (seen.0 - 1))) {
-                    return Some(seen.first() + u64::from(seen.pages().trailing_zeros()));
-                }
-            }
-        }
-        None
+        let top = self.top();
+        self.pop_from(top).or_else(|| self.pop_below(top))
     }
 
-    /// Puts a freed page in: into the pocket of its group, into an empty one, or, if the page freed before it was of
-    /// the same group, in place of other pages.
+    #[inline]
+    fn pop_from(&self, which: usize) -> Option<u64> {
+        loop {
+            let seen = self.pocket(which);
+            if seen.pages() == 0 {
+                return None;
+            }
+            // The lowest bit of all is the lowest page.
+            if self.change(which, seen, Pocket(seen.0 & (seen.0 - 1))) {
+                return Some(seen.first() + u64::from(seen.pages().trailing_zeros()));
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn pop_below(&self, top: usize) -> Option<u64> {
+        let (which, page) = (0..top).rev().find_map(|which| Some((which, self.pop_from(which)?)))?;
+        self.set_hint(TOP, which as u64);
+        Some(page)
+    }
+
+    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it, or, if the stack is full
+    /// and the page freed before it was of the same group, in its place.
     #[inline]
     pub(crate) fn put(&self, page: u64) -> Put {
         let (group, bit) = (page / GROUP, 1 << (page % GROUP));
-        for which in POCKETS {
-            loop {
-                let seen = self.pocket(which);
-                if seen.group() != group {
-                    break;
-                }
-                if seen.0 & bit != 0 {
-                    return Put::AlreadyFree;
-                }
-                if self.change(which, seen, Pocket(seen.0 | bit)) {
-                    return Put::Kept;
-                }
+        let top = self.top();
+        loop {
+            let seen = self.pocket(top);
+            if seen.group() != group {
+                return self.put_above(top, seen, group, bit as u32);
+            }
+            if seen.0 & bit != 0 {
+                return Put::AlreadyFree;
+            }
+            if self.change(top, seen, Pocket(seen.0 | bit)) {
+                return Put::Kept;
             }
         }
-        let Some(new) = Pocket::new(group, bit as u32) else { return Put::Refused };
-        let seen = self.pocket(GATHER);
-        // Relaxed: a hint.
-        if seen.pages() != 0 && self.words[LAST].load(Ordering::Relaxed) != group {
-            self.words[LAST].store(group, Ordering::Relaxed);
+    }
+
+    #[inline(never)]
+    fn put_above(&self, top: usize, at_top: Pocket, group: u64, pages: u32) -> Put {
+        let Some(new) = Pocket::new(group, pages) else { return Put::Refused };
+        let (mut which, mut seen) = (top, at_top);
+        if seen.pages() != 0 && top + 1 < POCKETS {
+            which = top + 1;
+            seen = self.pocket(which);
+            self.set_hint(TOP, which as u64);
+        }
+        if seen.pages() != 0 && self.hint(LAST) != group {
+            self.set_hint(LAST, group);
             return Put::Refused;
         }
-        match self.change(GATHER, seen, new) {
+        // Who comes second here finds another way.
+        match self.change(which, seen, new) {
             true if seen.pages() == 0 => Put::Kept,
             true => Put::Displaced(seen),
             false => Put::Refused,
         }
     }
 
-    /// Fills an empty pocket with `pages` of the group that begins at page `first`; false if there is none.
+    /// Puts `pages` of the group that begins at page `first` on top; false if there is no room.
     pub(crate) fn fill(&self, first: u64, pages: u32) -> bool {
-        let Some(new) = Pocket::new(first / GROUP, pages) else { return false };
-        POCKETS.into_iter().any(|which| {
-            let seen = self.pocket(which);
-            seen.pages() == 0 && self.change(which, seen, new)
-        })
+        let top = self.top();
+        let which = if self.pocket(top).pages() == 0 { top } else { top + 1 };
+        let Some(new) = Pocket::new(first / GROUP, pages).filter(|_| which < POCKETS) else { return false };
+        self.set_hint(TOP, which as u64);
+        let seen = self.pocket(which);
+        seen.pages() == 0 && self.change(which, seen, new)
     }
 
     /// Empties the pockets.
-    pub(crate) fn drain(&self) -> [Pocket; POCKETS.len()] {
-        // AcqRel: as in `change`.
-        POCKETS.map(|which| Pocket(self.words[which].fetch_and(!u64::from(u32::MAX), Ordering::AcqRel)))
+    pub(crate) fn drain(&self) -> impl Iterator<Item = Pocket> + use<'m, W> {
+        let empty = |word: &W| {
+            let seen = Pocket(word.load(Ordering::Relaxed));
+            // AcqRel: as in `change`.
+            let take = || Pocket(word.fetch_and(!u64::from(u32::MAX), Ordering::AcqRel));
+            (seen.pages() != 0).then(take).filter(|taken| taken.pages() != 0)
+        };
+        self.words[FIRST_POCKET..][..POCKETS].iter().filter_map(empty)
     }
 
     /// Pages in the pockets, by a look from outside.
     pub(crate) fn cached(&self) -> u64 {
-        POCKETS.iter().map(|which| u64::from(self.pocket(*which).pages().count_ones())).sum()
+        (0..POCKETS).map(|which| u64::from(self.pocket(which).pages().count_ones())).sum()
     }
 
     /// Which of `areas` to look at first for a whole one. Slots begin far apart.
     #[inline]
     pub(crate) fn next_area(&self, areas: usize) -> usize {
-        // Relaxed: a hint.
-        match self.words[NEXT_AREA].load(Ordering::Relaxed) {
+        match self.hint(NEXT_AREA) {
             0 => {
                 // Slot 1 in the middle, 2 and 3 at the quarters, and so on.
                 let part = (self.index as u64).reverse_bits();
@@ -178,7 +222,7 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
     /// The next whole area had best be this one.
     #[inline]
     pub(crate) fn set_next_area(&self, area: usize) {
-        self.words[NEXT_AREA].store(area as u64 + 1, Ordering::Relaxed);
+        self.set_hint(NEXT_AREA, area as u64 + 1);
     }
 
     /// Notes frames taken from (or, negative, given back to) the store through this slot.

@@ -150,13 +150,12 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         worth: impl Fn(usize) -> bool,
         take: impl Fn(usize) -> Option<T>,
     ) -> Option<T> {
-        let mut from = from;
+        // A hint that was cleared is not found again, unless somebody else did something there in between.
         while let Some(place) = tree.next(from) {
             if let Some(taken) = take(place) {
                 return Some(taken);
             }
             tree.clear(place, || worth(place));
-            from = place + 1;
         }
         None
     }
@@ -303,7 +302,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
                     Some(one) => touched |= one,
                     None => {
                         // Cannot fail: these areas were taken whole just now.
-                        let _ = (row..area).try_for_each(|taken| self.give_words(taken, ALL_WORDS));
+                        let _ = (row..area).try_for_each(|taken| self.give_whole(taken));
                         return None;
                     }
                 }
@@ -322,7 +321,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         let area = number / AREA_FRAMES;
         if order >= Order::HUGE {
             let n = (order.frames() / AREA_FRAMES as u64) as usize;
-            return (area..area + n).try_for_each(|area| self.give_words(area, ALL_WORDS));
+            return (area..area + n).try_for_each(|area| self.give_whole(area));
         }
         let order = Order::wrap(order.get() - WORD_ORDER.get());
         self.give_words(area, run(order, (number % AREA_FRAMES / 64) as u32))
@@ -336,7 +335,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             .try_for_each(|word| self.give_frames(first + word, frames[word]))
     }
 
-    /// Takes back pages among the 32 from number `first` on.
+    /// Takes back pages from number `first` on, as bits; not beyond a multiple of 32.
+    #[inline]
     pub(crate) fn give_pages(&self, first: u64, pages: u32) -> Result<(), Pfn> {
         self.give_frames(first as usize / 64, u64::from(pages) << (first % 64))
     }
@@ -354,18 +354,24 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         }
     }
 
+    /// Takes back a whole area.
     #[inline]
+    pub(crate) fn give_whole(&self, area: usize) -> Result<(), Pfn> {
+        self.area(area).give_all().map_err(|error| self.free_already(area, error))?;
+        self.areas_with(Order::HUGE).mark(area);
+        Ok(())
+    }
+
     fn give_words(&self, area: usize, words: u64) -> Result<(), Pfn> {
-        match self.area(area).give_words(words) {
-            Ok(change) => {
-                self.home_changed(area, change);
-                Ok(())
-            }
-            Err((word, free)) => {
-                let number = (area * AREA_WORDS + word) * 64 + free.trailing_zeros() as usize;
-                Err(self.frame(number as u64))
-            }
-        }
+        let change = self.area(area).give_words(words).map_err(|error| self.free_already(area, error))?;
+        self.home_changed(area, change);
+        Ok(())
+    }
+
+    /// The first frame of these, of a word of this area.
+    #[cold]
+    fn free_already(&self, area: usize, (word, frames): (usize, u64)) -> Pfn {
+        self.frame(((area * AREA_WORDS + word) * 64) as u64 + u64::from(frames.trailing_zeros()))
     }
 
     /// Takes one particular free frame; false if it is not free in the store.

@@ -72,8 +72,13 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
     /// The hints in one word of a level, as set bits.
     #[inline]
     fn hints(&self, level: usize, word: usize) -> u64 {
+        self.hints_in(self.levels[level].0 + word)
+    }
+
+    #[inline]
+    fn hints_in(&self, word: usize) -> u64 {
         // SeqCst: see the module's text.
-        let word = self.words[self.levels[level].0 + word].load(Ordering::SeqCst);
+        let word = self.words[word].load(Ordering::SeqCst);
         match self.hint {
             Hint::One => word,
             Hint::Zero => !word,
@@ -94,7 +99,7 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
     /// Hints at a place, after the SeqCst write that made it worth looking at.
     #[inline]
     pub(crate) fn mark(&self, place: usize) {
-        if !self.is_hinted(0, place) {
+        if self.hints_in(place / 64) >> (place % 64) & 1 == 0 {
             self.mark_from(0, place);
         }
     }
@@ -117,12 +122,26 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         }
     }
 
-    /// Takes a hint away that led nowhere, unless `worth` says by now that it leads somewhere.
-    #[cold]
+    /// Takes a hint away that led nowhere, and those above that lead nowhere else, unless `worth` says by now that it
+    /// leads somewhere.
     pub(crate) fn clear(&self, place: usize, worth: impl Fn() -> bool) {
         self.write(0, place, false);
         if worth() {
             self.mark(place);
+        } else {
+            self.clear_above(0, place / 64);
+        }
+    }
+
+    /// Clears the hint to a word of `level` if there is none in it.
+    fn clear_above(&self, level: usize, word: usize) {
+        let (mut level, mut word) = (level, word);
+        while level + 1 < self.depth && self.hints(level, word) == 0 {
+            self.write(level + 1, word, false);
+            if self.hints(level, word) != 0 {
+                self.mark_from(level + 1, word);
+            }
+            (level, word) = (level + 1, word / 64);
         }
     }
 
@@ -139,7 +158,21 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
     /// The first hint at or after `from`.
     #[inline]
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
-        self.next_at(0, from)
+        if from == 0 { self.first() } else { self.next_at(0, from) }
+    }
+
+    /// The first hint of all: straight down.
+    fn first(&self) -> Option<usize> {
+        let mut at = 0;
+        for (level, (start, _)) in self.levels[..self.depth].iter().enumerate().rev() {
+            let hints = self.hints_in(start + at);
+            if hints == 0 {
+                let top = level + 1 == self.depth;
+                return if top { None } else { self.next_at(0, 0) };
+            }
+            at = at * 64 + hints.trailing_zeros() as usize;
+        }
+        Some(at)
     }
 
     fn next_at(&self, level: usize, from: usize) -> Option<usize> {
@@ -161,10 +194,7 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
                 return (found < bits).then_some(found);
             }
             if led {
-                self.write(level + 1, word, false);
-                if self.hints(level, word) != 0 {
-                    self.mark_from(level + 1, word);
-                }
+                self.clear_above(level, word);
             }
             from = (word + 1) * 64;
             led = false;

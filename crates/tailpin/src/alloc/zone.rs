@@ -243,7 +243,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             _ => {}
         }
         let taken = self.store.take(order)?;
-        self.took(order, order.frames() as i64);
+        self.took(order, order.frames());
         Some(taken)
     }
 
@@ -254,7 +254,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         let from = slot.next_area(self.store.areas());
         let (area, taken) = self.store.take_area(from)?;
         slot.set_next_area(area + 1);
-        self.took(Order::HUGE, Order::HUGE.frames() as i64);
+        self.took(Order::HUGE, Order::HUGE.frames());
         Some(taken)
     }
 
@@ -269,24 +269,22 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 self.give_pages(first + half, some);
             }
         }
-        self.took(Order::PAGE, i64::from(pages.count_ones()));
+        self.took(Order::PAGE, u64::from(pages.count_ones()));
         Some(first + u64::from(pages.trailing_zeros()))
     }
 
     /// Notes what the store gave, and has memory reclaimed when little is left.
     #[inline]
-    fn took(&self, order: Order, frames: i64) {
+    fn took(&self, order: Order, frames: u64) {
         if self.config.low_watermark != 0 {
             self.watch(order, frames);
         }
     }
 
     #[inline(never)]
-    fn watch(&self, order: Order, frames: i64) {
-        self.slot().note_taken(frames);
-        if frames > 0
-            && let Some(hooks) = self.config.hooks
-        {
+    fn watch(&self, order: Order, frames: u64) {
+        self.slot().note_taken(frames as i64);
+        if let Some(hooks) = self.config.hooks {
             let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum();
             let free = self.usable.saturating_sub(taken.max(0) as u64);
             if free < self.config.low_watermark {
@@ -316,25 +314,28 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// Progress: lock-free; a cache is taken by one step, nobody is ever inside of it.
     pub fn drain(&self) {
         for pocket in self.all_slots().flat_map(|slot| slot.drain()) {
-            if pocket.pages() != 0 {
-                self.give_pages(pocket.first(), pocket.pages());
-            }
+            self.give_pages(pocket.first(), pocket.pages());
         }
     }
 
     #[inline(never)]
     fn give(&self, head: Pfn, order: Order) {
-        self.took(order, -(order.frames() as i64));
-        if let Err(frame) = self.store.give(head, order) {
-            self.refuse_free_frame(frame);
-        }
+        self.given(order.frames(), self.store.give(head, order));
     }
 
-    /// Gives back pages among the 32 from number `first` on.
+    /// Gives back pages from number `first` on, as bits; not beyond a multiple of 32.
     #[inline(never)]
     fn give_pages(&self, first: u64, pages: u32) {
-        self.took(Order::PAGE, -i64::from(pages.count_ones()));
-        if let Err(frame) = self.store.give_pages(first, pages) {
+        self.given(u64::from(pages.count_ones()), self.store.give_pages(first, pages));
+    }
+
+    /// Notes what the store was given, or that it has it already.
+    #[inline]
+    fn given(&self, frames: u64, given: Result<(), Pfn>) {
+        if self.config.low_watermark != 0 {
+            self.slot().note_taken(-(frames as i64));
+        }
+        if let Err(frame) = given {
             self.refuse_free_frame(frame);
         }
     }
@@ -404,7 +405,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         if !self.store.span().contains(page) {
             return Err(GetError::NotInUse);
         }
-        let held = self.protocol.try_get(page, self)?;
+        let held = self.protocol.try_get_at(page, self)?;
         Ok(PageRef::adopt(self, held))
     }
 
@@ -539,18 +540,22 @@ impl<P: Protocol> Owner for Zone<'_, P> {
         if let Some(hooks) = self.config.hooks {
             hooks.after_last_reference(head, order);
         }
-        if order == Order::PAGE {
-            match self.slot().put(self.store.number(head)) {
-                Put::Kept => {}
-                Put::Refused => self.give(head, Order::PAGE),
-                Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
-                Put::AlreadyFree => self.refuse_free_frame(head),
+        match order {
+            Order::PAGE => {
+                let number = self.store.number(head);
+                match self.slot().put(number) {
+                    Put::Kept => {}
+                    Put::Refused => self.give_pages(number, 1),
+                    Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
+                    Put::AlreadyFree => self.refuse_free_frame(head),
+                }
             }
-        } else {
-            if order == Order::HUGE {
-                self.slot().set_next_area(self.store.area_of(head));
+            Order::HUGE => {
+                let area = self.store.area_of(head);
+                self.slot().set_next_area(area);
+                self.given(Order::HUGE.frames(), self.store.give_whole(area));
             }
-            self.give(head, order);
+            _ => self.give(head, order),
         }
     }
 
@@ -562,10 +567,7 @@ impl<P: Protocol> Owner for Zone<'_, P> {
             }
         }
         let n: u32 = frames.iter().map(|word| word.count_ones()).sum();
-        self.took(Order::PAGE, -i64::from(n));
-        if let Err(frame) = self.store.give_area(area, frames) {
-            self.refuse_free_frame(frame);
-        }
+        self.given(u64::from(n), self.store.give_area(area, frames));
     }
 
     fn retired(&self, _frame: Pfn) {

@@ -38,13 +38,15 @@ pub struct Block<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     head: Pfn,
     order: Order,
+    /// Where its references are counted while it is whole.
+    word: &'z P::Word,
 }
 
 impl<'z, P: Protocol> Block<'z, P> {
     /// The caller's reference becomes the handle's.
     #[inline]
     pub(crate) fn adopt(zone: &'z Zone<'z, P>, head: Pfn, order: Order) -> Self {
-        Self { zone, head, order }
+        Self { zone, head, order, word: zone.protocol().word_at(head) }
     }
 
     /// First frame.
@@ -85,7 +87,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         }
         // Held by the block's reference, the page is in use; only a merge by its sole owner could say otherwise,
         // and then this handle would not exist.
-        let held = self.zone.protocol().try_get(page, self.zone)?;
+        let held = self.zone.protocol().try_get_at(page, self.zone)?;
         Ok(PageRef::adopt(self.zone, held))
     }
 
@@ -108,7 +110,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get_block(self.frames(), 1, self.zone)?;
+        self.zone.protocol().get_block_at(self.word, self.head, self.order, self.zone)?;
         Ok(Self { ..*self })
     }
 
@@ -200,7 +202,7 @@ impl<P: Protocol> Drop for Block<'_, P> {
     /// waited for.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put_block(self.frames(), 1, self.zone);
+        self.zone.protocol().put_block_at(self.word, self.head, self.order, self.zone);
     }
 }
 

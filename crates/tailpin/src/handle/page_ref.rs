@@ -29,13 +29,15 @@ use crate::protocol::{Held, Protocol};
 pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     held: Held,
+    /// Where it is counted.
+    word: &'z P::Word,
 }
 
 impl<'z, P: Protocol> PageRef<'z, P> {
     /// The caller's pin becomes the handle's.
     #[inline]
-    pub(crate) fn adopt(zone: &'z Zone<'z, P>, held: Held) -> Self {
-        Self { zone, held }
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, (held, word): (Held, &'z P::Word)) -> Self {
+        Self { zone, held, word }
     }
 
     /// The pin itself, as the protocol knows it.
@@ -64,7 +66,7 @@ impl<'z, P: Protocol> PageRef<'z, P> {
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get(self.held, self.zone)?;
+        self.zone.protocol().get_at(self.word, self.held, self.zone)?;
         Ok(Self { ..*self })
     }
 }
@@ -89,7 +91,7 @@ impl<P: Protocol> Drop for PageRef<'_, P> {
     /// frees the page, which is lock-free.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put(self.held, self.zone);
+        self.zone.protocol().put_at(self.word, self.held, self.zone);
     }
 }
 

@@ -4,43 +4,40 @@ use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::page_word::PageWord;
+use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::Owner;
 use crate::report::{Cause, Misuse, Operation};
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    /// One more reference on what was a block of `order` at `head`, whose word is `word`.
     #[inline]
-    pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
-        if let Some(seen) = self.load_whole(range)
-            && seen.refs() > 0
-            && let Some(new) = seen.add_refs(n)
-            && self.change(range.start, seen, new)
+    pub(super) fn get_ref_at(
+        &self,
+        word: &W,
+        head: Pfn,
+        order: Order,
+        owner: &impl Owner,
+    ) -> Result<(), GetError> {
+        let seen = Self::load_at(word);
+        // While the block is whole and nothing happens to it, its head's word is all there is to change.
+        if seen.is_settled_head_of(order)
+            && seen.has_room_for_refs(1)
+            && Self::change_at(word, seen, PageWord(seen.0 + ONE_REF))
         {
             return Ok(());
         }
-        self.get_refs_on_each(range, n, owner)
+        self.get_refs(FrameRange::block(head, order), 1, owner)
     }
 
-    /// The head's word, if the block is still all of `range` and nothing is happening to it: then that word is all
-    /// there is to change.
-    #[inline]
-    fn load_whole(&self, range: FrameRange) -> Option<PageWord> {
-        if range.frames() == 0 {
-            return None;
-        }
-        let seen = self.load(range.start);
-        (seen.is_settled_head() && seen.order().frames() == range.frames()).then_some(seen)
-    }
-
-    #[cold]
-    fn get_refs_on_each(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    #[inline(never)]
+    pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
         let mut at = range.start;
         while range.contains(at) {
             match self.get_refs_on(at, n, owner) {
                 Ok(order) => at = at.offset(order.frames()),
                 Err(error) => {
-                    self.put_refs_on_each(FrameRange { start: range.start, end: at }, n, owner);
+                    self.put_refs(FrameRange { start: range.start, end: at }, n, owner);
                     return Err(error);
                 }
             }
@@ -76,27 +73,34 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// `n` references less on each piece of `range`.
+    /// One reference less on what was a block of `order` at `head`, whose word is `word`.
     #[inline]
-    pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
-        if let Some(seen) = self.load_whole(range)
-            && let Some(new) = seen.drop_refs(n)
+    pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
+        let seen = Self::load_at(word);
+        if !(seen.is_settled_head_of(order)
+            && seen.has_more_refs_than(1)
+            && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
         {
-            if new.refs() > 0 {
-                if self.change(range.start, seen, new) {
-                    return;
-                }
-            } else if let Some(freed) = new.frees_at_once()
-                && self.change(range.start, seen, freed)
-            {
-                return owner.freed_block(range.start, seen.order());
-            }
+            self.put_last_ref(word, seen, head, order, owner);
         }
-        self.put_refs_on_each(range, n, owner);
     }
 
-    #[cold]
-    fn put_refs_on_each(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+    /// The same where the last reference goes, or the block is no longer whole.
+    #[inline(never)]
+    fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) {
+        if seen.is_settled_head_of(order)
+            && seen.refs() == 1
+            && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()
+            && Self::change_at(word, seen, freed)
+        {
+            return owner.freed_block(head, order);
+        }
+        self.put_refs(FrameRange::block(head, order), 1, owner);
+    }
+
+    /// `n` references less on each piece of `range`.
+    #[inline(never)]
+    pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
         let mut at = range.start;
         while range.contains(at) {
             let order = match self.put_refs_on(at, n, |_| Ok(()), owner) {

@@ -82,15 +82,17 @@ impl For {
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own word is live.
     #[inline]
-    pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
-        let seen = self.load(page);
+    pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &W), GetError> {
+        let word = self.word(page);
+        let seen = Self::load_at(word);
         if seen.is_pinnable_alone()
             && let Some(new) = seen.pin(1)
-            && self.change(page, seen, new)
+            && Self::change_at(word, seen, new)
         {
-            return Ok(Held { page, counted_at: page });
+            return Ok((Held { page, counted_at: page }, word));
         }
-        self.pin_under_head(page, seen, owner)
+        let held = self.pin_under_head(page, seen, owner)?;
+        Ok((held, if held.counted_at == page { word } else { self.word(held.counted_at) }))
     }
 
     /// The same for a page that was last `seen` as a tail without pins, and whatever else there is.
@@ -212,8 +214,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// One more pin on a word that carries one of the caller's; works whatever its kind has become meanwhile.
     #[inline]
-    pub(super) fn pin_again(&self, at: Pfn) -> Result<(), GetError> {
-        let word = self.word(at);
+    pub(super) fn pin_again(word: &W) -> Result<(), GetError> {
         // Relaxed: the caller's own pin already orders everything.
         let seen = PageWord(word.fetch_add(1, Ordering::Relaxed));
         if seen.pins() >= PIN_LIMIT {
@@ -224,11 +225,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// Gives back a pin or hold. Release: what was done under it is before whatever the last one does;
-    /// Acquire: the last one sees all of that.
     #[inline]
     pub(super) fn unpin(&self, at: Pfn, owner: &impl Owner) {
-        let seen = PageWord(self.word(at).fetch_sub(1, Ordering::AcqRel));
+        self.unpin_at(self.word(at), at, owner);
+    }
+
+    /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was done under it is
+    /// before whatever the last one does; Acquire: the last one sees all of that.
+    #[inline]
+    pub(super) fn unpin_at(&self, word: &W, at: Pfn, owner: &impl Owner) {
+        let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));
         if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
             return;
         }

@@ -64,7 +64,7 @@ fn fields_do_not_overlap() {
                 | f.refs << REFS_SHIFT
                 | u64::from(f.generation) << GEN_SHIFT
                 | f.flags
-                | u64::from(f.recorded) * RECORDED,
+                | (u64::from(f.recorded) * RECORDED),
         );
         assert_eq!(again, word);
     }
