@@ -4,7 +4,7 @@
 
 use compio::fs::File;
 use compio::io::{AsyncReadAt, AsyncWriteAtExt};
-use tailpin_arena::{Arena, ReadBuffer};
+use tailpin_arena::{Arena, ReadBuffer, Slice};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("tailpin-compio-example-{}", std::process::id()));
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let source = File::open(std::env::current_exe()?).await?;
         let (read, buffer) = source.read_at(ReadBuffer::new(arena.alloc(1 << 20)?), 0).await.into();
         read?;
-        let page = (&buffer.freeze()).slice(..4096);
+        let page = Slice::slice(&buffer.freeze(), ..4096);
         let mut target = File::create(&path).await?;
         target.write_all_at(page, 0).await.0?;
         target.close().await?;

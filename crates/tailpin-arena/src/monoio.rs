@@ -1,7 +1,7 @@
 //! `monoio`: slices to write from, a [`ReadBuffer`] to read into.
 //!
 //! Beware: with `IoBuf` in scope `slice.slice(..)` is the trait's method, which wraps the whole slice and keeps all of it. This
-//! crate's is `(&slice).slice(..)` or `Slice::slice(&slice, ..)`.
+//! crate's is `Slice::slice(&slice, ..)`.
 
 use ::monoio::buf::{IoBuf, IoBufMut};
 

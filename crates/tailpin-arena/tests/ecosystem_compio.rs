@@ -6,7 +6,7 @@ use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::fs::File;
 use compio::io::{AsyncReadAt, AsyncWriteAtExt};
 use compio::runtime::Runtime;
-use tailpin_arena::{Arena, ReadBuffer};
+use tailpin_arena::{Arena, ReadBuffer, Slice};
 
 fn run<T>(work: impl Future<Output = T>) -> Option<T> {
     match Runtime::new() {
@@ -29,7 +29,7 @@ fn what_is_written_from_a_slice_is_read_into_a_buffer() {
 
         let mut file = File::create(&path).await.unwrap();
         // Only the part: the middle page.
-        file.write_all_at((&source).slice(4096..8192), 0).await.0.unwrap();
+        file.write_all_at(Slice::slice(&source, 4096..8192), 0).await.0.unwrap();
         file.close().await.unwrap();
 
         let file = File::open(&path).await.unwrap();
@@ -37,7 +37,7 @@ fn what_is_written_from_a_slice_is_read_into_a_buffer() {
         let (read, buffer) = file.read_at(buffer, 0).await.into();
         assert_eq!(read.unwrap(), 4096);
         let read = buffer.freeze();
-        assert_eq!(read, (&source).slice(4096..8192));
+        assert_eq!(read, Slice::slice(&source, 4096..8192));
         drop(source);
         assert_eq!(arena.stats().in_use(), 4096);
 
@@ -58,7 +58,7 @@ fn a_slice_cut_by_the_trait_keeps_the_whole() {
     assert_eq!(arena.stats().in_use(), 2 << 20);
     drop(cut);
     let whole = arena.alloc(2 << 20).unwrap().freeze();
-    let cut = (&whole).slice(0..10);
+    let cut = Slice::slice(&whole, 0..10);
     drop(whole);
     assert_eq!((cut.as_ref().len(), arena.stats().in_use()), (10, 4096));
 }

@@ -38,7 +38,8 @@ td:first-child, th:first-child, td:last-child, th:last-child { text-align: left;
 svg { width: 100%; height: auto; display: block; } .curve text { font-size: 12px; fill: var(--soft); }
 .curve path { fill: none; stroke-width: 2; } .axis { stroke: var(--line); } .key { color: var(--soft); }
 .s-bytes { stroke: var(--bytes); } .s-copy { stroke: var(--copy); } .s-pins { stroke: var(--pins); }
-.f-bytes { fill: var(--bytes); } .f-copy { fill: var(--copy); } .f-pins { fill: var(--pins); } .f-hybrid { fill: var(--hybrid); }
+.curve .f-bytes { fill: var(--bytes); } .curve .f-copy { fill: var(--copy); }
+.curve .f-pins { fill: var(--pins); } .curve .f-hybrid { fill: var(--hybrid); }
 </style>
 </head>
 <body>
@@ -98,12 +99,11 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     curve(&mut body, outcome);
     let _ = writeln!(
         body,
-        "<h2>Measured on</h2>\n<p>Linux {}, {} records in {}, {} {}. Kernel holds: {}.</p>",
+        "<h2>Measured on</h2>\n<p>Linux {}, {} records in {}, {} CPUs. Kernel holds: {}.</p>",
         escaped(&outcome.kernel),
         grouped(outcome.records),
         bytes(outcome.log_bytes),
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        "CPUs",
         outcome.rows.first().map_or_else(String::new, |row| source(row.kernel_bytes_source))
     );
     body.push_str("</body>\n</html>\n");
@@ -165,7 +165,7 @@ fn curve(body: &mut String, outcome: &Outcome) {
         }
         let at = y(held as f64 / outcome.log_bytes as f64);
         // Names beside each other where the dots are on top of each other.
-        let mut beside = at + 4.0;
+        let mut beside = (at - 8.0).max(24.0);
         while labels.iter().any(|label| (label - beside).abs() < 13.0) {
             beside -= 13.0;
         }

@@ -12,15 +12,17 @@ const SIDE: u64 = 32;
 const CELL: u64 = 6;
 const TANK: u64 = SIDE * CELL;
 const GAP: u64 = 28;
+/// Around everything, on the page's own ground, so that it can be read wherever it is shown.
+const MARGIN: u64 = 12;
 /// Room for names above and figures below.
 const ABOVE: u64 = 34;
 const BELOW: u64 = 52;
 
 const STYLE: &str = "<style>
-.tp { font: 14px system-ui, sans-serif; } .tp text { fill: #1b1f24; } .tp .soft { fill: #5b6571; font-size: 12px; }
+.tp { font: 14px system-ui, sans-serif; } .tp .paper { fill: #ffffff; } .tp text { fill: #1b1f24; } .tp .soft { fill: #5b6571; font-size: 12px; }
 .tp .empty { fill: #e9edf1; } .tp .held { fill: #e29a3a; } .tp .alive { fill: #1f5fae; } .tp .dead { stroke: #b3261e; }
 .tp .edge { fill: none; stroke: #c3cad2; } .tp .limit { stroke: #b3261e; stroke-dasharray: 5 4; } .tp .name { font-weight: 600; font-size: 16px; }
-@media (prefers-color-scheme: dark) { .tp text { fill: #e6e9ed; } .tp .soft { fill: #9aa4b0; } .tp .empty { fill: #262c33; }
+@media (prefers-color-scheme: dark) { .tp .paper { fill: #14171b; } .tp text { fill: #e6e9ed; } .tp .soft { fill: #9aa4b0; } .tp .empty { fill: #262c33; }
 .tp .held { fill: #c47f26; } .tp .alive { fill: #7db6f5; } .tp .dead { stroke: #ff8a80; } .tp .edge { stroke: #39414b; } .tp .limit { stroke: #ff8a80; } }
 </style>
 ";
@@ -33,9 +35,9 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     let most = outcome.rows.iter().filter_map(|row| row.kernel_bytes).map(cells).max().unwrap_or(0);
     let over = most.div_ceil(SIDE).saturating_sub(SIDE) * CELL;
     let count = outcome.rows.len().max(1) as u64;
-    let (width, floor) = (count * (TANK + GAP) - GAP + 2, ABOVE + over + TANK);
+    let (width, floor) = (count * (TANK + GAP) - GAP + 2 * MARGIN, ABOVE + over + TANK);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tp\" style=\"max-width: {width}px\" viewBox=\"-1 0 {width} {}\" role=\"img\" aria-label=\"{}\">\n{STYLE}<defs>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tp\" style=\"max-width: {width}px\" viewBox=\"-{MARGIN} 0 {width} {}\" role=\"img\" aria-label=\"{}\">\n{STYLE}<defs>\n",
         floor + BELOW,
         described(outcome)
     );
@@ -47,7 +49,11 @@ pub(crate) fn render(outcome: &Outcome) -> String {
             CELL - 1
         );
     }
-    svg.push_str("</defs>\n");
+    let _ = writeln!(
+        svg,
+        "</defs>\n<rect class=\"paper\" x=\"-{MARGIN}\" width=\"{width}\" height=\"{}\"/>",
+        floor + BELOW
+    );
     for (i, row) in outcome.rows.iter().enumerate() {
         let x = i as u64 * (TANK + GAP);
         // The pattern begins with the tank, wherever that stands.
