@@ -259,15 +259,18 @@ fn main() -> Result<()> {
         "resident MiB of each server\n\n  received     alive{:>10}{:>10}{:>10}",
         names[0], names[1], names[2]
     );
+    let mut last = Vec::new();
     for step in 0..STEPS {
         let numbers = sent * step / STEPS..sent * (step + 1) / STEPS;
         let mut row = String::new();
+        last.clear();
         let mut alive = 0;
         for server in &mut servers {
             server.load(numbers.clone())?;
             let (resident, live) = server.info()?;
             row += &format!("{:>10.1}", resident as f64 / (1 << 20) as f64);
             alive = live;
+            last.push(resident);
         }
         let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
         println!("{:>10.0}{:>10.1}{row}", mib(numbers.end * VALUE), mib(alive));
@@ -275,6 +278,7 @@ fn main() -> Result<()> {
     for server in &mut servers {
         server.check(sent)?;
     }
+    assert!(mib < 64 || last[0] > 5 * last[1].max(last[2]), "memory is not what it should be: {last:?}");
     println!("\nevery value that stayed was read back and is whole");
     Ok(())
 }

@@ -1,7 +1,4 @@
 //! `compio`: slices to write from, a [`ReadBuffer`] to read into.
-//!
-//! Beware: with `IoBuf` in scope `slice.slice(..)` is the trait's method, which wraps the whole slice and keeps all of it. This
-//! crate's is `Slice::slice(&slice, ..)`.
 
 use std::mem::MaybeUninit;
 
@@ -10,6 +7,8 @@ use compio_buf::{IoBuf, IoBufMut, SetLen};
 use crate::read_buffer::ReadBuffer;
 use crate::slice::Slice;
 
+/// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice and keeps all of it. To
+/// keep only the pages of a part, call `Slice::slice(&slice, ..)`.
 impl IoBuf for Slice {
     fn as_init(&self) -> &[u8] {
         self

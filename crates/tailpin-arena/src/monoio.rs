@@ -1,13 +1,12 @@
 //! `monoio`: slices to write from, a [`ReadBuffer`] to read into.
-//!
-//! Beware: with `IoBuf` in scope `slice.slice(..)` is the trait's method, which wraps the whole slice and keeps all of it. This
-//! crate's is `Slice::slice(&slice, ..)`.
 
 use ::monoio::buf::{IoBuf, IoBufMut};
 
 use crate::read_buffer::ReadBuffer;
 use crate::slice::Slice;
 
+/// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice and keeps all of it. To
+/// keep only the pages of a part, call `Slice::slice(&slice, ..)`.
 // SAFETY: the bytes of a slice stay where they are, mapped and unchanged, while the slice lives, wherever it is moved.
 unsafe impl IoBuf for Slice {
     fn read_ptr(&self) -> *const u8 {

@@ -110,7 +110,7 @@ impl ReadBuffer {
     }
 
     /// All of the buffer, filled or not.
-    #[cfg(any(feature = "bytes", feature = "compio", feature = "monoio"))]
+    #[cfg(any(feature = "compio", feature = "monoio"))]
     pub(crate) fn whole(&mut self) -> &mut [u8] {
         &mut self.buffer
     }

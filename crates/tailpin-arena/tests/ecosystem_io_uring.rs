@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use io_uring::{IoUring, squeue};
-use tailpin_arena::io_uring::FixedBuffers;
+use tailpin_arena::io_uring::{FixedBuffers, FixedError};
 use tailpin_arena::{Ability, Arena, ReadBuffer, Reason, ReleaseError};
 
 const MIB: usize = 1 << 20;
@@ -152,4 +152,36 @@ fn a_ring_has_one_set_of_buffers() {
     assert!(second.abilities().give_back_4k.is_yes());
     fixed.unregister(&ring).unwrap();
     FixedBuffers::register(&second, &ring).unwrap().unregister(&ring).unwrap();
+}
+
+/// Runs itself again as a user with a small limit, as the privileged have none.
+#[test]
+fn more_than_may_be_locked_is_refused_with_the_limit() {
+    const ROLE: &str = "TAILPIN_TEST_MEMLOCK";
+    if std::env::var_os(ROLE).is_none() {
+        let limited = "ulimit -l 64 && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\" \
+                       --exact more_than_may_be_locked_is_refused_with_the_limit --nocapture";
+        // The program must lie where that user may run it.
+        let program = std::env::temp_dir().join(format!("tailpin-uring-{}-test", std::process::id()));
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let output =
+            std::process::Command::new("sh").args(["-c", limited]).arg(&program).env(ROLE, "1").output();
+        let _ = std::fs::remove_file(&program);
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return match output.status.code() {
+            Some(0) => print!("{said}"),
+            Some(101) => panic!("{said}"),
+            _ => eprintln!("skipped: can't become a user with a limit here: {said}"),
+        };
+    }
+    let Some(ring) = ring() else { return };
+    let arena = Arena::builder().size(4 * MIB).build().unwrap();
+    match FixedBuffers::register(&arena, &ring) {
+        Err(FixedError::LockLimit { bytes, limit }) => assert_eq!((bytes, limit), (4 * MIB, Some(64 << 10))),
+        other => panic!("{other:?}"),
+    }
+    // Nothing is registered, and the arena is as it was.
+    assert!(arena.abilities().give_back_4k.is_yes());
+    arena.alloc(4 * MIB).unwrap().fill(1);
 }
