@@ -12,7 +12,6 @@ use crate::error::NotPresent;
 use crate::fault::Want;
 use crate::frame_info::Owner;
 use crate::object::ObjectId;
-use crate::pin::Part;
 use crate::space::Space;
 
 /// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy of this is no other pin.
@@ -51,11 +50,11 @@ impl<E: Env> Space<'_, E> {
         if addr >= <E::Arch as crate::arch::Arch>::USER_END {
             return Err(NotPresent { addr });
         }
-        match self.inner.pin_fast(addr, Want::of(access), 1) {
-            Ok(Some((part @ Part::Page(_), flags))) => {
-                let frame = part.first();
+        match self.inner.pin_page(addr, Want::of(access)) {
+            Ok(Some((page, flags))) => {
+                let frame = page.pfn();
                 // Counted from here on in the token.
-                mem::forget(part);
+                mem::forget(page);
                 Ok(BasePage { frame, writable: flags.has(Flags::WRITE) })
             }
             _ => Err(NotPresent { addr }),
