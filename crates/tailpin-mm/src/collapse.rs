@@ -138,8 +138,8 @@ impl<'z, E: Env> Inner<'z, E> {
             .rights()
             .with(Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED).with(Flags::DIRTY))
             .with_if(Flags::WRITE, region.prot.write);
+        // The merge wants the only reference on each page: so no other space has any of them.
         if let Some(head) = survey.in_order
-            && self.all_ours(table)
             && core.zone.raw().merge(head, Order::HUGE).is_ok()
         {
             core.put(slot, E::Arch::leaf(Level::PMD, Leaf { frame: head, flags }));
@@ -208,13 +208,6 @@ impl<'z, E: Env> Inner<'z, E> {
             survey.in_order = None;
         }
         survey
-    }
-
-    /// Whether every page is this mapping's alone, pins on pages that are `OWN` aside.
-    fn all_ours(&self, table: Pfn) -> bool {
-        self.leaves_of(table).all(|(_, leaf)| {
-            leaf.is_some_and(|leaf| leaf.flags.has(Flags::OWN) || self.core.is_sole(Level::PTE, leaf))
-        })
     }
 
     /// The first page that may not move. Pages that are shared may: what is pinned of them is pinned through others.

@@ -249,9 +249,10 @@ impl<'z, E: Env> Inner<'z, E> {
     ) -> Result<(), Shortage> {
         let core = &self.core;
         let new = core.allocate(Request::new(Order::PAGE))?.pfn();
-        // Another fault may replace the leaf and give its page back: a pin keeps the page for the copy.
+        // Another fault may replace the leaf and give its page back: a pin keeps the page for the copy. If it was somebody
+        // else's already, the entry has changed, and the copy is thrown away.
         let source = (!leaf.flags.has(Flags::ZERO)).then(|| core.zone.try_pin(leaf.frame));
-        if matches!(source, Some(Err(_))) || core.bits(found.slot) != found.bits {
+        if matches!(source, Some(Err(_))) {
             core.drop_block(new, Order::PAGE);
             return Ok(());
         }
