@@ -305,6 +305,31 @@ fn hugetlb_comes_in_units_only_and_never_splits() {
 }
 
 #[test]
+fn hugetlb_of_a_gigabyte_is_one_leaf() {
+    machine((1 << 30) + 16 * MIB + (1 << 30), MmConfig::default(), |mm, zone, _| {
+        let object = mm.object(ObjectConfig::new(1 << 30).hugetlb(Order::MAX)).unwrap();
+        let space = mm.space().unwrap();
+        let addr = space.map(Map::shared(&object, 0, 1 << 30, Prot::READ_WRITE)).unwrap();
+        assert!(addr.is_aligned(1 << 30));
+        let far = addr.offset((1 << 30) - 3 * PAGE);
+        space.write(far, b"far").unwrap();
+        assert_eq!(space.mapping(far).unwrap().order, Order::MAX);
+        let index = (1 << 18) - 3;
+        let place = Place::Object { object: object.id(), index, writable: true };
+        assert_eq!(space.identify(far, Access::Read), Ok(place));
+        let head = frame(&space, addr);
+        let pins = space.pin_pages(far, 2 * PAGE, Access::Write).unwrap();
+        assert_eq!(pins.frames().collect::<Vec<_>>(), [head.offset(index), head.offset(index + 1)]);
+        assert_eq!(zone.state(head).unwrap().pins, 2);
+        space.unmap(addr, 1 << 30).unwrap();
+        drop(object);
+        let mut bytes = [0; 3];
+        pins.read(0, &mut bytes);
+        assert_eq!(&bytes, b"far");
+    });
+}
+
+#[test]
 fn the_object_goes_with_its_last_mapping() {
     machine(32 * MIB, MmConfig::default(), |mm, zone, _| {
         let space = mm.space().unwrap();

@@ -111,8 +111,10 @@ fn cache(tlb: &Translations, spaces: &[&Sp<'_, '_>]) {
 
 /// What is left must be what the table says, and no frame may have been given back before its translations.
 fn check(tlb: &Translations, spaces: &[&Sp<'_, '_>], what: &str) {
-    assert_eq!(tlb.early.lock().unwrap().first(), None, "{what}");
-    for ((id, page), (frame, writable)) in &*tlb.cached.lock().unwrap() {
+    // Copies: a failure must not leave a lock poisoned behind, which the frames freed after it would meet.
+    let (early, left) = (tlb.early.lock().unwrap().first().cloned(), tlb.cached.lock().unwrap().clone());
+    assert_eq!(early, None, "{what}");
+    for ((id, page), (frame, writable)) in &left {
         let space = spaces.iter().find(|space| space.id() == *id).expect("a space that has not exited");
         let mapping = space.mapping(VirtAddr::new(page * PAGE));
         let agrees = mapping.is_some_and(|now| now.frame == *frame && (now.writable || !writable));
