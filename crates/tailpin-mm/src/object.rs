@@ -26,7 +26,8 @@ impl ObjectId {
 /// Where an object's contents come from when they are first used, if not from nothing: a file system.
 pub trait Source: Send + Sync {
     /// Fills page `index`, which is all zeroes before. Called with the object's cache locked, so it must not use the
-    /// object or a space that maps it.
+    /// object or a space that maps it. Called again for a page that went with a hole or a truncation: a file system
+    /// knows of both, and leaves such a page as it is.
     fn fill(&self, index: u64, page: &mut [u8; PAGE_BYTES as usize]);
 }
 
