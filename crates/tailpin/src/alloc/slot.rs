@@ -28,6 +28,8 @@ const _: () = assert!(SLOT_WORDS.is_multiple_of(8), "slots are whole cache lines
 
 /// Pages in a group.
 const GROUP: u64 = 32;
+/// As many in a pocket show that neighbours are being freed.
+const MANY: u32 = 8;
 
 /// Free pages of one group, as a pocket holds them; page numbers count from the zone's first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +120,12 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         self.pop_from(top).or_else(|| self.pop_below(top))
     }
 
+    /// A page from the top pocket.
+    #[inline]
+    pub(crate) fn pop_top(&self) -> Option<u64> {
+        self.pop_from(self.top())
+    }
+
     #[inline]
     fn pop_from(&self, which: usize) -> Option<u64> {
         loop {
@@ -139,9 +147,18 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         Some(page)
     }
 
-    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it, or, if the stack is full
-    /// and the page freed before it was of the same group, in its place.
+    /// Puts a freed page into the top pocket: one try, if that is for its group.
     #[inline]
+    pub(crate) fn put_in_top(&self, page: u64) -> bool {
+        let (group, bit) = (page / GROUP, 1 << (page % GROUP));
+        let top = self.top();
+        let seen = self.pocket(top);
+        seen.group() == group && seen.0 & bit == 0 && self.change(top, seen, Pocket(seen.0 | bit))
+    }
+
+    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it. If the stack is full,
+    /// in place of the top pocket's pages if these are many or if the page freed before was of the same group: frees at
+    /// random go past a full stack, one by one, frees of neighbours go out by the pocket.
     pub(crate) fn put(&self, page: u64) -> Put {
         let (group, bit) = (page / GROUP, 1 << (page % GROUP));
         let top = self.top();
@@ -159,7 +176,7 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn put_above(&self, top: usize, at_top: Pocket, group: u64, pages: u32) -> Put {
         let Some(new) = Pocket::new(group, pages) else { return Put::Refused };
         let (mut which, mut seen) = (top, at_top);
@@ -168,7 +185,7 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
             seen = self.pocket(which);
             self.set_hint(TOP, which as u64);
         }
-        if seen.pages() != 0 && self.hint(LAST) != group {
+        if seen.pages().count_ones() < MANY && seen.pages() != 0 && self.hint(LAST) != group {
             self.set_hint(LAST, group);
             return Put::Refused;
         }
