@@ -304,8 +304,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
                 match self.claim_area(area) {
                     Some(one) => touched |= one,
                     None => {
-                        // Cannot fail: these areas were taken whole just now.
-                        let _ = (row..area).try_for_each(|taken| self.give_whole(taken));
+                        // Cannot fail: these areas were taken whole just now. If one was touched, all are said to be.
+                        let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, touched));
                         return None;
                     }
                 }
