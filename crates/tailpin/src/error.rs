@@ -128,7 +128,11 @@ impl fmt::Display for ZoneError {
         match self {
             Self::Empty => write!(f, "the ranges hold no usable frame"),
             Self::BadRange { range } => {
-                write!(f, "range {}..{} is empty, unordered, too high or overlaps another", range.start, range.end)
+                write!(
+                    f,
+                    "range {}..{} is empty, unordered, too high or overlaps another",
+                    range.start, range.end
+                )
             }
             Self::TooFewWords { which, needed, given } => {
                 write!(f, "{which} metadata needs {needed} words, {given} were given")

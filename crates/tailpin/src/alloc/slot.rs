@@ -28,8 +28,6 @@ const _: () = assert!(SLOT_WORDS.is_multiple_of(8), "slots are whole cache lines
 
 /// Pages in a group.
 const GROUP: u64 = 32;
-/// As many in a pocket show that neighbours are being freed.
-const MANY: u32 = 8;
 
 /// Free pages of one group, as a pocket holds them; page numbers count from the zone's first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,19 +145,27 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         Some(page)
     }
 
-    /// Puts a freed page into the top pocket: one try, if that is for its group.
+    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it. If the stack is full, in
+    /// place of the top pocket's pages if these are several or if the page freed before was of the same group: frees of
+    /// neighbours go out by the pocket, frees at random go past a full stack, one by one.
     #[inline]
-    pub(crate) fn put_in_top(&self, page: u64) -> bool {
+    pub(crate) fn put(&self, page: u64) -> Put {
         let (group, bit) = (page / GROUP, 1 << (page % GROUP));
         let top = self.top();
         let seen = self.pocket(top);
-        seen.group() == group && seen.0 & bit == 0 && self.change(top, seen, Pocket(seen.0 | bit))
+        if seen.group() == group {
+            if seen.0 & bit == 0 && self.change(top, seen, Pocket(seen.0 | bit)) {
+                return Put::Kept;
+            }
+        } else if top == POCKETS - 1 && seen.pages().is_power_of_two() && self.hint(LAST) != group {
+            self.set_hint(LAST, group);
+            return Put::Refused;
+        }
+        self.put_again(page)
     }
 
-    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it. If the stack is full,
-    /// in place of the top pocket's pages if these are many or if the page freed before was of the same group: frees at
-    /// random go past a full stack, one by one, frees of neighbours go out by the pocket.
-    pub(crate) fn put(&self, page: u64) -> Put {
+    #[inline(never)]
+    fn put_again(&self, page: u64) -> Put {
         let (group, bit) = (page / GROUP, 1 << (page % GROUP));
         let top = self.top();
         loop {
@@ -176,7 +182,6 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         }
     }
 
-    #[inline]
     fn put_above(&self, top: usize, at_top: Pocket, group: u64, pages: u32) -> Put {
         let Some(new) = Pocket::new(group, pages) else { return Put::Refused };
         let (mut which, mut seen) = (top, at_top);
@@ -184,10 +189,6 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
             which = top + 1;
             seen = self.pocket(which);
             self.set_hint(TOP, which as u64);
-        }
-        if seen.pages().count_ones() < MANY && seen.pages() != 0 && self.hint(LAST) != group {
-            self.set_hint(LAST, group);
-            return Put::Refused;
         }
         // Who comes second here finds another way.
         match self.change(which, seen, new) {

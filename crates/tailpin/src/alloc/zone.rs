@@ -327,17 +327,6 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.given(order.frames(), self.store.give(head, order));
     }
 
-    /// Puts a freed page with those at hand, or gives back what has no place there.
-    #[inline(never)]
-    fn put_page(&self, slot: &Slot<'m, P::Word>, page: u64) {
-        match slot.put(page) {
-            Put::Kept => {}
-            Put::Refused => self.give_pages(page, 1),
-            Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
-            Put::AlreadyFree => self.refuse_free_frame(self.store.frame(page)),
-        }
-    }
-
     /// Gives back pages from number `first` on, as bits; not beyond a multiple of 32.
     #[inline(never)]
     fn give_pages(&self, first: u64, pages: u32) {
@@ -556,12 +545,15 @@ impl<P: Protocol> Owner for Zone<'_, P> {
             hooks.after_last_reference(page, Order::PAGE);
         }
         let number = self.store.number(page);
-        let slot = self.slot();
-        if !slot.put_in_top(number) {
-            self.put_page(&slot, number);
+        match self.slot().put(number) {
+            Put::Kept => {}
+            Put::Refused => self.give_pages(number, 1),
+            Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
+            Put::AlreadyFree => self.refuse_free_frame(page),
         }
     }
 
+    #[inline]
     fn freed_block(&self, head: Pfn, order: Order) {
         if order == Order::PAGE {
             return self.freed_page(head);

@@ -24,7 +24,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             return Err(head);
         }
         // A whole area rests or records its order: its tails are tails as soon as there is a head.
-        if order == Order::PAGE || order == Order::HUGE { Ok(()) } else { self.prepare_tails(head, order, first) }
+        if order == Order::PAGE || order == Order::HUGE {
+            Ok(())
+        } else {
+            self.prepare_tails(head, order, first)
+        }
     }
 
     #[inline(never)]
