@@ -106,7 +106,8 @@ impl fmt::Display for AllocError {
 pub enum ZoneError {
     /// There is no usable frame at all.
     Empty,
-    /// A range ends before it begins, overlaps the one before it, or is not in ascending order.
+    /// A range ends before it begins, overlaps the one before it, is not in ascending order, or has frames
+    /// of which bytes have no 64-bit address.
     BadRange {
         /// The range.
         range: FrameRange,
@@ -127,7 +128,11 @@ impl fmt::Display for ZoneError {
         match self {
             Self::Empty => write!(f, "the ranges hold no usable frame"),
             Self::BadRange { range } => {
-                write!(f, "range {}..{} is empty, unordered or overlaps another", range.start, range.end)
+                write!(
+                    f,
+                    "range {}..{} is empty, unordered, too high or overlaps another",
+                    range.start, range.end
+                )
             }
             Self::TooFewWords { which, needed, given } => {
                 write!(f, "{which} metadata needs {needed} words, {given} were given")

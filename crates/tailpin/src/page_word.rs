@@ -345,6 +345,18 @@ impl PageWord {
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
+    /// The free frame that a page becomes in the step that takes its last reference: one that is settled, has neither
+    /// pins nor flags, and whose own word is all there is to look at and to write.
+    #[inline]
+    pub(crate) const fn frees_as_page(self) -> Option<Self> {
+        let lone = Self::build(HEAD, Order::PAGE, ONE_REF);
+        if self.0 & !(GEN_MASK << GEN_SHIFT) == lone.0 {
+            Some(Self(self.0 - lone.0 + Self::build(FREE, Order::PAGE, 0).0))
+        } else {
+            None
+        }
+    }
+
     const fn is_whole_area(self) -> bool {
         (self.0 >> ORDER_SHIFT & ORDER_MASK) as u8 >= Order::HUGE.get()
     }

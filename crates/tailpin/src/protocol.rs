@@ -105,6 +105,11 @@ pub struct Held {
 pub trait Owner {
     /// The last reference to this block is gone; its frames are the callee's.
     fn freed_block(&self, head: Pfn, order: Order);
+    /// The same for a single page, by far the most frequent case.
+    #[inline]
+    fn freed_page(&self, page: Pfn) {
+        self.freed_block(page, Order::PAGE);
+    }
     /// Of the area that begins at `area`, the frames with a bit set in `frames` are the callee's.
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]);
     /// These frames of the caller's went out of service when they were freed.

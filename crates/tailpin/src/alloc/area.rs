@@ -78,17 +78,17 @@ impl Home {
     }
 }
 
-/// A change of a word, as it was and as it is.
+/// A change of a home word, as it was and as it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change<T> {
-    pub(crate) from: T,
-    pub(crate) to: T,
+pub(crate) struct Change {
+    pub(crate) from: Home,
+    pub(crate) to: Home,
 }
 
 /// What became of frames that were given back.
 pub(crate) enum Given {
-    /// They are free in their word.
-    Out(Change<u64>),
+    /// They are free in their word, as all of these are.
+    Out(u64),
     /// With them all 64 are free. They are the caller's and have to go home.
     Complete,
 }
@@ -119,27 +119,23 @@ impl<W: AtomicWord> Area<'_, W> {
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Claims the free frames that `select` picks of a word that is out. Goes round only because somebody else
+    /// Claims the free frames that `select` picks of a word that is out; these and what is left are returned. Goes round only because somebody else
     /// changed the word.
     #[inline]
-    pub(crate) fn claim(
-        &self,
-        word: usize,
-        select: impl Fn(u64) -> Option<u64>,
-    ) -> Option<(u64, Change<u64>)> {
+    pub(crate) fn claim(&self, word: usize, select: impl Fn(u64) -> Option<u64>) -> Option<(u64, u64)> {
         loop {
             let from = self.free(word);
             let taken = select(from)?;
             let to = from & !taken;
             if Self::change(&self.bits[word], from, to) {
-                return Some((taken, Change { from, to }));
+                return Some((taken, to));
             }
         }
     }
 
     /// Takes the words that `select` picks out of the home: all their frames are the caller's.
     #[inline]
-    pub(crate) fn take_words(&self, select: impl Fn(Home) -> Option<u64>) -> Option<(u64, Change<Home>)> {
+    pub(crate) fn take_words(&self, select: impl Fn(Home) -> Option<u64>) -> Option<(u64, Change)> {
         loop {
             let from = self.home();
             let words = select(from)?;
@@ -169,8 +165,7 @@ impl<W: AtomicWord> Area<'_, W> {
                 return Err(from & frames);
             }
             let all = from | frames;
-            let (to, given) =
-                if all == !0 { (0, Given::Complete) } else { (all, Given::Out(Change { from, to: all })) };
+            let (to, given) = if all == !0 { (0, Given::Complete) } else { (all, Given::Out(all)) };
             if Self::change(&self.bits[word], from, to) {
                 return Ok(given);
             }
@@ -179,7 +174,7 @@ impl<W: AtomicWord> Area<'_, W> {
 
     /// Brings words home, all frames of which are the caller's. Errs with one that was in, or of which a frame is
     /// free, as (word, frames), and then brings none.
-    pub(crate) fn give_words(&self, words: u64) -> Result<Change<Home>, (usize, u64)> {
+    pub(crate) fn give_words(&self, words: u64) -> Result<Change, (usize, u64)> {
         // Relaxed: all these frames are the caller's, so nobody changes their bits.
         let free = |word: &usize| words >> word & 1 != 0 && self.bits[*word].load(Ordering::Relaxed) != 0;
         if let Some(word) = (0..AREA_WORDS).find(free) {

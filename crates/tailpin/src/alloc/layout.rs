@@ -10,6 +10,9 @@ use super::area::AREA_WORDS;
 use super::slot::SLOT_WORDS;
 use super::store::hint_words;
 
+/// The first number that is no frame's: addresses of bytes have 64 bits.
+pub(crate) const FRAMES_END: Pfn = Pfn::new(1 << 52);
+
 /// The shape of a zone: its ranges, and from them how many words of metadata to hand over.
 ///
 /// ```
@@ -34,12 +37,13 @@ impl<'r> ZoneLayout<'r> {
     /// (rounded up to a power of two, at least one; 512 bytes each).
     ///
     /// # Errors
-    /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one.
+    /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one, or one
+    /// that ends beyond 2⁵² frames.
     pub fn new(ranges: &'r [FrameRange], slots: usize) -> Result<Self, ZoneError> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Err(ZoneError::Empty) };
         let mut free_from = Pfn::new(0);
         for &range in ranges {
-            if range.frames() == 0 || range.start < free_from {
+            if range.frames() == 0 || range.start < free_from || range.end > FRAMES_END {
                 return Err(ZoneError::BadRange { range });
             }
             free_from = range.end;

@@ -118,6 +118,12 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         self.pop_from(top).or_else(|| self.pop_below(top))
     }
 
+    /// A page from the top pocket.
+    #[inline]
+    pub(crate) fn pop_top(&self) -> Option<u64> {
+        self.pop_from(self.top())
+    }
+
     #[inline]
     fn pop_from(&self, which: usize) -> Option<u64> {
         loop {
@@ -139,10 +145,27 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         Some(page)
     }
 
-    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it, or, if the stack is full
-    /// and the page freed before it was of the same group, in its place.
+    /// Puts a freed page in: into the top pocket if it is of the same group, else on top of it. If the stack is full, in
+    /// place of the top pocket's pages if these are several or if the page freed before was of the same group: frees of
+    /// neighbours go out by the pocket, frees at random go past a full stack, one by one.
     #[inline]
     pub(crate) fn put(&self, page: u64) -> Put {
+        let (group, bit) = (page / GROUP, 1 << (page % GROUP));
+        let top = self.top();
+        let seen = self.pocket(top);
+        if seen.group() == group {
+            if seen.0 & bit == 0 && self.change(top, seen, Pocket(seen.0 | bit)) {
+                return Put::Kept;
+            }
+        } else if top == POCKETS - 1 && seen.pages().is_power_of_two() && self.hint(LAST) != group {
+            self.set_hint(LAST, group);
+            return Put::Refused;
+        }
+        self.put_again(page)
+    }
+
+    #[inline(never)]
+    fn put_again(&self, page: u64) -> Put {
         let (group, bit) = (page / GROUP, 1 << (page % GROUP));
         let top = self.top();
         loop {
@@ -159,7 +182,6 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         }
     }
 
-    #[inline(never)]
     fn put_above(&self, top: usize, at_top: Pocket, group: u64, pages: u32) -> Put {
         let Some(new) = Pocket::new(group, pages) else { return Put::Refused };
         let (mut which, mut seen) = (top, at_top);
@@ -167,10 +189,6 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
             which = top + 1;
             seen = self.pocket(which);
             self.set_hint(TOP, which as u64);
-        }
-        if seen.pages() != 0 && self.hint(LAST) != group {
-            self.set_hint(LAST, group);
-            return Put::Refused;
         }
         // Who comes second here finds another way.
         match self.change(which, seen, new) {

@@ -119,20 +119,18 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         &self.areas_with[order.get() as usize - IN_WORDS]
     }
 
-    /// Hints at a word whose free frames changed.
+    /// Hints at a word whose free frames are these now. Whether the hint is there already is one load, less than to work
+    /// out whether it must be.
     #[inline]
-    fn word_changed(&self, word: usize, change: Change<u64>) {
-        let now = largest(change.to);
-        if now != largest(change.from)
-            && let Some(order) = now
-        {
+    fn word_changed(&self, word: usize, free: u64) {
+        if let Some(order) = largest(free) {
             self.words_with(order).mark(word);
         }
     }
 
     /// Hints at an area whose home changed.
     #[inline]
-    fn home_changed(&self, area: usize, change: Change<Home>) {
+    fn home_changed(&self, area: usize, change: Change) {
         let now = change.to.largest();
         if now != change.from.largest()
             && let Some(order) = now
@@ -191,8 +189,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     fn take_frames(&self, order: Order, select: impl Fn(u64) -> Option<u64>) -> Option<(usize, u64)> {
         let claim = |word: usize, fits: &dyn Fn(u64) -> bool| {
             let select = |free| if fits(free) { select(free) } else { None };
-            let (taken, change) = self.area(word / AREA_WORDS).claim(word % AREA_WORDS, select)?;
-            self.word_changed(word, change);
+            let (taken, left) = self.area(word / AREA_WORDS).claim(word % AREA_WORDS, select)?;
+            self.word_changed(word, left);
             Some((word, taken))
         };
         let out = |order: Order| {
@@ -221,7 +219,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     fn offer(&self, word: usize, frames: u64) {
         if frames != 0 {
             self.area(word / AREA_WORDS).offer(word % AREA_WORDS, frames);
-            self.word_changed(word, Change { from: 0, to: frames });
+            self.word_changed(word, frames);
         }
     }
 
@@ -304,8 +302,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
                 match self.claim_area(area) {
                     Some(one) => touched |= one,
                     None => {
-                        // Cannot fail: these areas were taken whole just now.
-                        let _ = (row..area).try_for_each(|taken| self.give_whole(taken));
+                        // Cannot fail: these areas were taken whole just now. If one was touched, all are said to be.
+                        let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, touched));
                         return None;
                     }
                 }
@@ -348,8 +346,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     fn give_frames(&self, word: usize, frames: u64) -> Result<(), Pfn> {
         let (area, within) = (word / AREA_WORDS, word % AREA_WORDS);
         match self.area(area).give(within, frames) {
-            Ok(Given::Out(change)) => {
-                self.word_changed(word, change);
+            Ok(Given::Out(free)) => {
+                self.word_changed(word, free);
                 Ok(())
             }
             Ok(Given::Complete) => self.give_words(area, 1 << within),
@@ -402,10 +400,10 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             return wanted;
         }
         let select = |free| Some(free & wanted).filter(|taken| *taken != 0);
-        let Some((taken, change)) = area.claim(word % AREA_WORDS, select) else {
+        let Some((taken, left)) = area.claim(word % AREA_WORDS, select) else {
             return 0;
         };
-        self.word_changed(word, change);
+        self.word_changed(word, left);
         taken
     }
 

@@ -143,19 +143,21 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// As [`Zone::alloc`].
     #[inline]
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        // Pages and whole areas have a short straight line each; what is not at hand is asked of the store.
-        match request.order {
-            Order::PAGE => {
-                if let Some(page) = self.slot().pop() {
-                    return self.hand_out(Taken::untouched(self.store.frame(page)), Order::PAGE, request);
-                }
-            }
-            Order::HUGE => {
-                if let Some(taken) = self.obtain_area() {
-                    return self.hand_out(taken, Order::HUGE, request);
-                }
-            }
-            _ => {}
+        // Pages at hand have a short straight line, compiled into the caller.
+        if request.order == Order::PAGE
+            && let Some(page) = self.slot().pop_top()
+        {
+            return self.hand_out(Taken::untouched(self.store.frame(page)), Order::PAGE, request);
+        }
+        self.alloc_elsewhere(request)
+    }
+
+    #[inline(never)]
+    fn alloc_elsewhere(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
+        if request.order == Order::HUGE
+            && let Some(taken) = self.obtain_area()
+        {
+            return self.hand_out(taken, Order::HUGE, request);
         }
         self.alloc_from_store(request)
     }
@@ -538,20 +540,28 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
 
 impl<P: Protocol> Owner for Zone<'_, P> {
     #[inline]
+    fn freed_page(&self, page: Pfn) {
+        if let Some(hooks) = self.config.hooks {
+            hooks.after_last_reference(page, Order::PAGE);
+        }
+        let number = self.store.number(page);
+        match self.slot().put(number) {
+            Put::Kept => {}
+            Put::Refused => self.give_pages(number, 1),
+            Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
+            Put::AlreadyFree => self.refuse_free_frame(page),
+        }
+    }
+
+    #[inline]
     fn freed_block(&self, head: Pfn, order: Order) {
+        if order == Order::PAGE {
+            return self.freed_page(head);
+        }
         if let Some(hooks) = self.config.hooks {
             hooks.after_last_reference(head, order);
         }
         match order {
-            Order::PAGE => {
-                let number = self.store.number(head);
-                match self.slot().put(number) {
-                    Put::Kept => {}
-                    Put::Refused => self.give_pages(number, 1),
-                    Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
-                    Put::AlreadyFree => self.refuse_free_frame(head),
-                }
-            }
             Order::HUGE => {
                 let area = self.store.area_of(head);
                 self.slot().set_last_area(area);

@@ -4,6 +4,7 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::Range;
 
+use crate::alloc::layout::FRAMES_END;
 use crate::alloc::zone::Zone;
 use crate::error::{GetError, SplitError};
 use crate::frame::{FrameRange, Order, Pfn};
@@ -36,35 +37,63 @@ use super::{Page, PageRef, Pieces, RawBlock, Slice};
 /// ```
 pub struct Block<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
-    head: Pfn,
-    order: Order,
-    /// Where its references are counted while it is whole.
-    word: &'z P::Word,
+    place: Place,
+}
+
+/// First frame and order in one word: a handle of two words is moved in registers.
+#[derive(Clone, Copy)]
+struct Place(u64);
+
+/// The order lies above the frame's number.
+const ORDER_SHIFT: u32 = 59;
+const _: () = assert!(FRAMES_END.get() <= 1 << ORDER_SHIFT && Order::MAX.get() < 1 << (64 - ORDER_SHIFT));
+
+impl Place {
+    #[inline]
+    fn new(head: Pfn, order: Order) -> Self {
+        Self(u64::from(order.get()) << ORDER_SHIFT | head.get())
+    }
+
+    #[inline]
+    fn head(self) -> Pfn {
+        Pfn::new(self.0 & !(!0 << ORDER_SHIFT))
+    }
+
+    #[inline]
+    fn order(self) -> Order {
+        Order::wrap((self.0 >> ORDER_SHIFT) as u8)
+    }
 }
 
 impl<'z, P: Protocol> Block<'z, P> {
     /// The caller's reference becomes the handle's.
     #[inline]
     pub(crate) fn adopt(zone: &'z Zone<'z, P>, head: Pfn, order: Order) -> Self {
-        Self { zone, head, order, word: zone.protocol().word_at(head) }
+        Self { zone, place: Place::new(head, order) }
     }
 
     /// First frame.
     #[inline]
     pub fn pfn(&self) -> Pfn {
-        self.head
+        self.place.head()
     }
 
     /// Size, as it was when this handle was made.
     #[inline]
     pub fn order(&self) -> Order {
-        self.order
+        self.place.order()
     }
 
     /// All frames.
     #[inline]
     pub fn frames(&self) -> FrameRange {
-        FrameRange::block(self.head, self.order)
+        FrameRange::block(self.pfn(), self.order())
+    }
+
+    /// Where its references are counted while it is whole.
+    #[inline]
+    fn word(&self) -> &'z P::Word {
+        self.zone.protocol().word_at(self.pfn())
     }
 
     /// The zone it is from.
@@ -81,7 +110,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// [`GetError::NotInUse`] for an index beyond the block, [`GetError::CountLimit`].
     #[inline]
     pub fn pin(&self, index: u64) -> Result<PageRef<'z, P>, GetError> {
-        let page = self.head.offset(index);
+        let page = self.pfn().offset(index);
         if !self.frames().contains(page) {
             return Err(GetError::NotInUse);
         }
@@ -110,7 +139,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get_block_at(self.word, self.head, self.order, self.zone)?;
+        self.zone.protocol().get_block_at(self.word(), self.pfn(), self.order(), self.zone)?;
         Ok(Self { ..*self })
     }
 
@@ -147,7 +176,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// # Errors
     /// The block and why not; [`SplitError::OutOfRange`] for an index beyond the block.
     pub fn split_around(self, index: u64, order: Order) -> Result<Pieces<'z, P>, (Self, SplitError)> {
-        let page = self.head.offset(index);
+        let page = self.pfn().offset(index);
         match self.zone.protocol().split_around(self.frames(), page, order, self.zone) {
             Ok(()) => Ok(self.into_pieces()),
             Err(error) => Err((self, error)),
@@ -169,7 +198,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// # Errors
     /// The block, if it is larger than one page.
     pub fn into_page(self) -> Result<Page<'z, P>, Self> {
-        if self.order == Order::PAGE { Ok(Page::adopt(self)) } else { Err(self) }
+        if self.order() == Order::PAGE { Ok(Page::adopt(self)) } else { Err(self) }
     }
 
     /// The reference as a plain token, for kernels that keep it in a table. It is not dropped.
@@ -177,8 +206,8 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// Progress: wait-free; one load.
     pub fn into_raw(self) -> RawBlock {
         let block = ManuallyDrop::new(self);
-        let generation = block.zone.protocol().state(block.head).generation;
-        RawBlock::from_parts(block.head, block.order, generation)
+        let generation = block.zone.protocol().state(block.pfn()).generation;
+        RawBlock::from_parts(block.pfn(), block.order(), generation)
     }
 }
 
@@ -202,12 +231,12 @@ impl<P: Protocol> Drop for Block<'_, P> {
     /// waited for.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put_block_at(self.word, self.head, self.order, self.zone);
+        self.zone.protocol().put_block_at(self.word(), self.pfn(), self.order(), self.zone);
     }
 }
 
 impl<P: Protocol> fmt::Debug for Block<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({} order {})", self.head, self.order)
+        write!(f, "Block({} order {})", self.pfn(), self.order())
     }
 }

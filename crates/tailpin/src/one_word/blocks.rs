@@ -77,6 +77,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     #[inline]
     pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
         let seen = Self::load_at(word);
+        if order == Order::PAGE
+            && let Some(freed) = seen.frees_as_page()
+            && Self::change_at(word, seen, freed)
+        {
+            return owner.freed_page(head);
+        }
         if !(seen.is_settled_head_of(order)
             && seen.has_more_refs_than(1)
             && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))

@@ -17,15 +17,22 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head stays as it is,
     /// so nobody can obtain any of it yet.
+    #[inline]
     pub(super) fn prepare_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         let first = self.load(head);
         if !first.is_idle() {
             return Err(head);
         }
+        // A whole area rests or records its order: its tails are tails as soon as there is a head.
         if order == Order::PAGE || order == Order::HUGE {
-            // A whole area rests or records its order: its tails are tails as soon as there is a head.
-            return Ok(());
+            Ok(())
+        } else {
+            self.prepare_tails(head, order, first)
         }
+    }
+
+    #[inline(never)]
+    fn prepare_tails(&self, head: Pfn, order: Order, first: PageWord) -> Result<(), Pfn> {
         let below = order < Order::HUGE;
         let mut tails_rest = true;
         for tail in Self::units(head, order) {

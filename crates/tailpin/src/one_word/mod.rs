@@ -138,6 +138,7 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     const WORDS_PER_FRAME: usize = 1;
     const REARRANGES: bool = true;
 
+    #[inline]
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.prepare_block(head, order)
     }
