@@ -57,8 +57,9 @@ impl HugeMemory {
         }
     }
 
+    /// Where a page is, or the end.
     fn page(&self, page: usize) -> *mut u8 {
-        assert!(page < self.blocks * BLOCK_PAGES);
+        assert!(page <= self.blocks * BLOCK_PAGES);
         self.first.as_ptr().wrapping_add(page * PAGE)
     }
 
@@ -100,6 +101,7 @@ impl HugeMemory {
     /// Unmaps one page, once.
     pub(crate) fn unmap(&mut self, page: usize) -> io::Result<()> {
         assert!(!self.holes.contains(&page), "page {page} was unmapped before");
+        assert!(page < self.blocks * BLOCK_PAGES);
         // SAFETY: the page is this value's, and noted as gone so that it is not unmapped again.
         unsafe { munmap(self.page(page).cast(), PAGE) }?;
         self.holes.insert(page);

@@ -69,3 +69,23 @@ impl Registered {
         self.ring.submitter().unregister_buffers()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Spliced;
+    use crate::linux::HugeMemory;
+
+    #[test]
+    fn a_page_in_a_pipe_keeps_the_kernel_from_splitting_until_it_is_drained() {
+        let (memory, pipe) = match (HugeMemory::new(1), Spliced::new(1)) {
+            (Ok(memory), Ok(pipe)) => (memory, pipe),
+            (memory, pipe) => return println!("skipped: {:?} {:?}", memory.err(), pipe.err()),
+        };
+        pipe.pin(&memory, 100, 1).unwrap();
+        memory.cold(200).unwrap();
+        assert_eq!(memory.huge_blocks(), Ok(1));
+        pipe.drain(1).unwrap();
+        memory.cold(200).unwrap();
+        assert_eq!(memory.huge_blocks(), Ok(0));
+    }
+}

@@ -13,7 +13,9 @@ pub(crate) fn fork_and_wait() -> io::Result<()> {
             child => child,
         }
     };
-    let Some(child) = Pid::from_raw(child).filter(|_| child > 0) else { return Err(io::Error::last_os_error()) };
+    let Some(child) = Pid::from_raw(child).filter(|_| child > 0) else {
+        return Err(io::Error::last_os_error());
+    };
     waitpid(Some(child), WaitOptions::empty())?;
     Ok(())
 }

@@ -78,7 +78,8 @@ pub(super) fn wake_nobody(recorder: &mut Recorder<'_>) {
     let repetitions = recorder.effort.repetitions;
     const PRIVATE: &str = "futex-wake-nobody";
     if recorder.wants(PRIVATE) {
-        let (ours, lot) = (OurFutex { futexes: &futexes, space: &space, at: anonymous }, ParkingLot::default());
+        let (ours, lot) =
+            (OurFutex { futexes: &futexes, space: &space, at: anonymous }, ParkingLot::default());
         #[allow(unused_mut)]
         let mut cases = vec![(ours.name(), wake(PRIVATE, &ours)), (lot.name(), wake(PRIVATE, &lot))];
         #[cfg(target_os = "linux")]

@@ -4,11 +4,13 @@
 //! Only waking is timed. Those that were woken queue again.
 
 use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tailpin_futex::{Futex, Futexes, StdScheduler, Waiter};
 use tailpin_mm::{HugePages, Map, Prot, Space, VirtAddr};
 
-use crate::clock::{goes_on, once};
+use crate::clock::{goes_on, once, repeat};
 use crate::cores::on_cores;
 use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
@@ -48,6 +50,8 @@ struct Queues<'f, 'z> {
     start: VirtAddr,
     /// Each word's place, in random order of memory, its waiters, and which of these is the next to be woken.
     words: Vec<(u64, Vec<Sleeper<'f>>, usize)>,
+    /// The word that the next batch begins with.
+    first: usize,
 }
 
 impl<'f, 'z> Queues<'f, 'z> {
@@ -61,7 +65,7 @@ impl<'f, 'z> Queues<'f, 'z> {
         Rng::new(17).shuffle(&mut places);
         let waiters = || (0..crowd.each).map(|_| Box::pin(futexes.waiter())).collect();
         let words = places.into_iter().map(|place| (place, waiters(), 0)).collect();
-        let queues = Self { futexes, space, start, words };
+        let queues = Self { futexes, space, start, words, first: 0 };
         for (place, waiters, _) in &queues.words {
             waiters.iter().for_each(|waiter| queues.queue(*place, waiter));
         }
@@ -99,23 +103,56 @@ fn run<'s>(
     space: &'s Space<'_, LazyEnv>,
     start: VirtAddr,
 ) -> Run<'s> {
+    // Queueing 100,000 in a small table takes longer than waking them: done once.
+    let queues = Mutex::new(None);
     Box::new(move |effort| {
         on_cores(1, |_| {
-            let mut queues = Queues::new(crowd, futexes, space, start);
-            let (mut waking, mut rounds, mut first) = (0.0, 0, 0);
+            let mut queues = queues.lock().expect("not poisoned");
+            let queues = queues.get_or_insert_with(|| Queues::new(crowd, futexes, space, start));
+            let (mut waking, mut rounds) = (0.0, 0);
             let started = std::time::Instant::now();
             while goes_on(effort, started, rounds) {
+                let first = queues.first;
                 let picked = move || (0..BATCH).map(move |i| (first + i) % crowd.words);
                 let (ns, woken) = once(effort, crowd.scenario, || (BATCH as u64, queues.wake(picked())));
                 assert_eq!(woken, BATCH as u64, "there is a waiter for each wake");
                 picked().for_each(|word| queues.again(word));
-                first = (first + BATCH) % crowd.words;
+                queues.first = (first + BATCH) % crowd.words;
                 waking += ns;
                 rounds += 1;
             }
             vec![Sample::new(crowd.scenario, 1, waking / rounds as f64)]
         })
         .remove(0)
+    })
+}
+
+/// What a wake can't do without where all of it is out of the caches: a locked instruction in a bucket, a store in a waiter.
+fn cold_lines(scenario: &'static str, words: usize) -> Run<'static> {
+    const LINE_WORDS: usize = 8;
+    /// A waiter takes about three lines, of which at least one is needed.
+    const WAITER_LINES: usize = 3;
+    let lines = |n: usize| -> Vec<AtomicU64> { (0..n * LINE_WORDS).map(|_| AtomicU64::new(0)).collect() };
+    let buckets = lines(words.next_power_of_two());
+    let waiters = lines(words * WAITER_LINES);
+    let mut places: Vec<(usize, usize)> = Vec::new();
+    let mut rng = Rng::new(19);
+    for word in 0..words {
+        places.push((rng.below(words.next_power_of_two()) * LINE_WORDS, word * WAITER_LINES * LINE_WORDS));
+    }
+    rng.shuffle(&mut places);
+    let at = AtomicUsize::new(0);
+    Box::new(move |effort| {
+        let ns = on_cores(1, |_| {
+            repeat(effort, scenario, || {
+                let i = at.load(Ordering::Relaxed);
+                at.store((i + 1) % words, Ordering::Relaxed);
+                let (bucket, waiter) = places[i];
+                buckets[bucket].fetch_add(1, Ordering::AcqRel);
+                waiters[waiter].store(1, Ordering::Release);
+            })
+        })[0];
+        vec![Sample::new(scenario, 1, ns)]
     })
 }
 
@@ -130,7 +167,8 @@ pub(super) fn wake_one(recorder: &mut Recorder<'_>) {
     let mm = machine.mm(&zone);
     let space = mm.space().expect("there is memory for a page table");
     let len = (100_000 * STRIDE).next_multiple_of(PAGE);
-    let start = space.map(Map::anonymous(len, Prot::READ_WRITE).huge(HugePages::Always)).expect("it is empty");
+    let start =
+        space.map(Map::anonymous(len, Prot::READ_WRITE).huge(HugePages::Always)).expect("it is empty");
     for offset in (0..len).step_by(PAGE as usize) {
         space.fault(start.offset(offset), tailpin_mm::Access::Write).expect("there is memory for it");
     }
@@ -142,8 +180,13 @@ pub(super) fn wake_one(recorder: &mut Recorder<'_>) {
             None => Futexes::new(StdScheduler::new(), cores),
         })
         .collect();
-    let run = |(crowd, futexes)| ("tailpin", run(crowd, futexes, &space, start));
-    let cases = crowds.into_iter().zip(&tables).map(run).collect();
+    let mut cases = Vec::new();
+    for (crowd, futexes) in crowds.into_iter().zip(&tables) {
+        cases.push(("tailpin", run(crowd, futexes, &space, start)));
+        if crowd.buckets.is_some() {
+            cases.push(("bare-cold-lines", cold_lines(crowd.scenario, crowd.words)));
+        }
+    }
     let repetitions = recorder.effort.repetitions;
     recorder.interleave(repetitions, cases);
 }

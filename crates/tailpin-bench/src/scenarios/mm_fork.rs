@@ -53,7 +53,8 @@ fn measure(recorder: &mut Recorder<'_>, scenario: &'static str, blocks: u64) {
         }
     };
     #[allow(unused_mut)]
-    let mut cases = vec![("tailpin", case(scenario, write, || drop(space.fork().expect("there is memory for tables"))))];
+    let mut cases =
+        vec![("tailpin", case(scenario, write, || drop(space.fork().expect("there is memory for tables"))))];
     #[cfg(target_os = "linux")]
     match &memory {
         Ok(memory) => {

@@ -20,6 +20,8 @@ const GIB: u64 = 1 << 30;
 const START: VirtAddr = VirtAddr::new(GIB);
 /// Huge pages that are faulted in between two looks at the clock.
 const BATCH: usize = 64;
+/// Pages that are pinned, in turn: as many entries of the page table as a cache of the second level holds.
+const PLACES: u64 = 1024;
 /// The largest size: what an address space of today has.
 const LARGEST_GIB: u64 = 64;
 
@@ -41,7 +43,8 @@ fn pins<'s>(space: &'s Space<'_, LazyEnv>, scenario: String, gib: u64) -> Run<'s
     Box::new(move |effort| {
         let ns = on_cores(1, |_| {
             let mut rng = Rng::new(11);
-            let pages: Vec<u64> = (0..1 << 16).map(|_| rng.below((gib * GIB / PAGE) as usize) as u64).collect();
+            let pages: Vec<u64> =
+                (0..PLACES).map(|_| rng.below((gib * GIB / PAGE) as usize) as u64).collect();
             let mut pages = pages.iter().cycle();
             repeat(effort, &scenario, || {
                 let at = START.offset(pages.next().map_or(0, |page| page * PAGE));
@@ -59,8 +62,9 @@ fn faults<'s>(space: &'s Space<'_, LazyEnv>, scenario: String, gib: u64) -> Run<
             let (mut faulting, mut rounds) = (0.0, 0);
             let start = std::time::Instant::now();
             while goes_on(effort, start, rounds) {
-                let at: Vec<VirtAddr> =
-                    (0..BATCH).map(|_| START.offset(rng.below((gib * GIB / HUGE) as usize) as u64 * HUGE)).collect();
+                let at: Vec<VirtAddr> = (0..BATCH)
+                    .map(|_| START.offset(rng.below((gib * GIB / HUGE) as usize) as u64 * HUGE))
+                    .collect();
                 for at in &at {
                     space.advise(*at, HUGE, Advice::DontNeed).expect("it is mapped");
                 }
@@ -79,7 +83,8 @@ fn faults<'s>(space: &'s Space<'_, LazyEnv>, scenario: String, gib: u64) -> Run<
 
 /// A pin of one page, and a fault on a huge page whose memory is there, anywhere in 1 to 64 GiB.
 pub(super) fn mapped(recorder: &mut Recorder<'_>) {
-    let sizes: Vec<u64> = recorder.effort.growth_gib.iter().copied().filter(|gib| *gib <= LARGEST_GIB).collect();
+    let sizes: Vec<u64> =
+        recorder.effort.growth_gib.iter().copied().filter(|gib| *gib <= LARGEST_GIB).collect();
     let sizes: Vec<u64> = sizes.into_iter().filter(|&gib| recorder.wants_any(&names(gib))).collect();
     let machines: Vec<Machine> = sizes.iter().map(|gib| Machine::new(gib * 1024)).collect();
     let zones: Vec<Zone<'_>> = machines.iter().map(Machine::zone).collect();

@@ -28,10 +28,8 @@ enum How {
     Drop,
 }
 
-const SCENARIOS: [(&str, &str, How); 2] = [
-    ("mm-unmap-4k", "mm-unmap-4k-kept", How::Unmap),
-    ("mm-dontneed-4k", "mm-dontneed-4k-kept", How::Drop),
-];
+const SCENARIOS: [(&str, &str, How); 2] =
+    [("mm-unmap-4k", "mm-unmap-4k-kept", How::Unmap), ("mm-dontneed-4k", "mm-dontneed-4k-kept", How::Drop)];
 
 fn holes(blocks: u64) -> impl Iterator<Item = u64> {
     (0..blocks).flat_map(|block| (0..HOLES).map(move |hole| block * 512 + 2 * hole + 1))
@@ -128,7 +126,10 @@ pub(super) fn holes_in_huge_pages(recorder: &mut Recorder<'_>) {
         let mut cases = vec![("tailpin", ours(scenario, how, &space))];
         #[cfg(target_os = "linux")]
         match HugeMemory::new(BLOCKS as usize) {
-            Ok(_) => cases.push((if how == How::Unmap { "linux-munmap" } else { "linux-dontneed" }, linux(scenario, how))),
+            Ok(_) => cases.push((
+                if how == How::Unmap { "linux-munmap" } else { "linux-dontneed" },
+                linux(scenario, how),
+            )),
             Err(why) => recorder.skip(scenario, "linux-thp", why),
         }
         let repetitions = recorder.effort.repetitions;

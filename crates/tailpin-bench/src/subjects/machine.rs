@@ -4,7 +4,9 @@ use std::ptr::NonNull;
 
 use memmap2::{Advice, MmapMut};
 use tailpin::{OneWord, Pfn, Zone};
-use tailpin_mm::{DirectMap, Env, FrameInfo, Mark, Mm, MmConfig, Ram, Readers, Section, SpaceId, StdEnv, Tlb, VirtRange};
+use tailpin_mm::{
+    DirectMap, Env, FrameInfo, Mark, Mm, MmConfig, Ram, Readers, Section, SpaceId, StdEnv, Tlb, VirtRange,
+};
 
 use super::{Memory, zone};
 use crate::lazy::lazy_bytes;
@@ -114,6 +116,7 @@ impl Machine {
 
     /// Address spaces over its zone. Once.
     pub(crate) fn mm<'z>(&'z self, zone: &'z Zone<'z>) -> Mm<'z, LazyEnv> {
-        Mm::new(zone, &self.env, &self.infos, MmConfig::default()).expect("there is a page, and an entry for each")
+        Mm::new(zone, &self.env, &self.infos, MmConfig::default())
+            .expect("there is a page, and an entry for each")
     }
 }

@@ -146,3 +146,53 @@ impl Waits for ParkingLot {
         unsafe { unpark_all(self.key(), DEFAULT_UNPARK_TOKEN) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tailpin_futex::{Futexes, StdScheduler};
+    use tailpin_mm::{Access, Map, Prot};
+
+    use super::{OurFutex, ParkingLot, Waits};
+    use crate::subjects::Machine;
+
+    /// A thread waits, and goes on when it is woken, not before the word has changed.
+    fn wakes_who_waits(word: &dyn Waits) {
+        word.store(0);
+        assert_eq!(word.wake_one(), 0, "{}: nobody waits", word.name());
+        word.wait(7); // The word is another: returns at once.
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                while word.load() == 0 {
+                    word.wait(0);
+                }
+                word.load()
+            });
+            while word.wake_one() == 0 {
+                thread::yield_now();
+            }
+            word.store(5);
+            while !waiter.is_finished() {
+                word.wake_all();
+                thread::yield_now();
+            }
+            assert_eq!(waiter.join().unwrap(), 5);
+        });
+    }
+
+    #[test]
+    fn every_kind_wakes_who_waits() {
+        let machine = Machine::new(16);
+        let zone = machine.zone();
+        let mm = machine.mm(&zone);
+        let space = mm.space().unwrap();
+        let at = space.map(Map::anonymous(4096, Prot::READ_WRITE)).unwrap();
+        space.fault(at, Access::Write).unwrap();
+        let futexes = Futexes::new(StdScheduler::new(), 2);
+        wakes_who_waits(&OurFutex { futexes: &futexes, space: &space, at });
+        wakes_who_waits(&ParkingLot::default());
+        #[cfg(target_os = "linux")]
+        wakes_who_waits(&super::Linux::default());
+    }
+}
