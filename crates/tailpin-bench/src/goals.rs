@@ -48,6 +48,7 @@ const fn always(name: &'static str, scenario: &'static str, limit: Limit) -> Goa
 const CAS: &str = "bare-cas-511";
 const PAIR: &str = "bare-fetch-add-sub";
 const CLASSIC: &str = "tailpin-classic";
+const LOT: &str = "parking_lot_core";
 const PIN: &str = "bare-try-pin";
 const RECORDED: &str = "bare-recorded-rate";
 
@@ -128,9 +129,9 @@ pub(crate) const GOALS: &[Goal] = {
         goal("futex-wake-1-of-100000", "futex-wake-1-of-100000", 1, Own(1.3, "futex-wake-1-of-1")),
         goal("futex-wake-1000-words", "futex-wake-1000-words", 1, Own(1.5, "futex-wake-1-of-1")),
         goal("futex-wake-100000-words", "futex-wake-100000-words-wide", 1, Subject(3.0, "bare-cold-lines")),
-        goal("futex-wake-thread", "futex-wake-1-of-1-threads", 1, Peers(1.25)),
-        goal("futex-wake-1000-threads", "futex-wake-1-of-1000-threads", 1, Peers(1.25)),
-        goal("futex-ping-pong", "futex-ping-pong", 2, Peers(1.25)),
+        goal("futex-wake-thread", "futex-wake-1-of-1-threads", 1, Subject(1.25, LOT)),
+        goal("futex-wake-1000-threads", "futex-wake-1-of-1000-threads", 1, Subject(1.25, LOT)),
+        goal("futex-ping-pong", "futex-ping-pong", 2, Subject(1.25, LOT)),
     ]
 };
 

@@ -83,12 +83,15 @@ impl Recorder<'_> {
         if let Some(counting) = &self.effort.counting {
             cases.retain(|(subject, _)| counting.is_of(subject));
         }
+        if cases.is_empty() {
+            return; // Nothing was asked for here: counting goes by the first repetition of what was.
+        }
         for repetition in 0..=repetitions {
             if let Some(counting) = self.effort.counting.as_ref().filter(|_| repetition == 1) {
                 counting.arm();
             }
             // Not always in the same order: who comes after whom should not matter.
-            let n = cases.len().max(1);
+            let n = cases.len();
             for i in 0..cases.len() {
                 let (subject, run) = &mut cases[(i + repetition) % n];
                 let samples = run(self.effort);

@@ -127,29 +127,29 @@ fn run<'s>(
     })
 }
 
-/// What a wake can't do without where all of it is out of the caches: a locked instruction in a bucket, a store in a waiter.
+/// What a wake can't do without where all of it is out of the caches: a locked instruction in a bucket, which tells where the
+/// waiter is, and a store in each of the waiter's lines.
 fn cold_lines(scenario: &'static str, words: usize) -> Run<'static> {
-    const LINE_WORDS: usize = 8;
-    /// A waiter takes about three lines, of which at least one is needed.
-    const WAITER_LINES: usize = 3;
-    let lines = |n: usize| -> Vec<AtomicU64> { (0..n * LINE_WORDS).map(|_| AtomicU64::new(0)).collect() };
-    let buckets = lines(words.next_power_of_two());
-    let waiters = lines(words * WAITER_LINES);
-    let mut places: Vec<(usize, usize)> = Vec::new();
+    const LINE: usize = 8;
+    const WAITER: usize = 3 * LINE;
+    let lines = |n: usize| -> Vec<AtomicU64> { (0..n * LINE).map(|_| AtomicU64::new(0)).collect() };
+    let (buckets, waiters) = (lines(words.next_power_of_two()), lines(words * WAITER / LINE));
     let mut rng = Rng::new(19);
-    for word in 0..words {
-        places.push((rng.below(words.next_power_of_two()) * LINE_WORDS, word * WAITER_LINES * LINE_WORDS));
+    let mut order: Vec<usize> = (0..words).collect();
+    rng.shuffle(&mut order);
+    for bucket in buckets.iter().step_by(LINE) {
+        bucket.store((rng.below(words) * WAITER) as u64, Ordering::Relaxed);
     }
-    rng.shuffle(&mut places);
     let at = AtomicUsize::new(0);
     Box::new(move |effort| {
         let ns = on_cores(1, |_| {
             repeat(effort, scenario, || {
                 let i = at.load(Ordering::Relaxed);
                 at.store((i + 1) % words, Ordering::Relaxed);
-                let (bucket, waiter) = places[i];
-                buckets[bucket].fetch_add(1, Ordering::AcqRel);
-                waiters[waiter].store(1, Ordering::Release);
+                let waiter = buckets[order[i] * LINE].fetch_add(0, Ordering::AcqRel) as usize;
+                for line in (waiter..waiter + WAITER).step_by(LINE) {
+                    waiters[line].store(1, Ordering::Release);
+                }
             })
         })[0];
         vec![Sample::new(scenario, 1, ns)]

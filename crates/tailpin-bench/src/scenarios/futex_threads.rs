@@ -1,6 +1,6 @@
 //! Threads that really sleep: waking one of them, and two that wake each other.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,26 +125,34 @@ pub(super) fn wake_one(recorder: &mut Recorder<'_>) {
     }
 }
 
-/// Nanoseconds of handing over from one thread to another, asleep on another core.
+/// Nanoseconds from before one thread changes the word to when the other, asleep until then on another core, has seen it.
 fn hand_over(effort: &Effort, word: &dyn Waits) -> f64 {
-    let rounds = (effort.slice.as_micros() / 15).max(10) as u32;
+    let rounds = (effort.slice.as_micros() / 50).max(10) as u64;
     word.store(0);
+    let (epoch, changed_at) = (Instant::now(), AtomicU64::new(0));
+    let now = || epoch.elapsed().as_nanos() as u64;
     let times = on_cores(2, |seat| {
         let (mine, other) = (seat.index as u32, 1 - seat.index as u32);
-        let start = Instant::now();
-        for _ in 0..rounds {
+        let mut total = 0;
+        for round in 0..rounds {
             while word.load() != mine {
                 word.wait(other);
             }
+            // Relaxed: ordered by the word. The first turn of all was handed over by nobody.
+            if round > 0 || mine > 0 {
+                total += now().saturating_sub(changed_at.load(Ordering::Relaxed));
+            }
+            let_pass(SETTLE);
+            changed_at.store(now(), Ordering::Relaxed);
             word.store(other);
             word.wake_one();
         }
-        start.elapsed()
+        total
     });
-    times[0].as_nanos() as f64 / f64::from(2 * rounds)
+    times.iter().sum::<u64>() as f64 / (2 * rounds - 1) as f64
 }
 
-/// Two threads in turn, neither of which spins.
+/// Two threads in turn, one of which sleeps.
 pub(super) fn ping_pong(recorder: &mut Recorder<'_>) {
     const NAME: &str = "futex-ping-pong";
     if recorder.wants(NAME) && recorder.cores() > 1 {
