@@ -8,11 +8,17 @@ use crate::effort::Effort;
 /// Repeats `op` for about a slice and returns nanoseconds per call. The clock is read once per chunk, and chunks
 /// grow until one lasts a sixteenth of the slice.
 #[inline]
-pub(crate) fn repeat(effort: &Effort, scenario: &str, mut op: impl FnMut()) -> f64 {
+pub(crate) fn repeat(effort: &Effort, scenario: &str, op: impl FnMut()) -> f64 {
+    repeat_parts(effort, scenario, 1, op)
+}
+
+/// As [`repeat`], where each call is so many operations.
+#[inline]
+pub(crate) fn repeat_parts(effort: &Effort, scenario: &str, parts: u64, mut op: impl FnMut()) -> f64 {
     if let Some(counting) = &effort.counting {
         return counting.run(scenario, || {
             (0..OPERATIONS).for_each(|_| op());
-            (OPERATIONS, 0.0)
+            (OPERATIONS * parts, 0.0)
         });
     }
     let slice = effort.slice;
@@ -27,7 +33,7 @@ pub(crate) fn repeat(effort: &Effort, scenario: &str, mut op: impl FnMut()) -> f
         done += chunk;
         let now = start.elapsed();
         if now >= slice {
-            return now.as_nanos() as f64 / done as f64;
+            return now.as_nanos() as f64 / (done * parts) as f64;
         }
         if now - last < slice / 16 {
             chunk *= 2;

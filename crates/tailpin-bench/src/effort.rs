@@ -26,6 +26,8 @@ pub struct Effort {
     pub growth_gib: &'static [u64],
     /// Size of the zone whose start-up is timed, in GiB.
     pub start_gib: u64,
+    /// Memory of the address space that is forked, in MiB.
+    pub fork_mib: u64,
     /// Repetitions of each replay.
     pub replay_repetitions: usize,
     /// Operations are counted, not timed: see [`Effort::counting`].
@@ -45,6 +47,7 @@ impl Effort {
             bursts: 250,
             growth_gib: &[1, 4, 16, 64, 256],
             start_gib: 1024,
+            fork_mib: 1024,
             replay_repetitions: 7,
             counting: None,
         }
@@ -59,6 +62,7 @@ impl Effort {
             churn_operations: 600_000,
             churn_limit: Duration::from_millis(250),
             bursts: 60,
+            fork_mib: 256,
             replay_repetitions: 3,
             ..Self::full()
         }
@@ -76,6 +80,7 @@ impl Effort {
             bursts: 2,
             growth_gib: &[1, 4],
             start_gib: 16,
+            fork_mib: 8,
             replay_repetitions: 1,
             counting: None,
         }

@@ -48,6 +48,8 @@ const fn always(name: &'static str, scenario: &'static str, limit: Limit) -> Goa
 const CAS: &str = "bare-cas-511";
 const PAIR: &str = "bare-fetch-add-sub";
 const CLASSIC: &str = "tailpin-classic";
+const LOT: &str = "parking_lot_core";
+const PIN: &str = "bare-try-pin";
 const RECORDED: &str = "bare-recorded-rate";
 
 /// All of them.
@@ -105,6 +107,31 @@ pub(crate) const GOALS: &[Goal] = {
         goal("growth-order-0-pair", "o0", 1, Flat(1.3)),
         goal("growth-order-0-batch", "o0-batch", 1, Flat(1.3)),
         goal("growth-order-9-pair", "o9", 1, Flat(1.3)),
+        goal("growth-mm-pin", "mm-pin", 1, Flat(1.3)),
+        goal("growth-mm-fault", "mm-fault", 1, Flat(1.5)),
+        goal("mm-pin-page", "mm-pin-1", 1, Peers(0.5)),
+        goal("mm-pin-huge", "mm-pin-512", 1, Peers(0.25)),
+        goal("mm-split-beside-linux", "mm-split-0-pins", 1, Subject(0.25, "linux-thp")),
+        goal("mm-split-one-pin", "mm-split-1-pin", 1, Own(1.3, "mm-split-0-pins")),
+        goal("mm-split-one-pin-done", "mm-split-1-pin", 1, NoneFailed),
+        goal("mm-collapse-one-pin-done", "mm-collapse-1-pin", 1, NoneFailed),
+        goal("mm-unmap-4k-time", "mm-unmap-4k", 1, Peers(0.5)),
+        goal("mm-unmap-4k-comes-back", "mm-unmap-4k-kept", 1, Fact(1.0)),
+        goal("mm-dontneed-4k-time", "mm-dontneed-4k", 1, Peers(1.0)),
+        goal("mm-dontneed-4k-comes-back", "mm-dontneed-4k-kept", 1, Fact(1.0)),
+        goal("mm-fork-huge", "mm-fork-huge", 1, Subject(0.5, "linux-fork")),
+        goal("futex-key-anonymous", "futex-key-anonymous", 1, Subject(4.0, PIN)),
+        goal("futex-key-file", "futex-key-file", 1, Subject(4.0, PIN)),
+        goal("futex-key-hugetlb", "futex-key-hugetlb", 1, Subject(4.0, PIN)),
+        goal("futex-wake-nobody", "futex-wake-nobody", 1, Peers(1.0)),
+        goal("futex-wake-nobody-shared", "futex-wake-nobody-shared", 1, Subject(0.5, "linux-futex")),
+        goal("futex-wake-1-of-1000", "futex-wake-1-of-1000", 1, Own(1.3, "futex-wake-1-of-1")),
+        goal("futex-wake-1-of-100000", "futex-wake-1-of-100000", 1, Own(1.3, "futex-wake-1-of-1")),
+        goal("futex-wake-1000-words", "futex-wake-1000-words", 1, Own(1.5, "futex-wake-1-of-1")),
+        goal("futex-wake-100000-words", "futex-wake-100000-words-wide", 1, Subject(3.0, "bare-cold-lines")),
+        goal("futex-wake-thread", "futex-wake-1-of-1-threads", 1, Subject(1.25, LOT)),
+        goal("futex-wake-1000-threads", "futex-wake-1-of-1000-threads", 1, Subject(1.25, LOT)),
+        goal("futex-ping-pong", "futex-ping-pong", 2, Subject(1.25, LOT)),
     ]
 };
 

@@ -26,6 +26,8 @@ mod goals;
 mod html;
 mod judge;
 mod lazy;
+#[cfg(target_os = "linux")]
+mod linux;
 mod markdown;
 mod plot;
 mod profile;

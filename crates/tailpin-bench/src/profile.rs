@@ -62,7 +62,9 @@ pub fn profile(
     let mut jobs: Vec<&Row> = Vec::new();
     for (scenario, _) in report.scenarios().into_iter().filter(|(_, threads)| *threads == 1) {
         let others = [best_peer(report, scenario, 1), limit(report, scenario, 1)];
-        let mut others: Vec<&Row> = others.into_iter().flatten().collect();
+        // Callgrind sees nothing of what the kernel does.
+        let mut others: Vec<&Row> =
+            others.into_iter().flatten().filter(|row| !row.subject.starts_with("linux-")).collect();
         if others.is_empty() {
             others.extend(report.row(scenario, "tailpin-classic", 1));
         }

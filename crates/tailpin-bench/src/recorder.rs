@@ -73,17 +73,25 @@ impl Recorder<'_> {
         scenarios.iter().any(|scenario| self.wants(scenario.as_ref()))
     }
 
+    /// Notes that a subject can't be measured in a scenario here, and why.
+    pub(crate) fn skip(&mut self, scenario: &str, subject: &str, why: impl std::fmt::Display) {
+        self.notes.push(format!("{subject} in {scenario}: {why}"));
+    }
+
     /// Runs all cases in turn, `repetitions` times and once before that counts for nothing.
     pub(crate) fn interleave(&mut self, repetitions: usize, mut cases: Vec<(&'static str, Run<'_>)>) {
         if let Some(counting) = &self.effort.counting {
             cases.retain(|(subject, _)| counting.is_of(subject));
+        }
+        if cases.is_empty() {
+            return; // Nothing was asked for here: counting goes by the first repetition of what was.
         }
         for repetition in 0..=repetitions {
             if let Some(counting) = self.effort.counting.as_ref().filter(|_| repetition == 1) {
                 counting.arm();
             }
             // Not always in the same order: who comes after whom should not matter.
-            let n = cases.len().max(1);
+            let n = cases.len();
             for i in 0..cases.len() {
                 let (subject, run) = &mut cases[(i + repetition) % n];
                 let samples = run(self.effort);
@@ -137,7 +145,7 @@ pub fn measure(effort: &Effort, filter: Option<&str>, progress: &mut dyn FnMut(u
         group(&mut recorder);
     }
     progress(groups.len(), groups.len());
-    if recorder.cores() < 16 {
+    if filter.is_none() && recorder.cores() < 16 {
         let most = recorder.thread_counts().last().unwrap_or(1);
         recorder.notes.push(format!("more than {most} threads: this machine has {} cores", recorder.cores()));
     }

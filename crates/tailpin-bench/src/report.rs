@@ -7,7 +7,8 @@ use serde::Serialize;
 pub struct Row {
     /// What was done.
     pub scenario: String,
-    /// Who did it: `tailpin`, `tailpin-classic`, a peer by its crate's name, or a limit as `bare-…`.
+    /// Who did it: `tailpin`, `tailpin-classic`, a peer by its crate's name, the kernel as `linux-…`, or a limit as
+    /// `bare-…`.
     pub subject: &'static str,
     /// Threads at once.
     pub threads: usize,

@@ -86,7 +86,7 @@ pub fn verdicts(report: &Report, whole: bool) -> String {
     if whole && !silent.is_empty() {
         let _ = writeln!(text, "not judged, for want of a measurement: {}", silent.join(", "));
     }
-    for note in report.notes.iter().filter(|_| whole) {
+    for note in &report.notes {
         let _ = writeln!(text, "not measured: {note}");
     }
     text

@@ -20,7 +20,7 @@
 //!    ```
 //!
 //!    Scenarios of another crate begin with its name (`mm-`, `futex-`). Subjects are `tailpin`, `tailpin-classic`, a peer by
-//!    its crate's name, or a limit as `bare-…`: the table's ratios and the goals go by that. For something to be done
+//!    its crate's name or as `linux-…`, or a limit as `bare-…`: the table's ratios and the goals go by that. For something to be done
 //!    with every frame allocator, implement [`crate::Group`] and use [`crate::with_subjects`]. For work that is no
 //!    such repetition, a [`crate::Run`] of your own times it with [`crate::clock::once`]; both kinds of clock can also
 //!    count instructions (`--profile`), if the scenario runs on one thread. What is no time is a [`crate::Fact`].
@@ -32,8 +32,16 @@ mod bulk;
 mod cases;
 mod churn;
 mod counts;
+mod futex_key;
+mod futex_queue;
+mod futex_threads;
 mod growth;
 mod metadata;
+mod mm_fork;
+mod mm_growth;
+mod mm_pin;
+mod mm_split;
+mod mm_unmap;
 mod pairs;
 mod remote;
 mod replay;
@@ -61,4 +69,14 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     start::large,
     metadata::bytes,
     metadata::lines,
+    mm_pin::huge,
+    mm_split::pages,
+    mm_unmap::holes_in_huge_pages,
+    mm_fork::huge,
+    mm_growth::mapped,
+    futex_key::kinds,
+    futex_key::wake_nobody,
+    futex_queue::wake_one,
+    futex_threads::wake_one,
+    futex_threads::ping_pong,
 ];

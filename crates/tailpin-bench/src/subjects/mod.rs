@@ -4,12 +4,18 @@ mod bitmap;
 mod buddy_slab;
 mod buddy_system;
 mod frame_alloc;
+mod machine;
 mod ours;
+mod parking;
 mod spin_bitmap;
 
 use crate::recorder::Run;
 
+pub(crate) use machine::{LazyEnv, Machine};
 pub(crate) use ours::{Memory, Ours, zone};
+#[cfg(target_os = "linux")]
+pub(crate) use parking::Linux;
+pub(crate) use parking::{OurFutex, ParkingLot, Waits};
 
 /// An allocator of naturally aligned blocks of frames.
 pub trait Frames: Sync {

@@ -1,0 +1,122 @@
+//! A machine for address spaces: frames that become memory when they are touched, and the zone and notes over them.
+
+use std::ptr::NonNull;
+
+use memmap2::{Advice, MmapMut};
+use tailpin::{OneWord, Pfn, Zone};
+use tailpin_mm::{
+    DirectMap, Env, FrameInfo, Mark, Mm, MmConfig, Ram, Readers, Section, SpaceId, StdEnv, Tlb, VirtRange,
+};
+
+use super::{Memory, zone};
+use crate::lazy::lazy_bytes;
+
+const PAGE_BYTES: u64 = 4096;
+const HUGE_BYTES: u64 = 2 << 20;
+
+/// The environment in user space, over memory that is not reserved: its frames may be more than the machine has.
+pub(crate) struct LazyEnv {
+    /// Kept for its `Drop`.
+    _memory: MmapMut,
+    /// The frame with number 0.
+    first: NonNull<u8>,
+    frames: u64,
+    /// Sections and invalidations are this one's.
+    std: Ram,
+}
+
+// SAFETY: the memory is this value's alone, handed out only as `DirectMap` says, for atomic access.
+unsafe impl Send for LazyEnv {}
+// SAFETY: as above.
+unsafe impl Sync for LazyEnv {}
+
+impl LazyEnv {
+    fn new(frames: u64) -> Self {
+        let mut memory = lazy_bytes((frames * PAGE_BYTES + HUGE_BYTES) as usize);
+        #[cfg(target_os = "linux")]
+        for advice in [Advice::HugePage, Advice::DontFork] {
+            // Both for the sake of speed: a system that refuses has no huge pages, or forks a little slower.
+            let _ = memory.advise(advice);
+        }
+        let skip = memory.as_ptr().align_offset(HUGE_BYTES as usize);
+        let first = NonNull::from(&mut memory[skip]);
+        Self { _memory: memory, first, frames, std: Ram::new(HUGE_BYTES) }
+    }
+
+    fn sections(&self) -> &StdEnv {
+        self.std.env()
+    }
+}
+
+// SAFETY: the memory lives as long as `self`, begins at a multiple of 2 MiB, and frames follow each other in it.
+unsafe impl DirectMap for LazyEnv {
+    fn frame(&self, frame: Pfn) -> NonNull<u8> {
+        assert!(frame.get() < self.frames, "frame {frame} is not of this memory");
+        // SAFETY: within the mapping, as was just checked: it has 2 MiB more than the frames, of which less were skipped.
+        unsafe { self.first.add((frame.get() * PAGE_BYTES) as usize) }
+    }
+}
+
+impl Readers for LazyEnv {
+    type Section<'a> = Section<'a>;
+
+    fn enter(&self) -> Section<'_> {
+        self.sections().enter()
+    }
+
+    fn mark(&self) -> Mark {
+        self.sections().mark()
+    }
+
+    fn passed(&self, mark: Mark) -> bool {
+        self.sections().passed(mark)
+    }
+
+    fn wait(&self, mark: Mark) {
+        self.sections().wait(mark);
+    }
+}
+
+impl Tlb for LazyEnv {
+    fn invalidate(&self, space: SpaceId, range: VirtRange) {
+        self.sections().invalidate(space, range);
+    }
+}
+
+impl Env for LazyEnv {
+    type Arch = <StdEnv as Env>::Arch;
+    type Lock = <StdEnv as Env>::Lock;
+
+    fn relax(&self) {
+        self.sections().relax();
+    }
+}
+
+/// All that spaces need but their zone, which borrows it.
+pub(crate) struct Machine {
+    env: LazyEnv,
+    metadata: Memory,
+    infos: Vec<FrameInfo>,
+    frames: u64,
+}
+
+impl Machine {
+    /// With so many MiB of frames.
+    pub(crate) fn new(mib: u64) -> Self {
+        let frames = mib * 256;
+        let mut infos = Vec::new();
+        infos.resize_with(frames as usize, FrameInfo::new);
+        Self { env: LazyEnv::new(frames), metadata: Memory::new::<OneWord<'_>>(frames), infos, frames }
+    }
+
+    /// Its zone. Once.
+    pub(crate) fn zone(&self) -> Zone<'_> {
+        zone(&self.metadata, self.frames)
+    }
+
+    /// Address spaces over its zone. Once.
+    pub(crate) fn mm<'z>(&'z self, zone: &'z Zone<'z>) -> Mm<'z, LazyEnv> {
+        Mm::new(zone, &self.env, &self.infos, MmConfig::default())
+            .expect("there is a page, and an entry for each")
+    }
+}
