@@ -1,7 +1,7 @@
 //! The handle on a shared arena, and how it does things.
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,7 +39,12 @@ impl Inner {
             let (pages, areas) = (memory.page_words, memory.area_words);
             if fresh {
                 // Nobody else has the memory yet.
-                let scribe = Scribe::new(Journal::new(memory.journals, memory.told, 0), 0, memory.base(), memory.lives);
+                let scribe = Scribe::new(
+                    Journal::new(memory.journals, memory.told, 0),
+                    0,
+                    memory.base(),
+                    memory.lives,
+                );
                 scribe.watch(|| Zone::new(layout, config, pages, areas))
             } else {
                 Zone::attach(layout, config, pages, areas)
@@ -81,7 +86,12 @@ impl Inner {
     }
 
     /// An operation for an owner, in a journal of his that nobody uses.
-    pub(super) fn operate_for(&self, owner: usize, thread: usize, operation: Operation) -> Result<Pfn, Refusal> {
+    pub(super) fn operate_for(
+        &self,
+        owner: usize,
+        thread: usize,
+        operation: Operation,
+    ) -> Result<Pfn, Refusal> {
         let journal = self.journal(owner, thread);
         journal.begin(operation);
         let result = self.scribe(journal, owner).write(|| self.machine.run(operation, owner));
@@ -133,7 +143,10 @@ impl Inner {
     }
 
     /// A look at all words that nobody can finish if it is cut short.
-    fn watch<R>(&self, look: impl FnOnce(&Zone<'static, tailpin::OneWord<'static, super::word::Word>>) -> R) -> R {
+    fn watch<R>(
+        &self,
+        look: impl FnOnce(&Zone<'static, tailpin::OneWord<'static, super::word::Word>>) -> R,
+    ) -> R {
         self.scribe(self.journal(self.me.index, 0), self.me.index).watch(|| look(&self.machine.zone))
     }
 }
@@ -161,19 +174,25 @@ impl Drop for Inner {
 /// An arena in a memory file, used by several processes at once.
 ///
 /// ```
+/// use std::fs::File;
+/// use std::os::fd::AsRawFd;
 /// use tailpin_arena::shared::{SharedArena, Token};
 ///
 /// let arena = SharedArena::create(16 << 20, 8)?; // 16 MiB, for at most 8 processes
-/// // Another process, which was given the file:
-/// let file = arena.file().try_clone_to_owned()?;
-/// // SAFETY: the file is from `create`, and nothing else writes to it.
-/// let other = unsafe { SharedArena::attach(file) }?;
+/// let path = format!("/proc/{}/fd/{}", std::process::id(), arena.as_raw_fd());
 ///
+/// // In another process, which was told the path:
+/// let file = File::options().read(true).write(true).open(path)?;
+/// // SAFETY: the file is from `create`, and nothing else writes to it.
+/// let other = unsafe { SharedArena::attach(file.into()) }?;
+///
+/// // Here:
 /// let mut buffer = arena.alloc(100_000)?;
 /// buffer[70_000..70_005].copy_from_slice(b"hello");
 /// let block = buffer.freeze();
 /// let message: [u8; 24] = block.slice(70_000..70_005)?.token().to_bytes(); // sent through a pipe, say
 ///
+/// // There:
 /// let there = other.adopt(Token::from_bytes(message))?; // its own pin on that page
 /// drop(block);
 /// assert_eq!(&there[..], b"hello");
@@ -207,8 +226,8 @@ impl SharedArena {
     ///
     /// # Safety
     /// The file is from [`SharedArena::create`], and as long as anybody uses the arena it is written to only through this
-    /// crate, in processes that can see each other (the same process namespace). The compiler can't know what another
-    /// process does to memory that is borrowed in this one.
+    /// crate, in processes of the same process and time namespaces, which can see each other in `/proc`. The compiler
+    /// can't know what another process does to memory that is borrowed in this one.
     pub unsafe fn attach(file: OwnedFd) -> Result<Self, SharedError> {
         Self::check_processor()?;
         Self::join(Memory::open(file)?, false, Self::own_identity()?)
@@ -224,11 +243,6 @@ impl SharedArena {
 
     pub(super) fn join(memory: Memory, fresh: bool, identity: Identity) -> Result<Self, SharedError> {
         Ok(Self(Arc::new(Inner::join(memory, fresh, identity)?)))
-    }
-
-    /// The file, to be passed on to a process that is to [`attach`](SharedArena::attach) it.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.0.memory.file()
     }
 
     /// A buffer of `len` bytes, 1 to 2,097,152, in a block of the next power of two of pages. Its contents are what was
@@ -294,6 +308,14 @@ impl SharedArena {
         assert!(!self.0.is_child(), "a forked child has no part in a shared arena");
         self.0.let_go(Operation::Drain);
         self.0.watch(|zone| zone.audit())
+    }
+}
+
+/// The file, to be passed on to a process that is to [`attach`](SharedArena::attach) it. To do anything else with it is a
+/// matter between you and the compiler, which lets memory be borrowed from it.
+impl AsRawFd for SharedArena {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.memory.file().as_raw_fd()
     }
 }
 

@@ -64,8 +64,7 @@ pub enum SharedError {
     Split(SplitError),
     /// The pieces can't be merged.
     Merge(MergeError),
-    /// A count that was there is there no more: something else than this crate writes the memory. The page is out of
-    /// service.
+    /// A count that was there is there no more: something else than this crate writes the memory.
     Corrupt,
 }
 
@@ -84,7 +83,7 @@ impl From<Refusal> for SharedError {
             Refusal::Get(error) => Self::Get(error),
             Refusal::Split(error) => Self::Split(error),
             Refusal::Merge(error) => Self::Merge(error),
-            Refusal::Misuse(_) => Self::Corrupt,
+            Refusal::Misuse(_) | Refusal::NotHeld => Self::Corrupt,
         }
     }
 }
@@ -99,7 +98,9 @@ impl fmt::Display for SharedError {
             Self::NoWideAtomics => write!(f, "this processor has no atomic operation on 128 bits"),
             Self::NotAnArena => write!(f, "the file is no shared arena of a fixed size"),
             Self::OtherVersion => write!(f, "the shared arena was made by another version of this crate"),
-            Self::Full { owners } => write!(f, "{owners} processes have joined already; recover those that died"),
+            Self::Full { owners } => {
+                write!(f, "{owners} processes have joined already; recover those that died")
+            }
             Self::Child => write!(f, "a forked child has no part in a shared arena: attach it anew"),
             Self::System { doing, errno } => {
                 write!(f, "can't {doing}: {}", std::io::Error::from_raw_os_error(*errno))

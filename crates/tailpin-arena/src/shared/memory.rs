@@ -106,7 +106,17 @@ impl Geometry {
         let ledger = part(self.pages * self.owners, large);
         let journals = part(JOURNAL_WORDS * self.journals(), small);
         let data = end.next_multiple_of(AREA);
-        Places { owners, told, lives, page_words, area_words, ledger, journals, data, end: data + self.pages * PAGE }
+        Places {
+            owners,
+            told,
+            lives,
+            page_words,
+            area_words,
+            ledger,
+            journals,
+            data,
+            end: data + self.pages * PAGE,
+        }
     }
 
     fn header(self) -> [u64; 4] {

@@ -46,7 +46,9 @@ impl Operation {
             Self::Put(head, order) => of(3, head, order),
             Self::Pin(pages) => on(4, pages),
             Self::Unpin(pages) => on(5, pages),
-            Self::Split(head, order, target) => [6 | u64::from(order.get()) << 8, head.get(), target.get().into()],
+            Self::Split(head, order, target) => {
+                [6 | u64::from(order.get()) << 8, head.get(), target.get().into()]
+            }
             Self::Merge(head, order) => of(7, head, order),
             Self::Drain => [8, 0, 0],
         }
@@ -69,15 +71,18 @@ impl Operation {
     }
 }
 
-/// Why an operation was not done; then nothing has changed.
+/// Why an operation was not done; then nothing has changed, except after the last two, which can't happen unless something
+/// else than this crate has written the words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
     Alloc(AllocError),
     Get(GetError),
     Split(SplitError),
     Merge(MergeError),
-    /// A count that should have been there was not: something else than this crate has written the words.
+    /// A count that should have been there was not. The page is out of service.
     Misuse(Misuse),
+    /// The ledger has nothing of the kind.
+    NotHeld,
 }
 
 /// The zone in the shared words, and who holds what of it.
@@ -105,7 +110,9 @@ impl Machine {
                 Ok(head)
             }
             Operation::Put(head, order) => {
-                ledger.put(owner, head);
+                if !ledger.put(owner, head) {
+                    return Err(Refusal::NotHeld);
+                }
                 raw.put_many(block(head, order), 1).map_err(Refusal::Misuse)?;
                 Ok(head)
             }
@@ -134,7 +141,9 @@ impl Machine {
 
     fn unpin(&self, pages: FrameRange, owner: usize) -> Result<Pfn, Refusal> {
         for page in pages.iter() {
-            self.ledger.unpinned(owner, page);
+            if !self.ledger.unpinned(owner, page) {
+                return Err(Refusal::NotHeld);
+            }
             self.zone.raw().unpin(page).map_err(Refusal::Misuse)?;
         }
         Ok(pages.start)

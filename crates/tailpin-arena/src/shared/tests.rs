@@ -12,7 +12,7 @@ use super::operation::{Operation, Refusal};
 use super::owners::Identity;
 use super::*;
 use crate::memory::PAGE;
-use tailpin::{FrameRange, Order, Pfn};
+use tailpin::{AtomicWord, FrameRange, Order, Pfn};
 
 const BYTES: usize = 4 << 20;
 
@@ -25,7 +25,7 @@ fn doomed(arena: &SharedArena) -> SharedArena {
     static BIRTHS: AtomicU64 = AtomicU64::new(1);
     // The highest number there is; the system gives it to nobody.
     let identity = Identity::new((1 << 22) - 1, BIRTHS.fetch_add(1, Ordering::Relaxed));
-    let memory = Memory::open(arena.file().try_clone_to_owned().unwrap()).unwrap();
+    let memory = Memory::open(arena.0.memory.file().try_clone_to_owned().unwrap()).unwrap();
     SharedArena::join(memory, false, identity).unwrap()
 }
 
@@ -218,7 +218,7 @@ fn check_and_drop(arena: &SharedArena, kept: Vec<Box<dyn Any>>, what: &str) {
 fn die_at(arena: &SharedArena, setup: Setup, at: u32, what: &str) -> bool {
     let doomed = doomed(arena);
     let (kept, operation) = setup(arena, &doomed);
-    let stopped = stops(at, || drop(doomed.0.operate(operation)));
+    let stopped = stops(at, || _ = doomed.0.operate(operation));
     // Nobody waits for the dead, not even for their pages.
     drop(arena.alloc(PAGE).unwrap());
     drop(arena.alloc(40 * PAGE).unwrap());
@@ -262,9 +262,9 @@ fn death_of_the_recoverer() {
             for then in (at % 7..).step_by(29) {
                 let (first, second) = (doomed(&arena), doomed(&arena));
                 let (kept, operation) = setup(&arena, &first);
-                let stopped = stops(at, || drop(first.0.operate(operation)));
+                let stopped = stops(at, || _ = first.0.operate(operation));
                 let what = format!("{name}, place {at}, recovered up to {then}");
-                let stopped_again = stops(then, || drop(second.recover(first.me())));
+                let stopped_again = stops(then, || _ = second.recover(first.me()));
                 if stopped_again {
                     // As if its process had not lived to give up the right to it.
                     std::mem::forget(arena.0.owners.begin_recovery(first.me(), second.me().identity));
@@ -299,7 +299,7 @@ fn death_and_recovery_among_others_at_work() {
                 at = (at * 5 + 3) % (BYTES / PAGE) as u64;
                 let page = FrameRange::new(Pfn::new(at), 1);
                 match live.0.operate(Operation::Pin(page)) {
-                    Ok(_) => drop(live.0.operate(Operation::Unpin(page)).unwrap()),
+                    Ok(_) => _ = live.0.operate(Operation::Unpin(page)).unwrap(),
                     Err(Refusal::Get(_)) => {}
                     Err(other) => panic!("{other:?}"),
                 }
@@ -307,12 +307,12 @@ fn death_and_recovery_among_others_at_work() {
                 rounds.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for (name, setup) in SCENES.iter().chain(LARGE) {
-            let large = if setup == &LARGE[0].1 { 211 } else { 5 };
-            for at in (0..2000).step_by(large) {
+        let all = SCENES.iter().map(|scene| (scene, 5)).chain(LARGE.iter().map(|scene| (scene, 211)));
+        for ((name, setup), stride) in all {
+            for at in (0..).step_by(stride) {
                 let doomed = doomed(&arena);
                 let (kept, operation) = setup(&arena, &doomed);
-                let stopped = stops(at, || drop(doomed.0.operate(operation)));
+                let stopped = stops(at, || _ = doomed.0.operate(operation));
                 let recovered = arena.recover(doomed.me()).unwrap();
                 assert_eq!(recovered.ambiguous, 0, "{name} {at}");
                 drop(kept);
@@ -328,12 +328,81 @@ fn death_and_recovery_among_others_at_work() {
     assert_clean(&arena, "at the end");
 }
 
+/// Threads add to one word and die at any place of that, again and again; whoever comes next finishes it.
+#[test]
+fn every_step_in_doubt_is_made_exactly_once() {
+    const ROUNDS: u64 = 20_000;
+    const ADDERS: u64 = 3;
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let word = &arena.0.memory.area_words[0];
+    let before = word.value();
+    let deaths = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..ADDERS {
+            let (arena, deaths) = (&arena, &deaths);
+            scope.spawn(move || {
+                let journal = arena.0.journal(1, thread as usize);
+                for round in 0..ROUNDS {
+                    let add = || _ = AtomicWord::fetch_add(word, 1, Ordering::SeqCst);
+                    let mut after = (round + thread) as u32 % 11;
+                    journal.begin(Operation::Drain); // Any one: what is run is up to us.
+                    let mut stopped = stops(after, || arena.0.scribe(journal, 1).write(add));
+                    while stopped {
+                        deaths.fetch_add(1, Ordering::Relaxed);
+                        after += round as u32 % 3 + 1;
+                        stopped = stops(after, || arena.0.scribe(journal, 1).finish(add).unwrap());
+                    }
+                    journal.end();
+                }
+            });
+        }
+    });
+    assert_eq!(word.value() - before, ROUNDS * ADDERS);
+    assert!(deaths.into_inner() > ROUNDS);
+}
+
+#[test]
+fn the_longest_operations_fit_their_journals() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let head = did(&arena, Operation::Alloc(Order::HUGE));
+    let longest = |operation| {
+        let index = arena.me().index;
+        arena.0.operate_for(index, 1, operation).unwrap();
+        let made = arena.0.journal(index, 1).made();
+        assert!(made * 3 <= super::journal::STEPS as u64, "{operation:?}: {made}");
+    };
+    for first in (0..512).step_by(64) {
+        longest(Operation::Pin(pages(head, first, 64)));
+    }
+    longest(Operation::Split(head, order(9), order(5)));
+    longest(Operation::Split(head, order(9), order(0)));
+    longest(Operation::Merge(head, order(9)));
+    longest(Operation::Put(head, order(9)));
+    for first in (0..512).step_by(64) {
+        longest(Operation::Unpin(pages(head, first, 64)));
+    }
+    assert_clean(&arena, "at the end");
+}
+
+#[test]
+fn the_number_of_a_step_is_never_used_again() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let journal = arena.0.journal(1, 0);
+    journal.begin(Operation::Drain);
+    // Made, it may be, and not recorded; then the journal is given up.
+    let in_doubt = journal.stamp(journal.made());
+    journal.end();
+    journal.begin(Operation::Drain);
+    assert!(journal.stamp(0).0 > in_doubt.0);
+    journal.end();
+}
+
 #[test]
 fn an_operation_too_long_for_its_journal_is_reported() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let doomed = doomed(&arena);
     let head = did(&doomed, Operation::Alloc(order(3)));
-    let stopped = stops(12, || drop(doomed.0.operate(Operation::Pin(pages(head, 1, 1)))));
+    let stopped = stops(12, || _ = doomed.0.operate(Operation::Pin(pages(head, 1, 1))));
     assert!(stopped);
     doomed.0.journal(doomed.me().index, 0).pretend_to_have_made(super::journal::STEPS as u64 + 1);
     let recovered = arena.recover(doomed.me()).unwrap();
