@@ -285,6 +285,15 @@ fn death_of_the_recoverer() {
     }
 }
 
+/// Ends the work of others, also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// With a live thread at work on the same pages all the time.
 #[test]
 fn death_and_recovery_among_others_at_work() {
@@ -307,6 +316,7 @@ fn death_and_recovery_among_others_at_work() {
                 rounds.fetch_add(1, Ordering::Relaxed);
             }
         });
+        let _over = Over(&over);
         let all = SCENES.iter().map(|scene| (scene, 5)).chain(LARGE.iter().map(|scene| (scene, 211)));
         for ((name, setup), stride) in all {
             for at in (0..).step_by(stride) {
@@ -321,7 +331,6 @@ fn death_and_recovery_among_others_at_work() {
                 }
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert!(rounds.into_inner() > 100);
     drop(live);
