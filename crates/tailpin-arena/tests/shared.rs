@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,7 @@ fn another_process() {
     match role.as_str() {
         "obey" => obey(&arena),
         "work" => work(&arena),
+        "fork" => fork(arena),
         other => panic!("no such role: {other}"),
     }
 }
@@ -309,6 +311,49 @@ fn threads_of_one_process_have_journals_enough() {
     assert_eq!((audit.violations(), audit.free), (0, audit.frames), "{audit}");
 }
 
+/// In a process without other threads that could be in the middle of something.
+fn fork(arena: SharedArena) {
+    let mut buffer = arena.alloc(10 * PAGE).unwrap();
+    buffer.fill(8);
+    let block = buffer.freeze();
+    let slice = block.slice(PAGE..PAGE + 9).unwrap();
+    let free = arena.free_bytes();
+    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the harness.
+    match unsafe { libc::fork() } {
+        0 => {
+            std::panic::set_hook(Box::new(|_| {}));
+            let right = catch_unwind(AssertUnwindSafe(|| {
+                assert!(catch_unwind(AssertUnwindSafe(|| slice[0])).is_err(), "a clear end, no stray read");
+                assert!(catch_unwind(AssertUnwindSafe(|| block[0])).is_err());
+                assert!(catch_unwind(AssertUnwindSafe(|| arena.audit())).is_err());
+                assert_eq!(slice.try_clone().map(drop), Err(SharedError::Child));
+                assert_eq!(block.split_to(Order::PAGE), Err(SharedError::Child));
+                assert_eq!(arena.alloc(1).map(drop), Err(SharedError::Child));
+                drop((slice, block, arena));
+            }));
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if right.is_ok() { 0 } else { 1 }) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` is room for the status.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            assert_eq!(status, 0, "what the child found");
+            assert_eq!((&slice[..], arena.free_bytes()), (&[8; 9][..], free), "it has done no harm");
+            assert!(arena.owners().contains(&arena.me()));
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_has_no_part_in_it() {
+    let arena = SharedArena::create(2 * MIB, 2).unwrap();
+    let output = start("fork", &arena, &[]).wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let audit = arena.audit();
+    assert_eq!((audit.violations(), audit.free), (0, audit.frames), "{audit}");
+}
+
 // Processes that do anything at all until they are killed.
 
 /// Tokens for all to see: each record is a token, the byte that fills the slice, and a check against torn writes.
@@ -442,7 +487,7 @@ fn processes_killed_at_random_moments() {
         assert!(child.try_wait().unwrap().is_none(), "a worker has ended by itself: see above");
         let owner = arena.owners().into_iter().find(|owner| owner.pid() == child.id());
         child.kill().unwrap();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             child.wait().unwrap(); // Else it is recovered while the system still knows of it.
         }
         if let Some(one) = owner.and_then(|owner| recover(&arena, owner)) {

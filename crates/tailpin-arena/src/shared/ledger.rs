@@ -10,7 +10,7 @@ const ONE_BLOCK: u64 = 1 << BLOCKS_SHIFT;
 const BLOCKS_SHIFT: u32 = 32;
 const ORDER_SHIFT: u32 = 56;
 const PINS: u64 = ONE_BLOCK - 1;
-const BLOCKS: u64 = (1 << ORDER_SHIFT) - 1 & !PINS;
+const BLOCKS: u64 = ((1 << ORDER_SHIFT) - 1) ^ PINS;
 const _: () = assert!(PIN_LIMIT < PINS && REF_LIMIT < BLOCKS >> BLOCKS_SHIFT, "counts have room");
 
 /// What one owner holds at one page.
@@ -49,7 +49,7 @@ impl Ledger {
     /// One more reference to a block. All that an owner has at one page at the same time are to the same block.
     pub(super) fn got(&self, owner: usize, head: Pfn, order: Order) {
         let order = u64::from(order.get()) << ORDER_SHIFT;
-        self.word(owner, head).change(|seen| order | (seen & (PINS | BLOCKS)) + ONE_BLOCK);
+        self.word(owner, head).change(|seen| order | ((seen & (PINS | BLOCKS)) + ONE_BLOCK));
     }
 
     /// One reference less. False, and nothing is changed, if there is none.

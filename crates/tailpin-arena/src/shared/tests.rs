@@ -297,7 +297,7 @@ impl Drop for Over<'_> {
 /// With a live thread at work on the same pages all the time.
 #[test]
 fn death_and_recovery_among_others_at_work() {
-    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let arena = SharedArena::create(4 * BYTES, 4).unwrap();
     let live = doomed(&arena); // Called so by its identity only: nobody recovers it before the end.
     let over = AtomicBool::new(false);
     let rounds = AtomicU64::new(0);
@@ -404,6 +404,18 @@ fn the_number_of_a_step_is_never_used_again() {
     journal.begin(Operation::Drain);
     assert!(journal.stamp(0).0 > in_doubt.0);
     journal.end();
+}
+
+#[test]
+fn one_recoverer_at_a_time() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let doomed = doomed(&arena);
+    let other = arena.0.owners.begin_recovery(doomed.me(), arena.me().identity);
+    assert_eq!(arena.recover(doomed.me()), Err(RecoverError::Busy { pid: std::process::id() }));
+    assert_eq!(arena.recover_dead(), []);
+    drop(other);
+    assert_eq!(arena.recover_dead(), [(doomed.me(), Recovered::default())]);
+    assert_clean(&arena, "after the second");
 }
 
 #[test]
