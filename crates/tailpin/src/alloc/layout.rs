@@ -99,6 +99,19 @@ impl<'r> ZoneLayout<'r> {
             && !self.reserved.iter().any(|range| range.contains(frame))
     }
 
+    /// Frames in service.
+    pub(crate) fn usable_frames(&self) -> u64 {
+        let area = |i: usize| self.base.offset((i * AREA_FRAMES) as u64);
+        let in_service = |first: Pfn| match self.area_in_service(first) {
+            Some(all) => u64::from(all) * Order::HUGE.frames(),
+            None => {
+                let frames = FrameRange::block(first, Order::HUGE).iter();
+                frames.filter(|frame| self.in_service(*frame)).count() as u64
+            }
+        };
+        (0..self.areas).map(|i| in_service(area(i))).sum()
+    }
+
     /// `Some(true)` if all of an area is in service, `Some(false)` if none of it is, `None` if it is mixed.
     pub(crate) fn area_in_service(&self, area: Pfn) -> Option<bool> {
         let whole = FrameRange::block(area, Order::HUGE);

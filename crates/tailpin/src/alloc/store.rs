@@ -68,6 +68,11 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         }
     }
 
+    /// Completes zero-filled words.
+    pub(crate) fn begin(&self) {
+        self.words_with.iter().chain(&self.areas_with).for_each(Tree::begin);
+    }
+
     #[inline]
     pub(crate) fn area(&self, index: usize) -> Area<'m, W> {
         Area { bits: &self.bits[index], home: &self.homes[index] }

@@ -58,15 +58,19 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
                 break;
             }
         }
-        if hint == Hint::Zero {
-            // There is nothing beyond the end. Relaxed: before the zone is shared.
-            for &(start, bits) in &tree.levels[..tree.depth] {
+        tree
+    }
+
+    /// Makes zero-filled words say that there is nothing beyond the end.
+    pub(crate) fn begin(&self) {
+        if self.hint == Hint::Zero {
+            // Relaxed: before the zone is shared.
+            for &(start, bits) in &self.levels[..self.depth] {
                 if !bits.is_multiple_of(64) {
-                    tree.words[start + bits / 64].fetch_or(!0 << (bits % 64), Ordering::Relaxed);
+                    self.words[start + bits / 64].fetch_or(!0 << (bits % 64), Ordering::Relaxed);
                 }
             }
         }
-        tree
     }
 
     /// The hints in one word of a level, as set bits.
@@ -220,6 +224,7 @@ mod tests {
             for bits in [1, 63, 64, 65, 4096, 4097, 9000] {
                 let words = words(bits);
                 let tree = Tree::new(&words, bits, hint);
+                tree.begin();
                 let mut plain = vec![hint == Hint::Zero; bits];
                 let mut seed = 7u64;
                 for _ in 0..2000 {
@@ -253,6 +258,7 @@ mod tests {
     fn a_tree_without_hints_finds_nothing() {
         let words = words(130);
         let tree = Tree::new(&words, 130, Hint::Zero);
+        tree.begin();
         for place in 0..130 {
             assert_eq!(tree.next(0), Some(place));
             tree.clear(place, || false);

@@ -81,6 +81,53 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         pages: &'m [P::Word],
         areas: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
+        let mut zone = Self::over(layout, config, pages, areas)?;
+        zone.store.begin();
+        zone.withhold(&layout);
+        zone.usable = zone.free_frames();
+        Ok(zone)
+    }
+
+    /// The zone that [`Zone::new`] made of these words, once more: all its state is in them, so another process that has
+    /// them mapped can use it too. Nothing is written. The layout must be the same.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    ///
+    /// ```
+    /// # use std::sync::atomic::AtomicU64;
+    /// # use tailpin::{FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 700)];
+    /// # let layout = ZoneLayout::new(&ranges, 1)?;
+    /// # let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+    /// # let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
+    /// let one: Zone = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
+    /// let block = one.alloc(Order::HUGE)?;
+    /// let other: Zone = Zone::attach(layout, ZoneConfig::default(), &pages, &areas)?;
+    /// assert_eq!(other.used_frames(), 512);
+    /// let pinned = other.try_pin(block.pfn())?;
+    /// drop(block);
+    /// assert_eq!(one.used_frames(), 1);
+    /// # drop(pinned);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn attach(
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+        pages: &'m [P::Word],
+        areas: &'m [P::Word],
+    ) -> Result<Self, ZoneError> {
+        let mut zone = Self::over(layout, config, pages, areas)?;
+        zone.usable = layout.usable_frames();
+        Ok(zone)
+    }
+
+    fn over(
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+        pages: &'m [P::Word],
+        areas: &'m [P::Word],
+    ) -> Result<Self, ZoneError> {
         for (which, needed, given) in
             [("pages", layout.page_words::<P>(), pages.len()), ("areas", layout.area_words(), areas.len())]
         {
@@ -89,17 +136,14 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
             }
         }
         let slots = areas[layout.slots_at()..][..layout.slots() * SLOT_WORDS].as_chunks().0;
-        let mut zone = Self {
+        Ok(Self {
             protocol: P::attach(pages, layout.base()),
             store: Store::new(&layout, areas),
             slots,
             set_aside: &slots[0][SPARE],
             config,
             usable: 0,
-        };
-        zone.withhold(&layout);
-        zone.usable = zone.free_frames();
-        Ok(zone)
+        })
     }
 
     fn withhold(&self, layout: &ZoneLayout<'_>) {
