@@ -248,11 +248,12 @@ impl Arena {
         if let Ability::No(reason) = self.abilities().register {
             return Err(ReleaseError::Refused(reason));
         }
-        // SeqCst on both sides: of a registration and a release that begin at the same time, one sees the other.
+        // SeqCst on both sides: whoever takes memory away takes his turn first and then looks at the registrations, so of
+        // a registration and a turn that begin at the same time, one sees the other.
         inner.registrations.fetch_add(1, Ordering::SeqCst);
         let registration = Registration { arena: self.clone() };
-        while inner.releasing.is_taken() {
-            // It looks at the registrations after every area, about a millisecond.
+        while inner.releasing.is_taken() || inner.smoothing.is_taken() {
+            // Both look at the registrations after every area, about a millisecond.
             thread::yield_now();
         }
         // What is registered is touched by that: all of it has memory from now on.

@@ -324,6 +324,24 @@ fn registered_memory_stays() {
 }
 
 #[test]
+fn registered_memory_keeps_its_frames_when_an_area_is_used_again() {
+    let arena = Arena::builder().size(HUGE).build().unwrap();
+    let kept = one_page_each(&arena, 1, 9);
+    assert_eq!(arena.release(usize::MAX).unwrap().returned, 511 * PAGE);
+    let registration = arena.registered().unwrap();
+    drop(kept);
+    // All of the area is one buffer now. A device knows its frames, so no other may come in their place.
+    let whole = arena.alloc(HUGE).unwrap();
+    assert_eq!(whole[9 * PAGE], 1, "the page is still the one that was registered");
+    drop((whole, registration));
+    assert_eq!(
+        arena.alloc(HUGE).unwrap()[9 * PAGE],
+        if thp_is_on() { 0 } else { 1 },
+        "fit for a huge page again"
+    );
+}
+
+#[test]
 fn callers_memory_and_locked_memory_are_refused() {
     let arena = Arena::builder().over_memory(vec![1; 4 * MIB]).build().unwrap();
     assert_eq!(arena.release(1), Err(ReleaseError::Refused(Reason::CallersMemory)));
