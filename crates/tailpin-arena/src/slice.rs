@@ -114,7 +114,7 @@ impl Slice {
     /// The part of it in `range`, which keeps only the pages it touches itself.
     ///
     /// # Panics
-    /// If the range is not within the slice, or a page has 16,777,216 pins. See [`Slice::try_slice`].
+    /// If the range is not within the slice, or a page has 8,388,608 pins. See [`Slice::try_slice`].
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         match self.try_slice(range) {
