@@ -198,7 +198,12 @@ impl Arena {
     }
 
     /// The file behind a memfd arena: its first [`Arena::size`] bytes are the data, what follows is the arena's own.
-    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+    ///
+    /// # Safety
+    /// Whatever is done by way of the file, in this process or another, the file keeps its length, its own part is
+    /// not written to, and bytes of the data are written to, or holes made, only on behalf of one who has the
+    /// [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as memory that doesn't change.
+    pub unsafe fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner().data.file()
     }
 

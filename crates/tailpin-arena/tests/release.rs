@@ -288,7 +288,7 @@ fn a_file_gets_holes() {
         let blocks = || {
             // SAFETY: `stat` is filled in for a file that is open.
             let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-            // SAFETY: as above.
+            // SAFETY: as above; the file is only asked about.
             assert_eq!(unsafe { libc::fstat(arena.file().unwrap().as_raw_fd(), &mut stat) }, 0);
             stat.st_blocks as usize * 512
         };
