@@ -99,6 +99,13 @@ impl Arena {
         WeakArena(Arc::downgrade(&self.handles))
     }
 
+    /// The same, to look at its words.
+    fn at_home(&self) -> &Inner {
+        let inner = self.inner();
+        inner.assert_home();
+        inner
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         // SAFETY: a handle is a hold, and this one lives as long as what is returned.
         unsafe { self.handles.root.inner() }
@@ -220,8 +227,11 @@ impl Arena {
     }
 
     /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used areas.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in the memory.
     pub fn stats(&self) -> Stats {
-        census::stats(self.inner())
+        census::stats(self.at_home())
     }
 
     /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with most of them first,
@@ -236,8 +246,11 @@ impl Arena {
     /// # drop(kept);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Panics
+    /// As [`Arena::stats`].
     pub fn worst_holders(&self, n: usize) -> Vec<Holder> {
-        census::worst_holders(self.inner(), n)
+        census::worst_holders(self.at_home(), n)
     }
 
     /// Says that the memory is registered with the kernel or a device, for as long as the guard lives: its frames must
@@ -268,8 +281,11 @@ impl Arena {
 
     /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only: see
     /// [`tailpin::Zone::audit`].
+    ///
+    /// # Panics
+    /// As [`Arena::stats`].
     pub fn audit(&self) -> Audit {
-        self.inner().zone.audit()
+        self.at_home().zone.audit()
     }
 
     /// How long ago the arena was built.

@@ -88,7 +88,7 @@ impl Inner {
     }
 
     /// # Panics
-    /// In a forked child that has no part in the memory: to read there would be a segmentation fault.
+    /// In a forked child that has no part in the memory and its words: to read there would be a segmentation fault.
     #[inline]
     pub(crate) fn assert_home(&self) {
         if self.is_child() {

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailpin::{FrameRange, GetError, Order, Pfn};
+use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
 
 use crate::buffer::Buffer;
 use crate::census;
@@ -200,6 +200,16 @@ impl Slice {
         Ok(Self { hold: self.share_hold()?, ..*self })
     }
 
+    /// The page words, to be looked at. Not for an empty slice, which has no arena.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in them.
+    fn zone(&self) -> &Zone<'static> {
+        let inner = self.inner();
+        inner.assert_home();
+        &inner.zone
+    }
+
     /// Not for an empty slice, which has no arena.
     fn inner(&self) -> &Inner {
         debug_assert!(!self.is_empty(), "an empty slice holds nothing");
@@ -287,7 +297,7 @@ impl Slice {
     pub fn retained_bytes(&self) -> usize {
         let zone = match self.hold {
             Hold::Nothing => return 0,
-            _ => &self.inner().zone,
+            _ => self.zone(),
         };
         let pages = match &self.hold {
             Hold::Nothing => 0,
@@ -310,7 +320,7 @@ impl Slice {
     pub fn sharers(&self) -> usize {
         let zone = match self.hold {
             Hold::Nothing => return 1,
-            _ => &self.inner().zone,
+            _ => self.zone(),
         };
         let most =
             |pages: FrameRange| pages.iter().map(|page| census::keepers(zone, page)).max().unwrap_or(1);
@@ -332,7 +342,12 @@ impl Slice {
     }
 
     fn origin(&self) -> Option<Origin> {
-        if self.is_empty() { None } else { self.inner().history.origin(self.first_page()) }
+        if self.is_empty() {
+            return None;
+        }
+        let inner = self.inner();
+        inner.assert_home();
+        inner.history.origin(self.first_page())
     }
 
     /// The tag its buffer was allocated with.
