@@ -23,7 +23,7 @@ impl<E: Env> Core<'_, E> {
         assert!(self.zone.span().contains(frame), "frame {frame} is not of this zone");
         let first = self.env.frame(frame).cast::<[AtomicU64; WORDS]>();
         // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to 4096 bytes that
-        // live as long as the environment, which `self` borrows; the frame is of the zone, as was just checked. They
+        // live as long as the environment, which `self` borrows, or panics where it has none. They
         // are only ever accessed as atomic words, here and by those the trait lets do so.
         unsafe { first.as_ref() }
     }
