@@ -99,6 +99,13 @@ impl Arena {
         WeakArena(Arc::downgrade(&self.handles))
     }
 
+    /// The same, to look at its words.
+    fn at_home(&self) -> &Inner {
+        let inner = self.inner();
+        inner.assert_home();
+        inner
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         // SAFETY: a handle is a hold, and this one lives as long as what is returned.
         unsafe { self.handles.root.inner() }
@@ -198,7 +205,12 @@ impl Arena {
     }
 
     /// The file behind a memfd arena: its first [`Arena::size`] bytes are the data, what follows is the arena's own.
-    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+    ///
+    /// # Safety
+    /// Whatever is done by way of the file, in this process or another, the file keeps its length, its own part is
+    /// not written to, and bytes of the data are written to, or holes made, only on behalf of one who has the
+    /// [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as memory that doesn't change.
+    pub unsafe fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner().data.file()
     }
 
@@ -215,8 +227,11 @@ impl Arena {
     }
 
     /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used areas.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in the memory.
     pub fn stats(&self) -> Stats {
-        census::stats(self.inner())
+        census::stats(self.at_home())
     }
 
     /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with most of them first,
@@ -231,8 +246,11 @@ impl Arena {
     /// # drop(kept);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Panics
+    /// As [`Arena::stats`].
     pub fn worst_holders(&self, n: usize) -> Vec<Holder> {
-        census::worst_holders(self.inner(), n)
+        census::worst_holders(self.at_home(), n)
     }
 
     /// Says that the memory is registered with the kernel or a device, for as long as the guard lives: its frames must
@@ -248,11 +266,12 @@ impl Arena {
         if let Ability::No(reason) = self.abilities().register {
             return Err(ReleaseError::Refused(reason));
         }
-        // SeqCst on both sides: of a registration and a release that begin at the same time, one sees the other.
+        // SeqCst on both sides: whoever takes memory away takes his turn first and then looks at the registrations, so of
+        // a registration and a turn that begin at the same time, one sees the other.
         inner.registrations.fetch_add(1, Ordering::SeqCst);
         let registration = Registration { arena: self.clone() };
-        while inner.releasing.is_taken() {
-            // It looks at the registrations after every area, about a millisecond.
+        while inner.releasing.is_taken() || inner.smoothing.is_taken() {
+            // Both look at the registrations after every area, about a millisecond.
             thread::yield_now();
         }
         // What is registered is touched by that: all of it has memory from now on.
@@ -262,8 +281,11 @@ impl Arena {
 
     /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only: see
     /// [`tailpin::Zone::audit`].
+    ///
+    /// # Panics
+    /// As [`Arena::stats`].
     pub fn audit(&self) -> Audit {
-        self.inner().zone.audit()
+        self.at_home().zone.audit()
     }
 
     /// How long ago the arena was built.

@@ -49,12 +49,11 @@ impl Buffer {
 /// # Safety
 /// The pages are the caller's, and there is no reference to their bytes.
 pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<Released, ReleaseError> {
-    let registered = inner.registrations.load(std::sync::atomic::Ordering::SeqCst) > 0;
-    let able = Abilities::of(inner.backing, inner.settings.locked, registered).give_back_4k;
-    if let Ability::No(reason) = able {
+    // Refuses registered memory, and none is registered while the step lives.
+    let step = Step::begin(inner)?;
+    if let Ability::No(reason) = Abilities::of(inner.backing, inner.settings.locked, false).give_back_4k {
         return Err(ReleaseError::Refused(reason));
     }
-    let step = Step::begin(inner)?;
     let (mut returned, mut stuck) = (0, 0);
     let mut area = pages.start.head(Order::HUGE);
     while area < pages.end {

@@ -169,7 +169,7 @@ pub enum SliceError {
         /// The slice's length.
         len: usize,
     },
-    /// A count is at its limit (16,777,216 pins of a page, 131,072 references to a block).
+    /// A count is at its limit (8,388,608 pins of a page, 131,072 references to a block).
     CountLimit,
 }
 

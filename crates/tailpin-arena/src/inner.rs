@@ -12,7 +12,7 @@ use crate::error::AllocError;
 use crate::fork::ForkMark;
 use crate::history::History;
 use crate::life::Life;
-use crate::mapping::Harmless;
+use crate::mapping::{Harmless, Mapping};
 use crate::memory::{AREA, Data, PAGE, Words};
 use crate::residency::{ALL, Residency};
 
@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) registrations: AtomicU64,
     /// Somebody is giving memory back.
     pub(crate) releasing: Turn,
+    /// Somebody is taking small pages from an area for a huge one.
+    pub(crate) smoothing: Turn,
     /// Where the next release begins to look for single pages.
     pub(crate) release_from: AtomicU64,
     /// In a process whose memory is shared, says whether this is a forked child.
@@ -86,7 +88,7 @@ impl Inner {
     }
 
     /// # Panics
-    /// In a forked child that has no part in the memory: to read there would be a segmentation fault.
+    /// In a forked child that has no part in the memory and its words: to read there would be a segmentation fault.
     #[inline]
     pub(crate) fn assert_home(&self) {
         if self.is_child() {
@@ -117,9 +119,22 @@ impl Inner {
     }
 
     /// Makes an area that is all the caller's fit for a huge page again: what small pages it still has go, so that
-    /// the next touch brings one. Where the kernel refuses, the area stays as it is.
-    pub(crate) fn smooth(&self, area: Pfn) {
+    /// the next touch brings one. Where the kernel refuses, or memory is registered, whose frames must not change, the
+    /// area stays as it is.
+    fn smooth(&self, area: Pfn) {
         let Some(mapping) = self.data.mapping() else { return };
+        // Whoever comes while another thread is at it leaves the area for the next time.
+        if !self.smoothing.enter() {
+            return;
+        }
+        // After `enter`; SeqCst: see `Arena::registered`.
+        if self.registrations.load(Ordering::SeqCst) == 0 {
+            self.exchange(mapping, area);
+        }
+        self.smoothing.leave();
+    }
+
+    fn exchange(&self, mapping: &Mapping, area: Pfn) {
         let range = self.offset_of(area)..self.offset_of(area) + AREA;
         // A file keeps its pages, small as they are; only by a hole in it would they go.
         // SAFETY: all frames of the area are the caller's, who has given out no reference into them yet.
@@ -132,7 +147,7 @@ impl Inner {
     }
 }
 
-/// Who is giving memory back: one thread at a time. It is noted by its process, as a fork can copy the note into a child
+/// Who is taking memory away: one thread at a time. It is noted by its process, as a fork can copy the note into a child
 /// that has no such thread.
 #[derive(Default)]
 pub(crate) struct Turn(AtomicU32);
@@ -192,6 +207,7 @@ impl Root {
             backing,
             registrations: AtomicU64::new(0),
             releasing: Turn::default(),
+            smoothing: Turn::default(),
             release_from: AtomicU64::new(0),
             fork,
             data,

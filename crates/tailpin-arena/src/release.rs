@@ -98,16 +98,18 @@ impl<'a> Step<'a> {
             return Err(ReleaseError::ForkedChild);
         }
         let refused = |reason| Err(ReleaseError::Refused(reason));
-        let registered = inner.registrations.load(Ordering::SeqCst) > 0;
-        let able = Abilities::of(inner.backing, inner.settings.locked, registered).give_back_huge;
-        if let Ability::No(reason) = able {
-            return refused(reason);
-        }
         let Some(mapping) = inner.data.mapping() else { return refused(Reason::CallersMemory) };
         if !inner.releasing.enter() {
             return Err(ReleaseError::Busy);
         }
-        Ok(Self { inner, giver: Giver::new(inner, mapping), done: Given::default() })
+        // From here on its end gives the turn back.
+        let step = Self { inner, giver: Giver::new(inner, mapping), done: Given::default() };
+        // After `enter`; SeqCst: see `Arena::registered`.
+        let registered = inner.registrations.load(Ordering::SeqCst) > 0;
+        match Abilities::of(inner.backing, inner.settings.locked, registered).give_back_huge {
+            Ability::No(reason) => refused(reason),
+            _ => Ok(step),
+        }
     }
 
     /// What gives, while this step has its turn.

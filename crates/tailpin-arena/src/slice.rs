@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailpin::{FrameRange, GetError, Order, Pfn};
+use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
 
 use crate::buffer::Buffer;
 use crate::census;
@@ -114,7 +114,7 @@ impl Slice {
     /// The part of it in `range`, which keeps only the pages it touches itself.
     ///
     /// # Panics
-    /// If the range is not within the slice, or a page has 16,777,216 pins. See [`Slice::try_slice`].
+    /// If the range is not within the slice, or a page has 8,388,608 pins. See [`Slice::try_slice`].
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         match self.try_slice(range) {
@@ -198,6 +198,16 @@ impl Slice {
     /// [`SliceError::CountLimit`].
     pub fn try_clone(&self) -> Result<Self, SliceError> {
         Ok(Self { hold: self.share_hold()?, ..*self })
+    }
+
+    /// The page words, to be looked at. Not for an empty slice, which has no arena.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in them.
+    fn zone(&self) -> &Zone<'static> {
+        let inner = self.inner();
+        inner.assert_home();
+        &inner.zone
     }
 
     /// Not for an empty slice, which has no arena.
@@ -287,7 +297,7 @@ impl Slice {
     pub fn retained_bytes(&self) -> usize {
         let zone = match self.hold {
             Hold::Nothing => return 0,
-            _ => &self.inner().zone,
+            _ => self.zone(),
         };
         let pages = match &self.hold {
             Hold::Nothing => 0,
@@ -310,7 +320,7 @@ impl Slice {
     pub fn sharers(&self) -> usize {
         let zone = match self.hold {
             Hold::Nothing => return 1,
-            _ => &self.inner().zone,
+            _ => self.zone(),
         };
         let most =
             |pages: FrameRange| pages.iter().map(|page| census::keepers(zone, page)).max().unwrap_or(1);
@@ -332,7 +342,12 @@ impl Slice {
     }
 
     fn origin(&self) -> Option<Origin> {
-        if self.is_empty() { None } else { self.inner().history.origin(self.first_page()) }
+        if self.is_empty() {
+            return None;
+        }
+        let inner = self.inner();
+        inner.assert_home();
+        inner.history.origin(self.first_page())
     }
 
     /// The tag its buffer was allocated with.

@@ -45,6 +45,7 @@ struct Splits {
 /// The kernel's word on this process's memory.
 pub(crate) struct Witness {
     pagemap: Option<File>,
+    /// Where frames may be looked up in it.
     flags: Option<File>,
 }
 
@@ -55,7 +56,14 @@ pub(crate) struct Before {
 
 impl Witness {
     pub(crate) fn call() -> Self {
-        Self { pagemap: File::open("/proc/self/pagemap").ok(), flags: File::open("/proc/kpageflags").ok() }
+        let pagemap = File::open("/proc/self/pagemap").ok();
+        let mut witness = Self { pagemap, flags: File::open("/proc/kpageflags").ok() };
+        // Of use only to those who may know their frames, which root in a container may not: is there one under this?
+        let here = &raw const witness as usize;
+        let known =
+            witness.entries(here, 1).is_some_and(|entries| entries.iter().all(|e| e.frame().is_some()));
+        witness.flags = witness.flags.filter(|_| known);
+        witness
     }
 
     /// The entries of the pages from `address` on, `None` if the kernel doesn't tell.

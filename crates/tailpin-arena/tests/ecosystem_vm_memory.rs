@@ -4,6 +4,9 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tailpin_arena::vm_memory::{BalloonError, GuestRegion};
 use tailpin_arena::{Arena, Backing, Reason, ReleaseError};
@@ -98,6 +101,40 @@ fn what_can_not_be_given_back_is_refused_with_the_reason() {
     drop(registered);
     region.inflate(page(0), 1).unwrap();
     assert_eq!(region.read_obj::<u64>(MemoryRegionAddress(0)).unwrap(), 0);
+}
+
+#[test]
+fn no_page_goes_while_the_memory_is_registered() {
+    let arena = Arena::builder().size(4 * MIB).build().unwrap();
+    let region = GuestRegion::new(&arena, START, 64 << 10).unwrap();
+    let at = MemoryRegionAddress(0);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                region.write_obj(1_u64, at).unwrap();
+                let _ = region.inflate(page(0), 1);
+            }
+        });
+        for round in 0..2000 {
+            // Another moment of the other thread's turn each time.
+            (0..round % 50).for_each(|_| std::hint::spin_loop());
+            let registered = arena.registered().unwrap();
+            // From here on the other thread writes nothing but 1.
+            let first: u64 = region.read_obj(at).unwrap();
+            let until = Instant::now() + Duration::from_micros(300);
+            while Instant::now() < until {
+                let now: u64 = region.read_obj(at).unwrap();
+                // An assertion would leave the other thread running.
+                if now < first {
+                    ended.store(true, Ordering::Relaxed);
+                    panic!("a registered page was taken away");
+                }
+            }
+            drop(registered);
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

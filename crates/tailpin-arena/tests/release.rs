@@ -262,7 +262,7 @@ fn a_page_that_somebody_else_holds_keeps_its_huge_page_whole() {
     // SAFETY: the range is readable; the pipe holds the page by a pin, as a transfer to a device would.
     assert_eq!(unsafe { libc::vmsplice(pipe[1], &part, 1, 0) }, 100);
     let released = arena.release(usize::MAX).unwrap();
-    assert_eq!((released.returned, released.stuck), (0, 511 * PAGE));
+    assert_eq!((released.returned, released.stuck), (0, 511 * PAGE), "as {:?}", role());
     assert_eq!(smaps("AnonHugePages", base(&arena), HUGE), 2048, "and was not taken apart for nothing");
     assert_eq!(arena.stats().free, 511 * PAGE);
     // SAFETY: the pipe is this test's.
@@ -278,6 +278,25 @@ fn a_page_that_somebody_else_holds_keeps_its_huge_page_whole() {
     }
     assert_eq!(returned, 511 * PAGE);
     assert_intact(&kept);
+    if role().is_some() {
+        return;
+    }
+    if !is_root() && skip(name, "the part as a root without rights needs root") {
+        return;
+    }
+    // As root is in a container: the flags of frames may be read, but not which frames are its own.
+    assert!(again(name, "root without rights", |command| {
+        const CAP_SYS_ADMIN: libc::c_ulong = 21;
+        let drop_right = || {
+            // SAFETY: changes this process's own rights, and nothing in memory.
+            match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: one system call, which may be made between fork and exec.
+        unsafe { command.pre_exec(drop_right) };
+    }));
 }
 
 #[test]
@@ -288,7 +307,7 @@ fn a_file_gets_holes() {
         let blocks = || {
             // SAFETY: `stat` is filled in for a file that is open.
             let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-            // SAFETY: as above.
+            // SAFETY: as above; the file is only asked about.
             assert_eq!(unsafe { libc::fstat(arena.file().unwrap().as_raw_fd(), &mut stat) }, 0);
             stat.st_blocks as usize * 512
         };
@@ -321,6 +340,24 @@ fn registered_memory_stays() {
     assert!(arena.abilities().give_back_4k.is_yes());
     assert_eq!(arena.release(usize::MAX).unwrap().returned, 2 * 511 * PAGE);
     assert_intact(&kept);
+}
+
+#[test]
+fn registered_memory_keeps_its_frames_when_an_area_is_used_again() {
+    let arena = Arena::builder().size(HUGE).build().unwrap();
+    let kept = one_page_each(&arena, 1, 9);
+    assert_eq!(arena.release(usize::MAX).unwrap().returned, 511 * PAGE);
+    let registration = arena.registered().unwrap();
+    drop(kept);
+    // All of the area is one buffer now. A device knows its frames, so no other may come in their place.
+    let whole = arena.alloc(HUGE).unwrap();
+    assert_eq!(whole[9 * PAGE], 1, "the page is still the one that was registered");
+    drop((whole, registration));
+    assert_eq!(
+        arena.alloc(HUGE).unwrap()[9 * PAGE],
+        if thp_is_on() { 0 } else { 1 },
+        "fit for a huge page again"
+    );
 }
 
 #[test]

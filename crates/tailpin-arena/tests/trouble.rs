@@ -92,6 +92,17 @@ fn a_forked_child_cannot_harm_a_shared_arena() {
         assert_eq!(arena.registered().unwrap_err(), ReleaseError::ForkedChild);
         std::panic::set_hook(Box::new(|_| {}));
         assert!(catch_unwind(AssertUnwindSafe(|| part[0])).is_err(), "a clear end, no stray read");
+        let looks: [&dyn Fn(); 6] = [
+            &|| assert!(arena.stats().size > 0),
+            &|| assert!(!arena.worst_holders(1).is_empty()),
+            &|| assert_eq!(arena.audit().violations(), 0),
+            &|| assert!(part.retained_bytes() > 0),
+            &|| assert!(many.sharers() > 0),
+            &|| assert_eq!(whole.tag(), None),
+        ];
+        for look in looks {
+            assert!(catch_unwind(AssertUnwindSafe(look)).is_err(), "the counts stayed with the parent, too");
+        }
         let (clone, two, sub) = (part.clone(), many.clone(), many.slice(PAGE..2 * PAGE));
         assert!(many.clone().try_into_unique().is_err());
         // What the child inherited goes, down to the arena itself.

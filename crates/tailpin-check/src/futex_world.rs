@@ -18,7 +18,8 @@ use crate::lock_wait;
 use crate::trace::Name;
 use crate::word::CheckWord;
 
-impl<E: Engine> QueueWord for CheckWord<E> {
+// SAFETY: the engine's atomic word, whose every operation is one step of its memory model.
+unsafe impl<E: Engine> QueueWord for CheckWord<E> {
     fn new(part: Part) -> Self {
         let name = |field, frame: usize, decode| Name { frame: frame as u32, field, decode };
         match part {

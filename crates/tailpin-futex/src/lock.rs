@@ -6,7 +6,7 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::Ordering;
 
-use tailpin::AtomicWord;
+use crate::word::QueueWord;
 
 /// A value and the word that says whether somebody has it.
 pub(crate) struct Lock<W, T> {
@@ -14,11 +14,11 @@ pub(crate) struct Lock<W, T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through a `Guard`, of which there is one at a time (`lock`); a guard in another
-// thread moves `&mut T` there, hence `T: Send`.
-unsafe impl<W: AtomicWord, T: Send> Sync for Lock<W, T> {}
+// SAFETY: the value is reached only through a `Guard`, of which there is one at a time (`lock`, and what a `QueueWord`
+// promises); a guard in another thread moves `&mut T` there, hence `T: Send`.
+unsafe impl<W: QueueWord, T: Send> Sync for Lock<W, T> {}
 
-impl<W: AtomicWord, T> Lock<W, T> {
+impl<W: QueueWord, T> Lock<W, T> {
     /// A value that nobody has; `word` is zero.
     pub(crate) fn new(word: W, value: T) -> Self {
         Self { word, value: UnsafeCell::new(value) }
@@ -37,11 +37,11 @@ impl<W: AtomicWord, T> Lock<W, T> {
 }
 
 /// The value, for as long as this lives.
-pub(crate) struct Guard<'l, W: AtomicWord, T> {
+pub(crate) struct Guard<'l, W: QueueWord, T> {
     lock: &'l Lock<W, T>,
 }
 
-impl<W: AtomicWord, T> Deref for Guard<'_, W, T> {
+impl<W: QueueWord, T> Deref for Guard<'_, W, T> {
     type Target = T;
     fn deref(&self) -> &T {
         // SAFETY: this guard is the only one: the word went from 0 to 1 when it was made and goes back when it is dropped.
@@ -49,14 +49,14 @@ impl<W: AtomicWord, T> Deref for Guard<'_, W, T> {
     }
 }
 
-impl<W: AtomicWord, T> DerefMut for Guard<'_, W, T> {
+impl<W: QueueWord, T> DerefMut for Guard<'_, W, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as for `deref`; `&mut self` makes it the only use of the only guard.
         unsafe { &mut *self.lock.value.get() }
     }
 }
 
-impl<W: AtomicWord, T> Drop for Guard<'_, W, T> {
+impl<W: QueueWord, T> Drop for Guard<'_, W, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next guard.
         self.lock.word.store(0, Ordering::Release);

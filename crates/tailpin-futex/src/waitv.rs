@@ -108,3 +108,6 @@ impl<'f, S: Scheduler, W: QueueWord, P: Steps, const N: usize> Waiters<'f, S, W,
         unsafe { self.map_unchecked(|waiters| &waiters.0[index]) }
     }
 }
+
+#[cfg(feature = "std")]
+const _: () = assert!(FEW * size_of::<Waiter<'_, crate::StdScheduler>>() < 1024);

@@ -1,5 +1,7 @@
 //! The atomic word the queues are made of.
 
+#![allow(unsafe_code)]
+
 use core::sync::atomic::AtomicU64;
 
 use tailpin::AtomicWord;
@@ -20,12 +22,18 @@ pub enum Part {
 }
 
 /// An [`AtomicWord`] that can be made where it is needed.
-pub trait QueueWord: AtomicWord {
+///
+/// # Safety
+/// It is what it says: every operation acts on the one value of this word, in one step, with the ordering asked for or
+/// a stronger one; a compare-and-swap succeeds only from the value named. The locks around the lists, and so who may
+/// touch a waiter, stand on that.
+pub unsafe trait QueueWord: AtomicWord {
     /// A word of zero.
     fn new(part: Part) -> Self;
 }
 
-impl QueueWord for AtomicU64 {
+// SAFETY: the processor's own atomic word.
+unsafe impl QueueWord for AtomicU64 {
     fn new(_part: Part) -> Self {
         Self::new(0)
     }

@@ -1,8 +1,8 @@
 //! The contents of frames, as atomic words: the one module that turns a frame number into memory.
 //!
 //! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing accesses of several
-//! users of a page (which a kernel can't prevent) are well defined here; only a block that nobody knows of yet is cleared
-//! as plain memory.
+//! users of a page (which a kernel can't prevent) are well defined here, even if the environment does not keep what it promised
+//! of sections and translations, or somebody gives back frames of the zone that he doesn't have.
 
 #![allow(unsafe_code)]
 
@@ -23,21 +23,19 @@ impl<E: Env> Core<'_, E> {
         assert!(self.zone.span().contains(frame), "frame {frame} is not of this zone");
         let first = self.env.frame(frame).cast::<[AtomicU64; WORDS]>();
         // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to 4096 bytes that
-        // live as long as the environment, which `self` borrows; the frame is of the zone, as was just checked. They
+        // live as long as the environment, which `self` borrows, or panics where it has none. They
         // are only ever accessed as atomic words, here and by those the trait lets do so.
         unsafe { first.as_ref() }
     }
 
-    /// Clears a block. The frames are the caller's, and nobody else knows of them.
+    /// Clears a block. The frames are the caller's.
     pub(crate) fn clear(&self, head: Pfn, order: Order) {
-        let frames = FrameRange::block(head, order);
-        let span = self.zone.span();
-        assert!(span.start <= frames.start && frames.end <= span.end, "block {head} is not of this zone");
-        let first = self.env.frame(head);
-        // SAFETY: by `DirectMap` the frames of a block follow each other in memory, writable for as long as the environment
-        // lives; the caller has just allocated them, so no entry leads to them and nobody has a pin by which to
-        // reach them. What is published with the entry that maps them includes these zeroes.
-        unsafe { first.write_bytes(0, order.bytes() as usize) };
+        for frame in FrameRange::block(head, order).iter() {
+            for word in self.words(frame) {
+                // Relaxed: what is published with the entry that maps them includes these zeroes.
+                word.store(0, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Copies one frame; the target is the caller's, the source is kept by something the caller holds.

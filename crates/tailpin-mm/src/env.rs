@@ -13,7 +13,8 @@ use crate::space::SpaceId;
 /// # Safety
 /// For every frame of the zone that is in service, `frame` returns a pointer, aligned to 4096, to 4096 bytes that
 /// are readable and writable for as long as `self` lives, the same for each call, and frames with consecutive numbers
-/// are consecutive in memory. Nothing but this crate reads or writes them otherwise than atomically, except the
+/// are consecutive in memory. For any other frame it returns such a pointer or panics: a table of the caller's
+/// ([`MmConfig::kernel_root`](crate::MmConfig::kernel_root)) could name one. Nothing but this crate reads or writes them otherwise than atomically, except the
 /// owner of a pin or a mapping through the hardware.
 #[allow(unsafe_code)]
 pub unsafe trait DirectMap {
