@@ -158,7 +158,7 @@ impl Model {
     pub fn truncate(&mut self, object: usize, len: u64) {
         let changed = &mut self.objects[object];
         let end = changed.len.min(len);
-        if let Some(page) = changed.pages.get(&(end / PAGE)).filter(|_| end % PAGE != 0) {
+        if let Some(page) = changed.pages.get(&(end / PAGE)).filter(|_| !end.is_multiple_of(PAGE)) {
             page.clear(end % PAGE..PAGE);
         }
         changed.len = len;

@@ -271,7 +271,7 @@ impl<'a, 'z> Machine<'a, 'z> {
     fn misaligned(&self, s: usize, pages: Range<u64>) -> Vec<MapError> {
         let inside = |at: &u64| {
             let mapped = self.model.space(s).mapped.get(at);
-            at % UNIT != 0 && mapped.is_some_and(|mapped| self.is_hugetlb(mapped))
+            !at.is_multiple_of(UNIT) && mapped.is_some_and(|mapped| self.is_hugetlb(mapped))
         };
         let error = |at: u64| MapError::Misaligned { value: at * PAGE, unit: UNIT * PAGE };
         [pages.start, pages.end].into_iter().filter(inside).map(error).collect()
