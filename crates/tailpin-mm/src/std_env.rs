@@ -136,11 +136,15 @@ const FIRST_FRAME: Pfn = Pfn::new(Order::HUGE.frames());
 
 impl StdEnv {
     fn new(bytes: u64) -> Self {
-        let bytes = bytes.next_multiple_of(Order::HUGE.bytes()).max(Order::HUGE.bytes());
+        // Checked in release builds too: a size that wraps round would be allocated as another.
+        let rounded = bytes.max(1).checked_next_multiple_of(Order::HUGE.bytes());
+        let room = |bytes: u64| usize::try_from(bytes).ok()?.checked_add(Order::HUGE.bytes() as usize);
+        let (bytes, allocated) =
+            rounded.and_then(|bytes| Some((bytes, room(bytes)?))).expect("the size is in range");
         let frames = FrameRange::new(FIRST_FRAME, bytes / crate::PAGE_BYTES);
         // Aligned by hand, as the heap clears memory of large alignment by writing to it, which would touch it all.
         let huge = Order::HUGE.bytes() as usize;
-        let layout = Layout::from_size_align(bytes as usize + huge, 16).expect("the size is in range");
+        let layout = Layout::from_size_align(allocated, 16).expect("the size is in range");
         // SAFETY: the layout's size is at least 2 MiB.
         let allocated = unsafe { alloc_zeroed(layout) };
         let Some(allocated) = NonNull::new(allocated) else { handle_alloc_error(layout) };
@@ -316,6 +320,14 @@ mod tests {
             drop(section);
         });
         assert!(env.passed(mark));
+    }
+
+    #[test]
+    fn a_size_that_wraps_round_is_refused() {
+        let huge = Order::HUGE.bytes();
+        for bytes in [u64::MAX, u64::MAX - huge + 1, u64::MAX - 2 * huge] {
+            assert!(std::panic::catch_unwind(|| StdEnv::new(bytes)).is_err(), "{bytes}");
+        }
     }
 
     #[test]
