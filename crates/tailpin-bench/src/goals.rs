@@ -127,7 +127,7 @@ pub(crate) const GOALS: &[Goal] = {
         goal("futex-wake-nobody-shared", "futex-wake-nobody-shared", 1, Subject(0.5, "linux-futex")),
         goal("futex-wake-1-of-1000", "futex-wake-1-of-1000", 1, Own(1.3, "futex-wake-1-of-1")),
         goal("futex-wake-1-of-100000", "futex-wake-1-of-100000", 1, Own(1.3, "futex-wake-1-of-1")),
-        goal("futex-wake-1000-words", "futex-wake-1000-words", 1, Own(1.5, "futex-wake-1-of-1")),
+        goal("futex-wake-1000-words", "futex-wake-1000-words", 1, Own(2.0, "futex-wake-1-of-1")),
         goal("futex-wake-100000-words", "futex-wake-100000-words-wide", 1, Subject(3.0, "bare-cold-lines")),
         goal("futex-wake-thread", "futex-wake-1-of-1-threads", 1, Subject(1.25, LOT)),
         goal("futex-wake-1000-threads", "futex-wake-1-of-1000-threads", 1, Subject(1.25, LOT)),

@@ -6,7 +6,7 @@ use tailpin_mm::{Access, Map, Prot, Space};
 use crate::clock::repeat_parts;
 use crate::cores::on_cores;
 #[cfg(target_os = "linux")]
-use crate::linux::{BLOCK_PAGES, HugeMemory, Registered, Spliced};
+use crate::linux::{HugeMemory, Registered, Spliced};
 use crate::recorder::{Recorder, Run, Sample};
 use crate::subjects::{LazyEnv, Machine};
 
@@ -102,7 +102,6 @@ impl Linux {
             .and_then(|ring| ring.pin_and_unpin(&memory, 0, pages as usize).map(|()| ring))
             .map_err(|error| recorder.skip(scenario, "linux-io-uring", error))
             .ok();
-        debug_assert_eq!(BLOCK_PAGES as u64 * PAGE, HUGE);
         Some(Self { memory, pipe, ring })
     }
 

@@ -8,7 +8,7 @@ use tailpin_mm::{Access, Advice, Map, Prot, Space, VirtAddr};
 use crate::clock::once;
 use crate::cores::on_cores;
 #[cfg(target_os = "linux")]
-use crate::linux::{BLOCK_PAGES, HugeMemory, free_pages};
+use crate::linux::{HugeMemory, free_pages};
 use crate::recorder::{Recorder, Run, Sample};
 use crate::report::Fact;
 #[cfg(target_os = "linux")]
@@ -100,7 +100,6 @@ fn linux(scenario: &'static str, how: How) -> Run<'static> {
 #[cfg(target_os = "linux")]
 fn kept_by_linux(how: How) -> Result<f64, String> {
     const MANY: u64 = 64;
-    debug_assert_eq!(BLOCK_PAGES, 512);
     let one = || {
         let mut memory = HugeMemory::new(MANY as usize)?;
         let before = free_pages()?;
