@@ -121,6 +121,10 @@ fn large_blocks_are_aligned_by_frame_number_not_by_position() {
 fn bad_shapes_are_refused() {
     assert_eq!(ZoneLayout::new(&[], 1).unwrap_err(), ZoneError::Empty);
     let backwards = [FrameRange::new(Pfn::new(100), 10), FrameRange::new(Pfn::new(105), 10)];
+    // The last frame has the last bytes of a 64-bit address space.
+    let high = |start: u64| ZoneLayout::new(&[FrameRange::new(Pfn::new(start), 512)], 1).map(|_| ());
+    assert_eq!(high((1 << 52) - 512), Ok(()));
+    assert!(matches!(high((1 << 52) - 511), Err(ZoneError::BadRange { .. })));
     assert!(
         matches!(ZoneLayout::new(&backwards, 1).unwrap_err(), ZoneError::BadRange { range } if range == backwards[1])
     );

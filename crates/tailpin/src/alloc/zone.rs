@@ -168,9 +168,8 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
     ///
-    /// Progress: lock-free; the per-CPU cache is entered by one try and passed by if somebody is inside, and
-    /// in the store a step fails only because another thread's succeeded. The hooks are the caller's and may
-    /// do as they like.
+    /// Progress: lock-free; a page at hand or a step in the store is had by a compare-and-swap that fails only because
+    /// another thread's succeeded. The hooks are the caller's and may do as they like.
     ///
     /// # Errors
     /// [`AllocError::Exhausted`] if there is none, also after the caches were drained and the reclaim hook asked.

@@ -240,3 +240,19 @@ impl<P: Protocol> fmt::Debug for Block<'_, P> {
         write!(f, "Block({} order {})", self.pfn(), self.order())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_says_what_it_was_made_of() {
+        for order in Order::all() {
+            for head in [Pfn::new(0), Pfn::new(1 << 30), Pfn::new(FRAMES_END.get() - 1).head(order)] {
+                let place = Place::new(head, order);
+                assert_eq!((place.head(), place.order()), (head, order));
+            }
+        }
+        assert_eq!(size_of::<Block<'_>>(), 16);
+    }
+}

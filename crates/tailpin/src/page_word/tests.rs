@@ -231,3 +231,23 @@ fn limits_leave_room_for_holds() {
     let held = full.hold(2 * 511);
     assert_eq!((held.pins(), held.refs()), (PIN_LIMIT + 1022, REF_LIMIT));
 }
+
+#[test]
+fn a_page_that_frees_in_one_step_becomes_what_the_long_way_makes_of_it() {
+    let page = PageWord(0).publish(Order::PAGE, false);
+    assert_eq!(page.frees_as_page(), page.drop_refs(1).and_then(PageWord::frees_at_once));
+    for word in [
+        page.pin(1).unwrap(),
+        page.add_refs(1).unwrap(),
+        page.drop_refs(1).unwrap(),
+        page.poisoned(),
+        page.wary(),
+        page.recorded(),
+        PageWord(0).publish(Order::PAGE, true),
+        PageWord(0).publish(Order::HUGE, false),
+        page.frees_as_page().unwrap(),
+        PageWord::reserved(),
+    ] {
+        assert_eq!(word.frees_as_page(), None, "{word:?}");
+    }
+}
