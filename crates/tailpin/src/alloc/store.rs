@@ -433,7 +433,9 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     pub(crate) fn free_in_area(&self, area: usize) -> (u64, bool) {
         let area = self.area(area);
         let home = area.home();
-        let out: u32 = (0..AREA_WORDS).map(|word| area.free(word).count_ones()).sum();
+        // Of words that are in, the bits are not looked at: memory that was never used stays so.
+        let out = |word: &usize| home.inside() >> word & 1 == 0;
+        let out: u32 = (0..AREA_WORDS).filter(out).map(|word| area.free(word).count_ones()).sum();
         (u64::from(home.inside().count_ones() * 64 + out), home.is_whole())
     }
 
