@@ -6,7 +6,7 @@ use crate::engine::{Engine, MAIN, enter_role};
 use crate::family::{Family, Which};
 use crate::switches::Switch;
 use crate::trace;
-use crate::word::CheckWord;
+use crate::word::{CheckWord, unscheduled};
 use crate::world::World;
 
 /// What one thread of a scenario does.
@@ -33,6 +33,10 @@ pub struct Plan<E: Engine, F> {
     pub explored: fn(u64) -> bool,
     /// Whether frames are allocated again after they were freed.
     pub reuses: bool,
+    /// Caches of the allocator, where the scenario runs on a whole zone.
+    pub slots: Option<usize>,
+    /// Preemptions per execution that are explored by default.
+    pub preemptions: usize,
     /// Before the roles start.
     pub setup: fn(&World<E, F>),
     /// The roles, each in a thread of its own.
@@ -53,9 +57,9 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
     pub fn execute(&self) {
         trace::begin();
         enter_role(MAIN);
-        let world = Arc::new(World::<E, F>::new(self.frames, self.explored, self.reuses));
-        (self.setup)(&world);
-        trace::note(|| "the roles start".to_owned());
+        let world = Arc::new(World::<E, F>::new(self));
+        unscheduled(|| (self.setup)(&world));
+        world.begin();
         let threads: Vec<_> = self
             .roles
             .iter()
@@ -70,7 +74,10 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
             .collect();
         threads.into_iter().for_each(E::join);
         enter_role(MAIN);
-        (self.finish)(&world);
-        world.audit_all_free();
+        world.end();
+        unscheduled(|| {
+            (self.finish)(&world);
+            world.audit_all_free();
+        });
     }
 }

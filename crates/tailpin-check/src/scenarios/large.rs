@@ -40,6 +40,30 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.split(512, 9, 0);
             })
             .finish(|w| w.drop_refs(0, 10, 1)),
+        // The three threads of a block of two levels. 2 MiB are the middle whatever is above: of 1 GiB it is the same
+        // code with more parts.
+        Plan {
+            explored: |frame| frame == 0 || frame == 512 || frame == 513,
+            preemptions: 1,
+            ..large(
+                "large-three",
+                "pin of a page ‖ split of the whole ‖ split of the whole, then of the page's part",
+            )
+        }
+        .setup(|w| {
+            w.alloc(0, 10, Splittable);
+            w.more_refs(0, 10, 1);
+        })
+        .role("get(513)", |w| w.keep(0, w.must_get(513)))
+        .role("split to 9", |w| w.split(0, 10, 9))
+        .role("split to 9; split part", |w| {
+            w.split(0, 10, 9);
+            w.split(512, 9, 8);
+        })
+        .finish(|w| {
+            w.drop_refs(0, 10, 2);
+            w.put_kept(0);
+        }),
         large("large-drop", "pin of a page ‖ the last reference to the whole goes")
             .setup(|w| {
                 w.alloc(0, 10, Splittable);

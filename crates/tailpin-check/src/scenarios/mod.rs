@@ -1,6 +1,8 @@
 //! The scenarios. Those named I… are the ones of the project's list of interleavings; each is written once and runs on
 //! every engine and on each protocol it is for.
 
+mod allocator;
+mod crowd;
 mod kin;
 mod large;
 mod mail;
@@ -20,13 +22,23 @@ const ONE_WORD: &[Which] = &[Which::OneWord];
 /// For what only the classic protocol has.
 const CLASSIC: &[Which] = &[Which::Classic];
 
-/// Every scenario, for one engine and protocol.
+/// Every scenario that can be explored, for one engine and protocol.
 pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     let mut plans = mail::plans();
     plans.extend(kin::plans());
     plans.extend(rearrange::plans());
     plans.extend(large::plans());
-    plans.retain(|plan: &Plan<E, F>| plan.protocols.contains(&F::WHICH));
+    plans.extend(allocator::plans());
+    of_protocol(plans)
+}
+
+/// Those with too many threads for that.
+pub fn crowds<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+    of_protocol(crowd::plans())
+}
+
+fn of_protocol<E: Engine, F: Family<CheckWord<E>>>(mut plans: Vec<Plan<E, F>>) -> Vec<Plan<E, F>> {
+    plans.retain(|plan| plan.protocols.contains(&F::WHICH));
     plans
 }
 
@@ -45,6 +57,8 @@ fn plan<E: Engine, F: Family<CheckWord<E>>>(
         frames: 4,
         explored: |_| true,
         reuses: false,
+        slots: None,
+        preemptions: 2,
         setup: |_| {},
         roles: Vec::new(),
         finish: |_| {},
