@@ -2,10 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-/// Repeats `op` for about `slice` and returns nanoseconds per call. The clock is read once per chunk, and chunks
+use crate::counting::OPERATIONS;
+use crate::effort::Effort;
+
+/// Repeats `op` for about a slice and returns nanoseconds per call. The clock is read once per chunk, and chunks
 /// grow until one lasts a sixteenth of the slice.
 #[inline]
-pub(crate) fn repeat(slice: Duration, mut op: impl FnMut()) -> f64 {
+pub(crate) fn repeat(effort: &Effort, scenario: &str, mut op: impl FnMut()) -> f64 {
+    if let Some(counting) = &effort.counting {
+        return counting.run(scenario, || {
+            (0..OPERATIONS).for_each(|_| op());
+            (OPERATIONS, 0.0)
+        });
+    }
+    let slice = effort.slice;
     let mut chunk = 16_u64;
     let mut done = 0_u64;
     let start = Instant::now();
@@ -26,10 +36,18 @@ pub(crate) fn repeat(slice: Duration, mut op: impl FnMut()) -> f64 {
     }
 }
 
-/// Nanoseconds per operation of one call that does `operations` of them.
+/// Nanoseconds per operation of one piece of work, which returns how many operations it was.
 #[inline]
-pub(crate) fn once<T>(operations: u64, work: impl FnOnce() -> T) -> (f64, T) {
+pub(crate) fn once<T>(effort: &Effort, scenario: &str, work: impl FnOnce() -> (u64, T)) -> (f64, T) {
+    if let Some(counting) = &effort.counting {
+        return (0.0, counting.run(scenario, work));
+    }
     let start = Instant::now();
-    let result = work();
+    let (operations, result) = work();
     (start.elapsed().as_nanos() as f64 / operations.max(1) as f64, result)
+}
+
+/// Whether a series of short pieces goes on: until its slice is over.
+pub(crate) fn goes_on(effort: &Effort, start: Instant, rounds: u64) -> bool {
+    if effort.counting.is_some() { rounds < 16 } else { start.elapsed() < effort.slice }
 }

@@ -15,14 +15,16 @@ fn cores() -> &'static [CoreId] {
     CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
 }
 
+/// Puts the calling thread on core number `index`, if there are so many.
+pub(crate) fn pin(index: usize) {
+    if let Some(core) = cores().get(index) {
+        core_affinity::set_for_current(*core);
+    }
+}
+
 /// Cores this process may use.
 pub(crate) fn available() -> usize {
     cores().len().max(1)
-}
-
-/// Thread counts worth measuring here.
-pub(crate) fn thread_counts() -> impl Iterator<Item = usize> {
-    [1, 2, 4, 8, 16].into_iter().filter(|threads| *threads <= available())
 }
 
 /// The number of the calling thread's seat: what per-CPU caches go by. For all subjects that have any.
@@ -57,9 +59,7 @@ impl Seat<'_> {
 pub(crate) fn on_cores<T: Send>(threads: usize, work: impl Fn(&Seat<'_>) -> T + Sync) -> Vec<T> {
     let arrived = AtomicUsize::new(0);
     let one = |index: usize| {
-        if let Some(core) = cores().get(index) {
-            core_affinity::set_for_current(*core);
-        }
+        pin(index);
         SEAT.set(index);
         let seat = Seat { index, threads, arrived: &arrived };
         seat.meet();

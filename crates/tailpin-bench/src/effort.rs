@@ -1,9 +1,12 @@
 //! How much work a run is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counting::Counting;
+
 /// Sizes and durations of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Effort {
     /// Repetitions that count, of most scenarios.
     pub repetitions: usize,
@@ -23,6 +26,10 @@ pub struct Effort {
     pub growth_gib: &'static [u64],
     /// Size of the zone whose start-up is timed, in GiB.
     pub start_gib: u64,
+    /// Repetitions of each replay.
+    pub replay_repetitions: usize,
+    /// Operations are counted, not timed: see [`Effort::counting`].
+    pub counting: Option<Arc<Counting>>,
 }
 
 impl Effort {
@@ -36,8 +43,10 @@ impl Effort {
             churn_operations: 1_000_000,
             churn_limit: Duration::from_secs(1),
             bursts: 250,
-            growth_gib: &[1, 4, 16, 64],
+            growth_gib: &[1, 4, 16, 64, 256],
             start_gib: 1024,
+            replay_repetitions: 7,
+            counting: None,
         }
     }
 
@@ -50,6 +59,7 @@ impl Effort {
             churn_operations: 600_000,
             churn_limit: Duration::from_millis(250),
             bursts: 60,
+            replay_repetitions: 3,
             ..Self::full()
         }
     }
@@ -64,8 +74,25 @@ impl Effort {
             churn_operations: 4_000,
             churn_limit: Duration::from_millis(50),
             bursts: 2,
-            growth_gib: &[1],
+            growth_gib: &[1, 4],
             start_gib: 16,
+            replay_repetitions: 1,
+            counting: None,
+        }
+    }
+
+    /// Just enough operations of one subject in one scenario to count the instructions of each, on one thread.
+    pub fn counting(counting: Counting) -> Self {
+        Self {
+            repetitions: 1,
+            churn_repetitions: 1,
+            frames: 1 << 17,
+            churn_operations: 100_000,
+            churn_limit: Duration::MAX,
+            bursts: 8,
+            growth_gib: &[],
+            counting: Some(Arc::new(counting)),
+            ..Self::full()
         }
     }
 }

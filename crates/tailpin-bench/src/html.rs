@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::goals::judge;
-use crate::plot::{bars, curve};
+use crate::judge::{best_peer, judge};
+use crate::plot::{Curve, bars, curves};
 use crate::report::Report;
+use crate::table::amount;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
@@ -26,7 +27,9 @@ table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px so
   padding: 0.2rem 0.6rem 0.2rem 0; text-align: left; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 svg { width: 100%; height: auto; display: block; } svg text { font-size: 12px; fill: var(--ink); }
 .ours { fill: var(--ours); } .peer { fill: var(--peer); } .bare { fill: var(--bare); }
-.mid { stroke: var(--ink); stroke-width: 2; } .curve { fill: none; stroke: var(--ours); stroke-width: 2; }
+.mid { stroke: var(--ink); stroke-width: 2; } .curve { fill: none; stroke-width: 2; }
+.ours-line { stroke: var(--ours); } .peer-line { stroke: var(--peer); }
+.goal { stroke: var(--bare); stroke-dasharray: 6 4; }
 .good { color: var(--good); } .bad { color: var(--bad); font-weight: 600; } .key { color: var(--soft); }
 </style>
 </head>
@@ -39,40 +42,9 @@ median; each picture has a logarithmic scale of its own.</p>
 /// The whole file.
 pub fn html(report: &Report) -> String {
     let mut body = String::from(HEAD);
-    body.push_str("<h2>Goals</h2>\n<table><tr><th>scenario</th><th>threads</th><th>goal</th><th>reached</th><th></th></tr>\n");
-    for one in judge(report) {
-        let (class, word) = if one.won { ("good", "won") } else { ("bad", "lost") };
-        let _ = writeln!(
-            body,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{:.2}</td><td class=\"{class}\">{word}</td></tr>",
-            one.scenario, one.threads, one.goal, one.reached
-        );
-    }
-    body.push_str("</table>\n");
-    for (part, unit) in [("-o0", "growth-"), ("-o9", "growth-")] {
-        let points: Vec<(String, f64)> = report
-            .rows
-            .iter()
-            .filter(|row| {
-                row.subject == "tailpin" && row.scenario.starts_with(unit) && row.scenario.ends_with(part)
-            })
-            .map(|row| {
-                let label =
-                    row.scenario.trim_start_matches(unit).trim_end_matches(part).trim_start_matches('0');
-                (label.replace("gib", " GiB"), row.ns_per_op_median)
-            })
-            .collect();
-        draw(&mut body, &points, &format!("Cost of a pair as the zone grows, order {}", &part[2..]));
-    }
-    for scenario in ["pair-o0-fresh", "pair-o9"] {
-        let points: Vec<(String, f64)> = report
-            .rows
-            .iter()
-            .filter(|row| row.subject == "tailpin" && row.scenario == scenario)
-            .map(|row| (format!("{} threads", row.threads), row.ns_per_op_median))
-            .collect();
-        draw(&mut body, &points, &format!("{scenario} as threads are added"));
-    }
+    goals(&mut body, report);
+    growth(&mut body, report);
+    threads(&mut body, report);
     for (scenario, threads) in report.scenarios() {
         let plural = if threads == 1 { "" } else { "s" };
         let title = format!("{scenario}, {threads} thread{plural}");
@@ -82,8 +54,78 @@ pub fn html(report: &Report) -> String {
     body
 }
 
-fn draw(body: &mut String, points: &[(String, f64)], title: &str) {
-    if points.len() > 1 {
-        let _ = writeln!(body, "<h2>{title}</h2>\n{}", curve(points, title));
+fn goals(body: &mut String, report: &Report) {
+    body.push_str("<h2>Goals</h2>\n<table><tr><th>goal</th><th>threads</th><th>wanted</th><th>measured</th><th></th></tr>\n");
+    for one in judge(report) {
+        let (class, word) = if one.met { ("good", "met") } else { ("bad", "lost") };
+        let _ = writeln!(
+            body,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{:.2}</td><td class=\"{class}\">{word}</td></tr>",
+            one.goal, one.threads, one.wanted, one.measured
+        );
+    }
+    body.push_str("</table>\n");
+    if !report.facts.is_empty() {
+        body.push_str("<h2>Metadata and start</h2>\n<table>\n");
+    }
+    for fact in &report.facts {
+        let _ = writeln!(
+            body,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{} {}</td></tr>",
+            fact.fact,
+            fact.subject,
+            amount(fact.value),
+            fact.unit
+        );
+    }
+    if !report.facts.is_empty() {
+        body.push_str("</table>\n");
+    }
+}
+
+fn growth(body: &mut String, report: &Report) {
+    for (ending, what) in [
+        ("o0", "order-0 pair"),
+        ("o0-batch", "page, 4,096 taken and freed at random"),
+        ("o9", "order-9 pair"),
+    ] {
+        let points = report.growth(ending, "tailpin");
+        let labels: Vec<String> = points.iter().map(|(gib, _)| format!("{gib} GiB")).collect();
+        let values: Vec<f64> = points.iter().map(|(_, row)| row.ns_per_op_median).collect();
+        let limit = values.first().map(|first| first * 1.3);
+        let ours = Curve { name: "tailpin", points: values.into_iter().enumerate().collect() };
+        draw(body, &labels, &[ours], limit, &format!("Growth: {what}, zone half full"));
+    }
+}
+
+/// Every scenario that ran on several numbers of threads: tailpin, classic, and the peer best on one.
+fn threads(body: &mut String, report: &Report) {
+    let mut names: Vec<&str> = report.scenarios().into_iter().map(|(name, _)| name).collect();
+    names.dedup();
+    for scenario in names {
+        let counts: Vec<usize> =
+            report.scenarios().into_iter().filter(|(name, _)| *name == scenario).map(|(_, n)| n).collect();
+        let Some(&least) = counts.first() else { continue };
+        let peer = best_peer(report, scenario, least).map(|row| row.subject);
+        let curves: Vec<Curve<'_>> = ["tailpin", "tailpin-classic"]
+            .into_iter()
+            .chain(peer)
+            .map(|name| {
+                let at = |(place, n): (usize, &usize)| {
+                    report.row(scenario, name, *n).map(|row| (place, row.ns_per_op_median))
+                };
+                Curve { name, points: counts.iter().enumerate().filter_map(at).collect() }
+            })
+            .filter(|curve| !curve.points.is_empty())
+            .collect();
+        let labels: Vec<String> =
+            counts.iter().map(|n| format!("{n} thread{}", if *n == 1 { "" } else { "s" })).collect();
+        draw(body, &labels, &curves, None, &format!("Threads: {scenario}"));
+    }
+}
+
+fn draw(body: &mut String, labels: &[String], lines: &[Curve<'_>], limit: Option<f64>, title: &str) {
+    if labels.len() > 1 {
+        let _ = writeln!(body, "<h2>{title}</h2>\n{}", curves(labels, lines, limit, title));
     }
 }

@@ -1,8 +1,12 @@
 //! Measures tailpin beside its peers: other frame allocators, other reference counts, and bare atomics as the limit.
+//! Recorded kernel traces are replayed beside the rate at which they were recorded, and what is wanted of each row is
+//! a goal with a name and a verdict.
 //!
 //! Everything is measured in one process and one run. The subjects of a scenario take turns, repetition by
 //! repetition, so that a busy moment of the machine hits all of them; the first repetition is thrown away; the
-//! median stands for the rest, with the fastest and slowest beside it.
+//! median stands for the rest, with the fastest and slowest beside it. On request callgrind counts instructions instead.
+//!
+//! Rows are added in `src/scenarios/`: its `mod.rs` says how.
 //!
 //! ```
 //! use tailpin_bench::{Effort, measure};
@@ -16,11 +20,15 @@
 pub mod cli;
 mod clock;
 mod cores;
+mod counting;
 mod effort;
 mod goals;
 mod html;
+mod judge;
 mod lazy;
+mod markdown;
 mod plot;
+mod profile;
 mod recorder;
 mod report;
 mod rng;
@@ -29,11 +37,14 @@ mod stats;
 mod subjects;
 mod table;
 
+pub use counting::Counting;
 pub use effort::Effort;
-pub use goals::{Judged, judge};
 pub use html::html;
+pub use judge::{Judged, judge, unjudged};
+pub use markdown::{markdown, replace};
+pub use profile::{Profiled, profile};
 pub use recorder::{Run, Sample, measure};
-pub use report::{Report, Row, Space};
+pub use report::{Fact, Report, Row};
 pub use stats::Summary;
 pub use subjects::{Frames, Group, with_subjects};
-pub use table::table;
+pub use table::{table, verdicts};

@@ -43,34 +43,81 @@ pub(crate) fn bars(rows: &[&Row], title: &str) -> String {
     svg
 }
 
-/// A curve through `points`, evenly spaced, from zero up.
-pub(crate) fn curve(points: &[(String, f64)], title: &str) -> String {
-    let height = 160.0;
-    let top = points.iter().map(|point| point.1).fold(0.0, f64::max) * 1.25;
-    let step = WIDTH / points.len().max(1) as f64;
-    let at = |i: usize, value: f64| (step * (i as f64 + 0.5), height - height * value / top);
+/// One line of a picture of several.
+pub(crate) struct Curve<'c> {
+    pub(crate) name: &'c str,
+    /// Where it has a value: number of the place, and how much.
+    pub(crate) points: Vec<(usize, f64)>,
+}
+
+/// Moves labels up, from the lowest on, until none lies over another.
+fn apart(mut labels: Vec<(&str, f64)>) -> Vec<(&str, f64)> {
+    labels.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut free = f64::MAX;
+    for (_, y) in &mut labels {
+        *y = y.min(free);
+        free = *y - 14.0;
+    }
+    labels
+}
+
+/// Curves over evenly spaced places with these labels, from zero up; the first is ours, and its values are written
+/// out. `limit`: a dashed line at that height.
+pub(crate) fn curves(labels: &[String], curves: &[Curve<'_>], limit: Option<f64>, title: &str) -> String {
+    let (height, room) = (180.0, WIDTH - LABEL);
+    let values = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1)).chain(limit);
+    let top = values.fold(f64::MIN_POSITIVE, f64::max) * 1.15;
+    let step = room / labels.len().max(1) as f64;
+    let x = |place: usize| step * (place as f64 + 0.5);
+    let y = |value: f64| height - height * value / top;
     let mut svg =
         format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{title}\">\n", height + 22.0);
-    let line: Vec<String> = points
-        .iter()
-        .enumerate()
-        .map(|(i, point)| {
-            let (x, y) = at(i, point.1);
-            format!("{x:.1},{y:.1}")
-        })
-        .collect();
-    let _ = writeln!(svg, "<polyline class=\"curve\" points=\"{}\"/>", line.join(" "));
-    for (i, (label, value)) in points.iter().enumerate() {
-        let (x, y) = at(i, *value);
+    if let Some(limit) = limit {
+        let y = y(limit);
+        let _ = writeln!(svg, "<line class=\"goal\" x1=\"0\" x2=\"{room}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
+    }
+    for (i, curve) in curves.iter().enumerate().rev() {
+        let class = if i == 0 { "ours" } else { "peer" };
+        let line: Vec<String> =
+            curve.points.iter().map(|&(place, value)| format!("{:.1},{:.1}", x(place), y(value))).collect();
+        let _ = writeln!(svg, "<polyline class=\"curve {class}-line\" points=\"{}\"/>", line.join(" "));
+        for &(place, value) in &curve.points {
+            let (x, y) = (x(place), y(value));
+            let _ = writeln!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>");
+            if i == 0 {
+                let _ = writeln!(
+                    svg,
+                    "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{} ns</text>",
+                    y - 9.0,
+                    ns(value)
+                );
+            }
+        }
+    }
+    let ends = curves.iter().filter_map(|curve| Some((curve.name, y(curve.points.last()?.1))));
+    let ends = ends.chain(limit.map(|limit| ("limit", y(limit))));
+    for (name, y) in apart(ends.collect()) {
+        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{name}</text>", room + 8.0, y + 4.0);
+    }
+    for (place, label) in labels.iter().enumerate() {
         let _ = writeln!(
             svg,
-            "<circle class=\"ours\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{} ns</text>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-            y - 9.0,
-            ns(*value),
-            height + 18.0,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
+            x(place),
+            height + 18.0
         );
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::apart;
+
+    #[test]
+    fn labels_never_lie_over_each_other() {
+        let placed = apart(vec![("a", 100.0), ("b", 101.0), ("c", 20.0), ("d", 99.0)]);
+        assert_eq!(placed, [("b", 101.0), ("a", 87.0), ("d", 73.0), ("c", 20.0)]);
+    }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::cores;
 use crate::effort::Effort;
-use crate::report::{Report, Row, Space};
+use crate::report::{Fact, Report, Row};
 use crate::scenarios;
 use crate::stats::Summary;
 
@@ -14,21 +15,25 @@ pub struct Sample {
     pub(crate) scenario: String,
     pub(crate) threads: usize,
     pub(crate) ns_per_op: f64,
-    pub(crate) churn: Option<Churn>,
+    told: Told,
 }
 
-/// What a churn tells besides its time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Churn {
-    pub(crate) operations: u64,
-    pub(crate) failed: u64,
-    pub(crate) huge_left: u64,
-    pub(crate) huge_ideal: u64,
+/// What some repetitions tell besides their time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) operations: Option<u64>,
+    pub(crate) failed: Option<u64>,
+    pub(crate) huge_left: Option<u64>,
+    pub(crate) huge_ideal: Option<u64>,
 }
 
 impl Sample {
     pub(crate) fn new(scenario: impl Into<String>, threads: usize, ns_per_op: f64) -> Self {
-        Self { scenario: scenario.into(), threads, ns_per_op, churn: None }
+        Self { scenario: scenario.into(), threads, ns_per_op, told: Told::default() }
+    }
+
+    pub(crate) fn telling(self, told: Told) -> Self {
+        Self { told, ..self }
     }
 }
 
@@ -42,10 +47,22 @@ pub(crate) struct Recorder<'r> {
     pub(crate) effort: &'r Effort,
     filter: Option<&'r str>,
     samples: BTreeMap<Key, Vec<Sample>>,
-    pub(crate) space: Vec<Space>,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Recorder<'_> {
+    /// Cores to use: one if operations are counted, for callgrind runs one thread at a time.
+    pub(crate) fn cores(&self) -> usize {
+        if self.effort.counting.is_some() { 1 } else { cores::available() }
+    }
+
+    /// Thread counts worth measuring here.
+    pub(crate) fn thread_counts(&self) -> impl Iterator<Item = usize> + use<> {
+        let cores = self.cores();
+        [1, 2, 4, 8, 16].into_iter().filter(move |threads| *threads <= cores)
+    }
+
     /// Whether a scenario of this name is wanted.
     pub(crate) fn wants(&self, scenario: &str) -> bool {
         self.filter.is_none_or(|part| scenario.contains(part))
@@ -58,7 +75,13 @@ impl Recorder<'_> {
 
     /// Runs all cases in turn, `repetitions` times and once before that counts for nothing.
     pub(crate) fn interleave(&mut self, repetitions: usize, mut cases: Vec<(&'static str, Run<'_>)>) {
+        if let Some(counting) = &self.effort.counting {
+            cases.retain(|(subject, _)| counting.is_of(subject));
+        }
         for repetition in 0..=repetitions {
+            if let Some(counting) = self.effort.counting.as_ref().filter(|_| repetition == 1) {
+                counting.arm();
+            }
             // Not always in the same order: who comes after whom should not matter.
             let n = cases.len().max(1);
             for i in 0..cases.len() {
@@ -82,7 +105,8 @@ impl Recorder<'_> {
         let row = |(key, samples): (&Key, &Vec<Sample>)| {
             let times: Vec<f64> = samples.iter().map(|sample| sample.ns_per_op).collect();
             let summary = Summary::of(&times)?;
-            let churns: Vec<Churn> = samples.iter().filter_map(|sample| sample.churn).collect();
+            let told =
+                |of: fn(&Told) -> Option<u64>| samples.iter().filter_map(move |sample| of(&sample.told));
             Some(Row {
                 scenario: key.0.clone(),
                 threads: key.1,
@@ -91,10 +115,10 @@ impl Recorder<'_> {
                 ns_per_op_min: summary.min,
                 ns_per_op_max: summary.max,
                 repetitions: times.len(),
-                operations: churns.iter().map(|churn| churn.operations).min(),
-                failed: churns.iter().map(|churn| churn.failed).max(),
-                huge_left: churns.iter().map(|churn| churn.huge_left).min(),
-                huge_ideal: churns.iter().map(|churn| churn.huge_ideal).min(),
+                operations: told(|told| told.operations).min(),
+                failed: told(|told| told.failed).max(),
+                huge_left: told(|told| told.huge_left).min(),
+                huge_ideal: told(|told| told.huge_ideal).min(),
             })
         };
         self.samples.iter().filter_map(row).collect()
@@ -105,17 +129,23 @@ impl Recorder<'_> {
 /// how many are done.
 pub fn measure(effort: &Effort, filter: Option<&str>, progress: &mut dyn FnMut(usize, usize)) -> Report {
     let start = Instant::now();
-    let mut recorder = Recorder { effort, filter, samples: BTreeMap::new(), space: Vec::new() };
+    let mut recorder =
+        Recorder { effort, filter, samples: BTreeMap::new(), facts: Vec::new(), notes: Vec::new() };
     let groups = scenarios::GROUPS;
     for (done, group) in groups.iter().enumerate() {
         progress(done, groups.len());
         group(&mut recorder);
     }
     progress(groups.len(), groups.len());
+    if recorder.cores() < 16 {
+        let most = recorder.thread_counts().last().unwrap_or(1);
+        recorder.notes.push(format!("more than {most} threads: this machine has {} cores", recorder.cores()));
+    }
     Report {
         rows: recorder.rows(),
-        space: recorder.space,
-        cores: crate::cores::available(),
+        facts: recorder.facts,
+        notes: recorder.notes,
+        cores: cores::available(),
         elapsed_ms: start.elapsed().as_millis() as u64,
     }
 }

@@ -19,10 +19,10 @@ pub struct Row {
     pub ns_per_op_max: f64,
     /// Repetitions that count.
     pub repetitions: usize,
-    /// Churn: operations of one repetition.
+    /// Churn and replay: operations of one repetition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations: Option<u64>,
-    /// Churn: allocations that failed, in the worst repetition.
+    /// Churn: allocations that failed, in the worst repetition. Replay: whatever went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<u64>,
     /// Churn: 2 MiB blocks that could still be allocated afterwards, in the worst repetition.
@@ -33,18 +33,17 @@ pub struct Row {
     pub huge_ideal: Option<u64>,
 }
 
-/// Memory, as far as it can be asked for.
+/// A number that is no time: memory, pages, lines.
 #[derive(Clone, Debug, Serialize)]
-pub struct Space {
+pub struct Fact {
+    /// Of what.
+    pub fact: &'static str,
     /// Whose.
     pub subject: &'static str,
-    /// Frames managed.
-    pub frames: u64,
-    /// Bytes of metadata for each.
-    pub metadata_bytes_per_frame: f64,
-    /// Resident memory that starting the zone took, where that was looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resident_bytes_at_start: Option<u64>,
+    /// How much.
+    pub value: f64,
+    /// Of what unit.
+    pub unit: &'static str,
 }
 
 /// All of it.
@@ -52,8 +51,10 @@ pub struct Space {
 pub struct Report {
     /// Every subject in every scenario, by scenario and threads.
     pub rows: Vec<Row>,
-    /// Memory.
-    pub space: Vec<Space>,
+    /// What was found out besides times.
+    pub facts: Vec<Fact>,
+    /// What could not be measured here, and why.
+    pub notes: Vec<String>,
     /// Cores there were.
     pub cores: usize,
     /// How long it took, in milliseconds.
@@ -66,6 +67,23 @@ impl Report {
         self.rows
             .iter()
             .find(|row| row.scenario == scenario && row.subject == subject && row.threads == threads)
+    }
+
+    /// What is known of a subject besides times.
+    pub fn fact(&self, fact: &str, subject: &str) -> Option<f64> {
+        self.facts.iter().find(|one| one.fact == fact && one.subject == subject).map(|one| one.value)
+    }
+
+    /// The subject's rows of the scenarios `growth-NNNgib-` with this ending, with their GiB, smallest first.
+    pub fn growth(&self, ending: &str, subject: &str) -> Vec<(u64, &Row)> {
+        let gib = |row: &Row| -> Option<u64> {
+            let (gib, rest) = row.scenario.strip_prefix("growth-")?.split_once("gib-")?;
+            gib.parse().ok().filter(|_| rest == ending && row.subject == subject)
+        };
+        let mut rows: Vec<(u64, &Row)> =
+            self.rows.iter().filter_map(|row| gib(row).map(|gib| (gib, row))).collect();
+        rows.sort_by_key(|(gib, _)| *gib);
+        rows
     }
 
     /// All scenarios with their thread counts, in order.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::goals::{best_peer, judge, limit};
+use crate::judge::{best_peer, judge, limit, unjudged};
 use crate::report::{Report, Row};
 
 /// Nanoseconds with as many digits as make sense.
@@ -14,18 +14,27 @@ pub(crate) fn ns(value: f64) -> String {
     }
 }
 
+/// A whole number as such, any other with three digits behind the point.
+pub(crate) fn amount(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.3}") }
+}
+
 fn ratio(ours: &Row, other: Option<&Row>) -> String {
-    other.map_or_else(String::new, |other| format!("{:.2}", ours.ns_per_op_median / other.ns_per_op_median))
+    other.map_or_else(String::new, |other| match ours.ns_per_op_median / other.ns_per_op_median {
+        ratio if ratio < 0.05 => format!("{ratio:.4}"),
+        ratio => format!("{ratio:.2}"),
+    })
 }
 
 fn churned(row: &Row) -> String {
     match (row.failed, row.huge_left, row.huge_ideal) {
         (Some(failed), Some(left), Some(ideal)) => format!("  failed {failed}, huge left {left} of {ideal}"),
+        (Some(failed), ..) => format!("  failed {failed}"),
         _ => String::new(),
     }
 }
 
-/// Every row, by scenario, with ratios to the best peer and to the limit; then the goals.
+/// Every row, by scenario, with ratios to the best peer and to the limit; then the facts.
 pub fn table(report: &Report) -> String {
     let mut text = String::new();
     let _ = writeln!(
@@ -51,30 +60,34 @@ pub fn table(report: &Report) -> String {
             );
         }
     }
-    for space in &report.space {
-        let resident = space
-            .resident_bytes_at_start
-            .map_or_else(String::new, |bytes| format!(", {} KiB resident after its start", bytes / 1024));
-        let _ = writeln!(
-            text,
-            "metadata: {} {:.3} bytes per frame at {} GiB{resident}",
-            space.subject,
-            space.metadata_bytes_per_frame,
-            space.frames as f64 / f64::from(1 << 18),
-        );
+    for fact in &report.facts {
+        let _ = writeln!(text, "{:<28} {:<24} {} {}", fact.fact, fact.subject, amount(fact.value), fact.unit);
     }
+    text
+}
+
+/// Every goal with its verdict, then what could not be judged or measured, and why.
+pub fn verdicts(report: &Report, whole: bool) -> String {
+    let mut text = String::new();
     let judged = judge(report);
     if !judged.is_empty() {
-        let won = judged.iter().filter(|one| one.won).count();
-        let _ = writeln!(text, "\ngoals: {won} of {} reached", judged.len());
+        let met = judged.iter().filter(|one| one.met).count();
+        let _ = writeln!(text, "goals: {met} of {} met; measured, and what is wanted:", judged.len());
     }
     for one in judged {
-        let verdict = if one.won { "won " } else { "LOST" };
+        let verdict = if one.met { "met " } else { "LOST" };
         let _ = writeln!(
             text,
-            "{verdict} {:<28} {}T  {:>8.2}  ({})",
-            one.scenario, one.threads, one.reached, one.goal
+            "{verdict} {:<34} {}T {:>9.2}  {}",
+            one.goal, one.threads, one.measured, one.wanted
         );
+    }
+    let silent = unjudged(report);
+    if whole && !silent.is_empty() {
+        let _ = writeln!(text, "not judged, for want of a measurement: {}", silent.join(", "));
+    }
+    for note in report.notes.iter().filter(|_| whole) {
+        let _ = writeln!(text, "not measured: {note}");
     }
     text
 }

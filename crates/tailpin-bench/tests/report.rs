@@ -1,11 +1,11 @@
 //! A small run end to end: rows, JSON, table and pictures.
 
-use tailpin_bench::{Effort, cli, html, measure, table};
+use tailpin_bench::{Effort, cli, html, judge, measure, table, unjudged, verdicts};
 
 #[test]
 fn a_filtered_run_is_valid_json() {
     let report = measure(&Effort::tiny(), Some("o0-fresh"), &mut |_, _| {});
-    let json: serde_json::Value = serde_json::from_str(&cli::json(&report, true)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&cli::json(&report, &[], true)).unwrap();
     let rows = json["rows"].as_array().unwrap();
     assert!(rows.iter().filter(|row| row["threads"] == 1).count() >= 8, "one row per subject");
     for row in rows {
@@ -15,7 +15,11 @@ fn a_filtered_run_is_valid_json() {
         assert!(of("ns_per_op_min") <= of("ns_per_op_median"));
         assert!(of("ns_per_op_median") <= of("ns_per_op_max"));
     }
-    assert!(json["goals"].as_array().unwrap().iter().any(|goal| goal["scenario"] == "pair-o0-fresh"));
+    let goals = json["goals"].as_array().unwrap();
+    let pair = goals.iter().find(|goal| goal["goal"] == "order-0-pair-hot").unwrap();
+    let (limit, measured) = (pair["limit"].as_f64().unwrap(), pair["measured"].as_f64().unwrap());
+    assert_eq!(pair["met"].as_bool().unwrap(), measured <= limit);
+    assert!(json["goals_not_judged"].as_array().unwrap().iter().any(|goal| goal == "growth-order-9-pair"));
 }
 
 #[test]
@@ -46,5 +50,35 @@ fn split_merge_and_tails_are_measured_for_every_subject() {
 #[test]
 fn a_filter_that_fits_nothing_measures_nothing() {
     let report = measure(&Effort::tiny(), Some("no such scenario"), &mut |_, _| {});
-    assert!(report.rows.is_empty() && report.space.is_empty());
+    assert!(report.rows.is_empty() && report.facts.is_empty());
+}
+
+#[test]
+fn a_whole_run_judges_every_goal() {
+    let report = measure(&Effort::tiny(), None, &mut |_, _| {});
+    if report.cores < 2 {
+        println!("goals of two threads are not looked at: this machine has one core");
+    } else {
+        let silent = unjudged(&report);
+        assert!(silent.is_empty(), "{silent:?}, {:?}", report.notes);
+    }
+    // What does not depend on how fast the machine is, nor on how small the run is.
+    for name in [
+        "replay-guest-pins-clean",
+        "replay-node-clean",
+        "metadata-per-frame-large",
+        "metadata-lines-apart",
+        "start-leaves-frame-words",
+        "start-touches-summary-only",
+    ] {
+        for one in judge(&report).iter().filter(|one| one.goal == name) {
+            assert!(one.met, "{one:?}");
+        }
+    }
+    let (text, page) = (verdicts(&report, true), html(&report));
+    for goal in judge(&report) {
+        assert!(text.contains(goal.goal) && page.contains(goal.goal));
+    }
+    assert!(page.contains("Growth: order-9 pair") && page.contains("class=\"goal\""));
+    assert_eq!(report.cores > 1, page.contains("Threads: pair-o9"));
 }

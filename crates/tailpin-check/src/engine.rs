@@ -13,8 +13,12 @@ pub trait Engine: Sized + Send + Sync + 'static {
     type Memory: Send + Sync;
     /// A thread to wait for.
     type Join;
+    /// A thread that may be blocked.
+    type Thread: Clone + Send + Sync + 'static;
     /// Whether one thread runs at a time, so that a trace has an order.
     const TRACES: bool;
+    /// Whether SeqCst of an operation is no more than AcqRel here, and takes a fence to be what it is.
+    const NEEDS_FENCES: bool = false;
 
     /// A new atomic word.
     fn atomic(value: u64) -> Self::Atomic;
@@ -44,6 +48,13 @@ pub trait Engine: Sized + Send + Sync + 'static {
     fn fence(order: Ordering);
     /// Lets other threads go on.
     fn relax();
+
+    /// Names the thread that calls.
+    fn current() -> Self::Thread;
+    /// Lets other threads go on until somebody [releases](Self::release) this one, or some time.
+    fn block();
+    /// Ends the current or next [`block`](Self::block) of a thread.
+    fn release(thread: &Self::Thread);
 
     /// New tracked memory.
     fn memory() -> Self::Memory;
@@ -136,13 +147,24 @@ impl Engine for Loom {
     atomic_by_method!(loom::sync::atomic::AtomicU64);
     type Memory = LoomMemory;
     type Join = loom::thread::JoinHandle<()>;
+    type Thread = loom::thread::Thread;
     const TRACES: bool = true;
+    const NEEDS_FENCES: bool = true;
 
     fn fence(order: Ordering) {
         switching(|| loom::sync::atomic::fence(order));
     }
     fn relax() {
         switching(loom::thread::yield_now);
+    }
+    fn current() -> Self::Thread {
+        loom::thread::current()
+    }
+    fn block() {
+        switching(loom::thread::park);
+    }
+    fn release(thread: &Self::Thread) {
+        switching(|| thread.unpark());
     }
     fn memory() -> Self::Memory {
         LoomMemory(loom::cell::UnsafeCell::new(()))
@@ -168,6 +190,7 @@ impl Engine for Shuttle {
     atomic_by_method!(shuttle::sync::atomic::AtomicU64);
     type Memory = ();
     type Join = shuttle::thread::JoinHandle<()>;
+    type Thread = ();
     const TRACES: bool = true;
 
     fn fence(order: Ordering) {
@@ -176,6 +199,11 @@ impl Engine for Shuttle {
     fn relax() {
         switching(shuttle::thread::yield_now);
     }
+    fn current() {}
+    fn block() {
+        Self::relax();
+    }
+    fn release((): &()) {}
     fn memory() {}
     fn read((): &()) {}
     fn write((): &()) {}
@@ -194,6 +222,7 @@ impl Engine for Machine {
     atomic_by_method!(AtomicU64);
     type Memory = ();
     type Join = std::thread::JoinHandle<()>;
+    type Thread = ();
     const TRACES: bool = false;
 
     fn fence(order: Ordering) {
@@ -202,6 +231,11 @@ impl Engine for Machine {
     fn relax() {
         std::thread::yield_now();
     }
+    fn current() {}
+    fn block() {
+        Self::relax();
+    }
+    fn release((): &()) {}
     fn memory() {}
     fn read((): &()) {}
     fn write((): &()) {}

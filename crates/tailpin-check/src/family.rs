@@ -39,6 +39,8 @@ pub trait Family<W: AtomicWord + 'static>: Send + Sync + 'static {
     type Over<'m>: Attach<'m, Word = W>;
     /// Which it is.
     const WHICH: Which;
+    /// Steps of the futexes that go with it: all of them, or with the same switch.
+    type Futex: tailpin_futex::Steps;
     /// Names and decoders of a frame's words.
     const FIELDS: &'static [Field];
     /// Pins to add to a fresh block so that there is room for exactly one more.
@@ -58,7 +60,26 @@ pub type OneWordSwitched = OneWordFamily<Switched>;
 /// [`Classic`] with a switch.
 pub type ClassicSwitched = ClassicFamily<Switched>;
 
-impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps> Family<W> for OneWordFamily<S> {
+/// The futexes' steps that go with a protocol's.
+pub trait WithFutex {
+    /// These.
+    type Futex: tailpin_futex::Steps;
+}
+
+impl WithFutex for Unabridged {
+    type Futex = tailpin_futex::Complete;
+}
+
+impl WithFutex for Corrected {
+    type Futex = tailpin_futex::Complete;
+}
+
+impl WithFutex for Switched {
+    type Futex = Switched;
+}
+
+impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + WithFutex> Family<W> for OneWordFamily<S> {
+    type Futex = S::Futex;
     type Over<'m> = OneWord<'m, W, S>;
     const WHICH: Which = Which::OneWord;
     const FIELDS: &'static [Field] = &[("", page_word)];
@@ -74,7 +95,8 @@ impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps> Family<W> for OneWord
     }
 }
 
-impl<W: AtomicWord + 'static, S: tailpin::classic::Steps> Family<W> for ClassicFamily<S> {
+impl<W: AtomicWord + 'static, S: tailpin::classic::Steps + WithFutex> Family<W> for ClassicFamily<S> {
+    type Futex = S::Futex;
     type Over<'m> = Classic<'m, W, S>;
     const WHICH: Which = Which::Classic;
     const FIELDS: &'static [Field] = &[
@@ -101,12 +123,12 @@ impl<S> ClassicFamily<S> {
     const FIELDS_PER_FRAME: usize = 5;
 }
 
-fn number(value: u64) -> String {
+pub(crate) fn number(value: u64) -> String {
     if value > 1 << 20 { format!("{value:#x}") } else { value.to_string() }
 }
 
 /// Short, for a column: kind and order, then pins and references where there are any.
-fn page_word(value: u64) -> String {
+pub(crate) fn page_word(value: u64) -> String {
     let state = PageWord::from_bits(value).decode();
     let mut text = format!("{:?}", state.kind);
     if state.order.get() > 0 {

@@ -6,6 +6,9 @@
 pub mod cli;
 pub mod engine;
 pub mod family;
+mod futex_steps;
+mod futex_world;
+mod lock_wait;
 pub mod plan;
 pub mod report;
 pub mod runner;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, MAIN, enter_role};
 use crate::family::{Family, Which};
+use crate::lock_wait;
 use crate::switches::Switch;
 use crate::trace;
 use crate::word::{CheckWord, unscheduled};
@@ -35,6 +36,8 @@ pub struct Plan<E: Engine, F> {
     pub reuses: bool,
     /// Caches of the allocator, where the scenario runs on a whole zone.
     pub slots: Option<usize>,
+    /// Whether set-up and audit act on plain words, for speed. Not where a scenario brings words of its own along.
+    pub quiet_ends: bool,
     /// Preemptions per execution that are explored by default.
     pub preemptions: usize,
     /// Before the roles start.
@@ -56,9 +59,10 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
     /// starts the others, as if it came first.
     pub fn execute(&self) {
         trace::begin();
+        lock_wait::begin();
         enter_role(MAIN);
         let world = Arc::new(World::<E, F>::new(self));
-        unscheduled(|| (self.setup)(&world));
+        self.alone(|| (self.setup)(&world));
         world.begin();
         let threads: Vec<_> = self
             .roles
@@ -75,9 +79,13 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
         threads.into_iter().for_each(E::join);
         enter_role(MAIN);
         world.end();
-        unscheduled(|| {
+        self.alone(|| {
             (self.finish)(&world);
             world.audit_all_free();
         });
+    }
+
+    fn alone(&self, body: impl FnOnce()) {
+        if self.quiet_ends { unscheduled(body) } else { body() }
     }
 }

@@ -100,7 +100,10 @@ pub(crate) fn explain(panic: &(dyn std::any::Any + Send)) -> String {
     let first = said.lines().next().unwrap_or_default();
     if first.contains("Causality violation") {
         format!("contents of a page are used without order: {first}")
-    } else if first.contains("maximum number of branches") || first.contains("Model exceeded") {
+    } else if first.contains("deadlock;")
+        || first.contains("maximum number of branches")
+        || first.contains("Model exceeded")
+    {
         "no end: somebody waits for ever".to_owned()
     } else {
         first.to_owned()

@@ -53,6 +53,10 @@ switches! {
     H4Believed "H4-believed" Classic "the same, and under that lock it is not looked at again";
     H5 "H5" Classic "what is freed is what the head once was, not what it is at zero";
     H6 "H6" Classic "whether tails are counted is asked before there is a reference (also H17)";
+    H8 "H8" OneWord "the second attempt at a futex key asks for more than the first has proved";
+    H9 "H9" OneWord "a futex key is made from a page that is no longer pinned";
+    H10 "H10" OneWord "a futex key has the index of the head, not of the exact base page";
+    H11 "H11" OneWord "whose a page is, a head says that it may no longer belong to";
     H12 "H12" Classic "PG_tail is not looked at again after first_page, and what that would have told is not found out later";
     H13 "H13" Classic "page and head are not compared again under the reference";
     H14 "H14" Classic "flags of a reachable page are read, modified and written";
@@ -60,6 +64,11 @@ switches! {
     H15 "H15" Classic "whoever drops a reference frees, though others have some";
     H16 "H16" Classic "a count that others may raise is zeroed by a store";
     H18 "H18" Classic "references are not refused near overflow";
+    H25 "H25" OneWord "that a page may only be read is remembered from one look to the next";
+    FWait "F-wait" OneWord "no barrier between announcing a waiter and reading its word";
+    FWake "F-wake" OneWord "no barrier between changing a word and looking for waiters";
+    FLook "F-look" OneWord "the word is read before the bucket is locked";
+    FMove "F-move" OneWord "waiters that are requeued are not announced where they go";
     W1 "W1" OneWord "the head is held only before and after a tail's first pin, not during it";
     W2 "W2" OneWord "a hold is taken on whatever is found, not on the head meant";
     W3 "W3" OneWord "a failed first pin is not looked at again";
@@ -74,8 +83,12 @@ switches! {
     W11Value "W11-value" OneWord "freeze by value: the split ends with what it began with less the holds it moved";
     W12 "W12" OneWord "pieces get one reference each, however many the block has";
     W13 "W13" OneWord "a piece with a hold in passing is merged as it is";
-    W14 "W14" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
+    W14 "W14" OneWord "a hold leaves no mark on a settled head";
+    W15 "W15" OneWord "pieces made while a split was clean go on saying that their tails rest";
+    W16 "W16" OneWord "a fresh block says that its tails rest without a look";
+    W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
     ARelease "A-release" OneWord "the allocator's words are given back without Release";
+    AOrder "A-order" OneWord "who hints at a place and who takes the hint away may both miss what the other one wrote";
     WRelease "W-release" OneWord "publication is a Relaxed store";
     WAcquire "W-acquire" OneWord "a conditional get is not an Acquire";
     WDrop "W-drop" OneWord "a put is Relaxed";
@@ -86,7 +99,7 @@ thread_local! {
 }
 
 /// Whether a step is left out now.
-fn off(switch: Switch) -> bool {
+pub(crate) fn off(switch: Switch) -> bool {
     OFF.get() == Some(switch)
 }
 
@@ -119,9 +132,9 @@ struct Memory {
     moved: u64,
     /// W11-value: the head's pins when the split began.
     begun: u64,
-    /// W14: the head of the block that splits itself.
+    /// W18: the head of the block that splits itself.
     splits_itself: Option<u32>,
-    /// W14: all its tails are done.
+    /// W18: all its tails are done.
     scattered: bool,
 }
 
@@ -159,7 +172,7 @@ pub(crate) fn begin() {
 
 /// What a compare-and-swap of a page word writes where the right value is the step that is missing.
 pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
-    if !(off(Switch::W11Value) || off(Switch::W14)) || !name.field.is_empty() {
+    if !(off(Switch::W11Value) || off(Switch::W18)) || !name.field.is_empty() {
         return new;
     }
     let (before, after) = (PageWord::from_bits(current).decode(), PageWord::from_bits(new).decode());
@@ -167,7 +180,7 @@ pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
     let begins_itself = before.refs > 0 && after.refs == 0 && after.kind == Kind::Splitting;
     if off(Switch::W11Value) && settles {
         remember(|memory| new - after.pins + memory.begun - memory.moved)
-    } else if off(Switch::W14) && begins_itself {
+    } else if off(Switch::W18) && begins_itself {
         remember(|memory| memory.splits_itself = Some(name.frame));
         new - 1
     } else {
@@ -175,16 +188,16 @@ pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
     }
 }
 
-/// W14: all tails of a block that splits itself are done.
+/// W18: all tails of a block that splits itself are done.
 pub(crate) fn scattered() {
-    if off(Switch::W14) {
+    if off(Switch::W18) {
         remember(|memory| memory.scattered = memory.splits_itself.is_some());
     }
 }
 
-/// W14: whether this subtraction is of the hold that was never taken. It becomes a look whether any is left.
+/// W18: whether this subtraction is of the hold that was never taken. It becomes a look whether any is left.
 pub(crate) fn only_looks(name: &Name) -> bool {
-    off(Switch::W14)
+    off(Switch::W18)
         && remember(|memory| {
             let own = memory.scattered && memory.splits_itself == Some(name.frame);
             if own {
@@ -338,7 +351,8 @@ impl one_word::Steps for Switched {
     }
 
     fn held(marked: PageWord, unmarked: impl FnOnce() -> PageWord) -> PageWord {
-        if off(Switch::W8) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
+        let switch = if marked.is_splitting() { Switch::W8 } else { Switch::W14 };
+        if off(switch) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
     }
 
     fn settle_last(convert_tails: impl FnOnce(), settle: impl FnOnce()) {
@@ -373,6 +387,14 @@ impl one_word::Steps for Switched {
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
         !off(Switch::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
     }
+
+    fn marks_piece(tails_rest: bool) -> bool {
+        !off(Switch::W15) && one_word::Unabridged::marks_piece(tails_rest)
+    }
+
+    fn says_tails_rest(tails_rest: bool) -> bool {
+        off(Switch::W16) || one_word::Unabridged::says_tails_rest(tails_rest)
+    }
 }
 
 /// Orderings, taken away in the word: the protocols don't know.
@@ -382,6 +404,7 @@ impl Weaken {
     pub(crate) fn load(name: &Name, order: Ordering) -> Ordering {
         match order {
             Ordering::Acquire if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Relaxed,
+            Ordering::SeqCst if off(Switch::AOrder) && name.is_allocators() => Ordering::Acquire,
             _ => order,
         }
     }
@@ -389,7 +412,6 @@ impl Weaken {
     pub(crate) fn store(name: &Name, order: Ordering) -> Ordering {
         match order {
             Ordering::Release if off(Switch::WRelease) && !name.is_allocators() => Ordering::Relaxed,
-            Ordering::Release if off(Switch::ARelease) && name.is_allocators() => Ordering::Relaxed,
             _ => order,
         }
     }
@@ -398,20 +420,24 @@ impl Weaken {
     pub(crate) fn change(name: &Name, order: Ordering) -> Ordering {
         match order {
             Ordering::AcqRel if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Release,
-            Ordering::AcqRel if off(Switch::ARelease) && name.is_allocators() => Ordering::Acquire,
-            Ordering::Release if off(Switch::ARelease) && name.is_allocators() => Ordering::Relaxed,
-            _ => order,
+            _ => Self::bits(name, order),
         }
     }
 
-    /// Bitwise and, or, and the allocator's subtraction.
+    /// Bitwise and, or.
     pub(crate) fn bits(name: &Name, order: Ordering) -> Ordering {
-        if off(Switch::ARelease) { Self::change(name, order) } else { order }
+        match order {
+            Ordering::SeqCst | Ordering::AcqRel if off(Switch::ARelease) && name.is_allocators() => {
+                Ordering::Acquire
+            }
+            Ordering::SeqCst if off(Switch::AOrder) && name.is_allocators() => Ordering::AcqRel,
+            _ => order,
+        }
     }
 
     /// Subtraction: a put.
     pub(crate) fn drop(name: &Name, order: Ordering) -> Ordering {
         let weak = off(Switch::WDrop) && !name.is_allocators();
-        if weak { Ordering::Relaxed } else { Self::bits(name, order) }
+        if weak { Ordering::Relaxed } else { order }
     }
 }

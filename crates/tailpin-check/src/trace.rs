@@ -22,8 +22,8 @@ impl Name {
     }
 }
 
-/// The allocator's words: an area's bits and count, the summaries, a cache.
-pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "used", "summary", "cache"];
+/// The allocator's words: an area's bits and home, the hints, a cache.
+pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "cache"];
 
 /// One operation on a shared word.
 #[derive(Clone, Copy, Debug)]

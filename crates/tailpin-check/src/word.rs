@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tailpin::AtomicWord;
 
 use crate::engine::{Engine, Loom, Machine, Shuttle};
+use crate::lock_wait;
 use crate::switches::{self, Weaken, mends_stuck_lock, only_heads_lock, watches_lock};
 use crate::trace::{self, Name, violation};
 
@@ -81,9 +82,10 @@ impl<E: Engine> CheckWord<E> {
         }
     }
 
-    /// The engine's word, if a step on this one is a point at which threads may be switched.
+    /// The engine's word, if a step on this one is a point at which threads may be switched. A thread that unwinds acts
+    /// outside of the model.
     fn scheduled(&self) -> Option<&E::Atomic> {
-        self.explored.as_ref().filter(|_| SCHEDULED.get())
+        self.explored.as_ref().filter(|_| SCHEDULED.get() && !std::thread::panicking())
     }
 
     /// Notes that the word has a new value.
@@ -97,6 +99,7 @@ impl<E: Engine> CheckWord<E> {
     fn apply(
         &self,
         operation: &'static str,
+        order: Ordering,
         explored: impl FnOnce(&E::Atomic) -> u64,
         plain: impl FnOnce(&AtomicU64) -> u64,
         after: impl FnOnce(u64) -> u64,
@@ -109,12 +112,21 @@ impl<E: Engine> CheckWord<E> {
             return before;
         };
         let before = explored(word);
+        Self::fence_if(order);
         if E::TRACES {
             let after = after(before);
             self.written(after);
             trace::step(self.name, operation, before, after);
         }
         before
+    }
+
+    /// After an SeqCst change and before an SeqCst load, so that of two threads that each change one word and then look
+    /// at the other's, one sees the other.
+    fn fence_if(order: Ordering) {
+        if E::NEEDS_FENCES && order == Ordering::SeqCst {
+            E::fence(order);
+        }
     }
 
     fn is_flags(&self) -> bool {
@@ -136,6 +148,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
     fn load(&self, order: Ordering) -> u64 {
         let order = Weaken::load(&self.name, order);
         let Some(word) = self.scheduled() else { return self.newest.load(order) };
+        Self::fence_if(order);
         let value = E::load(word, order);
         if E::TRACES {
             let now = self.newest.load(Ordering::Relaxed);
@@ -171,11 +184,17 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             self.written(value & !puts_back);
         }
         trace::step(self.name, "store", before, value);
+        lock_wait::unlocked(self.name, value);
     }
 
     fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
         let ok = Weaken::change(&self.name, ok);
         let new = switches::replaces(&self.name, current, new);
+        if std::thread::panicking() {
+            // Nobody else runs any more who would give back what is waited for.
+            self.newest.store(new, Ordering::Relaxed);
+            return Ok(current);
+        }
         let Some(word) = self.scheduled() else {
             let result = self.newest.compare_exchange(current, new, ok, err);
             if E::TRACES && result.is_ok() {
@@ -184,6 +203,9 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             return result;
         };
         let result = E::compare_exchange(word, current, new, ok, err);
+        if result.is_ok() {
+            Self::fence_if(ok);
+        }
         if E::TRACES {
             match result {
                 Ok(_) => {
@@ -198,7 +220,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         let after = |before: u64| before.wrapping_add(value);
-        self.apply("add", |word| E::fetch_add(word, value, order), |word| word.fetch_add(value, order), after)
+        self.apply("add", order, |word| E::fetch_add(word, value, order), |word| word.fetch_add(value, order), after)
     }
 
     fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
@@ -207,7 +229,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             return self.fetch_add(0, order).wrapping_add(value);
         }
         let after = |before: u64| before.wrapping_sub(value);
-        self.apply("sub", |word| E::fetch_sub(word, value, order), |word| word.fetch_sub(value, order), after)
+        self.apply("sub", order, |word| E::fetch_sub(word, value, order), |word| word.fetch_sub(value, order), after)
     }
 
     fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
@@ -215,6 +237,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let after = |before: u64| before & value;
         let before = self.apply(
             "and",
+            order,
             |word| E::fetch_and(word, value, order),
             |word| word.fetch_and(value, order),
             after,
@@ -232,6 +255,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let locks = self.is_flags() && value & COMPOUND_LOCK != 0;
         let before = self.apply(
             "or",
+            order,
             |word| E::fetch_or(word, value, order),
             |word| word.fetch_or(value, order),
             after,
@@ -243,12 +267,12 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
     }
 
     fn fence(order: Ordering) {
-        if SCHEDULED.get() {
+        if SCHEDULED.get() && !std::thread::panicking() {
             E::fence(order);
         }
     }
 
     fn relax() {
-        E::relax();
+        lock_wait::relax::<E>();
     }
 }

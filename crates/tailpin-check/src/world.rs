@@ -3,9 +3,10 @@
 //! Roles act through the methods here. Each notes what it is entitled to, so that a protocol that breaks a promise is
 //! caught where it does: a pin on a free frame, a frame freed under a pin or twice, a frame handed out dirty.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailpin::{
     Attach, Class, FrameRange, GetError, Held, Kind, Misuse, Order, Owner, Pfn, Protocol, RawBlock,
@@ -43,6 +44,8 @@ pub struct World<E: Engine, F> {
     ledger: Mutex<Vec<Frame>>,
     kept: Mutex<[Option<Held>; 8]>,
     blocks: Mutex<Vec<RawBlock>>,
+    /// What a scenario brings along that is no frame.
+    extension: OnceLock<Box<dyn Any + Send + Sync>>,
     family: PhantomData<fn() -> F>,
 }
 
@@ -66,13 +69,14 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         };
         Self {
             words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
-            areas: plan.slots.map(|slots| allocator_words(frames, slots)).unwrap_or_default(),
+            areas: plan.slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
             slots: plan.slots.unwrap_or_default(),
             memory: (0..frames).map(|frame| explored(frame).then(E::memory)).collect(),
             shelf: reuses.then(|| E::atomic(0)),
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),
             kept: Mutex::default(),
             blocks: Mutex::default(),
+            extension: OnceLock::new(),
             family: PhantomData,
         }
     }
@@ -86,6 +90,17 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
     /// The roles have ended.
     pub(crate) fn end(&self) {
         self.words.iter().chain(&self.areas).for_each(CheckWord::end);
+    }
+
+    /// Brings something along, once.
+    pub(crate) fn bring<T: Any + Send + Sync>(&self, extension: T) {
+        assert!(self.extension.set(Box::new(extension)).is_ok(), "a scenario brings one thing along");
+    }
+
+    /// What was brought along.
+    pub(crate) fn brought<T: Any>(&self) -> &T {
+        let brought = self.extension.get().and_then(|extension| extension.downcast_ref());
+        brought.expect("the set-up has brought it")
     }
 
     /// The protocol.

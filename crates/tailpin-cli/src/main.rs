@@ -1,13 +1,15 @@
 //! The `tailpin` command. Each subcommand is a module with its arguments and a `run`.
 
+#[cfg(target_os = "linux")]
+mod doctor;
+#[cfg(target_os = "linux")]
+mod linux;
 mod progress;
 mod replay;
+#[cfg(target_os = "linux")]
+mod retain;
 mod style;
-mod trace;
-
-#[cfg(test)]
-#[path = "../tests/support/mod.rs"]
-mod support;
+mod units;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,10 @@ enum Command {
     Replay(replay::Args),
     Check(tailpin_check::cli::Args),
     Bench(tailpin_bench::cli::Args),
+    #[cfg(target_os = "linux")]
+    Retain(retain::Args),
+    #[cfg(target_os = "linux")]
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,5 +61,9 @@ fn main() -> ExitCode {
         Some(Command::Replay(args)) => replay::run(&args).into(),
         Some(Command::Check(args)) => tailpin_check::cli::run(&args),
         Some(Command::Bench(args)) => ExitCode::from(tailpin_bench::cli::run(&args)),
+        #[cfg(target_os = "linux")]
+        Some(Command::Retain(args)) => retain::run(&args).into(),
+        #[cfg(target_os = "linux")]
+        Some(Command::Doctor(args)) => doctor::run(&args).into(),
     }
 }

@@ -16,6 +16,12 @@ impl Style {
         Self { coloured: wanted && able && std::io::stdout().is_terminal() }
     }
 
+    /// Without colours.
+    #[cfg(test)]
+    pub(crate) const fn plain() -> Self {
+        Self { coloured: false }
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

@@ -1,5 +1,6 @@
 //! The command itself: exit codes, JSON, and what it says about broken input.
 
+#[path = "../../tailpin-replay/tests/support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ pub mod page_word;
 mod protocol;
 mod report;
 
+pub use alloc::claim::Claimed;
 pub use alloc::config::{Request, ZoneConfig};
 pub use alloc::hooks::Hooks;
 pub use alloc::layout::ZoneLayout;

@@ -1,7 +1,7 @@
 //! The page word: everything there is to know about one 4 KiB frame, in 64 bits.
 //!
 //! ```text
-//!  63   61 60   56 55    52 54 ... 49 48 ... 43 42 ...... 25 24 ....... 0
+//!  63   61 60   56 55    52 51 ... 48 47 ... 42 41 ...... 24 23 ....... 0
 //! | kind  | order | drop   | flags    | generation | refs     | pins      |
 //! ```
 //!
@@ -15,6 +15,10 @@
 //! or a tail without pins of whichever head covers it. A zero-filled map is thus a valid map of free frames, and a
 //! whole 2 MiB block is handed out by writing one word.
 //!
+//! A head (and the first word of each 2 MiB part of a larger block) says by a flag whether any 4 KiB tail below it may
+//! have *recorded* its order. While none has, all of them are at rest, and a split has nothing to do but to make
+//! the heads of the pieces.
+//!
 //! Every change of state is a pure function from word to word in this file; the loops that apply them live with
 //! the protocol. This is the answer to "can never be changed to point to this page" of the mail: there is no
 //! pointer, and *is it a tail*, *of which head* and *how often pinned* are one load.
@@ -24,12 +28,12 @@ use core::fmt;
 use crate::frame::Order;
 use crate::protocol::{Kind, PageState};
 
-/// Most pins a caller may put on one page (16,777,216); a get beyond it is refused, never wrapped.
+/// Most pins a caller may put on one page (8,388,608); a get beyond it is refused, never wrapped.
 pub const PIN_LIMIT: u64 = 1 << (PINS_BITS - 1);
 /// Most whole-block references on one block (131,072); a get beyond it is refused, never wrapped.
 pub const REF_LIMIT: u64 = 1 << (REFS_BITS - 1);
 
-const PINS_BITS: u32 = 25;
+const PINS_BITS: u32 = 24;
 const REFS_BITS: u32 = 18;
 const GEN_BITS: u32 = 6;
 
@@ -45,6 +49,9 @@ const REFS_MASK: u64 = (1 << REFS_BITS) - 1;
 const GEN_MASK: u64 = (1 << GEN_BITS) - 1;
 const DROP_MASK: u64 = 0xf;
 const ORDER_MASK: u64 = 0x1f;
+const KIND_FIELD: u64 = 0b111 << KIND_SHIFT;
+const ORDER_FIELD: u64 = ORDER_MASK << ORDER_SHIFT;
+const REFS_FIELD: u64 = REFS_MASK << REFS_SHIFT;
 const FLAGS: u64 = UNSPLITTABLE | POISONED | WARY;
 
 /// The block never splits and its tails are not counted: a pin on any page is a pin on the head.
@@ -53,6 +60,9 @@ const UNSPLITTABLE: u64 = 1 << FLAGS_SHIFT;
 const POISONED: u64 = 1 << (FLAGS_SHIFT + 1);
 /// On a head: some frame of the block is poisoned, so look at each before freeing.
 const WARY: u64 = 1 << (FLAGS_SHIFT + 2);
+/// On a head or a 2 MiB part: some 4 KiB tail below it may not be at rest. Set before the first one is not, kept when
+/// the block is freed whole, gone when its area is put to rest. Not one of `FLAGS`: a free frame may have it.
+const RECORDED: u64 = 1 << (FLAGS_SHIFT + 3);
 
 const TAIL: u64 = 0;
 const FREE: u64 = 1;
@@ -63,7 +73,7 @@ const MERGING: u64 = 5;
 const RESERVED: u64 = 6;
 const SET_ASIDE: u64 = 7;
 
-const _: () = assert!(FLAGS_SHIFT + 3 == DROP_SHIFT && DROP_SHIFT + 4 == ORDER_SHIFT);
+const _: () = assert!(FLAGS_SHIFT + 4 == DROP_SHIFT && DROP_SHIFT + 4 == ORDER_SHIFT);
 const _: () = assert!(ORDER_SHIFT + 5 == KIND_SHIFT && KIND_SHIFT + 3 == 64);
 // Holds are never refused: the upper half of `pins` is theirs, and a block has at most 511 + 511 pinned parts.
 const _: () = assert!(PIN_LIMIT + 2 * 511 < PINS_MASK / 2 * 2);
@@ -156,6 +166,12 @@ impl PageWord {
         self.0 & !(GEN_MASK << GEN_SHIFT) == 0
     }
 
+    /// All 4 KiB tails of this block (of a larger one: of its first 2 MiB) are at rest.
+    #[inline]
+    pub const fn tails_rest(self) -> bool {
+        self.0 & RECORDED == 0
+    }
+
     /// A tail, at rest or not.
     #[inline]
     pub const fn is_tail(self) -> bool {
@@ -180,7 +196,7 @@ impl PageWord {
         matches!(self.kind_bits(), SPLITTING | SPLITTING_CLEAN)
     }
 
-    /// A head being split that nobody has pinned since the split began.
+    /// A head being split whose tails are all at rest, so that only the heads of the pieces have to be made.
     #[inline]
     pub const fn is_splitting_clean(self) -> bool {
         self.kind_bits() == SPLITTING_CLEAN
@@ -198,6 +214,55 @@ impl PageWord {
         self.is_head() && self.0 & (PINS_MASK | REFS_MASK << REFS_SHIFT) != 0
     }
 
+    /// A page whose own word is all that a pin on it changes: a live head that is not merging, or a pinned tail.
+    #[inline]
+    pub const fn is_pinnable_alone(self) -> bool {
+        // A locked instruction waits for every branch before it: short chains from the word to each decision.
+        let kind = self.0 & KIND_FIELD;
+        kind == HEAD << KIND_SHIFT && self.0 & (PINS_MASK | REFS_FIELD) != 0
+            || kind == TAIL << KIND_SHIFT && self.pins() > 0
+    }
+
+    /// A head of this order to which nothing is happening.
+    #[inline]
+    pub(crate) const fn is_settled_head_of(self, order: Order) -> bool {
+        self.0 & (KIND_FIELD | ORDER_FIELD) == HEAD << KIND_SHIFT | (order.get() as u64) << ORDER_SHIFT
+    }
+
+    /// Whether more than `n` references are there.
+    #[inline]
+    pub(crate) const fn has_more_refs_than(self, n: u64) -> bool {
+        n < REF_LIMIT && self.0 & REFS_FIELD > n * ONE_REF
+    }
+
+    /// Whether a reference is there and `n` more may be.
+    #[inline]
+    pub(crate) const fn has_room_for_refs(self, n: u64) -> bool {
+        let refs = self.0 & REFS_FIELD;
+        n < REF_LIMIT && refs != 0 && refs <= (REF_LIMIT - n) * ONE_REF
+    }
+
+    /// A tail of a block of `order`, at rest or not, that is neither pinned nor poisoned and was never a part.
+    #[inline]
+    pub(crate) const fn is_plain_tail_of(self, order: Order) -> bool {
+        let but_generation = self.0 & !(GEN_MASK << GEN_SHIFT);
+        but_generation == 0 || but_generation == (order.get() as u64) << ORDER_SHIFT
+    }
+
+    /// A block that its only owner may merge.
+    #[inline]
+    pub(crate) const fn is_mergeable(self) -> bool {
+        const LOOK: u64 = KIND_FIELD | REFS_FIELD | UNSPLITTABLE;
+        self.0 & LOOK == HEAD << KIND_SHIFT | ONE_REF
+    }
+
+    /// A page by itself that is neither pinned nor poisoned, and to which nothing is happening.
+    #[inline]
+    pub(crate) const fn is_plain_page(self) -> bool {
+        const LOOK: u64 = KIND_FIELD | ORDER_FIELD | FLAGS | PINS_MASK;
+        self.0 & LOOK == HEAD << KIND_SHIFT
+    }
+
     /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged.
     #[inline]
     pub const fn is_idle(self) -> bool {
@@ -207,15 +272,28 @@ impl PageWord {
     /// `n` more pins for a caller, or `None` beyond [`PIN_LIMIT`].
     #[inline]
     pub(crate) const fn pin(self, n: u64) -> Option<Self> {
-        if self.pins() + n > PIN_LIMIT { None } else { Some(self.hold(n)) }
+        if self.pins() + n > PIN_LIMIT { None } else { Some(Self(self.0 + n)) }
     }
 
-    /// `n` more holds. They are never refused. A hold on a clean split makes it an ordinary one: from here on
-    /// tails may be pinned, and every tail word has to be rewritten.
+    /// `n` more holds. They are never refused. From here on a tail may record its order; a clean split becomes an
+    /// ordinary one, in which every tail word has to be rewritten.
     #[inline]
     pub(crate) const fn hold(self, n: u64) -> Self {
-        let held = Self(self.0 + n);
+        let held = Self(self.0 + n).recorded();
         if self.is_splitting_clean() { held.with_kind(SPLITTING) } else { held }
+    }
+
+    /// Some tail may record its order.
+    #[inline]
+    pub(crate) const fn recorded(self) -> Self {
+        Self(self.0 | RECORDED)
+    }
+
+    /// The word of a free frame that a block is about to begin at; whether its tails are at rest was looked up.
+    #[inline]
+    pub(crate) const fn readied(self, tails_rest: bool) -> Self {
+        let free = Self::build(FREE, Order::PAGE, self.generation_bits());
+        if tails_rest { free } else { free.recorded() }
     }
 
     /// `n` pins or holds less, or `None` where there are fewer.
@@ -236,30 +314,39 @@ impl PageWord {
         if self.refs() < n { None } else { Some(Self(self.0 - n * ONE_REF)) }
     }
 
-    /// The first pin of a tail of a block of `order`, whose head the caller holds.
-    #[inline]
-    pub(crate) const fn first_pin(self, order: Order) -> Self {
-        self.tail_of(order).hold(1)
-    }
-
     /// The same tail, now of a block of `order`.
     #[inline]
     pub(crate) const fn tail_of(self, order: Order) -> Self {
-        Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | POISONED))
+        Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | POISONED | RECORDED))
     }
 
-    /// A fresh block begins here: one reference, a new generation.
+    /// A fresh block begins here: one reference, a new generation. What its tails record they have recorded before.
     #[inline]
     pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
-        let flags = if unsplittable { UNSPLITTABLE } else { 0 };
-        Self::build(HEAD, order, self.next_generation() | flags | ONE_REF)
+        let unsplittable = if unsplittable { UNSPLITTABLE } else { 0 };
+        let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
+        Self::build(HEAD, order, self.next_generation() | unsplittable | recorded | ONE_REF)
     }
 
-    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned.
+    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned. Whole areas can be
+    /// handed out again without a look at their tails, so these go on saying whether all rest.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
         let kind = if self.is_poisoned() { SET_ASIDE } else { FREE };
-        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED)
+        let recorded = if self.is_whole_area() { self.0 & RECORDED } else { 0 };
+        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED | recorded)
+    }
+
+    /// What a head becomes in the very step that takes its last reference, if it has no pins and its own word is all
+    /// there is to look at and to write.
+    #[inline]
+    pub(crate) const fn frees_at_once(self) -> Option<Self> {
+        let alone = self.order().get() <= Order::HUGE.get() && self.0 & (POISONED | WARY) == 0;
+        if self.is_live_head() || !alone { None } else { Some(self.freed()) }
+    }
+
+    const fn is_whole_area(self) -> bool {
+        (self.0 >> ORDER_SHIFT & ORDER_MASK) as u8 >= Order::HUGE.get()
     }
 
     /// At rest again; only for a wholly free area that the allocator owns.
@@ -268,12 +355,16 @@ impl PageWord {
         Self(self.generation_bits())
     }
 
-    /// A settled head starts to split into pieces of `target`. References are frozen where they are.
+    /// A settled head starts to split into pieces of `target`. References are frozen where they are. The split is
+    /// clean if all tails rest; if not, all of them are going to record the new order.
     #[inline]
     pub(crate) const fn begin_split(self, target: Order) -> Self {
-        let clean = self.pins() == 0 && target.get() > 0 && self.order().get() <= Order::HUGE.get();
+        let small = self.order().get() <= Order::HUGE.get();
+        let clean = small && target.get() > 0 && self.tails_rest();
         let drop = (self.order().get() - target.get()) as u64;
-        Self(self.0 | drop << DROP_SHIFT).with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING })
+        let begun =
+            Self(self.0 | drop << DROP_SHIFT).with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING });
+        if small && !clean { begun.recorded() } else { begun }
     }
 
     /// The last reference goes while pages are pinned: the dropper takes a hold and splits the block, with no
@@ -287,23 +378,42 @@ impl PageWord {
     #[inline]
     pub(crate) const fn end_split(self) -> Self {
         let target = self.target();
-        Self::build(HEAD, target, self.0 & !(ORDER_MASK << ORDER_SHIFT | DROP_MASK << DROP_SHIFT))
+        let no_tails = if target.get() > 0 { 0 } else { RECORDED };
+        Self::build(HEAD, target, self.0 & !(ORDER_MASK << ORDER_SHIFT | DROP_MASK << DROP_SHIFT | no_tails))
             .with_kind(HEAD)
     }
 
-    /// A tail becomes the head of a piece of `order` with `refs` references; its pins stay.
+    /// A tail becomes a page by itself with `refs` references; its pins stay.
     #[inline]
-    pub(crate) const fn piece(self, order: Order, refs: u64, wary: bool) -> Self {
-        let wary = if wary && order.get() > 0 { WARY } else { 0 };
+    pub(crate) const fn page(self, refs: u64) -> Self {
         let keep = self.0 & (PINS_MASK | POISONED);
-        Self::build(HEAD, order, keep | wary | self.next_generation() | (refs * ONE_REF))
+        Self::build(HEAD, Order::PAGE, keep | self.next_generation() | (refs * ONE_REF))
     }
 
-    /// The first of several blocks becomes the head they are merged under.
+    /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references; its pins stay.
     #[inline]
-    pub(crate) const fn begin_merge(self, order: Order) -> Self {
-        let keep = self.0 & !(ORDER_MASK << ORDER_SHIFT);
-        Self((order.get() as u64) << ORDER_SHIFT | keep).with_kind(MERGING)
+    pub(crate) const fn piece(self, begun: Self, refs: u64) -> Self {
+        let order = begun.target();
+        if order.get() == 0 {
+            return self.page(refs);
+        }
+        let wary = begun.0 & WARY;
+        let recorded = if begun.order().get() > Order::HUGE.get() {
+            self.0 & RECORDED // The tails of a 2 MiB part stay as they are.
+        } else {
+            begun.0 & RECORDED
+        };
+        let keep = self.0 & (PINS_MASK | POISONED);
+        Self::build(HEAD, order, keep | wary | recorded | self.next_generation() | (refs * ONE_REF))
+    }
+
+    /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will all be at rest, or
+    /// some not.
+    #[inline]
+    pub(crate) const fn begin_merge(self, order: Order, tails_rest: bool) -> Self {
+        let keep = self.0 & !(ORDER_MASK << ORDER_SHIFT | RECORDED);
+        let merging = Self((order.get() as u64) << ORDER_SHIFT | keep).with_kind(MERGING);
+        if tails_rest { merging } else { merging.recorded() }
     }
 
     /// All parts are tails now.

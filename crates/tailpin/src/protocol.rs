@@ -123,6 +123,11 @@ pub trait Attach<'m>: Protocol {
 ///
 /// All methods may be called from any number of threads at once, except where they say that the caller owns the
 /// frames. Frame numbers must lie in the protocol's span: the zone above checks what comes from outside.
+///
+/// What is said of progress is said of [`OneWord`](crate::OneWord), which never blocks: *wait-free* operations end after a
+/// bounded number of their own steps; *lock-free* ones go round again only because another thread's operation got on. A
+/// thread that is stopped anywhere keeps nobody. [`Classic`](crate::Classic) has bit locks, as its design asks, and waits for
+/// whoever holds one.
 pub trait Protocol: Sized + Send + Sync {
     /// The atomic word it is made of.
     type Word: AtomicWord;
@@ -135,40 +140,136 @@ pub trait Protocol: Sized + Send + Sync {
 
     /// Whether the frames of this block may be handed out. What is left to do then is done by
     /// [`Protocol::publish`]; nobody can obtain any of them before. The caller owns the frames. Errs with the first frame in a wrong state.
+    ///
+    /// Progress: wait-free; one look at each word of the block that has to be looked at, and nobody else
+    /// writes them.
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
     /// Last step of an allocation: one reference, visible with everything written before. Returns the
     /// generation of the block.
+    ///
+    /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;
     /// Puts a wholly free area that the caller owns back to rest. Errs with the first frame in a wrong state.
+    ///
+    /// Progress: wait-free; 512 loads and at most as many stores.
     fn scrub(&self, area: Pfn) -> Result<(), Pfn>;
     /// Marks a frame as never in service. Only before the first allocation.
+    ///
+    /// Progress: wait-free; one store.
     fn reserve(&self, frame: Pfn);
     /// Takes a free frame that the caller owns out of service.
+    ///
+    /// Progress: wait-free; one load and one store.
     fn retire(&self, frame: Pfn);
 
     /// The state of a frame, a hint unless the caller has a reference.
+    ///
+    /// Progress: wait-free; one load.
     fn state(&self, frame: Pfn) -> PageState;
     /// Head and order of the live block that `frame` is in, `None` if it is in none. A hint, true at some instant
     /// during the call, unless the caller has a reference.
+    ///
+    /// Progress: wait-free; at most thirteen loads, however large the block.
     fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)>;
 
     /// Pins a page found by its number alone (`get_page_unless_zero`). Whoever found the number in some
     /// structure looks there again afterwards.
+    ///
+    /// Progress: lock-free; it looks again only where a word changed in between, that is, where another
+    /// operation got on.
     fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError>;
     /// One more pin where the caller has one already.
+    ///
+    /// Progress: wait-free; one fetch-and-add, and at the limit one subtraction.
     fn get(&self, held: Held, owner: &impl Owner) -> Result<(), GetError>;
     /// Gives back a pin. The caller must have it.
+    ///
+    /// Progress: wait-free up to the last pin; that one gives back at most two holds, or frees the page,
+    /// which is lock-free.
     fn put(&self, held: Held, owner: &impl Owner);
     /// `n` more references on every piece of `range`; the caller has one on each.
+    ///
+    /// Progress: lock-free; it finishes a split that is under way in place of waiting for it, and otherwise
+    /// goes round only when the word changed.
     fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError>;
     /// Gives back `n` references on every piece of `range`.
+    ///
+    /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees what nobody has pinned
+    /// by itself.
     fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner);
+
+    /// The word in which pins and references that are counted at `frame` are counted. Handles keep it at hand: what
+    /// comes after an atomic step begins with looking the word up, and this is the longest part of it.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
+    fn word_at(&self, frame: Pfn) -> &Self::Word;
+    /// As [`Protocol::try_get`], with the word at hand for what follows.
+    ///
+    /// Progress: as [`Protocol::try_get`].
+    ///
+    /// # Errors
+    /// As [`Protocol::try_get`].
+    #[inline]
+    fn try_get_at(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &Self::Word), GetError> {
+        let held = self.try_get(page, owner)?;
+        Ok((held, self.word_at(held.counted_at)))
+    }
+    /// As [`Protocol::get`], with the word at hand.
+    ///
+    /// Progress: as [`Protocol::get`].
+    ///
+    /// # Errors
+    /// As [`Protocol::get`].
+    #[inline]
+    fn get_at(&self, word: &Self::Word, held: Held, owner: &impl Owner) -> Result<(), GetError> {
+        let _ = word;
+        self.get(held, owner)
+    }
+    /// As [`Protocol::put`], with the word at hand.
+    ///
+    /// Progress: as [`Protocol::put`].
+    #[inline]
+    fn put_at(&self, word: &Self::Word, held: Held, owner: &impl Owner) {
+        let _ = word;
+        self.put(held, owner);
+    }
+    /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by now, with the word of
+    /// its head at hand.
+    ///
+    /// Progress: lock-free; as [`Protocol::get_block`].
+    ///
+    /// # Errors
+    /// As [`Protocol::get_block`].
+    #[inline]
+    fn get_block_at(
+        &self,
+        word: &Self::Word,
+        head: Pfn,
+        order: Order,
+        owner: &impl Owner,
+    ) -> Result<(), GetError> {
+        let _ = word;
+        self.get_block(FrameRange::block(head, order), 1, owner)
+    }
+    /// One reference less, likewise.
+    ///
+    /// Progress: lock-free; as [`Protocol::put_block`].
+    #[inline]
+    fn put_block_at(&self, word: &Self::Word, head: Pfn, order: Order, owner: &impl Owner) {
+        let _ = word;
+        self.put_block(FrameRange::block(head, order), 1, owner);
+    }
 
     /// Splits every piece of `range` that is larger than `target`; the caller has a reference on each, and
     /// afterwards one on each of the new pieces. Pins stay on their pages.
+    ///
+    /// Progress: lock-free; everything that remains of it after the first step can be done by anybody with a
+    /// reference, and each compare-and-swap fails only because somebody did it or a pin came or went.
     fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError>;
     /// Splits only what is around `page`: afterwards `page` heads or lies in a piece of `target` and everything
     /// else in `range` is in pieces as large as possible.
+    ///
+    /// Progress: lock-free; at most eighteen splits in a row.
     fn split_around(
         &self,
         range: FrameRange,
@@ -177,15 +278,26 @@ pub trait Protocol: Sized + Send + Sync {
         owner: &impl Owner,
     ) -> Result<(), SplitError>;
     /// Makes one block of `order` at `head` of the pieces there; the caller has the only reference on each.
+    ///
+    /// Progress: lock-free; nobody helps and nobody waits: until it ends, others may be told that a page of
+    /// it is not in use, and its own compare-and-swaps fail only because a pin came or went.
     fn merge(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError>;
 
     /// The raw put: gives back a pin after checking that there is one.
+    ///
+    /// Progress: lock-free; its compare-and-swap fails only because the word changed.
     fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause>;
     /// The raw free: drops the only reference to a block after checking order, generation and kind.
+    ///
+    /// Progress: lock-free; as [`Protocol::put_block`].
     fn raw_free(&self, head: Pfn, order: Order, generation: u8, owner: &impl Owner) -> Result<(), Cause>;
     /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong. Returns how many
     /// of its pages are pinned.
+    ///
+    /// Progress: wait-free; one look at each word.
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64;
     /// Marks a frame that is in use so that it leaves service when freed. False if it is free.
+    ///
+    /// Progress: lock-free; as [`Protocol::try_get`].
     fn poison(&self, frame: Pfn, owner: &impl Owner) -> bool;
 }

@@ -53,6 +53,38 @@ fn a_block_above_2_mib_pins_like_a_tree() {
 }
 
 #[test]
+fn claimed_frames_are_nobodys_until_they_are_given_back() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let area = zone.span().start;
+        // Pages of it were used one by one, so its words are not at rest when it is claimed.
+        let pages: Vec<_> = (0..512).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
+        assert!(zone.claim_area(area).is_none());
+        drop(pages);
+        zone.drain();
+        for whole in [true, false] {
+            let claimed = if whole { zone.claim_area(area).unwrap() } else { zone.claim(area, &[0x10; 8]) };
+            assert_eq!(claimed.count(), if whole { 512 } else { 8 });
+            assert_eq!(zone.used_in_area(area), claimed.count());
+            assert_eq!(
+                zone.alloc(Order::HUGE).unwrap_err(),
+                AllocError::Exhausted {
+                    order: Order::HUGE,
+                    free_frames: 512 - claimed.count(),
+                    free_areas: 0,
+                }
+            );
+            drop(claimed);
+            assert_eq!(zone.used_in_area(area), 0);
+        }
+        let block = zone.alloc(Order::HUGE).unwrap();
+        assert_eq!(zone.claim(area, &[!0; 8]).count(), 0);
+        drop(block);
+        assert_eq!(zone.audit().violations(), 0);
+    }
+    on_both!(512, run);
+}
+
+#[test]
 fn holes_and_reserved_ranges_stay_out() {
     let ranges = [FrameRange::new(Pfn::new(0x105), 1000), FrameRange::new(Pfn::new(0x1_0000), 4096)];
     let reserved = [FrameRange::new(Pfn::new(0x1_0010), 16), FrameRange::new(Pfn::new(0x1_0200), 512)];
@@ -233,4 +265,138 @@ fn order_0_traffic_leaves_whole_areas_whole() {
         assert_eq!(zone.free_areas(), 64 - 40);
     }
     on_one!(OneWord, 64 * 512, run);
+}
+
+/// A plain generator, so that a failure can be had again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// Which frames are used, as a plain table.
+struct Table(Vec<bool>);
+
+impl Table {
+    fn set(&mut self, block: FrameRange, used: bool) {
+        for frame in block.iter() {
+            let entry = &mut self.0[frame.get() as usize];
+            assert_ne!(*entry, used, "frame {frame} is handed out twice");
+            *entry = used;
+        }
+    }
+
+    fn has_free(&self, order: Order) -> bool {
+        self.0.chunks_exact(order.frames() as usize).any(|block| block.iter().all(|used| !used))
+    }
+}
+
+#[test]
+fn a_request_fails_only_if_there_is_no_such_block() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let mut dice = Dice(5);
+        let mut failed = 0;
+        for round in 0..60 {
+            let mut table = Table(vec![false; 4 * 512]);
+            let mut held: Vec<tailpin::Block<'_, P>> = Vec::new();
+            for _ in 0..2000 {
+                // Some rounds are nearly full, some nearly empty.
+                if dice.roll(8) < 3 + round % 3 && !held.is_empty() {
+                    let block = held.swap_remove(dice.roll(held.len()));
+                    table.set(block.frames(), false);
+                    drop(block);
+                    continue;
+                }
+                let order = order([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10][dice.roll(13)]);
+                match zone.alloc(order) {
+                    Ok(block) => {
+                        assert!(block.pfn().is_aligned(order) && block.order() == order);
+                        table.set(block.frames(), true);
+                        held.push(block);
+                    }
+                    Err(AllocError::Exhausted { free_frames, .. }) => {
+                        assert!(!table.has_free(order), "there is a free block of order {order}");
+                        assert_eq!(free_frames, table.0.iter().filter(|used| !**used).count() as u64);
+                        failed += 1;
+                    }
+                }
+            }
+            let audit = zone.audit();
+            assert_eq!(audit.violations(), 0, "{audit}");
+            assert_eq!(audit.free, table.0.iter().filter(|used| !**used).count() as u64);
+            drop(held);
+            zone.drain();
+            assert_eq!(zone.free_areas(), 4);
+        }
+        assert!(failed > 100, "the zone was full often enough to tell: {failed}");
+    }
+    on_one!(OneWord, 4 * 512, run);
+}
+
+#[test]
+fn small_blocks_leave_large_runs_alone() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        // Holes of 1, 2, 4, ... 256 pages, one of each, between blocks that stay.
+        let all: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
+        let (mut holes, mut kept) = (Vec::new(), Vec::new());
+        for block in all {
+            let hole = Order::all()
+                .take(9)
+                .any(|o| FrameRange::block(Pfn::new(512 * u64::from(o.get())), o).contains(block.pfn()));
+            if hole { holes.push(block) } else { kept.push(block) }
+        }
+        drop(holes);
+        zone.drain();
+        for o in Order::all().take(9) {
+            let block = zone.alloc(o).unwrap();
+            assert_eq!(block.pfn().get(), 512 * u64::from(o.get()), "the hole that just fits is taken");
+            kept.push(block);
+        }
+        assert_eq!(zone.free_frames(), 0);
+    }
+    on_one!(OneWord, 9 * 512, run);
+}
+
+#[test]
+fn threads_that_share_one_cpu_number_get_different_frames() {
+    const FRAMES: u64 = 3 * 512;
+    let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let owners: Vec<_> = (0..FRAMES).map(|_| AtomicU64::new(0)).collect();
+    std::thread::scope(|scope| {
+        for thread in 1..=4 {
+            let (zone, owners) = (&zone, &owners);
+            scope.spawn(move || {
+                let mut dice = Dice(thread);
+                let mut held: Vec<tailpin::Block<'_>> = Vec::new();
+                let free = |block: tailpin::Block<'_>| {
+                    for frame in block.frames().iter() {
+                        assert_eq!(owners[frame.get() as usize].swap(0, Ordering::Relaxed), thread);
+                    }
+                };
+                for _ in 0..60_000 {
+                    if dice.roll(2) == 0 && !held.is_empty() {
+                        free(held.swap_remove(dice.roll(held.len())));
+                        continue;
+                    }
+                    let wanted = order([0, 0, 0, 0, 1, 3, 5, 6, 8, 9][dice.roll(10)]);
+                    if let Ok(block) = zone.alloc(wanted) {
+                        for frame in block.frames().iter() {
+                            assert_eq!(owners[frame.get() as usize].swap(thread, Ordering::Relaxed), 0);
+                        }
+                        held.push(block);
+                    }
+                }
+                held.into_iter().for_each(free);
+            });
+        }
+    });
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), audit.free), (0, FRAMES), "{audit}");
+    assert_eq!(zone.free_areas(), 3);
 }

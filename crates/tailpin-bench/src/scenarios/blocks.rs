@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{Block, Classic, OneWord, Order, PageRef, Protocol, Zone};
 
-use crate::clock::{once, repeat};
-use crate::cores::{mean, on_cores, thread_counts};
+use crate::clock::{goes_on, once, repeat};
+use crate::cores::{mean, on_cores};
 use crate::recorder::{Recorder, Run, Sample};
 use crate::subjects::{Memory, zone};
 
@@ -43,25 +43,27 @@ fn blocks<'z, P: Protocol>(zone: &'z Zone<'z, P>, pins: u64) -> Batch<'z, P> {
 fn split_case<'z, P: Protocol>(splits: &'static Splits, zone: &'z Zone<'z, P>) -> Run<'z> {
     Box::new(move |effort| {
         on_cores(1, |_| {
-            let (mut splitting, mut merging, mut rounds) = (0.0, 0.0, 0.0);
+            let (mut splitting, mut merging, mut rounds) = (0.0, 0.0, 0);
             let mut batch = blocks(zone, splits.pins);
             let (mut pins, mut whole): (Vec<_>, Vec<_>) =
                 batch.drain(..).map(|(block, pins)| (pins, block)).unzip();
             let mut pieces = Vec::with_capacity(BATCH);
             let start = std::time::Instant::now();
-            while start.elapsed() < effort.slice {
-                let (ns, ()) = once(BATCH as u64, || {
+            while goes_on(effort, start, rounds) {
+                let (ns, ()) = once(effort, splits.scenario, || {
                     for block in whole.drain(..) {
                         let split =
                             if splits.around { block.split_around(100, Order::PAGE) } else { block.split() };
                         pieces.extend(split.ok());
                     }
+                    (BATCH as u64, ())
                 });
                 splitting += ns;
-                rounds += 1.0;
+                rounds += 1;
                 if P::REARRANGES {
-                    let (ns, ()) = once(BATCH as u64, || {
+                    let (ns, ()) = once(effort, splits.merge.unwrap_or_default(), || {
                         whole.extend(pieces.drain(..).filter_map(|run| run.merge().ok()));
+                        (BATCH as u64, ())
                     });
                     merging += ns;
                 } else {
@@ -71,9 +73,9 @@ fn split_case<'z, P: Protocol>(splits: &'static Splits, zone: &'z Zone<'z, P>) -
                         blocks(zone, splits.pins).drain(..).map(|(block, pins)| (pins, block)).unzip();
                 }
             }
-            let mut samples = vec![Sample::new(splits.scenario, 1, splitting / rounds)];
+            let mut samples = vec![Sample::new(splits.scenario, 1, splitting / rounds as f64)];
             if let Some(merge) = splits.merge.filter(|_| P::REARRANGES) {
-                samples.push(Sample::new(merge, 1, merging / rounds));
+                samples.push(Sample::new(merge, 1, merging / rounds as f64));
             }
             samples
         })
@@ -84,9 +86,14 @@ fn split_case<'z, P: Protocol>(splits: &'static Splits, zone: &'z Zone<'z, P>) -
 /// As many uncontended compare-and-swaps as a block has tails, over as much memory.
 fn bare<'s>(words: &'s [AtomicU64], splits: &'static Splits) -> Run<'s> {
     Box::new(move |effort| {
+        let names = [Some(splits.scenario), splits.merge];
+        // It stands for both; asked to count, for the one that is asked for.
+        let wanted =
+            |name: &str| effort.counting.as_ref().is_some_and(|counting| counting.scenario() == name);
+        let counted = names.into_iter().flatten().find(|name| wanted(name)).unwrap_or_default();
         let ns = on_cores(1, |_| {
             let mut at = 0;
-            repeat(effort.slice, || {
+            repeat(effort, counted, || {
                 for word in &words[at * 512 + 1..(at + 1) * 512] {
                     // Relaxed: only its own cost is of interest. AcqRel costs the same on x86.
                     let seen = word.load(Ordering::Relaxed);
@@ -95,7 +102,6 @@ fn bare<'s>(words: &'s [AtomicU64], splits: &'static Splits) -> Run<'s> {
                 at = (at + 1) % BATCH;
             })
         })[0];
-        let names = [Some(splits.scenario), splits.merge];
         names.into_iter().flatten().map(|name| Sample::new(name, 1, ns)).collect()
     })
 }
@@ -126,7 +132,7 @@ fn tail_case<'z, P: Protocol>(threads: usize, zone: &'z Zone<'z, P>) -> Option<R
         let _keep = &block;
         let times = on_cores(threads, |seat| {
             let pin = &pins[seat.index];
-            repeat(effort.slice, || {
+            repeat(effort, "tail-get-put", || {
                 drop(pin.clone());
             })
         });
@@ -138,7 +144,7 @@ pub(super) fn tails(recorder: &mut Recorder<'_>) {
     if !recorder.wants("tail-get-put") {
         return;
     }
-    for threads in thread_counts() {
+    for threads in recorder.thread_counts() {
         let (ours, theirs) = (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES));
         let (one_word, classic) = (zone::<OneWord<'_>>(&ours, FRAMES), zone::<Classic<'_>>(&theirs, FRAMES));
         let mut cases = Vec::new();

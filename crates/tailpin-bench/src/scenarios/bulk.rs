@@ -1,9 +1,11 @@
 //! Takes every block there is, then frees all of them in random order.
 
-use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use crate::clock::once;
-use crate::cores::{mean, on_cores, thread_counts};
+use crate::cores::{mean, on_cores};
+use crate::lazy::LazyWords;
 use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
 use crate::subjects::{Frames, Group, with_subjects};
@@ -16,33 +18,70 @@ struct Bulk {
     frames: u64,
 }
 
-impl Group for Bulk {
-    fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s> {
-        let Self { alloc, free, order, threads, frames } = *self;
-        let most = (frames >> order) as usize / threads;
+impl Bulk {
+    /// Blocks for each thread.
+    fn most(&self) -> usize {
+        (self.frames >> self.order) as usize / self.threads
+    }
+
+    /// The repetition with these two operations; `take` is told which block of all of them it is about.
+    fn run<'s, T: Send + 's>(
+        &self,
+        take: impl Fn(usize) -> Option<T> + Sync + 's,
+        give: impl Fn(T) + Sync + 's,
+    ) -> Run<'s> {
+        let Self { alloc, free, threads, .. } = *self;
+        let most = self.most();
         // Kept between repetitions, so that its own page faults fall into the one that does not count.
-        let stores: Vec<Mutex<Vec<S::Held>>> =
-            (0..threads).map(|_| Mutex::new(Vec::with_capacity(most))).collect();
-        Box::new(move |_| {
+        let stores: Vec<Mutex<Vec<T>>> = (0..threads).map(|_| Mutex::new(Vec::with_capacity(most))).collect();
+        Box::new(move |effort| {
             let times = on_cores(threads, |seat| {
                 let mut held = stores[seat.index].lock().expect("not poisoned");
-                let (taking, ()) = once(most as u64, || {
+                let (taking, ()) = once(effort, alloc, || {
                     while held.len() < most
-                        && let Some(block) = subject.take(order)
+                        && let Some(block) = take(seat.index * most + held.len())
                     {
                         held.push(block);
                     }
+                    (held.len() as u64, ())
                 });
-                let n = held.len() as u64;
-                let taking = taking * most as f64 / n.max(1) as f64;
                 Rng::new(seat.index as u64 + 1).shuffle(&mut held);
                 seat.meet();
-                let (giving, ()) = once(n, || held.drain(..).for_each(|block| subject.give(block, order)));
+                let (giving, ()) = once(effort, free, || {
+                    let n = held.len() as u64;
+                    held.drain(..).for_each(&give);
+                    (n, ())
+                });
                 (taking, giving)
             });
             let part = |pick: fn(&(f64, f64)) -> f64| mean(&times.iter().map(pick).collect::<Vec<_>>());
             vec![Sample::new(alloc, threads, part(|t| t.0)), Sample::new(free, threads, part(|t| t.1))]
         })
+    }
+
+    /// The limit for whoever keeps a word per frame and believes nothing: a store to take, a compare-and-swap to
+    /// give, no search.
+    fn bare(&self) -> Run<'static> {
+        let order = self.order;
+        let words = Arc::new(LazyWords::new(self.frames as usize));
+        let same = Arc::clone(&words);
+        let take = move |nth: usize| {
+            // Release, and AcqRel below: as a reference count is published and dropped.
+            words.words()[nth << order].store(1, Ordering::Release);
+            Some(nth << order)
+        };
+        let give = move |frame: usize| {
+            let dropped = same.words()[frame].compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed);
+            assert!(dropped.is_ok(), "nobody else has it");
+        };
+        self.run(take, give)
+    }
+}
+
+impl Group for Bulk {
+    fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s> {
+        let order = self.order;
+        self.run(move |_| subject.take(order), move |block| subject.give(block, order))
     }
 }
 
@@ -50,9 +89,11 @@ fn measure(recorder: &mut Recorder<'_>, alloc: &'static str, free: &'static str,
     if !recorder.wants_any(&[alloc, free]) {
         return;
     }
-    for threads in thread_counts() {
+    for threads in recorder.thread_counts() {
         let (frames, repetitions) = (recorder.effort.frames, recorder.effort.repetitions);
-        with_subjects(frames, &Bulk { alloc, free, order, threads, frames }, |cases| {
+        let bulk = Bulk { alloc, free, order, threads, frames };
+        with_subjects(frames, &bulk, |mut cases| {
+            cases.push(("bare-word-per-frame", bulk.bare()));
             recorder.interleave(repetitions, cases);
         });
     }

@@ -2,13 +2,16 @@
 
 use std::time::Instant;
 
+use crate::clock::once;
 use crate::cores::on_cores;
-use crate::recorder::{Churn, Recorder, Run, Sample};
+use crate::effort::Effort;
+use crate::recorder::{Recorder, Run, Sample, Told};
 use crate::rng::Rng;
 use crate::subjects::{Frames, Group, with_subjects};
 
 const BURST: usize = 4096;
 
+#[derive(Clone, Copy)]
 struct Churning {
     scenario: &'static str,
     percent: u64,
@@ -69,11 +72,45 @@ impl<S: Frames> Load<'_, S> {
         self.used -= 1 << order;
         self.operations += 1;
     }
+
+    /// The timed part.
+    #[inline]
+    fn churn(&mut self, rng: &mut Rng, churning: &Churning, target: u64, effort: &Effort) {
+        let start = Instant::now();
+        let mut bursts_done = 0;
+        loop {
+            if churning.bursts {
+                for _ in 0..BURST.min(self.held.len() / 2) {
+                    self.give_any(rng);
+                }
+                while self.used < target && self.take(0) {}
+                bursts_done += 1;
+                if bursts_done >= effort.bursts {
+                    break;
+                }
+            } else {
+                for _ in 0..256 {
+                    let order = pick(rng, churning.orders);
+                    while self.used + (1 << order) > target {
+                        self.give_any(rng);
+                    }
+                    self.take(order);
+                }
+                if self.operations >= effort.churn_operations {
+                    break;
+                }
+            }
+            if start.elapsed() >= effort.churn_limit {
+                break;
+            }
+        }
+    }
 }
 
 impl Group for Churning {
     fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s> {
-        let Self { scenario, percent, orders, bursts } = *self;
+        let churning = *self;
+        let Self { scenario, percent, orders, .. } = churning;
         Box::new(move |effort| {
             let target = effort.frames * percent / 100;
             on_cores(1, |_| {
@@ -84,45 +121,20 @@ impl Group for Churning {
                     load.take(if load.used + (1 << order) > target { 0 } else { order });
                 }
                 (load.operations, load.failed) = (0, 0);
-                let start = Instant::now();
-                let mut bursts_done = 0;
-                loop {
-                    if bursts {
-                        for _ in 0..BURST.min(load.held.len() / 2) {
-                            load.give_any(&mut rng);
-                        }
-                        while load.used < target && load.take(0) {}
-                        bursts_done += 1;
-                        if bursts_done >= effort.bursts {
-                            break;
-                        }
-                    } else {
-                        for _ in 0..256 {
-                            let order = pick(&mut rng, orders);
-                            while load.used + (1 << order) > target {
-                                load.give_any(&mut rng);
-                            }
-                            load.take(order);
-                        }
-                        if load.operations >= effort.churn_operations {
-                            break;
-                        }
-                    }
-                    if start.elapsed() >= effort.churn_limit {
-                        break;
-                    }
-                }
-                let ns = start.elapsed().as_nanos() as f64 / load.operations.max(1) as f64;
+                let (ns, ()) = once(effort, scenario, || {
+                    load.churn(&mut rng, &churning, target, effort);
+                    (load.operations, ())
+                });
                 let huge: Vec<S::Held> = std::iter::from_fn(|| subject.take(9)).collect();
-                let churn = Churn {
-                    operations: load.operations,
-                    failed: load.failed,
-                    huge_left: huge.len() as u64,
-                    huge_ideal: (effort.frames - load.used) / 512,
+                let told = Told {
+                    operations: Some(load.operations),
+                    failed: Some(load.failed),
+                    huge_left: Some(huge.len() as u64),
+                    huge_ideal: Some((effort.frames - load.used) / 512),
                 };
                 huge.into_iter().for_each(|held| subject.give(held, 9));
                 load.held.drain(..).for_each(|(held, order)| subject.give(held, order));
-                Sample { churn: Some(churn), ..Sample::new(scenario, 1, ns) }
+                Sample::new(scenario, 1, ns).telling(told)
             })
         })
     }

@@ -8,9 +8,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use tailpin::{Classic, OneWord, Order, Protocol};
 
-use crate::clock::repeat;
-use crate::cores::{available, mean, on_cores};
-use crate::recorder::{Recorder, Run, Sample};
+use super::cases::case;
+use crate::recorder::{Recorder, Run};
 use crate::subjects::{Memory, zone};
 
 /// Frames of the zone: room for a block of 1 GiB and one more.
@@ -20,13 +19,6 @@ const FRAMES: u64 = 2 << 18;
 #[repr(align(128))]
 #[derive(Default)]
 struct Alone(AtomicU64);
-
-fn case<'s>(scenario: &'static str, threads: usize, op: impl Fn(usize) + Sync + 's) -> Run<'s> {
-    Box::new(move |effort| {
-        let times = on_cores(threads, |seat| repeat(effort.slice, || op(seat.index)));
-        vec![Sample::new(scenario, threads, mean(&times))]
-    })
-}
 
 fn add_sub(word: &AtomicU64) {
     word.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +168,7 @@ pub(super) fn one_thread(recorder: &mut Recorder<'_>) {
 }
 
 pub(super) fn two_threads(recorder: &mut Recorder<'_>) {
-    if available() < 2 {
+    if recorder.cores() < 2 {
         return;
     }
     let (things, words) = (things(), words());

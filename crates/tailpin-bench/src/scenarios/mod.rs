@@ -1,12 +1,43 @@
 //! What is measured, one file per idea.
+//!
+//! To add rows:
+//!
+//! 1. Write a file here with a function that takes the [`Recorder`]. It asks [`Recorder::wants`] first, sets the stage,
+//!    makes one case for each subject and hands them to [`Recorder::interleave`], which lets them take turns. For one
+//!    operation over and over, [`cases::case`] makes the case:
+//!
+//!    ```text
+//!    pub(super) fn wake(recorder: &mut Recorder<'_>) {
+//!        const NAME: &str = "futex-wake-nobody";
+//!        if recorder.wants(NAME) {
+//!            let table = Table::new();
+//!            let ours = case(NAME, 1, |_thread| drop(table.wake(1)));
+//!            let theirs = case(NAME, 1, |_thread| unpark(1));
+//!            let repetitions = recorder.effort.repetitions;
+//!            recorder.interleave(repetitions, vec![("tailpin", ours), ("parking_lot_core", theirs)]);
+//!        }
+//!    }
+//!    ```
+//!
+//!    Scenarios of another crate begin with its name (`mm-`, `futex-`). Subjects are `tailpin`, `tailpin-classic`, a peer by
+//!    its crate's name, or a limit as `bare-…`: the table's ratios and the goals go by that. For something to be done
+//!    with every frame allocator, implement [`crate::Group`] and use [`crate::with_subjects`]. For work that is no
+//!    such repetition, a [`crate::Run`] of your own times it with [`crate::clock::once`]; both kinds of clock can also
+//!    count instructions (`--profile`), if the scenario runs on one thread. What is no time is a [`crate::Fact`].
+//! 2. Name the file below, and its functions in [`GROUPS`].
+//! 3. Give what must hold a name and a line in [`crate::goals`].
 
 mod blocks;
 mod bulk;
+mod cases;
 mod churn;
 mod counts;
+mod growth;
+mod metadata;
 mod pairs;
 mod remote;
-mod space;
+mod replay;
+mod start;
 
 use crate::recorder::Recorder;
 
@@ -25,7 +56,9 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     counts::two_threads,
     blocks::split_and_merge,
     blocks::tails,
-    space::metadata,
-    space::start,
-    space::growth,
+    replay::builtins,
+    growth::half_full,
+    start::large,
+    metadata::bytes,
+    metadata::lines,
 ];

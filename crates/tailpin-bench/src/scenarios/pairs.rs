@@ -3,15 +3,16 @@
 use std::sync::Mutex;
 
 use crate::clock::repeat;
-use crate::cores::{mean, on_cores, thread_counts};
+use crate::cores::{mean, on_cores};
+use crate::effort::Effort;
 use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
 use crate::subjects::{Frames, Group, with_subjects};
 
 /// Nanoseconds per pair, on each of `threads`.
-pub(super) fn pair<S: Frames>(subject: &S, order: u8, threads: usize, slice: std::time::Duration) -> f64 {
+fn pair<S: Frames>(effort: &Effort, scenario: &str, threads: usize, order: u8, subject: &S) -> f64 {
     mean(&on_cores(threads, |_| {
-        repeat(slice, || {
+        repeat(effort, scenario, || {
             if let Some(held) = subject.take(order) {
                 subject.give(held, order);
             }
@@ -20,7 +21,7 @@ pub(super) fn pair<S: Frames>(subject: &S, order: u8, threads: usize, slice: std
 }
 
 /// Takes every page and gives half of them back, at random; what is held is returned.
-pub(super) fn half_full<S: Frames>(subject: &S) -> Vec<S::Held> {
+fn half_full<S: Frames>(subject: &S) -> Vec<S::Held> {
     let mut rng = Rng::new(7);
     let mut all: Vec<S::Held> = std::iter::from_fn(|| subject.take(0)).collect();
     rng.shuffle(&mut all);
@@ -46,7 +47,7 @@ impl Group for Pairs {
             if half && held.is_empty() {
                 *held = half_full(subject);
             }
-            vec![Sample::new(scenario, threads, pair(subject, order, threads, effort.slice))]
+            vec![Sample::new(scenario, threads, pair(effort, scenario, threads, order, subject))]
         })
     }
 }
@@ -55,7 +56,7 @@ fn measure(recorder: &mut Recorder<'_>, scenario: &'static str, order: u8, half_
     if !recorder.wants(scenario) {
         return;
     }
-    for threads in thread_counts() {
+    for threads in recorder.thread_counts() {
         let (frames, repetitions) = (recorder.effort.frames, recorder.effort.repetitions);
         with_subjects(frames, &Pairs { scenario, order, threads, half_full }, |cases| {
             recorder.interleave(repetitions, cases);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
-use crate::cores::{available, on_cores};
+use crate::cores::on_cores;
 use crate::recorder::{Recorder, Run, Sample};
 use crate::subjects::{Frames, Group, with_subjects};
 
@@ -79,7 +79,7 @@ impl Group for Remote {
 }
 
 fn measure(recorder: &mut Recorder<'_>, scenario: &'static str, order: u8) {
-    if available() < 2 || !recorder.wants(scenario) {
+    if recorder.cores() < 2 || !recorder.wants(scenario) {
         return;
     }
     let (frames, repetitions) = (recorder.effort.frames, recorder.effort.repetitions);

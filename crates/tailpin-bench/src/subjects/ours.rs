@@ -1,5 +1,8 @@
 //! tailpin itself, under either protocol: the whole life of a block, from request to handle to drop.
 
+use std::io;
+use std::sync::atomic::AtomicU64;
+
 use tailpin::{Block, Classic, FrameRange, OneWord, Order, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout};
 
 use super::Frames;
@@ -27,6 +30,22 @@ impl Memory {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The allocator's part.
+    pub(crate) fn area_words(&self) -> &[AtomicU64] {
+        self.areas.words()
+    }
+
+    /// Has it come in pages of 4 KiB, never in huge ones.
+    pub(crate) fn in_small_pages(&mut self) {
+        self.pages.in_small_pages();
+        self.areas.in_small_pages();
+    }
+
+    /// Pages of the frames' words and of the allocator's part that were ever touched.
+    pub(crate) fn touched_pages(&self) -> io::Result<(u64, u64)> {
+        Ok((self.pages.touched_pages()?, self.areas.touched_pages()?))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod allocator;
 mod crowd;
+mod futex;
 mod kin;
 mod large;
 mod mail;
@@ -29,6 +30,7 @@ pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     plans.extend(rearrange::plans());
     plans.extend(large::plans());
     plans.extend(allocator::plans());
+    plans.extend(futex::plans());
     of_protocol(plans)
 }
 
@@ -58,6 +60,7 @@ fn plan<E: Engine, F: Family<CheckWord<E>>>(
         explored: |_| true,
         reuses: false,
         slots: None,
+        quiet_ends: true,
         preemptions: 2,
         setup: |_| {},
         roles: Vec::new(),

@@ -102,6 +102,49 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.drop_refs(0, 2, 1);
                 w.put_kept(0);
             }),
+        plan::<E, F>("split-used", "get and put of a far tail ‖ split to order 1", ONE_WORD, &[Switch::W14])
+            .setup(|w| {
+                w.alloc(0, 2, Splittable);
+            })
+            .role("get(3), put", |w| {
+                let held = w.must_get(3);
+                w.put(held);
+            })
+            .role("split to 1", |w| w.split(0, 2, 1))
+            .finish(audit_halves),
+        plan::<E, F>(
+            "split-marks",
+            "get and put of a near tail ‖ split to order 1",
+            ONE_WORD,
+            &[Switch::W15],
+        )
+        .setup(|w| {
+            w.alloc(0, 2, Splittable);
+        })
+        .role("get(1), put", |w| {
+            let held = w.must_get(1);
+            w.put(held);
+        })
+        .role("split to 1", |w| w.split(0, 2, 1))
+        .finish(audit_halves),
+        plan::<E, F>(
+            "split-reused",
+            "split to order 1 of frames with a past ‖ get",
+            ONE_WORD,
+            &[Switch::W16],
+        )
+        .setup(|w| {
+            w.alloc(0, 2, Splittable);
+            w.split(0, 2, 0);
+            w.drop_refs(0, 2, 1);
+            w.alloc(0, 2, Splittable);
+        })
+        .role("get(3), put", |w| {
+            let held = w.must_get(3);
+            w.put(held);
+        })
+        .role("split to 1", |w| w.split(0, 2, 1))
+        .finish(audit_halves),
         plan::<E, F>("split-around", "split around a page ‖ pin on a far tail", ONE_WORD, &[Switch::W7])
             .setup(|w| {
                 w.alloc(0, 2, Splittable);
@@ -165,7 +208,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             "self-split-put",
             "last reference goes ‖ the first page's pin goes",
             BOTH,
-            &[Switch::W14],
+            &[Switch::W18],
         )
         .setup(|w| {
             w.alloc(0, 1, Splittable);
@@ -218,6 +261,13 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
 fn split_and_drop<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     w.split(0, 1, 0);
     w.drop_refs(0, 1, 1);
+}
+
+fn audit_halves<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    if (w.audit(0, 1), w.audit(2, 1)) != (0, 0) {
+        violation("no page should be pinned".to_owned());
+    }
+    w.drop_refs(0, 2, 1);
 }
 
 fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {

@@ -11,8 +11,8 @@ use crate::family::Family;
 use crate::trace::{self, Name, violation};
 use crate::word::{CheckWord, unscheduled};
 
-/// Words of a cache beyond which no scenario gets: its header and a few pages.
-const CACHE_EXPLORED: usize = 16;
+/// Words of a cache beyond which no scenario gets: its hints and a few pockets.
+const CACHE_EXPLORED: usize = 6;
 
 fn layout(ranges: &[FrameRange; 1], slots: usize) -> ZoneLayout<'_> {
     ZoneLayout::new(ranges, slots).expect("a scenario's zone has frames")
@@ -22,18 +22,27 @@ fn hex(value: u64) -> String {
     if value < 10 { value.to_string() } else { format!("{value:#x}") }
 }
 
-/// The words of a zone's allocator, named for what they are: bits and counts of areas, summaries, caches.
-pub(super) fn allocator_words<E: Engine>(frames: u64, slots: usize) -> Vec<CheckWord<E>> {
+/// The words of a zone's allocator, named for what they are: bits and homes of areas, hints, caches. Of areas, those over
+/// frames that are explored are so too.
+pub(super) fn allocator_words<E: Engine>(
+    frames: u64,
+    explored: fn(u64) -> bool,
+    slots: usize,
+) -> Vec<CheckWord<E>> {
     let ranges = [FrameRange::new(Pfn::new(0), frames)];
     let all = layout(&ranges, slots).area_words();
     let cache = layout(&ranges, 2).area_words() - layout(&ranges, 1).area_words();
     let (areas, caches_at) = (frames as usize / 512, all - slots * cache);
+    let meets = |mut frames: std::ops::Range<u64>| frames.any(explored);
     (0..all)
         .map(|index| {
             let (field, number, explored) = match index {
-                i if i < areas * 8 => ("bits", i, true),
-                i if i < areas * 9 => ("used", i - areas * 8, true),
-                i if i < caches_at => ("summary", i - areas * 9, true),
+                i if i < areas * 8 => ("bits", i, meets(i as u64 * 64..(i as u64 + 1) * 64)),
+                i if i < areas * 9 => {
+                    let area = i - areas * 8;
+                    ("home", area, meets(area as u64 * 512..(area as u64 + 1) * 512))
+                }
+                i if i < caches_at => ("hint", i - areas * 9, true),
                 i => ("cache", i - caches_at, (i - caches_at) % cache < CACHE_EXPLORED),
             };
             let name = Name { frame: number as u32, field, decode: hex };

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::outcome::Outcome;
-use super::table::{bytes, compared, facts, grouped, time, verdict};
-use super::timeline::{INTERVALS, Point, Timeline};
+use tailpin_replay::{INTERVALS, Outcome, Point, Timeline};
+
+use super::table::{compared, facts, verdict};
+use crate::units::{bytes, grouped, time};
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 180.0;

@@ -1,32 +1,18 @@
 //! `tailpin replay`: recorded kernel allocation traces, carried out by the library.
 
-mod compile;
 mod html;
-mod model;
-mod outcome;
-mod plan;
-mod run;
 mod table;
-#[cfg(test)]
-mod tests;
-mod timeline;
 
+use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tailpin::{Classic, OneWord, Protocol as _};
+use tailpin_replay::{Outcome, Plan, Protocol, Reading, Setup, Watch, compile, trace};
 
-use crate::trace::{Builtin, Trace, TraceError, builtins};
-use crate::{Status, progress, style, trace};
-
-pub(crate) use compile::compile;
-use outcome::Outcome;
-use plan::Plan;
-pub(crate) use plan::Reading;
-use run::{Ground, Measured};
+use crate::{Status, progress, style};
 
 /// The trace that is replayed when none is named.
 const DEFAULT_TRACE: &str = "guest-pins";
@@ -73,7 +59,7 @@ pub(crate) struct Args {
     traces: Vec<PathBuf>,
 
     /// How frames are counted
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "PROTOCOL", default_value = Protocol::default().name(), value_parser = protocols())]
     protocol: Protocol,
 
     /// Copies to run at once on one shared zone
@@ -121,32 +107,16 @@ impl Default for Args {
     }
 }
 
-/// How frames are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Protocol {
-    /// All of a frame's state in one word, no lock
-    #[default]
-    OneWord,
-    /// The compound pages of the 2013 kernel, separate words and a bit lock
-    Classic,
-}
-
-impl Protocol {
-    /// As on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::OneWord => <OneWord<'_>>::NAME,
-            Self::Classic => <Classic<'_>>::NAME,
-        }
-    }
-
-    fn merges(self) -> bool {
-        match self {
-            Self::OneWord => <OneWord<'_>>::REARRANGES,
-            Self::Classic => <Classic<'_>>::REARRANGES,
-        }
-    }
+/// Names of protocols, and what they are.
+fn protocols() -> impl TypedValueParser<Value = Protocol> {
+    let help = |protocol| match protocol {
+        Protocol::OneWord => "All of a frame's state in one word, no lock",
+        Protocol::Classic => "The compound pages of the 2013 kernel, separate words and a bit lock",
+    };
+    let values = Protocol::ALL.map(|protocol| PossibleValue::new(protocol.name()).help(help(protocol)));
+    PossibleValuesParser::new(values).try_map(|name| {
+        Protocol::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or("no such protocol")
+    })
 }
 
 /// Several traces as one object.
@@ -212,10 +182,19 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn one(args: &Args, path: &Path) -> Result<Run, TraceError> {
+/// Moves a progress bar.
+struct Bar(ProgressBar);
+
+impl Watch for Bar {
+    fn progress(&self, steps: usize) {
+        self.0.inc(steps as u64);
+    }
+}
+
+fn one(args: &Args, path: &Path) -> Result<Run, Box<dyn Error>> {
     let short = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let spinner = progress::spinner(format!("reading {short}"));
-    let trace = open(path, args.limit_mib << 20)?;
+    let trace = trace::find(path, args.limit_mib << 20)?;
     let plan = compile(&trace, Reading { as_recorded: args.as_recorded, merges: args.protocol.merges() })?;
     let refused = trace.vmstat("thp_split_page_failed");
     let name = trace.name.clone();
@@ -223,42 +202,18 @@ fn one(args: &Args, path: &Path) -> Result<Run, TraceError> {
     drop(trace);
     spinner.finish_and_clear();
 
-    let threads = u64::from(args.threads);
-    let frames = args.zone_mib.map_or_else(|| run::zone_frames(&plan, threads), |mib| mib << 8);
-    if frames > run::MOST_FRAMES {
-        return Err(TraceError::NoRoom { frames, limit: run::MOST_FRAMES });
-    }
-    let rounds = u64::from(args.rounds);
-    let bar = progress::bar(format!("replaying {short}"), plan.steps.len() as u64 * threads * rounds);
-    let mut measured = round(args, frames, &plan, &bar);
-    for _ in 1..rounds {
-        measured = measured.fastest(round(args, frames, &plan, &bar));
-    }
-    bar.finish_and_clear();
-    Ok(Run { outcome: Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured), plan })
-}
-
-/// One replay on a zone of its own.
-fn round(args: &Args, frames: u64, plan: &Plan, bar: &ProgressBar) -> Measured {
-    let threads = usize::from(args.threads);
-    let measured = match args.protocol {
-        Protocol::OneWord => Ground::new::<OneWord<'_>>(frames, threads)
-            .and_then(|ground| ground.replay::<OneWord<'_>>(plan, bar)),
-        Protocol::Classic => Ground::new::<Classic<'_>>(frames, threads)
-            .and_then(|ground| ground.replay::<Classic<'_>>(plan, bar)),
+    let setup = Setup {
+        protocol: args.protocol,
+        threads: usize::from(args.threads),
+        zone_frames: args.zone_mib.map(|mib| mib << 8),
     };
-    measured.expect("one range that is not empty, and memory made for it")
-}
-
-/// A built-in trace by name, any other by path.
-fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
-    match path.to_str().and_then(Builtin::named) {
-        Some(builtin) => builtin.open(),
-        None => trace::open(path, limit).map_err(|error| match error {
-            TraceError::Io(source) if source.kind() == std::io::ErrorKind::NotFound => {
-                TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
-            }
-            error => error,
-        }),
+    setup.frames(&plan)?;
+    let (threads, rounds) = (u64::from(args.threads), u64::from(args.rounds));
+    let bar = Bar(progress::bar(format!("replaying {short}"), plan.steps() as u64 * threads * rounds));
+    let mut measured = setup.round(&plan, &bar)?;
+    for _ in 1..rounds {
+        measured = measured.fastest(setup.round(&plan, &bar)?);
     }
+    bar.0.finish_and_clear();
+    Ok(Run { outcome: Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured), plan })
 }

@@ -1,11 +1,14 @@
 //! How much metadata memory a zone needs, and where each part of it lies.
 
+use core::sync::atomic::AtomicU64;
+
 use crate::error::ZoneError;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::protocol::Protocol;
 
+use super::area::AREA_WORDS;
 use super::slot::SLOT_WORDS;
-use super::tree::Tree;
+use super::store::hint_words;
 
 /// The shape of a zone: its ranges, and from them how many words of metadata to hand over.
 ///
@@ -28,7 +31,7 @@ pub struct ZoneLayout<'r> {
 
 impl<'r> ZoneLayout<'r> {
     /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` per-CPU caches
-    /// (rounded up to a power of two, at least one; about 1 KiB each).
+    /// (rounded up to a power of two, at least one; 512 bytes each).
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one.
@@ -105,20 +108,15 @@ impl<'r> ZoneLayout<'r> {
 
     // The area metadata, part by part: bitmaps first, so that each is one aligned cache line if the memory is.
 
-    pub(crate) fn counters_at(&self) -> usize {
-        self.areas * 8
+    pub(crate) fn homes_at(&self) -> usize {
+        self.areas * AREA_WORDS
     }
 
-    pub(crate) fn partial_at(&self) -> usize {
-        self.counters_at() + self.areas
-    }
-
-    pub(crate) fn broken_at(&self) -> usize {
-        self.partial_at() + Tree::<core::sync::atomic::AtomicU64>::words(self.areas)
+    pub(crate) fn hints_at(&self) -> usize {
+        self.homes_at() + self.areas
     }
 
     pub(crate) fn slots_at(&self) -> usize {
-        let end = self.broken_at() + Tree::<core::sync::atomic::AtomicU64>::words(self.areas);
-        end.next_multiple_of(8)
+        (self.hints_at() + hint_words::<AtomicU64>(self.areas)).next_multiple_of(8)
     }
 }

@@ -1,48 +1,76 @@
-//! The shared store of free frames: areas with their bits and counts, found through the summaries.
+//! The shared store of free frames: areas, found through hints.
 //!
-//! Small blocks come from the lowest partly used area that has a run, and only then is a whole area broken; so
-//! whole areas stay whole. All operations are lock-free: a loop goes round only because somebody else's operation
-//! succeeded.
+//! Each word of 64 frames that is out is hinted at by the order of its largest free run, 0 to 5, and each area by the
+//! largest run of words at home, 6 to 9. A request looks for exactly its own order first, then for larger ones, and
+//! takes the lowest place there is, so that large runs stay whole, and whole areas above all. All operations are
+//! lock-free: a loop goes round only because somebody else's operation succeeded.
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 
-use super::area::{Area, AreaCount, Claim};
+use super::area::{ALL_WORDS, AREA_WORDS, Area, Change, Given, Home, WORD_ORDER};
 use super::layout::ZoneLayout;
-use super::tree::{Find, Tree};
+use super::runs::{best, largest, run, smallest};
+use super::tree::{Hint, Tree};
 
 /// A block taken from the store, and whether its words have to be put to rest first.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
     pub(crate) head: Pfn,
     pub(crate) touched: bool,
 }
 
+impl Taken {
+    #[inline]
+    pub(crate) fn untouched(head: Pfn) -> Self {
+        Self { head, touched: false }
+    }
+}
+
+/// Orders of runs within a word of frames: 0 to 5.
+const IN_WORDS: usize = WORD_ORDER.get() as usize;
+/// Orders of runs of words within an area: 6 to 9.
+const OF_WORDS: usize = Order::HUGE.get() as usize + 1 - IN_WORDS;
+
 pub(crate) struct Store<'m, W> {
     base: Pfn,
     areas: usize,
-    bits: &'m [W],
-    counts: &'m [W],
-    /// Areas of which some frames are used and some are free.
-    partial: Tree<'m, W>,
-    /// Areas of which any frame is used.
-    broken: Tree<'m, W>,
+    bits: &'m [[W; AREA_WORDS]],
+    homes: &'m [W],
+    /// Words that are out, by the order of their largest free run.
+    words_with: [Tree<'m, W>; IN_WORDS],
+    /// Areas, by the order of their largest run of words at home.
+    areas_with: [Tree<'m, W>; OF_WORDS],
+}
+
+/// Words of metadata for all hints over so many areas.
+pub(super) const fn hint_words<W: AtomicWord>(areas: usize) -> usize {
+    IN_WORDS * Tree::<W>::words(areas * AREA_WORDS) + OF_WORDS * Tree::<W>::words(areas)
 }
 
 impl<'m, W: AtomicWord> Store<'m, W> {
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
         let areas = layout.areas();
+        let mut rest = &words[layout.hints_at()..layout.slots_at()];
+        let mut tree = |places: usize, hint: Hint| {
+            let (words, others) = rest.split_at(Tree::<W>::words(places));
+            rest = others;
+            Tree::new(words, places, hint)
+        };
         Self {
             base: layout.base(),
             areas,
-            bits: &words[..layout.counters_at()],
-            counts: &words[layout.counters_at()..layout.partial_at()],
-            partial: Tree::new(&words[layout.partial_at()..layout.broken_at()], areas, Find::One),
-            broken: Tree::new(&words[layout.broken_at()..layout.slots_at()], areas, Find::Zero),
+            bits: words[..layout.homes_at()].as_chunks().0,
+            homes: &words[layout.homes_at()..layout.hints_at()],
+            words_with: [(); IN_WORDS].map(|()| tree(areas * AREA_WORDS, Hint::One)),
+            // Zero-filled memory says that all areas are whole.
+            areas_with: [Hint::One, Hint::One, Hint::One, Hint::Zero].map(|hint| tree(areas, hint)),
         }
     }
 
+    #[inline]
     pub(crate) fn area(&self, index: usize) -> Area<'m, W> {
-        Area { bits: &self.bits[index * 8..][..8], count: &self.counts[index] }
+        Area { bits: &self.bits[index], home: &self.homes[index] }
     }
 
     pub(crate) fn areas(&self) -> usize {
@@ -50,129 +78,234 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     pub(crate) fn first_frame(&self, area: usize) -> Pfn {
-        self.base.offset((area * AREA_FRAMES) as u64)
+        self.frame((area * AREA_FRAMES) as u64)
+    }
+
+    /// The frame with this number, counted from the zone's first.
+    #[inline]
+    pub(crate) fn frame(&self, number: u64) -> Pfn {
+        self.base.offset(number)
+    }
+
+    /// Number of a frame, counted from the zone's first.
+    #[inline]
+    pub(crate) fn number(&self, frame: Pfn) -> u64 {
+        frame.get() - self.base.get()
+    }
+
+    /// The area that a frame lies in.
+    #[inline]
+    pub(crate) fn area_of(&self, frame: Pfn) -> usize {
+        self.number(frame) as usize / AREA_FRAMES
     }
 
     pub(crate) fn span(&self) -> FrameRange {
         FrameRange::new(self.base, (self.areas * AREA_FRAMES) as u64)
     }
 
-    fn index_of(&self, frame: Pfn) -> (usize, usize) {
-        let offset = (frame.get() - self.base.get()) as usize;
-        (offset / AREA_FRAMES, offset % AREA_FRAMES)
+    /// Free frames of a word that is out; words are numbered through all areas.
+    #[inline]
+    fn free_in(&self, word: usize) -> u64 {
+        self.area(word / AREA_WORDS).free(word % AREA_WORDS)
     }
 
-    /// Brings the summaries up to date after the count of an area moved away from `before`.
-    fn note(&self, area: usize, before: AreaCount) {
-        let count = || self.area(area).count();
-        let now = count();
-        if now.is_partial() != before.is_partial() {
-            self.partial.follow(area, || count().is_partial());
+    #[inline]
+    fn words_with(&self, order: Order) -> &Tree<'m, W> {
+        &self.words_with[order.get() as usize]
+    }
+
+    #[inline]
+    fn areas_with(&self, order: Order) -> &Tree<'m, W> {
+        &self.areas_with[order.get() as usize - IN_WORDS]
+    }
+
+    /// Hints at a word whose free frames changed.
+    #[inline]
+    fn word_changed(&self, word: usize, change: Change<u64>) {
+        let now = largest(change.to);
+        if now != largest(change.from)
+            && let Some(order) = now
+        {
+            self.words_with(order).mark(word);
         }
-        if (now.used() > 0) != (before.used() > 0) {
-            self.broken.follow(area, || count().used() > 0);
+    }
+
+    /// Hints at an area whose home changed.
+    #[inline]
+    fn home_changed(&self, area: usize, change: Change<Home>) {
+        let now = change.to.largest();
+        if now != change.from.largest()
+            && let Some(order) = now
+        {
+            self.areas_with(order).mark(area);
         }
     }
 
-    /// The same where the count may have come back to where it was: looks regardless.
-    fn note_anyway(&self, area: usize) {
-        let count = || self.area(area).count();
-        self.partial.follow(area, || count().is_partial());
-        self.broken.follow(area, || count().used() > 0);
-    }
-
-    /// The summaries' part of a claim.
-    fn noted<T>(&self, area: usize, claim: Claim<T>) -> Option<T> {
-        match claim {
-            Claim::Got(claimed, before) => {
-                match before {
-                    Some(before) => self.note(area, before),
-                    None => self.note_anyway(area),
-                }
-                Some(claimed)
+    /// Follows hints from `from` on until `take` takes something. Hints that lead nowhere are cleared, unless
+    /// `worth` says otherwise by then.
+    #[inline]
+    fn search<T>(
+        tree: &Tree<'m, W>,
+        from: usize,
+        worth: impl Fn(usize) -> bool,
+        take: impl Fn(usize) -> Option<T>,
+    ) -> Option<T> {
+        // A hint that was cleared is not found again, unless somebody else did something there in between.
+        while let Some(place) = tree.next(from) {
+            if let Some(taken) = take(place) {
+                return Some(taken);
             }
-            Claim::Full => None,
-            Claim::Cancelled => {
-                self.note_anyway(area);
-                None
-            }
+            tree.clear(place, || worth(place));
         }
+        None
     }
 
     /// A free block of `order`.
     pub(crate) fn take(&self, order: Order) -> Option<Taken> {
-        match order.get() {
-            0..=8 => self.take_small(order),
-            9 => self.take_area(),
-            _ => self.take_large(order),
+        if order == Order::HUGE {
+            return self.take_area(0);
         }
-    }
-
-    fn take_small(&self, order: Order) -> Option<Taken> {
-        let claim = |area: usize, thorough| {
-            let index = self.noted(area, self.area(area).claim(order, thorough))?;
-            Some(Taken { head: self.first_frame(area).offset(index as u64), touched: false })
+        if order > Order::HUGE {
+            return self.take_row(order);
+        }
+        let number = if order < WORD_ORDER {
+            let (word, mask) =
+                self.take_frames(order, |free| best(free, order).map(|bit| run(order, bit)))?;
+            word * 64 + mask.trailing_zeros() as usize
+        } else {
+            let (area, words) = self.take_words(order)?;
+            area * AREA_FRAMES + words.trailing_zeros() as usize * 64
         };
-        self.each(&self.partial)
-            .find_map(|area| claim(area, false))
-            .or_else(|| self.each(&self.broken).find_map(|area| claim(area, false)))
-            // Before giving up: without the summaries, which may lag behind a free under way.
-            .or_else(|| (0..self.areas).find_map(|area| claim(area, true)))
+        Some(Taken::untouched(self.frame(number as u64)))
     }
 
-    /// Up to `want` single pages, handed to `give`.
-    pub(crate) fn take_pages(&self, want: usize, mut give: impl FnMut(Pfn)) -> usize {
-        let mut got = 0;
-        let areas = self.each(&self.partial).chain(self.each(&self.broken)).chain(0..self.areas);
-        for area in areas {
-            while got < want
-                && let Some((word, mut bits)) =
-                    self.noted(area, self.area(area).claim_batch((want - got) as u32))
-            {
-                while bits != 0 {
-                    let index = word * 64 + bits.trailing_zeros() as usize;
-                    give(self.first_frame(area).offset(index as u64));
-                    bits &= bits - 1;
-                    got += 1;
-                }
-            }
-            if got > 0 {
-                break;
-            }
+    /// Single pages of one word of frames, those in the smallest runs: the number of the first frame of the word, and
+    /// a mask.
+    pub(crate) fn take_pages(&self) -> Option<(u64, u64)> {
+        let (word, mask) = self.take_frames(Order::PAGE, |free| (free != 0).then(|| smallest(free)))?;
+        Some((word as u64 * 64, mask))
+    }
+
+    /// What `select` picks, from the lowest of the words that come closest to `order`; only if there is none is one
+    /// more taken out. Returns the word and what was taken of it.
+    fn take_frames(&self, order: Order, select: impl Fn(u64) -> Option<u64>) -> Option<(usize, u64)> {
+        let claim = |word: usize, fits: &dyn Fn(u64) -> bool| {
+            let select = |free| if fits(free) { select(free) } else { None };
+            let (taken, change) = self.area(word / AREA_WORDS).claim(word % AREA_WORDS, select)?;
+            self.word_changed(word, change);
+            Some((word, taken))
+        };
+        let out = |order: Order| {
+            let fits = |free: u64| largest(free) == Some(order);
+            Self::search(
+                self.words_with(order),
+                0,
+                |word| fits(self.free_in(word)),
+                |word| claim(word, &fits),
+            )
+        };
+        (order.get()..WORD_ORDER.get())
+            .find_map(|order| out(Order::wrap(order)))
+            .or_else(|| {
+                let (area, words) = self.take_words(WORD_ORDER)?;
+                let word = area * AREA_WORDS + words.trailing_zeros() as usize;
+                let taken = select(!0)?;
+                self.offer(word, !taken);
+                Some((word, taken))
+            })
+            // Before giving up: without the hints, which may lag behind a free under way.
+            .or_else(|| (0..self.areas * AREA_WORDS).find_map(|word| claim(word, &|_| true)))
+    }
+
+    /// Frees part of a word that the caller took out.
+    fn offer(&self, word: usize, frames: u64) {
+        if frames != 0 {
+            self.area(word / AREA_WORDS).offer(word % AREA_WORDS, frames);
+            self.word_changed(word, Change { from: 0, to: frames });
         }
-        got
     }
 
-    fn take_area(&self) -> Option<Taken> {
-        self.each(&self.broken).chain(0..self.areas).find_map(|area| {
-            let touched = self.claim_whole(area)?;
-            Some(Taken { head: self.first_frame(area), touched })
+    /// A run of words for a block of `order`, 6 to 8, as (area, words).
+    fn take_words(&self, order: Order) -> Option<(usize, u64)> {
+        let take = |area: usize, fits: &dyn Fn(Home) -> bool| {
+            let select = |home: Home| if fits(home) { home.best(order) } else { None };
+            let (words, change) = self.area(area).take_words(select)?;
+            self.home_changed(area, change);
+            Some((area, words))
+        };
+        let has = |order: Order| {
+            let fits = |home: Home| home.largest() == Some(order);
+            Self::search(
+                self.areas_with(order),
+                0,
+                |area| fits(self.area(area).home()),
+                |area| take(area, &fits),
+            )
+        };
+        (order.get()..=Order::HUGE.get())
+            .find_map(|order| has(Order::wrap(order)))
+            // Before giving up: as in `take_frames`.
+            .or_else(|| (0..self.areas).find_map(|area| take(area, &|_| true)))
+    }
+
+    /// This area, if it is whole. The hint to it stays: who follows it in vain clears it.
+    #[inline]
+    pub(crate) fn take_this_area(&self, area: usize) -> Option<Taken> {
+        if area < self.areas { self.try_area(area).map(|(_, taken)| taken) } else { None }
+    }
+
+    /// A whole area: the first from `from` on, else the first of all. Not simply the next one each time: the page words
+    /// of areas that were never used are memory that was never touched.
+    pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
+        let tree = self.areas_with(Order::HUGE);
+        let worth = |area: usize| self.area(area).home().is_whole();
+        let search = |from| Self::search(tree, from, worth, |area| self.try_area(area));
+        let found = search(from).or_else(|| search(0)).or_else(|| {
+            // Before giving up: as in `take_frames`.
+            (0..self.areas).find_map(|area| self.try_area(area))
+        });
+        found.map(|(area, taken)| {
+            tree.clear(area, || worth(area));
+            taken
         })
     }
 
-    fn claim_whole(&self, area: usize) -> Option<bool> {
-        let touched = self.area(area).claim_whole()?;
-        self.broken.follow(area, || self.area(area).count().used() > 0);
-        Some(touched)
+    #[inline]
+    fn try_area(&self, area: usize) -> Option<(usize, Taken)> {
+        let touched = self.claim_area(area)?;
+        Some((area, Taken { head: self.first_frame(area), touched }))
+    }
+
+    #[inline]
+    pub(crate) fn claim_area(&self, area: usize) -> Option<bool> {
+        let all = |home: Home| home.is_whole().then_some(ALL_WORDS);
+        self.area(area).take_words(all).map(|(_, change)| change.from.is_touched())
+    }
+
+    /// Takes back an area that [`claim_area`](Self::claim_area) returned, as it was then. Words that come home in two
+    /// parts say by themselves that they are not at rest.
+    pub(crate) fn unclaim_area(&self, area: usize, touched: bool) -> Result<(), Pfn> {
+        const HALF: u64 = ALL_WORDS >> (AREA_WORDS / 2);
+        let parts: &[u64] = if touched { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
+        parts.iter().try_for_each(|words| self.give_words(area, *words))
     }
 
     /// A naturally aligned row of whole areas.
-    fn take_large(&self, order: Order) -> Option<Taken> {
+    fn take_row(&self, order: Order) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
         let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
         let first = if misaligned == 0 { 0 } else { n - misaligned };
         (first..self.areas).step_by(n).filter(|row| row + n <= self.areas).find_map(|row| {
-            if (row..row + n).any(|area| self.area(area).count().used() > 0) {
+            if (row..row + n).any(|area| !self.area(area).home().is_whole()) {
                 return None;
             }
             let mut touched = false;
             for area in row..row + n {
-                match self.claim_whole(area) {
+                match self.claim_area(area) {
                     Some(one) => touched |= one,
                     None => {
-                        for taken in row..area {
-                            self.give_whole(taken);
-                        }
+                        // Cannot fail: these areas were taken whole just now.
+                        let _ = (row..area).try_for_each(|taken| self.give_whole(taken));
                         return None;
                     }
                 }
@@ -181,94 +314,151 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         })
     }
 
-    fn give_whole(&self, area: usize) -> bool {
-        let given = self.area(area).release_whole();
-        if given {
-            self.broken.follow(area, || self.area(area).count().used() > 0);
-        }
-        given
-    }
-
     /// Takes a block back. Errs with a frame of it that was free already.
+    #[inline]
     pub(crate) fn give(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        let (area, index) = self.index_of(head);
+        let number = self.number(head) as usize;
+        if order < WORD_ORDER {
+            return self.give_frames(number / 64, run(order, (number % 64) as u32));
+        }
+        let area = number / AREA_FRAMES;
         if order >= Order::HUGE {
             let n = (order.frames() / AREA_FRAMES as u64) as usize;
-            return match (area..area + n).find(|area| !self.give_whole(*area)) {
-                Some(area) => Err(self.first_frame(area)),
-                None => Ok(()),
-            };
+            return (area..area + n).try_for_each(|area| self.give_whole(area));
         }
-        if order.get() < 6 {
-            let run = (!0u64 >> (64 - order.frames())) << (index % 64);
-            return self.give_bits(area, index / 64, run);
-        }
-        let first = index / 64;
-        (first..first + (order.frames() / 64) as usize).try_for_each(|word| self.give_bits(area, word, !0))
+        let order = Order::wrap(order.get() - WORD_ORDER.get());
+        self.give_words(area, run(order, (number % AREA_FRAMES / 64) as u32))
     }
 
     /// Takes back some frames of one area.
-    pub(crate) fn give_frames(&self, area: Pfn, frames: &[u64; 8]) -> Result<(), Pfn> {
-        let (area, _) = self.index_of(area);
-        (0..8).filter(|word| frames[*word] != 0).try_for_each(|word| self.give_bits(area, word, frames[word]))
+    pub(crate) fn give_area(&self, area: Pfn, frames: &[u64; AREA_WORDS]) -> Result<(), Pfn> {
+        let first = self.area_of(area) * AREA_WORDS;
+        (0..AREA_WORDS)
+            .filter(|word| frames[*word] != 0)
+            .try_for_each(|word| self.give_frames(first + word, frames[word]))
     }
 
-    fn give_bits(&self, area: usize, word: usize, mask: u64) -> Result<(), Pfn> {
-        match self.area(area).release(word, mask) {
-            Ok(before) => {
-                self.note(area, before);
+    /// Takes back pages from number `first` on, as bits; not beyond a multiple of 32.
+    #[inline]
+    pub(crate) fn give_pages(&self, first: u64, pages: u32) -> Result<(), Pfn> {
+        self.give_frames(first as usize / 64, u64::from(pages) << (first % 64))
+    }
+
+    #[inline]
+    fn give_frames(&self, word: usize, frames: u64) -> Result<(), Pfn> {
+        let (area, within) = (word / AREA_WORDS, word % AREA_WORDS);
+        match self.area(area).give(within, frames) {
+            Ok(Given::Out(change)) => {
+                self.word_changed(word, change);
                 Ok(())
             }
-            Err(free) => {
-                Err(self.first_frame(area).offset(word as u64 * 64 + u64::from(free.trailing_zeros())))
-            }
+            Ok(Given::Complete) => self.give_words(area, 1 << within),
+            Err(free) => Err(self.frame(word as u64 * 64 + u64::from(free.trailing_zeros()))),
         }
+    }
+
+    /// Takes back a whole area.
+    #[inline]
+    pub(crate) fn give_whole(&self, area: usize) -> Result<(), Pfn> {
+        self.area(area).give_all().map_err(|error| self.free_already(area, error))?;
+        self.areas_with(Order::HUGE).mark(area);
+        Ok(())
+    }
+
+    fn give_words(&self, area: usize, words: u64) -> Result<(), Pfn> {
+        let change = self.area(area).give_words(words).map_err(|error| self.free_already(area, error))?;
+        self.home_changed(area, change);
+        Ok(())
+    }
+
+    /// The first frame of these, of a word of this area.
+    #[cold]
+    fn free_already(&self, area: usize, (word, frames): (usize, u64)) -> Pfn {
+        self.frame(((area * AREA_WORDS + word) * 64) as u64 + u64::from(frames.trailing_zeros()))
     }
 
     /// Takes one particular free frame; false if it is not free in the store.
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {
-        let (area, index) = self.index_of(frame);
-        let taken = self.area(area).claim_frame(index);
-        self.note_anyway(area);
+        let number = self.number(frame) as usize;
+        self.take_wanted(number / 64, 1 << (number % 64)) != 0
+    }
+
+    /// Takes those frames of an area that are free in the store and wanted.
+    pub(crate) fn take_all_wanted(&self, area: usize, wanted: &[u64; AREA_WORDS]) -> [u64; AREA_WORDS] {
+        core::array::from_fn(|word| match wanted[word] {
+            0 => 0,
+            frames => self.take_wanted(area * AREA_WORDS + word, frames),
+        })
+    }
+
+    /// Takes those frames of a word that are free and wanted.
+    fn take_wanted(&self, word: usize, wanted: u64) -> u64 {
+        let area = self.area(word / AREA_WORDS);
+        // Of a word that is at home, the other frames go out with it.
+        let own = 1 << (word % AREA_WORDS);
+        if let Some((_, change)) = area.take_words(|home| (home.inside() & own != 0).then_some(own)) {
+            self.home_changed(word / AREA_WORDS, change);
+            self.offer(word, !wanted);
+            return wanted;
+        }
+        let select = |free| Some(free & wanted).filter(|taken| *taken != 0);
+        let Some((taken, change)) = area.claim(word % AREA_WORDS, select) else {
+            return 0;
+        };
+        self.word_changed(word, change);
         taken
     }
 
     /// Keeps an area out of service. Before the zone is shared.
     pub(crate) fn withhold_area(&self, area: usize) {
         self.area(area).withhold();
-        self.note_anyway(area);
+        self.areas_with(Order::HUGE).clear(area, || false);
     }
 
     pub(crate) fn is_withheld(&self, frame: Pfn) -> bool {
-        self.area(self.index_of(frame).0).count().is_withheld()
+        self.area(self.area_of(frame)).home().is_withheld()
     }
 
+    /// Whether a frame is not free in the store: in use, in a pocket or out of service.
     pub(crate) fn is_used(&self, frame: Pfn) -> bool {
-        let (area, index) = self.index_of(frame);
-        let word = &self.area(area).bits[index / 64];
-        word.load(core::sync::atomic::Ordering::Acquire) >> (index % 64) & 1 != 0
+        let number = self.number(frame) as usize;
+        let (area, word) = (self.area(number / AREA_FRAMES), number % AREA_FRAMES / 64);
+        area.home().inside() >> word & 1 == 0 && area.free(word) >> (number % 64) & 1 == 0
     }
 
-    /// Free frames and whole free areas, by adding up all counts.
+    /// Free frames of an area, and whether it is wholly free, by adding up its words.
+    pub(crate) fn free_in_area(&self, area: usize) -> (u64, bool) {
+        let area = self.area(area);
+        let home = area.home();
+        let out: u32 = (0..AREA_WORDS).map(|word| area.free(word).count_ones()).sum();
+        (u64::from(home.inside().count_ones() * 64 + out), home.is_whole())
+    }
+
+    /// Free frames and whole free areas.
     pub(crate) fn free(&self) -> (u64, u64) {
-        (0..self.areas).fold((0, 0), |(frames, whole), area| {
-            let used = self.area(area).count().used();
-            (frames + (AREA_FRAMES - used) as u64, whole + u64::from(used == 0))
-        })
+        (0..self.areas)
+            .map(|area| self.free_in_area(area))
+            .fold((0, 0), |(frames, whole), (free, all)| (frames + free, whole + u64::from(all)))
     }
 
-    /// Whether both summaries say of an area what its count says.
-    pub(crate) fn summaries_agree(&self, area: usize) -> bool {
-        let count = self.area(area).count();
-        self.partial.get(area) == count.is_partial() && self.broken.get(area) == (count.used() > 0)
-    }
-
-    fn each<'t>(&'t self, tree: &'t Tree<'m, W>) -> impl Iterator<Item = usize> + 't {
-        let mut from = 0;
-        core::iter::from_fn(move || {
-            let found = tree.next(from)?;
-            from = found + 1;
-            Some(found)
-        })
+    /// What is wrong with an area at a quiet moment, if anything.
+    pub(crate) fn fault(&self, index: usize) -> Option<&'static str> {
+        let area = self.area(index);
+        let home = area.home();
+        for word in 0..AREA_WORDS {
+            let free = area.free(word);
+            if home.inside() >> word & 1 != 0 && free != 0 {
+                return Some("frames are free twice: with their area and by themselves");
+            }
+            if free == !0 {
+                return Some("a word of free frames did not go home");
+            }
+            if largest(free).is_some_and(|order| !self.words_with(order).leads_to(index * AREA_WORDS + word))
+            {
+                return Some("no hint leads to free frames");
+            }
+        }
+        let lost = home.largest().is_some_and(|order| !self.areas_with(order).leads_to(index));
+        lost.then_some("no hint leads to the area")
     }
 }

@@ -1,21 +1,23 @@
-//! A bitmap with packed summaries above it, 64 to one, for finding an area in a few loads.
+//! Hints for finding something in a few loads: one bit per place, with packed summaries above, 64 to one.
 //!
-//! A summary bit says whether the word below it is *settled*: for [`Find::One`] that it has no bit set, for
-//! [`Find::Zero`] that it has all of them set. Either way an all-zero tree is right for an all-free zone.
-//! Summaries follow the bits without locks: each writer looks again after writing and repairs what it finds stale.
-//! All writes to a word are read-modify-writes, so the last of them comes after whatever the others had seen, looks
-//! at that or newer, and leaves the bit right.
+//! A hint says "look here". Whoever makes a place worth looking at [marks](Tree::mark) it, at all levels; a mark that
+//! turns out to be stale is [cleared](Tree::clear) by the search that ran into it, and by nobody else. So a place that
+//! goes back and forth costs no write at all, and each mark costs at most one clearing.
+//!
+//! That no mark is lost: marker and clearer both write first (the place, the hint) and then look at what the other one
+//! writes. All four are SeqCst, so one of them sees the other: the marker finds the hint gone, or the clearer finds
+//! the place worth looking at and marks it again.
 
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 
-/// What the tree is searched for.
+/// Which bits are hints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Find {
-    /// Set bits. A summary bit is set if the word below has any.
+pub(crate) enum Hint {
+    /// Set ones: a zero-filled tree has no hint.
     One,
-    /// Clear bits. A summary bit is set if the word below has none.
+    /// Clear ones: a zero-filled tree has all of them.
     Zero,
 }
 
@@ -23,7 +25,7 @@ const MAX_LEVELS: usize = 6;
 
 pub(crate) struct Tree<'m, W> {
     words: &'m [W],
-    find: Find,
+    hint: Hint,
     /// Start and number of bits of each level, lowest first.
     levels: [(usize, usize); MAX_LEVELS],
     depth: usize,
@@ -31,7 +33,7 @@ pub(crate) struct Tree<'m, W> {
 
 impl<'m, W: AtomicWord> Tree<'m, W> {
     /// Words for a tree over `bits` bits.
-    pub(crate) fn words(bits: usize) -> usize {
+    pub(crate) const fn words(bits: usize) -> usize {
         let mut total = 0;
         let mut level = bits;
         loop {
@@ -43,8 +45,8 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         }
     }
 
-    pub(crate) fn new(words: &'m [W], bits: usize, find: Find) -> Self {
-        let mut tree = Self { words, find, levels: [(0, 0); MAX_LEVELS], depth: 0 };
+    pub(crate) fn new(words: &'m [W], bits: usize, hint: Hint) -> Self {
+        let mut tree = Self { words, hint, levels: [(0, 0); MAX_LEVELS], depth: 0 };
         let mut start = 0;
         let mut level = bits;
         loop {
@@ -56,8 +58,8 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
                 break;
             }
         }
-        if find == Find::Zero {
-            // Bits beyond the end are never found. Relaxed: before the zone is shared.
+        if hint == Hint::Zero {
+            // There is nothing beyond the end. Relaxed: before the zone is shared.
             for &(start, bits) in &tree.levels[..tree.depth] {
                 if !bits.is_multiple_of(64) {
                     tree.words[start + bits / 64].fetch_or(!0 << (bits % 64), Ordering::Relaxed);
@@ -67,86 +69,135 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         tree
     }
 
-    fn summary(&self, word: u64) -> bool {
-        match self.find {
-            Find::One => word != 0,
-            Find::Zero => word == !0,
+    /// The hints in one word of a level, as set bits.
+    #[inline]
+    fn hints(&self, level: usize, word: usize) -> u64 {
+        self.hints_in(self.levels[level].0 + word)
+    }
+
+    #[inline]
+    fn hints_in(&self, word: usize) -> u64 {
+        // SeqCst: see the module's text.
+        let word = self.words[word].load(Ordering::SeqCst);
+        match self.hint {
+            Hint::One => word,
+            Hint::Zero => !word,
         }
     }
 
-    /// Sets or clears one bit of a level and returns whether the summary of its word may have changed.
-    fn write(&self, level: usize, bit: usize, on: bool) -> bool {
+    fn write(&self, level: usize, bit: usize, hint: bool) {
         let word = &self.words[self.levels[level].0 + bit / 64];
         let mask = 1 << (bit % 64);
-        // AcqRel: each writer of this word comes after the one before it and what that one had seen.
-        let (old, new) = if on {
-            let old = word.fetch_or(mask, Ordering::AcqRel);
-            (old, old | mask)
+        // SeqCst: see the module's text.
+        if hint == (self.hint == Hint::One) {
+            word.fetch_or(mask, Ordering::SeqCst);
         } else {
-            let old = word.fetch_and(!mask, Ordering::AcqRel);
-            (old, old & !mask)
-        };
-        self.summary(old) != self.summary(new)
+            word.fetch_and(!mask, Ordering::SeqCst);
+        }
     }
 
-    /// Makes the bit say what `now` says, also if that changes meanwhile.
-    pub(crate) fn follow(&self, bit: usize, now: impl Fn() -> bool) {
-        let mut spread = false;
-        loop {
-            let on = now();
-            spread |= self.write(0, bit, on);
-            if now() == on {
-                break;
+    /// Hints at a place, after the SeqCst write that made it worth looking at.
+    #[inline]
+    pub(crate) fn mark(&self, place: usize) {
+        if self.hints_in(place / 64) >> (place % 64) & 1 == 0 {
+            self.mark_from(0, place);
+        }
+    }
+
+    #[inline]
+    fn is_hinted(&self, level: usize, bit: usize) -> bool {
+        self.hints(level, bit / 64) >> (bit % 64) & 1 != 0
+    }
+
+    #[inline(never)]
+    fn mark_from(&self, level: usize, bit: usize) {
+        let mut bit = bit;
+        for level in level..self.depth {
+            // Whoever put a hint here puts, or has put, those above it.
+            if self.is_hinted(level, bit) {
+                return;
             }
-        }
-        if spread {
-            self.follow_up(1, bit / 64);
+            self.write(level, bit, true);
+            bit /= 64;
         }
     }
 
-    fn follow_up(&self, level: usize, bit: usize) {
-        if level >= self.depth {
-            return;
+    /// Takes a hint away that led nowhere, and those above that lead nowhere else, unless `worth` says by now that it
+    /// leads somewhere.
+    pub(crate) fn clear(&self, place: usize, worth: impl Fn() -> bool) {
+        self.write(0, place, false);
+        if worth() {
+            self.mark(place);
+        } else {
+            self.clear_above(0, place / 64);
         }
-        let below = &self.words[self.levels[level - 1].0 + bit];
-        let mut spread = false;
-        loop {
-            let on = self.summary(below.load(Ordering::Acquire));
-            spread |= self.write(level, bit, on);
-            if self.summary(below.load(Ordering::Acquire)) == on {
-                break;
+    }
+
+    /// Clears the hint to a word of `level` if there is none in it.
+    fn clear_above(&self, level: usize, word: usize) {
+        let (mut level, mut word) = (level, word);
+        while level + 1 < self.depth && self.hints(level, word) == 0 {
+            self.write(level + 1, word, false);
+            if self.hints(level, word) != 0 {
+                self.mark_from(level + 1, word);
             }
-        }
-        if spread {
-            self.follow_up(level + 1, bit / 64);
+            (level, word) = (level + 1, word / 64);
         }
     }
 
-    /// Whether the bit is set.
-    pub(crate) fn get(&self, bit: usize) -> bool {
-        self.words[bit / 64].load(Ordering::Acquire) >> (bit % 64) & 1 != 0
+    /// Whether a place is hinted at, at every level.
+    pub(crate) fn leads_to(&self, place: usize) -> bool {
+        let mut bit = place;
+        (0..self.depth).all(|level| {
+            let hinted = self.is_hinted(level, bit);
+            bit /= 64;
+            hinted
+        })
     }
 
-    /// First bit at or after `from` that is searched for. A hint while others write.
+    /// The first hint at or after `from`.
+    #[inline]
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
-        self.next_at(0, from)
+        if from == 0 { self.first() } else { self.next_at(0, from) }
+    }
+
+    /// The first hint of all: straight down.
+    fn first(&self) -> Option<usize> {
+        let mut at = 0;
+        for (level, (start, _)) in self.levels[..self.depth].iter().enumerate().rev() {
+            let hints = self.hints_in(start + at);
+            if hints == 0 {
+                let top = level + 1 == self.depth;
+                return if top { None } else { self.next_at(0, 0) };
+            }
+            at = at * 64 + hints.trailing_zeros() as usize;
+        }
+        Some(at)
     }
 
     fn next_at(&self, level: usize, from: usize) -> Option<usize> {
-        let (start, bits) = *self.levels[..self.depth].get(level)?;
+        let bits = self.levels[level].1;
+        let top = level + 1 == self.depth;
         let mut from = from;
+        let mut led = false;
         while from < bits {
-            let word = self.words[start + from / 64].load(Ordering::Acquire);
-            // On a summary level too a One tree wants set bits and a Zero tree clear ones.
-            let hits = if self.find == Find::One { word } else { !word } & !0 << (from % 64);
-            if hits != 0 {
-                return Some(from / 64 * 64 + hits.trailing_zeros() as usize).filter(|bit| *bit < bits);
+            let (word, at) = (from / 64, from % 64);
+            if at == 0 && !led && !top {
+                // At the start of a word: which one is asked above.
+                from = self.next_at(level + 1, word)? * 64;
+                led = true;
+                continue;
             }
-            // Nothing in this word: the summary says which word is next.
-            from = match self.next_at(level + 1, from / 64 + 1) {
-                Some(word) => word * 64,
-                None => return None,
-            };
+            let hints = self.hints(level, word) & !0 << at;
+            if hints != 0 {
+                let found = word * 64 + hints.trailing_zeros() as usize;
+                return (found < bits).then_some(found);
+            }
+            if led {
+                self.clear_above(level, word);
+            }
+            from = (word + 1) * 64;
+            led = false;
         }
         None
     }
@@ -156,6 +207,7 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
 mod tests {
     use super::*;
     use core::sync::atomic::AtomicU64;
+    use std::vec;
     use std::vec::Vec;
 
     fn words(bits: usize) -> Vec<AtomicU64> {
@@ -163,36 +215,47 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_a_plain_search_finds() {
-        for bits in [1, 63, 64, 65, 4096, 4097, 20_000] {
-            for find in [Find::One, Find::Zero] {
+    fn every_marked_place_is_found_and_no_cleared_one() {
+        for hint in [Hint::One, Hint::Zero] {
+            for bits in [1, 63, 64, 65, 4096, 4097, 9000] {
                 let words = words(bits);
-                let tree = Tree::new(&words, bits, find);
-                let mut plain = std::vec![false; bits];
+                let tree = Tree::new(&words, bits, hint);
+                let mut plain = vec![hint == Hint::Zero; bits];
                 let mut seed = 7u64;
                 for _ in 0..2000 {
                     seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    let bit = (seed >> 33) as usize % bits;
-                    let on = seed >> 20 & 3 != 0;
-                    plain[bit] = on;
-                    tree.follow(bit, || on);
+                    let place = (seed >> 33) as usize % bits;
+                    plain[place] = seed >> 20 & 3 != 0;
+                    if plain[place] {
+                        tree.mark(place);
+                    } else {
+                        tree.clear(place, || false);
+                    }
+                    assert_eq!(tree.leads_to(place), plain[place]);
                     let from = (seed >> 12) as usize % bits;
-                    let want = find == Find::One;
-                    let expected = (from..bits).find(|i| plain[*i] == want);
-                    assert_eq!(tree.next(from), expected, "{find:?} {bits} bits from {from}");
-                    assert_eq!(tree.get(bit), on);
+                    let expected = (from..bits).find(|i| plain[*i]);
+                    assert_eq!(tree.next(from), expected, "{hint:?} {bits} bits from {from}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_full_tree_has_no_zero() {
+    fn what_became_worth_a_look_meanwhile_stays_marked() {
+        let words = words(200);
+        let tree = Tree::new(&words, 200, Hint::One);
+        tree.mark(130);
+        tree.clear(130, || true);
+        assert_eq!(tree.next(0), Some(130));
+    }
+
+    #[test]
+    fn a_tree_without_hints_finds_nothing() {
         let words = words(130);
-        let tree = Tree::new(&words, 130, Find::Zero);
-        for bit in 0..130 {
-            assert_eq!(tree.next(0), Some(bit));
-            tree.follow(bit, || true);
+        let tree = Tree::new(&words, 130, Hint::Zero);
+        for place in 0..130 {
+            assert_eq!(tree.next(0), Some(place));
+            tree.clear(place, || false);
         }
         assert_eq!(tree.next(0), None);
     }

@@ -126,6 +126,10 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.unmap_range(range, n, owner);
     }
 
+    fn word_at(&self, frame: Pfn) -> &W {
+        self.count(frame)
+    }
+
     /// To any lower order: 2013 had pages only, but it is the same walk.
     fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError> {
         self.split_range(range, target, owner)

@@ -38,13 +38,15 @@ pub struct Block<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     head: Pfn,
     order: Order,
+    /// Where its references are counted while it is whole.
+    word: &'z P::Word,
 }
 
 impl<'z, P: Protocol> Block<'z, P> {
     /// The caller's reference becomes the handle's.
     #[inline]
     pub(crate) fn adopt(zone: &'z Zone<'z, P>, head: Pfn, order: Order) -> Self {
-        Self { zone, head, order }
+        Self { zone, head, order, word: zone.protocol().word_at(head) }
     }
 
     /// First frame.
@@ -72,6 +74,9 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Pins page `index` of the block.
     ///
+    /// Progress: lock-free; one compare-and-swap on a pinned page, two with the hold on its head for the
+    /// first pin.
+    ///
     /// # Errors
     /// [`GetError::NotInUse`] for an index beyond the block, [`GetError::CountLimit`].
     #[inline]
@@ -82,11 +87,13 @@ impl<'z, P: Protocol> Block<'z, P> {
         }
         // Held by the block's reference, the page is in use; only a merge by its sole owner could say otherwise,
         // and then this handle would not exist.
-        let held = self.zone.protocol().try_get(page, self.zone)?;
+        let held = self.zone.protocol().try_get_at(page, self.zone)?;
         Ok(PageRef::adopt(self.zone, held))
     }
 
     /// Pins the pages under a range of the block's bytes.
+    ///
+    /// Progress: lock-free; a pin for each page.
     ///
     /// # Errors
     /// [`GetError::NotInUse`] for a range that is empty or leaves the block, [`GetError::CountLimit`].
@@ -96,15 +103,20 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// One more reference.
     ///
+    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is finished
+    /// in place of waited for.
+    ///
     /// # Errors
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get_block(self.frames(), 1, self.zone)?;
+        self.zone.protocol().get_block_at(self.word, self.head, self.order, self.zone)?;
         Ok(Self { ..*self })
     }
 
     /// Splits into pages.
+    ///
+    /// Progress: lock-free; as [`Block::split_to`].
     ///
     /// # Errors
     /// The block and [`SplitError::Unsplittable`]. Pins are never a reason.
@@ -114,6 +126,9 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Splits into pieces of `order` (pieces that are smaller already stay). Pins stay on their pages; other
     /// holders of the block have a reference to each piece, as this one has through what is returned.
+    ///
+    /// Progress: lock-free; another holder who meets it half done finishes it, so no one waits for a thread
+    /// that was stopped inside.
     ///
     /// # Errors
     /// The block and why not.
@@ -127,6 +142,8 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// Splits only what is around page `index`: that page ends in a piece of `order`, the rest stays in pieces as
     /// large as possible (512 pages around one: 1, 1, 2, 4, … 256).
     ///
+    /// Progress: lock-free; as [`Block::split_to`].
+    ///
     /// # Errors
     /// The block and why not; [`SplitError::OutOfRange`] for an index beyond the block.
     pub fn split_around(self, index: u64, order: Order) -> Result<Pieces<'z, P>, (Self, SplitError)> {
@@ -138,12 +155,16 @@ impl<'z, P: Protocol> Block<'z, P> {
     }
 
     /// The same reference as pieces, be it one or many.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
     pub fn into_pieces(self) -> Pieces<'z, P> {
         let block = ManuallyDrop::new(self);
         Pieces::adopt(block.zone, block.frames())
     }
 
     /// The same reference as a page.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
     ///
     /// # Errors
     /// The block, if it is larger than one page.
@@ -152,6 +173,8 @@ impl<'z, P: Protocol> Block<'z, P> {
     }
 
     /// The reference as a plain token, for kernels that keep it in a table. It is not dropped.
+    ///
+    /// Progress: wait-free; one load.
     pub fn into_raw(self) -> RawBlock {
         let block = ManuallyDrop::new(self);
         let generation = block.zone.protocol().state(block.head).generation;
@@ -162,6 +185,8 @@ impl<'z, P: Protocol> Block<'z, P> {
 impl<P: Protocol> Clone for Block<'_, P> {
     /// One more reference: one atomic step.
     ///
+    /// Progress: lock-free; as [`Block::try_clone`].
+    ///
     /// # Panics
     /// At the limit of the count; see [`Block::try_clone`].
     #[inline]
@@ -171,9 +196,13 @@ impl<P: Protocol> Clone for Block<'_, P> {
 }
 
 impl<P: Protocol> Drop for Block<'_, P> {
+    /// One reference less; the last one frees what nobody has pinned.
+    ///
+    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is finished in place of
+    /// waited for.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put_block(self.frames(), 1, self.zone);
+        self.zone.protocol().put_block_at(self.word, self.head, self.order, self.zone);
     }
 }
 

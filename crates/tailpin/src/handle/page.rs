@@ -25,6 +25,8 @@ impl<'z, P: Protocol> Page<'z, P> {
 
     /// Pins it.
     ///
+    /// Progress: lock-free; one compare-and-swap, which fails only because another one got on.
+    ///
     /// # Errors
     /// [`GetError::CountLimit`].
     #[inline]
@@ -33,6 +35,8 @@ impl<'z, P: Protocol> Page<'z, P> {
     }
 
     /// The same reference as a block.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
     pub fn into_block(self) -> Block<'z, P> {
         self.0
     }
@@ -40,6 +44,8 @@ impl<'z, P: Protocol> Page<'z, P> {
 
 impl<P: Protocol> Clone for Page<'_, P> {
     /// One more reference: one atomic step.
+    ///
+    /// Progress: lock-free; as [`Block::try_clone`].
     ///
     /// # Panics
     /// At the limit of the count.

@@ -29,13 +29,15 @@ use crate::protocol::{Held, Protocol};
 pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     held: Held,
+    /// Where it is counted.
+    word: &'z P::Word,
 }
 
 impl<'z, P: Protocol> PageRef<'z, P> {
     /// The caller's pin becomes the handle's.
     #[inline]
-    pub(crate) fn adopt(zone: &'z Zone<'z, P>, held: Held) -> Self {
-        Self { zone, held }
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, (held, word): (Held, &'z P::Word)) -> Self {
+        Self { zone, held, word }
     }
 
     /// The pin itself, as the protocol knows it.
@@ -50,23 +52,29 @@ impl<'z, P: Protocol> PageRef<'z, P> {
     }
 
     /// Head and order of the block the page is in at this moment.
+    ///
+    /// Progress: wait-free; a bounded number of loads.
     pub fn head(&self) -> (Pfn, Order) {
         self.zone.head_of(self.held.page).unwrap_or((self.held.page, Order::PAGE))
     }
 
     /// One more pin.
     ///
+    /// Progress: wait-free; one fetch-and-add.
+    ///
     /// # Errors
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get(self.held, self.zone)?;
+        self.zone.protocol().get_at(self.word, self.held, self.zone)?;
         Ok(Self { ..*self })
     }
 }
 
 impl<P: Protocol> Clone for PageRef<'_, P> {
     /// One more pin: one atomic add.
+    ///
+    /// Progress: wait-free; one fetch-and-add.
     ///
     /// # Panics
     /// At the limit of the count; see [`PageRef::try_clone`].
@@ -77,9 +85,13 @@ impl<P: Protocol> Clone for PageRef<'_, P> {
 }
 
 impl<P: Protocol> Drop for PageRef<'_, P> {
+    /// One pin less.
+    ///
+    /// Progress: wait-free up to the last pin: one fetch-and-subtract. The last one gives back at most two holds, or
+    /// frees the page, which is lock-free.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put(self.held, self.zone);
+        self.zone.protocol().put_at(self.word, self.held, self.zone);
     }
 }
 

@@ -30,6 +30,8 @@ impl<'z, P: Protocol> Pieces<'z, P> {
 
     /// Adds the block that follows the run directly.
     ///
+    /// Progress: wait-free; nothing shared is touched.
+    ///
     /// # Errors
     /// The block, if it does not, or is from another zone.
     pub fn append(&mut self, block: Block<'z, P>) -> Result<(), Block<'z, P>> {
@@ -41,6 +43,8 @@ impl<'z, P: Protocol> Pieces<'z, P> {
     }
 
     /// Makes one block of the run again, in place, whatever is pinned meanwhile.
+    ///
+    /// Progress: lock-free; see [`Protocol::merge`].
     ///
     /// # Errors
     /// The run as it was and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
@@ -63,6 +67,8 @@ impl<'z, P: Protocol> Pieces<'z, P> {
     }
 
     /// Pieces not yet taken.
+    ///
+    /// Progress: wait-free; one load for each piece.
     pub fn len(&self) -> usize {
         let mut n = 0;
         let mut at = self.range.start;
@@ -94,6 +100,9 @@ impl<'z, P: Protocol> Iterator for Pieces<'z, P> {
 }
 
 impl<P: Protocol> Drop for Pieces<'_, P> {
+    /// One reference less on each piece that was not taken.
+    ///
+    /// Progress: lock-free; one compare-and-swap for each piece.
     fn drop(&mut self) {
         self.zone.protocol().put_block(self.range, 1, self.zone);
     }

@@ -79,6 +79,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
 
     /// A block, as a token.
     ///
+    /// Progress: lock-free; as [`Zone::alloc`].
+    ///
     /// # Errors
     /// As [`Zone::alloc`].
     pub fn alloc(&self, request: Request) -> Result<RawBlock, AllocError> {
@@ -86,6 +88,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
     }
 
     /// Drops the only reference to a block.
+    ///
+    /// Progress: lock-free; as [`Block`]'s drop.
     ///
     /// # Errors
     /// What is wrong with the token; it has been reported and the frame goes out of service.
@@ -97,6 +101,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
 
     /// Pins a page by number (`get_page_unless_zero`); look again where you found the number.
     ///
+    /// Progress: lock-free; as [`Zone::try_pin`].
+    ///
     /// # Errors
     /// As [`Zone::try_pin`].
     pub fn pin(&self, page: Pfn) -> Result<Held, GetError> {
@@ -105,6 +111,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
 
     /// Gives back one pin on a page (`put_page`).
     ///
+    /// Progress: lock-free; its compare-and-swap fails only because the word changed.
+    ///
     /// # Errors
     /// The misuse, if there was no pin; it has been reported and the frame goes out of service.
     pub fn unpin(&self, page: Pfn) -> Result<(), Misuse> {
@@ -112,6 +120,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
     }
 
     /// `n` more references to a block that the caller has one of: one locked instruction while it is whole.
+    ///
+    /// Progress: lock-free; as [`Block::try_clone`].
     ///
     /// # Errors
     /// [`GetError`]; then none was taken.
@@ -123,6 +133,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// `n` references to a block less: one locked instruction while it is whole. Too many are a misuse, which is
     /// reported to the zone's sink, and nothing is given back on that piece.
     ///
+    /// Progress: lock-free; as [`Block`]'s drop.
+    ///
     /// # Errors
     /// The misuse, if the block is not within the zone.
     pub fn put_many(&self, block: RawBlock, n: u64) -> Result<(), Misuse> {
@@ -133,6 +145,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
 
     /// Splits a block the caller has a reference to into pieces of `order`; see [`Block::split_to`].
     ///
+    /// Progress: lock-free; as [`Block::split_to`].
+    ///
     /// # Errors
     /// [`SplitError`].
     pub fn split(&self, block: RawBlock, order: Order) -> Result<(), SplitError> {
@@ -141,6 +155,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
     }
 
     /// Splits a block only around one page; see [`Block::split_around`].
+    ///
+    /// Progress: lock-free; as [`Block::split_to`].
     ///
     /// # Errors
     /// [`SplitError`].
@@ -151,6 +167,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
 
     /// Merges pieces the caller has the only references to; see [`Pieces::merge`](crate::Pieces::merge).
     ///
+    /// Progress: lock-free; as [`Pieces::merge`](crate::Pieces::merge).
+    ///
     /// # Errors
     /// [`MergeError`].
     pub fn merge(&self, head: Pfn, order: Order) -> Result<RawBlock, MergeError> {
@@ -160,12 +178,16 @@ impl<'z, P: Protocol> Raw<'z, P> {
     }
 
     /// The token of the block that begins at `head`, for one who has a reference to it.
+    ///
+    /// Progress: wait-free; one load.
     pub fn token(&self, head: Pfn) -> RawBlock {
         let state = self.zone.protocol().state(head);
         RawBlock::from_parts(head, state.order, state.generation)
     }
 
     /// The handle that a token stands for; the token is used up.
+    ///
+    /// Progress: wait-free; one load.
     ///
     /// # Errors
     /// The misuse, if no block of this order and generation begins there.

@@ -58,6 +58,8 @@ impl<'z, P: Protocol> Slice<'z, P> {
 
     /// A part of it, which pins only the pages that it touches itself.
     ///
+    /// Progress: wait-free; one fetch-and-add for each page.
+    ///
     /// # Errors
     /// [`GetError::NotInUse`] for a range that is empty or leaves the slice, [`GetError::CountLimit`].
     pub fn slice(&self, bytes: Range<u64>) -> Result<Self, GetError> {
@@ -109,6 +111,8 @@ fn pages_of(bytes: &Range<u64>) -> FrameRange {
 impl<P: Protocol> Clone for Slice<'_, P> {
     /// One more pin on each page touched.
     ///
+    /// Progress: wait-free; one fetch-and-add for each page.
+    ///
     /// # Panics
     /// At the limit of a page's count; see [`Slice::slice`] for a way that returns it as an error.
     fn clone(&self) -> Self {
@@ -117,6 +121,9 @@ impl<P: Protocol> Clone for Slice<'_, P> {
 }
 
 impl<P: Protocol> Drop for Slice<'_, P> {
+    /// One pin less on each page touched.
+    ///
+    /// Progress: as the drop of a [`PageRef`](crate::PageRef), for each page.
     fn drop(&mut self) {
         for page in self.pages().iter() {
             self.zone.protocol().put(self.held(page), self.zone);

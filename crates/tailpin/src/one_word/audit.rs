@@ -3,6 +3,7 @@
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_word::PageWord;
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Checks head, parts and tails of one block; returns how many of its pages are pinned.
@@ -20,15 +21,15 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             found(head, "a block without references should have split itself");
         }
         let mut pinned = 0;
-        let mut holds =
-            self.audit_area(head, order.min(Order::HUGE), word.is_unsplittable(), &mut pinned, found);
+        let uncounted = word.is_unsplittable();
+        let mut holds = self.audit_area(head, word, order.min(Order::HUGE), uncounted, &mut pinned, found);
         if order > Order::HUGE {
             for part in Self::units(head, order) {
                 let word_of_part = self.load(part);
                 if !word_of_part.is_tail() || word_of_part.order() != order {
                     found(part, "a 2 MiB part does not belong to its block");
                 }
-                let own = self.audit_area(part, Order::HUGE, word.is_unsplittable(), &mut pinned, found);
+                let own = self.audit_area(part, word_of_part, Order::HUGE, uncounted, &mut pinned, found);
                 if word_of_part.pins() < own {
                     found(part, "a 2 MiB part has fewer pins than holds");
                 }
@@ -42,10 +43,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         pinned + u64::from(word.pins() > holds)
     }
 
-    /// The 4 KiB tails under one head or part; returns how many of them hold it.
+    /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold it.
     fn audit_area(
         &self,
         head: Pfn,
+        above: PageWord,
         order: Order,
         uncounted: bool,
         pinned: &mut u64,
@@ -58,6 +60,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 found(tail, "a frame inside a block is not a tail");
             } else if !word.is_rest() && word.order() != order {
                 found(tail, "a tail records another order than its block's");
+            } else if !word.is_rest() && above.tails_rest() {
+                found(tail, "a tail records its order, but its head says that all rest");
             } else if uncounted && word.pins() > 0 {
                 found(tail, "a tail of an unsplittable block is counted");
             }

@@ -4,12 +4,33 @@ use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::page_word::PageWord;
+use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::Owner;
 use crate::report::{Cause, Misuse, Operation};
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+    /// One more reference on what was a block of `order` at `head`, whose word is `word`.
+    #[inline]
+    pub(super) fn get_ref_at(
+        &self,
+        word: &W,
+        head: Pfn,
+        order: Order,
+        owner: &impl Owner,
+    ) -> Result<(), GetError> {
+        let seen = Self::load_at(word);
+        // While the block is whole and nothing happens to it, its head's word is all there is to change.
+        if seen.is_settled_head_of(order)
+            && seen.has_room_for_refs(1)
+            && Self::change_at(word, seen, PageWord(seen.0 + ONE_REF))
+        {
+            return Ok(());
+        }
+        self.get_refs(FrameRange::block(head, order), 1, owner)
+    }
+
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    #[inline(never)]
     pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
         let mut at = range.start;
         while range.contains(at) {
@@ -24,7 +45,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    #[inline]
     fn get_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);
@@ -38,8 +58,48 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// `n` references less on each piece of `range`.
+    /// One more reference on the block of exactly `order` at `head`, for one who has none: only on a settled block that
+    /// somebody has a reference to.
     #[inline]
+    pub(crate) fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
+        loop {
+            let seen = self.load(head);
+            if !seen.is_settled_head() || seen.order() != order || seen.refs() == 0 {
+                return Err(GetError::NotInUse);
+            }
+            if self.change(head, seen, seen.add_refs(1).ok_or(GetError::CountLimit)?) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One reference less on what was a block of `order` at `head`, whose word is `word`.
+    #[inline]
+    pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
+        let seen = Self::load_at(word);
+        if !(seen.is_settled_head_of(order)
+            && seen.has_more_refs_than(1)
+            && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
+        {
+            self.put_last_ref(word, seen, head, order, owner);
+        }
+    }
+
+    /// The same where the last reference goes, or the block is no longer whole.
+    #[inline(never)]
+    fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) {
+        if seen.is_settled_head_of(order)
+            && seen.refs() == 1
+            && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()
+            && Self::change_at(word, seen, freed)
+        {
+            return owner.freed_block(head, order);
+        }
+        self.put_refs(FrameRange::block(head, order), 1, owner);
+    }
+
+    /// `n` references less on each piece of `range`.
+    #[inline(never)]
     pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
         let mut at = range.start;
         while range.contains(at) {
@@ -56,7 +116,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// `n` references less on the piece at `at`, whose order is returned, if `check` agrees with its state.
-    #[inline]
     pub(super) fn put_refs_on(
         &self,
         at: Pfn,
@@ -76,17 +135,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             check(seen).map_err(|cause| (seen, cause))?;
             let order = seen.order();
             let Some(new) = seen.drop_refs(n) else { return Err((seen, Cause::TooFewReferences)) };
-            if new.is_live_head() {
-                let splits_itself = new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable();
-                if splits_itself {
-                    if self.self_split(at, seen, new, owner) {
-                        return Ok(order);
-                    }
-                } else if self.change(at, seen, new) {
+            let live = new.is_live_head();
+            if live && new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable() {
+                if self.self_split(at, seen, new, owner) {
                     return Ok(order);
                 }
-            } else if self.change(at, seen, new) {
-                self.free_block(at, new, owner);
+                continue;
+            }
+            let freed = new.frees_at_once();
+            if self.change(at, seen, freed.unwrap_or(new)) {
+                match freed {
+                    Some(_) => owner.freed_block(at, order),
+                    None if live => {}
+                    None => self.free_block(at, new, owner),
+                }
                 return Ok(order);
             }
         }

@@ -18,24 +18,34 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head stays as it is,
     /// so nobody can obtain any of it yet.
     pub(super) fn prepare_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        if !self.load(head).is_idle() {
+        let first = self.load(head);
+        if !first.is_idle() {
             return Err(head);
         }
-        if order == Order::HUGE {
-            // A whole area rests: its tails are tails as soon as there is a head.
+        if order == Order::PAGE || order == Order::HUGE {
+            // A whole area rests or records its order: its tails are tails as soon as there is a head.
             return Ok(());
         }
+        let below = order < Order::HUGE;
+        let mut tails_rest = true;
         for tail in Self::units(head, order) {
             let word = self.load(tail);
             if !word.is_idle() {
                 return Err(tail);
             }
-            let below = order < Order::HUGE;
-            if below && (word.is_rest() || word == word.tail_of(order)) {
+            if below && word.is_rest() {
                 continue;
             }
-            // Relaxed: made visible by the Release store of the head's word in `publish_block`.
-            self.word(tail).store(word.tail_of(order).0, Ordering::Relaxed);
+            tails_rest = false;
+            if !below || word != word.tail_of(order) {
+                // Relaxed: made visible by the Release store of the head's word in `publish_block`.
+                self.word(tail).store(word.tail_of(order).0, Ordering::Relaxed);
+            }
+        }
+        // Above 2 MiB the parts and the first 2 MiB know about their tails from their last life.
+        if below && first.tails_rest() != S::says_tails_rest(tails_rest) {
+            // Relaxed: as above. The head is as free as it was.
+            self.word(head).store(first.readied(tails_rest).0, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -3,6 +3,19 @@
 //! The first piece becomes the head of the whole block and can be held as such at once; then every other piece
 //! becomes tails of it, its head first. Pins stay where they are; a pinned page takes a hold on its new
 //! head first. A piece that could still have resting tails pinned under it is taken to pages before.
+//!
+//! # Back to rest
+//!
+//! Where pieces fill a 2 MiB area and nobody has a pin or hold on any, their words come to rest, and the next split can
+//! be clean. This is the one way back to rest for frames in use, and must not fool a compare-and-swap from
+//! rest: whoever has read a resting word T, holds the head found for it and is about to pin it has to find that T
+//! changed, or has to be right about its head.
+//!
+//! Such a hold is on a word of T's own area, and keeps that word and every head over it counted for as long as it is
+//! there. (a) It was there when the pieces were checked, before the merge: then some piece had a count, and nothing
+//! is put to rest. (b) It was taken on a piece since: then T is a tail of that very piece, which the merge, finding it
+//! held, first takes to pages; T changes, and from that piece on nothing is put to rest. (c) It is on the head of the
+//! whole: then T is pinned as a tail of the whole, which it is. The generation in the word is not relied on.
 
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
@@ -11,6 +24,24 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::Owner;
 
+/// The block that pieces are merged into.
+#[derive(Clone, Copy)]
+struct Whole {
+    head: Pfn,
+    order: Order,
+}
+
+/// What is known about a merge under way.
+#[derive(Default)]
+struct Progress {
+    /// Unpinned parts are put to rest.
+    to_rest: bool,
+    /// Something that was to rest could not.
+    recorded: bool,
+    /// A frame of the block is poisoned.
+    wary: bool,
+}
+
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// One block of `order` at `head` out of the pieces there. The caller has the only reference on each, which
     /// is checked and can't change while it has.
@@ -18,62 +49,107 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if !head.is_aligned(order) {
             return Err(MergeError::NotABlock);
         }
-        self.check_pieces(FrameRange::block(head, order))?;
+        let unpinned = self.check_pieces(FrameRange::block(head, order))?;
         if order > Order::HUGE {
             for area in (0..order.frames()).step_by(Order::HUGE.frames() as usize) {
                 let area = head.offset(area);
                 if self.load(area).is_head() {
-                    self.join(area, Order::HUGE, owner);
+                    self.join(Whole { head: area, order: Order::HUGE }, unpinned, owner);
                 }
             }
         }
-        self.join(head, order, owner);
+        self.join(Whole { head, order }, unpinned, owner);
         Ok(())
     }
 
-    fn check_pieces(&self, range: FrameRange) -> Result<(), MergeError> {
+    /// Whether the pieces fill the range and are the caller's alone; if so, whether all are without pins and holds.
+    fn check_pieces(&self, range: FrameRange) -> Result<bool, MergeError> {
         let mut at = range.start;
+        let mut pins = 0;
         while range.contains(at) {
             let word = self.load(at);
-            if !word.is_settled_head() || word.refs() == 0 {
-                return Err(MergeError::NotABlock);
+            if !word.is_mergeable() {
+                return Err(Self::why_not(at, word));
             }
-            if word.is_unsplittable() {
-                return Err(MergeError::Unsplittable { head: at });
-            }
-            if word.refs() > 1 {
-                return Err(MergeError::Shared { head: at });
-            }
-            at = at.offset(word.order().frames());
+            pins |= word.pins();
+            at = if word.order() > Order::PAGE {
+                at.offset(word.order().frames())
+            } else {
+                // A loop of its own for pages: where the next one is need not wait until this one is read.
+                let (next, more) = self.check_pages(FrameRange { start: at.offset(1), end: range.end });
+                pins |= more;
+                next
+            };
         }
-        if at == range.end { Ok(()) } else { Err(MergeError::NotABlock) }
+        if at == range.end { Ok(pins == 0) } else { Err(MergeError::NotABlock) }
     }
 
-    /// The merge itself, of pieces that were found to be the caller's alone.
-    fn join(&self, head: Pfn, order: Order, owner: &impl Owner) {
-        let mut wary = false;
-        loop {
+    /// Where in `range` the first run of pages that may be merged ends, and the bits of all their pins.
+    fn check_pages(&self, range: FrameRange) -> (Pfn, u64) {
+        let mut pins = 0;
+        for page in range.iter() {
+            let word = self.load(page);
+            if !word.is_mergeable() || word.order() > Order::PAGE {
+                return (page, pins);
+            }
+            pins |= word.pins();
+        }
+        (range.end, pins)
+    }
+
+    #[cold]
+    fn why_not(at: Pfn, word: PageWord) -> MergeError {
+        if !word.is_settled_head() || word.refs() == 0 {
+            MergeError::NotABlock
+        } else if word.is_unsplittable() {
+            MergeError::Unsplittable { head: at }
+        } else {
+            MergeError::Shared { head: at }
+        }
+    }
+
+    /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not.
+    fn join(&self, whole: Whole, unpinned: bool, owner: &impl Owner) {
+        let Whole { head, order } = whole;
+        let mut progress = Progress::default();
+        let first = loop {
             let seen = self.load(head);
             if seen.order() >= order {
                 return;
             }
             if Self::may_pin_resting_tails(seen) {
                 self.to_pages(head, owner);
-            } else if self.change(head, seen, seen.begin_merge(order)) {
-                self.adopt_tails(head, seen.order(), head, order, owner);
-                break;
+                continue;
             }
-        }
-        for unit in Self::units(head, order) {
-            // A piece leaves only tails behind, so the next head met begins the next piece.
-            if self.load(unit).is_head() {
-                wary |= self.absorb(unit, head, order, owner);
+            progress.to_rest = order == Order::HUGE && S::may_rest(unpinned && seen.pins() == 0);
+            let tails_rest = progress.to_rest || order > Order::HUGE && seen.tails_rest();
+            if self.change(head, seen, seen.begin_merge(order, tails_rest)) {
+                self.adopt_tails(head, seen, whole, &mut progress, owner);
+                break seen.order();
             }
+        };
+        let range = FrameRange::block(head, order);
+        let mut at = head.offset(first.frames());
+        while range.contains(at) {
+            let seen = self.load(at);
+            // The common case by itself: between two compare-and-swaps every instruction counts.
+            let tail = if progress.to_rest { seen.rested() } else { seen.tail_of(order) };
+            at = if seen.is_plain_page() && self.change(at, seen, tail) {
+                at.offset(1)
+            } else {
+                at.offset(self.absorb(at, whole, &mut progress, owner).frames())
+            };
         }
         loop {
             let seen = self.load(head);
-            let done = seen.end_merge();
-            if self.change(head, seen, if wary { done.wary() } else { done }) {
+            let mut done = seen.end_merge();
+            if progress.wary {
+                done = done.wary();
+            }
+            if progress.recorded {
+                done = done.recorded();
+            }
+            if self.change(head, seen, done) {
                 return;
             }
         }
@@ -92,58 +168,84 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         debug_assert!(split.is_ok(), "a settled splittable piece splits");
     }
 
-    /// Makes the piece at `piece` and its tails tails of `head`. Returns whether a frame of it is poisoned.
-    fn absorb(&self, piece: Pfn, head: Pfn, order: Order, owner: &impl Owner) -> bool {
+    /// Makes the piece at `piece` and its tails tails of the whole. Returns its order.
+    #[inline(never)]
+    fn absorb(&self, piece: Pfn, whole: Whole, progress: &mut Progress, owner: &impl Owner) -> Order {
         loop {
             let seen = self.load(piece);
             if Self::may_pin_resting_tails(seen) {
                 self.to_pages(piece, owner);
-                continue;
-            }
-            if self.adopt(piece, seen, head, order, owner) {
+            } else if self.adopt(piece, piece, seen, whole, progress, owner) {
                 // Only now: until the piece was a tail, one of its own could be pinned and unpinned after it had been
                 // looked at, and so record the old order under a piece whose word was just as before.
-                self.adopt_tails(piece, seen.order(), head, order, owner);
-                return seen.is_wary() || seen.is_poisoned();
+                progress.wary |= seen.is_wary() || seen.is_poisoned();
+                self.adopt_tails(piece, seen, whole, progress, owner);
+                return seen.order();
             }
         }
     }
 
-    /// Rewrites the tails of a piece of `old` order that record it.
-    fn adopt_tails(&self, piece: Pfn, old: Order, head: Pfn, order: Order, owner: &impl Owner) {
-        if order > Order::HUGE && old == Order::HUGE {
-            return; // 4 KiB tails of a 2 MiB part stay tails of that part.
+    /// Rewrites the tails that record the order of a piece whose word `was` so.
+    fn adopt_tails(
+        &self,
+        piece: Pfn,
+        was: PageWord,
+        whole: Whole,
+        progress: &mut Progress,
+        owner: &impl Owner,
+    ) {
+        let old = was.order();
+        let stay = whole.order > Order::HUGE && old == Order::HUGE; // Tails of a 2 MiB part stay tails of that part.
+        if old == Order::PAGE || stay || old <= Order::HUGE && was.tails_rest() {
+            return;
         }
         for tail in Self::units(piece, old) {
             loop {
                 let seen = self.load(tail);
-                if !seen.is_tail() || seen.is_rest() || seen.order() == order {
+                if !seen.is_tail() || seen.is_rest() || seen.order() == whole.order {
                     break;
                 }
-                let moves = S::moves_hold(seen.pins() > 0 && piece != head);
-                if moves && self.hold(head, order, owner).is_err() {
-                    continue;
-                }
-                let done = self.change(tail, seen, seen.tail_of(order));
-                if moves {
-                    self.unpin(if done { piece } else { head }, owner);
-                }
-                if done {
+                if self.adopt(piece, tail, seen, whole, progress, owner) {
                     break;
                 }
             }
         }
     }
 
-    /// Makes one settled piece a tail of `head`, its pins kept under a hold. False if its word changed.
-    fn adopt(&self, piece: Pfn, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) -> bool {
-        let pinned = S::moves_hold(seen.pins() > 0);
-        if pinned && self.hold(head, order, owner).is_err() {
+    /// Makes a frame of `piece`, its head or a tail that records its order, a tail of the whole: at rest if that
+    /// can be, else its pins kept under a hold. False if its word changed.
+    #[inline]
+    fn adopt(
+        &self,
+        piece: Pfn,
+        frame: Pfn,
+        seen: PageWord,
+        whole: Whole,
+        progress: &mut Progress,
+        owner: &impl Owner,
+    ) -> bool {
+        if seen.pins() == 0 {
+            let rests = progress.to_rest && !seen.is_poisoned();
+            progress.recorded |= progress.to_rest && !rests;
+            return self.change(frame, seen, if rests { seen.rested() } else { seen.tail_of(whole.order) });
+        }
+        progress.recorded |= progress.to_rest;
+        progress.to_rest = false;
+        self.adopt_pinned(piece, frame, seen, whole, owner)
+    }
+
+    #[cold]
+    fn adopt_pinned(&self, piece: Pfn, frame: Pfn, seen: PageWord, whole: Whole, owner: &impl Owner) -> bool {
+        // The tails of the first piece are held by the same head before and after.
+        let moves = S::moves_hold(piece != whole.head);
+        if moves && self.hold(whole.head, whole.order, owner).is_err() {
             return false;
         }
-        let done = self.change(piece, seen, seen.tail_of(order));
-        if pinned && !done {
-            self.unpin(head, owner);
+        let done = self.change(frame, seen, seen.tail_of(whole.order));
+        if moves && !done {
+            self.unpin(whole.head, owner);
+        } else if moves && frame != piece {
+            self.unpin(piece, owner);
         }
         done
     }

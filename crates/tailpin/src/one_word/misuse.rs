@@ -81,7 +81,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 continue;
             }
             // A pin keeps the tail with its head, or takes it along into a piece of its own.
-            let Ok(Held { counted_at, .. }) = self.pin_found(frame, owner) else { return false };
+            let Ok((Held { counted_at, .. }, _)) = self.pin_found(frame, owner) else { return false };
             self.poison_pinned(frame);
             self.unpin(counted_at, owner);
             return true;

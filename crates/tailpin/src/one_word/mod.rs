@@ -6,7 +6,9 @@
 //!    first pin takes the hold first (the mail's "reference on the head before anything else"); whoever takes its
 //!    last pin gives the hold back afterwards.
 //! 2. A tail without pins is at rest or records the exact order of its block. A word comes to rest only while its
-//!    whole 2 MiB area is free, so a compare-and-swap from rest can't be fooled.
+//!    whole 2 MiB area is free, or in a merge of the whole area that found no pin or hold in it (see `merge`), so a
+//!    compare-and-swap from rest can't be fooled. A head that does not say that a tail may record its order has none that
+//!    does (see `split`).
 //! 3. A split rewrites every tail by compare-and-swap before it settles the head. References are frozen meanwhile:
 //!    whoever wants to change them has one, helps to finish the split, and by having one keeps every piece from
 //!    being freed or merged while it helps.
@@ -62,17 +64,27 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         &self.words[(frame.get() - self.base.get()) as usize]
     }
 
-    /// Acquire: pairs with the Release of whoever published the state read.
     #[inline]
     fn load(&self, frame: Pfn) -> PageWord {
-        PageWord(self.word(frame).load(Ordering::Acquire))
+        Self::load_at(self.word(frame))
+    }
+
+    /// Acquire: pairs with the Release of whoever published the state read.
+    #[inline]
+    fn load_at(word: &W) -> PageWord {
+        PageWord(word.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn change(&self, frame: Pfn, seen: PageWord, new: PageWord) -> bool {
+        Self::change_at(self.word(frame), seen, new)
     }
 
     /// The one way in which a shared word changes from a state somebody looked at. AcqRel: a new state is
     /// published with what led to it, and its finder sees what led to the old one.
     #[inline]
-    fn change(&self, frame: Pfn, seen: PageWord, new: PageWord) -> bool {
-        self.word(frame).compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    fn change_at(word: &W, seen: PageWord, new: PageWord) -> bool {
+        word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Head of the live block that `frame` is in.
@@ -158,13 +170,14 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         self.find_head(frame).map(|(head, word)| (head, word.order()))
     }
 
+    #[inline]
     fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
-        self.pin_found(page, owner)
+        self.pin_found(page, owner).map(|(held, _)| held)
     }
 
     #[inline]
     fn get(&self, held: Held, _owner: &impl Owner) -> Result<(), GetError> {
-        self.pin_again(held.counted_at)
+        Self::pin_again(self.word(held.counted_at))
     }
 
     #[inline]
@@ -178,6 +191,36 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
 
     fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner) {
         self.put_refs(range, n, owner);
+    }
+
+    #[inline]
+    fn word_at(&self, frame: Pfn) -> &W {
+        self.word(frame)
+    }
+
+    #[inline]
+    fn try_get_at(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &W), GetError> {
+        self.pin_found(page, owner)
+    }
+
+    #[inline]
+    fn get_at(&self, word: &W, _held: Held, _owner: &impl Owner) -> Result<(), GetError> {
+        Self::pin_again(word)
+    }
+
+    #[inline]
+    fn put_at(&self, word: &W, held: Held, owner: &impl Owner) {
+        self.unpin_at(word, held.counted_at, owner);
+    }
+
+    #[inline]
+    fn get_block_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), GetError> {
+        self.get_ref_at(word, head, order, owner)
+    }
+
+    #[inline]
+    fn put_block_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
+        self.put_ref_at(word, head, order, owner);
     }
 
     fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError> {

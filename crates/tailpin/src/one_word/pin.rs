@@ -20,6 +20,13 @@ pub(super) struct Counted {
     uncounted_tails: bool,
 }
 
+impl Counted {
+    /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they record that order.
+    fn on_tail(at: Pfn) -> Self {
+        Self { at, order: Order::HUGE, uncounted_tails: false }
+    }
+}
+
 /// Whose count is being taken.
 #[derive(Clone, Copy)]
 enum For {
@@ -32,6 +39,16 @@ enum For {
 impl For {
     fn is_hold(self) -> bool {
         matches!(self, Self::Tail(_))
+    }
+
+    /// One more on `word`, if it may be.
+    fn added_to(self, word: PageWord) -> Option<PageWord> {
+        if self.is_hold() { Some(word.hold(1)) } else { word.pin(1) }
+    }
+
+    /// The first on `word`, which has none: there is room for it.
+    fn first_on(self, word: PageWord) -> PageWord {
+        if self.is_hold() { word.hold(1) } else { PageWord(word.0 + 1) }
     }
 
     /// Whether `head` is the head this count is for. A tail knows the exact order, with three liberties: the
@@ -63,14 +80,40 @@ impl For {
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// `get_page_unless_zero` for any page.
-    pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
-        let counted = self.count_on(page, For::Caller, owner)?;
+    /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own word is live.
+    #[inline]
+    pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &W), GetError> {
+        let word = self.word(page);
+        let seen = Self::load_at(word);
+        if seen.is_pinnable_alone()
+            && let Some(new) = seen.pin(1)
+            && Self::change_at(word, seen, new)
+        {
+            return Ok((Held { page, counted_at: page }, word));
+        }
+        let held = self.pin_under_head(page, seen, owner)?;
+        Ok((held, if held.counted_at == page { word } else { self.word(held.counted_at) }))
+    }
+
+    /// The same for a page that was last `seen` as a tail without pins, and whatever else there is.
+    #[inline(never)]
+    fn pin_under_head(&self, page: Pfn, seen: PageWord, owner: &impl Owner) -> Result<Held, GetError> {
+        let first = seen.is_tail() && seen.pins() == 0;
+        let counted = if first { self.pin_first(page, seen, For::Caller, owner) } else { None };
+        let counted = counted.unwrap_or_else(|| self.count_on(page, For::Caller, owner))?;
         Ok(Held { page, counted_at: counted.at })
     }
 
     /// A hold on the head of a block of exactly `order` at `head`, or on the 2 MiB part of a larger block.
+    #[inline]
     pub(super) fn hold(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<Counted, GetError> {
+        let seen = self.load(head);
+        if seen.is_settled_head() && seen.order() == order && seen.is_live_head() && !seen.is_unsplittable() {
+            let held = S::held(seen.hold(1), || PageWord(seen.0 + 1));
+            if self.change(head, seen, held) {
+                return Ok(Counted { at: head, order, uncounted_tails: false });
+            }
+        }
         self.count_on(head, For::Tail(order), owner)
     }
 
@@ -86,8 +129,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                     return Err(GetError::NotInUse);
                 }
                 let uncounted_tails = seen.is_unsplittable();
-                let new = if whose.is_hold() && !uncounted_tails { Some(seen.hold(1)) } else { seen.pin(1) };
-                let new = new.map(|held| S::held(held, || PageWord(seen.0 + 1)));
+                let new = if whose.is_hold() && !uncounted_tails {
+                    Some(S::held(seen.hold(1), || PageWord(seen.0 + 1)))
+                } else {
+                    seen.pin(1)
+                };
                 if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
                     return Ok(Counted { at, order: whose.records(seen), uncounted_tails });
                 }
@@ -99,36 +145,49 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if !S::is_head_meant(whose.fits_part(seen)) {
                 return Err(GetError::NotInUse);
             }
-            let order = Order::HUGE;
             if seen.pins() > 0 {
-                let new = if whose.is_hold() { Some(seen.hold(1)) } else { seen.pin(1) };
-                if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
-                    return Ok(Counted { at, order, uncounted_tails: false });
+                let new = whose.added_to(seen).ok_or(GetError::CountLimit)?;
+                if self.change(at, seen, new) {
+                    return Ok(Counted::on_tail(at));
                 }
-                continue;
-            }
-            // H1: before a tail is touched, its head is held.
-            match self.hold_head_of(at, seen, owner) {
-                Ok(head) if head.uncounted_tails => return Ok(head),
-                Ok(head) => {
-                    let pinned = S::pin_under_hold(
-                        || self.change(at, seen, seen.first_pin(head.order)),
-                        || self.unpin(head.at, owner),
-                        || self.hold_head_of(at, seen, owner).is_ok(),
-                    );
-                    if S::was_same_tail(pinned) {
-                        return Ok(Counted { at, order, uncounted_tails: false });
-                    }
-                    // "Is it still a tail": something happened to it, so look again.
-                    self.unpin(head.at, owner);
-                }
-                Err(error) if S::is_still_so(|| self.load(at) == seen) => return Err(error),
-                Err(_) => {}
+            } else if let Some(done) = self.pin_first(at, seen, whose, owner) {
+                return done;
             }
         }
     }
 
+    /// One attempt at the first pin or hold of the tail `seen` at `at`; `None` if it has to be looked at again.
+    #[inline]
+    fn pin_first(
+        &self,
+        at: Pfn,
+        seen: PageWord,
+        whose: For,
+        owner: &impl Owner,
+    ) -> Option<Result<Counted, GetError>> {
+        // H1: before a tail is touched, its head is held.
+        match self.hold_head_of(at, seen, owner) {
+            Ok(head) if head.uncounted_tails => Some(Ok(head)),
+            Ok(head) => {
+                let first = whose.first_on(seen.tail_of(head.order));
+                let pinned = S::pin_under_hold(
+                    || self.change(at, seen, first),
+                    || self.unpin(head.at, owner),
+                    || self.hold_head_of(at, seen, owner).is_ok(),
+                );
+                if S::was_same_tail(pinned) {
+                    return Some(Ok(Counted::on_tail(at)));
+                }
+                // "Is it still a tail": something happened to it, so look again.
+                self.unpin(head.at, owner);
+                None
+            }
+            Err(error) => S::is_still_so(|| self.load(at) == seen).then_some(Err(error)),
+        }
+    }
+
     /// A hold on the head of the unpinned tail `seen` at `tail`.
+    #[inline]
     fn hold_head_of(&self, tail: Pfn, seen: PageWord, owner: &impl Owner) -> Result<Counted, GetError> {
         if !seen.is_rest() {
             return self.hold(tail.head(seen.order()), seen.order(), owner);
@@ -155,8 +214,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// One more pin on a word that carries one of the caller's; works whatever its kind has become meanwhile.
     #[inline]
-    pub(super) fn pin_again(&self, at: Pfn) -> Result<(), GetError> {
-        let word = self.word(at);
+    pub(super) fn pin_again(word: &W) -> Result<(), GetError> {
         // Relaxed: the caller's own pin already orders everything.
         let seen = PageWord(word.fetch_add(1, Ordering::Relaxed));
         if seen.pins() >= PIN_LIMIT {
@@ -167,18 +225,29 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// Gives back a pin or hold. Release: what was done under it is before whatever the last one does;
-    /// Acquire: the last one sees all of that.
     #[inline]
     pub(super) fn unpin(&self, at: Pfn, owner: &impl Owner) {
-        let seen = PageWord(self.word(at).fetch_sub(1, Ordering::AcqRel));
-        if seen.pins() != 1 {
-            if seen.pins() == 0 {
-                self.repair_unpin(at, seen, owner);
-            }
+        self.unpin_at(self.word(at), at, owner);
+    }
+
+    /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was done under it is
+    /// before whatever the last one does; Acquire: the last one sees all of that.
+    #[inline]
+    pub(super) fn unpin_at(&self, word: &W, at: Pfn, owner: &impl Owner) {
+        let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));
+        if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
             return;
         }
-        self.last_pin_went(at, seen, owner);
+        self.last_unpin(at, seen, owner);
+    }
+
+    #[inline(never)]
+    fn last_unpin(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
+        if seen.pins() == 0 {
+            self.repair_unpin(at, seen, owner)
+        } else {
+            self.last_pin_went(at, seen, owner)
+        }
     }
 
     /// The pins of `at` went from 1 to 0, from `seen`.

@@ -4,9 +4,26 @@
 //! compare-and-swap that carries its pins over and moves or gives back its hold, the head is settled as the first
 //! piece. Anyone with a reference can do all of it, so nobody waits.
 //!
-//! A split to larger pieces that finds the block without a single hold is *clean*: resting tails need not be
-//! rewritten, as they belong to whichever head covers them. The first hold taken meanwhile turns it into an
+//! A split to larger pieces of a block all of whose tails are at rest is *clean*: resting tails belong to whichever
+//! head covers them, so only the heads of the pieces are made. The first hold taken meanwhile turns it into an
 //! ordinary one, in the same step.
+//!
+//! # Why the head's word can be believed
+//!
+//! *If a head says that its tails rest, they all do, and nobody has ever held it since they came to.*
+//!
+//! * A tail leaves rest by a first pin, which is made under a hold: the hold says so on the head, in the step that
+//!   takes it, before the tail is touched, and nothing takes that back while the block lives. So whoever is *about* to
+//!   pin a tail, however long ago the tail was looked at, is seen as well: a hold that was there when the split began
+//!   makes it an ordinary one, a hold that comes later does so then.
+//! * Or it leaves rest because an ordinary split or a merge makes it record its new order. Such a split begins with
+//!   a head that says so, and every piece says so before a tail of it is rewritten: the pieces made in the ordinary
+//!   way copy it from the head; those made while the split was still clean are marked in passing.
+//! * A tail can record an order from an earlier life of its frame. Below 2 MiB each tail is looked at before the
+//!   block is handed out, and the head says what was found. Whole areas are handed out without a look: there the
+//!   word of the first frame goes on saying it while the area is free, until the whole area is put to rest.
+//! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by them. Splitting to
+//!   2 MiB and merging from it leave those 511 alone, and what is said of them.
 
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
@@ -64,7 +81,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Halves the piece around `page` until it is of `target`.
+    /// Halves the piece around `page` until it is of `target`: three steps each time while no tail has recorded anything.
     pub(super) fn split_towards(
         &self,
         range: FrameRange,
@@ -75,12 +92,17 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if !range.contains(page) {
             return Err(SplitError::OutOfRange);
         }
+        let mut piece = self.piece_around(range, page);
         loop {
-            let (head, word) = self.piece_around(range, page).ok_or(SplitError::OutOfRange)?;
+            let (head, word) = piece.ok_or(SplitError::OutOfRange)?;
             if word.order() <= target {
                 return Ok(());
             }
-            self.split_piece(head, Order::wrap(word.order().get() - 1), owner)?;
+            let half = Order::wrap(word.order().get() - 1);
+            self.split_piece(head, half, owner)?;
+            // Where the half around the page begins, unless somebody else has split it further.
+            let head = page.head(half);
+            piece = self.head_at(head, page).or_else(|| self.piece_around(range, page));
         }
     }
 
@@ -101,10 +123,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if seen.is_splitting_clean() && self.split_clean(head, seen) {
             return;
         }
-        S::settle_last(
-            || Self::units(head, seen.order()).for_each(|tail| self.convert(head, tail, seen, owner)),
-            || self.settle(head, seen),
-        );
+        let begun = seen.hold(0); // No longer clean, if it ever was.
+        S::settle_last(|| self.convert_all(head, begun, owner), || self.settle(head, begun));
     }
 
     /// The last step, by whoever comes first.
@@ -118,25 +138,17 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Makes the heads of the pieces, and of the tails rewrites only those that record their order. False if a
-    /// hold was taken before the end: then every tail has to be looked at again.
+    /// Makes the heads of the pieces, as all tails are at rest. False if a hold was taken before the end: then
+    /// every tail has to be looked at.
     fn split_clean(&self, head: Pfn, begun: PageWord) -> bool {
         let (order, target) = (begun.order(), begun.target());
-        for tail in Self::units(head, order) {
+        for tail in (target.frames()..order.frames()).step_by(target.frames() as usize) {
+            let tail = head.offset(tail);
             let seen = self.load(tail);
-            let heads_piece = tail.is_aligned(target);
-            if seen.is_rest() && !heads_piece {
-                continue;
+            if seen.is_rest() {
+                // If this fails the tail was pinned under a hold, which is noticed below, or others were here.
+                self.change(tail, seen, seen.piece(begun, S::refs_of_piece(begun.refs())));
             }
-            if !(seen.is_rest() || seen.is_tail() && seen.order() == order) || seen.pins() > 0 {
-                continue;
-            }
-            let new = if heads_piece {
-                seen.piece(target, begun.refs(), begun.is_wary())
-            } else {
-                seen.tail_of(target)
-            };
-            self.change(tail, seen, new);
         }
         loop {
             let seen = self.load(head);
@@ -149,6 +161,21 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
+    fn convert_all(&self, head: Pfn, begun: PageWord, owner: &impl Owner) {
+        if begun.target() > Order::PAGE {
+            return Self::units(head, begun.order()).for_each(|tail| self.convert(head, tail, begun, owner));
+        }
+        // Most tails are not pinned, and most splits go down to pages: between two compare-and-swaps every instruction
+        // counts.
+        let (order, refs) = (begun.order(), S::refs_of_piece(begun.refs()));
+        for tail in FrameRange::block(head, order).iter().skip(1) {
+            let seen = self.load(tail);
+            if !seen.is_plain_tail_of(order) || !self.change(tail, seen, seen.page(refs)) {
+                self.convert(head, tail, begun, owner);
+            }
+        }
+    }
+
     /// Makes `tail` part of a piece, whatever its pins do meanwhile.
     fn convert(&self, head: Pfn, tail: Pfn, begun: PageWord, owner: &impl Owner) {
         let (order, target) = (begun.order(), begun.target());
@@ -157,12 +184,21 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let seen = self.load(tail);
             let untouched = seen.is_tail() && (seen.order() == order || seen.is_rest());
             if !S::is_to_convert(untouched) {
+                // Made while the split was clean, the piece says that its tails rest; they are rewritten next.
+                let marks =
+                    piece == tail && order <= Order::HUGE && target > Order::PAGE && seen.tails_rest();
+                if S::marks_piece(marks)
+                    && seen.is_settled_head()
+                    && !self.change(tail, seen, seen.recorded())
+                {
+                    continue;
+                }
                 return;
             }
             let pinned = seen.pins() > 0;
             if piece == tail {
                 let refs = S::refs_of_piece(begun.refs());
-                if self.change(tail, seen, seen.piece(target, refs, begun.is_wary())) {
+                if self.change(tail, seen, seen.piece(begun, refs)) {
                     if pinned {
                         S::give_back_hold(|| self.unpin(head, owner));
                     }
@@ -197,7 +233,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if begun.order() > Order::HUGE {
             self.scatter_areas(head, begun, owner);
         }
-        self.scatter_pages(head, begun.is_wary(), owner);
+        self.scatter_pages(head, owner);
         true
     }
 
@@ -207,14 +243,14 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             loop {
                 let seen = self.load(area);
                 let pinned = seen.pins() > 0;
-                let piece = seen.piece(Order::HUGE, 0, begun.is_wary());
+                let piece = seen.piece(begun, 0);
                 let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
                 if !self.change(area, seen, new) {
                     continue;
                 }
                 if pinned {
                     self.unpin(head, owner);
-                    self.scatter_pages(area, begun.is_wary(), owner);
+                    self.scatter_pages(area, owner);
                 } else {
                     self.free_block(area, new, owner);
                 }
@@ -232,14 +268,14 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's hold: pinned
     /// tails become pages of their own, the others are free, as one bitmap.
-    fn scatter_pages(&self, head: Pfn, wary: bool, owner: &impl Owner) {
-        let order = self.load(head).order();
+    fn scatter_pages(&self, head: Pfn, owner: &impl Owner) {
+        let begun = self.load(head);
         let mut gathered = Gathered { area: head.head(Order::HUGE), frames: [0; 8] };
-        for tail in Self::units(head, order) {
+        for tail in Self::units(head, begun.order()) {
             loop {
                 let seen = self.load(tail);
                 let pinned = seen.pins() > 0;
-                let new = if pinned { seen.piece(Order::PAGE, 0, wary) } else { seen.freed() };
+                let new = if pinned { seen.piece(begun, 0) } else { seen.freed() };
                 if !self.change(tail, seen, new) {
                     continue;
                 }

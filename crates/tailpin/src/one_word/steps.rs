@@ -55,7 +55,10 @@ pub trait Steps: Send + Sync + 'static {
         needed
     }
 
-    /// W8: a hold turns a clean split into one that rewrites every tail. `unmarked` is the word if it did not.
+    /// W8: a hold turns a clean split into one that rewrites every tail.
+    /// W14: a hold on a settled head says that a tail may record its order from now on.
+    ///
+    /// `unmarked` is the word if it did not.
     #[inline]
     fn held(marked: PageWord, unmarked: impl FnOnce() -> PageWord) -> PageWord {
         let _ = unmarked;
@@ -94,6 +97,24 @@ pub trait Steps: Send + Sync + 'static {
     #[inline]
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
         may_pin_resting_tails
+    }
+
+    /// W15: a piece made while the split was clean says that its tails record their order before they do.
+    #[inline]
+    fn marks_piece(tails_rest: bool) -> bool {
+        tails_rest
+    }
+
+    /// W16: the head of a fresh block says that its tails rest only if all were seen to.
+    #[inline]
+    fn says_tails_rest(tails_rest: bool) -> bool {
+        tails_rest
+    }
+
+    /// W17: a merge puts tails to rest only if nobody who holds a piece may be about to pin one that was at rest before.
+    #[inline]
+    fn may_rest(nobody_holds: bool) -> bool {
+        nobody_holds
     }
 }
 

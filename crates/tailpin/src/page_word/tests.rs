@@ -13,6 +13,7 @@ struct Fields {
     refs: u64,
     generation: u8,
     flags: u64,
+    recorded: bool,
 }
 
 fn fields(word: PageWord) -> Fields {
@@ -23,6 +24,7 @@ fn fields(word: PageWord) -> Fields {
         refs: word.refs(),
         generation: word.generation(),
         flags: word.0 & FLAGS,
+        recorded: !word.tails_rest(),
     }
 }
 
@@ -37,7 +39,7 @@ fn words() -> Vec<PageWord> {
         for order in orders() {
             for pins in [0, 1, 2, PIN_LIMIT - 1, PIN_LIMIT, PIN_LIMIT + 1022] {
                 for refs in [0, 1, 2, REF_LIMIT - 1, REF_LIMIT] {
-                    for flags in 0..8 {
+                    for flags in 0..16 {
                         for generation in [0, 1, GEN_MASK] {
                             let rest =
                                 pins | refs << REFS_SHIFT | flags << FLAGS_SHIFT | generation << GEN_SHIFT;
@@ -58,7 +60,11 @@ fn fields_do_not_overlap() {
         let again = PageWord::build(
             f.kind,
             Order::new(f.order).unwrap(),
-            f.pins | f.refs << REFS_SHIFT | u64::from(f.generation) << GEN_SHIFT | f.flags,
+            f.pins
+                | f.refs << REFS_SHIFT
+                | u64::from(f.generation) << GEN_SHIFT
+                | f.flags
+                | (u64::from(f.recorded) * RECORDED),
         );
         assert_eq!(again, word);
     }
@@ -80,11 +86,11 @@ fn pins_and_holds() {
         let unclean = if before.kind == SPLITTING_CLEAN { SPLITTING } else { before.kind };
         assert_eq!(
             held,
-            Fields { pins: before.pins + 1, kind: unclean, ..before },
+            Fields { pins: before.pins + 1, kind: unclean, recorded: true, ..before },
             "a hold is never refused"
         );
         match word.pin(1) {
-            Some(pinned) => assert_eq!(pinned, word.hold(1)),
+            Some(pinned) => assert_eq!(fields(pinned), Fields { pins: before.pins + 1, ..before }),
             None => assert!(before.pins + 1 > PIN_LIMIT),
         }
         match word.unpin(1) {
@@ -115,7 +121,9 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
         for order in orders() {
             let fresh = word.publish(order, false);
             let generation = (word.generation() + 1) % (GEN_MASK as u8 + 1);
-            let expected = Fields { kind: HEAD, order: order.get(), pins: 0, refs: 1, generation, flags: 0 };
+            let recorded = !word.tails_rest() && order > Order::PAGE;
+            let expected =
+                Fields { kind: HEAD, order: order.get(), pins: 0, refs: 1, generation, flags: 0, recorded };
             assert_eq!(fields(fresh), expected);
             assert!(fresh.is_live_head() && fresh.is_settled_head());
             assert!(word.publish(order, true).is_unsplittable());
@@ -132,12 +140,17 @@ fn a_split_keeps_pins_references_and_flags() {
             let begun = word.begin_split(target);
             assert!(begun.is_splitting() && begun.target() == target && begun.order() == word.order());
             assert_eq!((begun.pins(), begun.refs()), (before.pins, before.refs));
-            let clean = before.pins == 0 && target > Order::PAGE && word.order() <= Order::HUGE;
+            let small = word.order() <= Order::HUGE;
+            let clean = small && target > Order::PAGE && word.tails_rest();
             assert_eq!(begun.is_splitting_clean(), clean);
+            assert_eq!(begun.tails_rest(), if small { clean } else { word.tails_rest() });
             // A hold taken meanwhile makes it ordinary and is there afterwards.
             assert!(!begun.hold(1).is_splitting_clean());
-            assert_eq!(begun.hold(1).end_split(), begun.end_split().hold(1));
-            assert_eq!(fields(begun.end_split()), Fields { order: target.get(), ..before });
+            let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
+            let has_tails = target > Order::PAGE;
+            assert_eq!(held, Fields { pins: before.pins + 1, recorded: has_tails, ..ended });
+            let recorded = has_tails && !begun.tails_rest();
+            assert_eq!(ended, Fields { order: target.get(), recorded, ..before });
         }
     }
 }
@@ -146,17 +159,31 @@ fn a_split_keeps_pins_references_and_flags() {
 fn a_tail_keeps_its_pins_through_everything() {
     for word in words().into_iter().filter(|word| word.is_tail() && word.refs() == 0) {
         let before = fields(word);
+        for (order, target) in [(1, 0), (2, 1), (9, 0), (9, 8), (10, 9), (18, 9), (18, 17)] {
+            for (tails_rest, wary) in [(false, false), (false, true), (true, false), (true, true)] {
+                let head = PageWord::build(HEAD, Order::wrap(order), 2 * ONE_REF);
+                let head = if tails_rest { head } else { head.recorded() };
+                let begun = (if wary { head.wary() } else { head }).begin_split(Order::wrap(target));
+                let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
+                let wary = if wary && target > 0 { WARY } else { 0 };
+                let expected = Fields {
+                    kind: HEAD,
+                    order: target,
+                    pins: before.pins,
+                    refs: 3,
+                    generation,
+                    flags: before.flags & POISONED | wary,
+                    // The parts of a larger block know about their own tails.
+                    recorded: target > 0 && if order > 9 { before.recorded } else { !tails_rest },
+                };
+                assert_eq!(fields(word.piece(begun, 3)), expected);
+                let merged = word.piece(begun, 1).tail_of(Order::wrap(order));
+                assert_eq!((merged.pins(), merged.refs(), merged.order().get()), (before.pins, 0, order));
+            }
+        }
         for order in orders() {
-            let piece = fields(word.piece(order, 3, false));
-            let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
-            let flags = before.flags & POISONED;
-            let expected =
-                Fields { kind: HEAD, order: order.get(), pins: before.pins, refs: 3, generation, flags };
-            assert_eq!(piece, expected);
             let moved = fields(word.tail_of(order));
-            assert_eq!(moved, Fields { order: order.get(), flags, ..before });
-            let merged = word.piece(Order::PAGE, 1, false).tail_of(order);
-            assert_eq!((merged.pins(), merged.refs(), merged.order()), (before.pins, 0, order));
+            assert_eq!(moved, Fields { order: order.get(), flags: before.flags & POISONED, ..before });
         }
     }
 }
@@ -165,9 +192,12 @@ fn a_tail_keeps_its_pins_through_everything() {
 fn a_merge_changes_only_the_order_of_its_head() {
     for word in words().into_iter().filter(|word| word.is_settled_head() && word.order() < Order::MAX) {
         let before = fields(word);
-        let merging = word.begin_merge(Order::MAX);
-        assert!(merging.is_merging() && merging.is_live_head() == word.is_live_head());
-        assert_eq!(fields(merging.end_merge()), Fields { order: Order::MAX.get(), ..before });
+        for tails_rest in [false, true] {
+            let merging = word.begin_merge(Order::MAX, tails_rest);
+            assert!(merging.is_merging() && merging.is_live_head() == word.is_live_head());
+            let expected = Fields { order: Order::MAX.get(), recorded: !tails_rest, ..before };
+            assert_eq!(fields(merging.end_merge()), expected);
+        }
     }
 }
 
@@ -180,6 +210,17 @@ fn what_is_freed_is_idle_or_set_aside() {
         assert_eq!(freed.is_idle(), !word.is_poisoned());
         assert!(!freed.is_rest(), "a freed frame does not look like a resting tail");
         assert!(word.rested().is_rest() && !word.set_aside().is_idle());
+        assert_eq!(freed.tails_rest(), word.tails_rest() || word.order() < Order::HUGE);
+        for tails_rest in [false, true] {
+            let readied = word.readied(tails_rest);
+            assert!(readied.is_idle() && readied.tails_rest() == tails_rest);
+        }
+        match word.frees_at_once() {
+            Some(at_once) => assert_eq!(at_once, freed),
+            None => assert!(
+                word.is_live_head() || word.is_poisoned() || word.is_wary() || word.order() > Order::HUGE
+            ),
+        }
     }
 }
 

@@ -1,0 +1,310 @@
+//! The arena: where buffers come from.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use tailpin::{Audit, FrameRange, Order};
+
+use crate::backing::{Abilities, Ability, Backing};
+use crate::buffer::Buffer;
+use crate::builder::Builder;
+use crate::census;
+use crate::error::{AllocError, ReleaseError};
+use crate::inner::{Inner, Root};
+use crate::memory::PAGE;
+use crate::stats::{Holder, LeakReport, Stats};
+
+/// Memory for buffers of any size up to 1 GiB, whose slices keep only the pages they touch.
+///
+/// A handle: clones are the same arena, for any thread. Slices and buffers don't need a handle to stay; the memory is unmapped
+/// when the last of all these is gone.
+///
+/// ```
+/// use tailpin_arena::Arena;
+///
+/// let arena = Arena::builder().size(64 << 20).build()?;
+/// let mut buffer = arena.alloc(2 << 20)?;       // writable, and this thread's alone
+/// buffer[5000..5011].copy_from_slice(b"hello world");
+/// let whole = buffer.freeze();                  // readable, and anybody's
+/// let record = whole.slice(5000..5011);
+/// drop(whole);                                  // 511 of its 512 pages are free again
+/// assert_eq!(&record[..], b"hello world");
+/// assert_eq!(record.retained_bytes(), 4096);
+/// assert_eq!(arena.stats().pinned_by_last_slice, 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Arena {
+    handles: Arc<Handles>,
+}
+
+/// Times an allocation looks again while memory is being given back.
+const RELEASE_TRIES: usize = 1000;
+
+/// The one hold of all handles together.
+struct Handles {
+    root: Root,
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        // SAFETY: the handles' hold lasts until the last line.
+        let inner = unsafe { self.root.inner() };
+        let left = inner.life.frames();
+        if left > 0
+            && !inner.is_child()
+            && let Some(on_leak) = inner.settings.on_leak
+        {
+            on_leak(&LeakReport {
+                bytes: left as usize * PAGE,
+                holders: census::worst_holders(inner, usize::MAX),
+            });
+        }
+        // SAFETY: this ends the handles' hold; `inner` is not used after it.
+        unsafe { self.root.lower(1) }
+    }
+}
+
+/// A handle that doesn't keep the arena alive.
+pub(crate) struct WeakArena(Weak<Handles>);
+
+impl WeakArena {
+    pub(crate) fn upgrade(&self) -> Option<Arena> {
+        Some(Arena { handles: self.0.upgrade()? })
+    }
+}
+
+impl Arena {
+    /// To set up a new one.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(root: Root) -> Self {
+        Self { handles: Arc::new(Handles { root }) }
+    }
+
+    #[cfg(feature = "allocator-api2")]
+    pub(crate) fn root(&self) -> Root {
+        self.handles.root
+    }
+
+    /// For whoever shall not keep the arena alive.
+    pub(crate) fn downgrade(&self) -> WeakArena {
+        WeakArena(Arc::downgrade(&self.handles))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        // SAFETY: a handle is a hold, and this one lives as long as what is returned.
+        unsafe { self.handles.root.inner() }
+    }
+
+    /// A buffer of `len` bytes, this caller's alone.
+    ///
+    /// It begins at a multiple of the next power of two (4 KiB to 1 GiB), so one of 2 MiB or more is huge pages
+    /// where the arena has them. Whole pages behind `len` bytes are free for others. What it contains is whatever was
+    /// there before, zeroes if it is fresh: see [`Arena::alloc_zeroed`].
+    ///
+    /// # Errors
+    /// [`AllocError`]; the arena is as it was.
+    pub fn alloc(&self, len: usize) -> Result<Buffer, AllocError> {
+        self.obtain(len, None)
+    }
+
+    /// The same with a tag, by which [`Arena::worst_holders`] and [`Slice::tag`](crate::Slice::tag) know the buffer's
+    /// pages for as long as any of them is kept. The first 254 different tags are told apart.
+    ///
+    /// # Errors
+    /// As [`Arena::alloc`].
+    pub fn alloc_tagged(&self, len: usize, tag: &'static str) -> Result<Buffer, AllocError> {
+        self.obtain(len, Some(tag))
+    }
+
+    /// A buffer of zeroes.
+    ///
+    /// # Errors
+    /// As [`Arena::alloc`].
+    pub fn alloc_zeroed(&self, len: usize) -> Result<Buffer, AllocError> {
+        let mut buffer = self.alloc(len)?;
+        buffer.fill(0);
+        Ok(buffer)
+    }
+
+    fn obtain(&self, len: usize, tag: Option<&'static str>) -> Result<Buffer, AllocError> {
+        let inner = self.inner();
+        if inner.is_child() {
+            return Err(AllocError::ForkedChild);
+        }
+        let pages = len.div_ceil(PAGE).max(1);
+        let order = pages.checked_next_power_of_two().and_then(|n| Order::new(n.trailing_zeros() as u8));
+        let order = order.ok_or(AllocError::TooLarge { asked: len })?;
+        // Blocks that no huge page could be had for, kept until others have been tried.
+        let mut unfurnished = Vec::new();
+        loop {
+            let block = match self.take(order) {
+                Ok(block) => block,
+                Err(error) => {
+                    return Err(unfurnished.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
+                }
+            };
+            // SAFETY: the block's only reference is the new buffer's from here on, and its frames are counted.
+            let mut buffer =
+                unsafe { Buffer::adopt(self.handles.root, block, block.frames() as usize * PAGE) };
+            if let Err(shortage) = inner.furnish(block.start, order) {
+                unfurnished.push((buffer, shortage));
+                continue;
+            }
+            inner.history.record(block.start, order, tag);
+            buffer.truncate(len);
+            return Ok(buffer);
+        }
+    }
+
+    /// A block with one reference, its frames counted.
+    fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
+        let inner = self.inner();
+        inner.life.raise(order.frames());
+        let mut tries = 0;
+        loop {
+            if let Ok(block) = inner.zone.alloc(order) {
+                return Ok(block.into_raw().frames());
+            }
+            // Whoever gives memory back has some frames to himself for about a millisecond at a time.
+            if !inner.releasing.is_taken() || tries == RELEASE_TRIES {
+                break;
+            }
+            tries += 1;
+            thread::yield_now();
+        }
+        // SAFETY: these frames were counted at the beginning and never handed out.
+        unsafe { self.handles.root.lower(order.frames()) };
+        let (block, free) = (order.bytes() as usize, inner.zone.free_frames() as usize * PAGE);
+        Err(AllocError::OutOfMemory { asked: block, block, free })
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> usize {
+        self.inner().data.pages as usize * PAGE
+    }
+
+    /// Address of the first byte.
+    pub fn base(&self) -> NonNull<u8> {
+        self.inner().data.base
+    }
+
+    /// The file behind a memfd arena: its first [`Arena::size`] bytes are the data, what follows is the arena's own.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.inner().data.file()
+    }
+
+    /// What the memory is.
+    pub fn backing(&self) -> Backing {
+        self.inner().backing
+    }
+
+    /// What the arena can do at this moment, and why it can't do the rest.
+    pub fn abilities(&self) -> Abilities {
+        let inner = self.inner();
+        let registered = inner.registrations.load(Ordering::Relaxed) > 0;
+        Abilities::of(inner.backing, inner.settings.locked, registered)
+    }
+
+    /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used areas.
+    pub fn stats(&self) -> Stats {
+        census::stats(self.inner())
+    }
+
+    /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with most of them first,
+    /// and among equals the oldest.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// # let arena = Arena::builder().size(16 << 20).build()?;
+    /// let kept = arena.alloc_tagged(2 << 20, "http-header")?.freeze().slice(100..300);
+    /// let worst = &arena.worst_holders(1)[0];
+    /// assert_eq!((worst.tag, worst.buffer_bytes, worst.kept_bytes), (Some("http-header"), 2 << 20, 4096));
+    /// # drop(kept);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn worst_holders(&self, n: usize) -> Vec<Holder> {
+        census::worst_holders(self.inner(), n)
+    }
+
+    /// Says that the memory is registered with the kernel or a device, for as long as the guard lives: its frames must
+    /// not change, so nothing is given back to the system. Free pages are reused inside the arena as before.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Refused`] if this memory can't be registered; [`ReleaseError::ForkedChild`].
+    pub fn registered(&self) -> Result<Registration, ReleaseError> {
+        let inner = self.inner();
+        if inner.is_child() {
+            return Err(ReleaseError::ForkedChild);
+        }
+        if let Ability::No(reason) = self.abilities().register {
+            return Err(ReleaseError::Refused(reason));
+        }
+        // SeqCst on both sides: of a registration and a release that begin at the same time, one sees the other.
+        inner.registrations.fetch_add(1, Ordering::SeqCst);
+        let registration = Registration { arena: self.clone() };
+        while inner.releasing.is_taken() {
+            // It looks at the registrations after every area, about a millisecond.
+            thread::yield_now();
+        }
+        // What is registered is touched by that: all of it has memory from now on.
+        inner.residency.mark_all();
+        Ok(registration)
+    }
+
+    /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only: see
+    /// [`tailpin::Zone::audit`].
+    pub fn audit(&self) -> Audit {
+        self.inner().zone.audit()
+    }
+
+    /// How long ago the arena was built.
+    pub fn age(&self) -> Duration {
+        self.inner().history.lifetime()
+    }
+
+    /// All frame numbers of the arena's data; a slice's [`offset`](crate::Slice::offset) counts from the first.
+    pub fn frames(&self) -> FrameRange {
+        self.inner().frames()
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Arena({} bytes of {})", self.size(), self.backing())
+    }
+}
+
+/// While it lives, the arena's memory counts as registered. See [`Arena::registered`].
+#[must_use = "the memory counts as registered only while this lives"]
+pub struct Registration {
+    arena: Arena,
+}
+
+impl Registration {
+    /// The arena.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SeqCst: as in `Arena::registered`.
+        self.arena.inner().registrations.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registration({:?})", self.arena)
+    }
+}

@@ -1,0 +1,85 @@
+//! Memory under pages in use: taken away, and there again when it is touched.
+
+use std::ops::Range;
+
+use tailpin::{FrameRange, Order, Pfn};
+
+use crate::backing::{Abilities, Ability};
+use crate::buffer::Buffer;
+use crate::error::ReleaseError;
+use crate::inner::Inner;
+use crate::memory::PAGE;
+use crate::release::{Released, Step, Stop};
+use crate::residency::Mask;
+
+impl Buffer {
+    /// Gives the memory under whole pages of `range` back to the system, though they are in use: they read as zero, and
+    /// the next touch brings memory again. Pages of which only a part is in `range` stay as they are.
+    ///
+    /// Where the kernel would not let go of a huge page (something else holds it), its pages stay as they are,
+    /// contents and all, and count as [`Released::stuck`].
+    ///
+    /// # Errors
+    /// [`ReleaseError::Refused`] with the reason if single pages of this memory can't be given back,
+    /// [`ReleaseError::Busy`] if another thread is giving memory back.
+    ///
+    /// # Panics
+    /// If the range is not within the buffer.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// let arena = Arena::builder().size(16 << 20).build()?;
+    /// let mut buffer = arena.alloc(4 << 20)?;
+    /// buffer.fill(1);
+    /// let discarded = buffer.discard(5000..20_000)?; // pages 2 and 3 are in it as a whole
+    /// assert_eq!(discarded.returned + discarded.stuck, 8192);
+    /// assert_eq!((buffer[8191], buffer[16384]), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn discard(&mut self, range: Range<usize>) -> Result<Released, ReleaseError> {
+        assert!(range.start <= range.end && range.end <= self.len(), "a discard stays within the buffer");
+        let (from, to) = (range.start.div_ceil(PAGE), range.end / PAGE);
+        let (inner, blocks) = self.hold();
+        let pages = FrameRange::new(blocks.start.offset(from as u64), to.saturating_sub(from) as u64);
+        // SAFETY: the buffer alone has these pages, and is borrowed exclusively.
+        unsafe { discard_pages(inner, pages) }
+    }
+}
+
+/// # Safety
+/// The pages are the caller's, and there is no reference to their bytes.
+pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<Released, ReleaseError> {
+    let registered = inner.registrations.load(std::sync::atomic::Ordering::SeqCst) > 0;
+    let able = Abilities::of(inner.backing, inner.settings.locked, registered).give_back_4k;
+    if let Ability::No(reason) = able {
+        return Err(ReleaseError::Refused(reason));
+    }
+    let step = Step::begin(inner)?;
+    let (mut returned, mut stuck) = (0, 0);
+    let mut area = pages.start.head(Order::HUGE);
+    while area < pages.end {
+        let frames = within(pages, area);
+        // SAFETY: as the caller says.
+        let emptied = unsafe { step.giver().empty(area, &frames) };
+        match emptied.map_err(ReleaseError::system("give memory back"))? {
+            Some(given) => {
+                returned += given.returned;
+                stuck += given.stuck;
+            }
+            None => stuck += crate::residency::count(&frames) as usize * PAGE,
+        }
+        area = area.offset(Order::HUGE.frames());
+    }
+    Ok(Released { asked: pages.frames() as usize * PAGE, returned, stuck, stopped: Stop::Target })
+}
+
+/// The bits of those of the pages that lie in the area.
+fn within(pages: FrameRange, area: Pfn) -> Mask {
+    let mut mask = [0; 8];
+    let end = area.offset(Order::HUGE.frames());
+    for page in pages.start.max(area).get()..pages.end.min(end).get() {
+        let bit = (page - area.get()) as usize;
+        mask[bit / 64] |= 1 << (bit % 64);
+    }
+    mask
+}

@@ -1,0 +1,57 @@
+//! When an arena may go.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Counts what keeps an arena there: one for all its handles together, and one for each frame in use.
+///
+/// Slices are not counted: a slice keeps a frame in use, and that frame counts. It was counted before its block was
+/// handed out, and is counted off by whoever freed it, after that call has returned from the allocator. So while
+/// anybody is inside the allocator's memory because of a frame, the frame is still counted here.
+pub(crate) struct Life(AtomicU64);
+
+impl Life {
+    /// The handles' count alone.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(1))
+    }
+
+    /// `n` frames are about to be in use. Only by one who keeps the arena there already.
+    #[inline]
+    pub(crate) fn raise(&self, n: u64) {
+        // Relaxed: the caller's own hold orders it before anything that could bring the count to zero.
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// `n` frames are free, or the handles are gone. True for the one who has to take the arena down.
+    #[inline]
+    pub(crate) fn lower(&self, n: u64) -> bool {
+        // Release: all use of the arena is before its end; pairs with the fence below.
+        let before = self.0.fetch_sub(n, Ordering::Release);
+        debug_assert!(before >= n, "no more frames are freed than were handed out");
+        if before == n {
+            // Acquire: pairs with the Release of everybody who lowered the count before.
+            fence(Ordering::Acquire);
+        }
+        before == n
+    }
+
+    /// Frames in use, while a handle is there.
+    pub(crate) fn frames(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_to_go_takes_the_arena_down() {
+        let life = Life::new();
+        life.raise(5);
+        assert!(!life.lower(2));
+        assert!(!life.lower(1)); // the handles
+        assert_eq!(life.frames(), 2 - 1 + 1);
+        assert!(life.lower(3));
+    }
+}

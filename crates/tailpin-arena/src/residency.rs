@@ -1,0 +1,170 @@
+//! Which frames the system has given memory to: a bit per frame, and a note per 2 MiB area.
+//!
+//! A bit is set before a frame is handed out and cleared when its memory went back. What it says of frames in use
+//! and free frames alike is an upper bound: memory handed out but never touched counts as given.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
+
+/// Words of an area: its bits, and its note.
+const BITS: usize = AREA_FRAMES / 64;
+/// The area is kept from huge pages, as some of its pages went back.
+const ROUGH: u64 = 1;
+
+/// One bit per frame of an area.
+pub(crate) type Mask = [u64; BITS];
+
+/// All frames of an area.
+pub(crate) const ALL: Mask = [!0; BITS];
+
+pub(crate) fn count(mask: &Mask) -> u64 {
+    mask.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
+pub(crate) struct Residency {
+    bits: &'static [AtomicU64],
+    notes: &'static [AtomicU64],
+    base: Pfn,
+    /// Touching one frame of an area brings a huge page for all of it.
+    by_area: bool,
+    /// Areas that are rough: each may cost two mappings.
+    rough: AtomicU64,
+}
+
+impl Residency {
+    /// Words needed for this many frames, of whole areas.
+    pub(crate) fn words(frames: u64) -> usize {
+        frames as usize / AREA_FRAMES * (BITS + 1)
+    }
+
+    /// Over zeroed words, for frames from `base` on.
+    pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, by_area: bool) -> Self {
+        let (bits, notes) = words.split_at(words.len() / (BITS + 1) * BITS);
+        Self { bits, notes, base, by_area, rough: AtomicU64::new(0) }
+    }
+
+    fn index(&self, area: Pfn) -> usize {
+        (area.get() - self.base.get()) as usize / AREA_FRAMES
+    }
+
+    fn bits(&self, area: Pfn) -> &'static [AtomicU64] {
+        &self.bits[self.index(area) * BITS..][..BITS]
+    }
+
+    fn note(&self, area: Pfn) -> &'static AtomicU64 {
+        &self.notes[self.index(area)]
+    }
+
+    // Relaxed all over: who may change an area's words follows from who owns its frames, and frames change hands
+    // through the allocator, which orders what was done under each owner.
+
+    /// The frames of the block that the system may have to find memory for. All blocks that are not set by this are
+    /// an area's, or within one.
+    pub(crate) fn is_all_there(&self, head: Pfn, order: Order) -> bool {
+        let area = head.head(Order::HUGE);
+        let mask = block_mask(head, order);
+        self.bits(area).iter().zip(mask).all(|(word, mask)| word.load(Ordering::Relaxed) & mask == mask)
+    }
+
+    /// The block (at most an area) is about to be touched.
+    pub(crate) fn mark(&self, head: Pfn, order: Order) {
+        let area = head.head(Order::HUGE);
+        let mask = if self.by_area && !self.is_rough(area) { ALL } else { block_mask(head, order) };
+        for (word, mask) in self.bits(area).iter().zip(mask) {
+            if word.load(Ordering::Relaxed) & mask != mask {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// All of it has memory.
+    pub(crate) fn mark_all(&self) {
+        for word in self.bits {
+            word.store(!0, Ordering::Relaxed);
+        }
+    }
+
+    /// The memory of these frames went back. The caller owns them.
+    pub(crate) fn clear(&self, area: Pfn, frames: &Mask) {
+        for (word, mask) in self.bits(area).iter().zip(frames) {
+            word.fetch_and(!mask, Ordering::Relaxed);
+        }
+    }
+
+    /// The frames of an area that may have memory.
+    pub(crate) fn of(&self, area: Pfn) -> Mask {
+        let bits = self.bits(area);
+        std::array::from_fn(|i| bits[i].load(Ordering::Relaxed))
+    }
+
+    /// How many frames of a run may have memory.
+    pub(crate) fn count_in(&self, frames: FrameRange) -> u64 {
+        let first = frames.start.get() - self.base.get();
+        let end = frames.end.get() - self.base.get();
+        let mut at = first;
+        let mut n = 0;
+        while at < end {
+            let stop = end.min((at / 64 + 1) * 64);
+            let word = self.bits[(at / 64) as usize].load(Ordering::Relaxed);
+            n += u64::from((word >> (at % 64) & (!0 >> (64 - (stop - at)))).count_ones());
+            at = stop;
+        }
+        n
+    }
+
+    /// Whether touching a frame brings a huge page.
+    pub(crate) fn is_by_area(&self) -> bool {
+        self.by_area
+    }
+
+    pub(crate) fn is_rough(&self, area: Pfn) -> bool {
+        self.note(area).load(Ordering::Relaxed) & ROUGH != 0
+    }
+
+    pub(crate) fn set_rough(&self, area: Pfn) {
+        if self.note(area).fetch_or(ROUGH, Ordering::Relaxed) & ROUGH == 0 {
+            self.rough.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The area is as it was at first. The caller owns all its frames.
+    pub(crate) fn set_smooth(&self, area: Pfn) {
+        if self.note(area).swap(0, Ordering::Relaxed) & ROUGH != 0 {
+            self.rough.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Rough areas at this moment.
+    pub(crate) fn rough_areas(&self) -> u64 {
+        self.rough.load(Ordering::Relaxed)
+    }
+}
+
+/// The bits of a block of at most an area.
+pub(crate) fn block_mask(head: Pfn, order: Order) -> Mask {
+    let first = (head.get() % AREA_FRAMES as u64) as usize;
+    let n = order.frames().min(AREA_FRAMES as u64) as usize;
+    std::array::from_fn(|i| {
+        let (from, to) = (first.max(i * 64), (first + n).min(i * 64 + 64));
+        if from >= to { 0 } else { (!0 >> (64 - (to - from))) << (from - i * 64) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_have_a_bit_for_each_frame_of_the_block() {
+        for order in (0..=9).filter_map(Order::new) {
+            for head in (0..AREA_FRAMES as u64).step_by(order.frames() as usize) {
+                let mask = block_mask(Pfn::new(512 + head), order);
+                for frame in 0..AREA_FRAMES as u64 {
+                    let expected = (head..head + order.frames()).contains(&frame);
+                    assert_eq!(mask[frame as usize / 64] >> (frame % 64) & 1 == 1, expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What this machine says of itself, read from `/proc` and `/sys`.
+
+use std::fs;
+
+use crate::backing::HugeSize;
+
+/// When the kernel uses transparent huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HugePages {
+    Always,
+    /// Where memory was advised to have them.
+    OnAdvice,
+    Off,
+}
+
+/// For private memory.
+pub(crate) fn thp() -> HugePages {
+    selected("/sys/kernel/mm/transparent_hugepage/enabled")
+}
+
+/// For shared memory.
+pub(crate) fn shmem_thp() -> HugePages {
+    selected("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+}
+
+fn selected(path: &str) -> HugePages {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    match text.split('[').nth(1).and_then(|rest| rest.split(']').next()) {
+        Some("always" | "within_size" | "force") => HugePages::Always,
+        Some("madvise" | "advise") => HugePages::OnAdvice,
+        _ => HugePages::Off,
+    }
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Most mappings a process may have.
+pub(crate) fn max_map_count() -> u64 {
+    number("/proc/sys/vm/max_map_count").unwrap_or(65_530)
+}
+
+/// Mappings this process has.
+pub(crate) fn map_count() -> u64 {
+    fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64)
+}
+
+/// Pages of the huge page pool that nobody has taken or reserved.
+pub(crate) fn free_huge_pages(size: HugeSize) -> u64 {
+    let base = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", size.bytes() / 1024);
+    let read = |name| number(&format!("{base}/{name}")).unwrap_or(0);
+    read("free_hugepages").saturating_sub(read("resv_hugepages"))
+}

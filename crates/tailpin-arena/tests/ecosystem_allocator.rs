@@ -1,0 +1,84 @@
+//! Collections of `allocator-api2` in an arena.
+
+#![cfg(feature = "allocator-api2")]
+
+use std::alloc::Layout;
+
+use allocator_api2::alloc::Allocator;
+use allocator_api2::boxed::Box;
+use allocator_api2::vec::Vec;
+use tailpin_arena::Arena;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_vector_grows_shrinks_and_goes() {
+    let arena = Arena::builder().size(32 * MIB).build().unwrap();
+    let mut numbers = Vec::new_in(arena.clone());
+    for number in 0..300_000_u64 {
+        numbers.push(number);
+    }
+    assert!(numbers.iter().copied().eq(0..300_000));
+    let address = numbers.as_ptr();
+    numbers.truncate(1000);
+    numbers.shrink_to_fit();
+    assert_eq!(numbers.as_ptr(), address, "shrinking stays in place");
+    assert!(numbers.iter().copied().eq(0..1000));
+    assert_eq!(arena.stats().in_use(), 8192);
+    drop(numbers);
+    assert_eq!(arena.stats().in_use(), 0);
+    assert_eq!(arena.audit().violations(), 0);
+}
+
+#[test]
+fn every_size_and_alignment_is_met_and_comes_back() {
+    let arena = Arena::builder().size(32 * MIB).build().unwrap();
+    for size in [0, 1, 4095, 4096, 4097, 10_000, MIB + 1] {
+        for align in [1, 8, 4096, 8192, 2 * MIB] {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            let memory = arena.allocate(layout).unwrap();
+            assert!(memory.len() >= size && memory.cast::<u8>().addr().get().is_multiple_of(align));
+            // Any size from what was asked for to what was given fits.
+            let fits = Layout::from_size_align(memory.len(), align).unwrap();
+            // SAFETY: allocated just now, and written within what was given.
+            unsafe {
+                memory.cast::<u8>().write_bytes(0xA5, memory.len());
+                arena.deallocate(memory.cast(), fits);
+            }
+            assert_eq!(arena.stats().in_use(), 0, "{layout:?}");
+        }
+    }
+}
+
+#[test]
+fn shrinking_to_a_stricter_alignment_moves_and_keeps_the_contents() {
+    let arena = Arena::builder().size(32 * MIB).build().unwrap();
+    let old = Layout::from_size_align(20_000, 1).unwrap();
+    let new = Layout::from_size_align(10_000, MIB).unwrap();
+    let memory = arena.allocate(old).unwrap();
+    // SAFETY: allocated just now; each allocation is given up once, with a layout that fits it.
+    unsafe {
+        memory.cast::<u8>().write_bytes(7, 20_000);
+        let moved = arena.shrink(memory.cast(), old, new).unwrap();
+        assert!(moved.cast::<u8>().addr().get().is_multiple_of(MIB));
+        assert!(moved.as_ref()[..10_000].iter().all(|&byte| byte == 7));
+        arena.deallocate(moved.cast(), new);
+    }
+    assert_eq!(arena.stats().in_use(), 0);
+}
+
+#[test]
+fn the_box_outlives_the_handle_it_was_made_with() {
+    let arena = Arena::builder().size(4 * MIB).build().unwrap();
+    let boxed = Box::new_in([7_u8; 5000], arena.clone());
+    drop(arena);
+    assert!(boxed.iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let arena = Arena::builder().size(2 * MIB).build().unwrap();
+    assert!(arena.allocate(Layout::from_size_align(4 * MIB, 1).unwrap()).is_err());
+    let mut numbers: Vec<u64, _> = Vec::new_in(arena);
+    assert!(numbers.try_reserve(1 << 40).is_err());
+}

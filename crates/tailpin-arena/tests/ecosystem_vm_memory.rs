@@ -1,0 +1,124 @@
+//! Guest memory of `vm-memory` in an arena, and its balloon.
+
+#![cfg(feature = "vm-memory")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use tailpin_arena::vm_memory::{BalloonError, GuestRegion};
+use tailpin_arena::{Arena, Backing, Reason, ReleaseError};
+use vm_memory::{
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection,
+    MemoryRegionAddress,
+};
+
+const MIB: usize = 1 << 20;
+const START: GuestAddress = GuestAddress(0x10_0000);
+
+fn page(n: usize) -> GuestAddress {
+    START.unchecked_add(n as u64 * 4096)
+}
+
+/// Whether each page of the region has memory, by the kernel's page map.
+fn there(region: &GuestRegion) -> Vec<bool> {
+    let host = region.get_host_address(MemoryRegionAddress(0)).unwrap().addr();
+    let mut entries = vec![0; region.len() as usize / 4096 * 8];
+    File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entries, (host / 4096 * 8) as u64).unwrap();
+    entries.chunks_exact(8).map(|entry| entry[7] >> 7 == 1).collect()
+}
+
+/// Writes its number to each page, gives back every third, and looks at what the guest and the kernel see.
+fn balloon(backing: Backing) {
+    let arena = Arena::builder().size(8 * MIB).backing(backing).build().unwrap();
+    let region = GuestRegion::new(&arena, START, 4 * MIB).unwrap();
+    let memory = GuestRegionCollection::from_regions(vec![region]).unwrap();
+    for n in 0..1024 {
+        memory.write_obj(n as u64 + 1, page(n)).unwrap();
+    }
+    let region = memory.find_region(START).unwrap();
+    assert!(there(region).iter().all(|&there| there));
+    for n in (0..1024).step_by(3) {
+        let released = region.inflate(page(n), 1).unwrap();
+        assert_eq!((released.returned, released.stuck), (4096, 0), "{backing:?}, page {n}");
+    }
+    for (n, there) in there(region).into_iter().enumerate() {
+        assert_eq!(there, n % 3 != 0, "{backing:?}, page {n}");
+    }
+    for n in 0..1024 {
+        let seen: u64 = memory.read_obj(page(n)).unwrap();
+        assert_eq!(seen, if n % 3 == 0 { 0 } else { n as u64 + 1 });
+    }
+    // Deflated by use.
+    memory.write_obj(77_u64, page(300)).unwrap();
+    assert_eq!(memory.read_obj::<u64>(page(300)).unwrap(), 77);
+    drop(memory);
+    assert_eq!(arena.stats().in_use(), 0);
+    assert_eq!(arena.audit().violations(), 0);
+}
+
+#[test]
+fn the_balloon_gives_back_single_pages_of_private_memory() {
+    balloon(Backing::Anonymous);
+}
+
+#[test]
+fn the_balloon_gives_back_single_pages_of_shared_memory() {
+    balloon(Backing::Memfd { huge: false });
+    balloon(Backing::Memfd { huge: true });
+}
+
+#[test]
+fn memory_that_served_before_is_zero_for_the_guest() {
+    let arena = Arena::builder().size(2 * MIB).build().unwrap();
+    arena.alloc(2 * MIB).unwrap().fill(0xA5);
+    let region = GuestRegion::new(&arena, START, 2 * MIB - 100).unwrap();
+    let mut bytes = vec![1; 2 * MIB - 100];
+    region.read_slice(&mut bytes, MemoryRegionAddress(0)).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn what_can_not_be_given_back_is_refused_with_the_reason() {
+    let plain = Arena::builder().over_memory(vec![0xA5; 4 * MIB]).build().unwrap();
+    let region = GuestRegion::new(&plain, START, MIB).unwrap();
+    assert_eq!(region.read_obj::<u64>(MemoryRegionAddress(8)).unwrap(), 0);
+    let refused = region.inflate(page(0), 1).unwrap_err();
+    assert!(
+        matches!(refused, BalloonError::Arena(ReleaseError::Refused(Reason::CallersMemory))),
+        "{refused}"
+    );
+
+    let arena = Arena::builder().size(4 * MIB).build().unwrap();
+    let region = GuestRegion::new(&arena, START, MIB).unwrap();
+    region.write_obj(5_u64, MemoryRegionAddress(0)).unwrap();
+    let registered = arena.registered().unwrap();
+    let refused = region.inflate(page(0), 1).unwrap_err();
+    assert!(matches!(refused, BalloonError::Arena(ReleaseError::Refused(Reason::Registered))), "{refused}");
+    assert_eq!(region.read_obj::<u64>(MemoryRegionAddress(0)).unwrap(), 5);
+    drop(registered);
+    region.inflate(page(0), 1).unwrap();
+    assert_eq!(region.read_obj::<u64>(MemoryRegionAddress(0)).unwrap(), 0);
+}
+
+#[test]
+fn addresses_outside_are_refused_and_nothing_happens() {
+    let arena = Arena::builder().size(4 * MIB).build().unwrap();
+    let region = GuestRegion::new(&arena, START, MIB).unwrap();
+    for (address, pages) in [
+        (page(256), 1),
+        (page(255), 2),
+        (page(0), 257),
+        (GuestAddress(0), 1),
+        (GuestAddress(START.0 + 1), 1),
+        (page(0), usize::MAX),
+    ] {
+        assert!(
+            matches!(region.inflate(address, pages), Err(BalloonError::NotInRegion { .. })),
+            "{address:?} {pages}"
+        );
+    }
+    assert!(region.get_slice(MemoryRegionAddress(MIB as u64 - 1), 2).is_err());
+    assert!(region.get_slice(MemoryRegionAddress(u64::MAX), 2).is_err());
+    assert!(region.get_host_address(MemoryRegionAddress(MIB as u64)).is_err());
+    assert!(region.write_slice(&[0; 10], MemoryRegionAddress(MIB as u64 - 5)).is_err());
+}

@@ -1,0 +1,218 @@
+//! What the futex scenarios bring along: the shipped futexes over the checker's words, threads that wait by the
+//! checker's leave, and a memory.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tailpin::AtomicWord;
+use tailpin_futex::model::{Model, ModelMemory, Object, Size};
+use tailpin_futex::{
+    Access, Address, Clock, Deadline, Fault, Futex, Futexes, Memory, NotPresent, Owner, Part, Priority,
+    QueueWord, Scheduler, SpaceId, Steps, Tid,
+};
+
+use crate::engine::{Engine, MAIN, role};
+use crate::family::{number, page_word};
+use crate::lock_wait;
+use crate::trace::Name;
+use crate::word::CheckWord;
+
+impl<E: Engine> QueueWord for CheckWord<E> {
+    fn new(part: Part) -> Self {
+        let name = |field, frame: usize, decode| Name { frame: frame as u32, field, decode };
+        match part {
+            Part::Lock(bucket) => Self::explored(name("lock", bucket, locked)),
+            Part::Waiters(bucket) => Self::explored(name("waiters", bucket, number)),
+            Part::Home => Self::explored(name("waiter", if role() == MAIN { 0 } else { role() }, home)),
+            Part::PiLock => Self::explored(name("pi_lock", 0, locked)),
+            Part::Of(field @ "mmap_lock", index) => Self::explored(name(field, index, locked)),
+            Part::Of("page", index) => Self::explored(name("", index, page_word)),
+            Part::Of(field, index) => Self::explored(name(field, index, number)),
+        }
+    }
+}
+
+fn locked(value: u64) -> String {
+    if value == 0 { "free" } else { "LOCKED" }.to_owned()
+}
+
+fn home(value: u64) -> String {
+    match value {
+        0 => "idle".to_owned(),
+        1 => "woken".to_owned(),
+        2 => "goes on".to_owned(),
+        3 => "owner gone".to_owned(),
+        bucket => format!("in bucket {}", bucket - 16),
+    }
+}
+
+/// Most roles that a scenario has.
+const ROLES: usize = 4;
+
+/// Roles as threads: who parks lets others go on until somebody unparks it. A role that nobody unparks goes on for ever,
+/// which the checker notices.
+pub(crate) struct CheckScheduler<E: Engine> {
+    /// One per role. What was done before an unpark is seen after the park that it ends, as with any scheduler.
+    tokens: [E::Atomic; ROLES],
+    parked: Mutex<[Option<E::Thread>; ROLES]>,
+}
+
+impl<E: Engine> CheckScheduler<E> {
+    fn new() -> Self {
+        lock_wait::blocks();
+        Self { tokens: std::array::from_fn(|_| E::atomic(0)), parked: Mutex::default() }
+    }
+
+    fn parked(&self) -> MutexGuard<'_, [Option<E::Thread>; ROLES]> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Engine> Scheduler for CheckScheduler<E> {
+    type Thread = usize;
+
+    fn current(&self) -> usize {
+        role()
+    }
+
+    fn tid(&self) -> Tid {
+        // The set-up and the audit are the last.
+        Tid(if role() == MAIN { ROLES } else { role() + 1 } as u32)
+    }
+
+    fn park(&self, _until: Option<Deadline>) {
+        self.parked()[role()] = Some(E::current());
+        while E::compare_exchange(&self.tokens[role()], 1, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            E::block();
+        }
+    }
+
+    fn unpark(&self, thread: &usize) {
+        E::swap(&self.tokens[*thread], 1, Ordering::Release);
+        let parked = self.parked()[*thread].clone();
+        if let Some(parked) = parked {
+            E::release(&parked);
+        }
+    }
+
+    fn now(&self, _clock: Clock) -> Duration {
+        Duration::ZERO
+    }
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+
+    fn urgency(&self) -> Priority {
+        Priority::NORMAL
+    }
+
+    fn priority(&self, thread: Tid) -> Option<Priority> {
+        ((1..=4).contains(&thread.0)).then_some(Priority::NORMAL)
+    }
+
+    fn boost(&self, _thread: Tid, _to: Priority) {}
+
+    fn relax(&self, _turns: u32) {
+        lock_wait::relax::<E>();
+    }
+}
+
+/// A few words that are always there: for scenarios that are not about pages.
+pub(crate) struct Flat<E: Engine> {
+    words: Vec<CheckWord<E>>,
+}
+
+/// Words that roles fight over; those after them are only read.
+const EXPLORED: usize = 2;
+
+impl<E: Engine> Flat<E> {
+    fn new() -> Self {
+        let word = |index| {
+            let name = Name { frame: index as u32, field: "word", decode: number };
+            if index < EXPLORED { CheckWord::explored(name) } else { CheckWord::plain(name) }
+        };
+        Self { words: (0..16).map(word).collect() }
+    }
+
+    fn word(&self, at: Address) -> &CheckWord<E> {
+        &self.words[at.get() as usize / 4]
+    }
+
+    /// As a program that changes a word before it wakes.
+    pub(crate) fn store(&self, at: u64, value: u32) {
+        self.word(Address::new(at)).store(u64::from(value), Ordering::Release);
+    }
+}
+
+impl<E: Engine> Memory for Flat<E> {
+    type Page = ();
+
+    fn space(&self) -> SpaceId {
+        SpaceId(1)
+    }
+    fn pin(&self, _at: Address, _access: Access) -> Result<(), NotPresent> {
+        Ok(())
+    }
+    fn unpin(&self, (): ()) {}
+    fn owner(&self, (): ()) -> Owner {
+        Owner::Anonymous
+    }
+    fn index(&self, (): ()) -> u64 {
+        0
+    }
+    fn head(&self, (): ()) {}
+    fn fault(&self, _at: Address, _access: Access) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn load(&self, at: Address) -> Result<u32, NotPresent> {
+        Ok(self.word(at).load(Ordering::Acquire) as u32)
+    }
+    fn compare_exchange(&self, at: Address, old: u32, new: u32) -> Result<Result<u32, u32>, NotPresent> {
+        let (old, new) = (u64::from(old), u64::from(new));
+        let done = self.word(at).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
+        Ok(done.map(|found| found as u32).map_err(|found| found as u32))
+    }
+}
+
+/// Futexes over a flat memory.
+pub(crate) struct FutexWorld<E: Engine, P: Steps> {
+    pub(crate) futexes: Futexes<CheckScheduler<E>, CheckWord<E>, P>,
+    pub(crate) flat: Flat<E>,
+    /// What a lock protects.
+    guarded: E::Memory,
+}
+
+impl<E: Engine, P: Steps> FutexWorld<E, P> {
+    pub(crate) fn new(buckets: usize) -> Self {
+        let scheduler = CheckScheduler::new();
+        Self { futexes: Futexes::with_words(scheduler, buckets), flat: Flat::new(), guarded: E::memory() }
+    }
+
+    /// Uses what a lock protects.
+    pub(crate) fn inside(&self) {
+        E::write(&self.guarded);
+    }
+
+    pub(crate) fn word(&self, at: u64) -> Futex<'_, Flat<E>> {
+        Futex::private(&self.flat, at)
+    }
+}
+
+/// An object of two pages in one address space.
+pub(crate) struct PageWorld<E: Engine> {
+    pub(crate) model: Arc<Model<CheckWord<E>>>,
+    pub(crate) space: ModelMemory<CheckWord<E>>,
+    pub(crate) object: Object,
+}
+
+impl<E: Engine> PageWorld<E> {
+    /// Its pages are one block, or two.
+    pub(crate) fn new(huge: bool) -> Self {
+        lock_wait::blocks();
+        let model = Model::with_words(Size { frames: 6, order: 1, pages: 2, words: 0 });
+        let (space, object) = (model.space(), model.object(2, huge));
+        Self { model, space, object }
+    }
+}

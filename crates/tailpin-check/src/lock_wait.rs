@@ -1,0 +1,52 @@
+//! Waiting for a spin lock without spinning.
+//!
+//! Whoever spins below the checker's bound on preemptions may be scheduled again and again instead of the holder, for
+//! each number of turns anew. So in scenarios that say so a thread that relaxes is blocked until some lock is given back.
+
+use std::cell::RefCell;
+
+use crate::engine::Engine;
+use crate::trace::Name;
+
+/// Names of the words that are locks: taken by a compare-and-swap, given back by a store of zero.
+const LOCKS: [&str; 3] = ["lock", "pi_lock", "mmap_lock"];
+
+#[derive(Default)]
+struct Waiting {
+    blocks: bool,
+    /// What releases a thread that waits.
+    threads: Vec<Box<dyn FnOnce()>>,
+}
+
+thread_local! {
+    // Model threads are coroutines of one OS thread.
+    static WAITING: RefCell<Waiting> = RefCell::default();
+}
+
+/// Forgets the execution before: who relaxes spins.
+pub(crate) fn begin() {
+    WAITING.set(Waiting::default());
+}
+
+/// From here on who relaxes is blocked.
+pub(crate) fn blocks() {
+    WAITING.with_borrow_mut(|waiting| waiting.blocks = true);
+}
+
+/// Called after an attempt at a lock has failed. There is no point at which threads are switched in between.
+pub(crate) fn relax<E: Engine>() {
+    if !WAITING.with_borrow(|waiting| waiting.blocks) {
+        return E::relax();
+    }
+    let thread = E::current();
+    WAITING.with_borrow_mut(|waiting| waiting.threads.push(Box::new(move || E::release(&thread))));
+    E::block();
+}
+
+/// Called after a word was written.
+pub(crate) fn unlocked(name: Name, value: u64) {
+    if value == 0 && !std::thread::panicking() && LOCKS.contains(&name.field) {
+        let threads = WAITING.with_borrow_mut(|waiting| std::mem::take(&mut waiting.threads));
+        threads.into_iter().for_each(|release| release());
+    }
+}

@@ -1,0 +1,4 @@
+//! What Linux says about itself and this process, for the commands that ask.
+
+pub(crate) mod cgroup;
+pub(crate) mod text;

@@ -1,0 +1,53 @@
+//! A thread ends: what it held is given away. This always ends.
+
+use crate::batch::Batch;
+use crate::futexes::Futexes;
+use crate::memory::{Address, Memory};
+use crate::pi_table::into;
+use crate::robust::RobustEnd;
+use crate::scheduler::{Scheduler, Tid};
+use crate::steps::Steps;
+use crate::word::QueueWord;
+
+/// What a thread left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExitReport {
+    /// Locks of its robust list that it still held.
+    pub locks_died: u32,
+    /// Threads that were woken.
+    pub woken: u32,
+    /// How its robust list ended.
+    pub robust: RobustEnd,
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// Cleans up after thread `tid`, which runs no more code of its own: marks the locks of its robust list, whose head is at
+    /// `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and wakes a waiter of each; sends those who wait for
+    /// a lock with priority inheritance of the thread to take it over.
+    ///
+    /// ```
+    /// use tailpin_futex::{Acquired, Address, Futex, Futexes, OWNER_DIED, RobustEnd, StdScheduler, Tid};
+    /// use tailpin_futex::model::ModelMemory;
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// // The head at 0: an entry at 32, whose lock is 8 further on; nothing pending. The entry leads back to the head.
+    /// memory.store(0, 32);
+    /// memory.store(8, 8);
+    /// memory.store(40, 7); // thread 7 has it
+    /// let report = futexes.exit_thread(&memory, Tid(7), Some(Address::new(0)));
+    /// assert_eq!((report.locks_died, report.robust), (1, RobustEnd::Complete));
+    /// assert_eq!(futexes.trylock_pi(&Futex::private(&memory, 40)), Ok(Acquired::OwnerDied));
+    /// ```
+    ///
+    /// Called before the thread's number disappears from the scheduler. Not interruptible, and it need not be: a bound
+    /// stands on everything that the dead thread's memory, or others who change it meanwhile, could draw out.
+    pub fn exit_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
+        let cleaned = self.clean_robust(memory, tid, robust);
+        let mut batch = Batch::new(&self.scheduler);
+        let mut table = self.lock_pi_table();
+        table.orphan(tid, into(&mut batch));
+        table.adjust(&self.scheduler, tid);
+        drop(table);
+        let orphaned = batch.total();
+        ExitReport { locks_died: cleaned.died, woken: cleaned.woken + orphaned, robust: cleaned.end }
+    }
+}

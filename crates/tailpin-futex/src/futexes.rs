@@ -1,0 +1,256 @@
+//! The table: buckets by key, and the parts of an operation that all have in common.
+
+use alloc::boxed::Box;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::derive::derive;
+use crate::error::Error;
+use crate::key::Key;
+use crate::list::Queue;
+use crate::lock::{Guard, Lock};
+use crate::memory::{Access, Address, Memory};
+use crate::patience::Patience;
+use crate::pi_table::PiTable;
+use crate::scheduler::{Deadline, Scheduler};
+use crate::steps::{Complete, Steps};
+use crate::waiter::Waiting;
+use crate::word::{Part, QueueWord};
+
+/// Who may use a futex word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Threads of one address space: cheapest, since the page is not looked at.
+    Private,
+    /// Whoever maps the page.
+    Shared,
+}
+
+/// A futex word as one address space sees it.
+#[derive(Debug)]
+pub struct Futex<'m, M> {
+    /// The address space.
+    pub memory: &'m M,
+    /// Address of the word, a multiple of 4.
+    pub at: Address,
+    /// Who may use it. Private and shared never meet, even at the same word.
+    pub scope: Scope,
+}
+
+impl<'m, M: Memory> Futex<'m, M> {
+    /// A word for threads of this address space alone.
+    pub const fn private(memory: &'m M, at: u64) -> Self {
+        Self { memory, at: Address::new(at), scope: Scope::Private }
+    }
+
+    /// A word for whoever maps its page.
+    pub const fn shared(memory: &'m M, at: u64) -> Self {
+        Self { memory, at: Address::new(at), scope: Scope::Shared }
+    }
+}
+
+impl<M> Clone for Futex<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Futex<'_, M> {}
+
+/// All that is locked of a bucket.
+pub(crate) type Waiters<S, W> = Queue<W, Waiting<<S as Scheduler>::Thread>>;
+type Locked<'f, S, W> = Guard<'f, W, Waiters<S, W>>;
+
+/// Waiters whose keys have the same hash. One cache line, or nearly.
+#[repr(align(64))]
+pub(crate) struct Bucket<S: Scheduler, W> {
+    number: usize,
+    lock: Lock<W, Waiters<S, W>>,
+    /// Waiters that are in the queue or about to be. May be too high for a moment, never too low.
+    waiters: W,
+}
+
+impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
+    fn new(number: usize) -> Self {
+        let lock = Lock::new(W::new(Part::Lock(number)), Queue::new(number));
+        Self { number, lock, waiters: W::new(Part::Waiters(number)) }
+    }
+
+    pub(crate) fn lock(&self, scheduler: &S) -> Locked<'_, S, W> {
+        self.lock.lock(|turns| scheduler.relax(turns))
+    }
+
+    /// A waiter is about to come. The barrier that follows makes the word it reads the newest.
+    pub(crate) fn announce<P: Steps>(&self) {
+        // Relaxed: ordered by the barrier, which pairs with the one in `has_waiters`.
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        P::waiter_barrier::<W>();
+    }
+
+    /// More waiters have come, under the lock.
+    pub(crate) fn came(&self, count: u64) {
+        // Relaxed: whoever may miss it has not changed the word yet (`announce` was called before).
+        self.waiters.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Waiters have gone, or never came.
+    pub(crate) fn gone(&self, count: u64) {
+        if count > 0 {
+            // Relaxed: a waker that sees too many only looks in vain.
+            self.waiters.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a waker has to look. Said after the word was changed.
+    pub(crate) fn has_waiters<P: Steps>(&self) -> bool {
+        P::waker_barrier::<W>();
+        self.waiters.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Two buckets, locked in the order of their numbers; one, if they are the same.
+pub(crate) struct Both<'f, S: Scheduler, W: QueueWord> {
+    first: Locked<'f, S, W>,
+    second: Option<Locked<'f, S, W>>,
+    swapped: bool,
+}
+
+impl<S: Scheduler, W: QueueWord> Both<'_, S, W> {
+    /// The bucket asked for first, and the other if it is another.
+    pub(crate) fn queues(&mut self) -> (&mut Waiters<S, W>, Option<&mut Waiters<S, W>>) {
+        let first: &mut Waiters<S, W> = &mut self.first;
+        match self.second.as_deref_mut() {
+            None => (first, None),
+            Some(second) if self.swapped => (second, Some(first)),
+            Some(second) => (first, Some(second)),
+        }
+    }
+
+    /// The bucket asked for second.
+    pub(crate) fn target(&mut self) -> &mut Waiters<S, W> {
+        match self.queues() {
+            (same, None) => same,
+            (_, Some(other)) => other,
+        }
+    }
+}
+
+/// All futexes of a system: the table of waiters, over a scheduler.
+///
+/// The third and fourth parameter are for model checkers; nobody else writes them.
+pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, P: Steps = Complete> {
+    pub(crate) scheduler: S,
+    buckets: Box<[Bucket<S, W>]>,
+    pub(crate) pi: Lock<W, PiTable<W, S::Thread>>,
+    steps: PhantomData<fn() -> P>,
+}
+
+impl<S: Scheduler> Futexes<S> {
+    /// A table for a machine of so many CPUs: 256 buckets each, as Linux has. A bucket is 64 bytes.
+    pub fn new(scheduler: S, cpus: usize) -> Self {
+        Self::with_buckets(scheduler, cpus.clamp(1, 1 << 20) * 256)
+    }
+
+    /// A table of so many buckets, rounded up to a power of two. Waking looks through the different keys of one bucket;
+    /// with about as many buckets as words that are waited for at once, that is one or two.
+    pub fn with_buckets(scheduler: S, buckets: usize) -> Self {
+        Self::with_words(scheduler, buckets)
+    }
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// [`with_buckets`](Self::with_buckets) of a checker's words and steps.
+    pub fn with_words(scheduler: S, buckets: usize) -> Self {
+        let buckets = (0..buckets.max(1).next_power_of_two()).map(Bucket::new).collect();
+        let pi = Lock::new(W::new(Part::PiLock), PiTable::new());
+        Self { scheduler, buckets, pi, steps: PhantomData }
+    }
+
+    /// The scheduler.
+    pub fn scheduler(&self) -> &S {
+        &self.scheduler
+    }
+
+    /// Key of a futex for an operation that needs `access` to its word.
+    ///
+    /// # Errors
+    /// As [`derive()`], and [`Error::Restless`] if others have changed the mapping at each of 65,536 attempts.
+    pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
+        self.patient_key(futex, access, &mut Patience::of_waker())
+    }
+
+    pub(crate) fn patient_key<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        access: Access,
+        patience: &mut Patience<'_, S>,
+    ) -> Result<Key, Error> {
+        derive::<M, P>(futex, access, |_| patience.give_up(futex.at)).map(|derived| derived.key)
+    }
+
+    /// How many wait for a futex now. By the time it is known it may be different.
+    ///
+    /// # Errors
+    /// As [`key`](Self::key).
+    pub fn waiters<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<usize, Error> {
+        let key = self.key(futex, Access::Read)?;
+        Ok(self.bucket(&key).lock(&self.scheduler).count(&key))
+    }
+
+    /// Whether nobody waits for anything: every queue and every count is empty. For tests, at a quiet moment.
+    pub fn is_idle(&self) -> bool {
+        let idle = |bucket: &Bucket<S, W>| {
+            bucket.lock(&self.scheduler).is_empty() && bucket.waiters.load(Ordering::Relaxed) == 0
+        };
+        self.buckets.iter().all(idle) && self.lock_pi_table().is_empty()
+    }
+
+    pub(crate) fn bucket(&self, key: &Key) -> &Bucket<S, W> {
+        &self.buckets[key.hash() as usize & (self.buckets.len() - 1)]
+    }
+
+    pub(crate) fn numbered(&self, bucket: usize) -> &Bucket<S, W> {
+        &self.buckets[bucket]
+    }
+
+    pub(crate) fn lock_both<'f>(&'f self, a: &'f Bucket<S, W>, b: &'f Bucket<S, W>) -> Both<'f, S, W> {
+        let swapped = b.number < a.number;
+        let (low, high) = if swapped { (b, a) } else { (a, b) };
+        let first = low.lock(&self.scheduler);
+        let second = (low.number != high.number).then(|| high.lock(&self.scheduler));
+        Both { first, second, swapped }
+    }
+
+    pub(crate) fn lock_pi_table(&self) -> Guard<'_, W, PiTable<W, S::Thread>> {
+        self.pi.lock(|turns| self.scheduler.relax(turns))
+    }
+
+    /// The word could not be reached with a lock held. Without it, makes its page present.
+    pub(crate) fn present<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        access: Access,
+        patience: &mut Patience<'_, S>,
+    ) -> Result<(), Error> {
+        if let Some(error) = patience.give_up(futex.at) {
+            return Err(error);
+        }
+        futex.memory.fault(futex.at, access).map_err(|fault| Error::Fault { at: futex.at, fault })
+    }
+
+    /// Blocks until `woken`, or for good reason not.
+    pub(crate) fn block(&self, until: Option<Deadline>, woken: impl Fn() -> bool) -> Result<(), Error> {
+        loop {
+            if woken() {
+                return Ok(());
+            }
+            if until.is_some_and(|until| self.scheduler.now(until.clock) >= until.time) {
+                return Err(Error::TimedOut);
+            }
+            if self.scheduler.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            self.scheduler.park(until);
+        }
+    }
+}

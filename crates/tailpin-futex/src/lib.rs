@@ -1,0 +1,57 @@
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![deny(unsafe_code)]
+#![doc = include_str!("../README.md")]
+
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+mod batch;
+mod derive;
+mod error;
+mod exit;
+mod futexes;
+mod key;
+mod list;
+mod lock;
+mod memory;
+#[cfg(feature = "model")]
+pub mod model;
+#[cfg(feature = "mm")]
+mod over_mm;
+mod patience;
+mod pi;
+mod pi_table;
+mod raw;
+mod requeue;
+mod requeue_pi;
+mod robust;
+mod scheduler;
+#[cfg(feature = "std")]
+mod std_scheduler;
+mod steps;
+mod wait;
+mod waiter;
+mod waitv;
+mod wake;
+mod wake_op;
+mod word;
+
+pub use derive::{Derived, derive};
+pub use error::{Error, Invalid};
+pub use exit::ExitReport;
+pub use futexes::{Futex, Futexes, Scope};
+pub use key::{Key, Kind};
+pub use memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, PAGE_SIZE, SpaceId};
+pub use pi::{Acquired, OWNER_DIED, TID_MASK, WAITERS};
+pub use raw::{Call, Operation, RawEntry};
+pub use requeue::Requeued;
+pub use robust::{ROBUST_LIMIT, RobustEnd};
+pub use scheduler::{Clock, Deadline, Priority, Scheduler, Tid, Timeout};
+#[cfg(feature = "std")]
+pub use std_scheduler::{StdScheduler, StdThread};
+pub use steps::{Complete, Steps};
+pub use waiter::Waiter;
+pub use waitv::{Expect, MAX_WAITV};
+pub use wake_op::{Compare, Modify, WakeOp};
+pub use word::{Part, QueueWord};

@@ -1,0 +1,83 @@
+//! Futexes over the address spaces of [`tailpin_mm`].
+//!
+//! Identities are those of one [`Mm`](tailpin_mm::Mm): a table of futexes serves the spaces of one.
+
+use tailpin_mm::{BasePage, Env, FaultError, Place, Space, VirtAddr};
+
+use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, SpaceId};
+
+fn access(access: Access) -> tailpin_mm::Access {
+    match access {
+        Access::Read => tailpin_mm::Access::Read,
+        Access::Write => tailpin_mm::Access::Write,
+    }
+}
+
+fn addr(at: Address) -> VirtAddr {
+    VirtAddr::new(at.get())
+}
+
+impl From<tailpin_mm::NotPresent> for NotPresent {
+    fn from(_: tailpin_mm::NotPresent) -> Self {
+        Self
+    }
+}
+
+impl From<FaultError> for Fault {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::Unmapped { .. } | FaultError::NotReadable { .. } => Self::Unmapped,
+            FaultError::NotWritable { .. } => Self::NotWritable,
+            FaultError::BeyondEnd { .. } => Self::BeyondEnd,
+            // A page that can't be counted once more can't be had either.
+            FaultError::OutOfMemory { .. } | FaultError::CountLimit { .. } => Self::OutOfMemory,
+        }
+    }
+}
+
+impl<E: Env> Memory for Space<'_, E> {
+    type Page = BasePage;
+
+    fn space(&self) -> SpaceId {
+        SpaceId(self.id().get())
+    }
+
+    fn pin(&self, at: Address, wanted: Access) -> Result<BasePage, NotPresent> {
+        Ok(self.pin_base_page(addr(at), access(wanted))?)
+    }
+
+    fn unpin(&self, page: BasePage) {
+        self.unpin_base_page(page);
+    }
+
+    fn owner(&self, page: BasePage) -> Owner {
+        match self.identify_base_page(page) {
+            Place::Anonymous { .. } => Owner::Anonymous,
+            Place::Object { object, .. } => Owner::Object(ObjectId(object.get())),
+            Place::Special => Owner::Special,
+        }
+    }
+
+    fn index(&self, page: BasePage) -> u64 {
+        match self.identify_base_page(page) {
+            Place::Object { index, .. } => index,
+            Place::Anonymous { .. } | Place::Special => 0,
+        }
+    }
+
+    fn head(&self, page: BasePage) -> BasePage {
+        self.head_of_base_page(page)
+    }
+
+    fn fault(&self, at: Address, wanted: Access) -> Result<(), Fault> {
+        Ok(Space::fault(self, addr(at), access(wanted))?)
+    }
+
+    fn load(&self, at: Address) -> Result<u32, NotPresent> {
+        Ok(self.load_u32(addr(at))?)
+    }
+
+    fn compare_exchange(&self, at: Address, old: u32, new: u32) -> Result<Result<u32, u32>, NotPresent> {
+        Ok(self.compare_exchange_u32(addr(at), old, new)?)
+    }
+}

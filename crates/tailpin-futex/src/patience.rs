@@ -1,0 +1,51 @@
+//! How long an operation goes after a mapping or a word that others go on changing.
+//!
+//! Each new attempt has its reason in a change by somebody else, so without such changes none of this is ever asked.
+
+use crate::error::Error;
+use crate::memory::Address;
+use crate::scheduler::Scheduler;
+
+/// Attempts of an operation that must not be interrupted: a wake that is given up lightly is a wake that is lost.
+const MOST: u32 = 1 << 16;
+
+/// What ends an otherwise unbounded chase.
+pub(crate) enum Patience<'s, S> {
+    /// The thread is wanted elsewhere: for who is about to wait anyway.
+    UntilInterrupted(&'s S),
+    /// So many more attempts.
+    Attempts {
+        /// Made.
+        made: u32,
+        /// At most.
+        most: u32,
+    },
+}
+
+impl<'s, S: Scheduler> Patience<'s, S> {
+    /// For operations that wait.
+    pub(crate) const fn of_waiter(scheduler: &'s S) -> Self {
+        Self::UntilInterrupted(scheduler)
+    }
+
+    /// For operations that don't.
+    pub(crate) const fn of_waker() -> Self {
+        Self::limited(MOST)
+    }
+
+    /// For so many attempts.
+    pub(crate) const fn limited(most: u32) -> Self {
+        Self::Attempts { made: 0, most }
+    }
+
+    /// Before another attempt: why not.
+    pub(crate) fn give_up(&mut self, at: Address) -> Option<Error> {
+        match self {
+            Self::UntilInterrupted(scheduler) => scheduler.interrupted().then_some(Error::Interrupted),
+            Self::Attempts { made, most } => {
+                *made += 1;
+                (*made >= *most).then_some(Error::Restless { at, looks: *made })
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Locks whose owner is as urgent as the most urgent of those who wait for it.
+//!
+//! The word holds the owner's number, [`WAITERS`] and [`OWNER_DIED`]. Uncontended locks are taken and given back by a
+//! compare-and-swap of the word without any of this: 0 to the own number and back.
+
+#![allow(unsafe_code)]
+
+use core::pin::{Pin, pin};
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::futexes::{Futex, Futexes};
+use crate::list::Off;
+use crate::memory::{Access, Memory};
+use crate::patience::Patience;
+use crate::pi_table::{PiNodes, into};
+use crate::scheduler::{Deadline, Scheduler, Tid, Timeout, deadline};
+use crate::steps::Steps;
+use crate::word::QueueWord;
+
+/// Set in a lock's word while somebody waits: whoever unlocks must ask [`Futexes::unlock_pi`].
+pub const WAITERS: u32 = 1 << 31;
+/// Set in a lock's word when its owner ended without unlocking.
+pub const OWNER_DIED: u32 = 1 << 30;
+/// The owner's number in a lock's word; 0 if it is free.
+pub const TID_MASK: u32 = OWNER_DIED - 1;
+
+/// How a lock was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Acquired {
+    /// As its owner before left it.
+    Clean,
+    /// Its owner before ended without unlocking: what it protects may be half done. The word still says so.
+    OwnerDied,
+}
+
+impl Acquired {
+    fn of(word: u32) -> Self {
+        if word & OWNER_DIED != 0 { Self::OwnerDied } else { Self::Clean }
+    }
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// Takes a lock, waiting for it if need be. While the caller waits, the owner and whoever it waits for are boosted.
+    ///
+    /// ```
+    /// use tailpin_futex::{Acquired, Error, Futex, Futexes, StdScheduler, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// let lock = Futex::private(&memory, 0);
+    /// assert_eq!(futexes.lock_pi(&lock, None), Ok(Acquired::Clean));
+    /// assert!(matches!(futexes.lock_pi(&lock, None), Err(Error::Deadlock { .. })));
+    /// assert_eq!(futexes.unlock_pi(&lock), Ok(()));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Deadlock`], [`Error::NoSuchOwner`] if the word names a thread that does not exist, [`Error::TimedOut`],
+    /// [`Error::Interrupted`], and those of the key.
+    pub fn lock_pi<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        timeout: Option<Timeout>,
+    ) -> Result<Acquired, Error> {
+        self.acquire(futex, deadline(&self.scheduler, timeout), true)
+    }
+
+    /// Takes a lock if it is free.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] if it is not, [`Error::Deadlock`] if it is the caller's, and those of the key.
+    pub fn trylock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<Acquired, Error> {
+        self.acquire(futex, None, false)
+    }
+
+    /// How many wait for a lock with inheritance now.
+    ///
+    /// # Errors
+    /// Those of the key.
+    pub fn pi_waiters<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<usize, Error> {
+        let key = self.key(futex, Access::Write)?;
+        Ok(self.lock_pi_table().waiters(&key))
+    }
+
+    pub(crate) fn acquire<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        until: Option<Deadline>,
+        waits: bool,
+    ) -> Result<Acquired, Error> {
+        let me = self.scheduler.tid();
+        // The thread that was the owner when it ended: those who waited for it take over.
+        let mut gone = None;
+        let mut patience = if waits { Patience::of_waiter(&self.scheduler) } else { Patience::of_waker() };
+        // Each turn but the first means that the word or its mapping was changed by somebody else, or that the owner died.
+        loop {
+            let key = self.patient_key(futex, Access::Write, &mut patience)?;
+            let waiter = pin!(PiWaiter { futexes: self, nodes: PiNodes::new() });
+            let mut table = self.lock_pi_table();
+            let Ok(word) = futex.memory.load(futex.at) else {
+                drop(table);
+                self.present(futex, Access::Write, &mut patience)?;
+                continue;
+            };
+            let owner = Tid(word & TID_MASK);
+            let is_heir = gone == Some(owner);
+            let new = if owner.0 == 0 || is_heir {
+                let died = if is_heir { OWNER_DIED } else { word & OWNER_DIED };
+                me.0 | died | if table.waiters(&key) > 0 { WAITERS } else { 0 }
+            } else if owner == me {
+                return Err(Error::Deadlock { chain: 1 });
+            } else if !waits {
+                return Err(Error::WouldBlock { found: word });
+            } else if self.scheduler.priority(owner).is_none() {
+                return Err(Error::NoSuchOwner { owner });
+            } else {
+                table.may_wait(me, owner)?;
+                word | WAITERS
+            };
+            match futex.memory.compare_exchange(futex.at, word, new) {
+                Err(_) => {
+                    drop(table);
+                    self.present(futex, Access::Write, &mut patience)?;
+                    continue;
+                }
+                Ok(Err(_)) => continue,
+                Ok(Ok(_)) => {}
+            }
+            if Tid(new & TID_MASK) == me {
+                table.set_owner(&key, me);
+                table.adjust(&self.scheduler, me);
+                return Ok(Acquired::of(new));
+            }
+            // From here on the owner can't unlock without asking, and then finds us.
+            let urgency = table.urgency(me, self.scheduler.urgency());
+            let (nodes, thread) = (waiter.as_ref().nodes(), self.scheduler.current());
+            // SAFETY: the waiter is pinned and `drop` takes the nodes out, so they stay until they are off.
+            unsafe { table.enter(nodes, (thread, me), (key, owner), urgency) };
+            table.adjust(&self.scheduler, owner);
+            drop(table);
+            let blocked = self.block(until, || waiter.nodes.off().is_some());
+            waiter.leave();
+            match waiter.nodes.off() {
+                Some(Off::Woken) => return Ok(Acquired::Clean),
+                Some(Off::OwnerGone) => gone = Some(owner),
+                _ => return blocked.map(|()| Acquired::Clean),
+            }
+        }
+    }
+
+    /// Gives a lock back: to the most urgent of those who wait for it, of these to the one who has waited longest.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`], and those of the key.
+    pub fn unlock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<(), Error> {
+        let me = self.scheduler.tid();
+        let mut patience = Patience::of_waker();
+        // Each turn but the first means that the word or its mapping was changed by somebody else.
+        loop {
+            let key = self.patient_key(futex, Access::Write, &mut patience)?;
+            let mut batch = Batch::new(&self.scheduler);
+            let mut table = self.lock_pi_table();
+            let swapped = futex.memory.load(futex.at).and_then(|word| {
+                let owner = Tid(word & TID_MASK);
+                if owner != me {
+                    return Ok(Err(Error::NotOwner { owner }));
+                }
+                let heir = table.heir(&key);
+                let more = if table.waiters(&key) > 1 { WAITERS } else { 0 };
+                let new = heir.map_or(0, |heir| heir.0 | more);
+                Ok(Ok((futex.memory.compare_exchange(futex.at, word, new)?.is_ok(), heir)))
+            });
+            match swapped {
+                Err(_) => {
+                    drop(table);
+                    self.present(futex, Access::Write, &mut patience)?;
+                }
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok((false, _))) => {}
+                Ok(Ok((true, heir))) => {
+                    table.hand_over(&key, into(&mut batch));
+                    table.adjust(&self.scheduler, me);
+                    if let Some(heir) = heir {
+                        table.adjust(&self.scheduler, heir);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// A thread that may be waiting for a lock; leaves the queue when it is dropped.
+struct PiWaiter<'f, S: Scheduler, W: QueueWord, P: Steps> {
+    futexes: &'f Futexes<S, W, P>,
+    nodes: PiNodes<W, S::Thread>,
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> PiWaiter<'_, S, W, P> {
+    fn nodes(self: Pin<&Self>) -> Pin<&PiNodes<W, S::Thread>> {
+        // SAFETY: the nodes are pinned with the waiter: nothing moves out of it.
+        unsafe { self.map_unchecked(|waiter| &waiter.nodes) }
+    }
+
+    fn leave(&self) {
+        if self.nodes.is_entered() {
+            let mut table = self.futexes.lock_pi_table();
+            if let Some(owner) = table.leave(&self.nodes) {
+                table.adjust(&self.futexes.scheduler, owner);
+            }
+        }
+    }
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Drop for PiWaiter<'_, S, W, P> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,238 @@
+//! Who waits for which lock with priority inheritance, and what follows for whom.
+//!
+//! All of it is under one lock: a chain of owners crosses buckets, and only locks that are contended get here. Costs grow
+//! with the number of contended locks and, when one changes hands, with the number of its waiters.
+
+#![allow(unsafe_code)]
+
+use alloc::boxed::Box;
+use core::pin::Pin;
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::key::Key;
+use crate::list::{Home, Node, Off, Queue, Verdict};
+use crate::memory::{Address, SpaceId};
+use crate::scheduler::{Priority, Scheduler, Tid};
+use crate::word::QueueWord;
+
+/// Owners in a chain beyond which it counts as a deadlock, as in Linux.
+const LONGEST_CHAIN: u32 = 1024;
+
+/// Queues per index.
+const QUEUES: usize = 64;
+
+/// A thread that waits for a lock.
+pub(crate) struct Blocked<T> {
+    pub(crate) thread: T,
+    pub(crate) tid: Tid,
+    lock: Key,
+    owner: Tid,
+}
+
+/// A waiter's places: among those of the lock, and by its own number.
+pub(crate) struct PiNodes<W, T> {
+    of_lock: Node<W, Blocked<T>>,
+    of_thread: Node<W, Key>,
+}
+
+impl<W: QueueWord, T> PiNodes<W, T> {
+    pub(crate) fn new() -> Self {
+        Self { of_lock: Node::new(), of_thread: Node::new() }
+    }
+
+    /// Whether it stands in the table anywhere.
+    pub(crate) fn is_entered(&self) -> bool {
+        matches!(self.of_lock.home(), Home::In(_)) || matches!(self.of_thread.home(), Home::In(_))
+    }
+
+    /// Why it no longer waits; `None` while it does.
+    pub(crate) fn off(&self) -> Option<Off> {
+        match self.of_lock.home() {
+            Home::Off(off) => Some(off),
+            Home::In(_) => None,
+        }
+    }
+}
+
+/// Queues by key.
+struct Index<W, T>(Box<[Queue<W, T>]>);
+
+impl<W: QueueWord, T> Index<W, T> {
+    fn new() -> Self {
+        Self((0..QUEUES).map(Queue::new).collect())
+    }
+
+    fn at(&self, key: &Key) -> &Queue<W, T> {
+        &self.0[key.hash() as usize % QUEUES]
+    }
+
+    fn at_mut(&mut self, key: &Key) -> &mut Queue<W, T> {
+        &mut self.0[key.hash() as usize % QUEUES]
+    }
+}
+
+/// The waiters by lock and by thread.
+pub(crate) struct PiTable<W, T> {
+    locks: Index<W, Blocked<T>>,
+    threads: Index<W, Key>,
+}
+
+/// Threads have an index of their own, so their keys meet no others.
+fn of_thread(tid: Tid) -> Key {
+    Key::private(SpaceId(tid.0 as u64), Address::new(0))
+}
+
+impl<W: QueueWord, T: Clone> PiTable<W, T> {
+    pub(crate) fn new() -> Self {
+        Self { locks: Index::new(), threads: Index::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.locks.0.iter().all(Queue::is_empty) && self.threads.0.iter().all(Queue::is_empty)
+    }
+
+    pub(crate) fn waiters(&self, lock: &Key) -> usize {
+        self.locks.at(lock).count(lock)
+    }
+
+    /// Who gets the lock next.
+    pub(crate) fn heir(&self, lock: &Key) -> Option<Tid> {
+        self.locks.at(lock).first(lock).map(|(blocked, _)| blocked.tid)
+    }
+
+    /// Enters a waiter.
+    ///
+    /// # Safety
+    /// The nodes stay where they are, and alive, until [`PiNodes::off`] has said that they are off.
+    pub(crate) unsafe fn enter(
+        &mut self,
+        nodes: Pin<&PiNodes<W, T>>,
+        (thread, tid): (T, Tid),
+        (lock, owner): (Key, Tid),
+        priority: Priority,
+    ) {
+        let blocked = Blocked { thread, tid, lock, owner };
+        // SAFETY: the nodes are pinned with what they are parts of; they stay, as the caller promises.
+        unsafe {
+            let (of_lock, by_thread) =
+                (nodes.map_unchecked(|nodes| &nodes.of_lock), nodes.map_unchecked(|nodes| &nodes.of_thread));
+            let by_lock = self.locks.at_mut(&lock).push(of_lock, lock, priority, blocked);
+            let key = of_thread(tid);
+            let by_thread = self.threads.at_mut(&key).push(by_thread, key, priority, lock);
+            debug_assert!(by_lock.is_ok() && by_thread.is_ok(), "a thread waits for one lock at a time");
+        }
+    }
+
+    /// Takes a waiter out that gives up; returns the owner it waited for. `None` if it was taken out before.
+    pub(crate) fn leave(&mut self, nodes: &PiNodes<W, T>) -> Option<Tid> {
+        if let Home::In(number) = nodes.of_thread.home() {
+            self.threads.0[number].remove(&nodes.of_thread, Off::Idle);
+        }
+        match nodes.of_lock.home() {
+            Home::In(number) => self.locks.0[number].remove(&nodes.of_lock, Off::Idle).map(|left| left.owner),
+            Home::Off(_) => None,
+        }
+    }
+
+    /// Makes the first waiter of a lock its owner.
+    pub(crate) fn hand_over(&mut self, lock: &Key, mut tell: impl FnMut(&T)) {
+        let mut heir = None;
+        let threads = &mut self.threads;
+        self.locks.at_mut(lock).visit(
+            lock,
+            |blocked| match heir {
+                None => {
+                    heir = Some(blocked.tid);
+                    Verdict::Take(Off::Woken)
+                }
+                Some(owner) => {
+                    blocked.owner = owner;
+                    Verdict::Keep
+                }
+            },
+            |blocked| {
+                Self::forget(threads, blocked.tid);
+                tell(&blocked.thread);
+            },
+        );
+    }
+
+    /// Says who owns a lock that was not handed over.
+    pub(crate) fn set_owner(&mut self, lock: &Key, owner: Tid) {
+        let set = |blocked: &mut Blocked<T>| {
+            blocked.owner = owner;
+            Verdict::Keep
+        };
+        self.locks.at_mut(lock).visit(lock, set, |_| {});
+    }
+
+    /// Sends all who wait for a lock of this thread to look again: it is gone.
+    pub(crate) fn orphan(&mut self, owner: Tid, mut tell: impl FnMut(&T)) {
+        let threads = &mut self.threads;
+        for queue in &mut self.locks.0 {
+            loop {
+                let lock = queue.tops().find(|(top, _)| top.owner == owner).map(|(top, _)| top.lock);
+                let Some(lock) = lock else { break };
+                queue.visit(
+                    &lock,
+                    |_| Verdict::Take(Off::OwnerGone),
+                    |blocked| {
+                        Self::forget(threads, blocked.tid);
+                        tell(&blocked.thread);
+                    },
+                );
+            }
+        }
+    }
+
+    /// Takes a thread's other node out, before it can know that it is off.
+    fn forget(threads: &mut Index<W, Key>, tid: Tid) {
+        let key = of_thread(tid);
+        threads.at_mut(&key).visit(&key, |_| Verdict::Take(Off::Woken), |_| {});
+    }
+
+    /// The owner that this thread waits for.
+    fn waits_for(&self, tid: Tid) -> Option<(Key, Tid)> {
+        let key = of_thread(tid);
+        let (lock, _) = self.threads.at(&key).first(&key)?;
+        self.locks.at(lock).first(lock).map(|(blocked, _)| (*lock, blocked.owner))
+    }
+
+    /// Whether a thread may wait for a lock of `owner`.
+    pub(crate) fn may_wait(&self, tid: Tid, mut owner: Tid) -> Result<(), Error> {
+        for chain in 1..=LONGEST_CHAIN {
+            if owner == tid {
+                return Err(Error::Deadlock { chain });
+            }
+            match self.waits_for(owner) {
+                Some((_, next)) => owner = next,
+                None => return Ok(()),
+            }
+        }
+        Err(Error::Deadlock { chain: LONGEST_CHAIN })
+    }
+
+    /// The waiters of a thread's locks have changed: says how urgent it is now, and so on along the chain.
+    pub(crate) fn adjust(&mut self, scheduler: &impl Scheduler, mut tid: Tid) {
+        for _ in 0..LONGEST_CHAIN {
+            let Some(own) = scheduler.priority(tid) else { return };
+            let urgency = self.urgency(tid, own);
+            scheduler.boost(tid, urgency);
+            let Some((lock, owner)) = self.waits_for(tid) else { return };
+            self.locks.at_mut(&lock).reorder(&lock, urgency, |blocked| blocked.tid == tid);
+            tid = owner;
+        }
+    }
+
+    /// The most urgent of a thread and of all who wait for a lock of its own.
+    pub(crate) fn urgency(&self, tid: Tid, own: Priority) -> Priority {
+        let tops = self.locks.0.iter().flat_map(Queue::tops);
+        tops.filter(|(top, _)| top.owner == tid).map(|(_, priority)| priority).fold(own, Ord::max)
+    }
+}
+
+/// For [`PiTable::hand_over`] and [`PiTable::orphan`].
+pub(crate) fn into<'b, S: Scheduler>(batch: &'b mut Batch<'_, S>) -> impl FnMut(&S::Thread) + 'b {
+    |thread| batch.push(thread.clone())
+}

@@ -1,0 +1,117 @@
+//! Requeue: wake some, let the others wait for another word.
+
+use crate::batch::Batch;
+use crate::error::{Error, Invalid};
+use crate::futexes::{Futex, Futexes};
+use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
+use crate::scheduler::Scheduler;
+use crate::steps::Steps;
+use crate::waiter::Waiting;
+use crate::wake::take;
+use crate::word::QueueWord;
+
+/// What a requeue did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Requeued {
+    /// Waiters woken.
+    pub woken: u32,
+    /// Waiters that now wait for the other word.
+    pub requeued: u32,
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to` instead.
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use tailpin_futex::{Futex, Futexes, StdScheduler, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+    /// let (condition, mutex) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
+    /// let (first, second) = (pin!(futexes.waiter()), pin!(futexes.waiter()));
+    /// first.as_ref().queue(&condition, 0, !0)?;
+    /// second.as_ref().queue(&condition, 0, !0)?;
+    /// let done = futexes.requeue(&condition, &mutex, 1, 9)?;
+    /// assert_eq!((done.woken, done.requeued), (1, 1));
+    /// assert!(first.is_woken() && !second.is_woken());
+    /// assert_eq!(futexes.wake(&mutex, 1)?, 1);
+    /// # Ok::<(), tailpin_futex::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
+    pub fn requeue<M: Memory, N: Memory>(
+        &self,
+        from: &Futex<'_, M>,
+        to: &Futex<'_, N>,
+        wake: u32,
+        requeue: u32,
+    ) -> Result<Requeued, Error> {
+        self.requeue_if(from, to, wake, requeue, None)
+    }
+
+    /// As [`requeue`](Self::requeue), if the word `from` is `expected`: looked at with both queues locked, so that
+    /// nothing comes between.
+    ///
+    /// # Errors
+    /// As [`requeue`](Self::requeue), and [`Error::WouldBlock`] if the word is another.
+    pub fn cmp_requeue<M: Memory, N: Memory>(
+        &self,
+        from: &Futex<'_, M>,
+        to: &Futex<'_, N>,
+        wake: u32,
+        requeue: u32,
+        expected: u32,
+    ) -> Result<Requeued, Error> {
+        self.requeue_if(from, to, wake, requeue, Some(expected))
+    }
+
+    fn requeue_if<M: Memory, N: Memory>(
+        &self,
+        from: &Futex<'_, M>,
+        to: &Futex<'_, N>,
+        wake: u32,
+        requeue: u32,
+        expected: Option<u32>,
+    ) -> Result<Requeued, Error> {
+        let mut patience = Patience::of_waker();
+        loop {
+            let source = self.patient_key(from, Access::Read, &mut patience)?;
+            let target = self.patient_key(to, Access::Read, &mut patience)?;
+            let (here, there) = (self.bucket(&source), self.bucket(&target));
+            let mut batch = Batch::new(&self.scheduler);
+            // Those who are moved have not looked at the target's word: a waker of it must see them none the less.
+            there.announce::<P>();
+            let mut both = self.lock_both(here, there);
+            let looked = expected.map(|expected| (expected, from.memory.load(from.at)));
+            let outcome = match looked {
+                Some((_, Err(absent))) => Err(absent),
+                Some((expected, Ok(found))) if found != expected => Ok(Err(Error::WouldBlock { found })),
+                _ => {
+                    let (queue, other) = both.queues();
+                    let woken = take(queue, &source, wake, !0, &mut batch);
+                    let most = requeue as usize;
+                    let plain = |waiting: &Waiting<S::Thread>| waiting.target.is_none();
+                    let moved = woken.and_then(|woken| {
+                        let requeued = queue.requeue(&source, other, target, most, plain) as u32;
+                        let mismatched = queue.first(&source).is_some_and(|(next, _)| !plain(next));
+                        if woken + requeued == 0 && most > 0 && mismatched {
+                            return Err(Invalid::Mismatched.into());
+                        }
+                        Ok(Requeued { woken, requeued })
+                    });
+                    let requeued = moved.map_or(0, |done| u64::from(done.requeued));
+                    here.gone(u64::from(batch.total()) + requeued);
+                    there.came(P::announces_moved(requeued));
+                    Ok(moved)
+                }
+            };
+            drop(both);
+            there.gone(1);
+            match outcome {
+                Ok(done) => return done,
+                Err(NotPresent) => self.present(from, Access::Read, &mut patience)?,
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What futexes ask of whoever runs threads.
+
+use core::fmt;
+use core::time::Duration;
+
+/// Number of a thread as it stands in a lock word: 1 to 2^30 - 1. Not used again while the thread's locks exist.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Tid(pub u32);
+
+impl fmt::Display for Tid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for Tid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tid({})", self.0)
+    }
+}
+
+/// How urgent a thread is; more is more urgent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Priority(pub u32);
+
+impl Priority {
+    /// Of threads that nobody gave another.
+    pub const NORMAL: Self = Self(0);
+}
+
+/// What time is measured by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Clock {
+    /// Only ever goes forward, at an even pace.
+    Monotonic,
+    /// The time of day, which may be set.
+    Realtime,
+}
+
+/// When to stop waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Timeout {
+    /// So long from now, on the monotonic clock.
+    After(Duration),
+    /// When the clock shows this.
+    At(Clock, Duration),
+}
+
+/// A timeout that no longer depends on when it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Deadline {
+    /// The clock.
+    pub clock: Clock,
+    /// Time since its zero.
+    pub time: Duration,
+}
+
+/// Threads, as far as futexes need them: blocking, time, signals, urgency.
+///
+/// No method may call back into the futexes: some are called with a lock of theirs held.
+pub trait Scheduler: Sync {
+    /// Names a thread that may be waiting. Cloned and dropped under a spin lock: should be cheap.
+    type Thread: Clone + Send + Sync;
+
+    /// The thread that calls.
+    fn current(&self) -> Self::Thread;
+
+    /// Its number.
+    fn tid(&self) -> Tid;
+
+    /// Blocks the thread that calls until somebody calls [`unpark`](Self::unpark) for it, `until` has come or it is
+    /// interrupted. Returns at once if that has happened since it last returned. May return early for no reason. What was
+    /// done before the [`unpark`](Self::unpark) that ends it is seen after it.
+    fn park(&self, until: Option<Deadline>);
+
+    /// Ends the current or next [`park`](Self::park) of a thread.
+    fn unpark(&self, thread: &Self::Thread);
+
+    /// Time since the clock's zero.
+    fn now(&self, clock: Clock) -> Duration;
+
+    /// Whether the thread that calls is wanted elsewhere: a signal waits for it, or it is being killed. Stays so until
+    /// that was seen to; the futexes only look.
+    fn interrupted(&self) -> bool;
+
+    /// How urgent the thread that calls is by itself: waiters are woken most urgent first.
+    fn urgency(&self) -> Priority;
+
+    /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist.
+    fn priority(&self, thread: Tid) -> Option<Priority>;
+
+    /// From now on a thread is to run as if it were as urgent as `to`: the most urgent of itself and of all that wait for
+    /// a lock it owns.
+    fn boost(&self, thread: Tid, to: Priority);
+
+    /// Called in each turn of a loop that waits for another thread to leave a few instructions; `turns` counts up from 0.
+    fn relax(&self, turns: u32);
+}
+
+/// The deadline of a timeout that begins now.
+pub(crate) fn deadline(scheduler: &impl Scheduler, timeout: Option<Timeout>) -> Option<Deadline> {
+    timeout.map(|timeout| match timeout {
+        Timeout::After(time) => {
+            Deadline { clock: Clock::Monotonic, time: scheduler.now(Clock::Monotonic).saturating_add(time) }
+        }
+        Timeout::At(clock, time) => Deadline { clock, time },
+    })
+}

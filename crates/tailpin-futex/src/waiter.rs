@@ -1,0 +1,162 @@
+//! One wait: from the look at the word to being woken or giving up.
+
+#![allow(unsafe_code)]
+
+use core::pin::Pin;
+use core::sync::atomic::AtomicU64;
+
+use crate::error::{Error, Invalid};
+use crate::futexes::{Futex, Futexes};
+use crate::key::Key;
+use crate::list::{Home, Node, Off};
+use crate::memory::{Access, Memory, NotPresent};
+use crate::patience::Patience;
+use crate::scheduler::Scheduler;
+use crate::steps::{Complete, Steps};
+use crate::word::QueueWord;
+
+/// What a bucket knows of a waiter.
+pub(crate) struct Waiting<T> {
+    pub(crate) thread: T,
+    pub(crate) bitset: u32,
+    /// Waits to be requeued to this priority-inheritance lock, and for nothing else.
+    pub(crate) target: Option<Key>,
+}
+
+/// A wait in two halves, for who has something to do between them: [`queue`](Self::queue) looks at the word and queues,
+/// [`is_woken`](Self::is_woken) says whether it is over. It lives where its user puts it (the stack, as the blocking
+/// operations do) and leaves the queue when it is dropped.
+///
+/// ```
+/// use std::pin::pin;
+/// use tailpin_futex::{Futex, Futexes, StdScheduler, model::ModelMemory};
+/// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 1), ModelMemory::anonymous(1));
+/// let futex = Futex::private(&memory, 16);
+/// let waiter = pin!(futexes.waiter());
+/// waiter.as_ref().queue(&futex, 0, !0)?;
+/// assert!(!waiter.is_woken());
+/// assert_eq!(futexes.wake(&futex, 1)?, 1);
+/// assert!(waiter.is_woken());
+/// # Ok::<(), tailpin_futex::Error>(())
+/// ```
+pub struct Waiter<'f, S: Scheduler, W: QueueWord = AtomicU64, P: Steps = Complete> {
+    futexes: &'f Futexes<S, W, P>,
+    node: Node<W, Waiting<S::Thread>>,
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// A waiter that is not queued yet.
+    pub fn waiter(&self) -> Waiter<'_, S, W, P> {
+        Waiter { futexes: self, node: Node::new() }
+    }
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
+    /// Queues if the word is `expected`, after leaving where it was queued before. From then on the thread that called
+    /// is unparked when it is woken: by a wake that names one of the bits of `bitset`.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] if the word is another, [`Invalid::EmptyBitset`], [`Error::Interrupted`], and those of the
+    /// key.
+    pub fn queue<M: Memory>(
+        self: Pin<&Self>,
+        futex: &Futex<'_, M>,
+        expected: u32,
+        bitset: u32,
+    ) -> Result<(), Error> {
+        self.queue_for(futex, expected, bitset, None)
+    }
+
+    pub(crate) fn queue_for<M: Memory>(
+        self: Pin<&Self>,
+        futex: &Futex<'_, M>,
+        expected: u32,
+        bitset: u32,
+        target: Option<Key>,
+    ) -> Result<(), Error> {
+        if bitset == 0 {
+            return Err(Invalid::EmptyBitset.into());
+        }
+        self.leave();
+        let mut patience = Patience::of_waiter(&self.futexes.scheduler);
+        loop {
+            let key = self.futexes.patient_key(futex, Access::Read, &mut patience)?;
+            match self.enqueue(futex, key, expected, bitset, target)? {
+                Ok(()) => return Ok(()),
+                // The page was made present for the key or by the turn before, and is gone: something changed.
+                Err(NotPresent) => self.futexes.present(futex, Access::Read, &mut patience)?,
+            }
+        }
+    }
+
+    /// One attempt: announces itself, locks, looks at the word through its address, queues if it is as expected.
+    fn enqueue<M: Memory>(
+        self: Pin<&Self>,
+        futex: &Futex<'_, M>,
+        key: Key,
+        expected: u32,
+        bitset: u32,
+        target: Option<Key>,
+    ) -> Result<Result<(), NotPresent>, Error> {
+        let scheduler = &self.futexes.scheduler;
+        let bucket = self.futexes.bucket(&key);
+        let waiting = Waiting { thread: scheduler.current(), bitset, target };
+        bucket.announce::<P>();
+        let early = P::reads_early(|| futex.memory.load(futex.at));
+        let mut queue = bucket.lock(scheduler);
+        let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
+            Ok(found) if found == expected => {
+                // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it is off.
+                match unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) } {
+                    Ok(()) => return Ok(Ok(())),
+                    // Two threads have queued one waiter at once.
+                    Err(_) => Err(Invalid::Mismatched.into()),
+                }
+            }
+            Ok(found) => Err(Error::WouldBlock { found }),
+            Err(absent) => Ok(Err(absent)),
+        };
+        drop(queue);
+        bucket.gone(1);
+        outcome
+    }
+
+    fn node(self: Pin<&Self>) -> Pin<&Node<W, Waiting<S::Thread>>> {
+        // SAFETY: the node is pinned with the waiter: nothing moves out of it.
+        unsafe { self.map_unchecked(|waiter| &waiter.node) }
+    }
+
+    /// Whether it was queued and then woken.
+    pub fn is_woken(&self) -> bool {
+        matches!(self.node.home(), Home::Off(off) if off != Off::Idle)
+    }
+
+    /// Whether it was woken to go on with the target of its requeue.
+    pub(crate) fn moves_on(&self) -> bool {
+        self.node.home() == Home::Off(Off::MoveOn)
+    }
+
+    /// Leaves the queue, unless it was woken before; says whether it was.
+    pub fn leave(&self) -> bool {
+        loop {
+            match self.node.home() {
+                Home::Off(off) => return off != Off::Idle,
+                Home::In(number) => {
+                    let bucket = self.futexes.numbered(number);
+                    let left = bucket.lock(&self.futexes.scheduler).remove(&self.node, Off::Idle);
+                    if left.is_some() {
+                        bucket.gone(1);
+                        return false;
+                    }
+                    // It was woken or requeued between the look and the lock.
+                }
+            }
+        }
+    }
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Drop for Waiter<'_, S, W, P> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

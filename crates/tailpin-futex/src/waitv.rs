@@ -1,0 +1,110 @@
+//! Waiting for several words at once.
+
+#![allow(unsafe_code)]
+
+use core::array;
+use core::pin::{Pin, pin};
+
+use crate::error::{Error, Invalid};
+use crate::futexes::{Futex, Futexes};
+use crate::memory::{Access, Memory};
+use crate::patience::Patience;
+use crate::scheduler::{Deadline, Scheduler, Timeout, deadline};
+use crate::steps::Steps;
+use crate::waiter::Waiter;
+use crate::word::QueueWord;
+
+/// Most words that can be waited for at once.
+pub const MAX_WAITV: usize = 128;
+
+/// Up to so many, the waiters take less than 1 KiB of stack; for more, 128 of them are put there.
+const FEW: usize = 8;
+
+/// A word and what it is expected to be.
+#[derive(Debug)]
+pub struct Expect<'m, M> {
+    /// The word.
+    pub futex: Futex<'m, M>,
+    /// What it is expected to be.
+    pub value: u32,
+}
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// Blocks until woken from one of 1 to 128 words, if each is as expected. Returns the index of the first that was
+    /// woken.
+    ///
+    /// The words are looked at one after the other. While they are, those before are already waited for: if one is not as
+    /// expected, but one before it was woken meanwhile, that counts.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use tailpin_futex::{Error, Expect, Futex, Futexes, StdScheduler, model::ModelMemory};
+    /// let (futexes, memory) = (Futexes::new(StdScheduler::new(), 2), ModelMemory::anonymous(1));
+    /// let words = [0, 4, 8].map(|at| Expect { futex: Futex::private(&memory, at), value: 0 });
+    /// thread::scope(|scope| {
+    ///     let waiter = scope.spawn(|| futexes.wait_multiple(&words, None));
+    ///     while futexes.wake(&words[1].futex, 1) == Ok(0) {
+    ///         thread::yield_now();
+    ///     }
+    ///     assert_eq!(waiter.join().unwrap(), Ok(1));
+    /// });
+    /// memory.store(8, 5);
+    /// assert_eq!(futexes.wait_multiple(&words, None), Err(Error::WouldBlock { found: 5 }));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] if a word is another, [`Invalid::Entries`], [`Error::TimedOut`], [`Error::Interrupted`], and
+    /// those of the keys: then nothing was waited for.
+    pub fn wait_multiple<M: Memory>(
+        &self,
+        words: &[Expect<'_, M>],
+        timeout: Option<Timeout>,
+    ) -> Result<usize, Error> {
+        let until = deadline(&self.scheduler, timeout);
+        match words.len() {
+            entries if entries == 0 || entries > MAX_WAITV => Err(Invalid::Entries(entries).into()),
+            1..=FEW => self.wait_for_all::<M, FEW>(words, until),
+            _ => self.wait_for_all::<M, MAX_WAITV>(words, until),
+        }
+    }
+
+    #[inline(never)]
+    fn wait_for_all<M: Memory, const N: usize>(
+        &self,
+        words: &[Expect<'_, M>],
+        until: Option<Deadline>,
+    ) -> Result<usize, Error> {
+        let mut patience = Patience::of_waiter(&self.scheduler);
+        for word in words {
+            // A bad address is an error whatever happens to the others.
+            self.patient_key(&word.futex, Access::Read, &mut patience)?;
+        }
+        let waiters = pin!(Waiters::<S, W, P, N>(array::from_fn(|_| self.waiter())));
+        let waiters = waiters.as_ref();
+        let woken = || (0..words.len()).any(|index| waiters.get(index).is_woken());
+        let all_queued = || {
+            words
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, word)| waiters.get(index).queue(&word.futex, word.value, !0))
+        };
+        let ended = all_queued().and_then(|()| self.block(until, woken));
+        // All leave, whoever was woken meanwhile: a wake that counted one of them was not in vain if that is told.
+        let mut first = None;
+        for index in 0..words.len() {
+            if waiters.get(index).leave() {
+                first.get_or_insert(index);
+            }
+        }
+        first.ok_or(ended.err().unwrap_or(Error::Interrupted))
+    }
+}
+
+struct Waiters<'f, S: Scheduler, W: QueueWord, P: Steps, const N: usize>([Waiter<'f, S, W, P>; N]);
+
+impl<'f, S: Scheduler, W: QueueWord, P: Steps, const N: usize> Waiters<'f, S, W, P, N> {
+    fn get(self: Pin<&Self>, index: usize) -> Pin<&Waiter<'f, S, W, P>> {
+        // SAFETY: the waiters are pinned with the array: none is ever moved out of it.
+        unsafe { self.map_unchecked(|waiters| &waiters.0[index]) }
+    }
+}

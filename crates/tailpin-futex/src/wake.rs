@@ -1,0 +1,86 @@
+//! Wake: the other half of wait.
+
+use crate::batch::Batch;
+use crate::error::{Error, Invalid};
+use crate::futexes::{Futex, Futexes, Waiters};
+use crate::key::Key;
+use crate::list::{Off, Verdict};
+use crate::memory::{Access, Memory};
+use crate::scheduler::Scheduler;
+use crate::steps::Steps;
+use crate::word::QueueWord;
+
+impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+    /// Wakes up to `count` waiters, the most urgent first and then the longest waiting. Returns how many.
+    ///
+    /// Whoever changes the word first and then wakes can't miss a waiter that saw the word as it was.
+    ///
+    /// # Errors
+    /// Those of the key, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
+    pub fn wake<M: Memory>(&self, futex: &Futex<'_, M>, count: u32) -> Result<u32, Error> {
+        self.wake_bitset(futex, count, !0)
+    }
+
+    /// As [`wake`](Self::wake), only those who wait for one of the bits in `bitset`.
+    ///
+    /// # Errors
+    /// As [`wake`](Self::wake), and [`Invalid::EmptyBitset`].
+    pub fn wake_bitset<M: Memory>(
+        &self,
+        futex: &Futex<'_, M>,
+        count: u32,
+        bitset: u32,
+    ) -> Result<u32, Error> {
+        if bitset == 0 {
+            return Err(Invalid::EmptyBitset.into());
+        }
+        let key = self.key(futex, Access::Read)?;
+        self.wake_key(&key, count, bitset)
+    }
+
+    pub(crate) fn wake_key(&self, key: &Key, count: u32, bitset: u32) -> Result<u32, Error> {
+        let bucket = self.bucket(key);
+        if count == 0 || !bucket.has_waiters::<P>() {
+            return Ok(0);
+        }
+        let mut batch = Batch::new(&self.scheduler);
+        let mut queue = bucket.lock(&self.scheduler);
+        let before = batch.total();
+        let woken = take(&mut queue, key, count, bitset, &mut batch);
+        bucket.gone(u64::from(batch.total() - before));
+        drop(queue);
+        woken
+    }
+}
+
+/// Takes up to `count` waiters of a locked bucket. Those that were taken are in the batch also when it fails.
+pub(crate) fn take<S: Scheduler, W: QueueWord>(
+    queue: &mut Waiters<S, W>,
+    key: &Key,
+    count: u32,
+    bitset: u32,
+    batch: &mut Batch<'_, S>,
+) -> Result<u32, Error> {
+    let before = batch.total();
+    let (mut left, mut mismatched) = (count, false);
+    let judge = |waiting: &mut crate::waiter::Waiting<S::Thread>| {
+        if left == 0 {
+            return Verdict::Stop;
+        }
+        if waiting.target.is_some() {
+            mismatched = true;
+            return Verdict::Stop;
+        }
+        if waiting.bitset & bitset == 0 {
+            return Verdict::Keep;
+        }
+        left -= 1;
+        Verdict::Take(Off::Woken)
+    };
+    queue.visit(key, judge, |waiting| batch.push(waiting.thread.clone()));
+    match batch.total() - before {
+        // Who was woken was woken; the waiter of another kind is for the next caller to find.
+        0 if mismatched => Err(Invalid::Mismatched.into()),
+        woken => Ok(woken),
+    }
+}

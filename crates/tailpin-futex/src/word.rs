@@ -1,0 +1,32 @@
+//! The atomic word the queues are made of.
+
+use core::sync::atomic::AtomicU64;
+
+use tailpin::AtomicWord;
+
+/// What a word is for, so that a checker can name it in its traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The lock of the bucket with this index.
+    Lock(usize),
+    /// The number of waiters of the bucket with this index.
+    Waiters(usize),
+    /// Where a waiter is queued, or that it was woken.
+    Home,
+    /// The lock of everything about priority inheritance.
+    PiLock,
+    /// A word of a memory: what it is called there, and its number.
+    Of(&'static str, usize),
+}
+
+/// An [`AtomicWord`] that can be made where it is needed.
+pub trait QueueWord: AtomicWord {
+    /// A word of zero.
+    fn new(part: Part) -> Self;
+}
+
+impl QueueWord for AtomicU64 {
+    fn new(_part: Part) -> Self {
+        Self::new(0)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a page-table entry looks like: the one place that knows an architecture's bits.
+
+mod x86_64;
+
+pub use x86_64::X86_64;
+
+use tailpin::Pfn;
+
+use crate::addr::{Level, VirtAddr};
+
+/// What an entry that maps memory says besides where the memory is.
+///
+/// The first five are the hardware's; the others are ours, in bits that the hardware ignores.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// Writing is allowed.
+    pub const WRITE: Self = Self(1);
+    /// Users may use it; a mapping that allows nothing has it clear and keeps its page.
+    pub const USER: Self = Self(1 << 1);
+    /// Execution is allowed.
+    pub const EXEC: Self = Self(1 << 2);
+    /// It has been used since the flag was cleared.
+    pub const ACCESSED: Self = Self(1 << 3);
+    /// It has been written to since the flag was cleared.
+    pub const DIRTY: Self = Self(1 << 4);
+    /// The page is anonymous memory, not an object's.
+    pub const ANON: Self = Self(1 << 5);
+    /// What is under this mapping stays under it: the page is an object's mapped shared, or an anonymous page that no
+    /// other mapping has. Only through such an entry may a page be pinned, so that the pin and the mapping never
+    /// part (H21; the kernel's `PageAnonExclusive`).
+    pub const OWN: Self = Self(1 << 6);
+    /// The mapping's count is a pin on the page; otherwise it is one reference on each block in its reach.
+    pub const BY_PIN: Self = Self(1 << 7);
+    /// The shared page of zeroes, which is not counted.
+    pub const ZERO: Self = Self(1 << 8);
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The first without the second.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// `other` if `on`, besides these.
+    #[must_use]
+    pub const fn with_if(self, other: Self, on: bool) -> Self {
+        if on { self.with(other) } else { self }
+    }
+
+    /// Whether all of `other` are set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl core::fmt::Debug for Flags {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        const NAMES: [&str; 9] =
+            ["write", "user", "exec", "accessed", "dirty", "anon", "own", "by-pin", "zero"];
+        let mut set = f.debug_set();
+        for (bit, name) in NAMES.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 != 0) {
+            let _ = bit;
+            set.entry(name);
+        }
+        set.finish()
+    }
+}
+
+/// An entry that maps memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// First frame mapped.
+    pub frame: Pfn,
+    /// How.
+    pub flags: Flags,
+}
+
+/// An entry, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing is mapped.
+    Empty,
+    /// The next level is in this frame.
+    Table(Pfn),
+    /// Memory is mapped.
+    Leaf(Leaf),
+}
+
+/// The format of page tables: four levels of 512 entries of 64 bits. An entry that is zero is empty.
+pub trait Arch: 'static {
+    /// First address after the part of a space that users have.
+    const USER_END: VirtAddr;
+
+    /// Index of the entry for `addr` in a table of `level`.
+    fn index(addr: VirtAddr, level: Level) -> usize {
+        (addr.get() / level.bytes()) as usize % 512
+    }
+
+    /// What the bits say, in a table of `level`.
+    fn decode(level: Level, bits: u64) -> Entry;
+    /// Bits of a leaf in a table of `level` (4 KiB, 2 MiB or 1 GiB).
+    fn leaf(level: Level, leaf: Leaf) -> u64;
+    /// Bits of an entry that leads to the table in `frame`.
+    fn table(frame: Pfn) -> u64;
+    /// The same bits with everything clear that the hardware sets by itself.
+    fn settled(bits: u64) -> u64;
+}

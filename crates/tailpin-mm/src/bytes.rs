@@ -1,0 +1,121 @@
+//! The contents of frames, as atomic words: the one module that turns a frame number into memory.
+//!
+//! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing accesses of several
+//! users of a page (which a kernel can't prevent) are well defined here; only a block that nobody knows of yet is cleared
+//! as plain memory.
+
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::{FrameRange, Order, Pfn};
+
+use crate::addr::PAGE_BYTES;
+use crate::env::Env;
+use crate::mm::Core;
+
+/// Words in a frame.
+const WORDS: usize = (PAGE_BYTES / 8) as usize;
+
+impl<E: Env> Core<'_, E> {
+    /// The words of a frame of the zone.
+    pub(crate) fn words(&self, frame: Pfn) -> &[AtomicU64; WORDS] {
+        assert!(self.zone.span().contains(frame), "frame {frame} is not of this zone");
+        let first = self.env.frame(frame).cast::<[AtomicU64; WORDS]>();
+        // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to 4096 bytes that
+        // live as long as the environment, which `self` borrows; the frame is of the zone, as was just checked. They
+        // are only ever accessed as atomic words, here and by those the trait lets do so.
+        unsafe { first.as_ref() }
+    }
+
+    /// Clears a block. The frames are the caller's, and nobody else knows of them.
+    pub(crate) fn clear(&self, head: Pfn, order: Order) {
+        let frames = FrameRange::block(head, order);
+        let span = self.zone.span();
+        assert!(span.start <= frames.start && frames.end <= span.end, "block {head} is not of this zone");
+        let first = self.env.frame(head);
+        // SAFETY: by `DirectMap` the frames of a block follow each other in memory, writable for as long as the environment
+        // lives; the caller has just allocated them, so no entry leads to them and nobody has a pin by which to
+        // reach them. What is published with the entry that maps them includes these zeroes.
+        unsafe { first.write_bytes(0, order.bytes() as usize) };
+    }
+
+    /// Copies one frame; the target is the caller's, the source is kept by something the caller holds.
+    pub(crate) fn copy_frame(&self, from: Pfn, to: Pfn) {
+        for (from, to) in self.words(from).iter().zip(self.words(to)) {
+            // Relaxed: whoever writes to the source meanwhile races with the copy by his own wish; the copy is published
+            // with the entry that maps it.
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Copies out of a frame.
+    pub(crate) fn read_bytes(&self, frame: Pfn, at: usize, buf: &mut [u8]) {
+        let words = self.words(frame);
+        let mut done = 0;
+        while done < buf.len() {
+            let (word, skip) = ((at + done) / 8, (at + done) % 8);
+            let n = (8 - skip).min(buf.len() - done);
+            // Relaxed: plain memory of users.
+            let bytes = words[word].load(Ordering::Relaxed).to_ne_bytes();
+            buf[done..done + n].copy_from_slice(&bytes[skip..skip + n]);
+            done += n;
+        }
+    }
+
+    /// Copies into a frame, leaving every other byte as it is whatever is written to those meanwhile.
+    pub(crate) fn write_bytes(&self, frame: Pfn, at: usize, buf: &[u8]) {
+        let words = self.words(frame);
+        let mut done = 0;
+        while done < buf.len() {
+            let (word, skip) = ((at + done) / 8, (at + done) % 8);
+            let n = (8 - skip).min(buf.len() - done);
+            let part = &buf[done..done + n];
+            // Relaxed: plain memory of users.
+            if n == 8 {
+                words[word]
+                    .store(u64::from_ne_bytes(part.try_into().expect("eight bytes")), Ordering::Relaxed);
+            } else {
+                let merge = |old: u64| {
+                    let mut bytes = old.to_ne_bytes();
+                    bytes[skip..skip + n].copy_from_slice(part);
+                    Some(u64::from_ne_bytes(bytes))
+                };
+                let _ = words[word].fetch_update(Ordering::Relaxed, Ordering::Relaxed, merge);
+            }
+            done += n;
+        }
+    }
+
+    /// The aligned 32-bit word at byte `at` of a frame. Acquire: pairs with the Release of [`Core::update_u32`].
+    pub(crate) fn load_u32(&self, frame: Pfn, at: usize) -> u32 {
+        half(self.words(frame)[at / 8].load(Ordering::Acquire), at)
+    }
+
+    /// Changes the aligned 32-bit word at byte `at` by `new`, until that says `None` or no one came in between;
+    /// the value it was computed from either way. AcqRel: a lock word's two sides.
+    pub(crate) fn update_u32(
+        &self,
+        frame: Pfn,
+        at: usize,
+        mut new: impl FnMut(u32) -> Option<u32>,
+    ) -> Result<u32, u32> {
+        let word = &self.words(frame)[at / 8];
+        let change = |old: u64| new(half(old, at)).map(|new| with_half(old, at, new));
+        match word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change) {
+            Ok(old) => Ok(half(old, at)),
+            Err(old) => Err(half(old, at)),
+        }
+    }
+}
+
+fn half(word: u64, at: usize) -> u32 {
+    let bytes = word.to_ne_bytes();
+    u32::from_ne_bytes(bytes[at % 8..at % 8 + 4].try_into().expect("four bytes"))
+}
+
+fn with_half(word: u64, at: usize, value: u32) -> u64 {
+    let mut bytes = word.to_ne_bytes();
+    bytes[at % 8..at % 8 + 4].copy_from_slice(&value.to_ne_bytes());
+    u64::from_ne_bytes(bytes)
+}

@@ -1,0 +1,269 @@
+//! What all spaces over one zone share: frames, the pages of zeroes, identities, page tables on their way out.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+use tailpin::{Order, Pfn, RawBlock, Request, Zone};
+
+use crate::env::{Env, Mark};
+use crate::error::{MmError, Shortage};
+use crate::frame_info::{FrameInfo, FrameInfos, Owner};
+use crate::sync::Locked;
+
+/// What a write to a huge page does that other spaces also map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cow {
+    /// Splits this space's mapping and copies 4 KiB (what Linux does).
+    #[default]
+    Page,
+    /// Copies all 2 MiB if there is a free block, else as [`Cow::Page`].
+    Whole,
+}
+
+/// How memory is provided; everything has a default.
+#[derive(Clone, Copy, Debug)]
+pub struct MmConfig {
+    /// Whether regions get huge pages that were not advised otherwise.
+    pub huge_by_default: bool,
+    /// What a write to a shared huge page does.
+    pub cow: Cow,
+    /// A page table at the top level whose upper half (entries 256 and on) every new space shares: the kernel's own
+    /// part of the address space.
+    pub kernel_root: Option<Pfn>,
+}
+
+impl Default for MmConfig {
+    fn default() -> Self {
+        Self { huge_by_default: true, cow: Cow::Page, kernel_root: None }
+    }
+}
+
+/// Address spaces over a zone. Cheap to clone; all clones are the same.
+///
+/// ```
+/// use tailpin_mm::{Map, Mm, MmConfig, Prot, Ram};
+///
+/// let ram = Ram::new(64 << 20); // 64 MiB of memory, in user space
+/// let zone = ram.zone()?;
+/// let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
+///
+/// let space = mm.space()?;
+/// let addr = space.map(Map::anonymous(4 << 20, Prot::READ_WRITE))?;
+/// space.write(addr, b"hello")?;          // a fault, a huge page, five bytes
+/// assert_eq!(space.usage().huge_bytes, 2 << 20);
+///
+/// let child = space.fork()?;
+/// space.write(addr, b"HELLO")?;          // copied on write
+/// let mut bytes = [0; 5];
+/// child.read(addr, &mut bytes)?;
+/// assert_eq!(&bytes, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mm<'z, E: Env> {
+    pub(crate) core: Arc<Core<'z, E>>,
+}
+
+impl<E: Env> Clone for Mm<'_, E> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<'z, E: Env> Mm<'z, E> {
+    /// Address spaces over `zone`. `infos` has one entry for each frame of the zone's span, the first for its first
+    /// frame; it may serve one `Mm` only. Other users of the zone are welcome.
+    ///
+    /// # Errors
+    /// [`MmError::TooFewInfos`]; [`MmError::OutOfMemory`] if there is no frame for the page of zeroes.
+    pub fn new(
+        zone: &'z Zone<'z>,
+        env: &'z E,
+        infos: &'z [FrameInfo],
+        config: MmConfig,
+    ) -> Result<Self, MmError> {
+        let (needed, given) = (zone.span().frames(), infos.len() as u64);
+        if given < needed {
+            return Err(MmError::TooFewInfos { needed, given });
+        }
+        let mut core = Core {
+            zone,
+            env,
+            infos: FrameInfos::new(infos, zone.span().start),
+            config,
+            ids: AtomicU64::new(1),
+            zero: None,
+            huge_zero: AtomicU64::new(NO_FRAME),
+            retired: Locked::new(Retired::default()),
+        };
+        core.zero = Some(core.fresh(Order::PAGE, Owner::None, 0)?.pfn());
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// The zone below.
+    pub fn zone(&self) -> &'z Zone<'z> {
+        self.core.zone
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &'z E {
+        self.core.env
+    }
+
+    /// Waits until every page table that was taken out of use is free. With all spaces and objects gone, what is in
+    /// use of the zone then is the pages of zeroes, which go with the last clone of this handle.
+    pub fn settle(&self) {
+        self.core.free_retired(true);
+    }
+}
+
+/// No block is so near the end of the address range.
+const NO_FRAME: u64 = u64::MAX;
+
+/// Retired page tables are looked through when this many have gathered.
+const RETIRED_BATCH: usize = 64;
+
+/// Page tables that walkers without a lock may still be in.
+#[derive(Default)]
+struct Retired {
+    first: Option<Pfn>,
+    number: usize,
+}
+
+pub(crate) struct Core<'z, E: Env> {
+    pub(crate) zone: &'z Zone<'z>,
+    pub(crate) env: &'z E,
+    pub(crate) infos: FrameInfos<'z>,
+    pub(crate) config: MmConfig,
+    ids: AtomicU64,
+    /// The 4 KiB page of zeroes; there from the start.
+    zero: Option<Pfn>,
+    /// The 2 MiB page of zeroes; made when first asked for.
+    huge_zero: AtomicU64,
+    retired: Locked<E, Retired>,
+}
+
+impl<'z, E: Env> Core<'z, E> {
+    /// An identity that was never given before and never will be again. Zero is never one.
+    pub(crate) fn new_id(&self) -> u64 {
+        // Relaxed: only the value matters.
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A block whose contents are as they come.
+    pub(crate) fn allocate(&self, request: Request) -> Result<RawBlock, Shortage> {
+        let order = request.order();
+        if !self.env.may_allocate(order) {
+            return Err(Shortage::Frames(order));
+        }
+        self.zone.raw().alloc(request).or_else(|_| {
+            // Page tables that only wait for their time may be what is missing.
+            self.free_retired(true);
+            self.zone.raw().alloc(request).map_err(|_| Shortage::Frames(order))
+        })
+    }
+
+    /// A cleared block, described; one reference, for whoever maps it.
+    pub(crate) fn fresh(&self, order: Order, owner: Owner, index: u64) -> Result<RawBlock, Shortage> {
+        let block = self.allocate(Request::new(order))?;
+        self.clear(block.pfn(), order);
+        self.infos.describe(block.pfn(), order.frames(), owner, index);
+        Ok(block)
+    }
+
+    /// Gives back one reference on each block of a naturally aligned range.
+    pub(crate) fn drop_block(&self, head: Pfn, order: Order) {
+        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is left to do.
+        let _ = self.zone.raw().put_many(RawBlock::from_parts(head, order, 0), 1);
+    }
+
+    /// The page of zeroes.
+    pub(crate) fn zero_page(&self) -> Pfn {
+        self.zero.expect("made with the Mm")
+    }
+
+    /// The huge page of zeroes, `None` if there is no block for it.
+    pub(crate) fn huge_zero_page(&self) -> Option<Pfn> {
+        // Acquire: pairs with the AcqRel below, so its contents are zeroes.
+        let seen = self.huge_zero.load(Ordering::Acquire);
+        if seen != NO_FRAME {
+            return Some(Pfn::new(seen));
+        }
+        let made = self.fresh(Order::HUGE, Owner::None, 0).ok()?.pfn();
+        match self.huge_zero.compare_exchange(NO_FRAME, made.get(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Some(made),
+            Err(first) => {
+                self.drop_block(made, Order::HUGE);
+                Some(Pfn::new(first))
+            }
+        }
+    }
+
+    /// One more reference on each block of the naturally aligned range, taken by one who knows that it is in use.
+    pub(crate) fn add_reference(&self, head: Pfn, order: Order) -> Result<(), Shortage> {
+        self.zone.raw().get_many(RawBlock::from_parts(head, order, 0), 1).map_err(|_| Shortage::Count)
+    }
+
+    /// A page table that no entry leads to any more, and whose translations are invalidated. It is freed when no
+    /// walker without a lock can be in it.
+    pub(crate) fn retire(&self, table: Pfn) {
+        // Orders the clearing of the entry that led to the table before the mark: a section that begins after the
+        // mark does not find it.
+        fence(Ordering::SeqCst);
+        let mark = self.env.mark();
+        let many = {
+            let mut retired = self.retired.write();
+            self.infos.link(table, retired.first, mark.0);
+            retired.first = Some(table);
+            retired.number += 1;
+            retired.number >= RETIRED_BATCH
+        };
+        if many {
+            self.free_retired(false);
+        }
+    }
+
+    /// Frees the retired page tables whose time has come, or, if told to wait, all of them.
+    pub(crate) fn free_retired(&self, wait: bool) {
+        let mut taken = core::mem::take(&mut *self.retired.write());
+        let (mut keep, mut kept) = (None, 0);
+        while let Some(table) = taken.first {
+            let (next, mark) = self.infos.linked(table);
+            taken.first = next;
+            if wait {
+                self.env.wait(Mark(mark));
+            }
+            if self.env.passed(Mark(mark)) {
+                self.drop_block(table, Order::PAGE);
+            } else {
+                self.infos.link(table, keep, mark);
+                keep = Some(table);
+                kept += 1;
+            }
+        }
+        if let Some(mut last) = keep {
+            let mut retired = self.retired.write();
+            let first = keep;
+            // Others may have been added meanwhile: they go behind ours.
+            while let (Some(next), _) = self.infos.linked(last) {
+                last = next;
+            }
+            let (_, mark) = self.infos.linked(last);
+            self.infos.link(last, retired.first, mark);
+            retired.first = first;
+            retired.number += kept;
+        }
+    }
+}
+
+impl<E: Env> Drop for Core<'_, E> {
+    fn drop(&mut self) {
+        self.free_retired(true);
+        if let Some(zero) = self.zero {
+            self.drop_block(zero, Order::PAGE);
+        }
+        let huge = *self.huge_zero.get_mut();
+        if huge != NO_FRAME {
+            self.drop_block(Pfn::new(huge), Order::HUGE);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Data under the environment's lock.
+
+use core::ops::{Deref, DerefMut};
+
+use lock_api::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::env::Env;
+
+/// A value under a lock of the environment's kind.
+pub(crate) struct Locked<E: Env, T>(RwLock<E::Lock, T>);
+
+impl<E: Env, T> Locked<E, T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(RwLock::new(value))
+    }
+
+    /// Shared.
+    pub(crate) fn read(&self) -> impl Deref<Target = T> + use<'_, E, T> {
+        let guard: RwLockReadGuard<'_, E::Lock, T> = self.0.read();
+        guard
+    }
+
+    /// Exclusive.
+    pub(crate) fn write(&self) -> impl DerefMut<Target = T> + use<'_, E, T> {
+        let guard: RwLockWriteGuard<'_, E::Lock, T> = self.0.write();
+        guard
+    }
+}

@@ -1,0 +1,94 @@
+//! Exact accounts: every frame in use is one that somebody has, found by walking everything that can have one.
+//!
+//! Who has frames: page tables, what their leaves map, what is in the caches of objects, what is pinned, and the `Mm` its
+//! one or two pages of zeroes. A frame that is in use and in none of these is lost; one that is not in use and in one of
+//! these was given back too early. So "what nobody else has is free on return" is checked to the page.
+
+#![allow(dead_code, unreachable_pub)] // Each test that uses it uses a part of it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::{Order, Pfn, Zone};
+use tailpin_mm::arch::{Arch, Entry, Flags, X86_64};
+use tailpin_mm::{DirectMap, Env, Level, Mm, Object, Pins, Space};
+
+/// Frames and who they were found at.
+#[derive(Default)]
+pub struct Accounts {
+    tables: BTreeSet<Pfn>,
+    memory: BTreeSet<Pfn>,
+}
+
+impl Accounts {
+    /// A space: its tables and what they map.
+    pub fn space<E: Env>(&mut self, env: &impl DirectMap, space: &Space<'_, E>) {
+        self.table(env, space.root(), Level::TOP);
+    }
+
+    fn table(&mut self, env: &impl DirectMap, table: Pfn, level: Level) {
+        assert!(self.tables.insert(table), "{table} is a page table in two places");
+        // SAFETY: the environment gives 4096 aligned bytes for every frame of the zone, which a table is, and they are
+        // accessed as atomic words only, here and by the crate.
+        let entries = unsafe { env.frame(table).cast::<[AtomicU64; 512]>().as_ref() };
+        for entry in entries {
+            match X86_64::decode(level, entry.load(Ordering::Acquire)) {
+                Entry::Empty => {}
+                Entry::Table(below) => {
+                    let levels = [Level::PTE, Level::PMD, Level::PUD];
+                    self.table(env, below, levels[usize::from(level.get()) - 1]);
+                }
+                Entry::Leaf(leaf) if leaf.flags.has(Flags::ZERO) => {}
+                Entry::Leaf(leaf) => self.block(leaf.frame, level.order()),
+            }
+        }
+    }
+
+    /// An object: what is in its cache.
+    pub fn object<E: Env>(&mut self, object: &Object<'_, E>) {
+        for (_, head, order) in object.blocks() {
+            self.block(head, order);
+        }
+    }
+
+    /// Pins; a pin into a hugetlb block keeps the block.
+    pub fn pins<E: Env>(&mut self, pins: &Pins<'_, E>, hugetlb: bool) {
+        for frame in pins.frames() {
+            if hugetlb {
+                self.block(frame.head(Order::HUGE), Order::HUGE);
+            } else {
+                self.memory.insert(frame);
+            }
+        }
+    }
+
+    fn block(&mut self, head: Pfn, order: Order) {
+        self.memory.extend((0..order.frames()).map(|i| head.offset(i)));
+    }
+
+    /// Page tables found.
+    pub fn tables(&self) -> u64 {
+        self.tables.len() as u64
+    }
+
+    /// Holds the accounts against the zone, with nobody else at work.
+    pub fn settle<E: Env>(self, mm: &Mm<'_, E>, zone: &Zone<'_>) {
+        mm.settle();
+        assert!(self.tables.is_disjoint(&self.memory), "a page table is mapped as memory");
+        for frame in self.tables.iter().chain(&self.memory) {
+            assert!(zone.head_of(*frame).is_some(), "{frame} is in use and free");
+        }
+        let found = (self.tables.len() + self.memory.len()) as u64;
+        let used = zone.used_frames();
+        let zeroes = used.wrapping_sub(found);
+        assert!(
+            zeroes == 1 || zeroes == 1 + Order::HUGE.frames(),
+            "{used} frames are in use, {} as page tables, {} as memory, 1 or 513 as zeroes",
+            self.tables.len(),
+            self.memory.len(),
+        );
+        let audit = zone.audit();
+        assert_eq!(audit.violations(), 0, "{audit}");
+        assert_eq!(zone.set_aside_frames(), 0, "a misuse was reported: {audit}");
+    }
+}

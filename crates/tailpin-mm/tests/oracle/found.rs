@@ -1,0 +1,30 @@
+//! Programs that once went wrong, as short as they were found to be.
+
+use tailpin_mm::{Advice, HugePages, MmConfig, Prot, VirtAddr};
+
+use crate::program::{Op, Span, Step, What};
+use crate::run::run;
+
+const START: VirtAddr = VirtAddr::new(0x4000_0000);
+
+fn steps(ops: impl IntoIterator<Item = Op>) -> Vec<Step> {
+    ops.into_iter().map(|op| Step { space: 0, op, fail: None }).collect()
+}
+
+fn anonymous(pages: u64) -> Op {
+    let (span, prot, huge) = (Span { start: START, pages }, Prot::READ_WRITE, HugePages::Default);
+    Op::Map { what: What::Anonymous, span, prot, huge, round: true }
+}
+
+/// A huge leaf reached over the border that the advice made between two regions, and a fork counted it twice.
+#[test]
+fn advice_that_ends_inside_a_huge_page_keeps_its_count() {
+    let span = Span { start: START, pages: 513 };
+    let program = steps([
+        anonymous(1536),
+        Op::Write { at: START.offset(2 << 20), len: 1, seed: 1 },
+        Op::Advise { span, advice: Advice::Huge, round: false },
+        Op::Fork { into: 0 },
+    ]);
+    run(&program, MmConfig::default());
+}

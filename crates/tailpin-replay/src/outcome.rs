@@ -1,0 +1,134 @@
+//! What one replay came to: the object behind `--json`, the table and the report.
+
+use serde::Serialize;
+
+use super::plan::Plan;
+use super::run::Measured;
+use super::setup::Protocol;
+
+/// Bytes of metadata Linux keeps for each 4 KiB page: its `struct page`.
+pub const LINUX_BYTES_PER_FRAME: u64 = 64;
+
+/// One replayed trace. Counts are of all copies in the fastest round together, but of every round for what went
+/// wrong; what a trace says about Linux is of one copy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Name of the trace.
+    pub trace: String,
+    /// How frames were counted.
+    pub protocol: Protocol,
+    /// Copies at once.
+    pub threads: u64,
+    /// Rounds, each on a fresh zone.
+    pub rounds: u64,
+    /// Records of the trace, times copies.
+    pub events: u64,
+    /// Blocks allocated.
+    pub allocs: u64,
+    /// FREE records carried out.
+    pub frees: u64,
+    /// Blocks split.
+    pub splits: u64,
+    /// Of those, while a page in them was pinned.
+    pub splits_under_pins: u64,
+    /// Pins taken.
+    pub pins: u64,
+    /// Pins dropped.
+    pub unpins: u64,
+    /// Looks at an area for something to merge.
+    pub collapses: u64,
+    /// Blocks merged.
+    pub merges: u64,
+    /// Splits that Linux refused and that were done.
+    pub refused_by_linux: u64,
+    /// Frames those freed at once.
+    pub freed_at_once_frames: u64,
+    /// By how much Linux split later, in all, at most.
+    pub linux_split_later_ns: u64,
+    /// What the kernel's own counter of refused splits gained, if the trace says.
+    pub linux_thp_split_page_failed: Option<u64>,
+    /// Steps that could not be carried out.
+    pub skipped: u64,
+    /// Allocations that found no room.
+    pub failed_allocs: u64,
+    /// Misuse reports, audit findings, wrong sums.
+    pub violations: u64,
+    /// The first of them in words.
+    pub findings: Vec<String>,
+    /// Frames in use with everything dropped.
+    pub leaked_frames: u64,
+    /// Frames in use with the trace's last state.
+    pub live_frames_at_end: u64,
+    /// Frames that the trace leaves live.
+    pub trace_live_frames_at_end: u64,
+    /// Of the fastest round.
+    pub elapsed_ns: u64,
+    /// Of the fastest round.
+    pub events_per_s: u64,
+    /// Bytes of metadata for each frame of the zone.
+    pub metadata_bytes_per_frame: f64,
+    /// The same of Linux.
+    pub linux_metadata_bytes_per_frame: u64,
+    /// Frames in use when the trace has most live.
+    pub peak_used_frames: u64,
+    /// 2 MiB areas whole and free at that moment.
+    pub huge_free_at_peak: u64,
+    /// Frames of the zone.
+    pub zone_frames: u64,
+}
+
+impl Outcome {
+    /// Puts together what a plan says and what `measured`, the fastest of `rounds` rounds, found. `refused` is what the
+    /// kernel's own counter of refused splits gained.
+    pub fn new(
+        trace: &str,
+        protocol: Protocol,
+        threads: u64,
+        rounds: u64,
+        refused: Option<u64>,
+        plan: &Plan,
+        measured: Measured,
+    ) -> Self {
+        let tally = measured.tally;
+        let events = plan.records * threads;
+        let per_s = u128::from(events) * 1_000_000_000 / u128::from(measured.elapsed_ns.max(1));
+        Self {
+            trace: trace.to_owned(),
+            protocol,
+            threads,
+            rounds,
+            events,
+            allocs: tally.allocs,
+            frees: tally.frees,
+            splits: tally.splits,
+            splits_under_pins: tally.splits_under_pins,
+            pins: tally.pins,
+            unpins: tally.unpins,
+            collapses: tally.collapses,
+            merges: tally.merges,
+            refused_by_linux: tally.refused_by_linux,
+            freed_at_once_frames: tally.freed_at_once_frames,
+            linux_split_later_ns: plan.waited_ns,
+            linux_thp_split_page_failed: refused,
+            skipped: tally.skipped,
+            failed_allocs: tally.failed_allocs,
+            violations: measured.violations,
+            findings: measured.findings,
+            leaked_frames: measured.leaked_frames,
+            live_frames_at_end: measured.live_frames_at_end,
+            trace_live_frames_at_end: plan.trace_frames_at_end * threads,
+            elapsed_ns: measured.elapsed_ns,
+            events_per_s: per_s as u64,
+            metadata_bytes_per_frame: measured.metadata_bytes as f64 / measured.zone_frames.max(1) as f64,
+            linux_metadata_bytes_per_frame: LINUX_BYTES_PER_FRAME,
+            peak_used_frames: measured.peak_used_frames,
+            huge_free_at_peak: measured.huge_free_at_peak,
+            zone_frames: measured.zone_frames,
+        }
+    }
+
+    /// Whether nothing went wrong.
+    pub fn is_clean(&self) -> bool {
+        self.violations == 0 && self.leaked_frames == 0 && self.skipped == 0 && self.failed_allocs == 0
+    }
+}

@@ -1,0 +1,120 @@
+//! From a compressed file to a [`Trace`], in bounded memory.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use super::header::{HEADER_BYTES, Header, MAGIC};
+use super::record::RECORD_BYTES;
+use super::{Builtin, Trace, TraceError, builtins};
+
+/// Most bytes a trace may have once decompressed, unless the user says otherwise.
+pub const DEFAULT_LIMIT: u64 = 1 << 30;
+
+/// Largest window a compressed stream may ask the decoder to keep (128 MiB).
+const MAX_WINDOW_LOG: u32 = 27;
+
+/// First four bytes of a zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Opens a built-in trace by its name, any other by its path.
+///
+/// # Errors
+/// [`TraceError::NoSuchTrace`] if it is neither; else as [`open`].
+pub fn find(path: &Path, limit: u64) -> Result<Trace, TraceError> {
+    match path.to_str().and_then(Builtin::named) {
+        Some(builtin) => builtin.open(),
+        None => open(path, limit).map_err(|error| match error {
+            TraceError::Io(source) if source.kind() == io::ErrorKind::NotFound => {
+                TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
+            }
+            error => error,
+        }),
+    }
+}
+
+/// Reads the trace at `path`, of at most `limit` bytes once decompressed.
+///
+/// # Errors
+/// [`TraceError::Io`] if it can't be read; else as [`read`].
+pub fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
+    let file = File::open(path).map_err(TraceError::Io)?;
+    read(path.display().to_string(), BufReader::new(file), limit)
+}
+
+/// Reads a compressed trace of at most `limit` bytes once decompressed.
+///
+/// # Errors
+/// Every way in which these bytes are no sound trace, with the place; records are checked by [`Trace::records`].
+pub fn read(name: String, mut compressed: impl Read, limit: u64) -> Result<Trace, TraceError> {
+    let mut start = Vec::new();
+    compressed.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start).map_err(TraceError::Io)?;
+    if start != ZSTD_MAGIC {
+        return Err(match start.as_slice() {
+            [] => TraceError::Empty,
+            start if start == &MAGIC[..4] => TraceError::NotCompressed,
+            _ => TraceError::NotZstd,
+        });
+    }
+    let mut decoder =
+        zstd::stream::read::Decoder::new(start.as_slice().chain(compressed)).map_err(TraceError::Io)?;
+    decoder.window_log_max(MAX_WINDOW_LOG).map_err(TraceError::Io)?;
+    decode(name, decoder, limit)
+}
+
+/// Reads a trace from its decompressed bytes.
+fn decode(name: String, mut bytes: impl Read, limit: u64) -> Result<Trace, TraceError> {
+    let (raw, ended) = read_up_to(&mut bytes, HEADER_BYTES as u64);
+    let Ok(raw) = <[u8; HEADER_BYTES]>::try_from(raw.as_slice()) else {
+        return Err(ended.map_or(TraceError::ShortHeader { bytes: raw.len() }, |source| {
+            TraceError::Damaged { place: "the header", source }
+        }));
+    };
+    let header = Header::decode(&raw, limit)?;
+
+    let (text, ended) = read_up_to(&mut bytes, header.text_bytes);
+    if (text.len() as u64) < header.text_bytes {
+        return Err(ended
+            .map_or(TraceError::ShortText { bytes: text.len(), claimed: header.text_bytes }, |source| {
+                TraceError::Damaged { place: "the text", source }
+            }));
+    }
+
+    let (records, ended) = read_up_to(&mut bytes, header.records * RECORD_BYTES as u64);
+    let (whole, odd) = (records.len() / RECORD_BYTES, records.len() % RECORD_BYTES);
+    if (whole as u64) < header.records {
+        let (index, of) = (whole as u64, header.records);
+        return Err(match ended {
+            Some(source) => TraceError::DamagedRecord { index, of, source },
+            None => TraceError::Truncated { index, of, odd },
+        });
+    }
+    // The decoder looks at the end of its stream only when it is asked for more than there is.
+    match read_up_to(&mut bytes, 1) {
+        (_, Some(source)) => {
+            return Err(TraceError::Damaged { place: "the end, after the last record", source });
+        }
+        (more, None) if !more.is_empty() => return Err(TraceError::TooLong { records: header.records }),
+        _ => {}
+    }
+    match fnv1a(&records) {
+        found if found != header.checksum => {
+            Err(TraceError::Checksum { records: header.records, claimed: header.checksum, found })
+        }
+        _ => Ok(Trace { name, header, text: String::from_utf8_lossy(&text).into_owned(), bytes: records }),
+    }
+}
+
+/// Up to `want` bytes, growing with what really comes; and the error that ended them early, if one did.
+fn read_up_to(source: &mut impl Read, want: u64) -> (Vec<u8>, Option<io::Error>) {
+    let mut bytes = Vec::new();
+    let error = source.take(want).read_to_end(&mut bytes).err();
+    (bytes, error)
+}
+
+/// The 64-bit FNV-1a hash.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,160 @@
+//! One record: 16 bytes, decoded into a typed operation.
+
+use tailpin::Order;
+
+use super::error::RecordFault;
+
+/// Bytes of one record.
+pub const RECORD_BYTES: usize = 16;
+
+/// References one PIN or UNPIN may carry: more is no plausible recording.
+pub const MAX_REFS: u32 = u16::MAX as u32;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A block was handed out.
+    Alloc {
+        /// First frame.
+        pfn: u32,
+        /// Size.
+        order: Order,
+    },
+    /// A block was given back.
+    Free {
+        /// First frame.
+        pfn: u32,
+        /// Size.
+        order: Order,
+        /// How it came into the trace.
+        kind: FreeKind,
+    },
+    /// A block was split; every piece has order `to`.
+    Split {
+        /// First frame.
+        pfn: u32,
+        /// Size before.
+        order: Order,
+        /// Size of every piece.
+        to: Order,
+    },
+    /// References were taken on one frame, often a tail.
+    Pin {
+        /// The frame itself.
+        pfn: u32,
+        /// How many.
+        refs: u16,
+    },
+    /// References on one frame were dropped.
+    Unpin {
+        /// The frame itself.
+        pfn: u32,
+        /// How many.
+        refs: u16,
+    },
+    /// khugepaged looked at the area of this frame; `None` if it found no page there.
+    Collapse {
+        /// Some frame of the area.
+        pfn: Option<u32>,
+    },
+    /// Only time passed.
+    Time,
+    /// Linux refused to split this block.
+    SplitFail {
+        /// First frame.
+        pfn: u32,
+        /// Size.
+        order: Order,
+    },
+}
+
+/// How a FREE came into the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeKind {
+    /// The kernel reported it.
+    Seen,
+    /// Put in because an allocation came over the live block.
+    Implied,
+    /// The kernel freed more than this live block: everything live in the range goes.
+    Larger,
+}
+
+/// One record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Nanoseconds since the record before.
+    pub dt: u32,
+    /// What happened.
+    pub op: Op,
+}
+
+impl Record {
+    /// Nanoseconds since the record before, from the raw bytes.
+    pub(crate) fn decode_dt(raw: &[u8; RECORD_BYTES]) -> u32 {
+        u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]])
+    }
+
+    /// Decodes and checks one record of a trace whose header says its frames are below `frames`.
+    pub(crate) fn decode(raw: &[u8; RECORD_BYTES], frames: u64) -> Result<Self, RecordFault> {
+        let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+        let (pfn, aux) = (word(4), word(8));
+        let [op, _cpu, order, mt] = [raw[12], raw[13], raw[14], raw[15]];
+
+        let order_of = |order: u8| Order::new(order).ok_or(RecordFault::BadOrder { order });
+        let block = || {
+            let order = order_of(order)?;
+            if u64::from(pfn) & (order.frames() - 1) != 0 {
+                return Err(RecordFault::Unaligned { pfn, order });
+            }
+            match u64::from(pfn) + order.frames() {
+                end if end > frames => Err(RecordFault::BeyondEnd { pfn, order, frames }),
+                _ => Ok(order),
+            }
+        };
+        let frame = || match u64::from(pfn) {
+            number if number >= frames => Err(RecordFault::BeyondEnd { pfn, order: Order::PAGE, frames }),
+            _ => Ok(()),
+        };
+        let refs = || match aux {
+            0 => Err(RecordFault::NoReferences),
+            1..=MAX_REFS => Ok(aux as u16),
+            _ => Err(RecordFault::TooManyReferences { refs: aux }),
+        };
+
+        let op = match op {
+            1 => Op::Alloc { pfn, order: block()? },
+            2 => {
+                let kind = match aux {
+                    0 => FreeKind::Seen,
+                    1 => FreeKind::Implied,
+                    2 => FreeKind::Larger,
+                    _ => return Err(RecordFault::BadAux { op: "FREE", aux }),
+                };
+                Op::Free { pfn, order: block()?, kind }
+            }
+            3 => {
+                let (order, to) = (block()?, order_of(mt)?);
+                if to >= order {
+                    return Err(RecordFault::SplitNotSmaller { order, to });
+                }
+                if aux > 1 {
+                    return Err(RecordFault::BadAux { op: "SPLIT", aux });
+                }
+                Op::Split { pfn, order, to }
+            }
+            4 => frame().and_then(|()| refs()).map(|refs| Op::Pin { pfn, refs })?,
+            5 => frame().and_then(|()| refs()).map(|refs| Op::Unpin { pfn, refs })?,
+            6 if pfn == u32::MAX => Op::Collapse { pfn: None },
+            6 => frame().map(|()| Op::Collapse { pfn: Some(pfn) })?,
+            7 => Op::Time,
+            8 => match block()? {
+                Order::PAGE => {
+                    return Err(RecordFault::SplitNotSmaller { order: Order::PAGE, to: Order::PAGE });
+                }
+                order => Op::SplitFail { pfn, order },
+            },
+            op => return Err(RecordFault::UnknownOp { op }),
+        };
+        Ok(Self { dt: Self::decode_dt(raw), op })
+    }
+}

@@ -1,0 +1,109 @@
+//! Free frames taken out of circulation for a while: for whoever has something to do to them while nobody can be
+//! given them, such as giving the memory under them back to a host.
+
+use core::fmt;
+
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::one_word::OneWord;
+use crate::protocol::Protocol;
+
+use super::zone::Zone;
+
+/// Free frames of one 2 MiB area that nobody is handed meanwhile; they are free again when this is dropped.
+///
+/// ```
+/// # use tailpin::*;
+/// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
+/// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+/// # let memory = ZoneMemory::for_layout(&layout);
+/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// let page = zone.alloc(Order::PAGE)?;
+/// zone.drain(); // free pages in caches are not to be had
+/// let claimed = zone.claim(Pfn::new(0), &[!0; 8]);
+/// assert_eq!(claimed.count(), 511);
+/// assert!(zone.alloc(Order::PAGE).is_err());
+/// drop(claimed);
+/// assert!(zone.alloc(Order::PAGE).is_ok());
+/// # drop(page);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
+    zone: &'z Zone<'z, P>,
+    area: Pfn,
+    frames: [u64; 8],
+    /// Claimed as a whole; whether the area's words were not all at rest.
+    whole: Option<bool>,
+}
+
+impl<P: Protocol> Claimed<'_, P> {
+    /// First frame of the area.
+    pub fn area(&self) -> Pfn {
+        self.area
+    }
+
+    /// The frames: bit `i` of word `w` is for frame `64 w + i` of the area.
+    pub fn frames(&self) -> &[u64; 8] {
+        &self.frames
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.frames.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Whether it is the whole area.
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+}
+
+impl<P: Protocol> Drop for Claimed<'_, P> {
+    fn drop(&mut self) {
+        let given = match self.whole {
+            Some(touched) => {
+                let store = self.zone.store();
+                store.unclaim_area(store.area_of(self.area), touched)
+            }
+            None => self.zone.store().give_area(self.area, &self.frames),
+        };
+        debug_assert!(given.is_ok(), "nobody else gives back claimed frames");
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claimed({} frames of area {})", self.count(), self.area)
+    }
+}
+
+impl<'m, P: Protocol> Zone<'m, P> {
+    /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out of circulation. Frames in
+    /// per-CPU caches are not found; see [`Zone::drain`].
+    ///
+    /// An area that is not within the zone has no free frames.
+    pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
+        let frames = match self.index_of_area(area) {
+            Some(index) => self.store().take_all_wanted(index, wanted),
+            None => [0; 8],
+        };
+        Claimed { zone: self, area, frames, whole: None }
+    }
+
+    /// The same for an area all of which is free; `None` if any of it is not.
+    pub fn claim_area(&self, area: Pfn) -> Option<Claimed<'_, P>> {
+        let touched = self.store().claim_area(self.index_of_area(area)?)?;
+        Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(touched) })
+    }
+
+    /// Frames of the area that are not free to be handed out: in use, cached, claimed, or not in service.
+    pub fn used_in_area(&self, area: Pfn) -> u64 {
+        let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index).0);
+        Order::HUGE.frames() - free
+    }
+
+    fn index_of_area(&self, area: Pfn) -> Option<usize> {
+        let span: FrameRange = self.span();
+        let inside = span.contains(area) && area.is_aligned(Order::HUGE);
+        inside.then(|| ((area.get() - span.start.get()) / Order::HUGE.frames()) as usize)
+    }
+}

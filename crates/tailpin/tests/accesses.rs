@@ -1,0 +1,189 @@
+//! What operations cost where a clock can't be trusted: accesses to shared words, counted.
+//!
+//! The bounds are the ones that docs/performance-floors.md names; an operation that comes to cost more fails here.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use tailpin::{AtomicWord, FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+
+/// Accesses of this thread.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Cost {
+    loads: usize,
+    stores: usize,
+    /// Read-modify-writes: locked instructions.
+    locked: usize,
+    /// Different runs of eight words: cache lines, where the words are aligned to them.
+    lines: usize,
+}
+
+impl fmt::Debug for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { loads, stores, locked, lines } = self;
+        write!(f, "{locked} locked, {loads} loads, {stores} stores, {lines} lines")
+    }
+}
+
+thread_local! {
+    static COST: Cell<Cost> = const { Cell::new(Cost { loads: 0, stores: 0, locked: 0, lines: 0 }) };
+    static LINES: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// A word that counts. It fills eight bytes like any other, so that lines can be told apart.
+#[repr(transparent)]
+#[derive(Default)]
+struct Word(AtomicU64);
+
+impl Word {
+    fn count(&self, note: impl FnOnce(&mut Cost)) -> &AtomicU64 {
+        let mut cost = COST.get();
+        note(&mut cost);
+        COST.set(cost);
+        LINES.with_borrow_mut(|lines| lines.insert(std::ptr::from_ref(self).addr() / 64));
+        &self.0
+    }
+
+    fn locked(&self) -> &AtomicU64 {
+        self.count(|cost| cost.locked += 1)
+    }
+}
+
+impl AtomicWord for Word {
+    fn load(&self, order: Ordering) -> u64 {
+        self.count(|cost| cost.loads += 1).load(order)
+    }
+    fn store(&self, value: u64, order: Ordering) {
+        self.count(|cost| cost.stores += 1).store(value, order);
+    }
+    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
+        self.locked().compare_exchange(current, new, ok, err)
+    }
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.locked().fetch_add(value, order)
+    }
+    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+        self.locked().fetch_sub(value, order)
+    }
+    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        self.locked().fetch_and(value, order)
+    }
+    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+        self.locked().fetch_or(value, order)
+    }
+    fn fence(order: Ordering) {
+        fence(order);
+    }
+    fn relax() {}
+}
+
+/// What `act` costs, and what it returns.
+fn cost<T>(act: impl FnOnce() -> T) -> (Cost, T) {
+    COST.set(Cost::default());
+    LINES.with_borrow_mut(BTreeSet::clear);
+    let result = act();
+    (Cost { lines: LINES.with_borrow(BTreeSet::len), ..COST.get() }, result)
+}
+
+type TestZone<'z> = Zone<'z, OneWord<'z, Word>>;
+
+fn on_a_zone(test: impl FnOnce(&TestZone<'_>)) {
+    let ranges = [FrameRange::new(Pfn::new(0), 2048)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let words = |n: usize| (0..n).map(|_| Word::default()).collect::<Vec<_>>();
+    let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word>>()), words(layout.area_words()));
+    test(&Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap());
+}
+
+const fn locked(locked: usize, loads: usize, lines: usize) -> Cost {
+    Cost { locked, loads, stores: 0, lines }
+}
+
+#[test]
+fn one_locked_instruction_for_a_pin_more_and_one_for_a_pin_less() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let pin = block.pin(77).unwrap();
+        let (more, other) = cost(|| pin.clone());
+        assert_eq!(more, locked(1, 0, 1));
+        assert_eq!(cost(|| drop(other)).0, locked(1, 0, 1));
+        // Another one by its number: the tail's own word alone, as it is pinned.
+        let (found, other) = cost(|| zone.try_pin(pin.pfn()).unwrap());
+        assert_eq!(found, locked(1, 1, 1));
+        assert_eq!(cost(|| drop(other)).0, locked(1, 0, 1));
+    });
+}
+
+#[test]
+fn two_tails_eight_frames_apart_share_no_line() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let lines = [64, 72].map(|index| {
+            let pin = block.pin(index).unwrap();
+            cost(|| drop(pin.clone()));
+            LINES.with_borrow(BTreeSet::clone)
+        });
+        assert!(lines[0].is_disjoint(&lines[1]));
+    });
+}
+
+#[test]
+fn a_first_pin_holds_the_head_and_the_last_lets_go() {
+    on_a_zone(|zone| {
+        let page = zone.alloc(Order::PAGE).unwrap();
+        let (first, pin) = cost(|| zone.try_pin(page.pfn()).unwrap());
+        assert_eq!((first, cost(|| drop(pin)).0), (locked(1, 1, 1), locked(1, 0, 1)));
+        let block = zone.alloc(Order::HUGE).unwrap();
+        drop(block.pin(77).unwrap());
+        let (first, pin) = cost(|| block.pin(77).unwrap());
+        assert_eq!((first, cost(|| drop(pin)).0), (locked(2, 2, 2), locked(2, 0, 2)));
+    });
+}
+
+#[test]
+fn a_block_of_any_size_is_cloned_and_dropped_like_a_page() {
+    on_a_zone(|zone| {
+        for order in [0, 9, 10] {
+            let block = zone.alloc(Order::new(order).unwrap()).unwrap();
+            let (more, other) = cost(|| block.clone());
+            assert_eq!((more, cost(|| drop(other)).0), (locked(1, 1, 1), locked(1, 1, 1)), "order {order}");
+        }
+    });
+}
+
+#[test]
+fn a_split_or_merge_is_one_locked_instruction_for_each_page_and_two_for_the_head() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let (split, pieces) = cost(|| block.split().unwrap());
+        assert!(split.locked == 513 && split.loads <= 515 && split.lines <= 65, "{split:?}");
+        let (merge, block) = cost(|| pieces.merge().unwrap());
+        assert!(merge.locked == 513 && merge.loads <= 2 * 512 + 3 && merge.lines <= 65, "{merge:?}");
+        // 100 pins: the merge takes 100 holds, the split gives them back.
+        let pins: Vec<_> = (0..100).map(|index| block.pin(1 + 5 * index).unwrap()).collect();
+        let (split, pieces) = cost(|| block.split().unwrap());
+        assert!(split.locked <= 513 + 100, "{split:?}");
+        let (merge, _block) = cost(|| pieces.merge().unwrap());
+        assert!(merge.locked <= 513 + 100, "{merge:?}");
+        drop(pins);
+    });
+}
+
+#[test]
+fn a_split_around_a_page_is_three_locked_instructions_for_each_halving() {
+    on_a_zone(|zone| {
+        let mut block = zone.alloc(Order::HUGE).unwrap();
+        // Also of a block that was split to pages, merged, freed and handed out again.
+        for _ in 0..2 {
+            let (split, pieces) = cost(|| block.split_around(100, Order::PAGE).unwrap());
+            assert!(split.locked == 27 && split.loads <= 40 && split.lines <= 8, "{split:?}");
+            let (merge, merged) = cost(|| pieces.merge().unwrap());
+            assert!(merge.locked == 11 && merge.loads <= 32, "{merge:?}");
+            block = merged.split().unwrap().merge().unwrap();
+            drop(block);
+            block = zone.alloc(Order::HUGE).unwrap();
+        }
+    });
+}
