@@ -33,7 +33,7 @@ pub struct Args {
     /// Two threads without a bound and three to three preemptions, a minute for each scenario: takes half an hour
     #[arg(long)]
     full: bool,
-    /// Longest time for one scenario with every step in place, in seconds; 20 by default, 60 with --full
+    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 60 with --full
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
     /// Print one JSON object

@@ -118,6 +118,8 @@ thread_local! {
 pub(crate) fn quietly<T>(body: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // The random scheduler has a hook of its own, which has to be there before this one. It comes with its first run.
+        shuttle::check_random(|| {}, 1);
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !QUIET.get() {

@@ -41,6 +41,7 @@ pub fn random<F: Family<ShuttleWord>>(
     let mut config = shuttle::Config::new();
     config.max_steps = shuttle::MaxSteps::FailAfter(LONGEST);
     config.failure_persistence = shuttle::FailurePersistence::None;
+    config.silence_warnings = true;
     let roles: Vec<_> = plan.roles.iter().map(|role| role.name).collect();
     let (plan, ours, start) = (Arc::new(plan), Arc::new(AtomicU64::new(0)), Instant::now());
     let result = without(switch, || {

@@ -174,7 +174,7 @@ impl Selection {
         let (preemptions, seconds) = match (self.full, check.threads, check.switch) {
             // A find ends the run; the bound only keeps the search near the short ones.
             (_, _, Some(_)) => (Some(3), 60),
-            (false, ..) => (Some(check.preemptions), 20),
+            (false, ..) => (Some(check.preemptions), 30),
             (true, 0..=2, None) => (None, 60),
             (true, _, None) => (Some(3), 60),
         };

@@ -404,7 +404,9 @@ impl Weaken {
     pub(crate) fn load(name: &Name, order: Ordering) -> Ordering {
         match order {
             Ordering::Acquire if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Relaxed,
-            Ordering::SeqCst if off(Switch::AOrder) && name.is_allocators() => Ordering::Acquire,
+            Ordering::SeqCst if (off(Switch::AOrder) || off(Switch::ARelease)) && name.is_allocators() => {
+                Ordering::Acquire
+            }
             _ => order,
         }
     }

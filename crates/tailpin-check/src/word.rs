@@ -220,7 +220,13 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         let after = |before: u64| before.wrapping_add(value);
-        self.apply("add", order, |word| E::fetch_add(word, value, order), |word| word.fetch_add(value, order), after)
+        self.apply(
+            "add",
+            order,
+            |word| E::fetch_add(word, value, order),
+            |word| word.fetch_add(value, order),
+            after,
+        )
     }
 
     fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
@@ -229,7 +235,13 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             return self.fetch_add(0, order).wrapping_add(value);
         }
         let after = |before: u64| before.wrapping_sub(value);
-        self.apply("sub", order, |word| E::fetch_sub(word, value, order), |word| word.fetch_sub(value, order), after)
+        self.apply(
+            "sub",
+            order,
+            |word| E::fetch_sub(word, value, order),
+            |word| word.fetch_sub(value, order),
+            after,
+        )
     }
 
     fn fetch_and(&self, value: u64, order: Ordering) -> u64 {

@@ -39,53 +39,43 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2]))
             .role("take a page", take_a_page)
             .role("take a page", take_a_page),
-        zone("cache-shared", "two threads at one cache: one takes and gives, one gives", 1, &[Switch::ARelease])
-            .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
-            .role("take, give a page", take_and_give)
-            .role("give a page", |w| {
-                w.give_kept();
-            }),
+        zone(
+            "cache-shared",
+            "two threads at one cache: one takes and gives, one gives",
+            1,
+            &[Switch::ARelease],
+        )
+        .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
+        .role("take, give a page", take_and_give)
+        .role("give a page", |w| {
+            w.give_kept();
+        }),
         zone("drain", "a cache is drained ‖ its owner takes and gives", 2, &[])
             .setup(|w| w.occupy(BUT_TWO))
             .role("take, give a page", take_and_give)
             .role("drain", |w| {
                 w.with_zone(|zone| zone.drain());
             }),
-        zone(
-            "whole-area",
-            "an area is taken whole ‖ the last of it comes back",
-            2,
-            &[Switch::ARelease],
-        )
-        .setup(|w| w.occupy([1]))
-        .role("give two pages", |w| {
-            w.give_kept();
-        })
-        .role("take 2 MiB", |w| {
-            if let Some(area) = w.take(9) {
-                w.give(area);
-            }
-        }),
-        // Nine areas have 72 words of frames: hints over them are of two levels.
-        Plan {
-            frames: 9 * 512,
-            explored: |frame| frame >= 9 * 512 - 4,
-            ..zone(
-                "hints",
-                "hints of two levels: a word of frames gets and loses its last free ones",
-                2,
-                &[Switch::AOrder],
-            )
-        }
-        .setup(|w| w.occupy([12, 8, 7, 6, 5, 4, 3, 2, 1]))
-        .role("take two pages", |w| {
-            if let Some(block) = w.take(1) {
-                w.keep_block(block);
-            }
-        })
-        .role("give two pages", |w| {
-            w.give_kept();
-        }),
+        zone("whole-area", "an area is taken whole ‖ the last of it comes back", 2, &[Switch::ARelease])
+            .setup(|w| w.occupy([1]))
+            .role("give two pages", |w| {
+                w.give_kept();
+            })
+            .role("take 2 MiB", |w| {
+                if let Some(area) = w.take(9) {
+                    w.give(area);
+                }
+            }),
+        zone("hints", "a word of frames loses its last free ones ‖ gets others", 2, &[Switch::AOrder])
+            .setup(|w| w.occupy(BUT_TWO))
+            .role("take two pages", |w| {
+                if let Some(block) = w.take(1) {
+                    w.keep_block(block);
+                }
+            })
+            .role("give two pages", |w| {
+                w.give_kept();
+            }),
     ]
 }
 

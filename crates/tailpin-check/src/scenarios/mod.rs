@@ -74,6 +74,17 @@ impl<E: Engine, F> Plan<E, F> {
         self
     }
 
+    /// Explores only so many preemptions on the classic protocol, which takes about twice the steps.
+    fn classic_to(mut self, preemptions: usize) -> Self
+    where
+        F: Family<CheckWord<E>>,
+    {
+        if F::WHICH == Which::Classic {
+            self.preemptions = preemptions;
+        }
+        self
+    }
+
     fn role(mut self, name: &'static str, body: fn(&World<E, F>)) -> Self {
         self.roles.push(Role { name, body });
         self

@@ -15,6 +15,7 @@ use crate::world::{World, block, o};
 pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     vec![
         plan::<E, F>("split-split", "two owners split and drop", BOTH, &[Switch::W10])
+            .classic_to(1)
             .setup(|w| {
                 w.alloc(0, 1, Splittable);
                 w.more_refs(0, 1, 1);
@@ -90,6 +91,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.put_kept(0);
             }),
         plan::<E, F>("split-two-steps", "split to 1, then to pages ‖ get of a tail", BOTH, &[Switch::W2])
+            .classic_to(1)
             .setup(|w| {
                 w.alloc(0, 2, Splittable);
             })
@@ -192,6 +194,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::W6],
         )
+        .classic_to(1)
         .setup(|w| {
             w.alloc(0, 1, Splittable);
             w.keep(0, w.must_get(1));
