@@ -19,7 +19,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         frames: 512,
         explored: |frame| frame >= 508,
         slots: Some(slots),
-        preemptions: 1,
+        preemptions: 2,
         ..plan::<E, F>(name, title, ONE_WORD, finds)
     };
     vec![
@@ -66,16 +66,27 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                     w.give(area);
                 }
             }),
-        zone("hints", "a word of frames loses its last free ones ‖ gets others", 2, &[Switch::AOrder])
-            .setup(|w| w.occupy(BUT_TWO))
-            .role("take two pages", |w| {
-                if let Some(block) = w.take(1) {
-                    w.keep_block(block);
-                }
-            })
-            .role("give two pages", |w| {
-                w.give_kept();
-            }),
+        // Nine areas have 72 words of frames, so hints at them are of two levels. The set-up leaves one that leads nowhere.
+        Plan {
+            frames: 9 * 512,
+            explored: |frame| frame >= 9 * 512 - 4,
+            ..zone(
+                "hints",
+                "a hint that led nowhere is taken away ‖ it does lead somewhere",
+                2,
+                &[Switch::AOrder],
+            )
+        }
+        .setup(|w| w.occupy([12, 8, 7, 6, 5, 4, 3, 2, 1, 1]))
+        .role("take two pages, give them", |w| {
+            if let Some(block) = w.take(1) {
+                w.give(block);
+            }
+        })
+        .role("give two pages", |w| {
+            w.give_kept();
+        })
+        .finish(|w| w.audit_allocator()),
     ]
 }
 

@@ -108,15 +108,20 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         })
     }
 
-    /// Whatever is left is given back; then every frame must be free, every area whole, and the allocator's words agree
-    /// with each other and with the pages.
+    /// At a quiet moment the allocator's words agree with each other and with the pages.
+    pub(crate) fn audit_allocator(&self) {
+        let audit = self.with_zone(|zone| zone.audit());
+        if audit.violations() > 0 {
+            violation(format!("the audit found: {audit}"));
+        }
+    }
+
+    /// Whatever is left is given back; then every frame must be free, and every area whole.
     pub(super) fn audit_zone(&self) {
         while self.give_kept() {}
+        self.audit_allocator();
         self.with_zone(|zone| {
             let audit = zone.audit();
-            if audit.violations() > 0 {
-                violation(format!("the audit found: {audit}"));
-            }
             let areas = audit.frames / 512;
             if (audit.free, zone.free_areas()) != (audit.frames, areas) {
                 violation(format!("not everything came back: {audit}"));
