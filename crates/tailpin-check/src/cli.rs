@@ -30,10 +30,10 @@ pub struct Args {
     /// Only the scenarios that show this hazard, as H2, with the interleaving
     #[arg(long, value_name = "NAME")]
     hazard: Option<String>,
-    /// Two threads without a bound and three to three preemptions, a minute for each scenario: takes half an hour
+    /// Two threads without a bound and three to three preemptions, at most five minutes for each scenario: takes an hour or more
     #[arg(long)]
     full: bool,
-    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 60 with --full
+    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 300 with --full
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
     /// Print one JSON object

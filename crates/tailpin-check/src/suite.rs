@@ -175,8 +175,8 @@ impl Selection {
             // A find ends the run; the bound only keeps the search near the short ones.
             (_, _, Some(_)) => (Some(3), 60),
             (false, ..) => (Some(check.preemptions), 30),
-            (true, 0..=2, None) => (None, 60),
-            (true, _, None) => (Some(3), 60),
+            (true, 0..=2, None) => (None, 300),
+            (true, _, None) => (Some(3), 300),
         };
         let default = Duration::from_secs(seconds);
         // What is to be found is searched for until it is.

@@ -122,7 +122,7 @@ fn again<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, head: u64, order: 
 fn zone<E: Engine, F: Family<CheckWord<E>>>() -> Plan<E, F> {
     Plan {
         frames: 1024,
-        explored: |frame| frame >= 1020 || frame < 4,
+        explored: |frame| !(4..1020).contains(&frame),
         slots: Some(2),
         ..plan("crowd-zone", "threads take and give blocks of all sizes", ONE_WORD, &[])
     }
