@@ -15,7 +15,7 @@ use crate::table;
 /// Model check both page protocols: no race with every step in place, and each race with its step left out.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tailpin check                    every scenario, every switch, in about a minute\n  \
+    after_help = "Examples:\n  tailpin check                    every scenario, every switch, in one to three minutes\n  \
     tailpin check --hazard H2        the interleaving of the mail's race, as a table\n  \
     tailpin check --scenario I4      one scenario, both protocols\n  \
     tailpin check --json             one row per check, for machines"
@@ -30,10 +30,10 @@ pub struct Args {
     /// Only the scenarios that show this hazard, as H2, with the interleaving
     #[arg(long, value_name = "NAME")]
     hazard: Option<String>,
-    /// Two threads exhaustively and three to three preemptions: takes long
+    /// Two threads without a bound and three to three preemptions, at most five minutes for each scenario: takes an hour or more
     #[arg(long)]
     full: bool,
-    /// Longest time for one scenario with every step in place, in seconds
+    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 300 with --full
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
     /// Print one JSON object
@@ -110,16 +110,19 @@ fn write_text(checked: &[Checked], report: &Report, tables: bool) -> std::io::Re
             (false, Verdict::Clean) => "NOT FOUND",
             (false, Verdict::Violation) => "VIOLATION",
         };
-        let extent = match (row.found, row.complete, row.preemption_bound) {
+        let extent = match (row.found, row.engine, row.complete, row.preemption_bound) {
             (Verdict::Violation, ..) => String::new(),
-            (_, false, _) => ", not exhausted".to_owned(),
-            (_, true, None) => ", all interleavings".to_owned(),
-            (_, true, Some(bound)) => format!(", all with up to {bound} preemptions"),
+            (_, "shuttle", ..) => format!(", random schedules of {} threads", row.threads),
+            (_, "threads", ..) => format!(", rounds of {} threads of this machine", row.threads),
+            (_, _, false, _) => ", not exhausted".to_owned(),
+            (_, _, true, None) => ", all interleavings".to_owned(),
+            (_, _, true, Some(bound)) => format!(", all with up to {bound} preemptions"),
         };
         writeln!(
             out,
-            "{:8} {:15} {:11} {verdict}{extent} ({} executions, {} ms)",
+            "{:8} {:7} {:15} {:11} {verdict}{extent} ({} executions, {} ms)",
             row.protocol,
+            row.engine,
             row.scenario,
             row.hazard.unwrap_or("-"),
             row.executions,

@@ -17,6 +17,8 @@ pub trait Engine: Sized + Send + Sync + 'static {
     type Thread: Clone + Send + Sync + 'static;
     /// Whether one thread runs at a time, so that a trace has an order.
     const TRACES: bool;
+    /// Whether SeqCst of an operation is no more than AcqRel here, and takes a fence to be what it is.
+    const NEEDS_FENCES: bool = false;
 
     /// A new atomic word.
     fn atomic(value: u64) -> Self::Atomic;
@@ -147,6 +149,7 @@ impl Engine for Loom {
     type Join = loom::thread::JoinHandle<()>;
     type Thread = loom::thread::Thread;
     const TRACES: bool = true;
+    const NEEDS_FENCES: bool = true;
 
     fn fence(order: Ordering) {
         switching(|| loom::sync::atomic::fence(order));

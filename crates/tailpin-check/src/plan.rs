@@ -7,7 +7,7 @@ use crate::family::{Family, Which};
 use crate::lock_wait;
 use crate::switches::Switch;
 use crate::trace;
-use crate::word::CheckWord;
+use crate::word::{CheckWord, unscheduled};
 use crate::world::World;
 
 /// What one thread of a scenario does.
@@ -34,6 +34,12 @@ pub struct Plan<E: Engine, F> {
     pub explored: fn(u64) -> bool,
     /// Whether frames are allocated again after they were freed.
     pub reuses: bool,
+    /// Caches of the allocator, where the scenario runs on a whole zone.
+    pub slots: Option<usize>,
+    /// Whether set-up and audit act on plain words, for speed. Not where a scenario brings words of its own along.
+    pub quiet_ends: bool,
+    /// Preemptions per execution that are explored by default.
+    pub preemptions: usize,
     /// Before the roles start.
     pub setup: fn(&World<E, F>),
     /// The roles, each in a thread of its own.
@@ -55,9 +61,9 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
         trace::begin();
         lock_wait::begin();
         enter_role(MAIN);
-        let world = Arc::new(World::<E, F>::new(self.frames, self.explored, self.reuses));
-        (self.setup)(&world);
-        trace::note(|| "the roles start".to_owned());
+        let world = Arc::new(World::<E, F>::new(self));
+        self.alone(|| (self.setup)(&world));
+        world.begin();
         let threads: Vec<_> = self
             .roles
             .iter()
@@ -72,7 +78,14 @@ impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
             .collect();
         threads.into_iter().for_each(E::join);
         enter_role(MAIN);
-        (self.finish)(&world);
-        world.audit_all_free();
+        world.end();
+        self.alone(|| {
+            (self.finish)(&world);
+            world.audit_all_free();
+        });
+    }
+
+    fn alone(&self, body: impl FnOnce()) {
+        if self.quiet_ends { unscheduled(body) } else { body() }
     }
 }

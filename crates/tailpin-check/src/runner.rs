@@ -57,7 +57,6 @@ pub fn explore<F: Family<LoomWord>>(
     limits: Limits,
     count: Arc<AtomicU64>,
 ) -> Outcome {
-    quiet();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = limits.preemptions;
     builder.max_duration = Some(limits.time);
@@ -69,17 +68,16 @@ pub fn explore<F: Family<LoomWord>>(
     let ours = Arc::clone(&executions);
     let start = Instant::now();
     let result = without(switch, || {
-        QUIET.set(true);
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            builder.check(move || {
-                // Relaxed: numbers for people.
-                ours.fetch_add(1, Ordering::Relaxed);
-                count.fetch_add(1, Ordering::Relaxed);
-                plan.execute();
-            });
-        }));
-        QUIET.set(false);
-        result
+        quietly(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                builder.check(move || {
+                    // Relaxed: numbers for people.
+                    ours.fetch_add(1, Ordering::Relaxed);
+                    count.fetch_add(1, Ordering::Relaxed);
+                    plan.execute();
+                });
+            }))
+        })
     });
     let executions = executions.load(Ordering::Relaxed);
     let elapsed = start.elapsed();
@@ -93,7 +91,7 @@ pub fn explore<F: Family<LoomWord>>(
 }
 
 /// What the checker itself has to say, in our words.
-fn explain(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn explain(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -117,9 +115,11 @@ thread_local! {
 }
 
 /// Keeps panics of explored executions, which are what is being looked for, off the terminal.
-fn quiet() {
+pub(crate) fn quietly<T>(body: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // The random scheduler has a hook of its own, which has to be there before this one. It comes with its first run.
+        shuttle::check_random(|| {}, 1);
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !QUIET.get() {
@@ -127,4 +127,8 @@ fn quiet() {
             }
         }));
     });
+    QUIET.set(true);
+    let result = body();
+    QUIET.set(false);
+    result
 }

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::engine::Loom;
+use crate::engine::{Engine, Loom, Machine, Shuttle};
 use crate::family::{ClassicFamily, ClassicSwitched, Family, OneWordFamily, OneWordSwitched, Which};
 use crate::plan::Plan;
 use crate::report::Row;
 use crate::runner::{Counterexample, Limits, Outcome, explore};
 use crate::scenarios;
+use crate::stress::{Amount, machine, random};
 use crate::switches::Switch;
-use crate::word::LoomWord;
+use crate::word::{CheckWord, LoomWord, MachineWord, ShuttleWord};
 
 /// Which of the checks to run, and how thoroughly.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,28 @@ pub struct Selection {
     pub time: Option<Duration>,
 }
 
+/// What runs a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Everything that can happen, weak memory included.
+    Loom,
+    /// Random schedules of many threads.
+    Shuttle,
+    /// The machine's own threads.
+    Threads,
+}
+
+impl Layer {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loom => "loom",
+            Self::Shuttle => "shuttle",
+            Self::Threads => "threads",
+        }
+    }
+}
+
 /// One check: a scenario with everything in place, or with one step left out.
 #[derive(Clone, Debug)]
 pub struct Check {
@@ -42,6 +65,10 @@ pub struct Check {
     pub switch: Option<Switch>,
     /// Threads it has.
     pub threads: usize,
+    /// What runs it.
+    pub layer: Layer,
+    /// Preemptions per execution that are explored by default.
+    pub preemptions: usize,
 }
 
 /// A check that was run.
@@ -77,13 +104,26 @@ impl Selection {
         checks
     }
 
-    fn collect<F: Family<LoomWord>>(&self, checks: &mut Vec<Check>) {
-        for plan in scenarios::all::<Loom, F>() {
+    fn collect<F: AnyFamily>(&self, checks: &mut Vec<Check>) {
+        self.collect_from(scenarios::all::<Loom, F>(), Layer::Loom, checks);
+        self.collect_from(scenarios::crowds::<Shuttle, F>(), Layer::Shuttle, checks);
+        self.collect_from(scenarios::crowds::<Machine, F>(), Layer::Threads, checks);
+    }
+
+    fn collect_from<E: Engine, F: Family<CheckWord<E>>>(
+        &self,
+        plans: Vec<Plan<E, F>>,
+        layer: Layer,
+        checks: &mut Vec<Check>,
+    ) {
+        for plan in plans {
             if self.scenario.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(plan.name)) {
                 continue;
             }
             let found_here = plan.finds.iter().copied().filter(|switch| switch.protocol() == F::WHICH);
-            let wanted: Vec<_> = found_here.filter(|switch| self.wants(*switch)).collect();
+            // The machine's threads are not told of switches.
+            let wanted: Vec<_> =
+                found_here.filter(|switch| layer != Layer::Threads && self.wants(*switch)).collect();
             // With a hazard named, the same scenario with the step in place is the other half of the evidence.
             let clean = self.hazard.is_none() || !wanted.is_empty();
             for switch in clean.then_some(None).into_iter().chain(wanted.into_iter().map(Some)) {
@@ -93,6 +133,8 @@ impl Selection {
                     protocol: F::WHICH,
                     switch,
                     threads: plan.roles.len(),
+                    layer,
+                    preemptions: plan.preemptions,
                 });
             }
         }
@@ -132,9 +174,9 @@ impl Selection {
         let (preemptions, seconds) = match (self.full, check.threads, check.switch) {
             // A find ends the run; the bound only keeps the search near the short ones.
             (_, _, Some(_)) => (Some(3), 60),
-            (false, ..) => (Some(2), 10),
-            (true, 0..=2, None) => (None, 3600),
-            (true, _, None) => (Some(3), 3600),
+            (false, ..) => (Some(check.preemptions), 30),
+            (true, 0..=2, None) => (None, 300),
+            (true, _, None) => (Some(3), 300),
         };
         let default = Duration::from_secs(seconds);
         // What is to be found is searched for until it is.
@@ -142,26 +184,45 @@ impl Selection {
         Limits { preemptions, time }
     }
 
-    fn run_one(&self, check: &Check, progress: &Progress) -> Checked {
-        let limits = self.limits(check);
-        let outcome = match (check.protocol, check.switch) {
-            (Which::OneWord, None) => run::<OneWordFamily>(check, limits, progress),
-            (Which::Classic, None) => run::<ClassicFamily>(check, limits, progress),
-            (Which::OneWord, Some(_)) => run::<OneWordSwitched>(check, limits, progress),
-            (Which::Classic, Some(_)) => run::<ClassicSwitched>(check, limits, progress),
+    fn amount(&self, layer: Layer) -> Amount {
+        let (runs, seconds) = match (layer, self.full) {
+            (Layer::Threads, false) => (u64::MAX, 2),
+            (_, false) => (20_000, 3),
+            (_, true) => (u64::MAX, 60),
         };
-        Checked {
-            row: Row::new(check, &outcome, limits.preemptions),
-            title: check.title,
-            counterexample: outcome.found,
+        Amount { runs, time: self.time.unwrap_or(Duration::from_secs(seconds)) }
+    }
+
+    fn run_one(&self, check: &Check, progress: &Progress) -> Checked {
+        let outcome = match (check.protocol, check.switch) {
+            (Which::OneWord, None) => self.run_on::<OneWordFamily>(check, progress),
+            (Which::Classic, None) => self.run_on::<ClassicFamily>(check, progress),
+            (Which::OneWord, Some(_)) => self.run_on::<OneWordSwitched>(check, progress),
+            (Which::Classic, Some(_)) => self.run_on::<ClassicSwitched>(check, progress),
+        };
+        let bound = if check.layer == Layer::Loom { self.limits(check).preemptions } else { None };
+        Checked { row: Row::new(check, &outcome, bound), title: check.title, counterexample: outcome.found }
+    }
+
+    fn run_on<F: AnyFamily>(&self, check: &Check, progress: &Progress) -> Outcome {
+        let (amount, count) = (self.amount(check.layer), Arc::clone(&progress.executions));
+        match check.layer {
+            Layer::Loom => {
+                explore(named::<Loom, F>(scenarios::all(), check), check.switch, self.limits(check), count)
+            }
+            Layer::Shuttle => {
+                random(named::<Shuttle, F>(scenarios::crowds(), check), check.switch, amount, count)
+            }
+            Layer::Threads => machine(&named::<Machine, F>(scenarios::crowds(), check), amount, &count),
         }
     }
 }
 
-fn run<F: Family<LoomWord>>(check: &Check, limits: Limits, progress: &Progress) -> Outcome {
-    let plan: Plan<Loom, F> = scenarios::all()
-        .into_iter()
-        .find(|plan| plan.name == check.scenario)
-        .expect("checks are made of these scenarios");
-    explore(plan, check.switch, limits, Arc::clone(&progress.executions))
+/// A protocol over the words of every engine.
+trait AnyFamily: Family<LoomWord> + Family<ShuttleWord> + Family<MachineWord> {}
+
+impl<F: Family<LoomWord> + Family<ShuttleWord> + Family<MachineWord>> AnyFamily for F {}
+
+fn named<E: Engine, F>(plans: Vec<Plan<E, F>>, check: &Check) -> Plan<E, F> {
+    plans.into_iter().find(|plan| plan.name == check.scenario).expect("checks are made of these scenarios")
 }

@@ -4,12 +4,14 @@
 //! protocols and leaves out whatever is switched off on the current OS thread; with nothing switched off it is the
 //! protocol as it ships.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-use tailpin::{AtomicWord, Order, PageWord, Pfn, classic, one_word};
+use tailpin::{AtomicWord, Kind, Order, PageWord, Pfn, classic, one_word};
 
+use crate::engine::role;
 use crate::family::Which;
+use crate::trace::Name;
 
 macro_rules! switches {
     ($($id:ident $name:literal $which:ident $without:literal;)*) => {
@@ -33,11 +35,6 @@ macro_rules! switches {
                 match self { $(Self::$id => Which::$which,)* }
             }
 
-            /// Whether the step's absence is not missed because another step, still there, catches what it lets through.
-            pub fn is_covered_by_others(self) -> bool {
-                matches!(self, Self::H3Tail | Self::H4 | Self::H12)
-            }
-
             /// What is done without the step.
             pub fn without(self) -> &'static str {
                 match self { $(Self::$id => $without,)* }
@@ -52,14 +49,15 @@ switches! {
     H2Stuck "H2-stuck" Classic "the same: the lock bit is put back after the unlock and stays";
     H3 "H3" Classic "no write barrier between the prepared block and its count";
     H3Tail "H3-tail" Classic "PG_tail is set before first_page";
-    H4 "H4" Classic "a page that is its own head is taken for a tail";
+    H4 "H4" Classic "a page that is its own head is taken for a tail, and locked";
+    H4Believed "H4-believed" Classic "the same, and under that lock it is not looked at again";
     H5 "H5" Classic "what is freed is what the head once was, not what it is at zero";
     H6 "H6" Classic "whether tails are counted is asked before there is a reference (also H17)";
     H8 "H8" OneWord "the second attempt at a futex key asks for more than the first has proved";
     H9 "H9" OneWord "a futex key is made from a page that is no longer pinned";
     H10 "H10" OneWord "a futex key has the index of the head, not of the exact base page";
     H11 "H11" OneWord "whose a page is, a head says that it may no longer belong to";
-    H12 "H12" Classic "PG_tail is not looked at again after first_page";
+    H12 "H12" Classic "PG_tail is not looked at again after first_page, and what that would have told is not found out later";
     H13 "H13" Classic "page and head are not compared again under the reference";
     H14 "H14" Classic "flags of a reachable page are read, modified and written";
     H14Barrier "H14-barrier" Classic "no barrier between a tail's count and the end of its PG_tail";
@@ -82,11 +80,15 @@ switches! {
     W9 "W9" OneWord "the head is settled before its tails";
     W10 "W10" OneWord "what others have rewritten is rewritten again";
     W11 "W11" OneWord "the split ends with the value it began with";
+    W11Value "W11-value" OneWord "freeze by value: the split ends with what it began with less the holds it moved";
     W12 "W12" OneWord "pieces get one reference each, however many the block has";
     W13 "W13" OneWord "a piece with a hold in passing is merged as it is";
     W14 "W14" OneWord "a hold leaves no mark on a settled head";
     W15 "W15" OneWord "pieces made while a split was clean go on saying that their tails rest";
     W16 "W16" OneWord "a fresh block says that its tails rest without a look";
+    W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
+    ARelease "A-release" OneWord "the allocator's words are given back without Release";
+    AOrder "A-order" OneWord "who hints at a place and who takes the hint away may both miss what the other one wrote";
     WRelease "W-release" OneWord "publication is a Relaxed store";
     WAcquire "W-acquire" OneWord "a conditional get is not an Acquire";
     WDrop "W-drop" OneWord "a put is Relaxed";
@@ -117,6 +119,92 @@ pub(crate) fn without<T>(switch: Option<Switch>, body: impl FnOnce() -> T) -> T 
     let result = body();
     OFF.set(None);
     result
+}
+
+/// What the version of a step that is taken instead has to remember, for each role.
+#[derive(Clone, Copy, Default)]
+struct Memory {
+    /// H4, H12: the next comparison of this page and head is left out too.
+    believed: bool,
+    /// W11-value: tails are being rewritten.
+    converting: bool,
+    /// W11-value: holds that went with tails that were rewritten.
+    moved: u64,
+    /// W11-value: the head's pins when the split began.
+    begun: u64,
+    /// W18: the head of the block that splits itself.
+    splits_itself: Option<u32>,
+    /// W18: all its tails are done.
+    scattered: bool,
+}
+
+const ROLES: usize = 16;
+
+thread_local! {
+    static OWNERS_LOCK: Cell<bool> = const { Cell::new(false) };
+    // Model threads are coroutines of one OS thread, so what one remembers is kept under its number.
+    static MEMORY: RefCell<[Memory; ROLES]> = const { RefCell::new([Memory {
+        believed: false, converting: false, moved: 0, begun: 0, splits_itself: None, scattered: false,
+    }; ROLES]) };
+}
+
+fn remember<T>(change: impl FnOnce(&mut Memory) -> T) -> T {
+    MEMORY.with_borrow_mut(|all| change(&mut all[role().min(ROLES - 1)]))
+}
+
+/// From here on frames may be locked by their owner, who has yet to find out whether they are heads: a raw free.
+pub(crate) fn owners_lock() {
+    OWNERS_LOCK.set(true);
+}
+
+/// Whether locking a frame that never was a head is a violation by itself.
+pub(crate) fn only_heads_lock() -> bool {
+    !OWNERS_LOCK.get() && !off(Switch::H4Believed)
+}
+
+/// A new execution begins.
+pub(crate) fn begin() {
+    OWNERS_LOCK.set(false);
+    if OFF.get().is_some() {
+        MEMORY.with_borrow_mut(|all| *all = Default::default());
+    }
+}
+
+/// What a compare-and-swap of a page word writes where the right value is the step that is missing.
+pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
+    if !(off(Switch::W11Value) || off(Switch::W18)) || !name.field.is_empty() {
+        return new;
+    }
+    let (before, after) = (PageWord::from_bits(current).decode(), PageWord::from_bits(new).decode());
+    let settles = before.kind == Kind::Splitting && matches!(after.kind, Kind::Page | Kind::Head);
+    let begins_itself = before.refs > 0 && after.refs == 0 && after.kind == Kind::Splitting;
+    if off(Switch::W11Value) && settles {
+        remember(|memory| new - after.pins + memory.begun - memory.moved)
+    } else if off(Switch::W18) && begins_itself {
+        remember(|memory| memory.splits_itself = Some(name.frame));
+        new - 1
+    } else {
+        new
+    }
+}
+
+/// W18: all tails of a block that splits itself are done.
+pub(crate) fn scattered() {
+    if off(Switch::W18) {
+        remember(|memory| memory.scattered = memory.splits_itself.is_some());
+    }
+}
+
+/// W18: whether this subtraction is of the hold that was never taken. It becomes a look whether any is left.
+pub(crate) fn only_looks(name: &Name) -> bool {
+    off(Switch::W18)
+        && remember(|memory| {
+            let own = memory.scattered && memory.splits_itself == Some(name.frame);
+            if own {
+                (memory.scattered, memory.splits_itself) = (false, None);
+            }
+            own
+        })
 }
 
 /// Either protocol's steps without the one that is switched off.
@@ -153,7 +241,11 @@ impl classic::Steps for Switched {
     }
 
     fn is_another_page(page: Pfn, head: Pfn) -> bool {
-        off(Switch::H4) || classic::Corrected::is_another_page(page, head)
+        if off(Switch::H4) || off(Switch::H4Believed) {
+            remember(|memory| memory.believed = off(Switch::H4Believed) && page == head);
+            return true;
+        }
+        classic::Corrected::is_another_page(page, head)
     }
 
     fn order_at_zero(believed: Option<Order>, now: impl FnOnce() -> Order) -> Order {
@@ -168,11 +260,19 @@ impl classic::Steps for Switched {
     }
 
     fn still_tail(look_again: impl FnOnce() -> bool) -> bool {
-        off(Switch::H12) || classic::Corrected::still_tail(look_again)
+        let still = classic::Corrected::still_tail(look_again);
+        if off(Switch::H12) {
+            remember(|memory| memory.believed = !still);
+        }
+        still || off(Switch::H12)
     }
 
     fn still_together(look_again: impl FnOnce() -> bool) -> bool {
-        off(Switch::H13) || classic::Corrected::still_together(look_again)
+        let pair = off(Switch::H4Believed) || off(Switch::H12);
+        if off(Switch::H13) || pair && remember(|memory| std::mem::take(&mut memory.believed)) {
+            return true;
+        }
+        classic::Corrected::still_together(look_again)
     }
 
     fn count_before_tail_goes<W: AtomicWord>() {
@@ -239,7 +339,9 @@ impl one_word::Steps for Switched {
     }
 
     fn give_back_hold(give_back: impl FnOnce()) {
-        if !off(Switch::W6) {
+        if off(Switch::W6) || off(Switch::W11Value) && remember(|memory| memory.converting) {
+            remember(|memory| memory.moved += 1);
+        } else {
             one_word::Unabridged::give_back_hold(give_back);
         }
     }
@@ -257,9 +359,16 @@ impl one_word::Steps for Switched {
         if off(Switch::W9) {
             settle();
             convert_tails();
-        } else {
-            one_word::Unabridged::settle_last(convert_tails, settle);
+            return;
         }
+        remember(|memory| (memory.converting, memory.moved) = (true, 0));
+        one_word::Unabridged::settle_last(
+            || {
+                convert_tails();
+                remember(|memory| memory.converting = false);
+            },
+            settle,
+        );
     }
 
     fn is_to_convert(untouched: bool) -> bool {
@@ -267,6 +376,7 @@ impl one_word::Steps for Switched {
     }
 
     fn settled(now: PageWord, begun: PageWord) -> PageWord {
+        remember(|memory| memory.begun = begun.pins());
         if off(Switch::W11) { begun } else { one_word::Unabridged::settled(now, begun) }
     }
 
@@ -291,21 +401,45 @@ impl one_word::Steps for Switched {
 pub(crate) struct Weaken;
 
 impl Weaken {
-    pub(crate) fn load(order: Ordering) -> Ordering {
-        if off(Switch::WAcquire) && order == Ordering::Acquire { Ordering::Relaxed } else { order }
+    pub(crate) fn load(name: &Name, order: Ordering) -> Ordering {
+        match order {
+            Ordering::Acquire if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Relaxed,
+            Ordering::SeqCst if (off(Switch::AOrder) || off(Switch::ARelease)) && name.is_allocators() => {
+                Ordering::Acquire
+            }
+            _ => order,
+        }
     }
 
-    pub(crate) fn store(order: Ordering) -> Ordering {
-        if off(Switch::WRelease) && order == Ordering::Release { Ordering::Relaxed } else { order }
+    pub(crate) fn store(name: &Name, order: Ordering) -> Ordering {
+        match order {
+            Ordering::Release if off(Switch::WRelease) && !name.is_allocators() => Ordering::Relaxed,
+            _ => order,
+        }
     }
 
-    /// Compare-and-swap and add.
-    pub(crate) fn change(order: Ordering) -> Ordering {
-        if off(Switch::WAcquire) && order == Ordering::AcqRel { Ordering::Release } else { order }
+    /// Compare-and-swap.
+    pub(crate) fn change(name: &Name, order: Ordering) -> Ordering {
+        match order {
+            Ordering::AcqRel if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Release,
+            _ => Self::bits(name, order),
+        }
+    }
+
+    /// Bitwise and, or.
+    pub(crate) fn bits(name: &Name, order: Ordering) -> Ordering {
+        match order {
+            Ordering::SeqCst | Ordering::AcqRel if off(Switch::ARelease) && name.is_allocators() => {
+                Ordering::Acquire
+            }
+            Ordering::SeqCst if off(Switch::AOrder) && name.is_allocators() => Ordering::AcqRel,
+            _ => order,
+        }
     }
 
     /// Subtraction: a put.
-    pub(crate) fn drop(order: Ordering) -> Ordering {
-        if off(Switch::WDrop) { Ordering::Relaxed } else { order }
+    pub(crate) fn drop(name: &Name, order: Ordering) -> Ordering {
+        let weak = off(Switch::WDrop) && !name.is_allocators();
+        if weak { Ordering::Relaxed } else { order }
     }
 }

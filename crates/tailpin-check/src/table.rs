@@ -10,10 +10,18 @@ const WIDTH: usize = 46;
 /// Rows shown of a run that goes on for ever.
 const MOST: usize = 120;
 
-/// The table, ending in what broke.
+/// Columns that still fit beside each other.
+const MOST_COLUMNS: usize = 3;
+
+/// The table, ending in what broke. A crowd is too wide for one: of that only what broke is told.
 pub fn render(found: &Counterexample) -> String {
     let mut text = String::new();
     let columns = found.roles.len();
+    if columns > MOST_COLUMNS {
+        let _ = writeln!(text, "{} threads: {}", columns, found.roles.join(" ‖ "));
+        let _ = writeln!(text, "BROKE: {}", found.what);
+        return text;
+    }
     let rule = |text: &mut String| {
         text.push_str("------");
         for _ in 0..columns {

@@ -15,6 +15,16 @@ pub struct Name {
     pub decode: fn(u64) -> String,
 }
 
+impl Name {
+    /// Whether it is a word of the allocator's, not of a page protocol's.
+    pub(crate) fn is_allocators(&self) -> bool {
+        ALLOCATORS.contains(&self.field)
+    }
+}
+
+/// The allocator's words: an area's bits and home, the hints, a cache.
+pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "cache"];
+
 /// One operation on a shared word.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
@@ -55,6 +65,7 @@ thread_local! {
 
 /// Forgets the execution before.
 pub(crate) fn begin() {
+    crate::switches::begin();
     RECORDER.with_borrow_mut(|recorder| {
         recorder.events.clear();
         recorder.broke = None;

@@ -8,12 +8,19 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tailpin::{Attach, Class, FrameRange, GetError, Held, Kind, Misuse, Order, Owner, Pfn, Protocol};
+use tailpin::{
+    Attach, Class, FrameRange, GetError, Held, Kind, Misuse, Order, Owner, Pfn, Protocol, RawBlock,
+};
 
 use crate::engine::Engine;
 use crate::family::{Family, Field};
+use crate::plan::Plan;
+use crate::switches;
 use crate::trace::{self, Name, violation};
 use crate::word::CheckWord;
+use zone::allocator_words;
+
+mod zone;
 
 #[derive(Clone, Copy, Default)]
 struct Frame {
@@ -26,12 +33,17 @@ struct Frame {
 /// The frames of one execution and everything around them.
 pub struct World<E: Engine, F> {
     words: Vec<CheckWord<E>>,
+    /// The allocator's words, where there is one.
+    areas: Vec<CheckWord<E>>,
+    /// Caches of the allocator.
+    slots: usize,
     /// Contents of the explored frames: used under a pin, overwritten by who allocates or frees.
     memory: Vec<Option<E::Memory>>,
     /// Where freed frames wait for the next owner, as the allocator's words are.
     shelf: Option<E::Atomic>,
     ledger: Mutex<Vec<Frame>>,
     kept: Mutex<[Option<Held>; 8]>,
+    blocks: Mutex<Vec<RawBlock>>,
     /// What a scenario brings along that is no frame.
     extension: OnceLock<Box<dyn Any + Send + Sync>>,
     family: PhantomData<fn() -> F>,
@@ -48,21 +60,36 @@ pub(crate) fn o(order: u8) -> Order {
 }
 
 impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
-    /// `frames` free frames, of which the words of some are explored.
-    pub(crate) fn new(frames: u64, explored: fn(u64) -> bool, reuses: bool) -> Self {
+    /// The free frames that a plan is about.
+    pub(crate) fn new(plan: &Plan<E, F>) -> Self {
+        let Plan { frames, explored, reuses, .. } = *plan;
         let word = |frame: u64, (field, decode): &Field| {
             let name = Name { frame: frame as u32, field, decode: *decode };
             if explored(frame) { CheckWord::explored(name) } else { CheckWord::plain(name) }
         };
         Self {
             words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
+            areas: plan.slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
+            slots: plan.slots.unwrap_or_default(),
             memory: (0..frames).map(|frame| explored(frame).then(E::memory)).collect(),
             shelf: reuses.then(|| E::atomic(0)),
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),
             kept: Mutex::default(),
+            blocks: Mutex::default(),
             extension: OnceLock::new(),
             family: PhantomData,
         }
+    }
+
+    /// The set-up is over, and the roles start.
+    pub(crate) fn begin(&self) {
+        self.words.iter().chain(&self.areas).for_each(CheckWord::begin);
+        trace::note(|| "the roles start".to_owned());
+    }
+
+    /// The roles have ended.
+    pub(crate) fn end(&self) {
+        self.words.iter().chain(&self.areas).for_each(CheckWord::end);
     }
 
     /// Brings something along, once.
@@ -101,12 +128,20 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
 
     /// Allocates, as the allocator does once it has the frames. Returns the generation.
     pub(crate) fn alloc(&self, head: u64, order: u8, class: Class) -> u8 {
-        let range = block(head, order);
-        for frame in range.iter() {
+        for frame in block(head, order).iter() {
             let mut ledger = self.ledger();
             let entry = &mut ledger[frame.get() as usize];
             assert!(!entry.used, "the scenario owns the frames it allocates");
-            *entry = Frame { used: true, refs: 1, ..Frame::default() };
+            entry.used = true;
+        }
+        self.hand_out(head, order, class)
+    }
+
+    /// Hands out frames that are the caller's already. Returns the generation.
+    pub(crate) fn hand_out(&self, head: u64, order: u8, class: Class) -> u8 {
+        let range = block(head, order);
+        for frame in range.iter() {
+            self.ledger()[frame.get() as usize] = Frame { used: true, refs: 1, ..Frame::default() };
         }
         let protocol = self.protocol();
         if let Err(bad) = protocol.prepare(range.start, o(order)) {
@@ -118,12 +153,33 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         generation
     }
 
-    /// Allocates if all the frames have been freed by now.
-    pub(crate) fn try_alloc(&self, head: u64, order: u8, class: Class) -> bool {
+    /// Takes a frame off the shelf if it is free, without handing it out.
+    pub(crate) fn isolate(&self, frame: u64) -> bool {
+        self.look_at_shelf();
+        let taken = !std::mem::replace(&mut self.ledger()[frame as usize].used, true);
+        if taken {
+            trace::note(|| format!("isolates frame {frame}"));
+        }
+        taken
+    }
+
+    /// Puts back what was isolated and not handed out.
+    pub(crate) fn unisolate(&self) {
+        for frame in self.ledger().iter_mut() {
+            frame.used &= frame.refs > 0 || frame.pins > 0;
+        }
+    }
+
+    fn look_at_shelf(&self) {
         if let Some(shelf) = &self.shelf {
             // Acquire: what was done to the frames comes first, as with the allocator's bits.
             E::fetch_add(shelf, 0, Ordering::Acquire);
         }
+    }
+
+    /// Allocates if all the frames have been freed by now.
+    pub(crate) fn try_alloc(&self, head: u64, order: u8, class: Class) -> bool {
+        self.look_at_shelf();
         let free = {
             let ledger = self.ledger();
             block(head, order).iter().all(|frame| !ledger[frame.get() as usize].used)
@@ -221,6 +277,7 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
     /// Frees through the raw interface.
     pub(crate) fn raw_free(&self, head: u64, order: u8, generation: u8) {
         self.change_refs(head, order, -1);
+        switches::owners_lock();
         if let Err(cause) = self.protocol().raw_free(Pfn::new(head), o(order), generation, self) {
             violation(format!("block {head} may be freed, but: {cause}"));
         }
@@ -272,6 +329,9 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
 
     /// The end of every run: each frame was freed, once, and is as it was at the beginning.
     pub(crate) fn audit_all_free(&self) {
+        if !self.areas.is_empty() {
+            self.audit_zone();
+        }
         let protocol = self.protocol();
         for (index, entry) in self.ledger().iter().enumerate() {
             let frame = Pfn::new(index as u64);
@@ -329,6 +389,7 @@ impl<E: Engine, F: Family<CheckWord<E>>> Owner for World<E, F> {
     }
 
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
+        switches::scattered();
         let freed = || (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 != 0);
         if freed().next().is_none() {
             return;

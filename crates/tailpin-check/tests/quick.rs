@@ -24,7 +24,7 @@ fn every_switch_is_found_by_a_scenario_that_is_clean_without_it() {
     let checks = Selection::default().checks();
     for &switch in Switch::ALL {
         let found = checks.iter().filter(|check| check.switch == Some(switch)).count();
-        assert_eq!(found > 0, !switch.is_covered_by_others(), "{}", switch.name());
+        assert!(found > 0, "{}", switch.name());
     }
 }
 

@@ -330,8 +330,15 @@ fn merge<'z, P: Protocol>(model: &mut Model, blocks: &mut Vec<Block<'z, P>>, aro
     }
 }
 
+/// 1024 programs, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 1024 };
+    ProptestConfig { cases, max_shrink_iters: 20_000, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn one_word_agrees_with_the_model(ops in prop::collection::vec(op(), 1..250)) {

@@ -29,6 +29,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     let futex = |name, title, finds| Plan {
         frames: 1,
         explored: |_| false,
+        quiet_ends: false,
         ..plan::<E, F>(name, title, ONE_WORD, finds)
     };
     vec![

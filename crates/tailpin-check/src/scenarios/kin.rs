@@ -138,7 +138,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             "I2-stale",
             "get of a stale tail ‖ the head is handed out in a smaller block and freed",
             BOTH,
-            &[Switch::H5],
+            &[Switch::H5, Switch::H13],
         )
         .setup(|w| {
             w.alloc(0, 2, Splittable);

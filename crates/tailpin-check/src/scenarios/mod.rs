@@ -1,6 +1,8 @@
 //! The scenarios. Those named I… are the ones of the project's list of interleavings; each is written once and runs on
 //! every engine and on each protocol it is for.
 
+mod allocator;
+mod crowd;
 mod futex;
 mod kin;
 mod large;
@@ -21,14 +23,24 @@ const ONE_WORD: &[Which] = &[Which::OneWord];
 /// For what only the classic protocol has.
 const CLASSIC: &[Which] = &[Which::Classic];
 
-/// Every scenario, for one engine and protocol.
+/// Every scenario that can be explored, for one engine and protocol.
 pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     let mut plans = mail::plans();
     plans.extend(kin::plans());
     plans.extend(rearrange::plans());
     plans.extend(large::plans());
+    plans.extend(allocator::plans());
     plans.extend(futex::plans());
-    plans.retain(|plan: &Plan<E, F>| plan.protocols.contains(&F::WHICH));
+    of_protocol(plans)
+}
+
+/// Those with too many threads for that.
+pub fn crowds<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+    of_protocol(crowd::plans())
+}
+
+fn of_protocol<E: Engine, F: Family<CheckWord<E>>>(mut plans: Vec<Plan<E, F>>) -> Vec<Plan<E, F>> {
+    plans.retain(|plan| plan.protocols.contains(&F::WHICH));
     plans
 }
 
@@ -47,6 +59,9 @@ fn plan<E: Engine, F: Family<CheckWord<E>>>(
         frames: 4,
         explored: |_| true,
         reuses: false,
+        slots: None,
+        quiet_ends: true,
+        preemptions: 2,
         setup: |_| {},
         roles: Vec::new(),
         finish: |_| {},
@@ -56,6 +71,17 @@ fn plan<E: Engine, F: Family<CheckWord<E>>>(
 impl<E: Engine, F> Plan<E, F> {
     fn setup(mut self, setup: fn(&World<E, F>)) -> Self {
         self.setup = setup;
+        self
+    }
+
+    /// Explores only so many preemptions on the classic protocol, which takes about twice the steps.
+    fn classic_to(mut self, preemptions: usize) -> Self
+    where
+        F: Family<CheckWord<E>>,
+    {
+        if F::WHICH == Which::Classic {
+            self.preemptions = preemptions;
+        }
         self
     }
 

@@ -15,6 +15,7 @@ use crate::world::{World, block, o};
 pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     vec![
         plan::<E, F>("split-split", "two owners split and drop", BOTH, &[Switch::W10])
+            .classic_to(1)
             .setup(|w| {
                 w.alloc(0, 1, Splittable);
                 w.more_refs(0, 1, 1);
@@ -33,22 +34,27 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.drop_refs(0, 1, 1);
             })
             .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>("split-many", "split ‖ three references at once", BOTH, &[Switch::W5, Switch::W12])
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-                w.more_refs(0, 1, 1);
-            })
-            .role("split; drop", split_and_drop)
-            .role("+3; −3", |w| {
-                w.more_refs(0, 1, 3);
-                w.drop_refs(0, 1, 3);
-            })
-            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>(
+            "get-many",
+            "split ‖ get_many and put_many of three references",
+            BOTH,
+            &[Switch::W5, Switch::W12],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+            w.more_refs(0, 1, 1);
+        })
+        .role("split; drop", split_and_drop)
+        .role("+3; −3", |w| {
+            w.more_refs(0, 1, 3);
+            w.drop_refs(0, 1, 3);
+        })
+        .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>(
             "split-pins",
             "split ‖ first and last pin of a tail, another kept",
             BOTH,
-            &[Switch::W11],
+            &[Switch::W11, Switch::W11Value],
         )
         .setup(|w| {
             w.alloc(0, 1, Splittable);
@@ -84,24 +90,20 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.drop_refs(0, 2, 1);
                 w.put_kept(0);
             }),
-        plan::<E, F>(
-            "split-two-steps",
-            "split to 1, then to pages ‖ get and put of a tail",
-            BOTH,
-            &[Switch::W2],
-        )
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-        })
-        .role("get(3), put", |w| {
-            let held = w.must_get(3);
-            w.put(held);
-        })
-        .role("split to 1, to 0", |w| {
-            w.split(0, 2, 1);
-            w.split(0, 2, 0);
-        })
-        .finish(|w| w.drop_refs(0, 2, 1)),
+        plan::<E, F>("split-two-steps", "split to 1, then to pages ‖ get of a tail", BOTH, &[Switch::W2])
+            .classic_to(1)
+            .setup(|w| {
+                w.alloc(0, 2, Splittable);
+            })
+            .role("get(3)", |w| w.keep(0, w.must_get(3)))
+            .role("split to 1, to 0", |w| {
+                w.split(0, 2, 1);
+                w.split(0, 2, 0);
+            })
+            .finish(|w| {
+                w.drop_refs(0, 2, 1);
+                w.put_kept(0);
+            }),
         plan::<E, F>("split-used", "get and put of a far tail ‖ split to order 1", ONE_WORD, &[Switch::W14])
             .setup(|w| {
                 w.alloc(0, 2, Splittable);
@@ -192,13 +194,31 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::W6],
         )
+        .classic_to(1)
         .setup(|w| {
             w.alloc(0, 1, Splittable);
             w.keep(0, w.must_get(1));
         })
         .role("drop", |w| w.drop_refs(0, 1, 1))
         .role("put(1)", |w| w.put_kept(0))
-        .role("get(0), put", |w| w.get_and_put(0)),
+        .role("get(0)", |w| {
+            if let Ok(held) = w.try_get(0) {
+                w.keep(1, held);
+            }
+        })
+        .finish(|w| w.put_kept(1)),
+        plan::<E, F>(
+            "self-split-put",
+            "last reference goes ‖ the first page's pin goes",
+            BOTH,
+            &[Switch::W18],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+            w.keep(0, w.must_get(0));
+        })
+        .role("drop", |w| w.drop_refs(0, 1, 1))
+        .role("put(0)", |w| w.put_kept(0)),
         plan::<E, F>(
             "self-split-get",
             "last reference goes ‖ get of a tail",
