@@ -4,6 +4,7 @@ use crate::addr::{Prot, VirtAddr};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::MapError;
+use crate::look_twice::Entries;
 use crate::space::{Inner, Space};
 use crate::table::Found;
 use crate::unmap::checked_range;

@@ -11,6 +11,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
+use crate::look_twice::Entries;
 use crate::space::{Inner, Space};
 use crate::unmap::checked_range;
 
