@@ -87,11 +87,13 @@ impl<'z, E: Env> Space<'z, E> {
         };
         let (pages, index) = object;
         let done = pages.collapse(index, limits, range.start)?;
-        // Mapped as a whole from the next fault on.
+        // Mapped as a whole from the next fault on, unless it is already.
         let regions = self.inner.regions.write();
         let same = |region: &&Region<'z, E>| region.range.covers(range) && pages.is_behind(region);
         let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
-        if regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
+        let found = self.inner.core.look_up(self.inner.root, range.start);
+        let whole = found.slot.level == Level::PMD && self.inner.core.leaf_of(found).is_some();
+        if !whole && regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
             self.inner.clear_range(range, core::iter::once(range));
         }
         Ok(done)

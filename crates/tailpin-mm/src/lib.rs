@@ -55,7 +55,6 @@ pub use space::{Map, Mapping, Space, SpaceId, Usage};
 pub use std_env::{Ram, Section, StdEnv};
 
 /// The pin's walk and second look over other words than a page table's, for model checkers. No stable interface.
-#[cfg(feature = "model")]
 #[doc(hidden)]
 pub mod model {
     pub use crate::look_twice::{Complete, Entries, Steps};

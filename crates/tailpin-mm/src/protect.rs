@@ -28,6 +28,7 @@ impl<E: Env> Space<'_, E> {
             let rights = region.rights();
             inner.for_each_leaf(region.range, |found, _, _| inner.set_rights(found, rights, prot.write));
         }
+        regions.join(inner, range);
         inner.core.env.invalidate(inner.id, range);
         Ok(())
     }

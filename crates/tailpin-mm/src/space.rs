@@ -243,6 +243,7 @@ impl<'z, E: Env> Space<'z, E> {
         };
         let range = VirtRange::new(start, len);
         regions.insert(&self.inner, Region { range, prot, huge, backing, first });
+        regions.join(&self.inner, range);
         Ok(start)
     }
 
