@@ -1,6 +1,7 @@
 //! The scenarios. Those named I… are the ones of the project's list of interleavings; each is written once and runs on
 //! every engine and on each protocol it is for.
 
+mod entry;
 mod futex;
 mod kin;
 mod large;
@@ -28,6 +29,7 @@ pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     plans.extend(rearrange::plans());
     plans.extend(large::plans());
     plans.extend(futex::plans());
+    plans.extend(entry::plans());
     plans.retain(|plan: &Plan<E, F>| plan.protocols.contains(&F::WHICH));
     plans
 }
