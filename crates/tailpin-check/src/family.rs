@@ -41,6 +41,8 @@ pub trait Family<W: AtomicWord + 'static>: Send + Sync + 'static {
     const WHICH: Which;
     /// Steps of the futexes that go with it: all of them, or with the same switch.
     type Futex: tailpin_futex::Steps;
+    /// Steps of pinning by address, likewise.
+    type Entry: tailpin_mm::model::Steps;
     /// Names and decoders of a frame's words.
     const FIELDS: &'static [Field];
     /// Pins to add to a fresh block so that there is room for exactly one more.
@@ -60,26 +62,32 @@ pub type OneWordSwitched = OneWordFamily<Switched>;
 /// [`Classic`] with a switch.
 pub type ClassicSwitched = ClassicFamily<Switched>;
 
-/// The futexes' steps that go with a protocol's.
+/// The steps of futexes and of pinning by address that go with a protocol's.
 pub trait WithFutex {
     /// These.
     type Futex: tailpin_futex::Steps;
+    /// Those of pinning by address.
+    type Entry: tailpin_mm::model::Steps;
 }
 
 impl WithFutex for Unabridged {
     type Futex = tailpin_futex::Complete;
+    type Entry = tailpin_mm::model::Complete;
 }
 
 impl WithFutex for Corrected {
     type Futex = tailpin_futex::Complete;
+    type Entry = tailpin_mm::model::Complete;
 }
 
 impl WithFutex for Switched {
     type Futex = Switched;
+    type Entry = Switched;
 }
 
 impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + WithFutex> Family<W> for OneWordFamily<S> {
     type Futex = S::Futex;
+    type Entry = S::Entry;
     type Over<'m> = OneWord<'m, W, S>;
     const WHICH: Which = Which::OneWord;
     const FIELDS: &'static [Field] = &[("", page_word)];
@@ -97,6 +105,7 @@ impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + WithFutex> Family<W>
 
 impl<W: AtomicWord + 'static, S: tailpin::classic::Steps + WithFutex> Family<W> for ClassicFamily<S> {
     type Futex = S::Futex;
+    type Entry = S::Entry;
     type Over<'m> = Classic<'m, W, S>;
     const WHICH: Which = Which::Classic;
     const FIELDS: &'static [Field] = &[

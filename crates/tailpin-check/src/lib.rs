@@ -5,6 +5,8 @@
 
 pub mod cli;
 pub mod engine;
+mod entry_steps;
+mod entry_world;
 pub mod family;
 mod futex_steps;
 mod futex_world;

@@ -59,11 +59,16 @@ switches! {
     H11 "H11" OneWord "whose a page is, a head says that it may no longer belong to";
     H12 "H12" Classic "PG_tail is not looked at again after first_page, and what that would have told is not found out later";
     H13 "H13" Classic "page and head are not compared again under the reference";
+    H13Entry "H13-entry" OneWord "the entry is not looked at again after the pin";
     H14 "H14" Classic "flags of a reachable page are read, modified and written";
     H14Barrier "H14-barrier" Classic "no barrier between a tail's count and the end of its PG_tail";
     H15 "H15" Classic "whoever drops a reference frees, though others have some";
     H16 "H16" Classic "a count that others may raise is zeroed by a store";
     H18 "H18" Classic "references are not refused near overflow";
+    H19 "H19" OneWord "only the last entry is looked at again after the pin, not the tables above it";
+    H19Wait "H19-wait" OneWord "a page table is used again while a walk may be in it";
+    H21Pin "H21-pin" OneWord "no barrier between a pin by address and the second look";
+    H21Change "H21-change" OneWord "no barrier between the change of an entry and reading the count";
     H25 "H25" OneWord "that a page may only be read is remembered from one look to the next";
     FWait "F-wait" OneWord "no barrier between announcing a waiter and reading its word";
     FWake "F-wake" OneWord "no barrier between changing a word and looking for waiters";

@@ -12,6 +12,7 @@ use crate::env::Env;
 use crate::error::{FaultError, NotPresent};
 use crate::fault::Want;
 use crate::frame_info::Owner;
+use crate::look_twice::Entries;
 use crate::mm::Core;
 use crate::object::ObjectId;
 use crate::pin::CountLimit;

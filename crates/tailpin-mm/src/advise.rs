@@ -79,6 +79,7 @@ impl<E: Env> Space<'_, E> {
         // No leaf reaches over the border of a region: whoever goes through a space region by region counts on that.
         self.inner.split_ends(&regions, range)?;
         regions.change(&self.inner, range, |region| region.huge = huge);
+        regions.join(&self.inner, range);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::env::Env;
 use crate::error::{FaultError, PageSplitError, Shortage};
 use crate::fault::{Turn, huge_around};
 use crate::frame_info::Owner;
+use crate::look_twice::Entries;
 use crate::mm::Core;
 use crate::object::{ObjectConfig, Source};
 use crate::region::{Backing, Region};

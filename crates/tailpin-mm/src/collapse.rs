@@ -9,7 +9,7 @@
 //! are the counts looked at. If anything is in the way, the table goes back as it was. The table that was replaced is
 //! retired, not freed, as a walker may still be in it.
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::AtomicU64;
 
 use tailpin::{Order, Pfn, Request};
 
@@ -19,6 +19,7 @@ use crate::env::Env;
 use crate::error::CollapseError;
 use crate::fault::huge_around;
 use crate::frame_info::Owner;
+use crate::look_twice::{Complete, Entries, Steps};
 use crate::region::{Backing, Region};
 use crate::reverse::Root;
 use crate::space::{Inner, Space};
@@ -86,11 +87,13 @@ impl<'z, E: Env> Space<'z, E> {
         };
         let (pages, index) = object;
         let done = pages.collapse(index, limits, range.start)?;
-        // Mapped as a whole from the next fault on.
+        // Mapped as a whole from the next fault on, unless it is already.
         let regions = self.inner.regions.write();
         let same = |region: &&Region<'z, E>| region.range.covers(range) && pages.is_behind(region);
         let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
-        if regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
+        let found = self.inner.core.look_up(self.inner.root, range.start);
+        let whole = found.slot.level == Level::PMD && self.inner.core.leaf_of(found).is_some();
+        if !whole && regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
             self.inner.clear_range(range, core::iter::once(range));
         }
         Ok(done)
@@ -132,8 +135,8 @@ impl<'z, E: Env> Inner<'z, E> {
         let mut new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
         let detached = core.take(slot);
         core.env.invalidate(self.id, range);
-        // Pairs with the fence in `pin.rs`: a pin that found its entry unchanged is counted by now.
-        fence(Ordering::SeqCst);
+        // Pairs with the barrier in a pin, `look_twice.rs`: a pin that found its entry unchanged is counted by now.
+        Complete::change_barrier::<AtomicU64>();
         let flags = region
             .rights()
             .with(Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED).with(Flags::DIRTY))

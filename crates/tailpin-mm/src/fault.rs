@@ -19,6 +19,7 @@ use crate::arch::{Arch, Entry, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{FaultError, Shortage};
 use crate::frame_info::Owner;
+use crate::look_twice::Entries;
 use crate::mm::Cow;
 use crate::region::{Backing, HugePages, Region};
 use crate::reverse::Root;

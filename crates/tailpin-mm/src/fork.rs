@@ -14,7 +14,7 @@
 //! its mapping has, and what the parent writes is seen through the pin. A huge page with pins is shared page by page,
 //! only those that are pinned are copied.
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::AtomicU64;
 
 use tailpin::Request;
 
@@ -23,6 +23,7 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
 use crate::frame_info::Owner;
+use crate::look_twice::{Complete, Entries, Steps};
 use crate::region::Region;
 use crate::reverse::Root;
 use crate::space::{Inner, Space};
@@ -73,8 +74,8 @@ impl<'z, E: Env> Inner<'z, E> {
                 if !core.change(found.slot, found.bits, E::Arch::leaf(level, shared)) {
                     continue; // The hardware noted something.
                 }
-                // Pairs with the fence in `pin.rs`: see above.
-                fence(Ordering::SeqCst);
+                // Pairs with the barrier in a pin, `look_twice.rs`: see above.
+                Complete::change_barrier::<AtomicU64>();
                 if !core.is_sole(level, leaf) {
                     self.give_back_rights(found, leaf);
                     if level == Level::PMD && !region.is_hugetlb() {

@@ -21,6 +21,7 @@ mod error;
 mod fault;
 mod fork;
 mod frame_info;
+mod look_twice;
 mod mm;
 mod object;
 mod pin;
@@ -52,6 +53,13 @@ pub use region::HugePages;
 pub use space::{Map, Mapping, Space, SpaceId, Usage};
 #[cfg(feature = "std")]
 pub use std_env::{Ram, Section, StdEnv};
+
+/// The pin's walk and second look over other words than a page table's, for model checkers. No stable interface.
+#[doc(hidden)]
+pub mod model {
+    pub use crate::look_twice::{Complete, Entries, Steps};
+    pub use crate::table::{Found, Slot};
+}
 
 /// Spaces, objects and pins may be sent to and shared with other threads.
 #[cfg(feature = "std")]

@@ -9,7 +9,7 @@
 //! 3. Full barrier. Walk again from the root: if the same slot of the same table has the same value, the page was mapped at
 //!    that moment and pinned already, so it can't have been anything else since. Walking again looks at every level, so a
 //!    table that was detached meanwhile is noticed as well as an entry that was changed. If anything differs, the pin
-//!    is given back.
+//!    is given back. The three steps are in `look_twice.rs`.
 //!
 //! Nothing is locked, no interrupt is held off beyond the section. If the leaf does not allow it, the slow path
 //! faults and the fast path tries again: each turn means that somebody changed something.
@@ -21,7 +21,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{Ordering, fence};
 
 use tailpin::{Block, GetError, Order, PageRef, Pfn};
 
@@ -30,6 +29,7 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{FaultError, NotPresent, PinError};
 use crate::fault::Want;
+use crate::look_twice::{Complete, Entries};
 use crate::mm::Core;
 use crate::region::Backing;
 use crate::space::{Inner, Space};
@@ -178,14 +178,7 @@ impl<'z, E: Env> Inner<'z, E> {
         want: Want,
         pin: impl FnOnce(Found, Leaf) -> Result<Option<R>, CountLimit>,
     ) -> Result<Option<(R, Flags)>, CountLimit> {
-        let core = &self.core;
-        let _section = core.env.enter();
-        let found = core.look_up(self.root, addr);
-        let Some(leaf) = core.leaf_of(found).filter(|leaf| want.is_met(leaf.flags)) else { return Ok(None) };
-        let Some(pinned) = pin(found, leaf)? else { return Ok(None) };
-        // Pairs with the fences in `fork.rs` and `collapse.rs`: the pin is counted before the entry is read again.
-        fence(Ordering::SeqCst);
-        Ok(self.is_still(found, addr).then_some((pinned, leaf.flags)))
+        self.core.pin_under::<Complete, _, _>(self.root, addr, |flags| want.is_met(flags), pin)
     }
 
     /// Pins the page at `addr`; says also what the leaf allowed.
@@ -246,12 +239,6 @@ impl<'z, E: Env> Inner<'z, E> {
             Err(GetError::CountLimit) => Err(CountLimit),
             Err(GetError::NotInUse) => Ok(None),
         }
-    }
-
-    /// Whether a walk ends at the same entry with the same value, the hardware's notes aside.
-    pub(crate) fn is_still(&self, found: Found, addr: VirtAddr) -> bool {
-        let again = self.core.look_up(self.root, addr);
-        again.slot == found.slot && E::Arch::settled(again.bits) == E::Arch::settled(found.bits)
     }
 
     /// Whether a pin just taken may last. False if the mapping has changed since.

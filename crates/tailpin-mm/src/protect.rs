@@ -4,6 +4,7 @@ use crate::addr::{Prot, VirtAddr};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::MapError;
+use crate::look_twice::Entries;
 use crate::space::{Inner, Space};
 use crate::table::Found;
 use crate::unmap::checked_range;
@@ -27,6 +28,7 @@ impl<E: Env> Space<'_, E> {
             let rights = region.rights();
             inner.for_each_leaf(region.range, |found, _, _| inner.set_rights(found, rights, prot.write));
         }
+        regions.join(inner, range);
         inner.core.env.invalidate(inner.id, range);
         Ok(())
     }

@@ -58,6 +58,19 @@ impl<'z, E: Env> Backing<'z, E> {
         root.map(|root| &root.reverse).into_iter().chain(pages.map(|pages| &pages.reverse))
     }
 
+    /// Whether the pages of both are of the same memory.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anonymous(root), Self::Anonymous(other)) => Arc::ptr_eq(root, other),
+            (Self::Shared(pages), Self::Shared(other)) => Arc::ptr_eq(pages, other),
+            (Self::Private(pages, root), Self::Private(other_pages, other_root)) => {
+                Arc::ptr_eq(pages, other_pages) && Arc::ptr_eq(root, other_root)
+            }
+            (Self::Guard, Self::Guard) => true,
+            _ => false,
+        }
+    }
+
     /// The object, if there is one.
     pub(crate) fn object(&self) -> Option<&Arc<Pages<'z, E>>> {
         match self {
@@ -112,6 +125,15 @@ impl<'z, E: Env> Region<'z, E> {
         Flags::NONE
             .with_if(Flags::USER, self.prot.read || self.prot.write)
             .with_if(Flags::EXEC, self.prot.exec)
+    }
+
+    /// Whether `next` begins where this ends, in addresses and in pages, and nothing else tells them apart.
+    fn goes_on_in(&self, next: &Self) -> bool {
+        self.range.end == next.range.start
+            && self.prot == next.prot
+            && self.huge == next.huge
+            && self.index(self.range.end) == next.first
+            && self.backing.is_same(&next.backing)
     }
 
     /// The first `bytes` cut off as a region of their own.
@@ -185,10 +207,15 @@ impl<'z, E: Env> Regions<'z, E> {
 
     /// Adds a region where there is none.
     pub(crate) fn insert(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
+        self.next = region.range.end;
+        self.place(space, region);
+    }
+
+    /// Puts a region into the tree and onto its lists, in the place of one that begins where it does.
+    fn place(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
         for reverse in region.backing.reverse() {
             reverse.attach(space, region.range, region.first);
         }
-        self.next = region.range.end;
         self.tree.insert(region.range.start, region);
     }
 
@@ -204,20 +231,41 @@ impl<'z, E: Env> Regions<'z, E> {
     fn cut_at(&mut self, space: &Arc<Inner<'z, E>>, at: VirtAddr) {
         let Some(inside) = self.find(at).map(|region| region.range) else { return };
         if inside.start < at
-            && let Some(mut back) = self.remove(space, inside.start)
+            && let Some(mut back) = self.tree.remove(&inside.start)
         {
             let front = back.cut(at.get() - inside.start.get());
-            let next = self.next;
-            self.insert(space, front);
-            self.insert(space, back);
-            self.next = next;
+            // The back first: on the lists every page has a place all the time, or a truncation would miss it. The front's
+            // place takes that of the whole.
+            self.place(space, back);
+            self.place(space, front);
+        }
+    }
+
+    /// Makes the ends of `range` borders between regions.
+    pub(crate) fn cut(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
+        self.cut_at(space, range.start);
+        self.cut_at(space, range.end);
+    }
+
+    /// Takes away the borders in `range`, its ends included, on both sides of which everything is the same: a huge page fits
+    /// there again.
+    pub(crate) fn join(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
+        let borders: Vec<VirtAddr> = self.tree.range(range.start..=range.end).map(|(at, _)| *at).collect();
+        for at in borders {
+            let Some(back) = self.tree.get(&at) else { continue };
+            let before = self.tree.range(..at).next_back();
+            let Some((_, front)) = before.filter(|(_, front)| front.goes_on_in(back)) else { continue };
+            let mut whole = front.clone();
+            whole.range.end = back.range.end;
+            // As in `cut_at`: the place of the whole takes that of the front before that of the back goes.
+            self.place(space, whole);
+            self.remove(space, at);
         }
     }
 
     /// Takes out everything in `range`, cutting regions at its ends.
     pub(crate) fn take(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) -> Vec<Region<'z, E>> {
-        self.cut_at(space, range.start);
-        self.cut_at(space, range.end);
+        self.cut(space, range);
         let starts: Vec<VirtAddr> = self.within(range).map(|region| region.range.start).collect();
         starts.into_iter().filter_map(|start| self.remove(space, start)).collect()
     }
@@ -229,8 +277,7 @@ impl<'z, E: Env> Regions<'z, E> {
         range: VirtRange,
         change: impl Fn(&mut Region<'z, E>),
     ) {
-        self.cut_at(space, range.start);
-        self.cut_at(space, range.end);
+        self.cut(space, range);
         for (_, region) in self.tree.range_mut(range.start..range.end) {
             change(region);
         }

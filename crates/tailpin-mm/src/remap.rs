@@ -11,6 +11,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
+use crate::look_twice::Entries;
 use crate::space::{Inner, Space};
 use crate::unmap::checked_range;
 
@@ -56,11 +57,15 @@ impl<'z, E: Env> Space<'z, E> {
         }
         inner.move_leaves(range, distance);
         inner.prune(range);
-        let moved: Vec<_> = regions.take(inner, range);
+        regions.cut(inner, range);
+        let moved: Vec<_> = regions.within(range).cloned().collect();
         for mut region in moved {
             region.range = VirtRange::new(shifted(region.range.start, distance), region.range.len());
             regions.insert(inner, region);
         }
+        // Not before: an object that is truncated meanwhile looks for every place where it is mapped.
+        regions.take(inner, range);
+        regions.join(inner, target);
         Ok(start)
     }
 }

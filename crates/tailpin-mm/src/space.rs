@@ -9,6 +9,7 @@ use crate::addr::{Level, PAGE_BYTES, Prot, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::error::{MapError, MmError};
+use crate::look_twice::Entries;
 use crate::mm::{Core, Mm};
 use crate::object::Object;
 use crate::region::{Backing, HugePages, Region, Regions};
@@ -242,6 +243,7 @@ impl<'z, E: Env> Space<'z, E> {
         };
         let range = VirtRange::new(start, len);
         regions.insert(&self.inner, Region { range, prot, huge, backing, first });
+        regions.join(&self.inner, range);
         Ok(start)
     }
 

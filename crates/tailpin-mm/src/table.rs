@@ -21,14 +21,18 @@ use crate::arch::{Arch, Entry, Leaf};
 use crate::env::Env;
 use crate::error::Shortage;
 use crate::frame_info::Owner;
+use crate::look_twice::Entries;
 use crate::mm::Core;
 
 /// Place of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) table: Pfn,
-    pub(crate) index: usize,
-    pub(crate) level: Level,
+pub struct Slot {
+    /// Frame of the table that it is in.
+    pub table: Pfn,
+    /// Which of the 512.
+    pub index: usize,
+    /// Reach of the table's entries.
+    pub level: Level,
 }
 
 impl Slot {
@@ -40,19 +44,36 @@ impl Slot {
 
 /// Where a walk ended: the entry and what it was.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
-    pub(crate) slot: Slot,
-    pub(crate) bits: u64,
+pub struct Found {
+    /// The entry's place.
+    pub slot: Slot,
+    /// What was in it.
+    pub bits: u64,
+}
+
+impl<E: Env> Entries for Core<'_, E> {
+    type Arch = E::Arch;
+    type Section<'a>
+        = E::Section<'a>
+    where
+        Self: 'a;
+    type Word = AtomicU64;
+
+    #[inline]
+    fn enter(&self) -> E::Section<'_> {
+        self.env.enter()
+    }
+
+    /// Acquire: pairs with the Release of whoever wrote them, so what they lead to is ready.
+    #[inline]
+    fn bits(&self, slot: Slot) -> u64 {
+        self.entry(slot).load(Ordering::Acquire)
+    }
 }
 
 impl<E: Env> Core<'_, E> {
     fn entry(&self, slot: Slot) -> &AtomicU64 {
         &self.words(slot.table)[slot.index]
-    }
-
-    /// The bits of an entry. Acquire: pairs with the Release of whoever wrote them, so what they lead to is ready.
-    pub(crate) fn bits(&self, slot: Slot) -> u64 {
-        self.entry(slot).load(Ordering::Acquire)
     }
 
     /// Changes an entry from the bits seen. AcqRel: publishes what the new bits lead to, and sees what led to the
@@ -80,20 +101,6 @@ impl<E: Env> Core<'_, E> {
         match self.decode(found) {
             Entry::Leaf(leaf) => Some(leaf),
             _ => None,
-        }
-    }
-
-    /// Walks to the entry that decides about `addr`: a leaf, or the empty one at which the tables end.
-    #[inline]
-    pub(crate) fn look_up(&self, root: Pfn, addr: VirtAddr) -> Found {
-        let (mut table, mut level) = (root, Level::TOP);
-        loop {
-            let slot = Slot { table, index: E::Arch::index(addr, level), level };
-            let bits = self.bits(slot);
-            match E::Arch::decode(level, bits) {
-                Entry::Table(next) => (table, level) = (next, level.below()),
-                _ => return Found { slot, bits },
-            }
         }
     }
 

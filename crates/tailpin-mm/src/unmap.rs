@@ -12,6 +12,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
+use crate::look_twice::Entries;
 use crate::region::Regions;
 use crate::space::{Inner, Space};
 use crate::table::Found;

@@ -5,7 +5,8 @@ mod common;
 use common::*;
 use tailpin::Order;
 use tailpin_mm::{
-    Access, Advice, AdviseError, FaultError, HugePages, Map, MapError, MmConfig, NotPresent, Prot, VirtAddr,
+    Access, Advice, AdviseError, CollapseError, CollapseLimits, Collapsed, FaultError, HugePages, Map,
+    MapError, MmConfig, NotPresent, ObjectConfig, Prot, VirtAddr,
 };
 
 #[test]
@@ -169,6 +170,82 @@ fn no_leaf_reaches_over_the_border_of_a_region() {
             child.unmap(addr, MIB).unwrap();
             assert_eq!(bytes(&child, addr.offset(MIB), MIB), pattern(4, HUGE as usize)[MIB as usize..]);
         }
+    });
+}
+
+#[test]
+fn a_page_protected_and_back_leaves_no_border() {
+    machine(32 * MIB, MmConfig::default(), |mm, _, _| {
+        let space = mm.space().unwrap();
+        let addr = space.map(Map::anonymous(2 * HUGE, Prot::READ_WRITE)).unwrap();
+        let page = addr.offset(5 * PAGE);
+        space.write(addr, &pattern(6, HUGE as usize)).unwrap();
+        space.protect(page, PAGE, Prot::READ).unwrap();
+        let not_eligible = Err(CollapseError::NotEligible { addr });
+        assert_eq!(space.collapse(addr, CollapseLimits::NONE), not_eligible, "three regions");
+        space.protect(page, PAGE, Prot::READ_WRITE).unwrap();
+        assert_eq!(space.collapse(addr, CollapseLimits::NONE), Ok(Collapsed::InPlace));
+        assert!(is_huge(&space, page));
+        assert_eq!(bytes(&space, addr, HUGE), pattern(6, HUGE as usize));
+        // And by a fault, after advice that was taken back.
+        space.advise(page, PAGE, Advice::NoHuge).unwrap();
+        space.advise(page, PAGE, Advice::Huge).unwrap();
+        space.advise(addr, 2 * HUGE, Advice::DontNeed).unwrap();
+        space.write(page, &[1]).unwrap();
+        assert!(!is_huge(&space, page), "advised to be huge, its neighbours not");
+        space.advise(addr, 2 * HUGE, Advice::Huge).unwrap();
+        space.advise(addr, 2 * HUGE, Advice::DontNeed).unwrap();
+        space.write(page, &[1]).unwrap();
+        assert!(is_huge(&space, page));
+        // And after parts were moved away and back.
+        let away = space.remap(addr.offset(MIB), HUGE, None).unwrap();
+        space.remap(away, HUGE, Some(addr.offset(MIB))).unwrap();
+        space.advise(addr, 2 * HUGE, Advice::DontNeed).unwrap();
+        space.write(page, &[1]).unwrap();
+        assert!(is_huge(&space, page));
+    });
+}
+
+#[test]
+fn an_objects_pages_are_one_region_only_in_order() {
+    machine(32 * MIB, MmConfig::default(), |mm, _, _| {
+        let object = mm.object(ObjectConfig::new(2 * HUGE)).unwrap();
+        let at = VirtAddr::new(0x4000_0000);
+        let half = |offset, by| Map::shared(&object, offset, MIB, Prot::READ_WRITE).at(at.offset(by));
+        let swapped = mm.space().unwrap();
+        swapped.map(half(MIB, 0)).unwrap();
+        swapped.map(half(0, MIB)).unwrap();
+        swapped.write(at, &[2]).unwrap();
+        swapped.write(at.offset(MIB), &[1]).unwrap();
+        assert_eq!(swapped.collapse(at, CollapseLimits::NONE), Err(CollapseError::NotEligible { addr: at }));
+        let space = mm.space().unwrap();
+        space.map(half(MIB, MIB)).unwrap();
+        space.map(half(0, 0)).unwrap();
+        space.write(at, &[1]).unwrap();
+        assert!(space.collapse(at, CollapseLimits::NONE).is_ok());
+        assert!(space.mapping(at).is_none(), "mapped as a whole from the next fault on");
+        assert_eq!((byte(&space, at), byte(&space, at.offset(MIB))), (1, 2));
+        assert!(is_huge(&space, at));
+        assert_eq!(space.collapse(at, CollapseLimits::NONE), Ok(Collapsed::AlreadyHuge));
+        assert!(is_huge(&space, at), "what was huge was left alone");
+        assert_eq!((byte(&swapped, at), byte(&swapped, at.offset(MIB))), (2, 1));
+    });
+}
+
+#[test]
+fn guards_and_rights_that_differ_stay_apart() {
+    machine(16 * MIB, MmConfig::default(), |mm, _, _| {
+        let space = mm.space().unwrap();
+        let addr = space.map(Map::anonymous(3 * PAGE, Prot::READ_WRITE)).unwrap();
+        space.map(Map::guard(PAGE).at(addr.offset(3 * PAGE))).unwrap();
+        space.protect(addr.offset(PAGE), PAGE, Prot::READ).unwrap();
+        space.protect(addr, PAGE, Prot::READ).unwrap();
+        let refused = |page| space.fault(addr.offset(page * PAGE), Access::Write).is_err();
+        assert_eq!([0, 1, 2, 3].map(refused), [true, true, false, true]);
+        space.unmap(addr.offset(PAGE), PAGE).unwrap();
+        assert_eq!([0, 1, 2, 3].map(refused), [true, true, false, true]);
+        space.protect(addr, PAGE, Prot::READ_WRITE).unwrap();
+        assert_eq!([0, 1, 2, 3].map(refused), [false, true, false, true]);
     });
 }
 

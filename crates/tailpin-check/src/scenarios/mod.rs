@@ -3,6 +3,7 @@
 
 mod allocator;
 mod crowd;
+mod entry;
 mod futex;
 mod kin;
 mod large;
@@ -31,6 +32,7 @@ pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     plans.extend(large::plans());
     plans.extend(allocator::plans());
     plans.extend(futex::plans());
+    plans.extend(entry::plans());
     of_protocol(plans)
 }
 

@@ -1,0 +1,437 @@
+//! What the scenarios about page tables bring along: tables of few entries over the checker's words, in the format that
+//! ships, and what a space does with them.
+//!
+//! Who pins by address runs the code that ships, walk and second look included. Who changes entries is modelled on the same
+//! steps in the same order, without what is no step: 512 entries are two, a huge page is two frames, and the addresses are
+//! one huge page of which the second page is looked at. Invalidation waits for nobody here, which is less than an
+//! environment promises.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tailpin::Class::Splittable;
+use tailpin::{AtomicWord, Held, Kind, Pfn, Protocol};
+use tailpin_mm::arch::{Arch, Entry, Flags, Leaf, X86_64};
+use tailpin_mm::model::{Entries, Found, Slot, Steps};
+use tailpin_mm::{Level, VirtAddr};
+
+use crate::engine::Engine;
+use crate::family::{Family, number};
+use crate::lock_wait;
+use crate::switches::{Switch, off};
+use crate::trace::{Name, note, violation};
+use crate::word::CheckWord;
+use crate::world::{World, o};
+
+/// The address looked at: the second page of its huge page.
+const ADDR: VirtAddr = VirtAddr::new(4096);
+/// Frames of the tables above the last level: 512 GiB, 1 GiB, 2 MiB.
+const ROOT: u64 = 100;
+const PUD: u64 = 101;
+const PMD: u64 = 102;
+/// Frames of the tables of the last level.
+const LAST: u64 = 103;
+
+/// A mapping of the space's own that may be written to.
+const OWN: Flags = Flags::ANON.with(Flags::OWN).with(Flags::USER).with(Flags::WRITE);
+
+/// What a table of the last level is used for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Free,
+    Used,
+    /// Out of use while a walk may be in it.
+    Retired,
+}
+
+/// Whose contents a frame has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The mapping's, until now.
+    Mapped,
+    /// The mapping's, until the count was given back at this moment.
+    Until(u64),
+    Else,
+}
+
+struct Ledger {
+    clock: u64,
+    frames: [Whose; 4],
+    tables: [Table; 2],
+    /// Pages on which somebody else has a reference.
+    others: Vec<u64>,
+}
+
+/// One address space of one huge page.
+pub(crate) struct EntryWorld<E: Engine> {
+    pmd: CheckWord<E>,
+    /// The entries for the first page, which nobody fights over, and for the second.
+    last: [[CheckWord<E>; 2]; 2],
+    /// The frames that the tables are in, as memory: written by whoever makes a table or something else of one, in use
+    /// while a walk reads an entry.
+    memory: [E::Memory; 2],
+    /// Open sections.
+    readers: CheckWord<E>,
+    /// Held by whoever changes the space.
+    lock: CheckWord<E>,
+    ledger: Mutex<Ledger>,
+}
+
+/// An open section.
+pub(crate) struct Section<'a, E: Engine>(&'a CheckWord<E>);
+
+impl<E: Engine> Drop for Section<'_, E> {
+    fn drop(&mut self) {
+        // Release: pairs with whoever looks whether a table may be used again.
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<E: Engine> Entries for EntryWorld<E> {
+    type Arch = X86_64;
+    type Section<'a> = Section<'a, E>;
+    type Word = CheckWord<E>;
+
+    fn enter(&self) -> Section<'_, E> {
+        // Acquire: pairs with whoever found no section open, so what came before that is seen in this one.
+        self.readers.fetch_add(1, Ordering::AcqRel);
+        Section(&self.readers)
+    }
+
+    fn bits(&self, slot: Slot) -> u64 {
+        match slot.table.get() {
+            ROOT => X86_64::table(Pfn::new(PUD)),
+            PUD => X86_64::table(Pfn::new(PMD)),
+            PMD => self.pmd.load(Ordering::Acquire),
+            table => {
+                let table = (table - LAST) as usize;
+                E::read(&self.memory[table]);
+                self.last[table][slot.index].load(Ordering::Acquire)
+            }
+        }
+    }
+}
+
+/// A pin that is given back unless it is kept.
+struct Pinned<'w, E: Engine, F: Family<CheckWord<E>>> {
+    world: &'w World<E, F>,
+    held: Option<Held>,
+}
+
+impl<E: Engine, F: Family<CheckWord<E>>> Drop for Pinned<'_, E, F> {
+    fn drop(&mut self) {
+        // After a failure the ledger is not what it should be.
+        if let Some(held) = self.held.take().filter(|_| !std::thread::panicking()) {
+            note(|| "gives the pin back".to_owned());
+            self.world.put(held);
+        }
+    }
+}
+
+fn leaf(level: Level, frame: u64, flags: Flags) -> u64 {
+    X86_64::leaf(level, Leaf { frame: Pfn::new(frame), flags })
+}
+
+fn described(level: Level, bits: u64) -> String {
+    match X86_64::decode(level, bits) {
+        Entry::Empty => "empty".to_owned(),
+        Entry::Table(table) => format!("table {}", table.get() - LAST),
+        Entry::Leaf(leaf) => {
+            let own = if leaf.flags.has(Flags::OWN) { "own" } else { "shared" };
+            format!("frame {} {own}", leaf.frame.get())
+        }
+    }
+}
+
+impl<E: Engine> EntryWorld<E> {
+    fn new() -> Self {
+        lock_wait::blocks();
+        let name = |field, frame, decode| Name { frame, field, decode };
+        let pmd: fn(u64) -> String = |bits| described(Level::PMD, bits);
+        let pte: fn(u64) -> String = |bits| described(Level::PTE, bits);
+        let table =
+            |table| [CheckWord::plain(name("pte", table, pte)), CheckWord::explored(name("pte", table, pte))];
+        let ledger =
+            Ledger { clock: 0, frames: [Whose::Else; 4], tables: [Table::Free; 2], others: Vec::new() };
+        Self {
+            pmd: CheckWord::explored(name("pmd", 0, pmd)),
+            last: [table(0), table(1)],
+            memory: [E::memory(), E::memory()],
+            readers: CheckWord::explored(name("sections", 0, number)),
+            lock: CheckWord::explored(name("mmap_lock", 0, number)),
+            ledger: Mutex::new(ledger),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A role that failed has left it as it was.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mapped(&self, frame: u64) {
+        self.ledger().frames[frame as usize] = Whose::Mapped;
+    }
+
+    /// The mapping's count on a page was given back. Until then the call that unmaps is under way, and an entry that it
+    /// has emptied may still be read as it was.
+    fn unmapped(&self, frame: u64) {
+        let mut ledger = self.ledger();
+        ledger.clock += 1;
+        ledger.frames[frame as usize] = Whose::Until(ledger.clock);
+    }
+
+    /// Whether the page was mapped at some moment from `start` on, and is what it was then.
+    fn confirm(&self, frame: u64, start: u64) {
+        let whose = self.ledger().frames[frame as usize];
+        match whose {
+            Whose::Mapped => {}
+            Whose::Until(end) if end > start => {}
+            Whose::Until(_) => {
+                violation(format!("frame {frame} was pinned and mapped at no moment of the call"))
+            }
+            Whose::Else => {
+                violation(format!("frame {frame} was pinned for the mapping and is somebody else's"))
+            }
+        }
+        note(|| format!("keeps the pin on frame {frame}"));
+    }
+
+    /// A table of the last level that nobody uses.
+    fn new_table(&self) -> usize {
+        let mut ledger = self.ledger();
+        let free = ledger.tables.iter().position(|table| *table == Table::Free);
+        let table = free.expect("scenarios have tables enough");
+        ledger.tables[table] = Table::Used;
+        drop(ledger);
+        E::write(&self.memory[table]);
+        table
+    }
+
+    /// Takes a table that is out of the tree out of use: for good if a walk may be in it, which is when an environment
+    /// would wait.
+    fn retire(&self, table: usize) {
+        // AcqRel: either this sees a section, or the section sees that the table is out of the tree.
+        let free = self.readers.fetch_add(0, Ordering::AcqRel) == 0 || off(Switch::H19Wait);
+        self.ledger().tables[table] = if free { Table::Free } else { Table::Retired };
+    }
+
+    fn table(&self) -> Option<usize> {
+        match X86_64::decode(Level::PMD, self.pmd.load(Ordering::Acquire)) {
+            Entry::Table(table) => Some((table.get() - LAST) as usize),
+            _ => None,
+        }
+    }
+
+    /// The page mapped by an entry of the last level, and how.
+    fn page(&self, table: usize, index: usize) -> Option<Leaf> {
+        match X86_64::decode(Level::PTE, self.last[table][index].load(Ordering::Acquire)) {
+            Entry::Leaf(leaf) => Some(leaf),
+            _ => None,
+        }
+    }
+
+    fn locked(&self, body: impl FnOnce()) {
+        while self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            CheckWord::<E>::relax();
+        }
+        body();
+        self.lock.store(0, Ordering::Release);
+    }
+}
+
+fn space<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) -> &EntryWorld<E> {
+    w.brought()
+}
+
+/// Set-up: frames 0 and 1 are one block, mapped whole.
+pub(crate) fn huge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = EntryWorld::<E>::new();
+    w.alloc(0, 1, Splittable);
+    (0..2).for_each(|frame| space.mapped(frame));
+    space.pmd.store(leaf(Level::PMD, 0, OWN), Ordering::Release);
+    w.bring(space);
+}
+
+/// Set-up: the two pages are in these frames, mapped one by one.
+pub(crate) fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frames: [u64; 2]) {
+    let space = EntryWorld::<E>::new();
+    let table = space.new_table();
+    for (index, frame) in frames.into_iter().enumerate() {
+        w.alloc(frame, 0, Splittable);
+        space.mapped(frame);
+        space.last[table][index].store(leaf(Level::PTE, frame, OWN), Ordering::Release);
+    }
+    space.pmd.store(X86_64::table(Pfn::new(LAST + table as u64)), Ordering::Release);
+    w.bring(space);
+}
+
+/// Pins by address, as ships, and keeps what it got in a slot.
+pub(crate) fn pin<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, slot: usize) {
+    let space = space(w);
+    let start = space.ledger().clock;
+    let try_pin = |found: Found, leaf: Leaf| -> Result<_, std::convert::Infallible> {
+        let page = leaf.frame.offset(u64::from(found.slot.level == Level::PMD));
+        Ok(w.try_get(page.get()).ok().map(|held| Pinned { world: w, held: Some(held) }))
+    };
+    let meets = |flags: Flags| flags.has(Flags::OWN);
+    match space.pin_under::<F::Entry, _, _>(Pfn::new(ROOT), ADDR, meets, try_pin) {
+        Ok(Some((mut pinned, _))) => {
+            if let Some(held) = pinned.held.take() {
+                space.confirm(held.page.get(), start);
+                w.keep(slot, held);
+            }
+        }
+        Ok(None) => note(|| "has no pin".to_owned()),
+        Err(never) => match never {},
+    }
+}
+
+/// The huge mapping becomes two, and the block two pages: the table is complete before it is in the tree.
+pub(crate) fn split<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = space(w);
+    let seen = space.pmd.load(Ordering::Acquire);
+    let Entry::Leaf(old) = X86_64::decode(Level::PMD, seen) else { return };
+    let head = old.frame.get();
+    w.split(head, 1, 0);
+    let table = space.new_table();
+    for index in 0..2 {
+        space.last[table][index].store(leaf(Level::PTE, head + index as u64, old.flags), Ordering::Release);
+    }
+    let new = X86_64::table(Pfn::new(LAST + table as u64));
+    if space.pmd.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        violation("an entry was changed by somebody without the lock".to_owned());
+    }
+}
+
+/// Unmaps the second page, and somebody else has its frame if it is free then.
+pub(crate) fn unmap<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = space(w);
+    split(w);
+    let Some(table) = space.table() else { return };
+    let taken = space.last[table][1].fetch_and(0, Ordering::AcqRel);
+    let Entry::Leaf(gone) = X86_64::decode(Level::PTE, taken) else { return };
+    let frame = gone.frame.get();
+    w.drop_refs(frame, 0, 1);
+    space.unmapped(frame);
+    reuse(w, frame);
+}
+
+fn reuse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) {
+    if w.try_alloc(frame, 0, Splittable) {
+        let mut ledger = space(w).ledger();
+        ledger.frames[frame as usize] = Whose::Else;
+        ledger.others.push(frame);
+    }
+}
+
+/// The two pages become a huge one: where they are if they are a block in order, else by copy if nobody has pinned
+/// them. The table is out of the tree before anybody looks at counts.
+pub(crate) fn collapse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = space(w);
+    let Some(table) = space.table() else { return };
+    let (Some(first), Some(second)) = (space.page(table, 0), space.page(table, 1)) else { return };
+    let frames = [first, second].map(|leaf| leaf.frame.get());
+    let in_order = frames[0].is_multiple_of(2) && frames[1] == frames[0] + 1;
+    if !in_order {
+        w.alloc(2, 1, Splittable);
+    }
+    let detached = space.pmd.fetch_and(0, Ordering::AcqRel);
+    F::Entry::change_barrier::<CheckWord<E>>();
+    if in_order {
+        if let Err(error) = w.protocol().merge(Pfn::new(frames[0]), o(1), w) {
+            violation(format!("nobody else has the pages, but: {error}"));
+        }
+        space.pmd.store(leaf(Level::PMD, frames[0], OWN), Ordering::Release);
+    } else if frames.iter().all(|frame| is_sole(w, *frame)) {
+        frames.iter().for_each(|frame| w.touch(*frame));
+        (2..4).for_each(|frame| space.mapped(frame));
+        space.pmd.store(leaf(Level::PMD, 2, OWN), Ordering::Release);
+        for frame in frames {
+            w.drop_refs(frame, 0, 1);
+            space.unmapped(frame);
+        }
+    } else {
+        note(|| "finds a pin: all stays as it was".to_owned());
+        space.pmd.store(detached, Ordering::Release);
+        return w.drop_refs(2, 1, 1);
+    }
+    space.retire(table);
+    if !in_order {
+        reuse(w, frames[1]);
+    }
+}
+
+/// Whether the mapping's own count is the only one on a page.
+fn is_sole<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) -> bool {
+    let state = w.protocol().state(Pfn::new(frame));
+    state.kind == Kind::Page && state.refs == 1 && state.pins == 0
+}
+
+/// A child shares the second page, if it is not pinned; else the child gets a copy, which is no step of this.
+pub(crate) fn fork<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = space(w);
+    let Some(table) = space.table() else { return };
+    let entry = &space.last[table][1];
+    let seen = entry.load(Ordering::Acquire);
+    let Entry::Leaf(own) = X86_64::decode(Level::PTE, seen) else { return };
+    let frame = own.frame.get();
+    let shared = leaf(Level::PTE, frame, own.flags.without(Flags::OWN.with(Flags::WRITE)));
+    if entry.compare_exchange(seen, shared, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        violation("an entry was changed by somebody without the lock".to_owned());
+    }
+    F::Entry::change_barrier::<CheckWord<E>>();
+    if is_sole(w, frame) {
+        w.more_refs(frame, 0, 1);
+        space.ledger().others.push(frame);
+    } else {
+        note(|| "finds a pin: the child gets a copy".to_owned());
+        entry.compare_exchange(shared, seen, Ordering::AcqRel, Ordering::Relaxed).ok();
+    }
+}
+
+/// Somebody uses the frames of tables that are free, for what is no table.
+pub(crate) fn use_tables<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = space(w);
+    for table in 0..2 {
+        if space.ledger().tables[table] == Table::Free {
+            note(|| format!("somebody writes to the frame of table {table}"));
+            E::write(&space.memory[table]);
+        }
+    }
+}
+
+/// Runs with the space locked, as everybody does who changes it.
+pub(crate) fn locked<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, body: fn(&World<E, F>)) {
+    space(w).locked(|| body(w));
+}
+
+/// The end: a pin that is left and the mapping have not parted. Then everything is given back.
+pub(crate) fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    let space = space(w);
+    let found = space.look_up(Pfn::new(ROOT), ADDR);
+    let mapped = match X86_64::decode(found.slot.level, found.bits) {
+        Entry::Leaf(leaf) => Some((leaf.frame.get() + u64::from(found.slot.level == Level::PMD), leaf.flags)),
+        _ => None,
+    };
+    for held in (0..2).filter_map(|slot| w.kept(slot)) {
+        let pinned = held.page.get();
+        if let Some((frame, flags)) = mapped {
+            if frame != pinned {
+                violation(format!("frame {pinned} is pinned, and frame {frame} is mapped in its place"));
+            }
+            if !flags.has(Flags::OWN) {
+                violation(format!("frame {pinned} is pinned, and shared with the child"));
+            }
+        }
+        w.put(held);
+    }
+    match space.table() {
+        None => w.drop_refs(mapped.expect("a huge page stays mapped").0 - 1, 1, 1),
+        Some(table) => {
+            let left = (0..2).filter_map(|index| space.page(table, index));
+            left.for_each(|leaf| w.drop_refs(leaf.frame.get(), 0, 1));
+        }
+    }
+    let others = std::mem::take(&mut space.ledger().others);
+    others.into_iter().for_each(|frame| w.drop_refs(frame, 0, 1));
+}
