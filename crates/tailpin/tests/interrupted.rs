@@ -108,6 +108,8 @@ impl Owner for Freed {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
     Pin(u64),
+    /// One more where the oldest pin is.
+    PinAgain,
     /// Gives back the oldest pin.
     Unpin,
     /// The same by number and checked.
@@ -121,7 +123,7 @@ enum Act {
     HeadOf(u64),
 }
 
-use Act::{GetBlock, HeadOf, Merge, Pin, Poison, PutBlock, RawUnpin, Split, SplitAround, Unpin};
+use Act::{GetBlock, HeadOf, Merge, Pin, PinAgain, Poison, PutBlock, RawUnpin, Split, SplitAround, Unpin};
 
 /// One block, and what is held of it.
 #[derive(Clone, Copy, Debug)]
@@ -176,9 +178,10 @@ impl World {
         // Somebody has had a reference all the time.
         let sure = || !self.merging && *self.refs.borrow() > 0;
         match act {
-            Pin(page) => match protocol.try_get(BASE.offset(page), owner) {
-                Ok(held) => {
+            Pin(page) => match protocol.try_get_at(BASE.offset(page), owner) {
+                Ok((held, word)) => {
                     assert_eq!(held.page, BASE.offset(page));
+                    assert!(std::ptr::eq(word, protocol.word_at(held.counted_at)));
                     self.pins.borrow_mut().push(held);
                 }
                 Err(error) => {
@@ -186,23 +189,29 @@ impl World {
                 }
             },
             Unpin | RawUnpin => {
+                // The other may have been faster.
                 if self.pins.borrow().is_empty() {
                     return;
                 }
                 let held = self.pins.borrow_mut().remove(0);
                 if act == Unpin {
-                    protocol.put(held, owner);
+                    protocol.put_at(protocol.word_at(held.counted_at), held, owner);
                 } else {
                     protocol.raw_put(held.page, owner).unwrap();
                 }
             }
+            PinAgain => {
+                let held = self.pins.borrow()[0];
+                protocol.get_at(protocol.word_at(held.counted_at), held, owner).unwrap();
+                self.pins.borrow_mut().push(held);
+            }
             GetBlock => {
-                protocol.get_block(self.whole, 1, owner).unwrap();
+                protocol.get_block_at(protocol.word_at(BASE), BASE, self.order, owner).unwrap();
                 *self.refs.borrow_mut() += 1;
             }
             PutBlock => {
                 *self.refs.borrow_mut() -= 1;
-                protocol.put_block(self.whole, 1, owner);
+                protocol.put_block_at(protocol.word_at(BASE), BASE, self.order, owner);
             }
             Split(to) => protocol.split(self.whole, Order::new(to).unwrap(), owner).unwrap(),
             SplitAround(page) => {
@@ -282,7 +291,8 @@ fn pair(scene: Scene, first: Act, then: Act, k: u64) -> bool {
 
 /// Every pair, everywhere; in long operations everywhere at the beginning and here and there after it.
 fn pairs(scene: Scene, firsts: &[Act], thens: &[Act]) {
-    let has_what_it_needs = |act: &&Act| !matches!(act, Unpin | RawUnpin) || !scene.pins.is_empty();
+    let has_what_it_needs =
+        |act: &&Act| !matches!(act, PinAgain | Unpin | RawUnpin) || !scene.pins.is_empty();
     for &first in firsts.iter().filter(has_what_it_needs) {
         for &then in thens.iter().filter(has_what_it_needs) {
             let mut k = 0;
@@ -304,7 +314,7 @@ fn pins_meet_everything_that_an_owner_may_do() {
     }
     // What has recorded an order before, in larger pieces.
     for pins in [&[1][..], &[3, 2]] {
-        pairs(Scene { pins, pieces: Some(1), ..SMALL }, &firsts[..7], &thens);
+        pairs(Scene { pins, pieces: Some(1), ..SMALL }, &firsts[..8], &thens);
     }
 }
 
