@@ -146,11 +146,12 @@ struct World {
     order: Order,
     refs: RefCell<u64>,
     pins: RefCell<Vec<Held>>,
+    poisoned: RefCell<Vec<u64>>,
     merging: bool,
 }
 
 impl World {
-    fn new(scene: Scene, merging: bool) -> Rc<Self> {
+    fn new(scene: Scene, used: bool, merging: bool) -> Rc<Self> {
         let order = Order::new(scene.order).unwrap();
         let world = Self {
             words: (0..order.frames().max(512)).map(|_| Word::default()).collect(),
@@ -159,14 +160,32 @@ impl World {
             order,
             refs: RefCell::new(1),
             pins: RefCell::default(),
+            poisoned: RefCell::default(),
             merging,
         };
+        if used {
+            world.live_once();
+        }
         world.protocol().prepare(BASE, order).unwrap();
         world.protocol().publish(BASE, order, scene.class);
         (1..scene.refs).for_each(|_| world.act(GetBlock));
         scene.pins.iter().for_each(|&page| world.act(Pin(page)));
         scene.pieces.into_iter().for_each(|order| world.act(Split(order)));
         Rc::new(world)
+    }
+
+    /// An earlier life, after which tails still record its order: a larger one, or the same where areas are whole.
+    fn live_once(&self) {
+        let order = self.order.max(Order::new(3).unwrap());
+        let protocol = self.protocol();
+        protocol.prepare(BASE, order).unwrap();
+        protocol.publish(BASE, order, Class::Splittable);
+        for page in [1, 2, 3, 7, order.frames() - 1] {
+            let held = protocol.try_get(BASE.offset(page), &self.freed).unwrap();
+            protocol.put(held, &self.freed);
+        }
+        protocol.put_block(FrameRange::block(BASE, order), 1, &self.freed);
+        self.freed.0.lock().unwrap().clear();
     }
 
     fn protocol(&self) -> OneWord<'_, Word> {
@@ -224,6 +243,9 @@ impl World {
             Poison(page) => {
                 let done = protocol.poison(BASE.offset(page), owner);
                 assert!(done || !sure(), "a page in use is poisoned");
+                if done {
+                    self.poisoned.borrow_mut().push(page);
+                }
             }
             HeadOf(page) => {
                 let page = BASE.offset(page);
@@ -272,14 +294,18 @@ impl World {
         let mut freed = self.freed.0.lock().unwrap().clone();
         freed.sort_unstable();
         assert!(freed.into_iter().eq(0..self.whole.frames()), "each frame comes back once: {what:?}");
+        for &page in self.poisoned.borrow().iter() {
+            let kind = self.protocol().state(BASE.offset(page)).kind;
+            assert_eq!(kind, Kind::SetAside, "what is poisoned leaves service: {what:?}");
+        }
     }
 }
 
 /// `first` with `then` before its k-th access. False if it has no k-th.
-fn pair(scene: Scene, first: Act, then: Act, k: u64) -> bool {
-    let what = (scene, first, then, k);
+fn pair(scene: Scene, used: bool, first: Act, then: Act, k: u64) -> bool {
+    let what = (scene, used, first, then, k);
     SCRIPT.set(Script::default());
-    let world = World::new(scene, first == Merge || then == Merge);
+    let world = World::new(scene, used, first == Merge || then == Merge);
     let other = Rc::clone(&world);
     SCRIPT.set(Script { made: 0, interrupt: Some((k, Box::new(move || other.act(then)))) });
     world.act(first);
@@ -295,11 +321,13 @@ fn pairs(scene: Scene, firsts: &[Act], thens: &[Act]) {
         |act: &&Act| !matches!(act, PinAgain | Unpin | RawUnpin) || !scene.pins.is_empty();
     for &first in firsts.iter().filter(has_what_it_needs) {
         for &then in thens.iter().filter(has_what_it_needs) {
-            let mut k = 0;
-            while pair(scene, first, then, k) {
-                k += if k < 40 { 1 } else { 61 };
+            for used in [false, true] {
+                let mut k = 0;
+                while pair(scene, used, first, then, k) {
+                    k += if k < 40 { 1 } else { 61 };
+                }
+                assert!(k > 0, "{first:?} accesses something");
             }
-            assert!(k > 0, "{first:?} accesses something");
         }
     }
 }
@@ -361,7 +389,7 @@ const LARGE: Scene = Scene { order: 10, refs: 2, pins: &[], pieces: None, class:
 
 #[test]
 fn a_block_above_2_mib_is_a_tree() {
-    let firsts = [Pin(600), Pin(512), Unpin, GetBlock, PutBlock, Split(9), Poison(600)];
+    let firsts = [Pin(600), Pin(512), Unpin, GetBlock, PutBlock, Split(9)];
     let thens = [Pin(600), Pin(7), Pin(512), Unpin, Split(9), PutBlock, HeadOf(700)];
     for pins in [&[][..], &[600], &[512], &[601, 512], &[0, 7]] {
         pairs(Scene { pins, ..LARGE }, &firsts, &thens);

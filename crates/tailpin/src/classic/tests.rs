@@ -557,3 +557,15 @@ fn a_page_takes_as_many_references_as_there_may_be() {
     assert_eq!(log.blocks(), [(BASE, Order::PAGE)]);
     assert_eq!(log.causes(), []);
 }
+
+#[test]
+fn a_count_that_is_gone_or_below_zero_takes_no_more() {
+    let (words, log) = (map(512), Log::default());
+    let classic = Classic::new(&words, BASE);
+    begin(&classic, Order::PAGE, SPLITTABLE);
+    for count in [0, u64::MAX] {
+        classic.count(BASE).store(count, Ordering::Relaxed);
+        assert_eq!(classic.get_block(whole(Order::PAGE), 1, &log), Err(GetError::NotInUse));
+        assert_eq!(classic.count(BASE).load(Ordering::Relaxed), count);
+    }
+}

@@ -292,6 +292,10 @@ fn short_cuts_say_what_the_fields_say() {
     for word in words() {
         let f = fields(word);
         let settled = f.kind == HEAD;
+        let splitting = matches!(f.kind, SPLITTING | SPLITTING_CLEAN);
+        assert_eq!((word.is_tail(), word.is_settled_head()), (f.kind == TAIL, settled));
+        assert_eq!((word.is_splitting(), word.is_merging()), (splitting, f.kind == MERGING));
+        assert_eq!(word.is_head(), settled || splitting || f.kind == MERGING);
         let counted = f.pins > 0 || f.refs > 0;
         assert_eq!(word.is_pinnable_alone(), settled && counted || f.kind == TAIL && f.pins > 0);
         assert_eq!(word.is_live_head(), (HEAD..=MERGING).contains(&f.kind) && counted);
