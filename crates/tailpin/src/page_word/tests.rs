@@ -104,6 +104,7 @@ fn pins_and_holds() {
 fn references() {
     for word in words() {
         let before = fields(word);
+        assert_eq!(word.add_refs(1).is_some(), before.refs < REF_LIMIT, "up to the limit and no further");
         match word.add_refs(2) {
             Some(more) => assert_eq!(fields(more), Fields { refs: before.refs + 2, ..before }),
             None => assert!(before.refs + 2 > REF_LIMIT),
@@ -147,6 +148,7 @@ fn a_split_keeps_pins_references_and_flags() {
             // A hold taken meanwhile makes it ordinary and is there afterwards.
             assert!(!begun.hold(1).is_splitting_clean());
             let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
+            assert_eq!(begun.end_split().target(), target, "nothing is left of the split");
             let has_tails = target > Order::PAGE;
             assert_eq!(held, Fields { pins: before.pins + 1, recorded: has_tails, ..ended });
             let recorded = has_tails && !begun.tails_rest();
@@ -215,12 +217,13 @@ fn what_is_freed_is_idle_or_set_aside() {
             let readied = word.readied(tails_rest);
             assert!(readied.is_idle() && readied.tails_rest() == tails_rest);
         }
+        let needs_a_look =
+            word.is_live_head() || word.is_poisoned() || word.is_wary() || word.order() > Order::HUGE;
         match word.frees_at_once() {
             Some(at_once) => assert_eq!(at_once, freed),
-            None => assert!(
-                word.is_live_head() || word.is_poisoned() || word.is_wary() || word.order() > Order::HUGE
-            ),
+            None => assert!(needs_a_look),
         }
+        assert_eq!(word.frees_at_once().is_none(), needs_a_look);
     }
 }
 
