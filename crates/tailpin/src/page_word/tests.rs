@@ -104,6 +104,7 @@ fn pins_and_holds() {
 fn references() {
     for word in words() {
         let before = fields(word);
+        assert_eq!(word.add_refs(1).is_some(), before.refs < REF_LIMIT, "up to the limit and no further");
         match word.add_refs(2) {
             Some(more) => assert_eq!(fields(more), Fields { refs: before.refs + 2, ..before }),
             None => assert!(before.refs + 2 > REF_LIMIT),
@@ -147,6 +148,7 @@ fn a_split_keeps_pins_references_and_flags() {
             // A hold taken meanwhile makes it ordinary and is there afterwards.
             assert!(!begun.hold(1).is_splitting_clean());
             let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
+            assert_eq!(begun.end_split().target(), target, "nothing is left of the split");
             let has_tails = target > Order::PAGE;
             assert_eq!(held, Fields { pins: before.pins + 1, recorded: has_tails, ..ended });
             let recorded = has_tails && !begun.tails_rest();
@@ -215,12 +217,13 @@ fn what_is_freed_is_idle_or_set_aside() {
             let readied = word.readied(tails_rest);
             assert!(readied.is_idle() && readied.tails_rest() == tails_rest);
         }
+        let needs_a_look =
+            word.is_live_head() || word.is_poisoned() || word.is_wary() || word.order() > Order::HUGE;
         match word.frees_at_once() {
             Some(at_once) => assert_eq!(at_once, freed),
-            None => assert!(
-                word.is_live_head() || word.is_poisoned() || word.is_wary() || word.order() > Order::HUGE
-            ),
+            None => assert!(needs_a_look),
         }
+        assert_eq!(word.frees_at_once().is_none(), needs_a_look);
     }
 }
 
@@ -250,4 +253,96 @@ fn a_page_that_frees_in_one_step_becomes_what_the_long_way_makes_of_it() {
     ] {
         assert_eq!(word.frees_as_page(), None, "{word:?}");
     }
+}
+
+#[test]
+fn decoding_names_every_field() {
+    for word in words() {
+        let f = fields(word);
+        let only_generation = (f.order, f.pins, f.refs, f.flags, f.recorded) == (0, 0, 0, 0, false);
+        let kind = match f.kind {
+            TAIL if only_generation => Kind::Rest,
+            TAIL => Kind::Tail,
+            FREE => Kind::Free,
+            HEAD if f.order == 0 => Kind::Page,
+            HEAD => Kind::Head,
+            SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
+            MERGING => Kind::Merging,
+            RESERVED => Kind::Reserved,
+            _ => Kind::SetAside,
+        };
+        let expected = PageState {
+            kind,
+            order: Order::new(f.order).unwrap(),
+            pins: f.pins,
+            refs: f.refs,
+            generation: f.generation,
+            unsplittable: f.flags & UNSPLITTABLE != 0,
+            poisoned: f.flags & POISONED != 0,
+        };
+        assert_eq!(word.decode(), expected);
+    }
+    assert_eq!(PageWord(!0).decode().order, Order::MAX, "an order that does not exist");
+}
+
+#[test]
+fn marks_are_set_once_and_change_nothing_else() {
+    for word in words() {
+        let before = fields(word);
+        let several = (HEAD..=MERGING).contains(&before.kind) && before.order > 0;
+        let wary = if several { WARY } else { 0 };
+        let poisoned = Fields { flags: before.flags | POISONED | wary, ..before };
+        assert_eq!(fields(word.poisoned()), poisoned, "the head of several frames is made wary");
+        let wary = word.wary();
+        assert_eq!(fields(wary), Fields { flags: before.flags | WARY, ..before });
+        assert!(wary.is_wary() && word.is_wary() == (before.flags & WARY != 0));
+        assert_eq!(fields(word.recorded()), Fields { recorded: true, ..before });
+        let aside = Fields {
+            kind: SET_ASIDE,
+            order: 0,
+            pins: 0,
+            refs: 0,
+            flags: POISONED,
+            recorded: false,
+            generation: before.generation,
+        };
+        assert_eq!(fields(word.set_aside()), aside);
+    }
+}
+
+#[test]
+fn short_cuts_say_what_the_fields_say() {
+    for word in words() {
+        let f = fields(word);
+        let settled = f.kind == HEAD;
+        let splitting = matches!(f.kind, SPLITTING | SPLITTING_CLEAN);
+        assert_eq!((word.is_tail(), word.is_settled_head()), (f.kind == TAIL, settled));
+        assert_eq!((word.is_splitting(), word.is_merging()), (splitting, f.kind == MERGING));
+        assert_eq!(word.is_head(), settled || splitting || f.kind == MERGING);
+        let counted = f.pins > 0 || f.refs > 0;
+        assert_eq!(word.is_pinnable_alone(), settled && counted || f.kind == TAIL && f.pins > 0);
+        assert_eq!(word.is_live_head(), (HEAD..=MERGING).contains(&f.kind) && counted);
+        let mergeable = settled && f.refs == 1 && f.flags & UNSPLITTABLE == 0;
+        assert_eq!(word.is_mergeable(), mergeable);
+        assert_eq!(word.is_plain_page(), settled && f.order == 0 && f.flags == 0 && f.pins == 0);
+        assert_eq!(
+            word.is_idle(),
+            matches!(f.kind, TAIL | FREE) && f.pins == 0 && f.flags == 0,
+            "references of what is no head mean nothing"
+        );
+        for order in [Order::PAGE, Order::wrap(1), Order::HUGE, Order::MAX] {
+            assert_eq!(word.is_settled_head_of(order), settled && f.order == order.get());
+            let plain = (f.kind, f.pins, f.refs, f.flags, f.recorded) == (TAIL, 0, 0, 0, false);
+            assert_eq!(word.is_plain_tail_of(order), plain && (f.order == 0 || f.order == order.get()));
+        }
+        for n in [0, 1, 2, 3, REF_LIMIT - 1] {
+            assert_eq!(word.has_more_refs_than(n), f.refs > n);
+            assert_eq!(word.has_room_for_refs(n), f.refs > 0 && f.refs + n <= REF_LIMIT);
+        }
+        for n in [REF_LIMIT, u64::MAX] {
+            assert!(!word.has_more_refs_than(n) && !word.has_room_for_refs(n));
+        }
+    }
+    let beyond = PageWord::build(HEAD, Order::PAGE, REFS_MASK << REFS_SHIFT);
+    assert!(!beyond.has_more_refs_than(REF_LIMIT) && !beyond.has_room_for_refs(0));
 }
