@@ -220,9 +220,13 @@ impl World {
                 }
             }
             PinAgain => {
-                let held = self.pins.borrow()[0];
+                if self.pins.borrow().is_empty() {
+                    return;
+                }
+                // Its own meanwhile: nobody else may give it back.
+                let held = self.pins.borrow_mut().remove(0);
                 protocol.get_at(protocol.word_at(held.counted_at), held, owner).unwrap();
-                self.pins.borrow_mut().push(held);
+                self.pins.borrow_mut().extend([held, held]);
             }
             GetBlock => {
                 protocol.get_block_at(protocol.word_at(BASE), BASE, self.order, owner).unwrap();
@@ -334,8 +338,19 @@ fn pairs(scene: Scene, firsts: &[Act], thens: &[Act]) {
 
 #[test]
 fn pins_meet_everything_that_an_owner_may_do() {
-    let firsts =
-        [Pin(1), Pin(0), Unpin, RawUnpin, GetBlock, PutBlock, Split(0), Split(1), SplitAround(3), Poison(3)];
+    let firsts = [
+        Pin(1),
+        Pin(0),
+        PinAgain,
+        Unpin,
+        RawUnpin,
+        GetBlock,
+        PutBlock,
+        Split(0),
+        Split(1),
+        SplitAround(3),
+        Poison(3),
+    ];
     let thens = [Pin(1), Pin(3), Unpin, GetBlock, PutBlock, Split(0), Split(1), Poison(1), HeadOf(3)];
     for pins in [&[][..], &[0], &[1], &[3, 1], &[1, 1]] {
         pairs(Scene { pins, ..SMALL }, &firsts, &thens);
