@@ -404,7 +404,7 @@ const LARGE: Scene = Scene { order: 10, refs: 2, pins: &[], pieces: None, class:
 
 #[test]
 fn a_block_above_2_mib_is_a_tree() {
-    let firsts = [Pin(600), Pin(512), Unpin, GetBlock, PutBlock, Split(9)];
+    let firsts = [Pin(600), Pin(512), Unpin, GetBlock, PutBlock, Split(9), Poison(600), HeadOf(600)];
     let thens = [Pin(600), Pin(7), Pin(512), Unpin, Split(9), PutBlock, HeadOf(700)];
     for pins in [&[][..], &[600], &[512], &[601, 512], &[0, 7]] {
         pairs(Scene { pins, ..LARGE }, &firsts, &thens);

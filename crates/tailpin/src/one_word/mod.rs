@@ -100,11 +100,17 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         let recorded = if word.is_rest() { None } else { self.head_at(frame.head(word.order()), frame) };
         recorded.or_else(|| {
             let area = frame.head(Order::HUGE);
-            let part = self.load(area);
-            if part.is_tail() && part.order() > Order::HUGE {
-                return self.head_at(area.head(part.order()), frame);
+            loop {
+                let part = self.load(area);
+                if !part.is_tail() || part.order() <= Order::HUGE {
+                    return self.covering_head(frame);
+                }
+                let head = self.head_at(area.head(part.order()), frame);
+                // None because it was split meanwhile: then the part has changed as well.
+                if head.is_some() || self.load(area) == part {
+                    return head;
+                }
             }
-            self.covering_head(frame)
         })
     }
 
