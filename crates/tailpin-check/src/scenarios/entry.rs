@@ -12,6 +12,7 @@ use crate::word::CheckWord;
 pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     let entry = |name, title, finds| Plan {
         explored: |frame| frame < 2,
+        quiet_ends: false,
         ..plan::<E, F>(name, title, ONE_WORD, finds).finish(exit)
     };
     let pin_it: fn(&_) = |w| pin(w, 0);
