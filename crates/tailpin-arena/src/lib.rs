@@ -20,7 +20,6 @@ mod memory;
 mod release;
 mod releaser;
 mod residency;
-pub mod shared;
 mod slice;
 mod stats;
 mod system;
