@@ -158,8 +158,9 @@ fn the_whole_life_of_a_page_is_three_locked_instructions() {
     on_a_zone(|zone| {
         drop(zone.alloc(Order::PAGE).unwrap());
         let (life, ()) = cost(|| drop(zone.alloc(Order::PAGE).unwrap()));
-        // Out of a pocket, the count down, into a pocket. Publication is a plain store.
-        assert!(life.locked == 3 && life.stores == 1 && life.loads <= 7 && life.lines <= 2, "{life:?}");
+        // Out of a pocket, the count down, into a pocket. Publication is a plain store. The page's line and the pockets',
+        // which are two here if the test's memory does not begin on one.
+        assert!(life.locked == 3 && life.stores == 1 && life.loads <= 7 && life.lines <= 3, "{life:?}");
     });
 }
 
