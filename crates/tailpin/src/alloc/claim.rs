@@ -97,7 +97,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Frames of the area that are not free to be handed out: in use, cached, claimed, or not in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
-        let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index).0);
+        let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index));
         Order::HUGE.frames() - free
     }
 

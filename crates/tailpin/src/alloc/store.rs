@@ -429,21 +429,23 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         area.home().inside() >> word & 1 == 0 && area.free(word) >> (number % 64) & 1 == 0
     }
 
-    /// Free frames of an area, and whether it is wholly free, by adding up its words.
-    pub(crate) fn free_in_area(&self, area: usize) -> (u64, bool) {
+    /// Free frames of an area, by adding up its words.
+    pub(crate) fn free_in_area(&self, area: usize) -> u64 {
         let area = self.area(area);
         let home = area.home();
         // Of words that are in, the bits are not looked at: memory that was never used stays so.
         let out = |word: &usize| home.inside() >> word & 1 == 0;
         let out: u32 = (0..AREA_WORDS).filter(out).map(|word| area.free(word).count_ones()).sum();
-        (u64::from(home.inside().count_ones() * 64 + out), home.is_whole())
+        u64::from(home.inside().count_ones() * 64 + out)
     }
 
-    /// Free frames and whole free areas.
-    pub(crate) fn free(&self) -> (u64, u64) {
-        (0..self.areas)
-            .map(|area| self.free_in_area(area))
-            .fold((0, 0), |(frames, whole), (free, all)| (frames + free, whole + u64::from(all)))
+    pub(crate) fn free_frames(&self) -> u64 {
+        (0..self.areas).map(|area| self.free_in_area(area)).sum()
+    }
+
+    /// Areas that are wholly free.
+    pub(crate) fn free_areas(&self) -> u64 {
+        (0..self.areas).filter(|area| self.area(*area).home().is_whole()).count() as u64
     }
 
     /// What is wrong with an area at a quiet moment, if anything.

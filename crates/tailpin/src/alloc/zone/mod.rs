@@ -1,35 +1,25 @@
 //! A zone: frames, the protocol that counts them and the store that knows which are free.
 
-use core::sync::atomic::Ordering;
+mod find;
+mod give;
+mod set_aside;
 
-use crate::GetError;
-use crate::atomic::AtomicWord;
+pub use set_aside::SetAside;
+
 use crate::audit::{Audit, audit};
 use crate::error::{AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::handle::{Block, PageRef, Raw};
-use crate::one_word::{OneWord, Steps};
-use crate::protocol::{Attach, Owner, PageState, Protocol};
-use crate::report::{Cause, Misuse, Operation};
+use crate::handle::{Block, Raw};
+use crate::one_word::OneWord;
+use crate::protocol::{Attach, Protocol};
 
 use super::config::{Request, ZoneConfig};
 use super::layout::ZoneLayout;
-use super::slot::{Put, SLOT_WORDS, SPARE, Slot};
+use super::slot::{SLOT_WORDS, SPARE, Slot};
 use super::store::{Store, Taken};
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
 const RECLAIM_ROUNDS: usize = 16;
-
-/// What became of a frame that was to go out of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SetAside {
-    /// It was free and is out of service.
-    Done,
-    /// It is in use and leaves service when it is freed.
-    WhenFreed,
-    /// It is not in service: outside the zone, reserved, out of service already, or on its way between owners.
-    NotInService,
-}
 
 /// Frames of one or more memory ranges, with everything that hands them out, counts them and takes them back.
 ///
@@ -81,10 +71,9 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         pages: &'m [P::Word],
         areas: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        let mut zone = Self::over(layout, config, pages, areas)?;
+        let zone = Self::over(layout, config, pages, areas)?;
         zone.store.begin();
         zone.withhold(&layout);
-        zone.usable = zone.free_frames();
         Ok(zone)
     }
 
@@ -117,9 +106,7 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         pages: &'m [P::Word],
         areas: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        let mut zone = Self::over(layout, config, pages, areas)?;
-        zone.usable = layout.usable_frames();
-        Ok(zone)
+        Self::over(layout, config, pages, areas)
     }
 
     fn over(
@@ -142,7 +129,7 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
             slots,
             set_aside: &slots[0][SPARE],
             config,
-            usable: 0,
+            usable: layout.usable_frames(),
         })
     }
 
@@ -352,142 +339,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 break;
             }
         }
-        let (_, free_areas) = self.store.free();
-        Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas })
-    }
-
-    /// Moves every cached page back to the store.
-    ///
-    /// Progress: lock-free; a cache is taken by one step, nobody is ever inside of it.
-    pub fn drain(&self) {
-        for pocket in self.all_slots().flat_map(|slot| slot.drain()) {
-            self.give_pages(pocket.first(), pocket.pages());
-        }
-    }
-
-    #[inline(never)]
-    fn give(&self, head: Pfn, order: Order) {
-        self.given(order.frames(), self.store.give(head, order));
-    }
-
-    /// Gives back pages from number `first` on, as bits; not beyond a multiple of 32.
-    #[inline(never)]
-    fn give_pages(&self, first: u64, pages: u32) {
-        self.given(u64::from(pages.count_ones()), self.store.give_pages(first, pages));
-    }
-
-    /// Notes what the store was given, or that it has it already.
-    #[inline]
-    fn given(&self, frames: u64, given: Result<(), Pfn>) {
-        if self.config.low_watermark != 0 {
-            self.slot().note_taken(-(frames as i64));
-        }
-        if let Err(frame) = given {
-            self.refuse_free_frame(frame);
-        }
-    }
-
-    /// A frame that was to be given to the store is there already. Only reported, not searched for in the caches:
-    /// this may be what empties them.
-    #[cold]
-    fn refuse_free_frame(&self, frame: Pfn) {
-        let state = self.protocol.state(frame);
-        self.tell(&Misuse { frame, state, operation: Operation::Free, cause: Cause::AlreadyFree });
-        self.retire_free(frame);
-    }
-
-    fn tell(&self, misuse: &Misuse) {
-        if let Some(sink) = self.config.sink {
-            sink.misuse(misuse);
-        }
-    }
-
-    /// Takes a frame out of service that is free in the store; false if it is not.
-    fn retire_free(&self, frame: Pfn) -> bool {
-        let taken = self.store.take_frame(frame);
-        if taken {
-            self.protocol.retire(frame);
-            self.count_set_aside(1);
-        }
-        taken
-    }
-
-    /// A frame that came from the store is not in a state to be handed out: it leaves service, the rest of the
-    /// block goes back.
-    #[cold]
-    fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
-        let state = self.protocol.state(bad);
-        self.protocol.retire(bad);
-        self.count_set_aside(1);
-        self.tell(&Misuse { frame: bad, state, operation: Operation::Allocate, cause: Cause::BadState });
-        for frame in FrameRange::block(head, order).iter().filter(|frame| *frame != bad) {
-            self.give(frame, Order::PAGE);
-        }
-    }
-
-    fn count_set_aside(&self, frames: u64) {
-        // Relaxed: a statistic.
-        self.set_aside.fetch_add(frames, Ordering::Relaxed);
-    }
-
-    /// Reports a misuse and sets the frame aside; a frame outside the zone is only reported.
-    pub(crate) fn report(&self, frame: Pfn, operation: Operation, cause: Cause) -> Misuse {
-        let state = self.state(frame).unwrap_or(PageState::NOT_IN_ZONE);
-        let misuse = Misuse { frame, state, operation, cause };
-        self.misuse(misuse);
-        misuse
-    }
-
-    /// Pins the page with this number if it is in use (`get_page_unless_zero`). If you found the number in some
-    /// structure, look there again afterwards: the page may have been freed and handed out anew before the pin.
-    ///
-    /// Progress: lock-free; it looks again only where a word changed in between, that is, where another
-    /// operation got on.
-    ///
-    /// # Errors
-    /// [`GetError::NotInUse`] if the frame is free, out of service or outside the zone, or its block was being
-    /// merged during the call; [`GetError::CountLimit`].
-    #[inline]
-    pub fn try_pin(&self, page: Pfn) -> Result<PageRef<'_, P>, GetError> {
-        if !self.store.span().contains(page) {
-            return Err(GetError::NotInUse);
-        }
-        let held = self.protocol.try_get_at(page, self)?;
-        Ok(PageRef::adopt(self, held))
-    }
-
-    /// Head and order of the live block `frame` is in. A hint unless you hold a pin or reference.
-    ///
-    /// Progress: wait-free; at most thirteen loads.
-    pub fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
-        if self.store.span().contains(frame) { self.protocol.head_of(frame) } else { None }
-    }
-
-    /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or reference.
-    ///
-    /// Progress: wait-free; one load.
-    pub fn state(&self, frame: Pfn) -> Option<PageState> {
-        self.store.span().contains(frame).then(|| self.protocol.state(frame))
-    }
-
-    /// Takes a frame out of service for good (memory failure): at once if it is free, else when it is freed.
-    ///
-    /// Progress: lock-free; as [`Zone::try_pin`] and [`Zone::drain`].
-    pub fn set_aside(&self, frame: Pfn) -> SetAside {
-        if !self.store.span().contains(frame) {
-            return SetAside::NotInService;
-        }
-        if self.protocol.poison(frame, self) {
-            return SetAside::WhenFreed;
-        }
-        // It may be in a cache, so empty those.
-        for _ in 0..2 {
-            if self.retire_free(frame) {
-                return SetAside::Done;
-            }
-            self.drain();
-        }
-        SetAside::NotInService
+        Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas: self.free_areas() })
     }
 
     /// The interface of kernels: numbers and tokens in place of handles, everything checked.
@@ -500,11 +352,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable
     }
 
-    /// Free frames, those in caches included. A snapshot; adds up nine words per 2 MiB.
+    /// Free frames, those in caches included. A snapshot; adds up at most nine words per 2 MiB.
     ///
-    /// Progress: wait-free; nine loads for each 2 MiB and one for each cache.
+    /// Progress: wait-free; up to nine loads for each 2 MiB, and one for each pocket of a cache.
     pub fn free_frames(&self) -> u64 {
-        self.store.free().0 + self.all_slots().map(|slot| slot.cached()).sum::<u64>()
+        self.store.free_frames() + self.all_slots().map(|slot| slot.cached()).sum::<u64>()
     }
 
     /// Frames in use: neither free nor set aside.
@@ -516,12 +368,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// Progress: wait-free; one load for each 2 MiB.
     pub fn free_areas(&self) -> u64 {
-        self.store.free().1
-    }
-
-    /// Frames that have gone out of service.
-    pub fn set_aside_frames(&self) -> u64 {
-        self.set_aside.load(Ordering::Relaxed)
+        self.store.free_areas()
     }
 
     /// All frame numbers the zone knows, holes included.
@@ -542,96 +389,5 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     pub(crate) fn store(&self) -> &Store<'m, P::Word> {
         &self.store
-    }
-}
-
-impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
-    /// One more reference to the block of exactly `order` at `head`, found by its number alone: [`Zone::try_pin`] for whole
-    /// blocks. If you found the number in some structure, look there again afterwards.
-    ///
-    /// # Errors
-    /// [`GetError::NotInUse`] if no such block is in use there, nobody has a reference to it as a whole, or it is being
-    /// split or merged; [`GetError::CountLimit`].
-    ///
-    /// ```
-    /// # use tailpin::*;
-    /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
-    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
-    /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
-    /// let block = zone.alloc(Order::HUGE)?;
-    /// let second = zone.try_block(block.pfn(), Order::HUGE)?;
-    /// assert!(zone.try_block(block.pfn(), Order::PAGE).is_err()); // it is larger than that
-    /// drop(block);
-    /// assert_eq!(zone.used_frames(), 512);
-    /// let pin = second.pin(3)?;
-    /// drop(second);
-    /// assert!(zone.try_block(pin.pfn(), Order::PAGE).is_err()); // pinned, but nobody's block
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[inline]
-    pub fn try_block(&self, head: Pfn, order: Order) -> Result<Block<'_, OneWord<'w, W, S>>, GetError> {
-        let span = self.store.span();
-        let frames = FrameRange::block(head, order);
-        if frames.start < span.start || span.end < frames.end {
-            return Err(GetError::NotInUse);
-        }
-        self.protocol.get_block_found(head, order)?;
-        Ok(Block::adopt(self, head, order))
-    }
-}
-
-impl<P: Protocol> Owner for Zone<'_, P> {
-    #[inline]
-    fn freed_page(&self, page: Pfn) {
-        if let Some(hooks) = self.config.hooks {
-            hooks.after_last_reference(page, Order::PAGE);
-        }
-        let number = self.store.number(page);
-        match self.slot().put(number) {
-            Put::Kept => {}
-            Put::Refused => self.give_pages(number, 1),
-            Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
-            Put::AlreadyFree => self.refuse_free_frame(page),
-        }
-    }
-
-    #[inline]
-    fn freed_block(&self, head: Pfn, order: Order) {
-        if order == Order::PAGE {
-            return self.freed_page(head);
-        }
-        if let Some(hooks) = self.config.hooks {
-            hooks.after_last_reference(head, order);
-        }
-        match order {
-            Order::HUGE => {
-                let area = self.store.area_of(head);
-                self.slot().set_last_area(area);
-                self.given(Order::HUGE.frames(), self.store.give_whole(area));
-            }
-            _ => self.give(head, order),
-        }
-    }
-
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        if let Some(hooks) = self.config.hooks {
-            let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
-            for index in (0..Order::HUGE.frames()).filter(freed) {
-                hooks.after_last_reference(area.offset(index), Order::PAGE);
-            }
-        }
-        let n: u32 = frames.iter().map(|word| word.count_ones()).sum();
-        self.given(u64::from(n), self.store.give_area(area, frames));
-    }
-
-    fn retired(&self, _frame: Pfn) {
-        self.count_set_aside(1);
-    }
-
-    #[cold]
-    fn misuse(&self, misuse: Misuse) {
-        self.tell(&misuse);
-        self.set_aside(misuse.frame);
     }
 }
