@@ -80,6 +80,28 @@ impl<'z, E: Env> Space<'z, E> {
     }
 }
 
+/// A fault under way: where, for what, and in which region that is.
+struct Fault<'r, 'z, E: Env> {
+    region: &'r Region<'z, E>,
+    addr: VirtAddr,
+    want: Want,
+}
+
+impl<E: Env> Fault<'_, '_, E> {
+    /// What a leaf that is written to through this fault allows and says beside its other flags.
+    fn write_flags(&self) -> Flags {
+        Flags::NONE
+            .with_if(Flags::WRITE, self.region.prot.write)
+            .with_if(Flags::DIRTY, self.want == Want::Write)
+    }
+
+    /// Flags of memory of the space's own.
+    fn own_flags(&self) -> Flags {
+        let own = Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED);
+        self.region.rights().with(own).with(self.write_flags())
+    }
+}
+
 /// What a turn of a fault came to.
 pub(crate) enum Turn {
     /// Look again.
@@ -112,13 +134,14 @@ impl<'z, E: Env> Inner<'z, E> {
 
     /// With the regions shared. False if somebody else has to do something first.
     fn fault_in(&self, region: &Region<'z, E>, addr: VirtAddr, want: Want) -> Result<bool, FaultError> {
+        let fault = Fault { region, addr, want };
         loop {
             let found = self.core.look_up(self.root, addr);
             let turn = match self.core.decode(found) {
                 Entry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
-                Entry::Leaf(leaf) => self.upgrade(region, addr, want, found, leaf),
+                Entry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
                 Entry::Empty | Entry::Table(_) => match &region.backing {
-                    Backing::Anonymous(root) => self.new_memory(region, root, addr, want, found),
+                    Backing::Anonymous(root) => self.new_memory(&fault, root, found),
                     Backing::Shared(pages) | Backing::Private(pages, _) => {
                         pages.map_page(self, region, addr)?
                     }
@@ -132,33 +155,22 @@ impl<'z, E: Env> Inner<'z, E> {
         }
     }
 
-    /// Flags of memory of the space's own.
-    fn own_flags(region: &Region<'z, E>, want: Want) -> Flags {
-        region
-            .rights()
-            .with(Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED))
-            .with_if(Flags::WRITE, region.prot.write)
-            .with_if(Flags::DIRTY, want == Want::Write)
-    }
-
     /// Anonymous memory where there is none yet: 2 MiB if it fits, else 4 KiB; zeroes for a reader.
     fn new_memory(
         &self,
-        region: &Region<'z, E>,
+        fault: &Fault<'_, 'z, E>,
         root: &Root<'z, E>,
-        addr: VirtAddr,
-        want: Want,
         found: Found,
     ) -> Result<Turn, Shortage> {
-        if found.slot.level >= Level::PMD && self.fits_huge(region, addr) {
-            match self.new_leaf(region, root, addr, want, Level::PMD) {
+        if found.slot.level >= Level::PMD && self.fits_huge(fault.region, fault.addr) {
+            match self.new_leaf(fault, root, Level::PMD) {
                 Ok(()) => return Ok(Turn::Again),
                 // No free block that large, or no table: 4 KiB may do.
                 Err(Shortage::Frames(_)) => {}
                 Err(shortage) => return Err(shortage),
             }
         }
-        self.new_leaf(region, root, addr, want, Level::PTE)?;
+        self.new_leaf(fault, root, Level::PTE)?;
         Ok(Turn::Again)
     }
 
@@ -172,15 +184,9 @@ impl<'z, E: Env> Inner<'z, E> {
         allowed && region.range.covers(huge_around(addr))
     }
 
-    fn new_leaf(
-        &self,
-        region: &Region<'z, E>,
-        root: &Root<'z, E>,
-        addr: VirtAddr,
-        want: Want,
-        level: Level,
-    ) -> Result<(), Shortage> {
+    fn new_leaf(&self, fault: &Fault<'_, 'z, E>, root: &Root<'z, E>, level: Level) -> Result<(), Shortage> {
         let core = &self.core;
+        let Fault { region, addr, want } = *fault;
         let slot = core.make_slot(self.root, addr, level)?;
         if slot.level != level || core.bits(slot) != 0 {
             return Ok(());
@@ -195,7 +201,7 @@ impl<'z, E: Env> Inner<'z, E> {
         } else {
             let owner = Owner::Anonymous(root.id);
             let frame = core.fresh(level.order(), owner, region.index(start))?.pfn();
-            (Leaf { frame, flags: Self::own_flags(region, want) }, true)
+            (Leaf { frame, flags: fault.own_flags() }, true)
         };
         if !core.change(slot, 0, E::Arch::leaf(level, leaf)) && counted {
             core.drop_block(leaf.frame, level.order());
@@ -204,14 +210,7 @@ impl<'z, E: Env> Inner<'z, E> {
     }
 
     /// A leaf is there but allows too little.
-    fn upgrade(
-        &self,
-        region: &Region<'z, E>,
-        addr: VirtAddr,
-        want: Want,
-        found: Found,
-        leaf: Leaf,
-    ) -> Result<Turn, Shortage> {
+    fn upgrade(&self, fault: &Fault<'_, 'z, E>, found: Found, leaf: Leaf) -> Result<Turn, Shortage> {
         let core = &self.core;
         let level = found.slot.level;
         let more = |flags: Flags| {
@@ -219,36 +218,34 @@ impl<'z, E: Env> Inner<'z, E> {
             core.change(found.slot, found.bits, bits);
             Ok(Turn::Again)
         };
-        let write =
-            Flags::NONE.with_if(Flags::WRITE, region.prot.write).with_if(Flags::DIRTY, want == Want::Write);
+        let write = fault.write_flags();
         if leaf.flags.has(Flags::OWN) {
             return more(write);
         }
         if leaf.flags.has(Flags::ANON) && core.is_sole(level, leaf) {
             return more(write.with(Flags::OWN));
         }
-        let Some(root) = region.backing.root() else {
+        let Some(root) = fault.region.backing.root() else {
             // An object mapped shared is mapped OWN from the start.
             return more(write.with(Flags::OWN));
         };
         if level == Level::PTE {
-            self.copy_page(region, root, addr, want, found, leaf)?;
+            self.copy_page(fault, root, found, leaf)?;
         } else {
-            self.copy_huge(region, root, addr, want, found, leaf)?;
+            self.copy_huge(fault, root, found, leaf)?;
         }
         Ok(Turn::Again)
     }
 
     fn copy_page(
         &self,
-        region: &Region<'z, E>,
+        fault: &Fault<'_, 'z, E>,
         root: &Root<'z, E>,
-        addr: VirtAddr,
-        want: Want,
         found: Found,
         leaf: Leaf,
     ) -> Result<(), Shortage> {
         let core = &self.core;
+        let Fault { region, addr, .. } = *fault;
         let new = core.allocate(Request::new(Order::PAGE))?.pfn();
         // Another fault may replace the leaf and give its page back: a pin keeps the page for the copy. If it was somebody
         // else's already, the entry has changed, and the copy is thrown away.
@@ -260,21 +257,20 @@ impl<'z, E: Env> Inner<'z, E> {
         core.copy_frame(leaf.frame, new);
         drop(source);
         core.infos.describe(new, 1, Owner::Anonymous(root.id), region.index(addr));
-        self.replace(found, addr, leaf, Leaf { frame: new, flags: Self::own_flags(region, want) });
+        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.own_flags() });
         Ok(())
     }
 
     /// A write to a leaf above 4 KiB whose memory is not ours alone.
     fn copy_huge(
         &self,
-        region: &Region<'z, E>,
+        fault: &Fault<'_, 'z, E>,
         root: &Root<'z, E>,
-        addr: VirtAddr,
-        want: Want,
         found: Found,
         leaf: Leaf,
     ) -> Result<(), Shortage> {
         let core = &self.core;
+        let Fault { region, addr, .. } = *fault;
         // While the lock is held the leaf stays, and with it the count that keeps its memory.
         let _leaves = self.leaves.write();
         if core.bits(found.slot) != found.bits {
@@ -301,7 +297,7 @@ impl<'z, E: Env> Inner<'z, E> {
         }
         let start = found.slot.reach(addr).start;
         core.infos.describe(new, order.frames(), Owner::Anonymous(root.id), region.index(start));
-        self.replace(found, addr, leaf, Leaf { frame: new, flags: Self::own_flags(region, want) });
+        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.own_flags() });
         Ok(())
     }
 

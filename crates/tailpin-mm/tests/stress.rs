@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use tailpin::Order;
-use tailpin_mm::{Access, Advice, CollapseLimits, Map, MmConfig, ObjectConfig, Place, Prot, VirtAddr};
+use tailpin_mm::{
+    Access, Advice, CollapseLimits, Map, MmConfig, ObjectConfig, Place, Prot, StdEnv, VirtAddr,
+};
 
 /// A small generator, so that runs differ by seed only.
 struct Random(u64);
@@ -30,6 +32,18 @@ impl Random {
 
 const THREADS: u64 = 4;
 const RUN: Duration = Duration::from_millis(2500);
+
+/// For as long as a run lasts, lets an allocation fail every few milliseconds.
+fn fail_now_and_then(env: &StdEnv, mut random: Random) {
+    let begun = Instant::now();
+    while begun.elapsed() < RUN {
+        // Failures at whatever allocation comes next.
+        env.fail_after(Some(random.below(30)));
+        std::thread::sleep(Duration::from_micros(300));
+        env.fail_after(None);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// Where thread `t` keeps its word of a page.
 fn word(addr: VirtAddr, page: u64, thread: u64) -> VirtAddr {
@@ -123,16 +137,7 @@ fn no_write_is_lost_while_the_structure_changes() {
                     }
                 }
             });
-            let begun = Instant::now();
-            let mut random = Random(5);
-            while begun.elapsed() < RUN {
-                // Failures at whatever allocation comes next.
-                env.fail_after(Some(random.below(30)));
-                std::thread::sleep(Duration::from_micros(300));
-                env.fail_after(None);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            env.fail_after(None);
+            fail_now_and_then(env, Random(5));
             stop.store(true, Ordering::Relaxed);
         });
         assert!(
@@ -214,15 +219,7 @@ fn a_pin_never_shows_memory_of_somebody_else() {
                     }
                 }
             });
-            let begun = Instant::now();
-            let mut random = Random(6);
-            while begun.elapsed() < RUN {
-                env.fail_after(Some(random.below(30)));
-                std::thread::sleep(Duration::from_micros(300));
-                env.fail_after(None);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            env.fail_after(None);
+            fail_now_and_then(env, Random(6));
             stop.store(true, Ordering::Relaxed);
         });
         assert!(pinned.load(Ordering::Relaxed) > 0, "nothing happened");
@@ -302,15 +299,7 @@ fn an_object_is_one_thing_to_everybody_while_it_changes() {
                     drop(spaces[1].fork());
                 }
             });
-            let begun = Instant::now();
-            let mut random = Random(7);
-            while begun.elapsed() < RUN {
-                env.fail_after(Some(random.below(30)));
-                std::thread::sleep(Duration::from_micros(300));
-                env.fail_after(None);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            env.fail_after(None);
+            fail_now_and_then(env, Random(7));
             stop.store(true, Ordering::Relaxed);
         });
         assert!(seen.load(Ordering::Relaxed) > 0, "nothing happened");
