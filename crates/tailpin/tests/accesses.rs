@@ -2,12 +2,15 @@
 //!
 //! The bounds are the ones that docs/performance-floors.md names; an operation that comes to cost more fails here.
 
+#[path = "common/hooked.rs"]
+mod hooked;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use tailpin::{AtomicWord, FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+use hooked::{Access, Hook, words};
+use tailpin::{FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
 
 /// Accesses of this thread.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -35,52 +38,23 @@ thread_local! {
 /// Words to a cache line.
 const LINE_WORDS: usize = 8;
 
-/// A word that counts. It fills eight bytes like any other, so that lines can be told apart.
-#[repr(transparent)]
-#[derive(Default)]
-struct Word(AtomicU64);
+/// Counts.
+struct Counts;
 
-impl Word {
-    fn count(&self, note: impl FnOnce(&mut Cost)) -> &AtomicU64 {
+impl Hook for Counts {
+    fn before(access: Access, address: usize) {
         let mut cost = COST.get();
-        note(&mut cost);
+        *match access {
+            Access::Load => &mut cost.loads,
+            Access::Store => &mut cost.stores,
+            Access::Locked => &mut cost.locked,
+        } += 1;
         COST.set(cost);
-        LINES.with_borrow_mut(|lines| lines.insert(std::ptr::from_ref(self).addr() / 64));
-        &self.0
-    }
-
-    fn locked(&self) -> &AtomicU64 {
-        self.count(|cost| cost.locked += 1)
+        LINES.with_borrow_mut(|lines| lines.insert(address / (LINE_WORDS * size_of::<Word>())));
     }
 }
 
-impl AtomicWord for Word {
-    fn load(&self, order: Ordering) -> u64 {
-        self.count(|cost| cost.loads += 1).load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        self.count(|cost| cost.stores += 1).store(value, order);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
-        self.locked().compare_exchange(current, new, ok, err)
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.locked().fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        self.locked().fetch_sub(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        self.locked().fetch_and(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        self.locked().fetch_or(value, order)
-    }
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-    fn relax() {}
-}
+type Word = hooked::Word<Counts>;
 
 /// What `act` costs, and what it returns.
 fn cost<T>(act: impl FnOnce() -> T) -> (Cost, T) {
@@ -95,8 +69,8 @@ type TestZone<'z> = Zone<'z, OneWord<'z, Word>>;
 fn on_a_zone(test: impl FnOnce(&TestZone<'_>)) {
     let ranges = [FrameRange::new(Pfn::new(0), 2048)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
-    let words = |n: usize| (0..n + LINE_WORDS).map(|_| Word::default()).collect::<Vec<_>>();
-    let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word>>()), words(layout.area_words()));
+    let [pages, areas] =
+        [layout.page_words::<OneWord<'_, Word>>(), layout.area_words()].map(|n| words(n + LINE_WORDS));
     test(&Zone::new(layout, ZoneConfig::default(), from_a_line_on(&pages), from_a_line_on(&areas)).unwrap());
 }
 

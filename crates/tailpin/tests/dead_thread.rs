@@ -1,11 +1,14 @@
 //! Threads that stop for ever in the middle of an allocation, a free or a drain: the others go on.
 
+#[path = "common/hooked.rs"]
+mod hooked;
+
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{AtomicWord, Block, FrameRange, OneWord, Order, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout};
+use hooked::{Access, Hook, words};
+use tailpin::{Block, FrameRange, OneWord, Order, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout};
 
 const FRAMES: u64 = 4 * 512;
 
@@ -14,56 +17,26 @@ thread_local!(static STEPS: Cell<Option<u32>> = const { Cell::new(None) });
 /// Thrown where a thread stops.
 struct Stopped;
 
-/// One step towards the place where this thread is to stop; it never comes back from there.
-fn step() {
-    if let Some(left) = STEPS.get() {
-        if left == 0 {
-            STEPS.set(None);
-            resume_unwind(Box::new(Stopped));
+/// Stops whoever writes a word, before the write.
+struct StopsForEver;
+
+impl Hook for StopsForEver {
+    /// One step towards the place where this thread is to stop; it never comes back from there.
+    fn before(access: Access, _: usize) {
+        if access == Access::Load {
+            return;
         }
-        STEPS.set(Some(left - 1));
+        if let Some(left) = STEPS.get() {
+            if left == 0 {
+                STEPS.set(None);
+                resume_unwind(Box::new(Stopped));
+            }
+            STEPS.set(Some(left - 1));
+        }
     }
 }
 
-/// A word that can stop whoever writes it, before the write.
-struct Word(AtomicU64);
-
-impl AtomicWord for Word {
-    fn load(&self, order: Ordering) -> u64 {
-        self.0.load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        step();
-        self.0.store(value, order);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
-        step();
-        self.0.compare_exchange(current, new, ok, err)
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        step();
-        self.0.fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        step();
-        self.0.fetch_sub(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        step();
-        self.0.fetch_and(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        step();
-        self.0.fetch_or(value, order)
-    }
-    fn fence(order: Ordering) {
-        std::sync::atomic::fence(order);
-    }
-    fn relax() {
-        std::hint::spin_loop();
-    }
-}
-
+type Word = hooked::Word<StopsForEver>;
 type Stoppable<'m> = OneWord<'m, Word>;
 
 /// Sets up a zone, stops a thread at step `at` of `operation` and returns whether it came that far. Then takes all
@@ -76,7 +49,6 @@ fn stop_at(
 ) -> bool {
     let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
-    let words = |n: usize| (0..n).map(|_| Word(AtomicU64::new(0))).collect::<Vec<_>>();
     let (pages, areas) = (words(layout.page_words::<Stoppable<'_>>()), words(layout.area_words()));
     let zone: Zone<'_, Stoppable<'_>> = Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap();
     let kept: HashSet<u64> = setup(&zone).into_iter().collect();

@@ -4,15 +4,16 @@
 //! agree with each other, every page must have exactly the pins that were taken, and once everybody has given back what
 //! they have, each frame must have come back exactly once.
 
+#[path = "common/hooked.rs"]
+mod hooked;
+
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use tailpin::{
-    AtomicWord, Class, FrameRange, GetError, Held, Kind, Misuse, OneWord, Order, Owner, Pfn, Protocol,
-};
+use hooked::{Access, Hook, words};
+use tailpin::{Class, FrameRange, GetError, Held, Kind, Misuse, OneWord, Order, Owner, Pfn, Protocol};
 
 const BASE: Pfn = Pfn::new(0x800);
 /// More accesses than any pair makes. Beyond them something goes round for ever.
@@ -29,12 +30,11 @@ thread_local! {
     static SCRIPT: RefCell<Script> = RefCell::default();
 }
 
-/// A word that interrupts.
-#[derive(Default)]
-struct Word(AtomicU64);
+/// Interrupts.
+struct Interrupts;
 
-impl Word {
-    fn access(&self) -> &AtomicU64 {
+impl Hook for Interrupts {
+    fn before(_: Access, _: usize) {
         let interrupt = SCRIPT.with_borrow_mut(|script| {
             script.made += 1;
             assert!(script.made < ENDLESS, "it never ends");
@@ -50,37 +50,10 @@ impl Word {
         if let Some(act) = interrupt {
             act();
         }
-        &self.0
     }
 }
 
-impl AtomicWord for Word {
-    fn load(&self, order: Ordering) -> u64 {
-        self.access().load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        self.access().store(value, order);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
-        self.access().compare_exchange(current, new, ok, err)
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_sub(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_and(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_or(value, order)
-    }
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-    fn relax() {}
-}
+type Word = hooked::Word<Interrupts>;
 
 /// Counts how often each frame came back.
 #[derive(Default)]
@@ -154,7 +127,7 @@ impl World {
     fn new(scene: Scene, used: bool, merging: bool) -> Rc<Self> {
         let order = Order::new(scene.order).unwrap();
         let world = Self {
-            words: (0..order.frames().max(512)).map(|_| Word::default()).collect(),
+            words: words(order.frames().max(512) as usize),
             freed: Freed::default(),
             whole: FrameRange::block(BASE, order),
             order,

@@ -1,11 +1,14 @@
 //! Words that stop a chosen thread before one of its accesses.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "hooked.rs"]
+mod hooked;
+
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
 
-use tailpin::AtomicWord;
+pub use hooked::words;
+use hooked::{Access, Hook};
 
 /// Where the chosen thread stands still.
 #[derive(Default)]
@@ -44,12 +47,11 @@ thread_local! {
     static CHOSEN: RefCell<Option<(u64, Arc<Stop>)>> = const { RefCell::new(None) };
 }
 
-/// A word that the chosen thread may be stopped in front of.
-#[derive(Default)]
-pub struct Word(AtomicU64);
+/// Stops the chosen thread in front of a word.
+pub struct Stops;
 
-impl Word {
-    fn access(&self) -> &AtomicU64 {
+impl Hook for Stops {
+    fn before(_: Access, _: usize) {
         let stop = CHOSEN.with_borrow_mut(|chosen| match chosen {
             Some((0, stop)) => Some(Arc::clone(stop)),
             Some((left, _)) => {
@@ -62,44 +64,11 @@ impl Word {
             CHOSEN.set(None);
             stop.stand_still();
         }
-        &self.0
     }
 }
 
-impl AtomicWord for Word {
-    fn load(&self, order: Ordering) -> u64 {
-        self.access().load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        self.access().store(value, order);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
-        self.access().compare_exchange(current, new, ok, err)
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_sub(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_and(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        self.access().fetch_or(value, order)
-    }
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-    fn relax() {
-        std::thread::yield_now();
-    }
-}
-
-/// `n` words of zero.
-pub fn words(n: usize) -> Vec<Word> {
-    (0..n).map(|_| Word::default()).collect()
-}
+/// A word that the chosen thread may be stopped in front of.
+pub type Word = hooked::Word<Stops>;
 
 /// Stops this thread before access `k` of what `act` does; lets go of the stop at the end in any case.
 pub fn stopped_at<T>(stop: &Arc<Stop>, k: u64, act: impl FnOnce() -> T) -> T {
