@@ -126,6 +126,11 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         }
     }
 
+    /// A splittable block of this order from the first frame on: what most scenarios begin with.
+    pub(crate) fn begin_with(&self, order: u8) {
+        self.alloc(0, order, Class::Splittable);
+    }
+
     /// Allocates, as the allocator does once it has the frames. Returns the generation.
     pub(crate) fn alloc(&self, head: u64, order: u8, class: Class) -> u8 {
         for frame in block(head, order).iter() {
@@ -225,6 +230,12 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             Ok(held) => held,
             Err(error) => violation(format!("page {page} is in use, but: {error}")),
         }
+    }
+
+    /// A pin that must be had, and its end.
+    pub(crate) fn must_get_and_put(&self, page: u64) {
+        let held = self.must_get(page);
+        self.put(held);
     }
 
     /// One more pin.

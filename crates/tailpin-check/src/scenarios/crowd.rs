@@ -91,9 +91,7 @@ fn reused<E: Engine, F: Family<CheckWord<E>>>() -> Plan<E, F> {
         frames: 8,
         ..plan("crowd-reuse", "frames change hands under threads that pin by number", BOTH, &[])
     }
-    .setup(|w| {
-        w.alloc(0, 3, Splittable);
-    })
+    .setup(|w| w.begin_with(3))
     .reuses()
     .role("drop; order 2 at 0; split to 1; drop", |w| {
         w.drop_refs(0, 3, 1);

@@ -15,9 +15,7 @@ use crate::world::block;
 pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     vec![
         plan::<E, F>("I7", "speculative get sets a mark ‖ split makes the tail a page", BOTH, &[Switch::H14])
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-            })
+            .setup(|w| w.begin_with(1))
             .role("get(T), mark, put", |w| {
                 if !w.protocol().poison(tailpin::Pfn::new(1), w) {
                     violation("page 1 is in use and can be marked".to_owned());
@@ -140,9 +138,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::H5, Switch::H13],
         )
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-        })
+        .setup(|w| w.begin_with(2))
         .reuses()
         .role("get(3), put", |w| w.get_and_put(3))
         .role("drop; allocate order 1; drop", |w| {

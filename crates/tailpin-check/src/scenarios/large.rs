@@ -24,20 +24,14 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .setup(|w| {
                 w.alloc(0, 10, Splittable);
             })
-            .role("get(513), put", |w| {
-                let held = w.must_get(513);
-                w.put(held);
-            })
+            .role("get(513), put", |w| w.must_get_and_put(513))
             .role("split to 9", |w| w.split(0, 10, 9))
             .finish(|w| w.drop_refs(0, 10, 1)),
         large("large-split", "pin of a page ‖ split of the whole, then of its part")
             .setup(|w| {
                 w.alloc(0, 10, Splittable);
             })
-            .role("get(513), put", |w| {
-                let held = w.must_get(513);
-                w.put(held);
-            })
+            .role("get(513), put", |w| w.must_get_and_put(513))
             .role("split to 9; split part", |w| {
                 w.split(0, 10, 9);
                 w.split(512, 9, 0);

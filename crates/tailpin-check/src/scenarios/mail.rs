@@ -77,9 +77,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::H3Tail],
         )
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-        })
+        .setup(|w| w.begin_with(2))
         .reuses()
         .role("get(3), put", |w| w.get_and_put(3))
         .role("drop; allocate 0; allocate order 1 at 2", |w| {
@@ -94,9 +92,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             }
         }),
         plan::<E, F>("I3", "head of a frame ‖ it is freed and handed out by itself", BOTH, &[])
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-            })
+            .setup(|w| w.begin_with(1))
             .reuses()
             .role("drop; allocate; drop", |w| {
                 w.drop_refs(0, 1, 1);
@@ -106,9 +102,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             })
             .role("look-up", |w| look_up(w, 1, &[(0, 1), (1, 0)])),
         plan::<E, F>("I3-orders", "head of a frame ‖ blocks of different orders over it", ONE_WORD, &[])
-            .setup(|w| {
-                w.alloc(0, 2, Splittable);
-            })
+            .setup(|w| w.begin_with(2))
             .reuses()
             .role("drop; allocate; drop", |w| {
                 w.drop_refs(0, 2, 1);
@@ -126,13 +120,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::H13, Switch::H14Barrier, Switch::W1, Switch::W3, Switch::W4, Switch::W9, Switch::W11],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-        })
-        .role("get(T), put", |w| {
-            let held = w.must_get(1);
-            w.put(held);
-        })
+        .setup(|w| w.begin_with(1))
+        .role("get(T), put", |w| w.must_get_and_put(1))
         .role("split", |w| w.split(0, 1, 0))
         .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>(
@@ -141,9 +130,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::H13, Switch::W6],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-        })
+        .setup(|w| w.begin_with(1))
         .role("get(T)", |w| {
             if let Ok(held) = w.try_get(1) {
                 w.keep(0, held);

@@ -68,19 +68,12 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("split", |w| w.split(0, 1, 0))
         .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>("split-head", "split ‖ pins of the head", BOTH, &[Switch::W11])
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-            })
-            .role("get(H), put", |w| {
-                let held = w.must_get(0);
-                w.put(held);
-            })
+            .setup(|w| w.begin_with(1))
+            .role("get(H), put", |w| w.must_get_and_put(0))
             .role("split", |w| w.split(0, 1, 0))
             .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>("split-to-1", "split to order 1 ‖ get of a far tail", BOTH, &[Switch::W7, Switch::W8])
-            .setup(|w| {
-                w.alloc(0, 2, Splittable);
-            })
+            .setup(|w| w.begin_with(2))
             .role("get(3)", |w| w.keep(0, w.must_get(3)))
             .role("split to 1", |w| w.split(0, 2, 1))
             .finish(|w| {
@@ -92,9 +85,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             }),
         plan::<E, F>("split-two-steps", "split to 1, then to pages ‖ get of a tail", BOTH, &[Switch::W2])
             .classic_to(1)
-            .setup(|w| {
-                w.alloc(0, 2, Splittable);
-            })
+            .setup(|w| w.begin_with(2))
             .role("get(3)", |w| w.keep(0, w.must_get(3)))
             .role("split to 1, to 0", |w| {
                 w.split(0, 2, 1);
@@ -105,13 +96,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.put_kept(0);
             }),
         plan::<E, F>("split-used", "get and put of a far tail ‖ split to order 1", ONE_WORD, &[Switch::W14])
-            .setup(|w| {
-                w.alloc(0, 2, Splittable);
-            })
-            .role("get(3), put", |w| {
-                let held = w.must_get(3);
-                w.put(held);
-            })
+            .setup(|w| w.begin_with(2))
+            .role("get(3), put", |w| w.must_get_and_put(3))
             .role("split to 1", |w| w.split(0, 2, 1))
             .finish(audit_halves),
         plan::<E, F>(
@@ -120,13 +106,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             ONE_WORD,
             &[Switch::W15],
         )
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-        })
-        .role("get(1), put", |w| {
-            let held = w.must_get(1);
-            w.put(held);
-        })
+        .setup(|w| w.begin_with(2))
+        .role("get(1), put", |w| w.must_get_and_put(1))
         .role("split to 1", |w| w.split(0, 2, 1))
         .finish(audit_halves),
         plan::<E, F>(
@@ -141,20 +122,12 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.drop_refs(0, 2, 1);
             w.alloc(0, 2, Splittable);
         })
-        .role("get(3), put", |w| {
-            let held = w.must_get(3);
-            w.put(held);
-        })
+        .role("get(3), put", |w| w.must_get_and_put(3))
         .role("split to 1", |w| w.split(0, 2, 1))
         .finish(audit_halves),
         plan::<E, F>("split-around", "split around a page ‖ pin on a far tail", ONE_WORD, &[Switch::W7])
-            .setup(|w| {
-                w.alloc(0, 2, Splittable);
-            })
-            .role("get(3), put", |w| {
-                let held = w.must_get(3);
-                w.put(held);
-            })
+            .setup(|w| w.begin_with(2))
+            .role("get(3), put", |w| w.must_get_and_put(3))
             .role("split around 1", |w| {
                 w.protocol().split_around(block(0, 2), Pfn::new(1), o(0), w).expect("splittable");
             })
@@ -225,9 +198,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::W1, Switch::W3],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-        })
+        .setup(|w| w.begin_with(1))
         .role("drop", |w| w.drop_refs(0, 1, 1))
         .role("get(1), put", |w| w.get_and_put(1)),
         plan::<E, F>(
@@ -247,9 +218,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             BOTH,
             &[Switch::W1],
         )
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-        })
+        .setup(|w| w.begin_with(2))
         .reuses()
         .role("get(3), put", |w| w.get_and_put(3))
         .role("drop; allocate order 1; drop", |w| {
