@@ -2,6 +2,8 @@
 
 #![cfg(feature = "monoio")]
 
+mod common;
+
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::fs::File;
 use monoio::{IoUringDriver, RuntimeBuilder};
@@ -16,9 +18,7 @@ fn what_is_written_from_a_slice_is_read_into_a_buffer() {
     let path = std::env::temp_dir().join(format!("tailpin-monoio-{}", std::process::id()));
     runtime.block_on(async {
         let arena = Arena::builder().size(16 << 20).build().unwrap();
-        let mut source = arena.alloc(10_000).unwrap();
-        source.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i as u8);
-        let source = source.freeze();
+        let source = common::counting_up(&arena, 10_000);
 
         let file = File::create(&path).await.unwrap();
         file.write_all_at(Slice::slice(&source, 4096..8192), 0).await.0.unwrap();
@@ -44,14 +44,7 @@ fn what_is_written_from_a_slice_is_read_into_a_buffer() {
 /// The trap: the trait's method of the same name keeps all of it.
 #[test]
 fn a_slice_cut_by_the_trait_keeps_the_whole() {
-    let arena = Arena::builder().size(16 << 20).build().unwrap();
-    let cut = IoBuf::slice(arena.alloc(2 << 20).unwrap().freeze(), 0..10);
-    assert_eq!(arena.stats().in_use(), 2 << 20);
-    drop(cut);
-    let whole = arena.alloc(2 << 20).unwrap().freeze();
-    let cut = Slice::slice(&whole, 0..10);
-    drop(whole);
-    assert_eq!((cut.as_ref().len(), arena.stats().in_use()), (10, 4096));
+    common::a_foreign_cut_keeps_the_whole(|whole| IoBuf::slice(whole, 0..10));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
+use tailpin_arena::{Arena, Slice};
+
 pub(crate) const PAGE: usize = 4096;
 pub(crate) const MIB: usize = 1 << 20;
 pub(crate) const HUGE: usize = 2 * MIB;
@@ -100,4 +102,23 @@ pub(crate) fn again(test: &str, role: &str, prepare: impl FnOnce(&mut Command)) 
 
 pub(crate) fn role() -> Option<String> {
     std::env::var("TAILPIN_TEST_ROLE").ok()
+}
+
+/// A frozen buffer whose bytes count up.
+pub(crate) fn counting_up(arena: &Arena, len: usize) -> Slice {
+    let mut buffer = arena.alloc(len).unwrap();
+    buffer.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i as u8);
+    buffer.freeze()
+}
+
+/// The trap of traits with a `slice` of their own: what `cut` makes of ten bytes keeps all of the buffer.
+pub(crate) fn a_foreign_cut_keeps_the_whole<T>(cut: impl FnOnce(Slice) -> T) {
+    let arena = Arena::builder().size(16 << 20).build().unwrap();
+    let cut = cut(arena.alloc(2 << 20).unwrap().freeze());
+    assert_eq!(arena.stats().in_use(), 2 << 20);
+    drop(cut);
+    let whole = arena.alloc(2 << 20).unwrap().freeze();
+    let cut = Slice::slice(&whole, 0..10);
+    drop(whole);
+    assert_eq!((cut.as_ref().len(), arena.stats().in_use()), (10, 4096));
 }
