@@ -171,7 +171,13 @@ pub struct Abilities {
     pub register: Ability,
 }
 
-impl Abilities {
+/// The part of [`Abilities`] that giving back needs each time: known without asking the system.
+pub(crate) struct GivesBack {
+    pub(crate) small: Ability,
+    pub(crate) huge: Ability,
+}
+
+impl GivesBack {
     pub(crate) fn of(backing: Backing, locked: bool, registered: bool) -> Self {
         let held = if registered {
             Some(Reason::Registered)
@@ -185,6 +191,16 @@ impl Abilities {
             Backing::HugeTlb(size) => Some(Reason::OnlyWholeHugePages(size)),
             _ => None,
         };
+        Self {
+            small: Ability::unless(callers.or(whole_only).or(held)),
+            huge: Ability::unless(callers.or(held)),
+        }
+    }
+}
+
+impl Abilities {
+    /// Asks the system about huge pages.
+    pub(crate) fn of(backing: Backing, locked: bool, registered: bool) -> Self {
         let huge_now = match backing {
             Backing::Anonymous => (system::thp() == HugePages::Off).then_some(Reason::ThpOff),
             Backing::HugeTlb(_) => None,
@@ -192,14 +208,15 @@ impl Abilities {
             Backing::Memfd { huge: true } => {
                 (system::shmem_thp() == HugePages::Off).then_some(Reason::ShmemThpOff)
             }
-            Backing::Plain => callers,
+            Backing::Plain => Some(Reason::CallersMemory),
         };
         let private = (!matches!(backing, Backing::Memfd { .. })).then_some(Reason::Private);
+        let back = GivesBack::of(backing, locked, registered);
         Self {
             backing,
             huge_now: Ability::unless(huge_now),
-            give_back_4k: Ability::unless(callers.or(whole_only).or(held)),
-            give_back_huge: Ability::unless(callers.or(held)),
+            give_back_4k: back.small,
+            give_back_huge: back.huge,
             share: Ability::unless(private),
             register: Ability::Yes,
         }

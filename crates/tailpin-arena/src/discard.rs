@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tailpin::{FrameRange, Order, Pfn};
 
-use crate::backing::{Abilities, Ability};
+use crate::backing::{Ability, GivesBack};
 use crate::buffer::Buffer;
 use crate::error::ReleaseError;
 use crate::inner::Inner;
@@ -51,7 +51,7 @@ impl Buffer {
 pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<Released, ReleaseError> {
     // Refuses registered memory, and none is registered while the step lives.
     let step = Step::begin(inner)?;
-    if let Ability::No(reason) = Abilities::of(inner.backing, inner.settings.locked, false).give_back_4k {
+    if let Ability::No(reason) = GivesBack::of(inner.backing, inner.settings.locked, false).small {
         return Err(ReleaseError::Refused(reason));
     }
     let (mut returned, mut stuck) = (0, 0);

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use tailpin::{AREA_FRAMES, Order, Pfn};
 
 use crate::arena::Arena;
-use crate::backing::{Abilities, Ability, Backing, HugeSize, Reason};
+use crate::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
 use crate::census;
 use crate::error::ReleaseError;
 use crate::giving::{Claimed, Given, Giver};
@@ -106,7 +106,7 @@ impl<'a> Step<'a> {
         let step = Self { inner, giver: Giver::new(inner, mapping), done: Given::default() };
         // After `enter`; SeqCst: see `Arena::registered`.
         let registered = inner.registrations.load(Ordering::SeqCst) > 0;
-        match Abilities::of(inner.backing, inner.settings.locked, registered).give_back_huge {
+        match GivesBack::of(inner.backing, inner.settings.locked, registered).huge {
             Ability::No(reason) => refused(reason),
             _ => Ok(step),
         }
