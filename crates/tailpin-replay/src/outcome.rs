@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::plan::Plan;
-use super::run::Measured;
+use super::run::{Measured, Tally};
 use super::setup::Protocol;
 
 /// Bytes of metadata Linux keeps for each 4 KiB page: its `struct page`.
@@ -23,34 +23,13 @@ pub struct Outcome {
     pub rounds: u64,
     /// Records of the trace, times copies.
     pub events: u64,
-    /// Blocks allocated.
-    pub allocs: u64,
-    /// FREE records carried out.
-    pub frees: u64,
-    /// Blocks split.
-    pub splits: u64,
-    /// Of those, while a page in them was pinned.
-    pub splits_under_pins: u64,
-    /// Pins taken.
-    pub pins: u64,
-    /// Pins dropped.
-    pub unpins: u64,
-    /// Looks at an area for something to merge.
-    pub collapses: u64,
-    /// Blocks merged.
-    pub merges: u64,
-    /// Splits that Linux refused and that were done.
-    pub refused_by_linux: u64,
-    /// Frames those freed at once.
-    pub freed_at_once_frames: u64,
+    /// What was done.
+    #[serde(flatten)]
+    pub tally: Tally,
     /// By how much Linux split later, in all, at most.
     pub linux_split_later_ns: u64,
     /// What the kernel's own counter of refused splits gained, if the trace says.
     pub linux_thp_split_page_failed: Option<u64>,
-    /// Steps that could not be carried out.
-    pub skipped: u64,
-    /// Allocations that found no room.
-    pub failed_allocs: u64,
     /// Misuse reports, audit findings, wrong sums.
     pub violations: u64,
     /// The first of them in words.
@@ -89,7 +68,6 @@ impl Outcome {
         plan: &Plan,
         measured: Measured,
     ) -> Self {
-        let tally = measured.tally;
         let events = plan.records * threads;
         let per_s = u128::from(events) * 1_000_000_000 / u128::from(measured.elapsed_ns.max(1));
         Self {
@@ -98,20 +76,9 @@ impl Outcome {
             threads,
             rounds,
             events,
-            allocs: tally.allocs,
-            frees: tally.frees,
-            splits: tally.splits,
-            splits_under_pins: tally.splits_under_pins,
-            pins: tally.pins,
-            unpins: tally.unpins,
-            collapses: tally.collapses,
-            merges: tally.merges,
-            refused_by_linux: tally.refused_by_linux,
-            freed_at_once_frames: tally.freed_at_once_frames,
+            tally: measured.tally,
             linux_split_later_ns: plan.waited_ns,
             linux_thp_split_page_failed: refused,
-            skipped: tally.skipped,
-            failed_allocs: tally.failed_allocs,
             violations: measured.violations,
             findings: measured.findings,
             leaked_frames: measured.leaked_frames,
@@ -129,6 +96,9 @@ impl Outcome {
 
     /// Whether nothing went wrong.
     pub fn is_clean(&self) -> bool {
-        self.violations == 0 && self.leaked_frames == 0 && self.skipped == 0 && self.failed_allocs == 0
+        self.violations == 0
+            && self.leaked_frames == 0
+            && self.tally.skipped == 0
+            && self.tally.failed_allocs == 0
     }
 }

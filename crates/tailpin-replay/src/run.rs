@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
+use serde::Serialize;
 use tailpin::{
     Attach, Block, FrameRange, Misuse, Order, PageRef, Pfn, Protocol, Sink, Zone, ZoneConfig, ZoneError,
     ZoneLayout, ZoneMemory,
@@ -20,7 +21,7 @@ const STRIDE: usize = 1 << 16;
 const FINDINGS_KEPT: usize = 16;
 
 /// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Blocks allocated.
     pub allocs: u64,

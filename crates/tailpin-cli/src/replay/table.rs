@@ -16,19 +16,26 @@ pub(crate) fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("events", format!("{} in {}", count(outcome.events), time(outcome.elapsed_ns))),
         ("speed", speed(outcome)),
-        ("allocations", count(outcome.allocs)),
-        ("frees", count(outcome.frees)),
+        ("allocations", count(outcome.tally.allocs)),
+        ("frees", count(outcome.tally.frees)),
         (
             "splits",
-            match outcome.splits_under_pins {
-                0 => count(outcome.splits),
+            match outcome.tally.splits_under_pins {
+                0 => count(outcome.tally.splits),
                 pinned => {
-                    format!("{}, {} of them while pages were pinned", count(outcome.splits), count(pinned))
+                    format!(
+                        "{}, {} of them while pages were pinned",
+                        count(outcome.tally.splits),
+                        count(pinned)
+                    )
                 }
             },
         ),
-        ("pins, unpins", format!("{}, {}", count(outcome.pins), count(outcome.unpins))),
-        ("merges", format!("{} in {} looks at an area", count(outcome.merges), count(outcome.collapses))),
+        ("pins, unpins", format!("{}, {}", count(outcome.tally.pins), count(outcome.tally.unpins))),
+        (
+            "merges",
+            format!("{} in {} looks at an area", count(outcome.tally.merges), count(outcome.tally.collapses)),
+        ),
         (
             "most in use",
             format!(
@@ -75,10 +82,10 @@ pub(crate) fn compared(outcome: &Outcome) -> Vec<Compared> {
             outcome.linux_thp_split_page_failed.map_or("none recorded".to_owned(), grouped),
         ),
     ];
-    if outcome.refused_by_linux > 0 {
+    if outcome.tally.refused_by_linux > 0 {
         lines.push((
             "of those replayed, frames freed at once",
-            grouped(outcome.freed_at_once_frames),
+            grouped(outcome.tally.freed_at_once_frames),
             "0".into(),
         ));
     }
@@ -101,8 +108,8 @@ pub(crate) fn verdict(outcome: &Outcome) -> String {
         "NOT CLEAN: {} violations, {} frames leaked, {} events skipped, {} failed allocations",
         grouped(outcome.violations),
         grouped(outcome.leaked_frames),
-        grouped(outcome.skipped),
-        grouped(outcome.failed_allocs)
+        grouped(outcome.tally.skipped),
+        grouped(outcome.tally.failed_allocs)
     )
 }
 
