@@ -51,10 +51,10 @@ impl Accounts {
         }
     }
 
-    /// Pins; a pin into a hugetlb block keeps the block.
-    pub fn pins<E: Env>(&mut self, pins: &Pins<'_, E>, hugetlb: bool) {
-        for frame in pins.frames() {
-            if hugetlb {
+    /// Pins; a pin into a hugetlb block keeps the block. Which of the pages lie in one is the caller's to know.
+    pub fn pins<E: Env>(&mut self, pins: &Pins<'_, E>, hugetlb: impl Fn(usize) -> bool) {
+        for (page, frame) in pins.frames().enumerate() {
+            if hugetlb(page) {
                 self.block(frame.head(Order::HUGE), Order::HUGE);
             } else {
                 self.memory.insert(frame);

@@ -1,6 +1,6 @@
 //! Programs that once went wrong, as short as they were found to be.
 
-use tailpin_mm::{Advice, HugePages, MmConfig, Prot, VirtAddr};
+use tailpin_mm::{Access, Advice, Cow, HugePages, MmConfig, Prot, VirtAddr};
 
 use crate::program::{Op, Span, Step, What};
 use crate::run::run;
@@ -27,4 +27,22 @@ fn advice_that_ends_inside_a_huge_page_keeps_its_count() {
         Op::Fork { into: 0 },
     ]);
     run(&program, MmConfig::default());
+}
+
+/// Of a pin over the border of two mappings the accounts took all for hugetlb where a part is.
+#[test]
+fn a_pin_from_private_memory_into_an_object() {
+    let (prot, huge) = (Prot::READ_WRITE, HugePages::Default);
+    let map = |what, start, pages| Op::Map { what, span: Span { start, pages }, prot, huge, round: true };
+    for object in 0..4 {
+        let program = steps([
+            map(What::Anonymous, START, 1024),
+            map(What::Anonymous, VirtAddr::new(0x8000_0000), 1536),
+            map(What::Shared { object, first: 0 }, START.offset(4 << 20), 1),
+            Op::Pin { at: START.offset((4 << 20) - 6), len: 7, access: Access::Read, long: false },
+        ]);
+        for cow in [Cow::Page, Cow::Whole] {
+            run(&program, MmConfig { cow, ..MmConfig::default() });
+        }
+    }
 }

@@ -35,7 +35,8 @@ struct LivePin<'z> {
     pages: Vec<Cell>,
     frames: Vec<Pfn>,
     access: Access,
-    hugetlb: bool,
+    /// Of each page, whether it lies in a hugetlb block.
+    hugetlb: Vec<bool>,
 }
 
 struct Machine<'a, 'z> {
@@ -437,7 +438,7 @@ impl<'a, 'z> Machine<'a, 'z> {
         let space = self.sp(s);
         let done = if long { space.pin_long_term(at, len, access) } else { space.pin_pages(at, len, access) };
         let error = done.as_ref().err().copied();
-        let (mut pages, mut hugetlb) = (Vec::new(), false);
+        let (mut pages, mut hugetlb) = (Vec::new(), Vec::new());
         for (addr, _) in pieces(at, len) {
             let addr = addr.align_down(PAGE);
             // Pages before it may have become the space's own.
@@ -450,7 +451,7 @@ impl<'a, 'z> Machine<'a, 'z> {
                 Err(expected) => return assert_eq!(error, Some(PinError::Fault(expected))),
             }
             let mapped = self.model.space(s).mapped[&addr.page()];
-            hugetlb |= self.is_hugetlb(&mapped);
+            hugetlb.push(self.is_hugetlb(&mapped));
             if let Back::Shared(object) = mapped.back
                 && self.model.objects[object].tracks_writes
                 && long
@@ -579,7 +580,7 @@ impl<'a, 'z> Machine<'a, 'z> {
         let mut accounts = Accounts::default();
         self.spaces.iter().flatten().for_each(|space| accounts.space(self.env, space));
         self.objects.iter().for_each(|object| accounts.object(object));
-        self.pins.iter().for_each(|live| accounts.pins(&live.pins, live.hugetlb));
+        self.pins.iter().for_each(|live| accounts.pins(&live.pins, |page| live.hugetlb[page]));
         accounts.settle(self.mm, self.zone);
     }
 
