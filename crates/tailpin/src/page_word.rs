@@ -19,6 +19,9 @@
 //! have *recorded* its order. While none has, all of them are at rest, and a split has nothing to do but to make
 //! the heads of the pieces.
 //!
+//! A free frame may be *loose*: not in the allocator's store but there for whoever comes first, by a compare-and-swap on
+//! this very word. A page's life is then one such step out of it and one back.
+//!
 //! Every change of state is a pure function from word to word in this file; the loops that apply them live with
 //! the protocol. This is the answer to "can never be changed to point to this page" of the mail: there is no
 //! pointer, and *is it a tail*, *of which head* and *how often pinned* are one load.
@@ -63,6 +66,10 @@ const WARY: u64 = 1 << (FLAGS_SHIFT + 2);
 /// On a head or a 2 MiB part: some 4 KiB tail below it may not be at rest. Set before the first one is not, kept when
 /// the block is freed whole, gone when its area is put to rest. Not one of `FLAGS`: a free frame may have it.
 const RECORDED: u64 = 1 << (FLAGS_SHIFT + 3);
+
+/// On a free frame, in the place of `drop`: it, or the 2 MiB it begins by its order, is nobody's and outside the store,
+/// there for whoever claims it in this word.
+const LOOSE: u64 = 1 << DROP_SHIFT;
 
 const TAIL: u64 = 0;
 const FREE: u64 = 1;
@@ -263,10 +270,29 @@ impl PageWord {
         self.0 & LOOK == HEAD << KIND_SHIFT
     }
 
-    /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged.
+    /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged, not there for others.
     #[inline]
     pub const fn is_idle(self) -> bool {
-        matches!(self.kind_bits(), TAIL | FREE) && self.pins() == 0 && self.0 & FLAGS == 0
+        matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | LOOSE) == 0
+    }
+
+    /// A free block of `order`, a page or 2 MiB, that is there for whoever claims it.
+    #[inline]
+    pub(crate) const fn is_loose(self, order: Order) -> bool {
+        self.0 & !(GEN_MASK << GEN_SHIFT | RECORDED) == Self::build(FREE, order, LOOSE).0
+    }
+
+    /// A free block of `order`, a page or 2 MiB, becomes loose.
+    #[inline]
+    pub(crate) const fn loosened(self, order: Order) -> Self {
+        let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
+        Self::build(FREE, order, self.generation_bits() | recorded | LOOSE)
+    }
+
+    /// A loose block becomes its claimer's.
+    #[inline]
+    pub(crate) const fn claimed(self) -> Self {
+        Self::build(FREE, Order::PAGE, self.generation_bits() | self.0 & RECORDED)
     }
 
     /// `n` more pins for a caller, or `None` beyond [`PIN_LIMIT`].

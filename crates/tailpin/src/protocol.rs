@@ -105,10 +105,16 @@ pub struct Held {
 pub trait Owner {
     /// The last reference to this block is gone; its frames are the callee's.
     fn freed_block(&self, head: Pfn, order: Order);
-    /// The same for a single page, by far the most frequent case.
+    /// Whether a page or 2 MiB may become loose in the very step that frees it. The callee hears of it by
+    /// [`loosened`](Self::loosened) then, and of no such block by the functions above.
     #[inline]
-    fn freed_page(&self, page: Pfn) {
-        self.freed_block(page, Order::PAGE);
+    fn takes_loose(&self) -> bool {
+        false
+    }
+    /// This page or 2 MiB was freed and is loose already: somebody else may have it by now.
+    #[inline]
+    fn loosened(&self, head: Pfn, order: Order) {
+        let _ = (head, order);
     }
     /// Of the area that begins at `area`, the frames with a bit set in `frames` are the callee's.
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]);
@@ -154,6 +160,38 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;
+    /// Whether the free page or 2 MiB at `head` is loose: nobody's, there for whoever claims it. SeqCst: see
+    /// [`Protocol::loosen`].
+    ///
+    /// Progress: wait-free; one load.
+    fn is_loose(&self, head: Pfn, order: Order) -> bool;
+    /// Which of the 64 pages from `first` on are loose, the first in the lowest bit.
+    ///
+    /// Progress: wait-free; one load for each.
+    fn loose_pages(&self, first: Pfn) -> u64 {
+        let is_loose = |i: u64| u64::from(self.is_loose(first.offset(i), Order::PAGE));
+        (0..u64::from(u64::BITS)).fold(0, |pages, i| pages | is_loose(i) << i)
+    }
+    /// Makes a free page or 2 MiB of the caller's loose. Errs if it is in a wrong state. What leads others to it comes
+    /// after a SeqCst fence or change, as they look at that first and at the block then.
+    ///
+    /// Progress: wait-free; one load and one store.
+    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
+    /// Makes a loose page or 2 MiB the caller's, as it was before it became loose; false if it is not loose.
+    ///
+    /// Progress: wait-free; one load and one compare-and-swap, which fails only because somebody else claimed it.
+    fn claim(&self, head: Pfn, order: Order) -> bool;
+    /// [`Protocol::claim`] and [`Protocol::publish`], in one step if the protocol can.
+    ///
+    /// Progress: wait-free; as those.
+    #[inline]
+    fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
+        let claimed = self.claim(head, order);
+        if claimed {
+            self.publish(head, order, class);
+        }
+        claimed
+    }
     /// Puts a wholly free area that the caller owns back to rest. Errs with the first frame in a wrong state.
     ///
     /// Progress: wait-free; 512 loads and at most as many stores.

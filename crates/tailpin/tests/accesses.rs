@@ -136,25 +136,28 @@ fn a_block_of_any_size_is_cloned_and_dropped_like_a_page() {
 }
 
 #[test]
-fn the_whole_life_of_a_page_is_three_locked_instructions() {
+fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
     on_a_zone(|zone| {
-        drop(zone.alloc(Order::PAGE).unwrap());
-        let (life, ()) = cost(|| drop(zone.alloc(Order::PAGE).unwrap()));
-        // Out of a pocket, the count down, into a pocket. Publication is a plain store.
-        assert!(life.locked == 3 && life.stores == 1 && life.loads <= 7 && life.lines <= 2, "{life:?}");
+        for order in [Order::PAGE, Order::HUGE] {
+            drop(zone.alloc(order).unwrap());
+            let (life, ()) = cost(|| drop(zone.alloc(order).unwrap()));
+            // Claimed and published in one step, freed and made loose in another. The stores are what the CPU remembers.
+            assert!(life.locked == 2 && life.loads <= 8 && life.stores <= 2 && life.lines <= 4, "{life:?}");
+        }
     });
 }
 
 #[test]
-fn frees_at_random_are_two_locked_instructions_each_beyond_what_is_kept_at_hand() {
+fn a_free_is_one_locked_instruction_wherever_the_page_lies() {
     on_a_zone(|zone| {
         let mut pages: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
-        // One page of each group of 32, and then each group's next but one: never two of a group in a row.
-        pages.sort_by_key(|page| (page.pfn().get() % 32 / 2, page.pfn().get() % 2, page.pfn().get()));
+        // One page of each group of 64, and then each group's next but one: never two of a group in a row.
+        pages.sort_by_key(|page| (page.pfn().get() % 64 / 2, page.pfn().get() % 2, page.pfn().get()));
         let n = pages.len();
         let (frees, ()) = cost(|| drop(pages));
-        let each = frees.locked as f64 / n as f64;
-        assert!(each < 2.5, "{each:.2}, {frees:?} for {n}");
+        // And a hint for each group.
+        let hints = n / 64 + n / 4096 + 1;
+        assert!(frees.locked <= n + hints, "{frees:?} for {n}");
     });
 }
 

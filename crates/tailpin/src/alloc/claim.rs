@@ -18,7 +18,7 @@ use super::zone::Zone;
 /// # let memory = ZoneMemory::for_layout(&layout);
 /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let page = zone.alloc(Order::PAGE)?;
-/// zone.drain(); // free pages in caches are not to be had
+/// zone.drain(); // loose pages are not to be had
 /// let claimed = zone.claim(Pfn::new(0), &[!0; 8]);
 /// assert_eq!(claimed.count(), 511);
 /// assert!(zone.alloc(Order::PAGE).is_err());
@@ -77,8 +77,8 @@ impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
 }
 
 impl<'m, P: Protocol> Zone<'m, P> {
-    /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out of circulation. Frames in
-    /// per-CPU caches are not found; see [`Zone::drain`].
+    /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out of circulation. Loose
+    /// frames are not found; see [`Zone::drain`].
     ///
     /// An area that is not within the zone has no free frames.
     pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
@@ -95,7 +95,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(touched) })
     }
 
-    /// Frames of the area that are not free to be handed out: in use, cached, claimed, or not in service.
+    /// Frames of the area that are not free to be handed out: in use, loose, claimed, or not in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
         let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index));
         Order::HUGE.frames() - free

@@ -7,6 +7,7 @@ use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::protocol::Protocol;
 
 use super::area::AREA_WORDS;
+use super::loose::loose_words;
 use super::slot::SLOT_WORDS;
 use super::store::hint_words;
 
@@ -33,8 +34,9 @@ pub struct ZoneLayout<'r> {
 }
 
 impl<'r> ZoneLayout<'r> {
-    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` per-CPU caches
-    /// (rounded up to a power of two, at least one; 512 bytes each).
+    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` places for what
+    /// each CPU remembers
+    /// (rounded up to a power of two, at least one; 128 bytes each).
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one, or one
@@ -133,7 +135,11 @@ impl<'r> ZoneLayout<'r> {
         self.homes_at() + self.areas
     }
 
+    pub(crate) fn loose_at(&self) -> usize {
+        self.hints_at() + hint_words::<AtomicU64>(self.areas)
+    }
+
     pub(crate) fn slots_at(&self) -> usize {
-        (self.hints_at() + hint_words::<AtomicU64>(self.areas)).next_multiple_of(8)
+        (self.loose_at() + loose_words::<AtomicU64>(self.areas)).next_multiple_of(8)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`area`] keeps one cache line of bits and a word for them to come home to per 2 MiB area, [`runs`] finds blocks in
 //! words, [`tree`] holds the packed hints that make the best place quick to find, [`store`] allocates from all of it,
-//! [`slot`] keeps single pages at hand per CPU, and [`zone`] ties them to a page protocol. Nothing is ever written into
+//! [`loose`] finds single pages and whole areas that were freed and have not come back to the store, [`slot`] is what each
+//! CPU remembers of that, and [`zone`] ties them to a page protocol. Nothing is ever written into
 //! the frames themselves, and there is no lock and no state in which anybody has to wait for somebody.
 
 pub(crate) mod area;
@@ -10,6 +11,7 @@ pub(crate) mod claim;
 pub(crate) mod config;
 pub(crate) mod hooks;
 pub(crate) mod layout;
+pub(crate) mod loose;
 #[cfg(feature = "std")]
 pub(crate) mod memory;
 pub(crate) mod nodes;

@@ -51,7 +51,7 @@ pub(super) const fn hint_words<W: AtomicWord>(areas: usize) -> usize {
 impl<'m, W: AtomicWord> Store<'m, W> {
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
         let areas = layout.areas();
-        let mut rest = &words[layout.hints_at()..layout.slots_at()];
+        let mut rest = &words[layout.hints_at()..layout.loose_at()];
         let mut tree = |places: usize, hint: Hint| {
             let (words, others) = rest.split_at(Tree::<W>::words(places));
             rest = others;
@@ -82,6 +82,13 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.areas
     }
 
+    /// The next area, around at the end.
+    #[inline]
+    pub(crate) fn area_after(&self, area: usize) -> usize {
+        if area + 1 < self.areas { area + 1 } else { 0 }
+    }
+
+    #[inline]
     pub(crate) fn first_frame(&self, area: usize) -> Pfn {
         self.frame((area * AREA_FRAMES) as u64)
     }
@@ -144,54 +151,44 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         }
     }
 
-    /// Follows hints from `from` on until `take` takes something. Hints that lead nowhere are cleared, unless
-    /// `worth` says otherwise by then.
-    #[inline]
-    fn search<T>(
-        tree: &Tree<'m, W>,
-        from: usize,
-        worth: impl Fn(usize) -> bool,
-        take: impl Fn(usize) -> Option<T>,
-    ) -> Option<T> {
-        // A hint that was cleared is not found again, unless somebody else did something there in between.
-        while let Some(place) = tree.next(from) {
-            if let Some(taken) = take(place) {
-                return Some(taken);
-            }
-            tree.clear(place, || worth(place));
-        }
-        None
-    }
-
     /// A free block of `order`.
     pub(crate) fn take(&self, order: Order) -> Option<Taken> {
-        if order == Order::HUGE {
-            return self.take_area(0);
+        match order {
+            Order::HUGE => self.take_area(0),
+            _ if order > Order::HUGE => self.take_row(order),
+            _ => self.take_part(order, Order::HUGE),
         }
-        if order > Order::HUGE {
-            return self.take_row(order);
-        }
+    }
+
+    /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
+    pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
         let number = if order < WORD_ORDER {
-            let (word, mask) =
-                self.take_frames(order, |free| best(free, order).map(|bit| run(order, bit)))?;
+            let select = |free| best(free, order).map(|bit| run(order, bit));
+            let (word, mask) = self.take_frames(order, largest, select)?;
             word * 64 + mask.trailing_zeros() as usize
         } else {
-            let (area, words) = self.take_words(order)?;
+            let (area, words) = self.take_words(order, largest)?;
             area * AREA_FRAMES + words.trailing_zeros() as usize * 64
         };
         Some(Taken::untouched(self.frame(number as u64)))
     }
 
-    /// Single pages of one word of frames, those in the smallest runs: the number of the first frame of the word, and
-    /// a mask.
-    pub(crate) fn take_pages(&self) -> Option<(u64, u64)> {
-        let (word, mask) = self.take_frames(Order::PAGE, |free| (free != 0).then(|| smallest(free)))?;
+    /// Single pages of one word of frames, those in the smallest runs, out of nothing larger than a block of `largest`: the
+    /// number of the first frame of the word, and a mask.
+    pub(crate) fn take_pages(&self, largest: Order) -> Option<(u64, u64)> {
+        let select = |free| (free != 0).then(|| smallest(free));
+        let (word, mask) = self.take_frames(Order::PAGE, largest, select)?;
         Some((word as u64 * 64, mask))
     }
 
     /// What `select` picks, from the lowest of the words that come closest to `order`; only if there is none is one
     /// more taken out. Returns the word and what was taken of it.
-    fn take_frames(&self, order: Order, select: impl Fn(u64) -> Option<u64>) -> Option<(usize, u64)> {
+    fn take_frames(
+        &self,
+        order: Order,
+        largest_run: Order,
+        select: impl Fn(u64) -> Option<u64>,
+    ) -> Option<(usize, u64)> {
         let claim = |word: usize, fits: &dyn Fn(u64) -> bool| {
             let select = |free| if fits(free) { select(free) } else { None };
             let (taken, left) = self.area(word / AREA_WORDS).claim(word % AREA_WORDS, select)?;
@@ -200,24 +197,24 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         };
         let out = |order: Order| {
             let fits = |free: u64| largest(free) == Some(order);
-            Self::search(
-                self.words_with(order),
-                0,
-                |word| fits(self.free_in(word)),
-                |word| claim(word, &fits),
-            )
+            self.words_with(order).search(0, |word| fits(self.free_in(word)), |word| claim(word, &fits))
         };
         (order.get()..WORD_ORDER.get())
             .find_map(|order| out(Order::wrap(order)))
             .or_else(|| {
-                let (area, words) = self.take_words(WORD_ORDER)?;
+                let (area, words) = self.take_words(WORD_ORDER, largest_run)?;
                 let word = area * AREA_WORDS + words.trailing_zeros() as usize;
                 let taken = select(!0)?;
                 self.offer(word, !taken);
                 Some((word, taken))
             })
             // Before giving up: without the hints, which may lag behind a free under way.
-            .or_else(|| (0..self.areas * AREA_WORDS).find_map(|word| claim(word, &|_| true)))
+            .or_else(|| self.all_words(largest_run).find_map(|word| claim(word, &|_| true)))
+    }
+
+    /// What is looked at before giving up on whole areas too: every word.
+    fn all_words(&self, largest_run: Order) -> core::ops::Range<usize> {
+        0..if largest_run == Order::HUGE { self.areas * AREA_WORDS } else { 0 }
     }
 
     /// Frees part of a word that the caller took out.
@@ -229,7 +226,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     /// A run of words for a block of `order`, 6 to 8, as (area, words).
-    fn take_words(&self, order: Order) -> Option<(usize, u64)> {
+    fn take_words(&self, order: Order, largest_run: Order) -> Option<(usize, u64)> {
         let take = |area: usize, fits: &dyn Fn(Home) -> bool| {
             let select = |home: Home| if fits(home) { home.best(order) } else { None };
             let (words, change) = self.area(area).take_words(select)?;
@@ -238,23 +235,16 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         };
         let has = |order: Order| {
             let fits = |home: Home| home.largest() == Some(order);
-            Self::search(
-                self.areas_with(order),
-                0,
-                |area| fits(self.area(area).home()),
-                |area| take(area, &fits),
-            )
+            self.areas_with(order).search(0, |area| fits(self.area(area).home()), |area| take(area, &fits))
         };
-        (order.get()..=Order::HUGE.get())
+        (order.get()..=largest_run.get())
             .find_map(|order| has(Order::wrap(order)))
             // Before giving up: as in `take_frames`.
-            .or_else(|| (0..self.areas).find_map(|area| take(area, &|_| true)))
-    }
-
-    /// This area, if it is whole. The hint to it stays: who follows it in vain clears it.
-    #[inline]
-    pub(crate) fn take_this_area(&self, area: usize) -> Option<Taken> {
-        if area < self.areas { self.try_area(area).map(|(_, taken)| taken) } else { None }
+            .or_else(|| {
+                self.all_words(largest_run)
+                    .step_by(AREA_WORDS)
+                    .find_map(|word| take(word / AREA_WORDS, &|_| true))
+            })
     }
 
     /// A whole area: the first from `from` on, else the first of all. Not simply the next one each time: the page words
@@ -262,7 +252,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
         let tree = self.areas_with(Order::HUGE);
         let worth = |area: usize| self.area(area).home().is_whole();
-        let search = |from| Self::search(tree, from, worth, |area| self.try_area(area));
+        let search = |from| tree.search(from, worth, |area| self.try_area(area));
         let found = search(from).or_else(|| search(0)).or_else(|| {
             // Before giving up: as in `take_frames`.
             (0..self.areas).find_map(|area| self.try_area(area))
@@ -341,14 +331,9 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             .try_for_each(|word| self.give_frames(first + word, frames[word]))
     }
 
-    /// Takes back pages from number `first` on, as bits; not beyond a multiple of 32.
+    /// Takes back frames of one word; words are numbered through all areas.
     #[inline]
-    pub(crate) fn give_pages(&self, first: u64, pages: u32) -> Result<(), Pfn> {
-        self.give_frames(first as usize / 64, u64::from(pages) << (first % 64))
-    }
-
-    #[inline]
-    fn give_frames(&self, word: usize, frames: u64) -> Result<(), Pfn> {
+    pub(crate) fn give_frames(&self, word: usize, frames: u64) -> Result<(), Pfn> {
         let (area, within) = (word / AREA_WORDS, word % AREA_WORDS);
         match self.area(area).give(within, frames) {
             Ok(Given::Out(free)) => {

@@ -149,6 +149,35 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         }
     }
 
+    /// Follows hints from `from` on until `take` takes something. Hints that lead nowhere are cleared, unless `worth` says
+    /// otherwise by then.
+    #[inline]
+    pub(crate) fn search<T>(
+        &self,
+        from: usize,
+        worth: impl Fn(usize) -> bool,
+        take: impl Fn(usize) -> Option<T>,
+    ) -> Option<T> {
+        // A hint that was cleared is not found again, unless somebody else did something there in between.
+        while let Some(place) = self.next(from) {
+            if let Some(taken) = take(place) {
+                return Some(taken);
+            }
+            self.clear(place, || worth(place));
+        }
+        None
+    }
+
+    /// All places that are hinted at, lowest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let place = self.next(from)?;
+            from = place + 1;
+            Some(place)
+        })
+    }
+
     /// Whether a place is hinted at, at every level.
     pub(crate) fn leads_to(&self, place: usize) -> bool {
         let mut bit = place;

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use super::page::{GENERATION, PG_COMPOUND_LOCK, PG_HWPOISON, PG_RESERVED, generation};
+use super::page::{
+    GENERATION, PG_COMPOUND_LOCK, PG_HWPOISON, PG_LOOSE, PG_LOOSE_AREA, PG_RESERVED, generation,
+};
 use super::{Classic, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
@@ -19,6 +21,34 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                 && self.flags(*frame).load(Ordering::Relaxed) & !GENERATION == 0
         };
         frames.iter().find(|frame| !clean(frame)).map_or(Ok(()), Err)
+    }
+
+    fn loose_flag(order: Order) -> u64 {
+        if order == Order::PAGE { PG_LOOSE } else { PG_LOOSE_AREA }
+    }
+
+    pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: after a hint was taken away or a group left; pairs with the fence after `loosen_block`.
+        self.flags(head).load(Ordering::SeqCst) & !GENERATION == Self::loose_flag(order)
+    }
+
+    /// Of 2 MiB the first frame says so for all. They were looked at when they were freed and are when they are handed
+    /// out.
+    pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.check_new_pages(FrameRange::new(head, 1))?;
+        // Relaxed: the frame is the caller's, and nobody else writes the flags of a free one (N3).
+        let flags = self.flags(head).load(Ordering::Relaxed);
+        // Release: pairs with the Acquire of whoever claims it.
+        self.flags(head).store(flags | Self::loose_flag(order), Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn claim_block(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: as in `is_loose_block`.
+        let seen = self.flags(head).load(Ordering::SeqCst);
+        // AcqRel: the claimer sees what led to the free block, and passes it on with what it makes of it.
+        let claim = |to| self.flags(head).compare_exchange(seen, to, Ordering::AcqRel, Ordering::Relaxed);
+        seen & !GENERATION == Self::loose_flag(order) && claim(seen & GENERATION).is_ok()
     }
 
     /// The mail's replacement order: `prep_compound_page`, write barrier, `set_page_refcounted` as the very last

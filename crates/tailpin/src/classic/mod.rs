@@ -86,6 +86,18 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.hand_out(head, order, class)
     }
 
+    fn is_loose(&self, head: Pfn, order: Order) -> bool {
+        self.is_loose_block(head, order)
+    }
+
+    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.loosen_block(head, order)
+    }
+
+    fn claim(&self, head: Pfn, order: Order) -> bool {
+        self.claim_block(head, order)
+    }
+
     fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::block(area, Order::HUGE))
     }

@@ -40,6 +40,11 @@ pub(super) const PG_HWPOISON: u64 = 1 << 4;
 /// On a head: the unsplittable class, whose tails are not counted (`PageHeadHuge`).
 pub(super) const PG_HUGETLB: u64 = 1 << 5;
 
+/// On a free frame: it is nobody's and outside the store, there for whoever claims it.
+pub(super) const PG_LOOSE: u64 = 1 << 6;
+/// The same for the 2 MiB it begins.
+pub(super) const PG_LOOSE_AREA: u64 = 1 << 7;
+
 const GENERATION_SHIFT: u32 = 58;
 /// One more block has begun here. The generation has the top bits, so an addition that overflows it harms nothing.
 pub(super) const ONE_GENERATION: u64 = 1 << GENERATION_SHIFT;

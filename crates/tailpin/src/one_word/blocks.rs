@@ -79,9 +79,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let seen = Self::load_at(word);
         if order == Order::PAGE
             && let Some(freed) = seen.frees_as_page()
-            && Self::change_at(word, seen, freed)
+            && Self::free_at(word, seen, freed, head, Order::PAGE, owner)
         {
-            return owner.freed_page(head);
+            return;
         }
         if !(seen.is_settled_head_of(order)
             && seen.has_more_refs_than(1)
@@ -97,9 +97,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
             && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()
-            && Self::change_at(word, seen, freed)
+            && Self::free_at(word, seen, freed, head, order, owner)
         {
-            return owner.freed_block(head, order);
+            return;
         }
         self.put_refs(FrameRange::block(head, order), 1, owner);
     }
@@ -148,12 +148,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 }
                 continue;
             }
-            let freed = new.frees_at_once();
-            if self.change(at, seen, freed.unwrap_or(new)) {
-                match freed {
-                    Some(_) => owner.freed_block(at, order),
-                    None if live => {}
-                    None => self.free_block(at, new, owner),
+            if let Some(freed) = new.frees_at_once() {
+                if Self::free_at(self.word(at), seen, freed, at, order, owner) {
+                    return Ok(order);
+                }
+            } else if self.change(at, seen, new) {
+                if !live {
+                    self.free_block(at, new, owner);
                 }
                 return Ok(order);
             }

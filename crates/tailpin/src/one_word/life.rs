@@ -68,6 +68,69 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         new.generation()
     }
 
+    #[inline]
+    pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: after a hint was taken away or a group left; pairs with `free_at` and with the fence after `loosen_block`.
+        PageWord(self.word(head).load(Ordering::SeqCst)).is_loose(order)
+    }
+
+    /// Which of the 64 pages from `first` on are loose.
+    pub(super) fn loose_among(&self, first: Pfn) -> u64 {
+        let at = (first.get() - self.base.get()) as usize;
+        // SeqCst: as in `is_loose_block`.
+        let is_loose = |word: &W| PageWord(word.load(Ordering::SeqCst)).is_loose(Order::PAGE);
+        self.words[at..][..64].iter().rev().fold(0, |pages, word| pages << 1 | u64::from(is_loose(word)))
+    }
+
+    pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        // Relaxed: the frame is the caller's, nobody else writes its word.
+        let word = PageWord(self.word(head).load(Ordering::Relaxed));
+        if !word.is_idle() {
+            return Err(head);
+        }
+        // Release: pairs with the Acquire of whoever claims it.
+        self.word(head).store(word.loosened(order).0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Changes the word of the loose block at `head` to what `claimed` makes of it.
+    #[inline]
+    pub(super) fn claim_block(
+        &self,
+        head: Pfn,
+        order: Order,
+        claimed: impl FnOnce(PageWord) -> PageWord,
+    ) -> bool {
+        let word = self.word(head);
+        // SeqCst: as in `is_loose_block`.
+        let seen = PageWord(word.load(Ordering::SeqCst));
+        seen.is_loose(order) && Self::change_at(word, seen, claimed(seen))
+    }
+
+    /// The step that frees a page or 2 MiB, loose or not. SeqCst: the hints to a loose block are looked at after it, and
+    /// whoever takes one away looks at the block then, so one of the two sees the other.
+    #[inline]
+    pub(super) fn free_at(
+        word: &W,
+        seen: PageWord,
+        freed: PageWord,
+        head: Pfn,
+        order: Order,
+        owner: &impl Owner,
+    ) -> bool {
+        let loose = owner.takes_loose() && (order == Order::PAGE || order == Order::HUGE);
+        let freed = if loose { freed.loosened(order) } else { freed };
+        if word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        if loose {
+            owner.loosened(head, order)
+        } else {
+            owner.freed_block(head, order)
+        }
+        true
+    }
+
     /// Puts all words of a wholly free area to rest, checking each.
     pub(super) fn scrub_area(&self, area: Pfn) -> Result<(), Pfn> {
         for frame in FrameRange::block(area, Order::HUGE).iter() {

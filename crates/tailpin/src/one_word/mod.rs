@@ -154,6 +154,30 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         self.publish_block(head, order, class)
     }
 
+    #[inline]
+    fn is_loose(&self, head: Pfn, order: Order) -> bool {
+        self.is_loose_block(head, order)
+    }
+
+    fn loose_pages(&self, first: Pfn) -> u64 {
+        self.loose_among(first)
+    }
+
+    #[inline]
+    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.loosen_block(head, order)
+    }
+
+    #[inline]
+    fn claim(&self, head: Pfn, order: Order) -> bool {
+        self.claim_block(head, order, PageWord::claimed)
+    }
+
+    #[inline]
+    fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
+        self.claim_block(head, order, |loose| loose.publish(order, matches!(class, Class::Unsplittable)))
+    }
+
     fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
         self.scrub_area(area)
     }

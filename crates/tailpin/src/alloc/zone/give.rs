@@ -1,87 +1,82 @@
-//! What comes back: into the CPU's pockets or the store, after the last reference.
+//! What comes back after the last reference: it becomes loose, or goes to the store.
 
+use core::sync::atomic::Ordering;
+
+use crate::atomic::AtomicWord;
 use crate::frame::{Order, Pfn};
 use crate::protocol::{Owner, Protocol};
 use crate::report::Misuse;
 
 use super::Zone;
-use crate::alloc::slot::Put;
 
 impl<P: Protocol> Zone<'_, P> {
-    /// Moves every cached page back to the store.
-    ///
-    /// Progress: lock-free; a cache is taken by one step, nobody is ever inside of it.
-    pub fn drain(&self) {
-        for pocket in self.all_slots().flat_map(|slot| slot.drain()) {
-            self.give_pages(pocket.first(), pocket.pages());
-        }
-    }
-
+    /// Gives a block to the store.
     #[inline(never)]
-    pub(super) fn give(&self, head: Pfn, order: Order) {
-        self.given(order.frames(), self.store.give(head, order));
+    pub(in crate::alloc) fn give(&self, head: Pfn, order: Order) {
+        self.given(self.store.give(head, order));
     }
 
-    /// Gives back pages from number `first` on, as bits; not beyond a multiple of 32.
-    #[inline(never)]
-    pub(super) fn give_pages(&self, first: u64, pages: u32) {
-        self.given(u64::from(pages.count_ones()), self.store.give_pages(first, pages));
-    }
-
-    /// Notes what the store was given, or that it has it already.
+    /// What the store was given it may have already.
     #[inline]
-    pub(super) fn given(&self, frames: u64, given: Result<(), Pfn>) {
-        if self.config.low_watermark != 0 {
-            self.slot().note_taken(-(frames as i64));
-        }
+    pub(in crate::alloc) fn given(&self, given: Result<(), Pfn>) {
         if let Err(frame) = given {
             self.refuse_free_frame(frame);
+        }
+    }
+
+    /// Tells those who want to know that a block was freed.
+    #[inline]
+    fn attend_free(&self, head: Pfn, order: Order) {
+        if let Some(hooks) = self.config.hooks {
+            hooks.after_last_reference(head, order);
+        }
+        if self.config.low_watermark != 0 {
+            self.slot().note_taken(-(order.frames() as i64));
+        }
+    }
+
+    /// A page or 2 MiB that was freed becomes loose, now that everybody has heard of it.
+    fn loosen(&self, head: Pfn, order: Order) {
+        match self.protocol.loosen(head, order) {
+            Ok(()) => {
+                // SeqCst: what leads to it is looked at after it is loose, as where it became so in the step that freed it.
+                P::Word::fence(Ordering::SeqCst);
+                self.loosened(head, order);
+            }
+            // The protocol has just freed it, so somebody has written its word who had no business to.
+            Err(_) => self.refuse_bad_frame(head, order, head),
         }
     }
 }
 
 impl<P: Protocol> Owner for Zone<'_, P> {
     #[inline]
-    fn freed_page(&self, page: Pfn) {
-        if let Some(hooks) = self.config.hooks {
-            hooks.after_last_reference(page, Order::PAGE);
-        }
-        let number = self.store.number(page);
-        match self.slot().put(number) {
-            Put::Kept => {}
-            Put::Refused => self.give_pages(number, 1),
-            Put::Displaced(others) => self.give_pages(others.first(), others.pages()),
-            Put::AlreadyFree => self.refuse_free_frame(page),
-        }
+    fn takes_loose(&self) -> bool {
+        !self.attended
     }
 
     #[inline]
+    fn loosened(&self, head: Pfn, order: Order) {
+        if order == Order::PAGE { self.lead_to_page(head) } else { self.lead_to_area(head) }
+    }
+
     fn freed_block(&self, head: Pfn, order: Order) {
-        if order == Order::PAGE {
-            return self.freed_page(head);
-        }
-        if let Some(hooks) = self.config.hooks {
-            hooks.after_last_reference(head, order);
-        }
-        match order {
-            Order::HUGE => {
-                let area = self.store.area_of(head);
-                self.slot().set_last_area(area);
-                self.given(Order::HUGE.frames(), self.store.give_whole(area));
-            }
-            _ => self.give(head, order),
+        self.attend_free(head, order);
+        if order == Order::PAGE || order == Order::HUGE {
+            self.loosen(head, order);
+        } else {
+            self.give(head, order);
         }
     }
 
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        if let Some(hooks) = self.config.hooks {
-            let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
+        let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
+        if self.attended {
             for index in (0..Order::HUGE.frames()).filter(freed) {
-                hooks.after_last_reference(area.offset(index), Order::PAGE);
+                self.attend_free(area.offset(index), Order::PAGE);
             }
         }
-        let n: u32 = frames.iter().map(|word| word.count_ones()).sum();
-        self.given(u64::from(n), self.store.give_area(area, frames));
+        self.given(self.store.give_area(area, frames));
     }
 
     fn retired(&self, _frame: Pfn) {

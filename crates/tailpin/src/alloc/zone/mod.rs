@@ -2,6 +2,7 @@
 
 mod find;
 mod give;
+mod obtain;
 mod set_aside;
 
 pub use set_aside::SetAside;
@@ -15,11 +16,9 @@ use crate::protocol::{Attach, Protocol};
 
 use super::config::{Request, ZoneConfig};
 use super::layout::ZoneLayout;
+use super::loose::Loose;
 use super::slot::{SLOT_WORDS, SPARE, Slot};
 use super::store::{Store, Taken};
-
-/// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
-const RECLAIM_ROUNDS: usize = 16;
 
 /// Frames of one or more memory ranges, with everything that hands them out, counts them and takes them back.
 ///
@@ -50,11 +49,14 @@ const RECLAIM_ROUNDS: usize = 16;
 /// lock-free: a loop goes round only because another thread's operation changed the word in between. Each operation says
 /// which it is.
 pub struct Zone<'m, P: Protocol = OneWord<'m>> {
-    protocol: P,
-    store: Store<'m, P::Word>,
+    pub(super) protocol: P,
+    pub(super) store: Store<'m, P::Word>,
+    pub(super) loose: Loose<'m, P::Word>,
     slots: &'m [[P::Word; SLOT_WORDS]],
     set_aside: &'m P::Word,
     config: ZoneConfig<'m>,
+    /// Somebody wants to hear of what is handed out and freed, so that nothing of it can be one step.
+    attended: bool,
     usable: u64,
 }
 
@@ -126,9 +128,11 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         Ok(Self {
             protocol: P::attach(pages, layout.base()),
             store: Store::new(&layout, areas),
+            loose: Loose::new(&layout, areas),
             slots,
             set_aside: &slots[0][SPARE],
             config,
+            attended: config.hooks.is_some() || config.low_watermark != 0,
             usable: layout.usable_frames(),
         })
     }
@@ -155,11 +159,11 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
     ///
-    /// Progress: lock-free; a page at hand or a step in the store is had by a compare-and-swap that fails only because
+    /// Progress: lock-free; a loose page or a step in the store is had by a compare-and-swap that fails only because
     /// another thread's succeeded. The hooks are the caller's and may do as they like.
     ///
     /// # Errors
-    /// [`AllocError::Exhausted`] if there is none, also after the caches were drained and the reclaim hook asked.
+    /// [`AllocError::Exhausted`] if there is none, also after loose pages were gathered and the reclaim hook asked.
     #[inline]
     pub fn alloc(&self, order: Order) -> Result<Block<'_, P>, AllocError> {
         self.alloc_with(Request::new(order))
@@ -173,27 +177,36 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// As [`Zone::alloc`].
     #[inline]
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        // Pages at hand have a short straight line, compiled into the caller.
-        if request.order == Order::PAGE
-            && let Some(page) = self.slot().pop_top()
-        {
-            return self.hand_out(Taken::untouched(self.store.frame(page)), Order::PAGE, request);
+        // What is likely to be loose has a short straight line, compiled into the caller.
+        if request.order == Order::PAGE && !self.attended {
+            let slot = self.slot();
+            if let Some(number) = slot.next_page() {
+                let page = self.store.frame(number);
+                if self.protocol.claim_and_publish(page, Order::PAGE, request.class) {
+                    slot.went(number);
+                    return Ok(Block::adopt(self, page, Order::PAGE));
+                }
+            }
         }
         self.alloc_elsewhere(request)
     }
 
     #[inline(never)]
     fn alloc_elsewhere(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        if request.order == Order::HUGE
-            && let Some(taken) = self.obtain_area()
-        {
-            return self.hand_out(taken, Order::HUGE, request);
+        if request.order == Order::HUGE && !self.attended {
+            let slot = self.slot();
+            let area = slot.next_area();
+            let head = self.store.first_frame(area);
+            if self.protocol.claim_and_publish(head, Order::HUGE, request.class) {
+                slot.set_next_area(self.store.area_after(area));
+                return Ok(Block::adopt(self, head, Order::HUGE));
+            }
         }
-        self.alloc_from_store(request)
+        self.alloc_anywhere(request)
     }
 
     #[inline(never)]
-    fn alloc_from_store(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
+    fn alloc_anywhere(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
         let taken = self.obtain(request.order)?;
         self.hand_out(taken, request.order, request)
     }
@@ -236,16 +249,25 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     #[inline(always)]
     fn publish(&self, head: Pfn, order: Order, request: Request) -> Block<'_, P> {
-        if let Some(hooks) = self.config.hooks {
-            hooks.before_publication(head, order, request.zero);
+        if self.attended {
+            self.attend(head, order, request.zero);
         }
         // "Keeping the refcounted at the very last with a comment is preferable": this is the comment.
         self.protocol.publish(head, order, request.class);
         Block::adopt(self, head, order)
     }
 
+    /// The hook, and the watermark.
+    #[inline(never)]
+    fn attend(&self, head: Pfn, order: Order, zero: bool) {
+        if let Some(hooks) = self.config.hooks {
+            hooks.before_publication(head, order, zero);
+        }
+        self.watch(order);
+    }
+
     #[inline]
-    fn slot(&self) -> Slot<'m, P::Word> {
+    pub(super) fn slot(&self) -> Slot<'m, P::Word> {
         // The number of slots is a power of two.
         self.slot_at((self.config.cpu)() & (self.slots.len() - 1))
     }
@@ -255,91 +277,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Slot::new(&self.slots[index], index)
     }
 
-    fn all_slots(&self) -> impl Iterator<Item = Slot<'m, P::Word>> {
+    pub(super) fn all_slots(&self) -> impl Iterator<Item = Slot<'m, P::Word>> {
         (0..self.slots.len()).map(|index| self.slot_at(index))
-    }
-
-    /// A block of `order` from wherever there is one.
-    fn obtain(&self, order: Order) -> Result<Taken, AllocError> {
-        self.try_obtain(order).map_or_else(|| self.obtain_hard(order), Ok)
-    }
-
-    fn try_obtain(&self, order: Order) -> Option<Taken> {
-        match order {
-            Order::PAGE => {
-                let slot = self.slot();
-                let page = slot.pop().or_else(|| self.refill(&slot))?;
-                return Some(Taken::untouched(self.store.frame(page)));
-            }
-            Order::HUGE => return self.obtain_area(),
-            _ => {}
-        }
-        let taken = self.store.take(order)?;
-        self.took(order, order.frames());
-        Some(taken)
-    }
-
-    /// A whole area, if possible the one this CPU freed last.
-    #[inline]
-    fn obtain_area(&self) -> Option<Taken> {
-        let slot = self.slot();
-        let last = slot.last_area().and_then(|area| self.store.take_this_area(area));
-        let taken = match last {
-            Some(taken) => taken,
-            None => self.store.take_area(slot.first_area(self.store.areas()))?,
-        };
-        self.took(Order::HUGE, Order::HUGE.frames());
-        Some(taken)
-    }
-
-    /// A page from the store, and its neighbours into the pockets.
-    #[inline(never)]
-    fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<u64> {
-        let (first, pages) = self.store.take_pages()?;
-        let rest = pages & (pages - 1);
-        for half in [0, 32] {
-            let some = (rest >> half) as u32;
-            if some != 0 && !slot.fill(first + half, some) {
-                self.give_pages(first + half, some);
-            }
-        }
-        self.took(Order::PAGE, u64::from(pages.count_ones()));
-        Some(first + u64::from(pages.trailing_zeros()))
-    }
-
-    /// Notes what the store gave, and has memory reclaimed when little is left.
-    #[inline]
-    fn took(&self, order: Order, frames: u64) {
-        if self.config.low_watermark != 0 {
-            self.watch(order, frames);
-        }
-    }
-
-    #[inline(never)]
-    fn watch(&self, order: Order, frames: u64) {
-        self.slot().note_taken(frames as i64);
-        if let Some(hooks) = self.config.hooks {
-            let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum();
-            let free = self.usable.saturating_sub(taken.max(0) as u64);
-            if free < self.config.low_watermark {
-                hooks.reclaim(order, free);
-            }
-        }
-    }
-
-    /// Drains the caches and asks the reclaim hook before it gives up.
-    #[cold]
-    fn obtain_hard(&self, order: Order) -> Result<Taken, AllocError> {
-        for _ in 0..RECLAIM_ROUNDS {
-            self.drain();
-            if let Some(taken) = self.try_obtain(order) {
-                return Ok(taken);
-            }
-            if !self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames())) {
-                break;
-            }
-        }
-        Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas: self.free_areas() })
     }
 
     /// The interface of kernels: numbers and tokens in place of handles, everything checked.
@@ -352,11 +291,12 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable
     }
 
-    /// Free frames, those in caches included. A snapshot; adds up at most nine words per 2 MiB.
+    /// Free frames, loose ones included. A snapshot; adds up at most nine words per 2 MiB, and looks at 64 pages for each
+    /// group of them that has loose ones.
     ///
-    /// Progress: wait-free; up to nine loads for each 2 MiB, and one for each pocket of a cache.
+    /// Progress: lock-free; looks once at each place that may have free frames.
     pub fn free_frames(&self) -> u64 {
-        self.store.free_frames() + self.all_slots().map(|slot| slot.cached()).sum::<u64>()
+        self.store.free_frames() + self.loose_frames()
     }
 
     /// Frames in use: neither free nor set aside.
@@ -364,11 +304,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable.saturating_sub(self.free_frames()).saturating_sub(self.set_aside_frames())
     }
 
-    /// Whole free 2 MiB areas; pages in caches may keep some from counting until [`Zone::drain`].
+    /// Whole free 2 MiB areas; loose pages may keep some from counting until [`Zone::drain`].
     ///
-    /// Progress: wait-free; one load for each 2 MiB.
+    /// Progress: lock-free; up to two loads for each 2 MiB.
     pub fn free_areas(&self) -> u64 {
-        self.store.free_areas()
+        self.store.free_areas() + self.loose_areas()
     }
 
     /// All frame numbers the zone knows, holes included.
@@ -378,7 +318,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Walks every frame and proves that each is in exactly one state, that counts and holds add up, and that the
     /// allocator and the protocol agree. Only at a quiet moment: with other threads inside, it reports what they
-    /// are in the middle of. Empties the caches.
+    /// are in the middle of. Gathers loose pages.
     pub fn audit(&self) -> Audit {
         audit(self)
     }

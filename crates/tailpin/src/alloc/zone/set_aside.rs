@@ -31,7 +31,7 @@ impl<P: Protocol> Zone<'_, P> {
         if self.protocol.poison(frame, self) {
             return SetAside::WhenFreed;
         }
-        // It may be in a cache, so empty those.
+        // It may be loose.
         for _ in 0..2 {
             if self.retire_free(frame) {
                 return SetAside::Done;
@@ -46,8 +46,8 @@ impl<P: Protocol> Zone<'_, P> {
         self.set_aside.load(Ordering::Relaxed)
     }
 
-    /// A frame that was to be given to the store is there already. Only reported, not searched for in the caches:
-    /// this may be what empties them.
+    /// A frame that was to be given to the store is there already. Only reported, not searched for among the
+    /// loose ones: this may be what gathers them.
     #[cold]
     pub(super) fn refuse_free_frame(&self, frame: Pfn) {
         let state = self.protocol.state(frame);

@@ -1,0 +1,203 @@
+//! Where loose frames are: pages and whole areas that are free, outside the store, and there for whoever claims them
+//! by their own words.
+//!
+//! A page that is freed becomes loose in that very step, and is claimed in the very step that hands it out, so its life
+//! is two atomic steps on one word. All that is kept here is how to find it: a hint to each group of 64 pages with a
+//! loose one in it, unless a CPU's [slot](super::slot) answers for the group, and a hint to each area that is loose as a
+//! whole. Runs of pages come together only in the store, so loose ones are [gathered](Zone::drain) into it when they are
+//! missed there.
+//!
+//! No loose page is forgotten: who makes one loose looks for a hint or a slot that leads to it *after* that, and who takes
+//! a hint away, or has a slot answer for another group, looks for loose pages after *that*. Each writes first and
+//! looks then, all of it SeqCst, so one of the two sees the other.
+
+use crate::atomic::AtomicWord;
+use crate::frame::{AREA_FRAMES, Order, Pfn};
+use crate::protocol::Protocol;
+
+use super::layout::ZoneLayout;
+use super::slot::{GROUP_PAGES, Slot, first_of, group_of};
+use super::tree::{Hint, Tree};
+use super::zone::Zone;
+
+const GROUPS_IN_AREA: usize = AREA_FRAMES / GROUP_PAGES as usize;
+
+const _: () = assert!(GROUP_PAGES == 64, "a group of pages is a word of the store");
+
+/// The hints.
+pub(crate) struct Loose<'m, W> {
+    groups: Tree<'m, W>,
+    areas: Tree<'m, W>,
+}
+
+/// Words of metadata for the hints over so many areas.
+pub(super) const fn loose_words<W: AtomicWord>(areas: usize) -> usize {
+    Tree::<W>::words(areas * GROUPS_IN_AREA) + Tree::<W>::words(areas)
+}
+
+impl<'m, W: AtomicWord> Loose<'m, W> {
+    pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
+        let areas = layout.areas();
+        let (groups, rest) = words[layout.loose_at()..].split_at(Tree::<W>::words(areas * GROUPS_IN_AREA));
+        Self {
+            groups: Tree::new(groups, areas * GROUPS_IN_AREA, Hint::One),
+            areas: Tree::new(rest, areas, Hint::One),
+        }
+    }
+}
+
+impl<'m, P: Protocol> Zone<'m, P> {
+    /// Sees to it that a page which has just become loose is found.
+    #[inline]
+    pub(super) fn lead_to_page(&self, page: Pfn) {
+        let (slot, number) = (self.slot(), self.store.number(page));
+        slot.remember(number);
+        let group = group_of(number);
+        if slot.group() != Some(group) {
+            self.loose.groups.mark(group);
+        }
+    }
+
+    /// The same for a whole area.
+    #[inline]
+    pub(super) fn lead_to_area(&self, head: Pfn) {
+        let area = self.store.area_of(head);
+        self.slot().set_next_area(area);
+        self.loose.areas.mark(area);
+    }
+
+    /// A loose page: where the slot remembers one, of the group that it answers for, or of the lowest that is hinted at.
+    pub(super) fn claim_page(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
+        // A place that was in vain is forgotten, so this ends unless others remember more in the same slot.
+        while let Some(number) = slot.next_page() {
+            let page = self.store.frame(number);
+            if self.protocol.claim(page, Order::PAGE) {
+                slot.went(number);
+                return Some(page);
+            }
+            slot.forget_next();
+        }
+        if let Some(group) = slot.group() {
+            if let Some(page) = self.claim_in(self.loose_in(group), group, slot) {
+                return Some(page);
+            }
+            self.answer_for(slot, Some(group), None);
+        }
+        // Each turn takes away a hint, so it goes round only as long as pages become loose.
+        loop {
+            let group = self.loose.groups.next(0)?;
+            self.loose.groups.clear(group, || false);
+            let loose = self.loose_in(group);
+            // With more than one the slot answers for them; with one, which is taken, there is nothing to answer for.
+            if !loose.is_power_of_two() && loose != 0 && !self.answer_for(slot, slot.group(), Some(group)) {
+                self.loose.groups.mark(group);
+            }
+            if let Some(page) = self.claim_in(loose, group, slot) {
+                return Some(page);
+            }
+        }
+    }
+
+    /// Claims one of these pages of a group.
+    fn claim_in(&self, loose: u64, group: usize, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
+        let mut rest = loose;
+        while rest != 0 {
+            let number = first_of(group) + u64::from(rest.trailing_zeros());
+            let page = self.store.frame(number);
+            rest &= rest - 1;
+            if self.protocol.claim(page, Order::PAGE) {
+                if rest != 0 {
+                    slot.remember(first_of(group) + u64::from(rest.trailing_zeros()));
+                }
+                return Some(page);
+            }
+        }
+        None
+    }
+
+    /// Has the slot answer for `new` instead of the `old` group, and hints at what is left there. False if somebody else
+    /// came first.
+    pub(super) fn answer_for(
+        &self,
+        slot: &Slot<'m, P::Word>,
+        old: Option<usize>,
+        new: Option<usize>,
+    ) -> bool {
+        let changed = slot.change_group(old, new);
+        if changed && let Some(old) = old.filter(|old| new != Some(*old) && self.loose_in(*old) != 0) {
+            self.loose.groups.mark(old);
+        }
+        changed
+    }
+
+    /// The loose pages of a group.
+    fn loose_in(&self, group: usize) -> u64 {
+        self.protocol.loose_pages(self.store.frame(first_of(group)))
+    }
+
+    /// A loose area: the first from `from` on, else the first of all.
+    pub(super) fn claim_area_from(&self, from: usize) -> Option<Pfn> {
+        let head = |area: usize| self.store.first_frame(area);
+        let worth = |area: usize| self.protocol.is_loose(head(area), Order::HUGE);
+        let claim = |area: usize| self.protocol.claim(head(area), Order::HUGE).then(|| head(area));
+        let search = |from| self.loose.areas.search(from, worth, claim);
+        search(from).or_else(|| search(0))
+    }
+
+    /// Brings loose pages and areas into the store, where they come together to larger blocks.
+    ///
+    /// Progress: lock-free; it looks once at each group and area that is hinted at.
+    pub fn drain(&self) {
+        for slot in self.all_slots() {
+            if let Some(group) = slot.group()
+                && slot.change_group(Some(group), None)
+            {
+                self.gather(group);
+            }
+        }
+        for group in self.loose.groups.iter() {
+            self.loose.groups.clear(group, || false);
+            self.gather(group);
+        }
+        for area in self.loose.areas.iter() {
+            self.loose.areas.clear(area, || false);
+            let head = self.store.first_frame(area);
+            if self.protocol.claim(head, Order::HUGE) {
+                self.give(head, Order::HUGE);
+            }
+        }
+    }
+
+    fn gather(&self, group: usize) {
+        let page = |bit: u32| self.store.frame(first_of(group) + u64::from(bit));
+        let (mut rest, mut pages) = (self.loose_in(group), 0);
+        while rest != 0 {
+            let lowest = rest & rest.wrapping_neg();
+            if self.protocol.claim(page(rest.trailing_zeros()), Order::PAGE) {
+                pages |= lowest;
+            }
+            rest ^= lowest;
+        }
+        if pages != 0 {
+            self.given(self.store.give_frames(group, pages));
+        }
+    }
+
+    /// Loose frames, by a look from outside.
+    pub(super) fn loose_frames(&self) -> u64 {
+        let named = |n: usize| self.all_slots().take(n).filter_map(|slot| slot.group());
+        // Groups that a slot answers for may be hinted at too, and two slots may answer for one.
+        let unhinted = named(usize::MAX).enumerate().filter(|(n, group)| {
+            !self.loose.groups.leads_to(*group) && named(*n).all(|earlier| earlier != *group)
+        });
+        let groups = self.loose.groups.iter().chain(unhinted.map(|(_, group)| group));
+        let pages: u64 = groups.map(|group| u64::from(self.loose_in(group).count_ones())).sum();
+        pages + self.loose_areas() * AREA_FRAMES as u64
+    }
+
+    /// Areas that are loose as a whole.
+    pub(super) fn loose_areas(&self) -> u64 {
+        let is_loose = |area: &usize| self.protocol.is_loose(self.store.first_frame(*area), Order::HUGE);
+        self.loose.areas.iter().filter(is_loose).count() as u64
+    }
+}

@@ -1,0 +1,112 @@
+//! Where the frames of a request come from: loose ones, the store, or what others can be made to give up.
+
+use crate::error::AllocError;
+use crate::frame::{Order, Pfn};
+use crate::protocol::Protocol;
+
+use super::Zone;
+use crate::alloc::area::WORD_ORDER;
+use crate::alloc::slot::{Slot, group_of};
+use crate::alloc::store::Taken;
+
+/// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
+const RECLAIM_ROUNDS: usize = 16;
+
+/// The largest run that is less than a whole area.
+const PART: Order = Order::wrap(Order::HUGE.get() - 1);
+const _: () = assert!(PART.get() >= WORD_ORDER.get(), "an area has several words");
+
+impl<'m, P: Protocol> Zone<'m, P> {
+    /// A block of `order` from wherever there is one.
+    pub(super) fn obtain(&self, order: Order) -> Result<Taken, AllocError> {
+        self.try_obtain(order).map_or_else(|| self.obtain_hard(order), Ok)
+    }
+
+    fn try_obtain(&self, order: Order) -> Option<Taken> {
+        match order {
+            Order::PAGE => {
+                let slot = self.slot();
+                let page = self.claim_page(&slot).or_else(|| self.refill(&slot))?;
+                Some(Taken::untouched(page))
+            }
+            Order::HUGE => self.obtain_area(),
+            _ if order > Order::HUGE => self.store.take(order),
+            _ => self.in_part_or_whole(|largest| self.store.take_part(order, largest)),
+        }
+    }
+
+    /// What can be taken out of areas that are not whole; else out of a whole one, and rather of one that was in use than
+    /// of one that may never have been touched.
+    fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
+        take(PART).or_else(|| {
+            if let Some(area) = self.claim_area_from(0) {
+                self.give(area, Order::HUGE);
+            }
+            take(Order::HUGE)
+        })
+    }
+
+    /// A whole area, if possible one that was freed lately.
+    fn obtain_area(&self) -> Option<Taken> {
+        let slot = self.slot();
+        match self.claim_area_from(slot.next_area()) {
+            Some(head) => {
+                slot.set_next_area(self.store.area_after(self.store.area_of(head)));
+                Some(Taken::untouched(head))
+            }
+            None => self.store.take_area(slot.first_area(self.store.areas())),
+        }
+    }
+
+    /// A page from the store; its neighbours become loose, and the slot answers for them.
+    #[inline(never)]
+    fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
+        let (first, pages) = self.in_part_or_whole(|largest| self.store.take_pages(largest))?;
+        let page = |bit: u32| self.store.frame(first + u64::from(bit));
+        let mut rest = pages & (pages - 1);
+        if rest != 0 {
+            slot.remember(first + u64::from(rest.trailing_zeros()));
+        }
+        while rest != 0 {
+            if let Err(bad) = self.protocol.loosen(page(rest.trailing_zeros()), Order::PAGE) {
+                self.refuse_bad_frame(bad, Order::PAGE, bad);
+            }
+            rest &= rest - 1;
+        }
+        if !pages.is_power_of_two() {
+            // Goes round only because somebody else had the slot answer for another one.
+            while !self.answer_for(slot, slot.group(), Some(group_of(first))) {}
+        }
+        Some(page(pages.trailing_zeros()))
+    }
+
+    /// Drains the caches and asks the reclaim hook before it gives up.
+    #[cold]
+    fn obtain_hard(&self, order: Order) -> Result<Taken, AllocError> {
+        for _ in 0..RECLAIM_ROUNDS {
+            self.drain();
+            if let Some(taken) = self.try_obtain(order) {
+                return Ok(taken);
+            }
+            if !self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames())) {
+                break;
+            }
+        }
+        Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas: self.free_areas() })
+    }
+
+    /// Notes what is about to be handed out, and has memory reclaimed when little is left.
+    pub(super) fn watch(&self, order: Order) {
+        if self.config.low_watermark == 0 {
+            return;
+        }
+        self.slot().note_taken(order.frames() as i64);
+        if let Some(hooks) = self.config.hooks {
+            let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum();
+            let free = self.usable.saturating_sub(taken.max(0) as u64);
+            if free < self.config.low_watermark {
+                hooks.reclaim(order, free);
+            }
+        }
+    }
+}
