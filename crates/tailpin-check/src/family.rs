@@ -138,8 +138,12 @@ pub(crate) fn number(value: u64) -> String {
 
 /// Short, for a column: kind and order, then pins and references where there are any.
 pub(crate) fn page_word(value: u64) -> String {
-    let state = PageWord::from_bits(value).decode();
+    let word = PageWord::from_bits(value);
+    let state = word.decode();
     let mut text = format!("{:?}", state.kind);
+    if word.is_loose(state.order) {
+        text += " loose";
+    }
     if state.order.get() > 0 {
         text += &format!("/{}", state.order);
     }
@@ -158,7 +162,8 @@ pub(crate) fn page_word(value: u64) -> String {
 }
 
 fn page_flags(value: u64) -> String {
-    const NAMES: [&str; 6] = ["head", "tail", "LOCK", "reserved", "hwpoison", "hugetlb"];
-    let set: Vec<_> = (0..6).filter(|bit| value >> bit & 1 != 0).map(|bit| NAMES[bit]).collect();
+    const NAMES: [&str; 8] =
+        ["head", "tail", "LOCK", "reserved", "hwpoison", "hugetlb", "loose", "loose area"];
+    let set: Vec<_> = (0..NAMES.len()).filter(|bit| value >> bit & 1 != 0).map(|bit| NAMES[bit]).collect();
     if set.is_empty() { "-".to_owned() } else { set.join("+") }
 }

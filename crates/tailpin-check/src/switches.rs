@@ -93,7 +93,7 @@ switches! {
     W16 "W16" OneWord "a fresh block says that its tails rest without a look";
     W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
     ARelease "A-release" OneWord "the allocator's words are given back without Release";
-    AOrder "A-order" OneWord "who hints at a place and who takes the hint away may both miss what the other one wrote";
+    AOrder "A-order" OneWord "who leads others to a free frame and who takes the lead away may both miss what the other one wrote";
     WRelease "W-release" OneWord "publication is a Relaxed store";
     WAcquire "W-acquire" OneWord "a conditional get is not an Acquire";
     WDrop "W-drop" OneWord "a put is Relaxed";
@@ -409,9 +409,8 @@ impl Weaken {
     pub(crate) fn load(name: &Name, order: Ordering) -> Ordering {
         match order {
             Ordering::Acquire if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Relaxed,
-            Ordering::SeqCst if (off(Switch::AOrder) || off(Switch::ARelease)) && name.is_allocators() => {
-                Ordering::Acquire
-            }
+            Ordering::SeqCst if off(Switch::AOrder) => Ordering::Acquire,
+            Ordering::SeqCst if off(Switch::ARelease) && name.is_allocators() => Ordering::Acquire,
             _ => order,
         }
     }
@@ -437,7 +436,7 @@ impl Weaken {
             Ordering::SeqCst | Ordering::AcqRel if off(Switch::ARelease) && name.is_allocators() => {
                 Ordering::Acquire
             }
-            Ordering::SeqCst if off(Switch::AOrder) && name.is_allocators() => Ordering::AcqRel,
+            Ordering::SeqCst if off(Switch::AOrder) => Ordering::AcqRel,
             _ => order,
         }
     }

@@ -22,8 +22,8 @@ impl Name {
     }
 }
 
-/// The allocator's words: an area's bits and home, the hints, a cache.
-pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "cache"];
+/// The allocator's words: an area's bits and home, the hints, a CPU's slot.
+pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "slot"];
 
 /// One operation on a shared word.
 #[derive(Clone, Copy, Debug)]

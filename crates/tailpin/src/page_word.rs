@@ -278,7 +278,7 @@ impl PageWord {
 
     /// A free block of `order`, a page or 2 MiB, that is there for whoever claims it.
     #[inline]
-    pub(crate) const fn is_loose(self, order: Order) -> bool {
+    pub const fn is_loose(self, order: Order) -> bool {
         self.0 & !(GEN_MASK << GEN_SHIFT | RECORDED) == Self::build(FREE, order, LOOSE).0
     }
 
@@ -371,13 +371,13 @@ impl PageWord {
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
-    /// The free frame that a page becomes in the step that takes its last reference: one that is settled, has neither
-    /// pins nor flags, and whose own word is all there is to look at and to write.
+    /// The loose page that a page becomes in the step that takes its last reference: one that is settled, has neither pins
+    /// nor flags, and whose own word is all there is to look at and to write.
     #[inline]
-    pub(crate) const fn frees_as_page(self) -> Option<Self> {
+    pub(crate) const fn loosens_as_page(self) -> Option<Self> {
         let lone = Self::build(HEAD, Order::PAGE, ONE_REF);
         if self.0 & !(GEN_MASK << GEN_SHIFT) == lone.0 {
-            Some(Self(self.0 - lone.0 + Self::build(FREE, Order::PAGE, 0).0))
+            Some(Self(self.0 - lone.0 + Self::build(FREE, Order::PAGE, LOOSE).0))
         } else {
             None
         }

@@ -1,7 +1,7 @@
-//! The allocator's own words: bits and homes of areas, hints, pockets of caches.
+//! The allocator's own words: bits and homes of areas, hints, and the slots that answer for loose pages.
 //!
 //! The scenarios run on a whole zone. The set-up takes most of it, so that what the roles meet is a few frames at the
-//! end of an area, in its last word of frames. Role n uses cache n.
+//! end of an area, in its last word of frames. Role n uses slot n, the set-up the last one.
 
 use super::{ONE_WORD, plan};
 use crate::engine::Engine;
@@ -25,7 +25,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     vec![
         zone(
             "refill-free",
-            "a cache is refilled ‖ a block of the same word of frames is freed from elsewhere",
+            "pages are taken from the store ‖ a block of the same word of frames is freed",
             2,
             &[Switch::ARelease],
         )
@@ -35,13 +35,13 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("give two pages", |w| {
             w.give_kept();
         }),
-        zone("refill-refill", "two caches are refilled from the last four frames", 2, &[])
+        zone("refill-refill", "two CPUs take the last four frames from the store", 2, &[])
             .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2]))
             .role("take a page", take_a_page)
             .role("take a page", take_a_page),
         zone(
-            "cache-shared",
-            "two threads at one cache: one takes and gives, one gives",
+            "slot-shared",
+            "two threads at one slot: one takes and gives, one gives",
             1,
             &[Switch::ARelease],
         )
@@ -50,7 +50,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("give a page", |w| {
             w.give_kept();
         }),
-        zone("drain", "a cache is drained ‖ its owner takes and gives", 2, &[])
+        zone("drain", "loose pages are gathered ‖ somebody takes and gives", 2, &[])
             .setup(|w| w.occupy(BUT_TWO))
             .role("take, give a page", take_and_give)
             .role("drain", |w| {
@@ -66,6 +66,60 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                     w.give(area);
                 }
             }),
+        zone(
+            "loose-hint",
+            "a hint to loose pages that led nowhere is taken away ‖ a page becomes loose there",
+            4,
+            &[Switch::AOrder],
+        )
+        .setup(|w| {
+            w.occupy([8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0]);
+            // The first role's slot answers for nothing, so it hints at the page; the set-up's knows where it is.
+            w.as_role(0, |w| {
+                w.give_kept();
+            });
+            w.occupy([0]);
+        })
+        .role("give a page", |w| {
+            w.give_kept();
+        })
+        .role("take a page", take_a_page),
+        zone(
+            "loose-left",
+            "a slot answers for a group no longer ‖ a page of it becomes loose at that slot",
+            1,
+            &[Switch::AOrder],
+        )
+        .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0]))
+        .role("give a page", |w| {
+            w.give_kept();
+        })
+        .role("take a page", take_a_page),
+        Plan {
+            frames: 1024,
+            explored: |frame| frame == 512,
+            ..zone(
+                "loose-area",
+                "a whole area becomes loose ‖ somebody needs a part of one",
+                4,
+                &[Switch::AOrder],
+            )
+        }
+        .setup(|w| {
+            w.occupy([9, 9]);
+            w.as_role(0, |w| {
+                w.give_kept();
+            });
+            w.occupy([9]);
+        })
+        .role("give 2 MiB", |w| {
+            w.give_kept();
+        })
+        .role("take 1 MiB", |w| {
+            if let Some(block) = w.take(8) {
+                w.keep_block(block);
+            }
+        }),
         // Nine areas have 72 words of frames, so hints at them are of two levels. The set-up leaves one that leads nowhere.
         Plan {
             frames: 9 * 512,

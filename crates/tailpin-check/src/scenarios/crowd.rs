@@ -116,7 +116,7 @@ fn again<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, head: u64, order: 
     }
 }
 
-/// The allocator: six threads, two caches, an area that fills up and becomes whole again.
+/// The allocator: six threads, two slots, an area that fills up and becomes whole again.
 fn zone<E: Engine, F: Family<CheckWord<E>>>() -> Plan<E, F> {
     Plan {
         frames: 1024,

@@ -6,13 +6,14 @@
 use tailpin::{FrameRange, Misuse, Pfn, RawBlock, Request, Sink, Zone, ZoneConfig, ZoneLayout};
 
 use super::{World, o};
-use crate::engine::{Engine, role};
+use crate::engine::{Engine, enter_role, role};
 use crate::family::Family;
 use crate::trace::{self, Name, violation};
 use crate::word::{CheckWord, unscheduled};
 
-/// Words of a cache beyond which no scenario gets: its hints and a few pockets.
-const CACHE_EXPLORED: usize = 6;
+/// Of a slot, the words at its beginning that are explored: the group it answers for among them. The stack of places to
+/// look at, which may be wrong anyhow, is not.
+const SLOT_EXPLORED: usize = 3;
 
 fn layout(ranges: &[FrameRange; 1], slots: usize) -> ZoneLayout<'_> {
     ZoneLayout::new(ranges, slots).expect("a scenario's zone has frames")
@@ -22,7 +23,7 @@ fn hex(value: u64) -> String {
     if value < 10 { value.to_string() } else { format!("{value:#x}") }
 }
 
-/// The words of a zone's allocator, named for what they are: bits and homes of areas, hints, caches. Of areas, those over
+/// The words of a zone's allocator, named for what they are: bits and homes of areas, hints, slots. Of areas, those over
 /// frames that are explored are so too.
 pub(super) fn allocator_words<E: Engine>(
     frames: u64,
@@ -31,8 +32,8 @@ pub(super) fn allocator_words<E: Engine>(
 ) -> Vec<CheckWord<E>> {
     let ranges = [FrameRange::new(Pfn::new(0), frames)];
     let all = layout(&ranges, slots).area_words();
-    let cache = layout(&ranges, 2).area_words() - layout(&ranges, 1).area_words();
-    let (areas, caches_at) = (frames as usize / 512, all - slots * cache);
+    let slot = layout(&ranges, 2).area_words() - layout(&ranges, 1).area_words();
+    let (areas, slots_at) = (frames as usize / 512, all - slots * slot);
     let meets = |mut frames: std::ops::Range<u64>| frames.any(explored);
     (0..all)
         .map(|index| {
@@ -42,8 +43,8 @@ pub(super) fn allocator_words<E: Engine>(
                     let area = i - areas * 8;
                     ("home", area, meets(area as u64 * 512..(area as u64 + 1) * 512))
                 }
-                i if i < caches_at => ("hint", i - areas * 9, true),
-                i => ("cache", i - caches_at, (i - caches_at) % cache < CACHE_EXPLORED),
+                i if i < slots_at => ("hint", i - areas * 9, true),
+                i => ("slot", i - slots_at, (i - slots_at) % slot < SLOT_EXPLORED),
             };
             let name = Name { frame: number as u32, field, decode: hex };
             if explored { CheckWord::explored(name) } else { CheckWord::plain(name) }
@@ -84,6 +85,14 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         if let Err(misuse) = self.with_zone(|zone| zone.raw().put_many(block, 1)) {
             violation(format!("block {} is in the zone, but: {misuse}", block.pfn()));
         }
+    }
+
+    /// In the set-up: does something as this role would, at its slot.
+    pub(crate) fn as_role(&self, as_role: usize, act: impl FnOnce(&Self)) {
+        let before = role();
+        enter_role(as_role);
+        act(self);
+        enter_role(before);
     }
 
     /// Takes blocks of these orders and keeps them.

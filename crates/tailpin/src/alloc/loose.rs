@@ -48,7 +48,7 @@ impl<'m, W: AtomicWord> Loose<'m, W> {
 
 impl<'m, P: Protocol> Zone<'m, P> {
     /// Sees to it that a page which has just become loose is found.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lead_to_page(&self, page: Pfn) {
         let (slot, number) = (self.slot(), self.store.number(page));
         slot.remember(number);
@@ -155,10 +155,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 self.gather(group);
             }
         }
-        for group in self.loose.groups.iter() {
-            self.loose.groups.clear(group, || false);
-            self.gather(group);
-        }
+        self.gather_hinted(usize::MAX);
         for area in self.loose.areas.iter() {
             self.loose.areas.clear(area, || false);
             let head = self.store.first_frame(area);
@@ -166,6 +163,19 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 self.give(head, Order::HUGE);
             }
         }
+    }
+
+    /// The same for the lowest of the groups that are hinted at, an area's worth of them; false if there is none.
+    pub(super) fn gather_some(&self) -> bool {
+        self.gather_hinted(GROUPS_IN_AREA) > 0
+    }
+
+    fn gather_hinted(&self, most: usize) -> usize {
+        let gather = |group| {
+            self.loose.groups.clear(group, || false);
+            self.gather(group);
+        };
+        self.loose.groups.iter().take(most).map(gather).count()
     }
 
     fn gather(&self, group: usize) {

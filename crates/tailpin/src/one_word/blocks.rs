@@ -77,11 +77,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     #[inline]
     pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
         let seen = Self::load_at(word);
+        // A page's last reference, by far the most frequent case, has a short straight line.
         if order == Order::PAGE
-            && let Some(freed) = seen.frees_as_page()
-            && Self::free_at(word, seen, freed, head, Order::PAGE, owner)
+            && owner.takes_loose()
+            && let Some(loose) = seen.loosens_as_page()
+            && Self::free_at(word, seen, loose)
         {
-            return;
+            return owner.loosened(head, Order::PAGE);
         }
         if !(seen.is_settled_head_of(order)
             && seen.has_more_refs_than(1)
@@ -97,7 +99,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
             && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()
-            && Self::free_at(word, seen, freed, head, order, owner)
+            && Self::free_at_once(word, seen, freed, head, order, owner)
         {
             return;
         }
@@ -149,7 +151,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 continue;
             }
             if let Some(freed) = new.frees_at_once() {
-                if Self::free_at(self.word(at), seen, freed, at, order, owner) {
+                if Self::free_at_once(self.word(at), seen, freed, at, order, owner) {
                     return Ok(order);
                 }
             } else if self.change(at, seen, new) {

@@ -107,10 +107,15 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         seen.is_loose(order) && Self::change_at(word, seen, claimed(seen))
     }
 
-    /// The step that frees a page or 2 MiB, loose or not. SeqCst: the hints to a loose block are looked at after it, and
-    /// whoever takes one away looks at the block then, so one of the two sees the other.
+    /// The step that frees a block. SeqCst: what leads to a loose block is looked at after it, and whoever takes that away
+    /// looks at the block then, so one of the two sees the other.
     #[inline]
-    pub(super) fn free_at(
+    pub(super) fn free_at(word: &W, seen: PageWord, freed: PageWord) -> bool {
+        word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// The same where that is all there is to do; a page or 2 MiB becomes loose in it if the owner takes it so.
+    pub(super) fn free_at_once(
         word: &W,
         seen: PageWord,
         freed: PageWord,
@@ -119,16 +124,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         owner: &impl Owner,
     ) -> bool {
         let loose = owner.takes_loose() && (order == Order::PAGE || order == Order::HUGE);
-        let freed = if loose { freed.loosened(order) } else { freed };
-        if word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            return false;
+        let done = Self::free_at(word, seen, if loose { freed.loosened(order) } else { freed });
+        match done {
+            true if loose => owner.loosened(head, order),
+            true => owner.freed_block(head, order),
+            false => {}
         }
-        if loose {
-            owner.loosened(head, order)
-        } else {
-            owner.freed_block(head, order)
-        }
-        true
+        done
     }
 
     /// Puts all words of a wholly free area to rest, checking each.

@@ -133,6 +133,26 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
 }
 
 #[test]
+fn a_loose_block_is_claimed_as_what_it_was() {
+    for word in words().into_iter().filter(|word| word.is_idle()) {
+        for order in [Order::PAGE, Order::HUGE] {
+            let loose = word.loosened(order);
+            assert!(Order::all().all(|other| loose.is_loose(other) == (other == order)), "{loose:?}");
+            assert!(!loose.is_idle() && !loose.is_rest() && !loose.is_tail() && !loose.is_head());
+            let recorded = !word.tails_rest() && order > Order::PAGE;
+            let generation = word.generation();
+            let free = Fields { kind: FREE, order: 0, pins: 0, refs: 0, generation, flags: 0, recorded };
+            assert_eq!(fields(loose.claimed()), free);
+            assert!(loose.claimed().is_idle());
+            // In one step or two, the block that begins is the same.
+            assert_eq!(loose.publish(order, false), loose.claimed().publish(order, false));
+        }
+    }
+    let others = words().into_iter().flat_map(|word| Order::all().map(move |order| (word, order)));
+    assert!(others.into_iter().all(|(word, order)| !word.is_loose(order)), "nothing else is loose");
+}
+
+#[test]
 fn a_split_keeps_pins_references_and_flags() {
     for word in words().into_iter().filter(|word| word.is_settled_head() && word.order() > Order::PAGE) {
         let before = fields(word);
@@ -238,7 +258,10 @@ fn limits_leave_room_for_holds() {
 #[test]
 fn a_page_that_frees_in_one_step_becomes_what_the_long_way_makes_of_it() {
     let page = PageWord(0).publish(Order::PAGE, false);
-    assert_eq!(page.frees_as_page(), page.drop_refs(1).and_then(PageWord::frees_at_once));
+    assert_eq!(
+        page.loosens_as_page(),
+        page.drop_refs(1).and_then(PageWord::frees_at_once).map(|freed| freed.loosened(Order::PAGE))
+    );
     for word in [
         page.pin(1).unwrap(),
         page.add_refs(1).unwrap(),
@@ -248,10 +271,10 @@ fn a_page_that_frees_in_one_step_becomes_what_the_long_way_makes_of_it() {
         page.recorded(),
         PageWord(0).publish(Order::PAGE, true),
         PageWord(0).publish(Order::HUGE, false),
-        page.frees_as_page().unwrap(),
+        page.loosens_as_page().unwrap(),
         PageWord::reserved(),
     ] {
-        assert_eq!(word.frees_as_page(), None, "{word:?}");
+        assert_eq!(word.loosens_as_page(), None, "{word:?}");
     }
 }
 

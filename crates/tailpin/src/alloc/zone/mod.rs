@@ -12,7 +12,7 @@ use crate::error::{AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::handle::{Block, Raw};
 use crate::one_word::OneWord;
-use crate::protocol::{Attach, Protocol};
+use crate::protocol::{Attach, Class, Protocol};
 
 use super::config::{Request, ZoneConfig};
 use super::layout::ZoneLayout;
@@ -164,7 +164,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// # Errors
     /// [`AllocError::Exhausted`] if there is none, also after loose pages were gathered and the reclaim hook asked.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self, order: Order) -> Result<Block<'_, P>, AllocError> {
         self.alloc_with(Request::new(order))
     }
@@ -175,65 +175,59 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// # Errors
     /// As [`Zone::alloc`].
-    #[inline]
+    #[inline(always)] // What goes through memory on its way to the caller takes longer than all the rest.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
         // What is likely to be loose has a short straight line, compiled into the caller.
-        if request.order == Order::PAGE && !self.attended {
-            let slot = self.slot();
-            if let Some(number) = slot.next_page() {
-                let page = self.store.frame(number);
-                if self.protocol.claim_and_publish(page, Order::PAGE, request.class) {
-                    slot.went(number);
-                    return Ok(Block::adopt(self, page, Order::PAGE));
-                }
-            }
-        }
-        self.alloc_elsewhere(request)
+        let head = match request.order {
+            Order::PAGE if !self.attended => self.next_page(request.class),
+            Order::HUGE if !self.attended => self.next_area(request.class),
+            _ => None,
+        };
+        let head = match head {
+            Some(head) => head,
+            None => self.alloc_elsewhere(request)?,
+        };
+        Ok(Block::adopt(self, head, request.order))
     }
 
-    #[inline(never)]
-    fn alloc_elsewhere(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        if request.order == Order::HUGE && !self.attended {
-            let slot = self.slot();
-            let area = slot.next_area();
-            let head = self.store.first_frame(area);
-            if self.protocol.claim_and_publish(head, Order::HUGE, request.class) {
-                slot.set_next_area(self.store.area_after(area));
-                return Ok(Block::adopt(self, head, Order::HUGE));
-            }
-        }
-        self.alloc_anywhere(request)
-    }
-
-    #[inline(never)]
-    fn alloc_anywhere(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        let taken = self.obtain(request.order)?;
-        self.hand_out(taken, request.order, request)
-    }
-
-    /// Checks and publishes a block, or another one in its place.
+    /// The page that the slot remembers first, if it is loose.
     #[inline(always)]
-    fn hand_out(&self, taken: Taken, order: Order, request: Request) -> Result<Block<'_, P>, AllocError> {
-        match self.prepare(taken, order) {
-            Ok(()) => Ok(self.publish(taken.head, order, request)),
-            Err(bad) => self.hand_out_another(taken, request, bad),
-        }
+    fn next_page(&self, class: Class) -> Option<Pfn> {
+        let slot = self.slot();
+        let number = slot.next_page()?;
+        let page = self.store.frame(number);
+        let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
+        claimed.then(|| {
+            slot.went(number);
+            page
+        })
     }
 
-    #[cold]
-    fn hand_out_another(&self, taken: Taken, request: Request, bad: Pfn) -> Result<Block<'_, P>, AllocError> {
-        let (mut taken, mut bad) = (taken, bad);
-        loop {
+    /// The same for an area.
+    #[inline]
+    fn next_area(&self, class: Class) -> Option<Pfn> {
+        let slot = self.slot();
+        let area = slot.next_area();
+        let head = self.store.first_frame(area);
+        let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
+        claimed.then(|| {
+            slot.set_next_area(self.store.area_after(area));
+            head
+        })
+    }
+
+    #[inline(never)]
+    fn alloc_elsewhere(&self, request: Request) -> Result<Pfn, AllocError> {
+        let mut taken = self.obtain(request.order)?;
+        while let Err(bad) = self.prepare(taken, request.order) {
             self.refuse_bad_frame(taken.head, request.order, bad);
             taken = self.obtain(request.order)?;
-            match self.prepare(taken, request.order) {
-                Ok(()) => return Ok(self.publish(taken.head, request.order, request)),
-                Err(frame) => bad = frame,
-            }
         }
+        self.publish(taken.head, request.order, request);
+        Ok(taken.head)
     }
 
-    #[inline(always)]
+    #[inline]
     fn prepare(&self, taken: Taken, order: Order) -> Result<(), Pfn> {
         if taken.touched {
             self.scrub(taken.head, order)?;
@@ -247,14 +241,13 @@ impl<'m, P: Protocol> Zone<'m, P> {
         areas.map(|area| head.offset(area)).try_for_each(|area| self.protocol.scrub(area))
     }
 
-    #[inline(always)]
-    fn publish(&self, head: Pfn, order: Order, request: Request) -> Block<'_, P> {
+    #[inline]
+    fn publish(&self, head: Pfn, order: Order, request: Request) {
         if self.attended {
             self.attend(head, order, request.zero);
         }
         // "Keeping the refcounted at the very last with a comment is preferable": this is the comment.
         self.protocol.publish(head, order, request.class);
-        Block::adopt(self, head, order)
     }
 
     /// The hook, and the watermark.

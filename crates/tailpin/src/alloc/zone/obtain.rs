@@ -35,10 +35,17 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// What can be taken out of areas that are not whole; else out of a whole one, and rather of one that was in use than
-    /// of one that may never have been touched.
+    /// What can be taken out of areas that are not whole, once loose pages have come together there if need be; else out
+    /// of a whole one, and rather of one that was in use than of one that may never have been touched.
     fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
-        take(PART).or_else(|| {
+        // Each turn takes away hints, so it goes round only as long as pages become loose.
+        loop {
+            let taken = take(PART);
+            if taken.is_some() || !self.gather_some() {
+                break taken;
+            }
+        }
+        .or_else(|| {
             if let Some(area) = self.claim_area_from(0) {
                 self.give(area, Order::HUGE);
             }
