@@ -27,7 +27,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             "refill-free",
             "pages are taken from the store ‖ a block of the same word of frames is freed",
             2,
-            &[Switch::ARelease],
+            &[],
         )
         // The last block is the one that is freed.
         .setup(|w| w.occupy(BUT_TWO))
@@ -39,17 +39,12 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2]))
             .role("take a page", take_a_page)
             .role("take a page", take_a_page),
-        zone(
-            "slot-shared",
-            "two threads at one slot: one takes and gives, one gives",
-            1,
-            &[Switch::ARelease],
-        )
-        .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
-        .role("take, give a page", take_and_give)
-        .role("give a page", |w| {
-            w.give_kept();
-        }),
+        zone("slot-shared", "two threads at one slot: one takes and gives, one gives", 1, &[])
+            .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
+            .role("take, give a page", take_and_give)
+            .role("give a page", |w| {
+                w.give_kept();
+            }),
         zone("drain", "loose pages are gathered ‖ somebody takes and gives", 2, &[])
             .setup(|w| w.occupy(BUT_TWO))
             .role("take, give a page", take_and_give)
@@ -74,27 +69,36 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         )
         .setup(|w| {
             w.occupy([8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0]);
-            // The first role's slot answers for nothing, so it hints at the page; the set-up's knows where it is.
+            // No slot answers for the pages. So the first role hints at one, and has it again as it remembers it.
+            w.with_zone(|zone| zone.drain());
             w.as_role(0, |w| {
                 w.give_kept();
+                w.occupy([0]);
             });
-            w.occupy([0]);
         })
         .role("give a page", |w| {
             w.give_kept();
         })
-        .role("take a page", take_a_page),
-        zone(
-            "loose-left",
-            "a slot answers for a group no longer ‖ a page of it becomes loose at that slot",
-            1,
-            &[Switch::AOrder],
-        )
+        .role("take a page", take_a_page)
+        // Before more is given back that would lead to what was lost.
+        .finish(|w| w.audit_allocator()),
+        // There is another area to take from, so nobody looks twice.
+        Plan {
+            frames: 1024,
+            explored: |frame| (508..512).contains(&frame),
+            ..zone(
+                "loose-left",
+                "a slot answers for a group no longer ‖ a page of it becomes loose at that slot",
+                1,
+                &[Switch::AOrder],
+            )
+        }
         .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0]))
         .role("give a page", |w| {
             w.give_kept();
         })
-        .role("take a page", take_a_page),
+        .role("take a page", take_a_page)
+        .finish(|w| w.audit_allocator()),
         Plan {
             frames: 1024,
             explored: |frame| frame == 512,

@@ -142,6 +142,8 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             violation(format!("of the free areas only {} are found", all.len()));
         }
         all.into_iter().for_each(|block| self.give(block));
+        // Loose ones too: what is free is as it was.
+        self.with_zone(|zone| zone.drain());
     }
 }
 
