@@ -205,6 +205,10 @@ pub trait Protocol: Sized + Send + Sync {
     /// Progress: wait-free; one load and one store.
     fn retire(&self, frame: Pfn);
 
+    /// Whether this frame lies in the protocol's span: whether there are words for it.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
+    fn covers(&self, frame: Pfn) -> bool;
     /// The state of a frame, a hint unless the caller has a reference.
     ///
     /// Progress: wait-free; one load.

@@ -72,7 +72,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         while let Some(number) = slot.next_page() {
             let page = self.store.frame(number);
             if self.protocol.claim(page, Order::PAGE) {
-                slot.went(number);
+                slot.went();
                 return Some(page);
             }
             slot.forget_next();
@@ -98,17 +98,14 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// Claims one of these pages of a group.
+    /// Claims one of these pages of a group, and has the slot remember the others.
     fn claim_in(&self, loose: u64, group: usize, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
         let mut rest = loose;
         while rest != 0 {
-            let number = first_of(group) + u64::from(rest.trailing_zeros());
-            let page = self.store.frame(number);
+            let page = self.store.frame(first_of(group) + u64::from(rest.trailing_zeros()));
             rest &= rest - 1;
             if self.protocol.claim(page, Order::PAGE) {
-                if rest != 0 {
-                    slot.remember(first_of(group) + u64::from(rest.trailing_zeros()));
-                }
+                slot.remember_all(group, rest);
                 return Some(page);
             }
         }

@@ -2,7 +2,7 @@
 //! through.
 //!
 //! Nothing is kept here but hints and one duty. The hints may be wrong, as the words of the frames decide: a stack of
-//! places to look at, each of them a page, perhaps with its neighbours after it. The duty: a
+//! pages that may be loose, of which the oldest fall out at the bottom. The duty: a
 //! slot that names a group answers for the loose pages in it, so that no hint has to lead to them. Who makes a slot name
 //! another group sees to that for what is left in the one before. Anybody may do it at any time: two threads that share
 //! a CPU number, one that was preempted, one that drains.
@@ -44,12 +44,6 @@ pub(crate) fn first_of(group: usize) -> u64 {
     group as u64 * GROUP_PAGES
 }
 
-/// The page after `number` in its group, around at its end.
-#[inline]
-pub(crate) fn next_in_group(number: u64) -> u64 {
-    number & !(GROUP_PAGES - 1) | (number + 1) % GROUP_PAGES
-}
-
 pub(crate) struct Slot<'m, W> {
     words: &'m [W; SLOT_WORDS],
     index: usize,
@@ -73,42 +67,44 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         self.words[which].store(value, Ordering::Relaxed);
     }
 
+    /// The place at the top of the stack, or one above it.
     #[inline]
-    fn top(&self) -> usize {
-        self.hint(TOP) as usize % PLACES
+    fn place(top: u64) -> usize {
+        FIRST_PLACE + top as usize % PLACES
     }
 
-    /// The page to try first: the one freed last, or the one after that handed out last.
+    /// The page to try first: the one that was remembered last.
     #[inline]
     pub(crate) fn next_page(&self) -> Option<u64> {
-        self.hint(FIRST_PLACE + self.top()).checked_sub(1)
+        self.hint(Self::place(self.hint(TOP))).checked_sub(1)
     }
 
-    /// The page that was to be tried first has been handed out: its neighbour may be loose too.
+    /// The page that was to be tried first has been handed out.
     #[inline]
-    pub(crate) fn went(&self, number: u64) {
-        self.set_hint(FIRST_PLACE + self.top(), next_in_group(number) + 1);
+    pub(crate) fn went(&self) {
+        self.set_hint(TOP, self.hint(TOP).wrapping_sub(1));
     }
 
-    /// There is no loose page where one was to be tried first.
+    /// The page that was to be tried first is not loose.
     pub(crate) fn forget_next(&self) {
-        let top = self.top();
-        self.set_hint(FIRST_PLACE + top, 0);
-        self.set_hint(TOP, top.wrapping_sub(1) as u64);
+        self.set_hint(Self::place(self.hint(TOP)), 0);
+        self.went();
     }
 
-    /// This page, or some from it on, became loose.
+    /// This page became loose.
     #[inline]
     pub(crate) fn remember(&self, number: u64) {
-        let top = self.top();
-        let place = self.hint(FIRST_PLACE + top);
-        // What has just gone out from the top comes back to it.
-        if place == 0 || place == next_in_group(number) + 1 {
-            self.set_hint(FIRST_PLACE + top, number + 1);
-        } else {
-            let above = (top + 1) % PLACES;
-            self.set_hint(FIRST_PLACE + above, number + 1);
-            self.set_hint(TOP, above as u64);
+        let top = self.hint(TOP).wrapping_add(1);
+        self.set_hint(Self::place(top), number + 1);
+        self.set_hint(TOP, top);
+    }
+
+    /// Some pages of a group are loose: the lowest is to be tried first.
+    pub(crate) fn remember_all(&self, group: usize, pages: u64) {
+        let mut rest = pages;
+        while let Some(highest) = rest.checked_ilog2() {
+            self.remember(first_of(group) + u64::from(highest));
+            rest ^= 1 << highest;
         }
     }
 

@@ -110,6 +110,10 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.withdraw(frame, true);
     }
 
+    fn covers(&self, frame: Pfn) -> bool {
+        frame.get().wrapping_sub(self.base.get()) < (self.words.len() / page::WORDS) as u64
+    }
+
     fn state(&self, frame: Pfn) -> PageState {
         self.decode(frame)
     }

@@ -193,6 +193,12 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         self.word(frame).store(seen.set_aside().0, Ordering::Release);
     }
 
+    #[inline]
+    fn covers(&self, frame: Pfn) -> bool {
+        // One comparison: what lies before the first frame is far beyond the last one.
+        frame.get().wrapping_sub(self.base.get()) < self.words.len() as u64
+    }
+
     fn state(&self, frame: Pfn) -> PageState {
         self.load(frame).decode()
     }

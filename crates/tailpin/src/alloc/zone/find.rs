@@ -21,7 +21,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// merged during the call; [`GetError::CountLimit`].
     #[inline]
     pub fn try_pin(&self, page: Pfn) -> Result<PageRef<'_, P>, GetError> {
-        if !self.store.span().contains(page) {
+        if !self.protocol.covers(page) {
             return Err(GetError::NotInUse);
         }
         let held = self.protocol.try_get_at(page, self)?;
@@ -32,14 +32,14 @@ impl<P: Protocol> Zone<'_, P> {
     ///
     /// Progress: wait-free; at most thirteen loads.
     pub fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
-        if self.store.span().contains(frame) { self.protocol.head_of(frame) } else { None }
+        if self.protocol.covers(frame) { self.protocol.head_of(frame) } else { None }
     }
 
     /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or reference.
     ///
     /// Progress: wait-free; one load.
     pub fn state(&self, frame: Pfn) -> Option<PageState> {
-        self.store.span().contains(frame).then(|| self.protocol.state(frame))
+        self.protocol.covers(frame).then(|| self.protocol.state(frame))
     }
 }
 

@@ -126,7 +126,8 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         }
         let slots = areas[layout.slots_at()..][..layout.slots() * SLOT_WORDS].as_chunks().0;
         Ok(Self {
-            protocol: P::attach(pages, layout.base()),
+            // No more than the span, so that what has a word is in the zone.
+            protocol: P::attach(&pages[..layout.page_words::<P>()], layout.base()),
             store: Store::new(&layout, areas),
             loose: Loose::new(&layout, areas),
             slots,
@@ -198,7 +199,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         let page = self.store.frame(number);
         let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
         claimed.then(|| {
-            slot.went(number);
+            slot.went();
             page
         })
     }

@@ -69,25 +69,26 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[inline(never)]
     fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
         let (first, pages) = self.in_part_or_whole(|largest| self.store.take_pages(largest))?;
+        let group = group_of(first);
         let page = |bit: u32| self.store.frame(first + u64::from(bit));
-        let mut rest = pages & (pages - 1);
-        if rest != 0 {
-            slot.remember(first + u64::from(rest.trailing_zeros()));
-        }
+        let (mut rest, mut loose) = (pages & (pages - 1), 0);
         while rest != 0 {
-            if let Err(bad) = self.protocol.loosen(page(rest.trailing_zeros()), Order::PAGE) {
-                self.refuse_bad_frame(bad, Order::PAGE, bad);
+            let bit = rest.trailing_zeros();
+            match self.protocol.loosen(page(bit), Order::PAGE) {
+                Ok(()) => loose |= 1 << bit,
+                Err(bad) => self.refuse_bad_frame(bad, Order::PAGE, bad),
             }
             rest &= rest - 1;
         }
-        if !pages.is_power_of_two() {
+        if loose != 0 {
             // Goes round only because somebody else had the slot answer for another one.
-            while !self.answer_for(slot, slot.group(), Some(group_of(first))) {}
+            while !self.answer_for(slot, slot.group(), Some(group)) {}
+            slot.remember_all(group, loose);
         }
         Some(page(pages.trailing_zeros()))
     }
 
-    /// Drains the caches and asks the reclaim hook before it gives up.
+    /// Gathers what is loose and asks the reclaim hook before it gives up.
     #[cold]
     fn obtain_hard(&self, order: Order) -> Result<Taken, AllocError> {
         for _ in 0..RECLAIM_ROUNDS {

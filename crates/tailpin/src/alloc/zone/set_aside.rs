@@ -25,7 +25,7 @@ impl<P: Protocol> Zone<'_, P> {
     ///
     /// Progress: lock-free; as [`Zone::try_pin`] and [`Zone::drain`].
     pub fn set_aside(&self, frame: Pfn) -> SetAside {
-        if !self.store.span().contains(frame) {
+        if !self.protocol.covers(frame) {
             return SetAside::NotInService;
         }
         if self.protocol.poison(frame, self) {
