@@ -371,13 +371,14 @@ impl PageWord {
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
-    /// The loose page that a page becomes in the step that takes its last reference: one that is settled, has neither pins
-    /// nor flags, and whose own word is all there is to look at and to write.
+    /// The loose page or 2 MiB that a block of `order` becomes in the step that takes its last reference: one that is
+    /// settled, has neither pins nor flags, and whose own word is all there is to look at and to write.
     #[inline]
-    pub(crate) const fn loosens_as_page(self) -> Option<Self> {
-        let lone = Self::build(HEAD, Order::PAGE, ONE_REF);
-        if self.0 & !(GEN_MASK << GEN_SHIFT) == lone.0 {
-            Some(Self(self.0 - lone.0 + Self::build(FREE, Order::PAGE, LOOSE).0))
+    pub(crate) const fn loosens(self, order: Order) -> Option<Self> {
+        let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { RECORDED } else { 0 };
+        let lone = Self::build(HEAD, order, ONE_REF);
+        if self.0 & !stays == lone.0 {
+            Some(Self(self.0 & stays | Self::build(FREE, order, LOOSE).0))
         } else {
             None
         }

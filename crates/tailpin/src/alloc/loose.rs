@@ -59,7 +59,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// The same for a whole area.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lead_to_area(&self, head: Pfn) {
         let area = self.store.area_of(head);
         self.slot().set_next_area(area);

@@ -77,12 +77,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     #[inline]
     pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
         let seen = Self::load_at(word);
-        // A page's last reference, by far the most frequent case, has a short straight line.
-        if order == Order::PAGE
-            && owner.takes_loose()
-            && let Some(loose) = seen.loosens_as_page()
-            && Self::free_at(word, seen, loose)
-        {
+        // The last reference to a page, by far the most frequent case, has a short straight line.
+        if order == Order::PAGE && Self::loosen_at(word, seen, order, owner) {
             return owner.loosened(head, Order::PAGE);
         }
         if !(seen.is_settled_head_of(order)
@@ -96,6 +92,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The same where the last reference goes, or the block is no longer whole.
     #[inline(never)]
     fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) {
+        if order == Order::HUGE && Self::loosen_at(word, seen, order, owner) {
+            return owner.loosened(head, Order::HUGE);
+        }
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
             && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()

@@ -114,7 +114,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The same where that is all there is to do; a page or 2 MiB becomes loose in it if the owner takes it so.
+    /// The last reference to a page or 2 MiB goes, and it becomes loose; false if that is not all there is to do.
+    #[inline]
+    pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, owner: &impl Owner) -> bool {
+        owner.takes_loose() && seen.loosens(order).is_some_and(|loose| Self::free_at(word, seen, loose))
+    }
+
+    /// The step where that is all there is to do; a page or 2 MiB becomes loose in it if the owner takes it so.
     pub(super) fn free_at_once(
         word: &W,
         seen: PageWord,

@@ -256,25 +256,31 @@ fn limits_leave_room_for_holds() {
 }
 
 #[test]
-fn a_page_that_frees_in_one_step_becomes_what_the_long_way_makes_of_it() {
-    let page = PageWord(0).publish(Order::PAGE, false);
-    assert_eq!(
-        page.loosens_as_page(),
-        page.drop_refs(1).and_then(PageWord::frees_at_once).map(|freed| freed.loosened(Order::PAGE))
-    );
-    for word in [
-        page.pin(1).unwrap(),
-        page.add_refs(1).unwrap(),
-        page.drop_refs(1).unwrap(),
-        page.poisoned(),
-        page.wary(),
-        page.recorded(),
-        PageWord(0).publish(Order::PAGE, true),
-        PageWord(0).publish(Order::HUGE, false),
-        page.loosens_as_page().unwrap(),
-        PageWord::reserved(),
-    ] {
-        assert_eq!(word.loosens_as_page(), None, "{word:?}");
+fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
+    for order in [Order::PAGE, Order::HUGE] {
+        let block = PageWord(0).publish(order, false);
+        let long_way = |word: PageWord| word.drop_refs(1)?.frees_at_once().map(|freed| freed.loosened(order));
+        assert_eq!(block.loosens(order), long_way(block));
+        assert!(block.loosens(order).unwrap().is_loose(order));
+        if order > Order::PAGE {
+            let recorded = block.recorded();
+            assert_eq!(recorded.loosens(order), long_way(recorded));
+        } else {
+            assert_eq!(block.recorded().loosens(order), None);
+        }
+        for word in [
+            block.pin(1).unwrap(),
+            block.add_refs(1).unwrap(),
+            block.drop_refs(1).unwrap(),
+            block.poisoned(),
+            block.wary(),
+            PageWord(0).publish(order, true),
+            PageWord(0).publish(Order::new(4).unwrap(), false),
+            block.loosens(order).unwrap(),
+            PageWord::reserved(),
+        ] {
+            assert_eq!(word.loosens(order), None, "{word:?}");
+        }
     }
 }
 
