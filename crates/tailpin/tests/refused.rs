@@ -125,6 +125,11 @@ fn merges_of_what_is_not_the_callers_alone() {
     protocol.put_block(FrameRange::block(third, Order::PAGE), 1, &log);
     assert_eq!(merge(0, 2), Ok(()));
     protocol.put_block(whole(2), 1, &log);
+    begin(&protocol, 1, Class::Splittable);
+    let pin = protocol.try_get(BASE, &log).unwrap();
+    protocol.put_block(whole(1), 1, &log);
+    assert_eq!(merge(0, 1), Err(MergeError::NotABlock), "pinned, but nobody's");
+    protocol.put(pin, &log);
     begin(&protocol, 2, Class::Unsplittable);
     assert_eq!(merge(0, 2), Err(MergeError::Unsplittable { head: BASE }));
     assert_eq!(protocol.split(whole(2), Order::PAGE, &log), Err(SplitError::Unsplittable { head: BASE }));
