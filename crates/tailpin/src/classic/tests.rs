@@ -214,7 +214,7 @@ fn unsplittable_blocks_count_at_the_head() {
     classic.get(held, &log).unwrap();
     assert_eq!(classic.mapcount(tail).load(Ordering::Relaxed), 0);
     assert_eq!(classic.state(BASE).pins, 2);
-    assert!(classic.state(tail).unsplittable);
+    assert!(classic.state(BASE).unsplittable && classic.state(tail).unsplittable);
     let refused = classic.split(whole(of), Order::PAGE, &log);
     assert_eq!(refused, Err(SplitError::Unsplittable { head: BASE }));
     assert_eq!(audit(&classic, BASE, of), 1);
@@ -226,6 +226,7 @@ fn unsplittable_blocks_count_at_the_head() {
     assert_eq!(log.blocks(), [(BASE, of)]);
     begin(&classic, of, SPLITTABLE);
     assert!(classic.compound_tail_refcounted(tail), "the class ends with the block");
+    assert!(!classic.state(BASE).unsplittable && !classic.state(tail).unsplittable);
 }
 
 #[test]
@@ -275,6 +276,7 @@ fn a_poisoned_tail_takes_the_mark_along_through_a_split() {
     let classic = Classic::new(&words, BASE);
     begin(&classic, order(2), SPLITTABLE);
     assert!(classic.poison(BASE.offset(2), &log));
+    assert_eq!([0, 1, 2].map(|page| classic.state(BASE.offset(page)).poisoned), [false, false, true]);
     classic.split(whole(order(2)), Order::PAGE, &log).unwrap();
     classic.put_block(whole(order(2)), 1, &log);
     assert_eq!(log.blocks().len(), 3);

@@ -74,9 +74,24 @@ fn a_count_that_is_gone_or_below_zero_takes_no_more() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
     begin(&classic, Order::PAGE, SPLITTABLE);
-    for count in [0, u64::MAX] {
+    for count in [0, steps::NEGATIVE, u64::MAX] {
         classic.count(BASE).store(count, Ordering::Relaxed);
         assert_eq!(classic.get_block(whole(Order::PAGE), 1, &log), Err(GetError::NotInUse));
+        assert_eq!(classic.drop_refs(BASE, 1), Err(count));
         assert_eq!(classic.count(BASE).load(Ordering::Relaxed), count);
     }
+}
+
+#[test]
+fn a_tail_is_one_while_its_head_heads_a_block_in_use() {
+    let words = map(512);
+    let classic = Classic::new(&words, BASE);
+    begin(&classic, order(1), SPLITTABLE);
+    let tail = || classic.state(BASE.offset(1)).kind;
+    assert_eq!(tail(), Kind::Tail);
+    classic.count(BASE).store(0, Ordering::Relaxed);
+    assert_eq!(tail(), Kind::Free);
+    classic.count(BASE).store(1, Ordering::Relaxed);
+    classic.flags(BASE).fetch_sub(page::PG_HEAD, Ordering::Relaxed);
+    assert_eq!(tail(), Kind::Free);
 }
