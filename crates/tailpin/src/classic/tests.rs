@@ -174,16 +174,23 @@ fn a_split_again_and_of_parts() {
     let of = order(4);
     begin(&classic, of, SPLITTABLE);
     let held = classic.try_get(BASE.offset(7), &log).unwrap();
+    let to_pages = |range| classic.split(range, Order::PAGE, &log);
+    assert_eq!(
+        to_pages(FrameRange::block(BASE.offset(7), Order::PAGE)),
+        Err(SplitError::OutOfRange),
+        "a tail"
+    );
     classic.split(whole(of), order(2), &log).unwrap();
-    assert_eq!(classic.split(whole(order(1)), Order::PAGE, &log), Err(SplitError::OutOfRange));
+    assert_eq!(to_pages(whole(order(1))), Err(SplitError::OutOfRange), "not all of a piece");
     let second = FrameRange::block(BASE.offset(4), order(2));
     classic.split(second, order(1), &log).unwrap();
     assert_eq!(classic.head_of(held.page), Some((BASE.offset(6), order(1))));
     assert_eq!(classic.split(whole(of), order(2), &log), Ok(()));
-    classic.split(whole(of), Order::PAGE, &log).unwrap();
+    to_pages(whole(of)).unwrap();
     classic.put(held, &log);
     classic.put_block(whole(of), 1, &log);
     assert_eq!(log.blocks().len(), 16);
+    assert_eq!(to_pages(whole(of)), Err(SplitError::OutOfRange), "free");
     assert_eq!(log.causes(), []);
     assert_eq!(classic.split_around(whole(of), BASE, of, &log), Err(SplitError::NotSupported));
     assert_eq!(classic.merge(BASE, of, &log), Err(MergeError::NotSupported));
