@@ -31,14 +31,20 @@ fn begin(protocol: &OneWord<'_>, head: u64, of: u8) {
     protocol.publish(Pfn::new(head), order(of), Class::Splittable);
 }
 
-/// Each page of the block is found in it, and can be pinned.
+/// Each page of the block is found in it, and can be pinned, more than once.
 fn is_found(protocol: &OneWord<'_>, head: u64, of: u8) {
     let block = FrameRange::block(Pfn::new(head), order(of));
     for page in block.iter() {
         assert_eq!(protocol.head_of(page), Some((block.start, order(of))));
+        let before = protocol.state(page).pins;
         let held = protocol.try_get(page, &Nobody).unwrap();
+        protocol.get(held, &Nobody).unwrap();
+        assert_eq!(protocol.state(page).pins, before + 2);
+        protocol.put(held, &Nobody);
         protocol.put(held, &Nobody);
     }
+    let pinned = protocol.audit_block(block.start, order(of), &mut |frame, what| panic!("{frame}: {what}"));
+    assert_eq!(pinned, 0);
 }
 
 #[test]
@@ -70,6 +76,21 @@ fn a_block_where_a_part_of_a_larger_one_was() {
     begin(&protocol, 0, 9);
     begin(&protocol, 512 + 8, 3);
     is_found(&protocol, 512 + 8, 3);
+}
+
+#[test]
+fn a_block_above_2_mib_that_was_merged_out_of_small_ones() {
+    for pieces in [0, 3, 9] {
+        let words = words();
+        let protocol = OneWord::new(&words, Pfn::new(0));
+        begin(&protocol, 0, 10);
+        let whole = FrameRange::block(Pfn::new(0), order(10));
+        protocol.split(whole, order(pieces), &Nobody).unwrap();
+        let held = protocol.try_get(Pfn::new(600), &Nobody).unwrap();
+        protocol.merge(Pfn::new(0), order(10), &Nobody).unwrap();
+        protocol.put(held, &Nobody);
+        is_found(&protocol, 0, 10);
+    }
 }
 
 #[test]
