@@ -79,6 +79,19 @@ fn a_block_where_a_part_of_a_larger_one_was() {
 }
 
 #[test]
+fn a_block_that_is_being_prepared_is_found_by_nobody() {
+    for of in [0, 3, 9, 10] {
+        let words = words();
+        let protocol = OneWord::new(&words, Pfn::new(0));
+        protocol.prepare(Pfn::new(0), order(of)).unwrap();
+        for page in FrameRange::block(Pfn::new(0), order(of)).iter() {
+            assert_eq!(protocol.head_of(page), None);
+            assert_eq!(protocol.try_get(page, &Nobody), Err(GetError::NotInUse));
+        }
+    }
+}
+
+#[test]
 fn a_block_above_2_mib_that_was_merged_out_of_small_ones() {
     for pieces in [0, 3, 9] {
         let words = words();
