@@ -92,6 +92,18 @@ fn a_block_that_is_being_prepared_is_found_by_nobody() {
 }
 
 #[test]
+fn a_split_around_a_page_goes_to_the_piece_that_it_is_in_by_now() {
+    let words = words();
+    let protocol = OneWord::new(&words, Pfn::new(0));
+    begin(&protocol, 0, 3);
+    let whole = FrameRange::block(Pfn::new(0), order(3));
+    protocol.split(whole, order(1), &Nobody).unwrap();
+    protocol.split_around(whole, Pfn::new(5), Order::PAGE, &Nobody).unwrap();
+    let heads = [0, 1, 2, 3, 4, 5, 6, 7].map(|page| protocol.head_of(Pfn::new(page)).unwrap().0.get());
+    assert_eq!(heads, [0, 0, 2, 2, 4, 5, 6, 6]);
+}
+
+#[test]
 fn a_block_above_2_mib_that_was_merged_out_of_small_ones() {
     for pieces in [0, 3, 9] {
         let words = words();

@@ -44,12 +44,12 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 1, Splittable);
             w.more_refs(0, 1, 1);
         })
-        .role("split; drop", split_and_drop)
+        .role("split", |w| w.split(0, 1, 0))
         .role("+3; −3", |w| {
             w.more_refs(0, 1, 3);
             w.drop_refs(0, 1, 3);
         })
-        .finish(|w| w.drop_refs(0, 1, 1)),
+        .finish(|w| w.drop_refs(0, 1, 2)),
         plan::<E, F>(
             "split-pins",
             "split ‖ first and last pin of a tail, another kept",
@@ -83,18 +83,63 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.drop_refs(0, 2, 1);
                 w.put_kept(0);
             }),
-        plan::<E, F>("split-two-steps", "split to 1, then to pages ‖ get of a tail", BOTH, &[Switch::W2])
-            .classic_to(1)
-            .setup(|w| w.begin_with(2))
-            .role("get(3)", |w| w.keep(0, w.must_get(3)))
-            .role("split to 1, to 0", |w| {
-                w.split(0, 2, 1);
-                w.split(0, 2, 0);
-            })
-            .finish(|w| {
-                w.drop_refs(0, 2, 1);
-                w.put_kept(0);
-            }),
+        plan::<E, F>(
+            "split-two-steps",
+            "split to 1, then the far half to pages ‖ get of its tail",
+            BOTH,
+            &[Switch::W2],
+        )
+        .classic_to(1)
+        .setup(|w| w.begin_with(2))
+        .role("get(3)", |w| w.keep(0, w.must_get(3)))
+        .role("split to 1, 2 to 0", |w| {
+            w.split(0, 2, 1);
+            w.split(2, 1, 0);
+        })
+        .finish(|w| {
+            w.drop_refs(0, 2, 1);
+            w.put_kept(0);
+        }),
+        // Who helps may come late, when the head is being split once more.
+        plan::<E, F>(
+            "split-helped",
+            "split to 1, then to pages ‖ split to 1; a page is pinned",
+            ONE_WORD,
+            &[],
+        )
+        .setup(|w| {
+            w.begin_with(2);
+            w.more_refs(0, 2, 1);
+            w.keep(0, w.must_get(3));
+        })
+        .role("split to 1, to 0", |w| {
+            w.split(0, 2, 1);
+            w.split(0, 1, 0);
+        })
+        .role("split to 1", |w| w.split(0, 2, 1))
+        .finish(|w| {
+            w.drop_refs(0, 2, 2);
+            w.put_kept(0);
+        }),
+        Plan {
+            frames: 8,
+            ..plan::<E, F>("split-helped-clean", "split to 2, then to 1 ‖ split to 2", ONE_WORD, &[])
+        }
+        .setup(|w| {
+            w.begin_with(3);
+            w.more_refs(0, 3, 1);
+        })
+        .role("split to 2, to 1", |w| {
+            w.split(0, 3, 2);
+            w.split(0, 2, 1);
+        })
+        .role("split to 2", |w| w.split(0, 3, 2))
+        .finish(|w| {
+            for head in [0, 2] {
+                w.audit(head, 1);
+            }
+            w.drop_refs(0, 3, 2);
+        }),
         plan::<E, F>("split-used", "get and put of a far tail ‖ split to order 1", ONE_WORD, &[Switch::W14])
             .setup(|w| w.begin_with(2))
             .role("get(3), put", |w| w.must_get_and_put(3))

@@ -1,0 +1,131 @@
+//! Parts of larger scenarios, small enough to be explored without a bound: a pin that is only taken, or only given back.
+
+use tailpin::Class::Splittable;
+use tailpin::{Pfn, Protocol};
+
+use super::{BOTH, ONE_WORD, plan};
+use crate::engine::Engine;
+use crate::family::Family;
+use crate::plan::Plan;
+use crate::trace::violation;
+use crate::word::CheckWord;
+use crate::world::{World, block, o};
+
+pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+    let large = |name, title| Plan {
+        frames: 1024,
+        explored: |frame| frame == 0 || frame == 512 || frame == 513,
+        ..plan::<E, F>(name, title, ONE_WORD, &[])
+    };
+    vec![
+        plan::<E, F>("I1-put", "put of a tail ‖ split", BOTH, &[])
+            .setup(|w| pinned(w, 1, 1))
+            .role("put(T)", |w| w.put_kept(0))
+            .role("split", |w| w.split(0, 1, 0))
+            .finish(|w| w.drop_refs(0, 1, 1)),
+        plan::<E, F>("I4-get", "get of a tail ‖ split; the pin stays", BOTH, &[])
+            .setup(|w| w.begin_with(1))
+            .role("get(T)", |w| w.keep(0, w.must_get(1)))
+            .role("split", |w| w.split(0, 1, 0))
+            .finish(|w| give_back(w, 1)),
+        plan::<E, F>("I7-pinned", "a mark on a pinned tail ‖ split", BOTH, &[])
+            .setup(|w| pinned(w, 1, 1))
+            .role("mark", |w| {
+                if !w.protocol().poison(Pfn::new(1), w) {
+                    violation("page 1 is in use and can be marked".to_owned());
+                }
+            })
+            .role("split", |w| w.split(0, 1, 0))
+            .finish(|w| {
+                give_back(w, 1);
+                if !w.is_retired(1) {
+                    violation("the mark on page 1 was lost".to_owned());
+                }
+            }),
+        plan::<E, F>("around-get", "split around a page ‖ get of a far tail", ONE_WORD, &[])
+            .setup(|w| w.begin_with(2))
+            .role("get(3)", |w| w.keep(0, w.must_get(3)))
+            .role("split around 1", |w| {
+                w.protocol().split_around(block(0, 2), Pfn::new(1), o(0), w).expect("splittable");
+            })
+            .finish(|w| give_back(w, 2)),
+        plan::<E, F>("merge-get", "merge of two blocks ‖ get of a tail", ONE_WORD, &[])
+            .setup(blocks)
+            .role("get(3)", |w| try_to_keep(w, 3))
+            .role("merge", merge)
+            .finish(|w| {
+                w.audit(0, 2);
+                give_back(w, 2);
+            }),
+        plan::<E, F>("merge-put-tail", "merge of two blocks ‖ put of a tail", ONE_WORD, &[])
+            .setup(|w| {
+                blocks(w);
+                w.keep(0, w.must_get(3));
+            })
+            .role("put(3)", |w| w.put_kept(0))
+            .role("merge", merge)
+            .finish(|w| {
+                w.audit(0, 2);
+                give_back(w, 2);
+            }),
+        plan::<E, F>("reuse-get", "stale get ‖ free, and its frame in another block", ONE_WORD, &[])
+            .setup(|w| w.begin_with(2))
+            .reuses()
+            .role("get(3)", |w| try_to_keep(w, 3))
+            .role("drop; allocate order 1", |w| {
+                w.drop_refs(0, 2, 1);
+                w.try_alloc(2, 1, Splittable);
+            })
+            .finish(|w| {
+                if w.has_refs(2) {
+                    w.drop_refs(2, 1, 1);
+                }
+                w.put_kept(0);
+            }),
+        large("large-get", "get of a page in the second part ‖ split of the whole, then of that part")
+            .setup(|w| w.begin_with(10))
+            .role("get(513)", |w| w.keep(0, w.must_get(513)))
+            .role("split to 9; split part", |w| {
+                w.split(0, 10, 9);
+                w.split(512, 9, 0);
+            })
+            .finish(|w| give_back(w, 10)),
+        large("large-drop-get", "get of a page ‖ the last reference to the whole goes")
+            .setup(|w| w.begin_with(10))
+            .role("get(513)", |w| try_to_keep(w, 513))
+            .role("drop", |w| w.drop_refs(0, 10, 1))
+            .finish(|w| w.put_kept(0)),
+        large("large-drop-put", "put of a page ‖ the last reference to the whole goes")
+            .setup(|w| pinned(w, 10, 513))
+            .role("put(513)", |w| w.put_kept(0))
+            .role("drop", |w| w.drop_refs(0, 10, 1)),
+    ]
+}
+
+/// One block, and a pin on a page of it.
+fn pinned<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8, page: u64) {
+    w.begin_with(order);
+    w.keep(0, w.must_get(page));
+}
+
+fn blocks<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    w.alloc(0, 1, Splittable);
+    w.alloc(2, 1, Splittable);
+}
+
+fn merge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
+    w.protocol().merge(Pfn::new(0), o(2), w).expect("the pieces are the caller's alone");
+}
+
+/// A pin for later, if the page is in use.
+fn try_to_keep<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, page: u64) {
+    if let Ok(held) = w.try_get(page) {
+        w.keep(0, held);
+    }
+}
+
+/// The last reference to the block at frame 0, and whatever pin was kept.
+fn give_back<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8) {
+    w.drop_refs(0, order, 1);
+    w.put_kept(0);
+}
