@@ -24,7 +24,7 @@ pub struct Selection {
     pub scenario: Option<String>,
     /// Only switches whose name is this, or begins with it and a dash.
     pub hazard: Option<String>,
-    /// Two threads exhaustively, more to three preemptions.
+    /// Two threads exhaustively where that ends in time, everything else to three preemptions.
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
@@ -200,21 +200,35 @@ impl Selection {
             (Which::OneWord, Some(_)) => self.run_on::<OneWordSwitched>(check, progress),
             (Which::Classic, Some(_)) => self.run_on::<ClassicSwitched>(check, progress),
         };
-        let bound = if check.layer == Layer::Loom { self.limits(check).preemptions } else { None };
-        Checked { row: Row::new(check, &outcome, bound), title: check.title, counterexample: outcome.found }
+        Checked { row: Row::new(check, &outcome), title: check.title, counterexample: outcome.found }
     }
 
     fn run_on<F: AnyFamily>(&self, check: &Check, progress: &Progress) -> Outcome {
         let (amount, count) = (self.amount(check.layer), Arc::clone(&progress.executions));
         match check.layer {
-            Layer::Loom => {
-                explore(named::<Loom, F>(scenarios::all(), check), check.switch, self.limits(check), count)
-            }
+            Layer::Loom => as_far_as_it_goes(self.limits(check), |limits| {
+                let plan = named::<Loom, F>(scenarios::all(), check);
+                explore(plan, check.switch, limits, Arc::clone(&count))
+            }),
             Layer::Shuttle => {
                 random(named::<Shuttle, F>(scenarios::crowds(), check), check.switch, amount, count)
             }
             Layer::Threads => machine(&named::<Machine, F>(scenarios::crowds(), check), amount, &count),
         }
+    }
+}
+
+/// Explores within these limits; without a bound where that ends in time, and if not to the bound of three threads.
+fn as_far_as_it_goes(limits: Limits, explore: impl Fn(Limits) -> Outcome) -> Outcome {
+    let all = explore(limits);
+    if all.complete || all.found.is_some() || limits.preemptions.is_some() {
+        return all;
+    }
+    let bounded = explore(Limits { preemptions: Some(3), ..limits });
+    Outcome {
+        executions: all.executions + bounded.executions,
+        elapsed: all.elapsed + bounded.elapsed,
+        ..bounded
     }
 }
 

@@ -3,6 +3,7 @@
 use tailpin::Class::Splittable;
 use tailpin::{Pfn, Protocol};
 
+use super::rearrange::{keep_if_used, merge};
 use super::{BOTH, ONE_WORD, plan};
 use crate::engine::Engine;
 use crate::family::Family;
@@ -51,8 +52,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .finish(|w| give_back(w, 2)),
         plan::<E, F>("merge-get", "merge of two blocks ‖ get of a tail", ONE_WORD, &[])
             .setup(blocks)
-            .role("get(3)", |w| try_to_keep(w, 3))
-            .role("merge", merge)
+            .role("get(3)", |w| keep_if_used(w, 3))
+            .role("merge", |w| merge(w, 2))
             .finish(|w| {
                 w.audit(0, 2);
                 give_back(w, 2);
@@ -63,7 +64,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.keep(0, w.must_get(3));
             })
             .role("put(3)", |w| w.put_kept(0))
-            .role("merge", merge)
+            .role("merge", |w| merge(w, 2))
             .finish(|w| {
                 w.audit(0, 2);
                 give_back(w, 2);
@@ -71,7 +72,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         plan::<E, F>("reuse-get", "stale get ‖ free, and its frame in another block", ONE_WORD, &[])
             .setup(|w| w.begin_with(2))
             .reuses()
-            .role("get(3)", |w| try_to_keep(w, 3))
+            .role("get(3)", |w| keep_if_used(w, 3))
             .role("drop; allocate order 1", |w| {
                 w.drop_refs(0, 2, 1);
                 w.try_alloc(2, 1, Splittable);
@@ -92,7 +93,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .finish(|w| give_back(w, 10)),
         large("large-drop-get", "get of a page ‖ the last reference to the whole goes")
             .setup(|w| w.begin_with(10))
-            .role("get(513)", |w| try_to_keep(w, 513))
+            .role("get(513)", |w| keep_if_used(w, 513))
             .role("drop", |w| w.drop_refs(0, 10, 1))
             .finish(|w| w.put_kept(0)),
         large("large-drop-put", "put of a page ‖ the last reference to the whole goes")
@@ -111,17 +112,6 @@ fn pinned<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8, page: 
 fn blocks<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     w.alloc(0, 1, Splittable);
     w.alloc(2, 1, Splittable);
-}
-
-fn merge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    w.protocol().merge(Pfn::new(0), o(2), w).expect("the pieces are the caller's alone");
-}
-
-/// A pin for later, if the page is in use.
-fn try_to_keep<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, page: u64) {
-    if let Ok(held) = w.try_get(page) {
-        w.keep(0, held);
-    }
 }
 
 /// The last reference to the block at frame 0, and whatever pin was kept.
