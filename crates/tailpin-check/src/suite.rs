@@ -24,7 +24,7 @@ pub struct Selection {
     pub scenario: Option<String>,
     /// Only switches whose name is this, or begins with it and a dash.
     pub hazard: Option<String>,
-    /// Two threads exhaustively where that ends in time, everything else to three preemptions.
+    /// Two threads exhaustively, more to three preemptions; to fewer where that does not end in time.
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
@@ -206,7 +206,7 @@ impl Selection {
     fn run_on<F: AnyFamily>(&self, check: &Check, progress: &Progress) -> Outcome {
         let (amount, count) = (self.amount(check.layer), Arc::clone(&progress.executions));
         match check.layer {
-            Layer::Loom => as_far_as_it_goes(self.limits(check), |limits| {
+            Layer::Loom => as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
                 let plan = named::<Loom, F>(scenarios::all(), check);
                 explore(plan, check.switch, limits, Arc::clone(&count))
             }),
@@ -218,18 +218,22 @@ impl Selection {
     }
 }
 
-/// Explores within these limits; without a bound where that ends in time, and if not to the bound of three threads.
-fn as_far_as_it_goes(limits: Limits, explore: impl Fn(Limits) -> Outcome) -> Outcome {
-    let all = explore(limits);
-    if all.complete || all.found.is_some() || limits.preemptions.is_some() {
-        return all;
+/// Explores within these limits; where that does not end in time, to the next lower bound, down to the scenario's own.
+fn as_far_as_it_goes(limits: Limits, own: usize, explore: impl Fn(Limits) -> Outcome) -> Outcome {
+    let mut outcome = explore(limits);
+    for bound in [3, own] {
+        let lower = outcome.bound.is_none_or(|explored| bound < explored);
+        if outcome.complete || outcome.found.is_some() || !lower {
+            continue;
+        }
+        let next = explore(Limits { preemptions: Some(bound), ..limits });
+        outcome = Outcome {
+            executions: outcome.executions + next.executions,
+            elapsed: outcome.elapsed + next.elapsed,
+            ..next
+        };
     }
-    let bounded = explore(Limits { preemptions: Some(3), ..limits });
-    Outcome {
-        executions: all.executions + bounded.executions,
-        elapsed: all.elapsed + bounded.elapsed,
-        ..bounded
-    }
+    outcome
 }
 
 /// A protocol over the words of every engine.
