@@ -125,6 +125,17 @@ fn every_order_is_prepared_and_freed() {
     assert_eq!(log.causes(), []);
 }
 
+#[test]
+fn a_block_is_found_in_every_generation() {
+    let (words, log) = (map(512), Log::default());
+    let classic = Classic::new(&words, BASE);
+    for life in 1..=65 {
+        assert_eq!(begin(&classic, order(1), SPLITTABLE), life % 64);
+        assert_eq!(classic.head_of(BASE.offset(1)), Some((BASE, order(1))));
+        classic.put_block(whole(order(1)), 1, &log);
+    }
+}
+
 /// The arithmetic of `__split_huge_page_refcount`: tail i has `maps + pins(i)`, the head its own and `maps`.
 #[test]
 fn a_split_leaves_every_pin_on_its_page() {
