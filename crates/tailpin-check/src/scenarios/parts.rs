@@ -1,14 +1,14 @@
-//! Parts of larger scenarios, small enough to be explored without a bound: a pin that is only taken, or only given back.
+//! Parts of larger scenarios, small enough to be explored without a bound on the one-word protocol: a pin that is only
+//! taken, or only given back.
 
 use tailpin::Class::Splittable;
 use tailpin::{Pfn, Protocol};
 
 use super::rearrange::{keep_if_used, merge};
-use super::{BOTH, ONE_WORD, plan};
+use super::{ONE_WORD, plan};
 use crate::engine::Engine;
 use crate::family::Family;
 use crate::plan::Plan;
-use crate::trace::violation;
 use crate::word::CheckWord;
 use crate::world::{World, block, o};
 
@@ -19,30 +19,6 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         ..plan::<E, F>(name, title, ONE_WORD, &[])
     };
     vec![
-        plan::<E, F>("I1-put", "put of a tail ‖ split", BOTH, &[])
-            .setup(|w| pinned(w, 1, 1))
-            .role("put(T)", |w| w.put_kept(0))
-            .role("split", |w| w.split(0, 1, 0))
-            .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>("I4-get", "get of a tail ‖ split; the pin stays", BOTH, &[])
-            .setup(|w| w.begin_with(1))
-            .role("get(T)", |w| w.keep(0, w.must_get(1)))
-            .role("split", |w| w.split(0, 1, 0))
-            .finish(|w| give_back(w, 1)),
-        plan::<E, F>("I7-pinned", "a mark on a pinned tail ‖ split", BOTH, &[])
-            .setup(|w| pinned(w, 1, 1))
-            .role("mark", |w| {
-                if !w.protocol().poison(Pfn::new(1), w) {
-                    violation("page 1 is in use and can be marked".to_owned());
-                }
-            })
-            .role("split", |w| w.split(0, 1, 0))
-            .finish(|w| {
-                give_back(w, 1);
-                if !w.is_retired(1) {
-                    violation("the mark on page 1 was lost".to_owned());
-                }
-            }),
         plan::<E, F>("around-get", "split around a page ‖ get of a far tail", ONE_WORD, &[])
             .setup(|w| w.begin_with(2))
             .role("get(3)", |w| w.keep(0, w.must_get(3)))
@@ -83,14 +59,6 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 }
                 w.put_kept(0);
             }),
-        large("large-get", "get of a page in the second part ‖ split of the whole, then of that part")
-            .setup(|w| w.begin_with(10))
-            .role("get(513)", |w| w.keep(0, w.must_get(513)))
-            .role("split to 9; split part", |w| {
-                w.split(0, 10, 9);
-                w.split(512, 9, 0);
-            })
-            .finish(|w| give_back(w, 10)),
         large("large-drop-get", "get of a page ‖ the last reference to the whole goes")
             .setup(|w| w.begin_with(10))
             .role("get(513)", |w| keep_if_used(w, 513))
