@@ -30,7 +30,7 @@ pub struct Args {
     /// Only the scenarios that show this hazard, as H2, with the interleaving
     #[arg(long, value_name = "NAME")]
     hazard: Option<String>,
-    /// Two threads without a bound and three to three preemptions, at most five minutes for each scenario: takes an hour or more
+    /// Two threads without a bound and three to three preemptions, or to fewer where that takes over five minutes: takes hours
     #[arg(long)]
     full: bool,
     /// Longest time for one scenario with every step in place, in seconds; 30 by default, 300 with --full

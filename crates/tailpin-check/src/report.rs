@@ -47,7 +47,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub(crate) fn new(check: &Check, outcome: &Outcome, preemption_bound: Option<usize>) -> Self {
+    pub(crate) fn new(check: &Check, outcome: &Outcome) -> Self {
         Self {
             scenario: check.scenario,
             protocol: check.protocol.name(),
@@ -58,7 +58,7 @@ impl Row {
             found: if outcome.found.is_some() { Verdict::Violation } else { Verdict::Clean },
             executions: outcome.executions,
             complete: outcome.complete,
-            preemption_bound,
+            preemption_bound: outcome.bound,
             elapsed_ms: outcome.elapsed.as_millis() as u64,
             broke: outcome.found.as_ref().map(|found| found.what.clone()),
         }

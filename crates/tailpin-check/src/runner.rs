@@ -41,6 +41,8 @@ pub struct Outcome {
     pub executions: u64,
     /// Every execution within the preemption bound was explored. False as well if exploring ended with a find.
     pub complete: bool,
+    /// That bound; `None` for any number of preemptions, and where it is not explored.
+    pub bound: Option<usize>,
     /// Time it took.
     pub elapsed: Duration,
 }
@@ -87,7 +89,8 @@ pub fn explore<F: Family<LoomWord>>(
     });
     // The checker looks at the clock before every so many executions, and just returns.
     let stopped = elapsed >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
-    Outcome { complete: found.is_none() && !stopped, found, executions, elapsed }
+    let complete = found.is_none() && !stopped;
+    Outcome { found, executions, complete, bound: limits.preemptions, elapsed }
 }
 
 /// What the checker itself has to say, in our words.

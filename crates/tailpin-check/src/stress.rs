@@ -73,7 +73,13 @@ pub fn random<F: Family<ShuttleWord>>(
         let (events, broke) = trace::take();
         Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, roles }
     });
-    Outcome { found, executions: ours.load(Ordering::Relaxed), complete: false, elapsed: start.elapsed() }
+    Outcome {
+        found,
+        executions: ours.load(Ordering::Relaxed),
+        complete: false,
+        bound: None,
+        elapsed: start.elapsed(),
+    }
 }
 
 /// Runs the same again and again on the machine's own threads, each round audited.
@@ -97,5 +103,5 @@ pub fn machine<F: Family<MachineWord>>(
         events: Vec::new(),
         roles: plan.roles.iter().map(|role| role.name).collect(),
     });
-    Outcome { found, executions, complete: false, elapsed: start.elapsed() }
+    Outcome { found, executions, complete: false, bound: None, elapsed: start.elapsed() }
 }

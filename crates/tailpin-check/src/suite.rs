@@ -24,7 +24,7 @@ pub struct Selection {
     pub scenario: Option<String>,
     /// Only switches whose name is this, or begins with it and a dash.
     pub hazard: Option<String>,
-    /// Two threads exhaustively, more to three preemptions.
+    /// Two threads exhaustively, more to three preemptions; to fewer where that does not end in time.
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
@@ -200,22 +200,40 @@ impl Selection {
             (Which::OneWord, Some(_)) => self.run_on::<OneWordSwitched>(check, progress),
             (Which::Classic, Some(_)) => self.run_on::<ClassicSwitched>(check, progress),
         };
-        let bound = if check.layer == Layer::Loom { self.limits(check).preemptions } else { None };
-        Checked { row: Row::new(check, &outcome, bound), title: check.title, counterexample: outcome.found }
+        Checked { row: Row::new(check, &outcome), title: check.title, counterexample: outcome.found }
     }
 
     fn run_on<F: AnyFamily>(&self, check: &Check, progress: &Progress) -> Outcome {
         let (amount, count) = (self.amount(check.layer), Arc::clone(&progress.executions));
         match check.layer {
-            Layer::Loom => {
-                explore(named::<Loom, F>(scenarios::all(), check), check.switch, self.limits(check), count)
-            }
+            Layer::Loom => as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
+                let plan = named::<Loom, F>(scenarios::all(), check);
+                explore(plan, check.switch, limits, Arc::clone(&count))
+            }),
             Layer::Shuttle => {
                 random(named::<Shuttle, F>(scenarios::crowds(), check), check.switch, amount, count)
             }
             Layer::Threads => machine(&named::<Machine, F>(scenarios::crowds(), check), amount, &count),
         }
     }
+}
+
+/// Explores within these limits; where that does not end in time, to the next lower bound, down to the scenario's own.
+fn as_far_as_it_goes(limits: Limits, own: usize, explore: impl Fn(Limits) -> Outcome) -> Outcome {
+    let mut outcome = explore(limits);
+    for bound in [3, own] {
+        let lower = outcome.bound.is_none_or(|explored| bound < explored);
+        if outcome.complete || outcome.found.is_some() || !lower {
+            continue;
+        }
+        let next = explore(Limits { preemptions: Some(bound), ..limits });
+        outcome = Outcome {
+            executions: outcome.executions + next.executions,
+            elapsed: outcome.elapsed + next.elapsed,
+            ..next
+        };
+    }
+    outcome
 }
 
 /// A protocol over the words of every engine.

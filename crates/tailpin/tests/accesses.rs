@@ -180,6 +180,18 @@ fn a_split_or_merge_is_one_locked_instruction_for_each_page_and_two_for_the_head
 }
 
 #[test]
+fn what_is_free_of_a_dying_block_comes_back_in_one_go() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let pin = block.pin(100).unwrap();
+        let (drop, ()) = cost(|| drop(block));
+        // One for each tail, and for each of the eight words of bits.
+        assert!(drop.locked <= 512 + 3 * 8, "{drop:?}");
+        assert_eq!(pin.pfn(), Pfn::new(100));
+    });
+}
+
+#[test]
 fn a_split_around_a_page_is_three_locked_instructions_for_each_halving() {
     on_a_zone(|zone| {
         let mut block = zone.alloc(Order::HUGE).unwrap();

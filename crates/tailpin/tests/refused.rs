@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tailpin::{
-    Cause, Class, FrameRange, GetError, Kind, MergeError, Misuse, OneWord, Operation, Order, Owner, Pfn,
-    Protocol, SplitError,
+    Cause, Class, FrameRange, GetError, Kind, MergeError, Misuse, OneWord, Operation, Order, Owner,
+    PIN_LIMIT, Pfn, Protocol, SplitError,
 };
 
 /// Keeps what it hears.
@@ -125,6 +126,11 @@ fn merges_of_what_is_not_the_callers_alone() {
     protocol.put_block(FrameRange::block(third, Order::PAGE), 1, &log);
     assert_eq!(merge(0, 2), Ok(()));
     protocol.put_block(whole(2), 1, &log);
+    begin(&protocol, 1, Class::Splittable);
+    let pin = protocol.try_get(BASE, &log).unwrap();
+    protocol.put_block(whole(1), 1, &log);
+    assert_eq!(merge(0, 1), Err(MergeError::NotABlock), "pinned, but nobody's");
+    protocol.put(pin, &log);
     begin(&protocol, 2, Class::Unsplittable);
     assert_eq!(merge(0, 2), Err(MergeError::Unsplittable { head: BASE }));
     assert_eq!(protocol.split(whole(2), Order::PAGE, &log), Err(SplitError::Unsplittable { head: BASE }));
@@ -157,4 +163,38 @@ fn raw_puts_of_what_is_not_pinned() {
     protocol.put(pin, &log);
     assert_eq!(log.misuses.lock().unwrap()[1], (BASE, Operation::Put, Cause::FrameIsFree));
     assert_eq!(protocol.state(BASE).pins, 0);
+}
+
+#[test]
+fn pins_beyond_the_limit_wherever_they_are_counted() {
+    // A page, a head, a tail, and any page of a block whose tails are not counted.
+    let cases = [
+        (0, Class::Splittable, 0, 0),
+        (2, Class::Splittable, 0, 0),
+        (2, Class::Splittable, 1, 1),
+        (2, Class::Unsplittable, 3, 0),
+    ];
+    for (of, class, page, counted_at) in cases {
+        let (words, log) = (words(), Log::default());
+        let protocol = OneWord::new(&words, BASE);
+        begin(&protocol, of, class);
+        let (page, counted_at) = (BASE.offset(page), BASE.offset(counted_at));
+        let held = protocol.try_get(page, &log).unwrap();
+        assert_eq!(held.counted_at, counted_at);
+        let word = protocol.word_at(counted_at);
+        word.fetch_add(PIN_LIMIT - 2, Relaxed);
+        let last = protocol.try_get(page, &log).unwrap();
+        assert_eq!(protocol.try_get(page, &log), Err(GetError::CountLimit));
+        assert_eq!(protocol.get(held, &log), Err(GetError::CountLimit));
+        assert_eq!(protocol.state(counted_at).pins, PIN_LIMIT);
+        if class == Class::Splittable && of > 0 && counted_at == BASE {
+            let of_a_tail = protocol.try_get(BASE.offset(2), &log).expect("a tail's hold is never refused");
+            protocol.put(of_a_tail, &log);
+        }
+        word.fetch_sub(PIN_LIMIT - 2, Relaxed);
+        [held, last].into_iter().for_each(|held| protocol.put(held, &log));
+        protocol.put_block(whole(of), 1, &log);
+        assert_eq!(*log.freed.lock().unwrap(), [(BASE, order(of))]);
+        assert!(log.misuses.lock().unwrap().is_empty());
+    }
 }

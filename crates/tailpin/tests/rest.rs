@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use stop::{Stop, Word, stopped_at, words};
 use tailpin::one_word::{Steps, Unabridged};
-use tailpin::{FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+use tailpin::{FrameRange, Kind, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 
 /// As many lives as a page word tells apart.
 const GENERATIONS: usize = 64;
@@ -73,4 +73,33 @@ fn a_late_pin_is_not_fooled_by_a_tail_that_came_back_to_rest() {
 #[test]
 fn it_would_be_if_merges_did_not_ask_who_holds() {
     assert!(late_pins::<Careless>() > 0);
+}
+
+/// Merges 2 MiB out of pieces of an order under a pin or none. Whether what was the head of a piece is at rest then, for
+/// each but the first.
+fn merged_under(pieces: u8, pin: Option<u64>) -> Vec<bool> {
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let block = zone.alloc(Order::HUGE).unwrap();
+    let pin = pin.map(|page| block.pin(page).unwrap());
+    let _block = block.split_to(Order::new(pieces).unwrap()).unwrap().merge().unwrap();
+    let heads = (0..512).step_by(1 << pieces).skip(1);
+    let rest = heads.map(|head| zone.state(Pfn::new(head)).unwrap().kind == Kind::Rest).collect();
+    assert_eq!(zone.audit().violations(), 0);
+    drop(pin);
+    rest
+}
+
+#[test]
+fn a_pin_on_any_piece_keeps_all_of_them_from_rest() {
+    for pieces in [0, 4, 8] {
+        let rest = merged_under(pieces, None);
+        assert!(rest.iter().all(|rest| *rest), "nobody holds any piece of order {pieces}");
+        for page in [0, 1, 3, 16, 300, 511] {
+            let rest = merged_under(pieces, Some(page));
+            assert!(!rest.contains(&true), "page {page} is pinned, pieces of order {pieces}");
+        }
+    }
 }

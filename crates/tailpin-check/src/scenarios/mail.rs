@@ -100,7 +100,9 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                     w.drop_refs(1, 0, 1);
                 }
             })
-            .role("look-up", |w| look_up(w, 1, &[(0, 1), (1, 0)])),
+            .role("look-up", |w| {
+                look_up(w, 1, &[(0, 1), (1, 0)]);
+            }),
         plan::<E, F>("I3-orders", "head of a frame ‖ blocks of different orders over it", ONE_WORD, &[])
             .setup(|w| w.begin_with(2))
             .reuses()
@@ -114,6 +116,31 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 look_up(w, 3, &[(0, 2), (2, 1)]);
                 look_up(w, 3, &[(0, 2), (2, 1)]);
             }),
+        plan::<E, F>(
+            "I3-used",
+            "head of a page in use ‖ its block is split, and the frames before it are freed and used again",
+            BOTH,
+            &[],
+        )
+        .classic_to(1)
+        .setup(|w| {
+            w.alloc(0, 2, Splittable);
+            w.keep(0, w.must_get(3));
+        })
+        .reuses()
+        .role("look-up", |w| {
+            if look_up(w, 3, &[(0, 2), (2, 1), (3, 0)]).is_none() {
+                violation("page 3 is in use, but no head was found".to_owned());
+            }
+        })
+        .role("split to 1; drop; allocate; drop", |w| {
+            w.split(0, 2, 1);
+            w.drop_refs(0, 2, 1);
+            if w.try_alloc(0, 0, Splittable) {
+                w.drop_refs(0, 0, 1);
+            }
+        })
+        .finish(|w| w.put_kept(0)),
         plan::<E, F>(
             "I4",
             "get of a tail ‖ split",
@@ -167,10 +194,15 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
 }
 
 /// The answer must be one that was true at some moment, or none.
-fn look_up<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64, blocks: &[(u64, u8)]) {
+fn look_up<E: Engine, F: Family<CheckWord<E>>>(
+    w: &World<E, F>,
+    frame: u64,
+    blocks: &[(u64, u8)],
+) -> Option<(u64, u8)> {
     let head = w.protocol().head_of(Pfn::new(frame));
     let told = head.map(|(head, order)| (head.get(), order.get()));
     if told.is_some_and(|told| !blocks.contains(&told)) {
         violation(format!("frame {frame} was said to be in {told:?}, which never was"));
     }
+    told
 }

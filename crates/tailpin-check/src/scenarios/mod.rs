@@ -8,6 +8,7 @@ mod futex;
 mod kin;
 mod large;
 mod mail;
+mod parts;
 mod rearrange;
 
 use crate::engine::Engine;
@@ -30,6 +31,7 @@ pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     plans.extend(kin::plans());
     plans.extend(rearrange::plans());
     plans.extend(large::plans());
+    plans.extend(parts::plans());
     plans.extend(allocator::plans());
     plans.extend(futex::plans());
     plans.extend(entry::plans());

@@ -44,12 +44,12 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.alloc(0, 1, Splittable);
             w.more_refs(0, 1, 1);
         })
-        .role("split; drop", split_and_drop)
+        .role("split", |w| w.split(0, 1, 0))
         .role("+3; −3", |w| {
             w.more_refs(0, 1, 3);
             w.drop_refs(0, 1, 3);
         })
-        .finish(|w| w.drop_refs(0, 1, 1)),
+        .finish(|w| w.drop_refs(0, 1, 2)),
         plan::<E, F>(
             "split-pins",
             "split ‖ first and last pin of a tail, another kept",
@@ -83,18 +83,60 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.drop_refs(0, 2, 1);
                 w.put_kept(0);
             }),
-        plan::<E, F>("split-two-steps", "split to 1, then to pages ‖ get of a tail", BOTH, &[Switch::W2])
-            .classic_to(1)
-            .setup(|w| w.begin_with(2))
-            .role("get(3)", |w| w.keep(0, w.must_get(3)))
-            .role("split to 1, to 0", |w| {
-                w.split(0, 2, 1);
-                w.split(0, 2, 0);
-            })
-            .finish(|w| {
-                w.drop_refs(0, 2, 1);
-                w.put_kept(0);
-            }),
+        plan::<E, F>(
+            "split-two-steps",
+            "split to 1, then the far half to pages ‖ get of its tail",
+            BOTH,
+            &[Switch::W2],
+        )
+        .classic_to(1)
+        .setup(|w| w.begin_with(2))
+        .role("get(3)", |w| w.keep(0, w.must_get(3)))
+        .role("split to 1, 2 to 0", |w| {
+            w.split(0, 2, 1);
+            w.split(2, 1, 0);
+        })
+        .finish(|w| {
+            w.drop_refs(0, 2, 1);
+            w.put_kept(0);
+        }),
+        // Who helps may come late, when the head is being split once more.
+        plan::<E, F>(
+            "split-helped",
+            "split to 1, then to pages ‖ split to 1; a tail has recorded its order",
+            ONE_WORD,
+            &[],
+        )
+        .setup(|w| {
+            w.begin_with(2);
+            w.more_refs(0, 2, 1);
+            w.must_get_and_put(3);
+        })
+        .role("split to 1, to 0", |w| {
+            w.split(0, 2, 1);
+            w.split(0, 1, 0);
+        })
+        .role("split to 1", |w| w.split(0, 2, 1))
+        .finish(|w| w.drop_refs(0, 2, 2)),
+        Plan {
+            frames: 8,
+            ..plan::<E, F>("split-helped-clean", "split to 2, then to 1 ‖ split to 2", ONE_WORD, &[])
+        }
+        .setup(|w| {
+            w.begin_with(3);
+            w.more_refs(0, 3, 1);
+        })
+        .role("split to 2, to 1", |w| {
+            w.split(0, 3, 2);
+            w.split(0, 2, 1);
+        })
+        .role("split to 2", |w| w.split(0, 3, 2))
+        .finish(|w| {
+            for head in [0, 2] {
+                w.audit(head, 1);
+            }
+            w.drop_refs(0, 3, 2);
+        }),
         plan::<E, F>("split-used", "get and put of a far tail ‖ split to order 1", ONE_WORD, &[Switch::W14])
             .setup(|w| w.begin_with(2))
             .role("get(3), put", |w| w.must_get_and_put(3))
@@ -110,6 +152,30 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("get(1), put", |w| w.must_get_and_put(1))
         .role("split to 1", |w| w.split(0, 2, 1))
         .finish(audit_halves),
+        // A pin of the piece itself, which leaves no mark, meets the mark that the split leaves.
+        Plan {
+            preemptions: 3,
+            ..plan::<E, F>(
+                "split-marks-late",
+                "get of a near tail, then of a piece ‖ split to order 1",
+                ONE_WORD,
+                &[],
+            )
+        }
+        .setup(|w| w.begin_with(2))
+        .role("get(1), get(2)", |w| {
+            w.keep(0, w.must_get(1));
+            w.keep(1, w.must_get(2));
+        })
+        .role("split to 1", |w| w.split(0, 2, 1))
+        .finish(|w| {
+            if (w.audit(0, 1), w.audit(2, 1)) != (1, 1) {
+                violation("pages 1 and 2 should be pinned".to_owned());
+            }
+            w.drop_refs(0, 2, 1);
+            w.put_kept(0);
+            w.put_kept(1);
+        }),
         plan::<E, F>(
             "split-reused",
             "split to order 1 of frames with a past ‖ get",
@@ -160,6 +226,39 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .finish(|w| {
             w.audit(0, 2);
             w.drop_refs(0, 2, 1);
+        }),
+        plan::<E, F>("merge-first", "merge of two blocks ‖ get of a tail of the first", ONE_WORD, &[])
+            .setup(|w| {
+                w.alloc(0, 1, Splittable);
+                w.alloc(2, 1, Splittable);
+            })
+            .role("get(1)", |w| keep_if_used(w, 1))
+            .role("merge", |w| merge(w, 2))
+            .finish(|w| {
+                w.audit(0, 2);
+                w.drop_refs(0, 2, 1);
+                w.put_kept(0);
+            }),
+        Plan {
+            frames: 8,
+            ..plan::<E, F>(
+                "merge-recorded",
+                "merge of two blocks ‖ get of a tail at rest beside one that has recorded its order",
+                ONE_WORD,
+                &[],
+            )
+        }
+        .setup(|w| {
+            w.alloc(0, 2, Splittable);
+            w.alloc(4, 2, Splittable);
+            w.must_get_and_put(5);
+        })
+        .role("get(6)", |w| keep_if_used(w, 6))
+        .role("merge", |w| merge(w, 3))
+        .finish(|w| {
+            w.audit(0, 3);
+            w.drop_refs(0, 3, 1);
+            w.put_kept(0);
         }),
         plan::<E, F>(
             "self-split",
@@ -242,12 +341,19 @@ fn audit_halves<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     w.drop_refs(0, 2, 1);
 }
 
+/// A pin for later, if the page is in use.
+pub(super) fn keep_if_used<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, page: u64) {
+    if let Ok(held) = w.try_get(page) {
+        w.keep(0, held);
+    }
+}
+
 fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     w.alloc(0, 0, Splittable);
     w.alloc(1, 0, Splittable);
 }
 
-fn merge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8) {
+pub(super) fn merge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8) {
     if let Err(error) = w.protocol().merge(Pfn::new(0), o(order), w) {
         violation(format!("the pieces are the caller's alone, but: {error}"));
     }

@@ -37,38 +37,35 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     fn map_piece(&self, at: Pfn, end: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
-        loop {
-            let flags = self.page_flags(at);
-            if flags & PG_TAIL != 0 {
+        let flags = self.page_flags(at);
+        if flags & PG_TAIL != 0 {
+            return Err(GetError::NotInUse);
+        }
+        if flags & PG_HEAD == 0 {
+            // Relaxed: the caller's own reference orders it.
+            if self.mapcount(at).load(Ordering::Relaxed) == 0 {
                 return Err(GetError::NotInUse);
             }
-            if flags & PG_HEAD == 0 {
-                // Relaxed: the caller's own reference orders it.
-                if self.mapcount(at).load(Ordering::Relaxed) == 0 {
-                    return Err(GetError::NotInUse);
-                }
-                self.add_refs(at, n)?;
-                // Release: whoever sees it sees the count too.
-                self.mapcount(at).fetch_add(n, Ordering::Release);
-                return Ok(Order::PAGE);
-            }
-            // Each turn means that the block was split.
-            let Some(locked) = self.lock_head(at, owner).map_err(|()| GetError::NotInUse)? else { continue };
-            // Relaxed: the lock orders it.
-            let mapped = self.mapcount(at).load(Ordering::Relaxed) > 0;
-            let result = if !mapped || !fits(at, locked.order, end) {
-                Err(GetError::NotInUse)
-            } else {
-                self.add_refs(at, n)
-            };
-            if result.is_ok() {
-                // Release: as above; the lock orders it for whoever takes that.
-                self.mapcount(at).fetch_add(n, Ordering::Release);
-            }
-            self.compound_unlock(at);
-            self.put_refs(at, locked.own, None, owner);
-            return result.map(|()| locked.order);
+            self.add_refs(at, n)?;
+            // Release: whoever sees it sees the count too.
+            self.mapcount(at).fetch_add(n, Ordering::Release);
+            return Ok(Order::PAGE);
         }
+        let locked = self.lock_head(at).ok_or(GetError::NotInUse)?;
+        // Relaxed: the lock orders it.
+        let mapped = self.mapcount(at).load(Ordering::Relaxed) > 0;
+        let result = if !mapped || !fits(at, locked.order, end) {
+            Err(GetError::NotInUse)
+        } else {
+            self.add_refs(at, n)
+        };
+        if result.is_ok() {
+            // Release: as above; the lock orders it for whoever takes that.
+            self.mapcount(at).fetch_add(n, Ordering::Release);
+        }
+        self.compound_unlock(at);
+        self.put_refs(at, locked.own, None, owner);
+        result.map(|()| locked.order)
     }
 
     /// `n` more references on a frame that has some, unless that passes the limit (H18).
@@ -94,7 +91,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `n` references less on each piece of `range`.
     pub(super) fn unmap_range(&self, range: FrameRange, n: u64, owner: &impl Owner) {
         let mut at = range.start;
-        while n > 0 && range.contains(at) {
+        while range.contains(at) {
             let order = self.unmap_piece(at, range.end, n, owner).unwrap_or_else(|cause| {
                 self.bad_page(at, Operation::PutBlock, cause, owner);
                 self.compound_order(at)
@@ -104,29 +101,26 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     fn unmap_piece(&self, at: Pfn, end: Pfn, n: u64, owner: &impl Owner) -> Result<Order, Cause> {
-        loop {
-            let flags = self.page_flags(at);
-            if flags & PG_TAIL != 0 {
-                return Err(self.inside_block(at));
-            }
-            if flags & PG_HEAD == 0 {
-                self.unmap_words(at, n)?;
-                self.put_refs(at, n, None, owner);
-                return Ok(Order::PAGE);
-            }
-            // Each turn means that the block was split.
-            let Some(locked) = self.lock_head(at, owner).map_err(|()| Cause::FrameIsFree)? else { continue };
-            let result = if fits(at, locked.order, end) {
-                self.unmap_words(at, n)
-            } else {
-                let rest = (end.get() - at.get()).ilog2() as u8;
-                Err(Cause::WrongOrder { claimed: Order::wrap(rest) })
-            };
-            self.compound_unlock(at);
-            let gone = if result.is_ok() { n } else { 0 };
-            self.put_refs(at, locked.own + gone, None, owner);
-            return result.map(|()| locked.order);
+        let flags = self.page_flags(at);
+        if flags & PG_TAIL != 0 {
+            return Err(self.inside_block(at));
         }
+        if flags & PG_HEAD == 0 {
+            self.unmap_words(at, n)?;
+            self.put_refs(at, n, None, owner);
+            return Ok(Order::PAGE);
+        }
+        let locked = self.lock_head(at).ok_or(Cause::FrameIsFree)?;
+        let result = if fits(at, locked.order, end) {
+            self.unmap_words(at, n)
+        } else {
+            let rest = (end.get() - at.get()).ilog2() as u8;
+            Err(Cause::WrongOrder { claimed: Order::wrap(rest) })
+        };
+        self.compound_unlock(at);
+        let gone = if result.is_ok() { n } else { 0 };
+        self.put_refs(at, locked.own + gone, None, owner);
+        result.map(|()| locked.order)
     }
 
     /// `n` less in `mapcount`, which must have them. On a head under its lock.

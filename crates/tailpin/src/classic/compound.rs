@@ -6,7 +6,7 @@ use super::page::{ONE_GENERATION, PG_COMPOUND_LOCK, PG_HEAD, PG_HUGETLB, PG_TAIL
 use super::{Classic, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::protocol::{Class, Owner};
+use crate::protocol::Class;
 
 /// A head that is held and locked: it can't be split, and its block can't be freed.
 pub(super) struct Locked {
@@ -103,17 +103,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Takes a reference on `at`, then its lock. `Ok(None)`: it was a head but is an ordinary page by now.
-    /// `Err`: it is free.
-    pub(super) fn lock_head(&self, at: Pfn, owner: &impl Owner) -> Result<Option<Locked>, ()> {
-        let own = S::stabilise_head(self.count(at)).ok_or(())?;
+    /// Takes a reference on `at`, which was a head, then its lock. By now it may be an ordinary page, which is a block
+    /// of order 0 and is treated as one. `None`: it is free.
+    pub(super) fn lock_head(&self, at: Pfn) -> Option<Locked> {
+        let own = S::stabilise_head(self.count(at))?;
         self.compound_lock(at);
-        let flags = self.page_flags(at);
-        if flags & PG_HEAD != 0 {
-            return Ok(Some(Locked { order: self.order_by_flags(at, flags), own }));
-        }
-        self.compound_unlock(at);
-        self.put_refs(at, own, Some(Order::PAGE), owner);
-        Ok(None)
+        Some(Locked { order: self.compound_order(at), own })
     }
 }

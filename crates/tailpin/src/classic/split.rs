@@ -38,42 +38,37 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         target: Order,
         owner: &impl Owner,
     ) -> Result<Order, SplitError> {
-        loop {
-            let flags = self.page_flags(at);
-            // Relaxed: only tells misuse; the caller's reference orders it.
-            if flags & PG_TAIL != 0 || self.count(at).load(Ordering::Relaxed) == 0 {
-                return Err(SplitError::OutOfRange);
-            }
-            if flags & PG_HEAD == 0 {
-                return Ok(Order::PAGE);
-            }
-            // Each turn means that somebody else has split it.
-            let Some(locked) = self.lock_head(at, owner).map_err(|()| SplitError::OutOfRange)? else {
-                continue;
-            };
-            let order = locked.order;
-            let refused = if !fits(at, order, end) {
-                Some(Err(SplitError::OutOfRange))
-            } else if order <= target {
-                Some(Ok(order))
-            } else if !self.__compound_tail_refcounted(at) {
-                Some(Err(SplitError::Unsplittable { head: at }))
-            } else {
-                None
-            };
-            if let Some(result) = refused {
-                self.compound_unlock(at);
-                self.put_refs(at, locked.own, None, owner);
-                return result;
-            }
-            self.split_huge_page_refcount(at, order, target);
-            // What the walk added to keep each piece; one without reference or pin is freed here, outside the lock.
-            for piece in pieces(at, order, target) {
-                self.put_refs(piece, 1, None, owner);
-            }
-            self.put_refs(at, locked.own, None, owner);
-            return Ok(order);
+        let flags = self.page_flags(at);
+        // Relaxed: only tells misuse; the caller's reference orders it.
+        if flags & PG_TAIL != 0 || self.count(at).load(Ordering::Relaxed) == 0 {
+            return Err(SplitError::OutOfRange);
         }
+        if flags & PG_HEAD == 0 {
+            return Ok(Order::PAGE);
+        }
+        let locked = self.lock_head(at).ok_or(SplitError::OutOfRange)?;
+        let order = locked.order;
+        let refused = if !fits(at, order, end) {
+            Some(Err(SplitError::OutOfRange))
+        } else if order <= target {
+            Some(Ok(order))
+        } else if !self.__compound_tail_refcounted(at) {
+            Some(Err(SplitError::Unsplittable { head: at }))
+        } else {
+            None
+        };
+        if let Some(result) = refused {
+            self.compound_unlock(at);
+            self.put_refs(at, locked.own, None, owner);
+            return result;
+        }
+        self.split_huge_page_refcount(at, order, target);
+        // What the walk added to keep each piece; one without reference or pin is freed here, outside the lock.
+        for piece in pieces(at, order, target) {
+            self.put_refs(piece, 1, None, owner);
+        }
+        self.put_refs(at, locked.own, None, owner);
+        Ok(order)
     }
 
     /// Under the head's lock, which it gives back, and a reference on the head.

@@ -8,6 +8,8 @@ use super::*;
 use crate::protocol::Kind;
 use crate::report::{Cause, Misuse, Operation};
 
+mod planted;
+
 const BASE: Pfn = Pfn::new(0x200);
 const SPLITTABLE: Class = Class::Splittable;
 
@@ -123,6 +125,17 @@ fn every_order_is_prepared_and_freed() {
     assert_eq!(log.causes(), []);
 }
 
+#[test]
+fn a_block_is_found_in_every_generation() {
+    let (words, log) = (map(512), Log::default());
+    let classic = Classic::new(&words, BASE);
+    for life in 1..=65 {
+        assert_eq!(begin(&classic, order(1), SPLITTABLE), life % 64);
+        assert_eq!(classic.head_of(BASE.offset(1)), Some((BASE, order(1))));
+        classic.put_block(whole(order(1)), 1, &log);
+    }
+}
+
 /// The arithmetic of `__split_huge_page_refcount`: tail i has `maps + pins(i)`, the head its own and `maps`.
 #[test]
 fn a_split_leaves_every_pin_on_its_page() {
@@ -172,16 +185,23 @@ fn a_split_again_and_of_parts() {
     let of = order(4);
     begin(&classic, of, SPLITTABLE);
     let held = classic.try_get(BASE.offset(7), &log).unwrap();
+    let to_pages = |range| classic.split(range, Order::PAGE, &log);
+    assert_eq!(
+        to_pages(FrameRange::block(BASE.offset(7), Order::PAGE)),
+        Err(SplitError::OutOfRange),
+        "a tail"
+    );
     classic.split(whole(of), order(2), &log).unwrap();
-    assert_eq!(classic.split(whole(order(1)), Order::PAGE, &log), Err(SplitError::OutOfRange));
+    assert_eq!(to_pages(whole(order(1))), Err(SplitError::OutOfRange), "not all of a piece");
     let second = FrameRange::block(BASE.offset(4), order(2));
     classic.split(second, order(1), &log).unwrap();
     assert_eq!(classic.head_of(held.page), Some((BASE.offset(6), order(1))));
     assert_eq!(classic.split(whole(of), order(2), &log), Ok(()));
-    classic.split(whole(of), Order::PAGE, &log).unwrap();
+    to_pages(whole(of)).unwrap();
     classic.put(held, &log);
     classic.put_block(whole(of), 1, &log);
     assert_eq!(log.blocks().len(), 16);
+    assert_eq!(to_pages(whole(of)), Err(SplitError::OutOfRange), "free");
     assert_eq!(log.causes(), []);
     assert_eq!(classic.split_around(whole(of), BASE, of, &log), Err(SplitError::NotSupported));
     assert_eq!(classic.merge(BASE, of, &log), Err(MergeError::NotSupported));
@@ -212,7 +232,7 @@ fn unsplittable_blocks_count_at_the_head() {
     classic.get(held, &log).unwrap();
     assert_eq!(classic.mapcount(tail).load(Ordering::Relaxed), 0);
     assert_eq!(classic.state(BASE).pins, 2);
-    assert!(classic.state(tail).unsplittable);
+    assert!(classic.state(BASE).unsplittable && classic.state(tail).unsplittable);
     let refused = classic.split(whole(of), Order::PAGE, &log);
     assert_eq!(refused, Err(SplitError::Unsplittable { head: BASE }));
     assert_eq!(audit(&classic, BASE, of), 1);
@@ -224,6 +244,7 @@ fn unsplittable_blocks_count_at_the_head() {
     assert_eq!(log.blocks(), [(BASE, of)]);
     begin(&classic, of, SPLITTABLE);
     assert!(classic.compound_tail_refcounted(tail), "the class ends with the block");
+    assert!(!classic.state(BASE).unsplittable && !classic.state(tail).unsplittable);
 }
 
 #[test]
@@ -273,6 +294,7 @@ fn a_poisoned_tail_takes_the_mark_along_through_a_split() {
     let classic = Classic::new(&words, BASE);
     begin(&classic, order(2), SPLITTABLE);
     assert!(classic.poison(BASE.offset(2), &log));
+    assert_eq!([0, 1, 2].map(|page| classic.state(BASE.offset(page)).poisoned), [false, false, true]);
     classic.split(whole(order(2)), Order::PAGE, &log).unwrap();
     classic.put_block(whole(order(2)), 1, &log);
     assert_eq!(log.blocks().len(), 3);
@@ -283,10 +305,13 @@ fn a_poisoned_tail_takes_the_mark_along_through_a_split() {
 fn frames_out_of_service() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
-    classic.reserve(BASE);
-    classic.retire(BASE.offset(1));
-    assert_eq!(classic.state(BASE).kind, Kind::Reserved);
-    assert_eq!(classic.state(BASE.offset(1)).kind, Kind::SetAside);
+    begin(&classic, order(1), SPLITTABLE);
+    classic.put_block(whole(order(1)), 1, &log);
+    classic.retire(BASE);
+    classic.reserve(BASE.offset(1));
+    let (aside, never) = (classic.state(BASE), classic.state(BASE.offset(1)));
+    assert_eq!((aside.kind, aside.generation), (Kind::SetAside, 1));
+    assert_eq!((never.kind, never.generation), (Kind::Reserved, 0));
     assert_eq!(classic.prepare(BASE, order(1)), Err(BASE));
     assert_eq!(classic.try_get(BASE, &log), Err(GetError::NotInUse));
 }
@@ -471,50 +496,6 @@ fn pins_against_splits_and_frees() {
 }
 
 #[test]
-fn the_audit_finds_what_is_planted() {
-    const OF: u8 = 2;
-    let found = |pins: &[u64], plant: &dyn Fn(&Classic<'_>)| {
-        let (words, log) = (map(512), Log::default());
-        let classic = Classic::new(&words, BASE);
-        begin(&classic, order(OF), SPLITTABLE);
-        for page in pins {
-            classic.try_get(BASE.offset(*page), &log).unwrap();
-        }
-        plant(&classic);
-        let mut found = Vec::new();
-        let pinned =
-            classic.audit_block(BASE, order(OF), &mut |at, what| found.push((at.get() - BASE.get(), what)));
-        (found, pinned)
-    };
-    let add = |word: &AtomicU64, n: u64| {
-        word.fetch_add(n, Ordering::Relaxed);
-    };
-    let sub = |word: &AtomicU64, n: u64| {
-        word.fetch_sub(n, Ordering::Relaxed);
-    };
-    let tail = BASE.offset(3);
-
-    for (pins, pinned) in
-        [(&[][..], 0), (&[0], 1), (&[1], 1), (&[1, 1], 1), (&[0, 3, 3], 2), (&[0, 1, 2, 3], 4)]
-    {
-        assert_eq!(found(pins, &|_| ()), (vec![], pinned), "pins {pins:?}");
-    }
-    let one = |at: u64, what: &'static str| vec![(at, what)];
-    let lock = found(&[], &|classic| add(classic.flags(BASE), page::PG_COMPOUND_LOCK));
-    assert_eq!(lock.0, one(0, "a compound lock was left taken"));
-    let other_order = found(&[], &|classic| sub(classic.order_word(BASE), 1));
-    assert_eq!(other_order.0, one(0, "a head has another order than its block"));
-    let no_tail = "a frame inside a block is not a tail of its head";
-    assert_eq!(found(&[], &|classic| sub(classic.flags(tail), page::PG_TAIL)).0, one(3, no_tail));
-    assert_eq!(found(&[], &|classic| add(classic.first_page(tail), 1)).0, one(3, no_tail));
-    assert_eq!(found(&[], &|classic| add(classic.count(tail), 1)).0, one(3, "a tail has a count"));
-    let uncounted = found(&[3], &|classic| add(classic.flags(BASE), page::PG_HUGETLB));
-    assert_eq!(uncounted.0, one(3, "a tail of an unsplittable block is counted"));
-    let too_few = "a head counts less than its references and its tails' pins";
-    assert_eq!(found(&[3, 1], &|classic| sub(classic.count(BASE), 1)), (one(0, too_few), 2));
-}
-
-#[test]
 fn references_are_of_whole_pieces_in_use() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
@@ -556,16 +537,4 @@ fn a_page_takes_as_many_references_as_there_may_be() {
     classic.put_block(whole(Order::PAGE), 3, &log);
     assert_eq!(log.blocks(), [(BASE, Order::PAGE)]);
     assert_eq!(log.causes(), []);
-}
-
-#[test]
-fn a_count_that_is_gone_or_below_zero_takes_no_more() {
-    let (words, log) = (map(512), Log::default());
-    let classic = Classic::new(&words, BASE);
-    begin(&classic, Order::PAGE, SPLITTABLE);
-    for count in [0, u64::MAX] {
-        classic.count(BASE).store(count, Ordering::Relaxed);
-        assert_eq!(classic.get_block(whole(Order::PAGE), 1, &log), Err(GetError::NotInUse));
-        assert_eq!(classic.count(BASE).load(Ordering::Relaxed), count);
-    }
 }
