@@ -74,12 +74,22 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         PageWord(self.word(head).load(Ordering::SeqCst)).is_loose(order)
     }
 
-    /// Which of the 64 pages from `first` on are loose.
+    /// Which of the 64 pages from `first` on are loose. The first words of all lines are looked at first, so that the lines
+    /// come in together.
     pub(super) fn loose_among(&self, first: Pfn) -> u64 {
+        const LINES: usize = 8;
         let at = (first.get() - self.base.get()) as usize;
-        // SeqCst: as in `is_loose_block`.
-        let is_loose = |word: &W| PageWord(word.load(Ordering::SeqCst)).is_loose(Order::PAGE);
-        self.words[at..][..64].iter().rev().fold(0, |pages, word| pages << 1 | u64::from(is_loose(word)))
+        let words = &self.words[at..][..64];
+        let mut pages = 0;
+        for offset in 0..64 / LINES {
+            for line in 0..LINES {
+                let i = line * (64 / LINES) + offset;
+                // SeqCst: as in `is_loose_block`.
+                let word = PageWord(words[i].load(Ordering::SeqCst));
+                pages |= u64::from(word.is_loose(Order::PAGE)) << i;
+            }
+        }
+        pages
     }
 
     pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
