@@ -55,6 +55,7 @@ fn another_process() {
     match role.as_str() {
         "obey" => obey::obey(&arena),
         "work" => storm::work(&arena),
+        "inherit" => storm::inherit(&arena),
         "fork" => fork(arena),
         other => panic!("no such role: {other}"),
     }

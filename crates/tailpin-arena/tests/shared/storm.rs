@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tailpin_arena::shared::{
@@ -125,62 +125,130 @@ fn recover(arena: &SharedArena, owner: OwnerId) -> Option<Recovered> {
     }
 }
 
-/// `TAILPIN_STORM` makes it so many times as long.
-#[test]
-fn processes_killed_at_random_moments() {
-    const WORKERS: usize = 3;
-    let times: u64 = std::env::var("TAILPIN_STORM").map_or(1, |times| times.parse().unwrap());
-    let arena = SharedArena::create(16 * MIB, 6).unwrap();
-    let board = Board(memfd_create("board", MemfdFlags::CLOEXEC).unwrap().into());
-    let begin = || {
-        let mut child = start("work", &arena, &[("SHARED_BOARD", path_of(&board.0))]);
+/// Some processes on one arena, and what became of those that were killed.
+struct Storm {
+    arena: SharedArena,
+    board: Board,
+    random: Random,
+    total: Recovered,
+    kills: u64,
+}
+
+impl Storm {
+    fn new() -> Self {
+        Self {
+            arena: SharedArena::create(16 * MIB, 6).unwrap(),
+            board: Board(memfd_create("board", MemfdFlags::CLOEXEC).unwrap().into()),
+            random: Random(UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1),
+            total: Recovered::default(),
+            kills: 0,
+        }
+    }
+
+    /// `TAILPIN_STORM` makes it so many times as long.
+    fn times() -> u64 {
+        std::env::var("TAILPIN_STORM").map_or(1, |times| times.parse().unwrap())
+    }
+
+    fn begin(&self, role: &str) -> Child {
+        let mut child = start(role, &self.arena, &[("SHARED_BOARD", path_of(&self.board.0))]);
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         while !line.contains("answer: ") {
             line.clear();
-            assert!(answers.read_line(&mut line).unwrap() > 0, "a worker has ended");
+            assert!(answers.read_line(&mut line).unwrap() > 0, "a process has ended");
         }
         child
-    };
-    let kill = |mut child: Child, total: &mut Recovered, at_once: bool| {
-        assert!(child.try_wait().unwrap().is_none(), "a worker has ended by itself: see above");
-        let owner = arena.owners().into_iter().find(|owner| owner.pid() == child.id());
+    }
+
+    fn kill(&mut self, child: &mut Child) -> OwnerId {
+        assert!(child.try_wait().unwrap().is_none(), "a process has ended by itself: see above");
+        let owner = self.arena.owners().into_iter().find(|owner| owner.pid() == child.id()).unwrap();
         child.kill().unwrap();
-        if !at_once {
+        self.kills += 1;
+        if self.random.below(2) == 0 {
             child.wait().unwrap(); // Else it is recovered while the system still knows of it.
         }
-        if let Some(one) = owner.and_then(|owner| recover(&arena, owner)) {
+        owner
+    }
+
+    /// Recovers a process that was killed; false if somebody else has.
+    fn recover(&mut self, owner: OwnerId, child: &mut Child) -> bool {
+        let recovered = recover(&self.arena, owner);
+        if let Some(one) = recovered {
             assert_eq!(one.ambiguous, 0);
-            total.pins += one.pins;
-            total.blocks += one.blocks;
-            total.finished += one.finished;
+            self.total.pins += one.pins;
+            self.total.blocks += one.blocks;
+            self.total.finished += one.finished;
         }
         child.wait().unwrap();
-    };
-    let mut random = Random(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
-    let mut total = Recovered::default();
-    let mut kills = 0;
-    for round in 0..3 * times {
-        // One after the other, while the rest go on; at last all of them.
-        let mut workers: Vec<Child> = (0..WORKERS).map(|_| begin()).collect();
-        for _ in 0..12 {
-            std::thread::sleep(Duration::from_micros(random.below(8_000)));
-            let victim = workers.swap_remove(random.below(WORKERS as u64) as usize);
-            kill(victim, &mut total, random.below(2) == 0);
-            workers.push(begin());
-        }
-        for child in workers {
-            kill(child, &mut total, random.below(2) == 0);
-        }
-        kills += 12 + WORKERS;
-        // Whom a worker was recovering when it was killed itself.
-        while let [_, ..] = arena.recover_dead()[..] {}
-        let audit = arena.audit();
-        assert_eq!(audit.violations(), 0, "round {round}: {audit}");
-        assert_eq!((audit.free, audit.pinned), (audit.frames, 0), "round {round}: {audit}");
-        assert_eq!(arena.owners(), [arena.me()]);
+        recovered.is_some()
     }
+
+    /// When all others are dead.
+    fn check(&self) {
+        // Whom one of them was recovering when it was killed itself.
+        while let [_, ..] = self.arena.recover_dead()[..] {}
+        let (audit, kills) = (self.arena.audit(), self.kills);
+        assert_eq!(audit.violations(), 0, "after {kills} kills: {audit}");
+        assert_eq!((audit.free, audit.pinned), (audit.frames, 0), "after {kills} kills: {audit}");
+        assert_eq!(self.arena.owners(), [self.arena.me()]);
+    }
+}
+
+#[test]
+fn processes_killed_at_random_moments() {
+    const WORKERS: u64 = 3;
+    let mut storm = Storm::new();
+    for _ in 0..3 * Storm::times() {
+        // One after the other, while the rest go on; at last all of them.
+        let mut workers: Vec<Child> = (0..WORKERS).map(|_| storm.begin("work")).collect();
+        for _ in 0..12 {
+            std::thread::sleep(Duration::from_micros(storm.random.below(8_000)));
+            let mut victim = workers.swap_remove(storm.random.below(WORKERS) as usize);
+            let owner = storm.kill(&mut victim);
+            storm.recover(owner, &mut victim);
+            workers.push(storm.begin("work"));
+        }
+        for mut child in workers {
+            let owner = storm.kill(&mut child);
+            storm.recover(owner, &mut child);
+        }
+        storm.check();
+    }
+    let (kills, total) = (storm.kills, storm.total);
     println!("{kills} kills: {total:?}");
     assert!(total.pins > 0 && total.blocks > 0, "{total:?}");
     assert!(total.finished > 0, "some were killed in the middle of an operation: {total:?}");
+}
+
+/// Recovers whoever dies, until it is killed.
+pub(super) fn inherit(arena: &SharedArena) {
+    println!("answer: waiting");
+    loop {
+        arena.recover_dead();
+    }
+}
+
+#[test]
+fn recoverers_killed_in_the_middle_of_it() {
+    let mut storm = Storm::new();
+    let mut cut_short = 0;
+    for _ in 0..6 * Storm::times() {
+        let mut worker = storm.begin("work");
+        let mut heirs = [storm.begin("inherit"), storm.begin("inherit")];
+        std::thread::sleep(Duration::from_micros(2_000 + storm.random.below(4_000)));
+        let dead = storm.kill(&mut worker);
+        let mut owners = Vec::new();
+        for heir in &mut heirs {
+            std::thread::sleep(Duration::from_micros(storm.random.below(100)));
+            owners.push(storm.kill(heir));
+        }
+        cut_short += u32::from(storm.recover(dead, &mut worker));
+        for (owner, heir) in owners.into_iter().zip(&mut heirs) {
+            storm.recover(owner, heir);
+        }
+        storm.check();
+    }
+    println!("{} kills, {cut_short} recoveries cut short or not begun", storm.kills);
 }
