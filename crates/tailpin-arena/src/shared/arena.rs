@@ -265,8 +265,8 @@ impl SharedArena {
     /// his meanwhile: then this is an error, never other memory.
     ///
     /// # Errors
-    /// [`SharedError::Stale`] if the memory is not what it was when the token was made, [`SharedError::Child`],
-    /// [`SharedError::Get`] at the limit of a count.
+    /// [`SharedError::Stale`] if the memory is not what it was when the token was made, or if its block was being merged during
+    /// the call; [`SharedError::Child`]; [`SharedError::Get`] at the limit of a count.
     pub fn adopt(&self, token: Token) -> Result<SharedSlice, SharedError> {
         let pages = token.pages(self.0.memory.size()).ok_or(SharedError::Stale)?;
         self.0.pin(pages).map_err(|error| match error {

@@ -97,7 +97,8 @@ impl SharedBlock {
     /// Some of its bytes, with a pin on each page they touch.
     ///
     /// # Errors
-    /// [`SharedError::Get`] at the limit of a page's count, [`SharedError::Child`].
+    /// [`SharedError::Get`] at the limit of a page's count, or if another thread was merging the block during the call;
+    /// [`SharedError::Child`].
     ///
     /// # Panics
     /// If the range is empty or reaches beyond the end.
