@@ -20,6 +20,7 @@ mod memory;
 mod release;
 mod releaser;
 mod residency;
+pub mod shared;
 mod slice;
 mod stats;
 mod system;

@@ -107,10 +107,13 @@ struct Scene {
     pins: &'static [u64],
     /// Split to this order before.
     pieces: Option<u8>,
+    /// Split before the pins were taken, not after: so the other tails of pinned pieces are at rest.
+    rested: bool,
     class: Class,
 }
 
-const SMALL: Scene = Scene { order: 2, refs: 2, pins: &[], pieces: None, class: Class::Splittable };
+const SMALL: Scene =
+    Scene { order: 2, refs: 2, pins: &[], pieces: None, rested: false, class: Class::Splittable };
 
 struct World {
     words: Vec<Word>,
@@ -142,8 +145,14 @@ impl World {
         world.protocol().prepare(BASE, order).unwrap();
         world.protocol().publish(BASE, order, scene.class);
         (1..scene.refs).for_each(|_| world.act(GetBlock));
+        let split = || scene.pieces.into_iter().for_each(|order| world.act(Split(order)));
+        if scene.rested {
+            split();
+        }
         scene.pins.iter().for_each(|&page| world.act(Pin(page)));
-        scene.pieces.into_iter().for_each(|order| world.act(Split(order)));
+        if !scene.rested {
+            split();
+        }
         Rc::new(world)
     }
 
@@ -354,9 +363,11 @@ fn a_merge_meets_pins_that_come_and_go() {
     let others = [Pin(1), Pin(3), Pin(2), Unpin, RawUnpin, HeadOf(3), Poison(3)];
     for pins in [&[][..], &[0], &[1], &[3, 1], &[0, 2], &[2, 3]] {
         for pieces in [Some(1), Some(0)] {
-            let scene = Scene { refs: 1, pins, pieces, ..SMALL };
-            pairs(scene, &[Merge], &others);
-            pairs(scene, &[Pin(3), Unpin, HeadOf(3), Poison(3)], &[Merge]);
+            for rested in [false, true] {
+                let scene = Scene { refs: 1, pins, pieces, rested, ..SMALL };
+                pairs(scene, &[Merge], &others);
+                pairs(scene, &[Pin(3), Unpin, HeadOf(3), Poison(3)], &[Merge]);
+            }
         }
     }
 }
@@ -373,7 +384,8 @@ fn an_unsplittable_block_counts_at_its_head() {
 }
 
 /// The second 2 MiB of 4 MiB, and its own pages.
-const LARGE: Scene = Scene { order: 10, refs: 2, pins: &[], pieces: None, class: Class::Splittable };
+const LARGE: Scene =
+    Scene { order: 10, refs: 2, pins: &[], pieces: None, rested: false, class: Class::Splittable };
 
 #[test]
 fn a_block_above_2_mib_is_a_tree() {
@@ -397,7 +409,7 @@ fn a_block_above_2_mib_dies_and_is_merged_under_pins() {
 #[test]
 fn two_mib_come_back_to_rest_only_where_nobody_holds() {
     for pins in [&[][..], &[300], &[0, 511]] {
-        let scene = Scene { order: 9, refs: 1, pins, pieces: Some(0), class: Class::Splittable };
+        let scene = Scene { order: 9, refs: 1, pins, pieces: Some(0), ..LARGE };
         pairs(scene, &[Merge], &[Pin(300), Unpin, Poison(300)]);
         pairs(Scene { pieces: Some(8), ..scene }, &[Merge], &[Pin(300), Pin(1), Unpin]);
         pairs(Scene { pieces: Some(8), ..scene }, &[Pin(300), Unpin], &[Merge]);

@@ -212,6 +212,29 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .role("merge", |w| merge(w, 1))
             .finish(|w| w.drop_refs(0, 1, 1)),
         plan::<E, F>(
+            "merge-held",
+            "merge of two blocks, one of them pinned ‖ get of its tail",
+            ONE_WORD,
+            &[],
+        )
+        .setup(|w| {
+            w.alloc(0, 1, Splittable);
+            w.alloc(2, 1, Splittable);
+            w.keep(0, w.must_get(2));
+        })
+        .role("get(3)", |w| {
+            if let Ok(held) = w.try_get(3) {
+                w.keep(1, held);
+            }
+        })
+        .role("merge", |w| merge(w, 2))
+        .finish(|w| {
+            w.audit(0, 2);
+            w.drop_refs(0, 2, 1);
+            w.put_kept(0);
+            w.put_kept(1);
+        }),
+        plan::<E, F>(
             "merge-blocks",
             "merge of two blocks ‖ get of a tail",
             ONE_WORD,

@@ -168,11 +168,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         debug_assert!(split.is_ok(), "a settled splittable piece splits");
     }
 
-    /// Makes the piece at `piece` and its tails tails of the whole. Returns its order.
+    /// Makes the piece at `piece` and its tails tails of the whole. Returns how far the next one is, as an order.
     #[inline(never)]
     fn absorb(&self, piece: Pfn, whole: Whole, progress: &mut Progress, owner: &impl Owner) -> Order {
         loop {
             let seen = self.load(piece);
+            if seen.is_tail() {
+                // No piece: a frame of one that was taken to pages, all but its tails that had been pinned as tails of the
+                // whole before. Such a tail is what it is to become, and holds the right head; its order is the whole's.
+                return Order::PAGE;
+            }
             if Self::may_pin_resting_tails(seen) {
                 self.to_pages(piece, owner);
             } else if self.adopt(piece, piece, seen, whole, progress, owner) {

@@ -1,0 +1,259 @@
+//! Handles on the memory of a shared arena: a buffer to write, a block to share, a slice of it.
+
+use std::fmt;
+use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
+use std::sync::Arc;
+
+use tailpin::{FrameRange, Order, Pfn};
+
+use crate::memory::PAGE;
+
+use super::arena::Inner;
+use super::error::SharedError;
+use super::operation::Operation;
+use super::token::{Token, pages_of};
+
+/// A reference to a block, which is counted in the ledger.
+struct Reference {
+    arena: Arc<Inner>,
+    head: Pfn,
+    order: Order,
+    len: usize,
+}
+
+impl Reference {
+    fn start(&self) -> u64 {
+        self.head.get() * PAGE as u64
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        self.arena.let_go(Operation::Put(self.head, self.order));
+    }
+}
+
+/// # Panics
+/// In a forked child, where the memory is not.
+fn assert_home(arena: &Inner) {
+    assert!(!arena.is_child(), "a forked child has no part in a shared arena");
+}
+
+/// Memory that only this handle reaches, to be written.
+pub struct SharedBuffer(Reference);
+
+impl SharedBuffer {
+    pub(super) fn new(arena: Arc<Inner>, head: Pfn, order: Order, len: usize) -> Self {
+        Self(Reference { arena, head, order, len })
+    }
+
+    /// The contents are settled: from now on they can be shared, and nobody writes them.
+    ///
+    /// # Panics
+    /// In a forked child.
+    pub fn freeze(self) -> SharedBlock {
+        assert_home(&self.0.arena);
+        let pages = FrameRange::block(self.0.head, self.0.order);
+        self.0.arena.memory.lives.freeze(pages);
+        SharedBlock(self.0)
+    }
+}
+
+impl Deref for SharedBuffer {
+    type Target = [u8];
+
+    /// # Panics
+    /// In a forked child.
+    fn deref(&self) -> &[u8] {
+        assert_home(&self.0.arena);
+        let address = self.0.arena.memory.address(self.0.start()).as_ptr();
+        // SAFETY: the block was handed out to this handle, is at least `len` bytes, and nobody writes it but through
+        // `&mut self`: adoption wants pages that were frozen in this life, which these are not.
+        unsafe { std::slice::from_raw_parts(address, self.0.len) }
+    }
+}
+
+impl DerefMut for SharedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        assert_home(&self.0.arena);
+        let address = self.0.arena.memory.address(self.0.start()).as_ptr();
+        // SAFETY: as in `deref`; and nobody reads it either.
+        unsafe { std::slice::from_raw_parts_mut(address, self.0.len) }
+    }
+}
+
+impl fmt::Debug for SharedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedBuffer({} bytes at page {})", self.0.len, self.0.head)
+    }
+}
+
+/// A reference to a whole block, be it in one piece or split by now.
+///
+/// When the last one goes, of whichever process, every page of the block that nobody has pinned is free at once.
+pub struct SharedBlock(Reference);
+
+impl SharedBlock {
+    /// Some of its bytes, with a pin on each page they touch.
+    ///
+    /// # Errors
+    /// [`SharedError::Get`] at the limit of a page's count, or if another thread was merging the block during the call;
+    /// [`SharedError::Child`].
+    ///
+    /// # Panics
+    /// If the range is empty or reaches beyond the end.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<SharedSlice, SharedError> {
+        let bytes = within(range, self.0.len, self.0.start());
+        SharedSlice::pin(&self.0.arena, bytes)
+    }
+
+    /// Splits the block into pieces of `order`. Never refused because of a pin, of whichever process.
+    ///
+    /// # Errors
+    /// [`SharedError::Child`]; otherwise only [`SharedError::Split`], where something else writes the words.
+    pub fn split_to(&self, order: Order) -> Result<(), SharedError> {
+        self.operate(Operation::Split(self.0.head, self.0.order, order))
+    }
+
+    /// Makes one block of the pieces again, pinned or not.
+    ///
+    /// # Errors
+    /// [`SharedError::Merge`] if somebody else has a reference too, [`SharedError::Child`].
+    pub fn merge(&self) -> Result<(), SharedError> {
+        self.operate(Operation::Merge(self.0.head, self.0.order))
+    }
+
+    /// One more reference.
+    ///
+    /// # Errors
+    /// [`SharedError::Get`] at the limit of the count, [`SharedError::Child`].
+    pub fn try_clone(&self) -> Result<Self, SharedError> {
+        self.operate(Operation::Get(self.0.head, self.0.order))?;
+        Ok(Self(Reference { arena: Arc::clone(&self.0.arena), ..self.0 }))
+    }
+
+    fn operate(&self, operation: Operation) -> Result<(), SharedError> {
+        if self.0.arena.is_child() {
+            return Err(SharedError::Child);
+        }
+        self.0.arena.operate(operation).map(drop).map_err(SharedError::from)
+    }
+}
+
+impl Deref for SharedBlock {
+    type Target = [u8];
+
+    /// # Panics
+    /// In a forked child.
+    fn deref(&self) -> &[u8] {
+        assert_home(&self.0.arena);
+        let address = self.0.arena.memory.address(self.0.start()).as_ptr();
+        // SAFETY: the reference keeps the block, which is frozen: nobody writes it.
+        unsafe { std::slice::from_raw_parts(address, self.0.len) }
+    }
+}
+
+impl fmt::Debug for SharedBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedBlock({} bytes at page {})", self.0.len, self.0.head)
+    }
+}
+
+/// Some bytes of what was a block, with a pin on each page they touch. It keeps those pages and nothing else.
+pub struct SharedSlice {
+    arena: Arc<Inner>,
+    /// From the beginning of the data on.
+    bytes: Range<u64>,
+}
+
+impl SharedSlice {
+    fn pin(arena: &Arc<Inner>, bytes: Range<u64>) -> Result<Self, SharedError> {
+        arena.pin(pages_of(bytes.clone()))?;
+        Ok(Self::adopt(Arc::clone(arena), bytes))
+    }
+
+    /// The caller's pins become the slice's.
+    pub(super) fn adopt(arena: Arc<Inner>, bytes: Range<u64>) -> Self {
+        Self { arena, bytes }
+    }
+
+    /// Some of its bytes.
+    ///
+    /// # Errors
+    /// As [`SharedBlock::slice`].
+    ///
+    /// # Panics
+    /// As [`SharedBlock::slice`].
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SharedError> {
+        let len = (self.bytes.end - self.bytes.start) as usize;
+        Self::pin(&self.arena, within(range, len, self.bytes.start))
+    }
+
+    /// One more pin on each page.
+    ///
+    /// # Errors
+    /// As [`SharedBlock::slice`].
+    pub fn try_clone(&self) -> Result<Self, SharedError> {
+        Self::pin(&self.arena, self.bytes.clone())
+    }
+
+    /// What to send to another process, so that it can [adopt](super::SharedArena::adopt) the slice.
+    ///
+    /// # Panics
+    /// In a forked child.
+    pub fn token(&self) -> Token {
+        assert_home(&self.arena);
+        let life = self.arena.memory.lives.get(pages_of(self.bytes.clone()).start);
+        Token { offset: self.bytes.start, len: self.bytes.end - self.bytes.start, life }
+    }
+
+    /// First page, and size, of the block that its first page is in at this moment.
+    ///
+    /// # Panics
+    /// In a forked child.
+    pub fn block(&self) -> (Pfn, Order) {
+        assert_home(&self.arena);
+        let page = pages_of(self.bytes.clone()).start;
+        self.arena.machine.zone.head_of(page).unwrap_or((page, Order::PAGE))
+    }
+}
+
+impl Deref for SharedSlice {
+    type Target = [u8];
+
+    /// # Panics
+    /// In a forked child.
+    fn deref(&self) -> &[u8] {
+        assert_home(&self.arena);
+        let address = self.arena.memory.address(self.bytes.start).as_ptr();
+        // SAFETY: the pins keep the pages, which are frozen in this life: nobody writes them.
+        unsafe { std::slice::from_raw_parts(address, (self.bytes.end - self.bytes.start) as usize) }
+    }
+}
+
+impl Drop for SharedSlice {
+    fn drop(&mut self) {
+        self.arena.unpin(pages_of(self.bytes.clone()));
+    }
+}
+
+impl fmt::Debug for SharedSlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedSlice({:#x}..{:#x})", self.bytes.start, self.bytes.end)
+    }
+}
+
+fn within(range: impl RangeBounds<usize>, len: usize, start: u64) -> Range<u64> {
+    let begin = match range.start_bound() {
+        Bound::Included(n) => *n,
+        Bound::Excluded(n) => n + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(n) => n + 1,
+        Bound::Excluded(n) => *n,
+        Bound::Unbounded => len,
+    };
+    assert!(begin < end && end <= len, "the range {begin}..{end} is empty or not within 0..{len}");
+    start + begin as u64..start + end as u64
+}

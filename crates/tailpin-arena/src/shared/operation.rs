@@ -1,0 +1,225 @@
+//! What can be done to a shared arena, as programs over its words: the same program whoever runs it, for himself or for
+//! a process that did not get to the end.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::{
+    AllocError, FrameRange, GetError, Hooks, MergeError, Misuse, OneWord, Order, Pfn, RawBlock, Request,
+    SplitError, Zone,
+};
+
+use super::ledger::Ledger;
+use super::scribe::Scribe;
+use super::word::Word;
+
+/// Most pages that one operation pins or unpins, so that it fits into its journal.
+pub(super) const PAGES_AT_ONCE: u64 = 64;
+
+/// An operation with its parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Operation {
+    /// A block with one reference.
+    Alloc(Order),
+    /// One more reference to a block that the owner has one of.
+    Get(Pfn, Order),
+    /// One reference less.
+    Put(Pfn, Order),
+    /// A pin on each page.
+    Pin(FrameRange),
+    /// One less on each.
+    Unpin(FrameRange),
+    /// Splits a block that the owner has a reference to into pieces of the second order.
+    Split(Pfn, Order, Order),
+    /// Makes a block of its pieces again.
+    Merge(Pfn, Order),
+    /// Gives pages at hand back to the store.
+    Drain,
+}
+
+impl Operation {
+    pub(super) fn encode(self) -> [u64; 3] {
+        let of = |code: u64, head: Pfn, order: Order| [code | u64::from(order.get()) << 8, head.get(), 0];
+        let on = |code, pages: FrameRange| [code, pages.start.get(), pages.end.get()];
+        match self {
+            Self::Alloc(order) => of(1, Pfn::new(0), order),
+            Self::Get(head, order) => of(2, head, order),
+            Self::Put(head, order) => of(3, head, order),
+            Self::Pin(pages) => on(4, pages),
+            Self::Unpin(pages) => on(5, pages),
+            Self::Split(head, order, target) => {
+                [6 | u64::from(order.get()) << 8, head.get(), target.get().into()]
+            }
+            Self::Merge(head, order) => of(7, head, order),
+            Self::Drain => [8, 0, 0],
+        }
+    }
+
+    pub(super) fn decode([code, a, b]: [u64; 3]) -> Option<Self> {
+        let (page, order) = (Pfn::new(a), Order::new((code >> 8) as u8)?);
+        let pages = FrameRange { start: page, end: Pfn::new(b) };
+        Some(match code & 0xff {
+            1 => Self::Alloc(order),
+            2 => Self::Get(page, order),
+            3 => Self::Put(page, order),
+            4 => Self::Pin(pages),
+            5 => Self::Unpin(pages),
+            6 => Self::Split(page, order, Order::new(b as u8)?),
+            7 => Self::Merge(page, order),
+            8 => Self::Drain,
+            _ => return None,
+        })
+    }
+}
+
+/// Why an operation was not done; then nothing has changed, except after the last two, which can't happen unless something
+/// else than this crate has written the words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    Alloc(AllocError),
+    Get(GetError),
+    Split(SplitError),
+    Merge(MergeError),
+    /// A count that should have been there was not. The page is out of service.
+    Misuse(Misuse),
+    /// The ledger has nothing of the kind.
+    NotHeld,
+}
+
+/// The zone in the shared words, and who holds what of it.
+pub(super) struct Machine {
+    pub(super) zone: Zone<'static, OneWord<'static, Word>>,
+    pub(super) ledger: Ledger,
+}
+
+impl Machine {
+    /// Runs an operation for an owner. What is allocated is returned, or what was given.
+    ///
+    /// It reads nothing but its parameters and words, and does nothing that can't be done twice but to words.
+    pub(super) fn run(&self, operation: Operation, owner: usize) -> Result<Pfn, Refusal> {
+        let (raw, ledger) = (self.zone.raw(), &self.ledger);
+        let block = |head, order| RawBlock::from_parts(head, order, 0);
+        match operation {
+            Operation::Alloc(order) => {
+                let head = raw.alloc(Request::new(order)).map_err(Refusal::Alloc)?.pfn();
+                ledger.got(owner, head, order);
+                Ok(head)
+            }
+            Operation::Get(head, order) => {
+                raw.get_many(block(head, order), 1).map_err(Refusal::Get)?;
+                ledger.got(owner, head, order);
+                Ok(head)
+            }
+            Operation::Put(head, order) => {
+                if !ledger.put(owner, head) {
+                    return Err(Refusal::NotHeld);
+                }
+                raw.put_many(block(head, order), 1).map_err(Refusal::Misuse)?;
+                Ok(head)
+            }
+            Operation::Pin(pages) => {
+                for page in pages.iter() {
+                    if let Err(error) = raw.pin(page) {
+                        self.unpin(FrameRange { start: pages.start, end: page }, owner)?;
+                        return Err(Refusal::Get(error));
+                    }
+                    ledger.pinned(owner, page);
+                }
+                Ok(pages.start)
+            }
+            Operation::Unpin(pages) => self.unpin(pages, owner),
+            Operation::Split(head, order, target) => {
+                raw.split(block(head, order), target).map_err(Refusal::Split)?;
+                Ok(head)
+            }
+            Operation::Merge(head, order) => Ok(raw.merge(head, order).map_err(Refusal::Merge)?.pfn()),
+            Operation::Drain => {
+                self.zone.drain();
+                Ok(Pfn::new(0))
+            }
+        }
+    }
+
+    fn unpin(&self, pages: FrameRange, owner: usize) -> Result<Pfn, Refusal> {
+        for page in pages.iter() {
+            if !self.ledger.unpinned(owner, page) {
+                return Err(Refusal::NotHeld);
+            }
+            self.zone.raw().unpin(page).map_err(Refusal::Misuse)?;
+        }
+        Ok(pages.start)
+    }
+}
+
+/// Which life a page is in: a number that is never used again for each time it is handed out, and whether its contents
+/// are settled.
+#[derive(Clone, Copy)]
+pub(super) struct Lives(pub(super) &'static [AtomicU64]);
+
+/// Contents don't change any more until the page is free again.
+const FROZEN: u64 = 1;
+
+impl Lives {
+    /// A new life begins. To do this twice in the same operation is harmless: nobody else has the pages in between.
+    fn begin(self, pages: FrameRange) {
+        let Some(stamp) = Scribe::operation_stamp() else { return };
+        self.set(pages, stamp.0 << 1);
+    }
+
+    /// The contents of a block are settled. By the only one who has it.
+    pub(super) fn freeze(self, pages: FrameRange) {
+        self.set(pages, self.get(pages.start) | FROZEN);
+    }
+
+    fn set(self, pages: FrameRange, life: u64) {
+        for word in &self.0[pages.start.get() as usize..pages.end.get() as usize] {
+            // Release: with FROZEN it publishes the contents, to the Acquire of `get`.
+            word.store(life, Ordering::Release);
+        }
+    }
+
+    pub(super) fn get(self, page: Pfn) -> u64 {
+        self.0[page.get() as usize].load(Ordering::Acquire)
+    }
+
+    /// Whether all of these pages are in this life, and settled. True as long as the caller has a pin on each.
+    pub(super) fn are_frozen_in(self, pages: FrameRange, life: u64) -> bool {
+        life & FROZEN != 0 && pages.iter().all(|page| self.get(page) == life)
+    }
+}
+
+/// Begins the lives of pages, before anybody can obtain one of them.
+pub(super) struct NewLives;
+
+impl Hooks for NewLives {
+    fn before_publication(&self, head: Pfn, order: Order, _zero: bool) {
+        if let Some(lives) = Scribe::lives() {
+            lives.begin(FrameRange::block(head, order));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_read_as_they_were_written() {
+        let (head, of, to) = (Pfn::new(512), Order::HUGE, Order::new(3).unwrap());
+        let pages = FrameRange::new(Pfn::new(7), 64);
+        let all = [
+            Operation::Alloc(of),
+            Operation::Get(head, of),
+            Operation::Put(head, Order::PAGE),
+            Operation::Pin(pages),
+            Operation::Unpin(pages),
+            Operation::Split(head, of, to),
+            Operation::Merge(head, of),
+            Operation::Drain,
+        ];
+        for operation in all {
+            assert_eq!(Operation::decode(operation.encode()), Some(operation));
+        }
+        assert_eq!(Operation::decode([99, 0, 0]), None);
+        assert_eq!(Operation::decode([1 | 77 << 8, 0, 0]), None);
+    }
+}

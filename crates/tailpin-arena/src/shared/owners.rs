@@ -1,0 +1,219 @@
+//! Who uses a shared arena: process number and time of birth, which together no other process has.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use portable_atomic::AtomicU128;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use super::error::RecoverError;
+
+/// Bits of a process number (`PID_MAX_LIMIT`).
+const PID_BITS: u32 = 22;
+
+/// A process, in one word: number, and clock ticks from boot to its start. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Identity(pub(super) u64);
+
+impl Identity {
+    pub(super) fn new(pid: u32, start: u64) -> Self {
+        Self(start << PID_BITS | u64::from(pid))
+    }
+
+    pub(super) fn own() -> io::Result<Self> {
+        let stat = fs::read_to_string("/proc/self/stat")?;
+        let start = Stat::parse(&stat).ok_or(io::ErrorKind::InvalidData)?.start;
+        Ok(Self::new(std::process::id(), start))
+    }
+
+    pub(super) fn pid(self) -> u32 {
+        (self.0 & ((1 << PID_BITS) - 1)) as u32
+    }
+
+    /// Whether none of its threads will ever run again. What can't be looked at is taken to be alive.
+    pub(super) fn is_dead(self) -> bool {
+        let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) else { return true };
+        if test_kill_process(pid) == Err(Errno::SRCH) {
+            return true;
+        }
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        Stat::parse(&stat).is_some_and(|stat| Self::new(self.pid(), stat.start) != self || stat.ended)
+    }
+}
+
+/// What `/proc/pid/stat` says.
+struct Stat {
+    start: u64,
+    /// It waits to be noticed by its parent, and no thread is left.
+    ended: bool,
+}
+
+impl Stat {
+    fn parse(line: &str) -> Option<Self> {
+        // The second field, a name, may contain anything. After it comes field 3.
+        let fields: Vec<&str> = line.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        let threads: u64 = field(20)?.parse().ok()?;
+        let ended = matches!(field(3)?, "Z" | "X") && threads <= 1;
+        Some(Self { start: field(22)?.parse().ok()?, ended })
+    }
+}
+
+/// One process that has joined a shared arena.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnerId {
+    pub(super) index: usize,
+    pub(super) identity: Identity,
+}
+
+impl OwnerId {
+    /// Its process number.
+    pub fn pid(self) -> u32 {
+        self.identity.pid()
+    }
+
+    /// Whether it has died. A process that can't be looked at is taken to be alive; so is one that replaced its program
+    /// (`exec`).
+    pub fn is_dead(self) -> bool {
+        self.identity.is_dead()
+    }
+}
+
+impl fmt::Display for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "owner {} (process {})", self.index, self.pid())
+    }
+}
+
+impl fmt::Debug for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One place in the table: below, who has it, or 0; above, who is recovering that one, or 0. Both change as one, so that
+/// whoever comes next to a place finds it with nobody at work there.
+#[repr(transparent)]
+pub(super) struct Place(AtomicU128);
+
+fn owner(both: u128) -> Identity {
+    Identity(both as u64)
+}
+
+fn recoverer(both: u128) -> Identity {
+    Identity((both >> 64) as u64)
+}
+
+fn both(owner: Identity, recoverer: Identity) -> u128 {
+    u128::from(recoverer.0) << 64 | u128::from(owner.0)
+}
+
+const NOBODY: Identity = Identity(0);
+
+impl Place {
+    fn load(&self) -> u128 {
+        // Acquire: pairs with the AcqRel of `change`.
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// AcqRel: what was done by one who had a place, or recovered who had it, is before what the next one does.
+    fn change(&self, from: u128, to: u128) -> Result<u128, u128> {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+    }
+}
+
+/// The table of owners.
+#[derive(Clone, Copy)]
+pub(super) struct Owners(pub(super) &'static [Place]);
+
+impl Owners {
+    /// A place for a process; `None` if all are taken.
+    pub(super) fn join(self, identity: Identity) -> Option<OwnerId> {
+        let index = self.0.iter().position(|place| place.change(0, both(identity, NOBODY)).is_ok())?;
+        Some(OwnerId { index, identity })
+    }
+
+    /// A living process gives up its place: nothing is held and no operation under way.
+    pub(super) fn leave(self, owner: OwnerId) {
+        // It can't fail: nobody recovers the living.
+        let _ = self.0[owner.index].change(both(owner.identity, NOBODY), 0);
+    }
+
+    pub(super) fn all(self) -> impl Iterator<Item = OwnerId> {
+        self.0.iter().enumerate().filter_map(|(index, place)| {
+            let identity = owner(place.load());
+            (identity != NOBODY).then_some(OwnerId { index, identity })
+        })
+    }
+
+    /// Begins the recovery of an owner that is dead, unless another process is at it that is not dead itself.
+    pub(super) fn begin_recovery(self, dead: OwnerId, me: Identity) -> Result<Recovery, RecoverError> {
+        let place = &self.0[dead.index];
+        let mut seen = place.load();
+        loop {
+            if owner(seen) != dead.identity {
+                return Err(RecoverError::Gone(dead));
+            }
+            if !dead.is_dead() {
+                return Err(RecoverError::Alive(dead));
+            }
+            let other = recoverer(seen);
+            if other != NOBODY && !other.is_dead() {
+                return Err(RecoverError::Busy { pid: other.pid() });
+            }
+            let mine = both(dead.identity, me);
+            match place.change(seen, mine) {
+                Ok(_) => return Ok(Recovery { place, mine }),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+/// The right to recover an owner. Given up, and the owner left where it is, when this is dropped.
+pub(super) struct Recovery {
+    place: &'static Place,
+    /// What the place says as long as the right is there: only its owner changes it.
+    mine: u128,
+}
+
+impl Recovery {
+    /// Nothing is left of the owner: its place is free.
+    pub(super) fn complete(self) {
+        let _ = self.place.change(self.mine, 0);
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        // After `complete` the place says something else, and this does nothing.
+        let _ = self.place.change(self.mine, both(owner(self.mine), NOBODY));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_lines_with_any_name() {
+        let line = "7 (a) b (Z) R 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 5551 1 1 18446744073709551615";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.start, stat.ended), (5551, false));
+        let zombie = line.replace(") R", ") Z").replace(" 20 0 3 0", " 20 0 1 0");
+        assert!(Stat::parse(&zombie).unwrap().ended);
+        assert!(!Stat::parse(&line.replace(") R", ") Z")).unwrap().ended, "another thread still runs");
+        assert!(Stat::parse("").is_none());
+    }
+
+    #[test]
+    fn this_process_lives_and_an_earlier_one_of_its_number_does_not() {
+        let own = Identity::own().unwrap();
+        assert!(!own.is_dead());
+        assert!(Identity::new(own.pid(), 0).is_dead());
+        assert!(Identity::new((1 << PID_BITS) - 1, 1).is_dead());
+    }
+}

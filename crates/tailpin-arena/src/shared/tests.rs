@@ -1,0 +1,308 @@
+//! A process that dies at any place of any operation, by itself, with others at work, and with a recoverer that dies too.
+//!
+//! The processes are handles of this one with made-up identities that no living process has. That of real ones is in
+//! `tests/shared.rs`.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::memory::Memory;
+use super::operation::{Operation, Refusal};
+use super::owners::Identity;
+use super::scenes::{BYTES, LARGE, PAGES, SCENES, Setup, did, order, pages};
+use super::*;
+use crate::memory::PAGE;
+use tailpin::{AtomicWord, FrameRange, Order, Pfn};
+
+/// Joins as a process that is dead already.
+pub(super) fn doomed(arena: &SharedArena) -> SharedArena {
+    static BIRTHS: AtomicU64 = AtomicU64::new(1);
+    // The highest number there is; the system gives it to nobody.
+    let identity = Identity::new((1 << 22) - 1, BIRTHS.fetch_add(1, Ordering::Relaxed));
+    let memory = Memory::open(arena.0.memory.file().try_clone_to_owned().unwrap()).unwrap();
+    SharedArena::join(memory, false, identity).unwrap()
+}
+
+/// Runs something that may stop for ever after so many places; whether it did.
+pub(super) fn stops(after: u32, f: impl FnOnce()) -> bool {
+    stop::after(Some(after));
+    let outcome = catch_unwind(AssertUnwindSafe(f));
+    stop::after(None);
+    match outcome {
+        Ok(()) => false,
+        Err(thrown) if thrown.is::<stop::Stopped>() => true,
+        Err(other) => resume_unwind(other),
+    }
+}
+
+pub(super) fn assert_clean(arena: &SharedArena, what: &str) {
+    let audit = arena.audit();
+    assert_eq!(audit.violations(), 0, "{what}: {audit}");
+    assert_eq!((audit.free, audit.pinned), (audit.frames, 0), "{what}: {audit}");
+    assert_eq!(arena.owners(), [arena.me()], "{what}");
+}
+
+/// The survivor's slices, and the arena, after everybody else is gone.
+fn check_and_drop(arena: &SharedArena, kept: Vec<Box<dyn Any>>, what: &str) {
+    let audit = arena.audit();
+    assert_eq!(audit.violations(), 0, "{what}: {audit}");
+    let mut held = 0;
+    for slice in &kept {
+        let slice = slice.downcast_ref::<SharedSlice>().unwrap();
+        assert!(slice.iter().all(|byte| *byte == 7), "{what}: the contents are kept");
+        assert_eq!(slice.block().1, Order::PAGE, "{what}: a page of its own");
+        held += 2; // Each reaches over the border of two pages.
+    }
+    assert_eq!((audit.pinned, audit.frames - audit.free), (held, held), "{what}: {audit}");
+    drop(kept);
+    assert_clean(arena, what);
+}
+
+/// What the living do meanwhile: nobody waits for the dead, not even for their pages.
+fn go_on(arena: &SharedArena, at: u32) {
+    drop(arena.alloc(PAGE).unwrap());
+    drop(arena.alloc(40 * PAGE).unwrap());
+    for page in (0..PAGES).step_by(if at.is_multiple_of(2) { 1 } else { 17 }).take(70) {
+        let page = FrameRange::new(Pfn::new(page), 1);
+        match arena.0.operate(Operation::Pin(page)) {
+            Ok(_) => _ = did(arena, Operation::Unpin(page)),
+            Err(refusal) => assert!(matches!(refusal, Refusal::Get(_)), "{refusal:?}"),
+        }
+    }
+    did(arena, Operation::Drain);
+}
+
+/// Dies at one place and is recovered; whether the place was there.
+fn die_at(arena: &SharedArena, setup: Setup, at: u32, what: &str) -> bool {
+    let doomed = doomed(arena);
+    let (kept, operation) = setup(arena, &doomed);
+    let stopped = stops(at, || _ = doomed.0.operate(operation));
+    if !at.is_multiple_of(3) {
+        go_on(arena, at);
+    }
+    let recovered = arena.recover(doomed.me()).unwrap();
+    assert!(recovered.ambiguous == 0 && recovered.finished <= u64::from(stopped), "{what}: {recovered:?}");
+    assert_eq!(arena.recover(doomed.me()), Err(RecoverError::Gone(doomed.me())));
+    check_and_drop(arena, kept, what);
+    stopped
+}
+
+#[test]
+fn death_at_every_place_of_every_operation() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    for (name, setup) in SCENES {
+        let places = (0..).find(|at| !die_at(&arena, *setup, *at, &format!("{name}, place {at}"))).unwrap();
+        assert!(places > 15, "{name}: there was somewhere to die at: {places}");
+    }
+}
+
+#[test]
+fn death_in_operations_on_whole_areas() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    for (name, setup) in LARGE {
+        let mut died = 0;
+        for at in (0..).step_by(97) {
+            if !die_at(&arena, *setup, at, &format!("{name}, place {at}")) {
+                break;
+            }
+            died += 1;
+        }
+        assert!(died > 20, "{name}: {died}");
+    }
+}
+
+/// Places further and further apart.
+fn further(first: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(first), |at| Some(at + at / 3 + 7))
+}
+
+/// The recoverer dies as well, at many places, and one who recovers both.
+#[test]
+fn death_of_the_recoverer() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    for (number, (name, setup)) in SCENES.iter().enumerate() {
+        'places: for at in further(number as u32 % 5) {
+            for then in further(at % 7) {
+                let (first, second) = (doomed(&arena), doomed(&arena));
+                let (kept, operation) = setup(&arena, &first);
+                let stopped = stops(at, || _ = first.0.operate(operation));
+                let what = format!("{name}, place {at}, recovered up to {then}");
+                let stopped_again = stops(then, || _ = second.recover(first.me()));
+                if stopped_again {
+                    // As if its process had not lived to give up the right to it.
+                    std::mem::forget(arena.0.owners.begin_recovery(first.me(), second.me().identity));
+                    let recovered = arena.recover(first.me()).unwrap();
+                    assert_eq!(recovered.ambiguous, 0, "{what}");
+                }
+                let recovered = arena.recover(second.me()).unwrap();
+                assert_eq!((recovered.ambiguous, recovered.pins, recovered.blocks), (0, 0, 0), "{what}");
+                check_and_drop(&arena, kept, &what);
+                if !stopped {
+                    break 'places;
+                }
+                if !stopped_again {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Ends the work of others, also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// With a live thread at work on the same pages all the time.
+#[test]
+fn death_and_recovery_among_others_at_work() {
+    let arena = SharedArena::create(2 * BYTES, 4).unwrap();
+    let live = doomed(&arena); // Called so by its identity only: nobody recovers it before the end.
+    let over = AtomicBool::new(false);
+    let rounds = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut at = 0;
+            while !over.load(Ordering::Relaxed) {
+                at = (at * 5 + 3) % PAGES;
+                let page = FrameRange::new(Pfn::new(at), 1);
+                match live.0.operate(Operation::Pin(page)) {
+                    Ok(_) => _ = live.0.operate(Operation::Unpin(page)).unwrap(),
+                    Err(Refusal::Get(_)) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+                drop(live.alloc((at as usize % 9 + 1) * PAGE));
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let _over = Over(&over);
+        let all = SCENES.iter().map(|scene| (scene, 5)).chain(LARGE.iter().map(|scene| (scene, 211)));
+        for ((name, setup), stride) in all {
+            for at in (0..).step_by(stride) {
+                let doomed = doomed(&arena);
+                let (kept, operation) = setup(&arena, &doomed);
+                let stopped = stops(at, || _ = doomed.0.operate(operation));
+                let recovered = arena.recover(doomed.me()).unwrap();
+                assert_eq!(recovered.ambiguous, 0, "{name} {at}");
+                drop(kept);
+                if !stopped {
+                    break;
+                }
+            }
+        }
+    });
+    assert!(rounds.into_inner() > 100);
+    drop(live);
+    assert_clean(&arena, "at the end");
+}
+
+/// Threads add to one word and die at any place of that, again and again; whoever comes next finishes it.
+#[test]
+fn every_step_in_doubt_is_made_exactly_once() {
+    const ROUNDS: u64 = 20_000;
+    const ADDERS: u64 = 3;
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let word = &arena.0.memory.area_words[0];
+    let before = word.value();
+    let deaths = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..ADDERS {
+            let (arena, deaths) = (&arena, &deaths);
+            scope.spawn(move || {
+                let journal = arena.0.journal(1, thread as usize);
+                for round in 0..ROUNDS {
+                    let add = || _ = AtomicWord::fetch_add(word, 1, Ordering::SeqCst);
+                    let mut after = (round + thread) as u32 % 11;
+                    journal.begin(Operation::Drain); // Any one: what is run is up to us.
+                    let mut stopped = stops(after, || arena.0.scribe(journal, 1).write(add));
+                    while stopped {
+                        deaths.fetch_add(1, Ordering::Relaxed);
+                        after += round as u32 % 3 + 1;
+                        stopped = stops(after, || arena.0.scribe(journal, 1).finish(add).unwrap());
+                    }
+                    journal.end();
+                }
+            });
+        }
+    });
+    assert_eq!(word.value() - before, ROUNDS * ADDERS);
+    assert!(deaths.into_inner() > ROUNDS);
+}
+
+#[test]
+fn the_longest_operations_fit_their_journals() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let head = did(&arena, Operation::Alloc(Order::HUGE));
+    let longest = |operation| {
+        let index = arena.me().index;
+        arena.0.operate_for(index, 1, operation).unwrap();
+        let made = arena.0.journal(index, 1).made();
+        assert!(made * 3 <= super::journal::STEPS as u64, "{operation:?}: {made}");
+    };
+    for first in (0..512).step_by(64) {
+        longest(Operation::Pin(pages(head, first, 64)));
+    }
+    longest(Operation::Split(head, order(9), order(5)));
+    longest(Operation::Split(head, order(9), order(0)));
+    longest(Operation::Merge(head, order(9)));
+    longest(Operation::Put(head, order(9)));
+    for first in (0..512).step_by(64) {
+        longest(Operation::Unpin(pages(head, first, 64)));
+    }
+    assert_clean(&arena, "at the end");
+}
+
+#[test]
+fn the_number_of_a_step_is_never_used_again() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let journal = arena.0.journal(1, 0);
+    journal.begin(Operation::Drain);
+    // Made, it may be, and not recorded; then the journal is given up.
+    let in_doubt = journal.stamp(journal.made());
+    journal.end();
+    journal.begin(Operation::Drain);
+    assert!(journal.stamp(0).0 > in_doubt.0);
+    journal.end();
+}
+
+#[test]
+fn one_recoverer_at_a_time() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let doomed = doomed(&arena);
+    let other = arena.0.owners.begin_recovery(doomed.me(), arena.me().identity);
+    assert_eq!(arena.recover(doomed.me()), Err(RecoverError::Busy { pid: std::process::id() }));
+    assert_eq!(arena.recover_dead(), []);
+    drop(other);
+    assert_eq!(arena.recover_dead(), [(doomed.me(), Recovered::default())]);
+    assert_clean(&arena, "after the second");
+}
+
+#[test]
+fn an_operation_too_long_for_its_journal_is_reported() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let doomed = doomed(&arena);
+    let head = did(&doomed, Operation::Alloc(order(3)));
+    let stopped = stops(12, || _ = doomed.0.operate(Operation::Pin(pages(head, 1, 1))));
+    assert!(stopped);
+    doomed.0.journal(doomed.me().index, 0).pretend_to_have_made(super::journal::STEPS as u64 + 1);
+    let recovered = arena.recover(doomed.me()).unwrap();
+    assert_eq!((recovered.ambiguous, recovered.finished, recovered.blocks), (1, 0, 1));
+}
+
+#[test]
+fn a_journal_that_does_not_fit_is_reported() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let doomed = doomed(&arena);
+    let journal = doomed.0.journal(doomed.me().index, 3);
+    journal.begin(Operation::Alloc(order(2)));
+    // A step of another operation.
+    journal.record(0, super::journal::Step { kind: super::journal::Kind::Store, place: 0, outcome: Ok(0) });
+    let recovered = arena.recover(doomed.me()).unwrap();
+    assert_eq!((recovered.ambiguous, recovered.finished), (1, 0));
+    assert_clean(&arena, "nothing had been done");
+}

@@ -1,0 +1,49 @@
+//! What is sent from process to process in place of a slice.
+
+use std::ops::Range;
+
+use tailpin::{FrameRange, Pfn};
+
+use crate::memory::PAGE;
+
+/// A slice as 24 bytes: where it is, how long, and in which life of its pages. It holds nothing: until the other process
+/// has [adopted](super::SharedArena::adopt) it, somebody has to keep the slice, or the adoption is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) life: u64,
+}
+
+impl Token {
+    /// For a message.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([self.offset, self.len, self.life]) {
+            *place = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// From a message. Whatever the bytes, an adoption gives memory that was frozen, or is refused.
+    pub fn from_bytes(bytes: [u8; 24]) -> Self {
+        let [offset, len, life] = [0, 1, 2].map(|i| u64::from_le_bytes(bytes.as_chunks::<8>().0[i]));
+        Self { offset, len, life }
+    }
+
+    /// The pages it touches, if they lie within `size` bytes.
+    pub(super) fn pages(self, size: u64) -> Option<FrameRange> {
+        let end = self.offset.checked_add(self.len).filter(|end| *end <= size && self.len > 0)?;
+        Some(pages_of(self.offset..end))
+    }
+
+    pub(super) fn bytes(self) -> Range<u64> {
+        self.offset..self.offset + self.len
+    }
+}
+
+/// The pages that some bytes touch.
+pub(super) fn pages_of(bytes: Range<u64>) -> FrameRange {
+    let page = PAGE as u64;
+    FrameRange { start: Pfn::new(bytes.start / page), end: Pfn::new(bytes.end.div_ceil(page)) }
+}
