@@ -13,6 +13,8 @@ use crate::world::World;
 
 /// All but the last two frames of an area, the lowest first.
 const BUT_TWO: [u8; 8] = [8, 7, 6, 5, 4, 3, 2, 1];
+/// All of an area, its last four frames as pages.
+const FOUR_PAGES_LAST: [u8; 11] = [8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0];
 
 pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     let zone = |name, title, slots, finds| Plan {
@@ -68,7 +70,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             &[Switch::AOrder],
         )
         .setup(|w| {
-            w.occupy([8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0]);
+            w.occupy(FOUR_PAGES_LAST);
             // No slot answers for the pages. So the first role hints at one, and has it again as it remembers it.
             w.with_zone(|zone| zone.drain());
             w.as_role(0, |w| {
@@ -93,7 +95,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 &[Switch::AOrder],
             )
         }
-        .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0]))
+        .setup(|w| w.occupy(FOUR_PAGES_LAST))
         .role("give a page", |w| {
             w.give_kept();
         })

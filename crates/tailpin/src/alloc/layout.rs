@@ -35,8 +35,7 @@ pub struct ZoneLayout<'r> {
 
 impl<'r> ZoneLayout<'r> {
     /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` places for what
-    /// each CPU remembers
-    /// (rounded up to a power of two, at least one; 128 bytes each).
+    /// each CPU remembers (rounded up to a power of two, at least one; 1,152 bytes each).
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one, or one

@@ -89,7 +89,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             self.loose.groups.clear(group, || false);
             let loose = self.loose_in(group);
             // With more than one the slot answers for them; with one, which is taken, there is nothing to answer for.
-            if !loose.is_power_of_two() && loose != 0 && !self.answer_for(slot, slot.group(), Some(group)) {
+            if loose.count_ones() > 1 && !self.answer_for(slot, slot.group(), Some(group)) {
                 self.loose.groups.mark(group);
             }
             if let Some(page) = self.claim_in(loose, group, slot) {

@@ -151,15 +151,6 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         }
     }
 
-    /// A free block of `order`.
-    pub(crate) fn take(&self, order: Order) -> Option<Taken> {
-        match order {
-            Order::HUGE => self.take_area(0),
-            _ if order > Order::HUGE => self.take_row(order),
-            _ => self.take_part(order, Order::HUGE),
-        }
-    }
-
     /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
     pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
         let number = if order < WORD_ORDER {
@@ -284,7 +275,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     /// A naturally aligned row of whole areas.
-    fn take_row(&self, order: Order) -> Option<Taken> {
+    pub(crate) fn take_row(&self, order: Order) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
         let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
         let first = if misaligned == 0 { 0 } else { n - misaligned };
@@ -407,7 +398,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.area(self.area_of(frame)).home().is_withheld()
     }
 
-    /// Whether a frame is not free in the store: in use, in a pocket or out of service.
+    /// Whether a frame is not free in the store: in use, loose or out of service.
     pub(crate) fn is_used(&self, frame: Pfn) -> bool {
         let number = self.number(frame) as usize;
         let (area, word) = (self.area(number / AREA_FRAMES), number % AREA_FRAMES / 64);

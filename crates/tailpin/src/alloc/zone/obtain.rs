@@ -30,7 +30,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 Some(Taken::untouched(page))
             }
             Order::HUGE => self.obtain_area(),
-            _ if order > Order::HUGE => self.store.take(order),
+            _ if order > Order::HUGE => self.store.take_row(order),
             _ => self.in_part_or_whole(|largest| self.store.take_part(order, largest)),
         }
     }
