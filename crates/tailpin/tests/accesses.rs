@@ -148,6 +148,19 @@ fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
 }
 
 #[test]
+fn it_is_two_in_an_area_that_is_left_alone_as_well() {
+    on_a_zone(|zone| {
+        // All but the first page come back, so the area is sparse, and the next page is the only one of its run.
+        let mut pages: Vec<_> = (0..64).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
+        pages.truncate(1);
+        zone.drain();
+        drop(zone.alloc(Order::PAGE).unwrap());
+        let (life, ()) = cost(|| drop(zone.alloc(Order::PAGE).unwrap()));
+        assert!(life.locked == 2, "{life:?}");
+    });
+}
+
+#[test]
 fn a_free_is_one_locked_instruction_wherever_the_page_lies() {
     on_a_zone(|zone| {
         let mut pages: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();

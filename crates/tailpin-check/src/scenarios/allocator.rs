@@ -147,6 +147,28 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.give_kept();
         })
         .finish(|w| w.audit_allocator()),
+        // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas, and the rest of the area free.
+        Plan {
+            explored: |frame| frame == 62 || frame == 63,
+            ..zone("sparse", "a hint goes to the shelf of sparse areas ‖ the area is filled", 2, &[])
+        }
+        .setup(|w| {
+            w.occupy([5, 4, 3, 2, 1, 6, 7, 8, 1]);
+            while w.with_zone(|zone| zone.used_frames()) > 62 {
+                w.give_kept();
+            }
+        })
+        .role("take two pages, give them", |w| {
+            if let Some(block) = w.take(1) {
+                w.give(block);
+            }
+        })
+        .role("take half an area", |w| {
+            if let Some(block) = w.take(8) {
+                w.keep_block(block);
+            }
+        })
+        .finish(|w| w.audit_allocator()),
     ]
 }
 

@@ -22,6 +22,9 @@ pub(crate) const WORD_ORDER: Order = Order::wrap(6);
 /// All words of an area, as a mask.
 pub(crate) const ALL_WORDS: u64 = (1 << AREA_WORDS) - 1;
 
+/// An area with fewer frames in use is sparse.
+const SPARSE: u32 = 64;
+
 /// Some word has come home by itself since the area was last at rest.
 const TOUCHED: u64 = 1 << 16;
 /// The area never enters service.
@@ -117,6 +120,17 @@ impl<W: AtomicWord> Area<'_, W> {
     #[inline]
     fn change(word: &W, from: u64, to: u64) -> bool {
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether few of its frames are in use, but some.
+    #[inline]
+    pub(crate) fn is_sparse(&self) -> bool {
+        let (mut out, mut used) = (!self.home().inside() & ALL_WORDS, 0);
+        while out != 0 && used < SPARSE {
+            used += 64 - self.free(out.trailing_zeros() as usize).count_ones();
+            out &= out - 1;
+        }
+        (1..SPARSE).contains(&used)
     }
 
     /// Claims the free frames that `select` picks of a word that is out; these and what is left are returned. Goes round only because somebody else

@@ -51,9 +51,14 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[inline(always)]
     pub(super) fn lead_to_page(&self, page: Pfn) {
         let (slot, number) = (self.slot(), self.store.number(page));
-        slot.remember(number);
         let group = group_of(number);
-        if slot.group() != Some(group) {
+        if slot.group() == Some(group) {
+            slot.remember(number);
+        } else {
+            // A sparse area is left alone, so that it becomes whole.
+            if !self.store.is_sparse(group / GROUPS_IN_AREA) {
+                slot.remember(number);
+            }
             self.loose.groups.mark(group);
         }
     }
@@ -66,7 +71,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.loose.areas.mark(area);
     }
 
-    /// A loose page: where the slot remembers one, of the group that it answers for, or of the lowest that is hinted at.
+    /// A loose page: where the slot remembers one, of the group that it answers for, or of the lowest that is hinted at. What
+    /// is loose in sparse areas goes to the store instead.
     pub(super) fn claim_page(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
         // A place that was in vain is forgotten, so this ends unless others remember more in the same slot.
         while let Some(number) = slot.next_page() {
@@ -87,6 +93,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
         loop {
             let group = self.loose.groups.next(0)?;
             self.loose.groups.clear(group, || false);
+            if self.store.is_sparse(group / GROUPS_IN_AREA) {
+                self.gather(group);
+                continue;
+            }
             let loose = self.loose_in(group);
             // With more than one the slot answers for them; with one, which is taken, there is nothing to answer for.
             if loose.count_ones() > 1 && !self.answer_for(slot, slot.group(), Some(group)) {

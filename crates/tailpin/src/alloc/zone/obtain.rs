@@ -80,11 +80,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
             }
             rest &= rest - 1;
         }
-        if loose != 0 {
-            // Goes round only because somebody else had the slot answer for another one.
-            while !self.answer_for(slot, slot.group(), Some(group)) {}
-            slot.remember_all(group, loose);
-        }
+        // Also where nothing is left over: the page that is handed out is likely to come back here. Goes round only because
+        // somebody else had the slot answer for another one.
+        while !self.answer_for(slot, slot.group(), Some(group)) {}
+        slot.remember_all(group, loose);
         Some(page(pages.trailing_zeros()))
     }
 

@@ -1,17 +1,19 @@
 //! The shared store of free frames: areas, found through hints.
 //!
 //! Each word of 64 frames that is out is hinted at by the order of its largest free run, 0 to 5, and each area by the
-//! largest run of words at home, 6 to 9. A request looks for exactly its own order first, then for larger ones, and
-//! takes the lowest place there is, so that large runs stay whole, and whole areas above all. All operations are
-//! lock-free: a loop goes round only because somebody else's operation succeeded.
+//! largest run of words at home, 6 to 9; where a request fits [best](fit) is found by that. All operations are lock-free: a
+//! loop goes round only because somebody else's operation succeeded.
+
+mod fit;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 
-use super::area::{ALL_WORDS, AREA_WORDS, Area, Change, Given, Home, WORD_ORDER};
-use super::layout::ZoneLayout;
-use super::runs::{best, largest, run, smallest};
-use super::tree::{Hint, Tree};
+use crate::alloc::area::{ALL_WORDS, AREA_WORDS, Area, Change, Given, Home, WORD_ORDER};
+use crate::alloc::layout::ZoneLayout;
+use crate::alloc::runs::{largest, run};
+use crate::alloc::shelf::{Kind, Shelf, Sparse};
+use crate::alloc::tree::{Hint, Tree};
 
 /// A block taken from the store, and whether its words have to be put to rest first.
 #[derive(Clone, Copy, Debug)]
@@ -27,50 +29,48 @@ impl Taken {
     }
 }
 
-/// Orders of runs within a word of frames: 0 to 5.
-const IN_WORDS: usize = WORD_ORDER.get() as usize;
-/// Orders of runs of words within an area: 6 to 9.
-const OF_WORDS: usize = Order::HUGE.get() as usize + 1 - IN_WORDS;
-
 pub(crate) struct Store<'m, W> {
     base: Pfn,
     areas: usize,
     bits: &'m [[W; AREA_WORDS]],
     homes: &'m [W],
-    /// Words that are out, by the order of their largest free run.
-    words_with: [Tree<'m, W>; IN_WORDS],
-    /// Areas, by the order of their largest run of words at home.
-    areas_with: [Tree<'m, W>; OF_WORDS],
+    filled: Shelf<'m, W>,
+    sparse: Shelf<'m, W>,
+    is_sparse: Sparse<'m, W>,
+    /// Whole areas.
+    whole: Tree<'m, W>,
 }
 
 /// Words of metadata for all hints over so many areas.
 pub(super) const fn hint_words<W: AtomicWord>(areas: usize) -> usize {
-    IN_WORDS * Tree::<W>::words(areas * AREA_WORDS) + OF_WORDS * Tree::<W>::words(areas)
+    2 * Shelf::<W>::words(areas) + Sparse::<W>::words(areas) + Tree::<W>::words(areas)
 }
 
 impl<'m, W: AtomicWord> Store<'m, W> {
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
         let areas = layout.areas();
         let mut rest = &words[layout.hints_at()..layout.loose_at()];
-        let mut tree = |places: usize, hint: Hint| {
-            let (words, others) = rest.split_at(Tree::<W>::words(places));
+        let mut part = |words: usize| {
+            let (part, others) = rest.split_at(words);
             rest = others;
-            Tree::new(words, places, hint)
+            part
         };
         Self {
             base: layout.base(),
             areas,
             bits: words[..layout.homes_at()].as_chunks().0,
             homes: &words[layout.homes_at()..layout.hints_at()],
-            words_with: [(); IN_WORDS].map(|()| tree(areas * AREA_WORDS, Hint::One)),
+            filled: Shelf::new(part(Shelf::<W>::words(areas)), areas),
+            sparse: Shelf::new(part(Shelf::<W>::words(areas)), areas),
+            is_sparse: Sparse::new(part(Sparse::<W>::words(areas))),
             // Zero-filled memory says that all areas are whole.
-            areas_with: [Hint::One, Hint::One, Hint::One, Hint::Zero].map(|hint| tree(areas, hint)),
+            whole: Tree::new(part(Tree::<W>::words(areas)), areas, Hint::Zero),
         }
     }
 
     /// Completes zero-filled words.
     pub(crate) fn begin(&self) {
-        self.words_with.iter().chain(&self.areas_with).for_each(Tree::begin);
+        self.whole.begin();
     }
 
     #[inline]
@@ -122,134 +122,89 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     #[inline]
-    fn words_with(&self, order: Order) -> &Tree<'m, W> {
-        &self.words_with[order.get() as usize]
+    fn shelf(&self, kind: Kind) -> &Shelf<'m, W> {
+        match kind {
+            Kind::Filled => &self.filled,
+            Kind::Sparse => &self.sparse,
+        }
+    }
+
+    fn shelves(&self) -> impl Iterator<Item = &Shelf<'m, W>> {
+        Kind::ALL.into_iter().map(|kind| self.shelf(kind))
+    }
+
+    /// Whether few frames of an area are in use. A hint.
+    #[inline]
+    pub(crate) fn is_sparse(&self, area: usize) -> bool {
+        self.is_sparse.is(area)
     }
 
     #[inline]
-    fn areas_with(&self, order: Order) -> &Tree<'m, W> {
-        &self.areas_with[order.get() as usize - IN_WORDS]
+    fn kind(&self, area: usize) -> Kind {
+        if self.is_sparse(area) { Kind::Sparse } else { Kind::Filled }
     }
 
     /// Hints at a word whose free frames are these now. Whether the hint is there already is one load, less than to work
     /// out whether it must be.
     #[inline]
     fn word_changed(&self, word: usize, free: u64) {
+        let area = word / AREA_WORDS;
+        self.area_changed(area);
         if let Some(order) = largest(free) {
-            self.words_with(order).mark(word);
+            self.shelf(self.kind(area)).words_with(order).mark(word);
         }
     }
 
     /// Hints at an area whose home changed.
     #[inline]
     fn home_changed(&self, area: usize, change: Change) {
+        self.area_changed(area);
         let now = change.to.largest();
-        if now != change.from.largest()
-            && let Some(order) = now
-        {
-            self.areas_with(order).mark(area);
+        if now != change.from.largest() {
+            self.hint_at_home(area, self.kind(area), now);
         }
     }
 
-    /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
-    pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
-        let number = if order < WORD_ORDER {
-            let select = |free| best(free, order).map(|bit| run(order, bit));
-            let (word, mask) = self.take_frames(order, largest, select)?;
-            word * 64 + mask.trailing_zeros() as usize
-        } else {
-            let (area, words) = self.take_words(order, largest)?;
-            area * AREA_FRAMES + words.trailing_zeros() as usize * 64
-        };
-        Some(Taken::untouched(self.frame(number as u64)))
-    }
-
-    /// Single pages of one word of frames, those in the smallest runs, out of nothing larger than a block of `largest`: the
-    /// number of the first frame of the word, and a mask.
-    pub(crate) fn take_pages(&self, largest: Order) -> Option<(u64, u64)> {
-        let select = |free| (free != 0).then(|| smallest(free));
-        let (word, mask) = self.take_frames(Order::PAGE, largest, select)?;
-        Some((word as u64 * 64, mask))
-    }
-
-    /// What `select` picks, from the lowest of the words that come closest to `order`; only if there is none is one
-    /// more taken out. Returns the word and what was taken of it.
-    fn take_frames(
-        &self,
-        order: Order,
-        largest_run: Order,
-        select: impl Fn(u64) -> Option<u64>,
-    ) -> Option<(usize, u64)> {
-        let claim = |word: usize, fits: &dyn Fn(u64) -> bool| {
-            let select = |free| if fits(free) { select(free) } else { None };
-            let (taken, left) = self.area(word / AREA_WORDS).claim(word % AREA_WORDS, select)?;
-            self.word_changed(word, left);
-            Some((word, taken))
-        };
-        let out = |order: Order| {
-            let fits = |free: u64| largest(free) == Some(order);
-            self.words_with(order).search(0, |word| fits(self.free_in(word)), |word| claim(word, &fits))
-        };
-        (order.get()..WORD_ORDER.get())
-            .find_map(|order| out(Order::wrap(order)))
-            .or_else(|| {
-                let (area, words) = self.take_words(WORD_ORDER, largest_run)?;
-                let word = area * AREA_WORDS + words.trailing_zeros() as usize;
-                let taken = select(!0)?;
-                self.offer(word, !taken);
-                Some((word, taken))
-            })
-            // Before giving up: without the hints, which may lag behind a free under way.
-            .or_else(|| self.all_words(largest_run).find_map(|word| claim(word, &|_| true)))
-    }
-
-    /// What is looked at before giving up on whole areas too: every word.
-    fn all_words(&self, largest_run: Order) -> core::ops::Range<usize> {
-        0..if largest_run == Order::HUGE { self.areas * AREA_WORDS } else { 0 }
-    }
-
-    /// Frees part of a word that the caller took out.
-    fn offer(&self, word: usize, frames: u64) {
-        if frames != 0 {
-            self.area(word / AREA_WORDS).offer(word % AREA_WORDS, frames);
-            self.word_changed(word, frames);
+    #[inline]
+    fn hint_at_home(&self, area: usize, kind: Kind, largest: Option<Order>) {
+        match largest {
+            Some(Order::HUGE) => self.whole.mark(area),
+            Some(order) => self.shelf(kind).areas_with(order).mark(area),
+            None => {}
         }
     }
 
-    /// A run of words for a block of `order`, 6 to 8, as (area, words).
-    fn take_words(&self, order: Order, largest_run: Order) -> Option<(usize, u64)> {
-        let take = |area: usize, fits: &dyn Fn(Home) -> bool| {
-            let select = |home: Home| if fits(home) { home.best(order) } else { None };
-            let (words, change) = self.area(area).take_words(select)?;
-            self.home_changed(area, change);
-            Some((area, words))
-        };
-        let has = |order: Order| {
-            let fits = |home: Home| home.largest() == Some(order);
-            self.areas_with(order).search(0, |area| fits(self.area(area).home()), |area| take(area, &fits))
-        };
-        (order.get()..=largest_run.get())
-            .find_map(|order| has(Order::wrap(order)))
-            // Before giving up: as in `take_frames`.
-            .or_else(|| {
-                self.all_words(largest_run)
-                    .step_by(AREA_WORDS)
-                    .find_map(|word| take(word / AREA_WORDS, &|_| true))
-            })
+    /// Sees whether an area has become sparse or is no longer. What is hinted at on the wrong shelf is moved by who finds it
+    /// on the first one, but on the second one nobody may look for long: so it is hinted at anew.
+    #[inline]
+    fn area_changed(&self, area: usize) {
+        let sparse = self.area(area).is_sparse();
+        if self.is_sparse.changed_to(area, sparse) && !sparse {
+            self.hint_at_all(area);
+        }
+    }
+
+    #[inline(never)]
+    fn hint_at_all(&self, area: usize) {
+        for word in area * AREA_WORDS..(area + 1) * AREA_WORDS {
+            if let Some(order) = largest(self.free_in(word)) {
+                self.filled.words_with(order).mark(word);
+            }
+        }
+        self.hint_at_home(area, Kind::Filled, self.area(area).home().largest());
     }
 
     /// A whole area: the first from `from` on, else the first of all. Not simply the next one each time: the page words
     /// of areas that were never used are memory that was never touched.
     pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
-        let tree = self.areas_with(Order::HUGE);
         let worth = |area: usize| self.area(area).home().is_whole();
-        let search = |from| tree.search(from, worth, |area| self.try_area(area));
+        let search = |from| self.whole.search(from, worth, |area| self.try_area(area));
         let found = search(from).or_else(|| search(0)).or_else(|| {
             // Before giving up: as in `take_frames`.
             (0..self.areas).find_map(|area| self.try_area(area))
         });
         found.map(|(area, taken)| {
-            tree.clear(area, || worth(area));
+            self.whole.clear(area, || worth(area));
             taken
         })
     }
@@ -340,7 +295,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     #[inline]
     pub(crate) fn give_whole(&self, area: usize) -> Result<(), Pfn> {
         self.area(area).give_all().map_err(|error| self.free_already(area, error))?;
-        self.areas_with(Order::HUGE).mark(area);
+        self.whole.mark(area);
         Ok(())
     }
 
@@ -391,7 +346,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     /// Keeps an area out of service. Before the zone is shared.
     pub(crate) fn withhold_area(&self, area: usize) {
         self.area(area).withhold();
-        self.areas_with(Order::HUGE).clear(area, || false);
+        self.whole.clear(area, || false);
     }
 
     pub(crate) fn is_withheld(&self, frame: Pfn) -> bool {
@@ -436,12 +391,17 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             if free == !0 {
                 return Some("a word of free frames did not go home");
             }
-            if largest(free).is_some_and(|order| !self.words_with(order).leads_to(index * AREA_WORDS + word))
-            {
+            let at = index * AREA_WORDS + word;
+            let leads = |order| self.shelves().any(|shelf| shelf.words_with(order).leads_to(at));
+            if largest(free).is_some_and(|order| !leads(order)) {
                 return Some("no hint leads to free frames");
             }
         }
-        let lost = home.largest().is_some_and(|order| !self.areas_with(order).leads_to(index));
+        let leads = |order| match order {
+            Order::HUGE => self.whole.leads_to(index),
+            _ => self.shelves().any(|shelf| shelf.areas_with(order).leads_to(index)),
+        };
+        let lost = home.largest().is_some_and(|order| !leads(order));
         lost.then_some("no hint leads to the area")
     }
 }

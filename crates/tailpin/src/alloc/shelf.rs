@@ -1,0 +1,111 @@
+//! Hints to the free runs of areas, by order; and which areas are sparse.
+//!
+//! An area is *sparse* while only a few of its frames are in use. Such an area is likely to be whole again soon if it is left
+//! alone, so its runs are hinted at on a shelf of their own, which is looked at last. Without that, requests that fit best
+//! somewhere in it would keep it from ever being whole.
+
+use core::sync::atomic::Ordering;
+
+use crate::atomic::AtomicWord;
+use crate::frame::Order;
+
+use super::area::{AREA_WORDS, WORD_ORDER};
+use super::tree::{Hint, Tree};
+
+/// Orders of runs within a word of frames: 0 to 5.
+const IN_WORDS: usize = WORD_ORDER.get() as usize;
+/// Orders of runs of words within an area that is not whole: 6 to 8.
+const OF_WORDS: usize = Order::HUGE.get() as usize - IN_WORDS;
+
+/// Which areas a shelf is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Those with many frames in use, which requests are served from first.
+    Filled,
+    /// Those with few.
+    Sparse,
+}
+
+impl Kind {
+    /// Both, in the order in which they are looked at.
+    pub(super) const ALL: [Self; 2] = [Self::Filled, Self::Sparse];
+}
+
+/// Hints to the free runs of areas of one kind.
+pub(super) struct Shelf<'m, W> {
+    /// Words that are out, by the order of their largest free run.
+    words_with: [Tree<'m, W>; IN_WORDS],
+    /// Areas, by the order of their largest run of words at home.
+    areas_with: [Tree<'m, W>; OF_WORDS],
+}
+
+impl<'m, W: AtomicWord> Shelf<'m, W> {
+    /// Words of metadata over so many areas.
+    pub(super) const fn words(areas: usize) -> usize {
+        IN_WORDS * Tree::<W>::words(areas * AREA_WORDS) + OF_WORDS * Tree::<W>::words(areas)
+    }
+
+    pub(super) fn new(words: &'m [W], areas: usize) -> Self {
+        let mut rest = words;
+        let mut tree = |places: usize| {
+            let (words, others) = rest.split_at(Tree::<W>::words(places));
+            rest = others;
+            Tree::new(words, places, Hint::One)
+        };
+        Self {
+            words_with: [(); IN_WORDS].map(|()| tree(areas * AREA_WORDS)),
+            areas_with: [(); OF_WORDS].map(|()| tree(areas)),
+        }
+    }
+
+    /// For words whose largest free run has this order, 0 to 5.
+    #[inline]
+    pub(super) fn words_with(&self, order: Order) -> &Tree<'m, W> {
+        &self.words_with[order.get() as usize]
+    }
+
+    /// For areas whose largest run of words at home has this order, 6 to 8.
+    #[inline]
+    pub(super) fn areas_with(&self, order: Order) -> &Tree<'m, W> {
+        &self.areas_with[order.get() as usize - IN_WORDS]
+    }
+}
+
+/// A bit for each area: whether it was sparse when it changed last. Only a hint.
+pub(super) struct Sparse<'m, W> {
+    words: &'m [W],
+}
+
+impl<'m, W: AtomicWord> Sparse<'m, W> {
+    /// Words of metadata over so many areas.
+    pub(super) const fn words(areas: usize) -> usize {
+        areas.div_ceil(64)
+    }
+
+    pub(super) fn new(words: &'m [W]) -> Self {
+        Self { words }
+    }
+
+    #[inline]
+    pub(super) fn is(&self, area: usize) -> bool {
+        // Relaxed: nothing but placement depends on it.
+        self.words[area / 64].load(Ordering::Relaxed) >> (area % 64) & 1 != 0
+    }
+
+    /// Notes what an area is now; true if it was something else.
+    #[inline]
+    pub(super) fn changed_to(&self, area: usize, sparse: bool) -> bool {
+        self.is(area) != sparse && self.set(area, sparse)
+    }
+
+    #[inline(never)]
+    fn set(&self, area: usize, sparse: bool) -> bool {
+        let (word, mask) = (&self.words[area / 64], 1 << (area % 64));
+        // Relaxed: as in `is`.
+        let before = match sparse {
+            true => word.fetch_or(mask, Ordering::Relaxed),
+            false => word.fetch_and(!mask, Ordering::Relaxed),
+        };
+        (before & mask != 0) != sparse
+    }
+}
