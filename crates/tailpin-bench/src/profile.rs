@@ -1,8 +1,9 @@
-//! Instructions per operation, counted by callgrind: what a scenario's floor is made of.
+//! Instructions and cache misses per operation, counted by callgrind: what a scenario's floor is made of.
 //!
-//! The program runs itself under `valgrind --tool=callgrind --collect-bus=yes`, once for each subject and scenario (`tailpin bench
+//! The program runs itself under `valgrind --tool=callgrind`, once for each subject and scenario (`tailpin bench
 //! --once SCENARIO SUBJECT`), and divides what callgrind saw within the timed part by the operations done there.
-//! Callgrind's "global bus events" are the instructions with a `lock` prefix, and `xchg`.
+//! Callgrind's "global bus events" are the instructions with a `lock` prefix, and `xchg`. Its caches are simulated, with the
+//! sizes given here and not this machine's, so the misses of two machines can be compared.
 
 use std::path::Path;
 use std::process::Command;
@@ -27,11 +28,27 @@ pub struct Profiled {
     pub instructions_per_op: f64,
     /// Of those, the locked ones.
     pub locked_per_op: f64,
-    /// Nanoseconds that these alone take, uncontended, at the rate of the bare pair of locked additions in the same run; `None`
+    /// Accesses that the first-level cache misses.
+    pub first_level_misses_per_op: f64,
+    /// Of those, what the second-level cache misses too.
+    pub second_level_misses_per_op: f64,
+    /// Nanoseconds that the locked instructions alone take, uncontended, at the rate of the bare pair of locked additions in the same run; `None`
     /// if the run has none.
     pub locked_ns_per_op: Option<f64>,
     /// What the operation took in that run, the median.
     pub ns_per_op_median: f64,
+}
+
+/// First-level and second-level data caches as they are simulated: size, ways, bytes of a line.
+const CACHES: [&str; 2] = ["--D1=32768,8,64", "--LL=1048576,8,64"];
+
+/// What callgrind counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Events {
+    instructions: u64,
+    locked: u64,
+    first_level_misses: u64,
+    second_level_misses: u64,
 }
 
 /// What a counting run says on its standard output.
@@ -80,23 +97,26 @@ pub fn profile(
     let mut profiled = Vec::new();
     for (done, row) in jobs.iter().enumerate() {
         progress(done, jobs.len());
-        let Some((instructions, locked)) = one(row, again, &out)? else { continue };
+        let Some((events, operations)) = one(row, again, &out)? else { continue };
+        let per_op = |total: u64| total as f64 / operations as f64;
         profiled.push(Profiled {
             scenario: row.scenario.clone(),
             subject: row.subject.to_owned(),
-            instructions_per_op: instructions,
-            locked_per_op: locked,
-            locked_ns_per_op: locked_ns.map(|ns| ns * locked),
+            instructions_per_op: per_op(events.instructions),
+            locked_per_op: per_op(events.locked),
+            first_level_misses_per_op: per_op(events.first_level_misses),
+            second_level_misses_per_op: per_op(events.second_level_misses),
+            locked_ns_per_op: locked_ns.map(|ns| ns * per_op(events.locked)),
             ns_per_op_median: row.ns_per_op_median,
         });
     }
     Ok(profiled)
 }
 
-/// One counting run: instructions and locked ones per operation; `None` if the scenario has nothing to count.
-fn one(row: &Row, again: &dyn Fn(&mut Command), out: &Path) -> Result<Option<(f64, f64)>, String> {
+/// One counting run: what was counted in how many operations; `None` if the scenario has nothing to count.
+fn one(row: &Row, again: &dyn Fn(&mut Command), out: &Path) -> Result<Option<(Events, u64)>, String> {
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--collect-bus=yes", "--quiet"]);
+    command.args(["--tool=callgrind", "--collect-bus=yes", "--cache-sim=yes", "--quiet"]).args(CACHES);
     command.arg(format!("--toggle-collect={WINDOW}"));
     command.arg(format!("--callgrind-out-file={}", out.display()));
     again(&mut command);
@@ -111,14 +131,12 @@ fn one(row: &Row, again: &dyn Fn(&mut Command), out: &Path) -> Result<Option<(f6
         };
     };
     let text = text.map_err(|error| format!("callgrind's output: {error}"))?;
-    let (instructions, locked) =
-        totals(&text).ok_or("callgrind's output has no totals of instructions and bus events")?;
-    let per_op = |total: u64| total as f64 / counted.operations as f64;
-    Ok(Some((per_op(instructions), per_op(locked))))
+    let events = totals(&text).ok_or("callgrind's output has no totals of all events wanted")?;
+    Ok(Some((events, counted.operations)))
 }
 
-/// Instructions and global bus events of the whole run, from callgrind's output.
-fn totals(text: &str) -> Option<(u64, u64)> {
+/// The totals of the whole run, from callgrind's output.
+fn totals(text: &str) -> Option<Events> {
     let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
     let events: Vec<&str> = line("events:")?.split_whitespace().collect();
     let totals: Vec<u64> =
@@ -127,24 +145,38 @@ fn totals(text: &str) -> Option<(u64, u64)> {
     let of = |event: &str| {
         events.iter().position(|one| *one == event).map(|at| totals.get(at).copied().unwrap_or(0))
     };
-    of("Ir").zip(of("Ge"))
+    Some(Events {
+        instructions: of("Ir")?,
+        locked: of("Ge")?,
+        first_level_misses: of("D1mr")? + of("D1mw")?,
+        second_level_misses: of("DLmr")? + of("DLmw")?,
+    })
 }
 
 /// A table: one line for each scenario and subject.
 pub(crate) fn table(profiled: &[Profiled]) -> String {
     let mut text = format!(
-        "{:<28} {:<24} {:>12} {:>8} {:>9} {:>9}\n",
-        "per operation, callgrind", "subject", "instructions", "locked", "locked ns", "median ns"
+        "{:<28} {:<24} {:>12} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
+        "per operation, callgrind",
+        "subject",
+        "instructions",
+        "locked",
+        "L1 misses",
+        "L2 misses",
+        "locked ns",
+        "median ns"
     );
     let mut before = "";
     for one in profiled {
         let scenario = if one.scenario == before { "" } else { &one.scenario };
         let locked_ns = one.locked_ns_per_op.map_or_else(String::new, ns);
         text += &format!(
-            "{scenario:<28} {:<24} {:>12.1} {:>8.2} {locked_ns:>9} {:>9}\n",
+            "{scenario:<28} {:<24} {:>12.1} {:>8.2} {:>9.2} {:>9.2} {locked_ns:>9} {:>9}\n",
             one.subject,
             one.instructions_per_op,
             one.locked_per_op,
+            one.first_level_misses_per_op,
+            one.second_level_misses_per_op,
             ns(one.ns_per_op_median)
         );
         before = &one.scenario;
@@ -154,14 +186,21 @@ pub(crate) fn table(profiled: &[Profiled]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{count, totals};
+    use super::{Events, count, totals};
 
     #[test]
     fn totals_are_found_by_the_names_of_their_events() {
-        let text = "version: 1\nevents: Ir Ge\nfn=(1)\n1 2 3\ntotals: 1200 40\n";
-        assert_eq!(totals(text), Some((1200, 40)));
-        assert_eq!(totals(&text.replace("Ir Ge", "Ge Ir")), Some((40, 1200)));
-        assert_eq!(totals(&text.replace(" 40\n", "\n")), Some((1200, 0)));
+        let text = "version: 1\nevents: Ir D1mr D1mw DLmr DLmw Ge\nfn=(1)\n1 2 3\ntotals: 1200 5 6 1 2 40\n";
+        let events = |instructions, locked| Events {
+            instructions,
+            locked,
+            first_level_misses: 11,
+            second_level_misses: 3,
+        };
+        assert_eq!(totals(text), Some(events(1200, 40)));
+        let turned = text.replace("Ir D1mr", "Ge D1mr").replace("DLmw Ge", "DLmw Ir");
+        assert_eq!(totals(&turned), Some(events(40, 1200)));
+        assert_eq!(totals(&text.replace(" 40\n", "\n")), Some(events(1200, 0)));
         assert_eq!(totals(&text.replace("Ge", "Dr")), None);
         assert_eq!(totals("totals: 1"), None);
     }
