@@ -17,7 +17,7 @@ impl LazyWords {
     /// # Panics
     /// If there is not even the address space.
     pub(crate) fn new(n: usize) -> Self {
-        Self { memory: lazy_bytes(n.max(1) * size_of::<AtomicU64>()) }
+        Self { memory: huge_bytes(n.max(1) * size_of::<AtomicU64>()) }
     }
 
     /// The words.
@@ -56,6 +56,15 @@ impl LazyWords {
         let (entries, _) = entries.as_chunks::<ENTRY>();
         Ok(entries.iter().filter(|entry| u64::from_le_bytes(**entry) & TOUCHED != 0).count() as u64)
     }
+}
+
+/// The same in huge pages where the system has them, as a kernel maps what it knows of its frames.
+pub(crate) fn huge_bytes(n: usize) -> MmapMut {
+    let memory = lazy_bytes(n);
+    // A system without huge pages refuses, and has none.
+    #[cfg(target_os = "linux")]
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    memory
 }
 
 /// `n` bytes of address space that become memory when touched.

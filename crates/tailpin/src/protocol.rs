@@ -165,13 +165,10 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load.
     fn is_loose(&self, head: Pfn, order: Order) -> bool;
-    /// Which of the 64 pages from `first` on are loose, the first in the lowest bit.
+    /// Which of some of the 64 pages from `first` on are loose, the first in the lowest bit.
     ///
-    /// Progress: wait-free; one load for each.
-    fn loose_pages(&self, first: Pfn) -> u64 {
-        let is_loose = |i: u64| u64::from(self.is_loose(first.offset(i), Order::PAGE));
-        (0..u64::from(u64::BITS)).fold(0, |pages, i| pages | is_loose(i) << i)
-    }
+    /// Progress: wait-free; one load for each that is asked for.
+    fn loose_among(&self, first: Pfn, pages: u64) -> u64;
     /// Makes a free page or 2 MiB of the caller's loose. Errs if it is in a wrong state. What leads others to it comes
     /// after a SeqCst fence or change, as they look at that first and at the block then.
     ///

@@ -12,7 +12,7 @@ use memmap2::MmapMut;
 
 use super::Frames;
 use crate::cores;
-use crate::lazy::lazy_bytes;
+use crate::lazy::huge_bytes;
 
 const BASE: PageSize = PageSize::from_log2(12);
 /// Orders 0 to 10, as its own examples have it.
@@ -86,7 +86,7 @@ impl<A: Kind> Pool<A> {
     pub(crate) fn new(frames: u64) -> Self {
         let allocator = Box::new(A::fresh());
         let bytes = frames as usize * 4096;
-        let mut memory = lazy_bytes(bytes + ALIGN);
+        let mut memory = huge_bytes(bytes + ALIGN);
         let base = memory.as_mut_ptr().expose_provenance().next_multiple_of(ALIGN);
         // SAFETY: the range lies within the mapping, which is this pool's alone and lives as long; no other thread
         // knows the allocator yet.

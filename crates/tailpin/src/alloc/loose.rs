@@ -3,13 +3,16 @@
 //!
 //! A page that is freed becomes loose in that very step, and is claimed in the very step that hands it out, so its life
 //! is two atomic steps on one word. All that is kept here is how to find it: a hint to each group of 64 pages with a
-//! loose one in it, unless a CPU's [slot](super::slot) answers for the group, and a hint to each area that is loose as a
-//! whole. Runs of pages come together only in the store, so loose ones are [gathered](Zone::drain) into it when they are
-//! missed there.
+//! loose one in it, unless a CPU's [slot](super::slot) answers for the group; for each group, which of its pages may be
+//! loose; and a hint to each area that is loose as a whole. Runs of pages come together only in the store, so loose
+//! ones are [gathered](Zone::drain) into it when they are missed there.
 //!
-//! No loose page is forgotten: who makes one loose looks for a hint or a slot that leads to it *after* that, and who takes
-//! a hint away, or has a slot answer for another group, looks for loose pages after *that*. Each writes first and
-//! looks then, all of it SeqCst, so one of the two sees the other.
+//! No loose page is forgotten: who makes one loose looks whether its group has it down, and for a hint or a slot that leads to
+//! the group, *after* that; and who takes any of these away looks for loose pages after *that*. Each writes first and looks
+//! then, all of it SeqCst, so one of the two sees the other. What is noted and no longer so costs a look at a word, and is
+//! taken away by who had that look.
+
+use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, Order, Pfn};
@@ -26,23 +29,45 @@ const _: () = assert!(GROUP_PAGES == 64, "a group of pages is a word of the stor
 
 /// The hints.
 pub(crate) struct Loose<'m, W> {
+    /// For each group, the pages that may be loose; those that are loose are among them.
+    pages: &'m [W],
     groups: Tree<'m, W>,
     areas: Tree<'m, W>,
 }
 
 /// Words of metadata for the hints over so many areas.
 pub(super) const fn loose_words<W: AtomicWord>(areas: usize) -> usize {
-    Tree::<W>::words(areas * GROUPS_IN_AREA) + Tree::<W>::words(areas)
+    let groups = areas * GROUPS_IN_AREA;
+    groups + Tree::<W>::words(groups) + Tree::<W>::words(areas)
 }
 
 impl<'m, W: AtomicWord> Loose<'m, W> {
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
         let areas = layout.areas();
-        let (groups, rest) = words[layout.loose_at()..].split_at(Tree::<W>::words(areas * GROUPS_IN_AREA));
+        let (pages, rest) = words[layout.loose_at()..].split_at(areas * GROUPS_IN_AREA);
+        let (groups, rest) = rest.split_at(Tree::<W>::words(areas * GROUPS_IN_AREA));
         Self {
+            pages,
             groups: Tree::new(groups, areas * GROUPS_IN_AREA, Hint::One),
             areas: Tree::new(rest, areas, Hint::One),
         }
+    }
+
+    /// The pages of a group that may be loose. SeqCst: after one became loose, or after a hint to the group was taken away.
+    #[inline]
+    fn pages(&self, group: usize) -> u64 {
+        self.pages[group].load(Ordering::SeqCst)
+    }
+
+    /// Notes that pages of a group may be loose. SeqCst: after they became loose.
+    #[inline]
+    pub(super) fn note(&self, group: usize, pages: u64) {
+        self.pages[group].fetch_or(pages, Ordering::SeqCst);
+    }
+
+    /// Notes that they are not. SeqCst: before one more look at them.
+    fn strike(&self, group: usize, pages: u64) {
+        self.pages[group].fetch_and(!pages, Ordering::SeqCst);
     }
 }
 
@@ -52,15 +77,18 @@ impl<'m, P: Protocol> Zone<'m, P> {
     pub(super) fn lead_to_page(&self, page: Pfn) {
         let (slot, number) = (self.slot(), self.store.number(page));
         let group = group_of(number);
+        if self.loose.pages(group) >> (number % GROUP_PAGES) & 1 == 0 {
+            self.loose.note(group, 1 << (number % GROUP_PAGES));
+        }
         if slot.group() == Some(group) {
             slot.remember(number);
-        } else {
-            // A sparse area is left alone, so that it becomes whole.
-            if !self.store.is_sparse(group / GROUPS_IN_AREA) {
-                slot.remember(number);
-            }
-            self.loose.groups.mark(group);
+            return;
         }
+        // A sparse area is left alone, so that it becomes whole.
+        if !self.store.is_sparse(group / GROUPS_IN_AREA) {
+            slot.remember(number);
+        }
+        self.loose.groups.mark(group);
     }
 
     /// The same for a whole area.
@@ -97,7 +125,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 self.gather(group);
                 continue;
             }
-            let loose = self.loose_in(group);
+            let loose = self.loose_hinted(group);
             // With more than one the slot answers for them; with one, which is taken, there is nothing to answer for.
             if loose.count_ones() > 1 && !self.answer_for(slot, slot.group(), Some(group)) {
                 self.loose.groups.mark(group);
@@ -139,7 +167,29 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// The loose pages of a group.
     fn loose_in(&self, group: usize) -> u64 {
-        self.protocol.loose_pages(self.store.frame(first_of(group)))
+        self.loose_of(group, self.loose.pages(group))
+    }
+
+    /// The same where a hint led to the group: what is noted of other pages is taken away, so that the next one who is led
+    /// here finds loose ones sooner.
+    fn loose_hinted(&self, group: usize) -> u64 {
+        let noted = self.loose.pages(group);
+        let loose = self.loose_of(group, noted);
+        let other = noted & !loose;
+        if other == 0 {
+            return loose;
+        }
+        self.loose.strike(group, other);
+        let meanwhile = self.loose_of(group, other);
+        if meanwhile != 0 {
+            self.loose.note(group, meanwhile);
+        }
+        loose | meanwhile
+    }
+
+    /// Which of these pages of a group are loose.
+    fn loose_of(&self, group: usize, pages: u64) -> u64 {
+        self.protocol.loose_among(self.store.frame(first_of(group)), pages)
     }
 
     /// A loose area: the first from `from` on, else the first of all.
@@ -187,7 +237,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     fn gather(&self, group: usize) {
         let page = |bit: u32| self.store.frame(first_of(group) + u64::from(bit));
-        let (mut rest, mut pages) = (self.loose_in(group), 0);
+        let (mut rest, mut pages) = (self.loose_hinted(group), 0);
         while rest != 0 {
             let lowest = rest & rest.wrapping_neg();
             if self.protocol.claim(page(rest.trailing_zeros()), Order::PAGE) {

@@ -90,6 +90,11 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.is_loose_block(head, order)
     }
 
+    fn loose_among(&self, first: Pfn, pages: u64) -> u64 {
+        let loose = |i: u64| pages >> i & 1 != 0 && self.is_loose(first.offset(i), Order::PAGE);
+        (0..64).filter(|i| loose(*i)).fold(0, |among, i| among | 1 << i)
+    }
+
     fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.loosen_block(head, order)
     }

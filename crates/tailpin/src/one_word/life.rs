@@ -74,22 +74,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         PageWord(self.word(head).load(Ordering::SeqCst)).is_loose(order)
     }
 
-    /// Which of the 64 pages from `first` on are loose. The first words of all lines are looked at first, so that the lines
-    /// come in together.
-    pub(super) fn loose_among(&self, first: Pfn) -> u64 {
-        const LINES: usize = 8;
+    /// Which of some of the 64 pages from `first` on are loose.
+    #[inline]
+    pub(super) fn loose_pages_among(&self, first: Pfn, pages: u64) -> u64 {
         let at = (first.get() - self.base.get()) as usize;
-        let words = &self.words[at..][..64];
-        let mut pages = 0;
-        for offset in 0..64 / LINES {
-            for line in 0..LINES {
-                let i = line * (64 / LINES) + offset;
-                // SeqCst: as in `is_loose_block`.
-                let word = PageWord(words[i].load(Ordering::SeqCst));
-                pages |= u64::from(word.is_loose(Order::PAGE)) << i;
-            }
+        let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
+        let (mut rest, mut loose) = (pages, 0);
+        while rest != 0 {
+            let i = rest.trailing_zeros() as usize;
+            // SeqCst: as in `is_loose_block`.
+            let word = PageWord(words[i].load(Ordering::SeqCst));
+            loose |= u64::from(word.is_loose(Order::PAGE)) << i;
+            rest &= rest - 1;
         }
-        pages
+        loose
     }
 
     pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {

@@ -159,8 +159,9 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         self.is_loose_block(head, order)
     }
 
-    fn loose_pages(&self, first: Pfn) -> u64 {
-        self.loose_among(first)
+    #[inline]
+    fn loose_among(&self, first: Pfn, pages: u64) -> u64 {
+        self.loose_pages_among(first, pages)
     }
 
     #[inline]

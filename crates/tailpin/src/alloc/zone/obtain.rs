@@ -80,6 +80,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
             }
             rest &= rest - 1;
         }
+        // The one that is handed out too: it is likely to be loose one day, and the step is taken anyhow.
+        self.loose.note(group, pages);
         // Also where nothing is left over: the page that is handed out is likely to come back here. Goes round only because
         // somebody else had the slot answer for another one.
         while !self.answer_for(slot, slot.group(), Some(group)) {}
