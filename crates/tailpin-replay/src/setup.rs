@@ -11,7 +11,7 @@ use super::run::{Ground, Measured};
 /// Smallest zone, 512 MiB: below it the per-CPU caches would weigh on the metadata of each frame.
 const LEAST_FRAMES: u64 = 1 << 17;
 
-/// Room beside one and a half times the peak, 128 MiB. Blocks never move here, so a trace that splits huge pages and
+/// Room for each copy beside one and a half times the peak, 128 MiB. Blocks never move here, so a trace that splits huge pages and
 /// keeps some of the pieces needs more than its live frames.
 const SPARE_FRAMES: u64 = 1 << 15;
 
@@ -141,9 +141,9 @@ impl Setup {
 
 /// Frames the zone gets for `threads` copies of `plan`.
 fn zone_frames(plan: &Plan, threads: u64) -> u64 {
-    let peak = plan.peak_frames * threads;
-    let aligned = if plan.largest > Order::HUGE { plan.largest.frames() * threads } else { 0 };
-    (peak + peak / 2 + SPARE_FRAMES + aligned).max(LEAST_FRAMES).next_multiple_of(AREA_FRAMES as u64)
+    let aligned = if plan.largest > Order::HUGE { plan.largest.frames() } else { 0 };
+    let each = plan.peak_frames + plan.peak_frames / 2 + SPARE_FRAMES + aligned;
+    (each * threads).max(LEAST_FRAMES).next_multiple_of(AREA_FRAMES as u64)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub use alloc::claim::Claimed;
 pub use alloc::config::{Request, ZoneConfig};
 pub use alloc::hooks::Hooks;
 pub use alloc::layout::ZoneLayout;
+pub use alloc::many::Blocks;
 #[cfg(feature = "std")]
 pub use alloc::memory::ZoneMemory;
 pub use alloc::nodes::Nodes;

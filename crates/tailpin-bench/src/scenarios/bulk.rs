@@ -1,7 +1,10 @@
-//! Takes every block there is, then frees all of them in random order.
+//! Takes every block there is, then frees all of them in random order. Ours has operations for many at once; it is measured
+//! one by one as well, as the others are.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+
+use tailpin::{Block, Order, Request, Zone};
 
 use crate::clock::once;
 use crate::cores::{mean, on_cores};
@@ -24,11 +27,28 @@ impl Bulk {
         (self.frames >> self.order) as usize / self.threads
     }
 
-    /// The repetition with these two operations; `take` is told which block of all of them it is about.
+    /// The repetition with these two operations, on one block each; `take` is told which block of all of them it is about.
     fn run<'s, T: Send + 's>(
         &self,
         take: impl Fn(usize) -> Option<T> + Sync + 's,
         give: impl Fn(T) + Sync + 's,
+    ) -> Run<'s> {
+        let most = self.most();
+        let fill = move |seat: usize, held: &mut Vec<T>| {
+            while held.len() < most
+                && let Some(block) = take(seat * most + held.len())
+            {
+                held.push(block);
+            }
+        };
+        self.run_many(fill, move |held| held.drain(..).for_each(&give))
+    }
+
+    /// The repetition with operations on as many blocks as there are for a thread: `fill` takes them for a seat.
+    fn run_many<'s, T: Send + 's>(
+        &self,
+        fill: impl Fn(usize, &mut Vec<T>) + Sync + 's,
+        empty: impl Fn(&mut Vec<T>) + Sync + 's,
     ) -> Run<'s> {
         let Self { alloc, free, threads, .. } = *self;
         let most = self.most();
@@ -38,18 +58,14 @@ impl Bulk {
             let times = on_cores(threads, |seat| {
                 let mut held = stores[seat.index].lock().expect("not poisoned");
                 let (taking, ()) = once(effort, alloc, || {
-                    while held.len() < most
-                        && let Some(block) = take(seat.index * most + held.len())
-                    {
-                        held.push(block);
-                    }
+                    fill(seat.index, &mut held);
                     (held.len() as u64, ())
                 });
                 Rng::new(seat.index as u64 + 1).shuffle(&mut held);
                 seat.meet();
                 let (giving, ()) = once(effort, free, || {
                     let n = held.len() as u64;
-                    held.drain(..).for_each(&give);
+                    empty(&mut held);
                     (n, ())
                 });
                 (taking, giving)
@@ -82,6 +98,14 @@ impl Group for Bulk {
     fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s> {
         let order = self.order;
         self.run(move |_| subject.take(order), move |block| subject.give(block, order))
+    }
+
+    fn many<'s>(&self, zone: &'s Zone<'s>) -> Option<Run<'s>> {
+        let (order, most) = (Order::new(self.order)?, self.most());
+        let fill = move |_: usize, held: &mut Vec<Block<'s>>| {
+            held.extend(zone.alloc_many(Request::new(order), most - held.len()));
+        };
+        Some(self.run_many(fill, |held| zone.drop_many(held.drain(..))))
     }
 }
 

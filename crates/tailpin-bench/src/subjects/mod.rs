@@ -9,6 +9,8 @@ mod ours;
 mod parking;
 mod spin_bitmap;
 
+use tailpin::Zone;
+
 use crate::recorder::Run;
 
 pub(crate) use machine::{LazyEnv, Machine};
@@ -39,6 +41,10 @@ pub trait Frames: Sync {
 pub trait Group {
     /// The repetition for one of them.
     fn case<'s, S: Frames>(&self, subject: &'s S) -> Run<'s>;
+    /// The repetition with our operations for many blocks at once, where it is about many.
+    fn many<'s>(&self, _zone: &'s Zone<'s>) -> Option<Run<'s>> {
+        None
+    }
 }
 
 /// Makes every allocator over `frames` frames and hands their cases to `run`.
@@ -58,7 +64,9 @@ pub fn with_subjects(frames: u64, group: &impl Group, run: impl FnOnce(Vec<(&'st
     let bitmap = bitmap::Bitmap::new(frames);
     let buddy_slab = buddy_slab::BuddySlab::new(frames);
     let spin_bitmap = spin_bitmap::SpinBitmap::new(frames);
-    run(vec![
+    let memory = Memory::new::<tailpin::OneWord<'_>>(frames);
+    let for_many = zone::<tailpin::OneWord<'_>>(&memory, frames);
+    let mut cases = vec![
         case(group, &one_word),
         case(group, &classic),
         case(group, &summary),
@@ -67,7 +75,12 @@ pub fn with_subjects(frames: u64, group: &impl Group, run: impl FnOnce(Vec<(&'st
         case(group, &bitmap),
         case(group, &buddy_slab),
         case(group, &spin_bitmap),
-    ]);
+    ];
+    if let Some(many) = group.many(&for_many) {
+        cases[0].0 = "tailpin-one-by-one";
+        cases.insert(0, (Ours::<tailpin::OneWord<'_>>::NAME, many));
+    }
+    run(cases);
 }
 
 #[cfg(test)]

@@ -147,6 +147,36 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             w.give_kept();
         })
         .finish(|w| w.audit_allocator()),
+        zone("many", "pages are taken many at a time ‖ one of the same group becomes loose", 4, &[])
+            .setup(|w| {
+                w.occupy(FOUR_PAGES_LAST);
+                // As in `loose-hint`: a hint that led nowhere, and two loose pages.
+                w.with_zone(|zone| zone.drain());
+                w.as_role(2, |w| {
+                    w.give_kept();
+                    w.give_kept();
+                });
+            })
+            .role("take three pages, give the last", |w| {
+                w.take_many(3);
+                w.give_kept();
+            })
+            .role("give a page", |w| {
+                w.give_kept();
+            })
+            .finish(|w| w.audit_allocator()),
+        zone("many-left", "not all pages at hand were asked for ‖ somebody takes one", 4, &[])
+            .setup(|w| {
+                w.occupy(FOUR_PAGES_LAST);
+                w.as_role(2, |w| {
+                    w.give_kept();
+                    w.give_kept();
+                    w.give_kept();
+                });
+            })
+            .role("take a page of many", |w| w.take_many(1))
+            .role("take a page", take_a_page)
+            .finish(|w| w.audit_allocator()),
         // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas, and the rest of the area free.
         Plan {
             explored: |frame| frame == 62 || frame == 63,

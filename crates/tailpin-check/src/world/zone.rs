@@ -3,7 +3,7 @@
 //! A role acts on a [`Zone`] made of the execution's words. Making one writes nothing that is not there already, so
 //! each role makes its own, unscheduled, and all of them are the same zone.
 
-use tailpin::{FrameRange, Misuse, Pfn, RawBlock, Request, Sink, Zone, ZoneConfig, ZoneLayout};
+use tailpin::{FrameRange, Misuse, Order, Pfn, RawBlock, Request, Sink, Zone, ZoneConfig, ZoneLayout};
 
 use super::{World, o};
 use crate::engine::{Engine, enter_role, role};
@@ -64,7 +64,24 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
     /// A block from the allocator, if it has one. Its frames must be nobody's.
     pub(crate) fn take(&self, order: u8) -> Option<RawBlock> {
         let block = self.with_zone(|zone| zone.raw().alloc(Request::new(o(order)))).ok()?;
-        trace::note(|| format!("gets block {}, order {order}", block.pfn()));
+        self.taken(&block);
+        Some(block)
+    }
+
+    /// Up to `n` pages of one request for so many, which are kept.
+    pub(crate) fn take_many(&self, n: usize) {
+        self.with_zone(|zone| {
+            for page in zone.alloc_many(Request::new(Order::PAGE), n) {
+                let page = page.into_raw();
+                self.taken(&page);
+                self.keep_block(page);
+            }
+        });
+    }
+
+    /// What the allocator handed out was nobody's.
+    fn taken(&self, block: &RawBlock) {
+        trace::note(|| format!("gets block {}, order {}", block.pfn(), block.order()));
         for frame in block.frames().iter().map(Pfn::get) {
             let twice = std::mem::replace(&mut self.ledger()[frame as usize].used, true);
             if twice {
@@ -72,7 +89,6 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             }
             self.write(frame);
         }
-        Some(block)
     }
 
     /// Gives a block back, and its frames with it.

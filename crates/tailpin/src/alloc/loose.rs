@@ -99,8 +99,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.loose.areas.mark(area);
     }
 
-    /// A loose page: where the slot remembers one, of the group that it answers for, or of the lowest that is hinted at. What
-    /// is loose in sparse areas goes to the store instead.
+    /// A loose page: where the slot remembers one, of the group that it answers for, or of the lowest that is hinted at.
     pub(super) fn claim_page(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
         // A place that was in vain is forgotten, so this ends unless others remember more in the same slot.
         while let Some(number) = slot.next_page() {
@@ -119,12 +118,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
         // Each turn takes away a hint, so it goes round only as long as pages become loose.
         loop {
-            let group = self.loose.groups.next(0)?;
-            self.loose.groups.clear(group, || false);
-            if self.store.is_sparse(group / GROUPS_IN_AREA) {
-                self.gather(group);
-                continue;
-            }
+            let group = self.next_group()?;
             let loose = self.loose_hinted(group);
             // With more than one the slot answers for them; with one, which is taken, there is nothing to answer for.
             if loose.count_ones() > 1 && !self.answer_for(slot, slot.group(), Some(group)) {
@@ -163,6 +157,35 @@ impl<'m, P: Protocol> Zone<'m, P> {
             self.loose.groups.mark(old);
         }
         changed
+    }
+
+    /// The lowest group that a hint leads to, which is taken away. What is loose in sparse areas goes to the store.
+    fn next_group(&self) -> Option<usize> {
+        loop {
+            let group = self.loose.groups.next(0)?;
+            self.loose.groups.clear(group, || false);
+            if !self.store.is_sparse(group / GROUPS_IN_AREA) {
+                return Some(group);
+            }
+            self.gather(group);
+        }
+    }
+
+    /// The lowest group with loose pages that a hint leads to, and these pages, for which the caller answers now.
+    pub(super) fn loose_group(&self) -> Option<(usize, u64)> {
+        // As in `claim_page`.
+        loop {
+            let group = self.next_group()?;
+            match self.loose_in(group) {
+                0 => {}
+                pages => return Some((group, pages)),
+            }
+        }
+    }
+
+    /// Has a hint lead to a group, as nobody answers for its loose pages any more.
+    pub(super) fn hint_at_group(&self, group: usize) {
+        self.loose.groups.mark(group);
     }
 
     /// The loose pages of a group.

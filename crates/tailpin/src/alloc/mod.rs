@@ -12,6 +12,7 @@ pub(crate) mod config;
 pub(crate) mod hooks;
 pub(crate) mod layout;
 pub(crate) mod loose;
+pub(crate) mod many;
 #[cfg(feature = "std")]
 pub(crate) mod memory;
 pub(crate) mod nodes;

@@ -133,7 +133,7 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         self.words[GROUP].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The area of so many from which this slot looks for whole ones that were never used. Slots begin far apart: slot 1
+    /// The area of so many from which this slot looks for what it remembers nothing of. Slots begin far apart: slot 1
     /// in the middle, 2 and 3 at the quarters, and so on.
     pub(crate) fn first_area(&self, areas: usize) -> usize {
         let part = (self.index as u64).reverse_bits();

@@ -3,9 +3,11 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use crate::alloc::layout::FRAMES_END;
 use crate::alloc::zone::Zone;
+use crate::atomic::AtomicWord;
 use crate::error::{GetError, SplitError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
@@ -94,6 +96,13 @@ impl<'z, P: Protocol> Block<'z, P> {
     #[inline]
     fn word(&self) -> &'z P::Word {
         self.zone.protocol().word_at(self.pfn())
+    }
+
+    /// Looks at its word, so that it is in the cache.
+    #[inline]
+    pub(crate) fn look(&self) {
+        // Relaxed: nothing is done with it.
+        core::hint::black_box(self.word().load(Ordering::Relaxed));
     }
 
     /// The zone it is from.

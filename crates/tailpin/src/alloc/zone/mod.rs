@@ -219,13 +219,27 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     #[inline(never)]
     fn alloc_elsewhere(&self, request: Request) -> Result<Pfn, AllocError> {
-        let mut taken = self.obtain(request.order)?;
-        while let Err(bad) = self.prepare(taken, request.order) {
-            self.refuse_bad_frame(taken.head, request.order, bad);
-            taken = self.obtain(request.order)?;
+        loop {
+            let taken = self.obtain(request.order)?;
+            match self.finish(taken, request) {
+                Ok(head) => return Ok(head),
+                Err(bad) => self.refuse_bad_frame(taken.head, request.order, bad),
+            }
         }
+    }
+
+    /// Makes frames that were taken a block in use. Errs with a frame in a wrong state.
+    #[inline]
+    pub(super) fn finish(&self, taken: Taken, request: Request) -> Result<Pfn, Pfn> {
+        self.prepare(taken, request.order)?;
         self.publish(taken.head, request.order, request);
         Ok(taken.head)
+    }
+
+    /// Whether somebody wants to hear of what is handed out and freed.
+    #[inline]
+    pub(super) fn is_attended(&self) -> bool {
+        self.attended
     }
 
     #[inline]

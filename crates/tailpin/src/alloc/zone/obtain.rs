@@ -6,7 +6,7 @@ use crate::protocol::Protocol;
 
 use super::Zone;
 use crate::alloc::area::WORD_ORDER;
-use crate::alloc::slot::{Slot, group_of};
+use crate::alloc::slot::{Slot, first_of, group_of};
 use crate::alloc::store::Taken;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
@@ -65,12 +65,17 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
+    /// Pages of one group from the store.
+    pub(in crate::alloc) fn take_group(&self) -> Option<(usize, u64)> {
+        let taken = self.in_part_or_whole(|largest| self.store.take_pages(largest));
+        taken.map(|(first, pages)| (group_of(first), pages))
+    }
+
     /// A page from the store; its neighbours become loose, and the slot answers for them.
     #[inline(never)]
     fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
-        let (first, pages) = self.in_part_or_whole(|largest| self.store.take_pages(largest))?;
-        let group = group_of(first);
-        let page = |bit: u32| self.store.frame(first + u64::from(bit));
+        let (group, pages) = self.take_group()?;
+        let page = |bit: u32| self.store.frame(first_of(group) + u64::from(bit));
         let (mut rest, mut loose) = (pages & (pages - 1), 0);
         while rest != 0 {
             let bit = rest.trailing_zeros();

@@ -74,7 +74,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// A frame that came from the store is not in a state to be handed out: it leaves service, the rest of the
     /// block goes back.
     #[cold]
-    pub(super) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
+    pub(in crate::alloc) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
         let state = self.protocol.state(bad);
         self.protocol.retire(bad);
         self.count_set_aside(1);

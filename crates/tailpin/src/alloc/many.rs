@@ -1,0 +1,169 @@
+//! Many blocks at once: pages by the group, and frees whose cache misses overlap.
+
+use core::fmt;
+use core::iter::FusedIterator;
+
+use crate::frame::{Order, Pfn};
+use crate::handle::Block;
+use crate::one_word::OneWord;
+use crate::protocol::Protocol;
+
+use super::config::Request;
+use super::slot::first_of;
+use super::store::Taken;
+use super::zone::Zone;
+
+/// Blocks that [`Zone::drop_many`] looks at before it frees the first of them.
+const AHEAD: usize = 16;
+
+/// Where the next pages come from: a bit for each of a group of 64.
+#[derive(Clone, Copy)]
+enum Pages {
+    /// They are loose, and no hint leads to them.
+    Loose { group: usize, pages: u64 },
+    /// They were taken from the store.
+    Taken { group: usize, pages: u64 },
+}
+
+/// Blocks of one kind, one after the other: see [`Zone::alloc_many`].
+pub struct Blocks<'z, P: Protocol = OneWord<'z>> {
+    zone: &'z Zone<'z, P>,
+    request: Request,
+    left: usize,
+    pages: Pages,
+}
+
+impl<'z, P: Protocol> Blocks<'z, P> {
+    /// A page of those at hand.
+    #[inline]
+    fn next_page(&mut self) -> Option<Pfn> {
+        let (zone, class) = (self.zone, self.request.class);
+        match &mut self.pages {
+            Pages::Loose { group, pages } => loop {
+                let page = lowest(zone, *group, pages)?;
+                if zone.protocol().claim_and_publish(page, Order::PAGE, class) {
+                    return Some(page);
+                }
+            },
+            Pages::Taken { group, pages } => loop {
+                let page = lowest(zone, *group, pages)?;
+                match zone.finish(Taken::untouched(page), self.request) {
+                    Ok(page) => return Some(page),
+                    Err(bad) => zone.refuse_bad_frame(page, Order::PAGE, bad),
+                }
+            },
+        }
+    }
+
+    /// Has more pages at hand; false if there are none but those that a single request may find.
+    #[inline(never)]
+    fn look_further(&mut self) -> bool {
+        let found = match self.zone.loose_group() {
+            Some((group, pages)) => Some(Pages::Loose { group, pages }),
+            None => self.zone.take_group().map(|(group, pages)| {
+                // They are likely to be loose one day; then each of them is noted already.
+                self.zone.loose.note(group, pages);
+                Pages::Taken { group, pages }
+            }),
+        };
+        self.pages = found.unwrap_or(Pages::Taken { group: 0, pages: 0 });
+        found.is_some()
+    }
+}
+
+/// The lowest of these pages of a group, which is taken out of them.
+#[inline]
+fn lowest<P: Protocol>(zone: &Zone<'_, P>, group: usize, pages: &mut u64) -> Option<Pfn> {
+    if *pages == 0 {
+        return None;
+    }
+    let bit = u64::from(pages.trailing_zeros());
+    *pages &= *pages - 1;
+    Some(zone.store().frame(first_of(group) + bit))
+}
+
+impl<'z, P: Protocol> Iterator for Blocks<'z, P> {
+    type Item = Block<'z, P>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Block<'z, P>> {
+        self.left = self.left.checked_sub(1)?;
+        if self.request.order == Order::PAGE && !self.zone.is_attended() {
+            loop {
+                if let Some(page) = self.next_page() {
+                    return Some(Block::adopt(self.zone, page, Order::PAGE));
+                }
+                if !self.look_further() {
+                    break;
+                }
+            }
+        }
+        let block = self.zone.alloc_with(self.request).ok();
+        if block.is_none() {
+            self.left = 0;
+        }
+        block
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left))
+    }
+}
+
+impl<P: Protocol> FusedIterator for Blocks<'_, P> {}
+
+impl<P: Protocol> Drop for Blocks<'_, P> {
+    fn drop(&mut self) {
+        match self.pages {
+            Pages::Loose { pages: 0, .. } | Pages::Taken { pages: 0, .. } => {}
+            Pages::Loose { group, .. } => self.zone.hint_at_group(group),
+            Pages::Taken { group, pages } => self.zone.given(self.zone.store().give_frames(group, pages)),
+        }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Blocks<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blocks(up to {} of order {})", self.left, self.request.order)
+    }
+}
+
+impl<'m, P: Protocol> Zone<'m, P> {
+    /// Up to `n` blocks, one for each turn of the iterator; fewer if there are no more. Pages are looked for 64 at a time, which
+    /// makes each of them cheaper than by [`Zone::alloc`] (the kernel's `alloc_pages_bulk`). Up to 63 free pages belong to the
+    /// iterator until it is dropped, so don't forget it (or keep it for long).
+    ///
+    /// Progress: lock-free; as [`Zone::alloc`].
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let pages: Vec<_> = zone.alloc_many(Request::new(Order::PAGE), 1000).collect();
+    /// assert_eq!(pages.len(), 1000);
+    /// let others: Vec<_> = zone.alloc_many(Request::new(Order::PAGE), 1000).collect();
+    /// assert_eq!(others.len(), 24); // no more are left
+    /// zone.drop_many(pages.into_iter().chain(others));
+    /// assert_eq!(zone.used_frames(), 0);
+    /// ```
+    pub fn alloc_many(&self, request: Request, n: usize) -> Blocks<'_, P> {
+        Blocks { zone: self, request, left: n, pages: Pages::Taken { group: 0, pages: 0 } }
+    }
+
+    /// Drops blocks, as if one by one. If their words are in no cache, the misses overlap, which drops by themselves can't (the
+    /// kernel's `folios_put`).
+    ///
+    /// Progress: as that of each drop.
+    pub fn drop_many<'z>(&'z self, blocks: impl IntoIterator<Item = Block<'z, P>>) {
+        let mut blocks = blocks.into_iter().fuse();
+        loop {
+            let some: [Option<Block<'z, P>>; AHEAD] = core::array::from_fn(|_| blocks.next());
+            if some[0].is_none() {
+                break;
+            }
+            some.iter().flatten().for_each(Block::look);
+        }
+    }
+}
