@@ -157,10 +157,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                     w.give_kept();
                 });
             })
-            .role("take three pages, give the last", |w| {
-                w.take_many(3);
-                w.give_kept();
-            })
+            .role("take three pages, give them", |w| w.take_many(3).into_iter().for_each(|page| w.give(page)))
             .role("give a page", |w| {
                 w.give_kept();
             })
@@ -174,7 +171,7 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                     w.give_kept();
                 });
             })
-            .role("take a page of many", |w| w.take_many(1))
+            .role("take a page of many", |w| w.take_many(1).into_iter().for_each(|page| w.keep_block(page)))
             .role("take a page", take_a_page)
             .finish(|w| w.audit_allocator()),
         // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas, and the rest of the area free.

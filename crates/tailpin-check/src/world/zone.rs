@@ -68,15 +68,12 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         Some(block)
     }
 
-    /// Up to `n` pages of one request for so many, which are kept.
-    pub(crate) fn take_many(&self, n: usize) {
+    /// Up to `n` pages of one request for so many.
+    pub(crate) fn take_many(&self, n: usize) -> Vec<RawBlock> {
         self.with_zone(|zone| {
-            for page in zone.alloc_many(Request::new(Order::PAGE), n) {
-                let page = page.into_raw();
-                self.taken(&page);
-                self.keep_block(page);
-            }
-        });
+            let pages = zone.alloc_many(Request::new(Order::PAGE), n).map(|page| page.into_raw());
+            pages.inspect(|page| self.taken(page)).collect()
+        })
     }
 
     /// What the allocator handed out was nobody's.
