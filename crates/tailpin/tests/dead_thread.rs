@@ -5,10 +5,11 @@ mod hooked;
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use hooked::{Access, Hook, words};
-use tailpin::{Block, FrameRange, OneWord, Order, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout};
+use tailpin::{Block, FrameRange, OneWord, Order, Pfn, Protocol, Request, Zone, ZoneConfig, ZoneLayout};
 
 const FRAMES: u64 = 4 * 512;
 
@@ -132,6 +133,21 @@ fn in_a_free_of_any_order() {
     for given in Order::all().take(11) {
         stop_everywhere(given.frames().max(64), nothing, |zone| drop(zone.alloc(given)));
     }
+}
+
+#[test]
+fn in_the_middle_of_many() {
+    // What may be lost are the pages at hand.
+    let three = |zone: &Zone<'_, Stoppable<'_>>| {
+        let mut many = ManuallyDrop::new(zone.alloc_many(Request::new(Order::PAGE), 3));
+        many.by_ref().for_each(std::mem::forget);
+        drop(ManuallyDrop::into_inner(many));
+    };
+    stop_everywhere(64, nothing, three);
+    let loose = |zone: &Zone<'_, Stoppable<'_>>| full_but(zone, |page| page % 3 == 0);
+    stop_everywhere(64, loose, three);
+    let few = |zone: &Zone<'_, Stoppable<'_>>| full_but_drained(zone, |page| page % 200 == 0);
+    stop_everywhere(64, few, three);
 }
 
 #[test]

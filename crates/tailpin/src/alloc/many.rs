@@ -26,6 +26,7 @@ enum Pages {
 }
 
 /// Blocks of one kind, one after the other: see [`Zone::alloc_many`].
+#[must_use = "nothing is allocated before it is asked for"]
 pub struct Blocks<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     request: Request,
