@@ -101,17 +101,28 @@ fn handles<'z, P: Protocol>(scenario: &str, zone: &'z tailpin::Zone<'z, P>) -> O
     })
 }
 
-fn measure(recorder: &mut Recorder<'_>, scenario: &'static str, bare: Vec<(&'static str, Run<'_>)>) {
-    if !recorder.wants(scenario) {
-        return;
+/// Measures scenarios that are compared with each other in turn, subject by subject; `bare` has the cases of the others.
+fn measure<'b>(
+    recorder: &mut Recorder<'_>,
+    scenarios: &[&'static str],
+    bare: impl Fn(&'static str) -> Vec<(&'static str, Run<'b>)>,
+) {
+    let wanted: Vec<_> = scenarios.iter().copied().filter(|scenario| recorder.wants(scenario)).collect();
+    let memories: Vec<_> = wanted
+        .iter()
+        .map(|_| (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES)))
+        .collect();
+    let zones: Vec<_> = memories
+        .iter()
+        .map(|(ours, theirs)| (zone::<OneWord<'_>>(ours, FRAMES), zone::<Classic<'_>>(theirs, FRAMES)))
+        .collect();
+    let mut cases = Vec::new();
+    for (&scenario, (one_word, classic)) in wanted.iter().zip(&zones) {
+        cases.extend(bare(scenario));
+        cases.extend(handles(scenario, one_word).map(|run| ("tailpin", run)));
+        cases.extend(handles(scenario, classic).map(|run| ("tailpin-classic", run)));
     }
-    let (ours, theirs) = (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES));
-    let (one_word, classic) = (zone::<OneWord<'_>>(&ours, FRAMES), zone::<Classic<'_>>(&theirs, FRAMES));
-    let mut cases = bare;
-    cases.extend(handles(scenario, &one_word).map(|run| ("tailpin", run)));
-    cases.extend(handles(scenario, &classic).map(|run| ("tailpin-classic", run)));
-    let repetitions = recorder.effort.repetitions;
-    recorder.interleave(repetitions, cases);
+    recorder.interleave(recorder.effort.repetitions, cases);
 }
 
 /// The peers, for as many threads as the scenario has.
@@ -151,20 +162,17 @@ fn words() -> [Alone; 2] {
 pub(super) fn one_thread(recorder: &mut Recorder<'_>) {
     let (things, words) = (things(), words());
     let many: Vec<AtomicU64> = (0..512).map(|_| AtomicU64::new(1)).collect();
-    for scenario in [
-        "pageref-clone-drop",
-        "speculative-get-drop",
-        "speculative-get-drop-tail",
-        "block-4k-clone-drop",
-        "block-2m-clone-drop",
-        "block-1g-clone-drop",
-    ] {
+    let bare = |scenario| {
         let mut bare = peers(scenario, 1, &things, &words, false);
         if scenario == "block-2m-clone-drop" {
             bare.push(("bare-512-counts", case(scenario, 1, |_| many.iter().for_each(add_sub))));
         }
-        measure(recorder, scenario, bare);
-    }
+        bare
+    };
+    measure(recorder, &["pageref-clone-drop"], bare);
+    measure(recorder, &["speculative-get-drop"], bare);
+    measure(recorder, &["speculative-get-drop-tail"], bare);
+    measure(recorder, &["block-4k-clone-drop", "block-2m-clone-drop", "block-1g-clone-drop"], bare);
 }
 
 pub(super) fn two_threads(recorder: &mut Recorder<'_>) {
@@ -173,6 +181,6 @@ pub(super) fn two_threads(recorder: &mut Recorder<'_>) {
     }
     let (things, words) = (things(), words());
     for (scenario, own) in [("contended-page", false), ("contended-tail", false), ("two-tails", true)] {
-        measure(recorder, scenario, peers(scenario, 2, &things, &words, own));
+        measure(recorder, &[scenario], |scenario| peers(scenario, 2, &things, &words, own));
     }
 }
