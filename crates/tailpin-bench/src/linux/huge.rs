@@ -5,7 +5,7 @@ use std::io;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
 const PAGE: usize = 4096;
 const BLOCK: usize = BLOCK_PAGES * PAGE;
@@ -19,6 +19,9 @@ pub(crate) struct HugeMemory {
     /// The first huge page.
     first: NonNull<u8>,
     blocks: usize,
+    /// Bytes before and behind that nobody may touch: other memory in huge pages next to this would be one mapping with it,
+    /// and what the kernel tells is told of a mapping.
+    around: [usize; 2],
     /// Pages that were unmapped.
     holes: BTreeSet<usize>,
 }
@@ -35,21 +38,21 @@ impl HugeMemory {
     /// # Errors
     /// In words, if the system has no memory or gives no huge pages.
     pub(crate) fn new(blocks: usize) -> Result<Self, String> {
-        let (len, flags) = ((blocks + 1) * BLOCK, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        let (len, flags) = ((blocks + 2) * BLOCK, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping, where the kernel likes.
         let mapped = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) };
         let mapped = mapped.map_err(|error| format!("no memory: {error}"))?.cast::<u8>();
-        let skip = mapped.align_offset(BLOCK);
-        // SAFETY: less than a block is skipped, and there is one block more than is used.
-        let (first, last) = unsafe { (mapped.add(skip), mapped.add(skip + blocks * BLOCK)) };
-        for (start, len) in [(mapped, skip), (last, BLOCK - skip)] {
-            if len > 0 {
-                // SAFETY: an end of the new mapping, which nobody has seen yet.
-                unsafe { munmap(start.cast(), len) }.map_err(|error| error.to_string())?;
-            }
-        }
+        let before = BLOCK - mapped.addr() % BLOCK;
+        let around = [before, 2 * BLOCK - before];
+        // SAFETY: at most a block is skipped, and there are two blocks more than are used.
+        let (first, last) = unsafe { (mapped.add(before), mapped.add(before + blocks * BLOCK)) };
         let first = NonNull::new(first).ok_or("mapped at zero")?;
-        let memory = Self { first, blocks, holes: BTreeSet::new() };
+        let memory = Self { first, blocks, around, holes: BTreeSet::new() };
+        for (end, len) in [mapped, last].into_iter().zip(around) {
+            // SAFETY: an end of the new mapping, which nobody has seen yet.
+            unsafe { mprotect(end.cast(), len, MprotectFlags::empty()) }
+                .map_err(|error| error.to_string())?;
+        }
         memory.advise(0, blocks * BLOCK_PAGES, Advice::LinuxHugepage).map_err(|error| error.to_string())?;
         // SAFETY: the mapping is that long, and nobody else has it.
         unsafe { memory.first.as_ptr().write_bytes(0x5a, blocks * BLOCK) };
@@ -130,8 +133,13 @@ impl HugeMemory {
 
 impl Drop for HugeMemory {
     fn drop(&mut self) {
-        let mut from = 0;
+        let [before, after] = self.around;
         let end = self.blocks * BLOCK_PAGES;
+        for (start, len) in [(self.page(0).wrapping_sub(before), before), (self.page(end), after)] {
+            // SAFETY: an end of this value's mapping, which nobody has touched.
+            let _ = unsafe { munmap(start.cast(), len) };
+        }
+        let mut from = 0;
         for to in self.holes.iter().copied().chain([end]) {
             if to > from {
                 // SAFETY: these pages are this value's and still mapped; nobody has them after it.
