@@ -58,6 +58,11 @@ impl LazyWords {
     }
 }
 
+/// `n` bytes of address space that become memory when touched.
+pub(crate) fn lazy_bytes(n: usize) -> MmapMut {
+    MmapOptions::new().len(n).no_reserve_swap().map_anon().expect("there is address space")
+}
+
 /// The same in huge pages where the system has them, as a kernel maps what it knows of its frames.
 pub(crate) fn huge_bytes(n: usize) -> MmapMut {
     let memory = lazy_bytes(n);
@@ -65,11 +70,6 @@ pub(crate) fn huge_bytes(n: usize) -> MmapMut {
     #[cfg(target_os = "linux")]
     let _ = memory.advise(memmap2::Advice::HugePage);
     memory
-}
-
-/// `n` bytes of address space that become memory when touched.
-pub(crate) fn lazy_bytes(n: usize) -> MmapMut {
-    MmapOptions::new().len(n).no_reserve_swap().map_anon().expect("there is address space")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tailpin_mm::{
 };
 
 use super::{Memory, zone};
-use crate::lazy::lazy_bytes;
+use crate::lazy::huge_bytes;
 
 const PAGE_BYTES: u64 = 4096;
 const HUGE_BYTES: u64 = 2 << 20;
@@ -32,12 +32,10 @@ unsafe impl Sync for LazyEnv {}
 
 impl LazyEnv {
     fn new(frames: u64) -> Self {
-        let mut memory = lazy_bytes((frames * PAGE_BYTES + HUGE_BYTES) as usize);
+        let mut memory = huge_bytes((frames * PAGE_BYTES + HUGE_BYTES) as usize);
+        // For the sake of speed: a system that refuses forks a little slower.
         #[cfg(target_os = "linux")]
-        for advice in [Advice::HugePage, Advice::DontFork] {
-            // Both for the sake of speed: a system that refuses has no huge pages, or forks a little slower.
-            let _ = memory.advise(advice);
-        }
+        let _ = memory.advise(Advice::DontFork);
         let skip = memory.as_ptr().align_offset(HUGE_BYTES as usize);
         let first = NonNull::from(&mut memory[skip]);
         Self { _memory: memory, first, frames, std: Ram::new(HUGE_BYTES) }

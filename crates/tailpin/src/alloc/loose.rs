@@ -80,15 +80,14 @@ impl<'m, P: Protocol> Zone<'m, P> {
         if self.loose.pages(group) >> (number % GROUP_PAGES) & 1 == 0 {
             self.loose.note(group, 1 << (number % GROUP_PAGES));
         }
-        if slot.group() == Some(group) {
-            slot.remember(number);
-            return;
-        }
-        // A sparse area is left alone, so that it becomes whole.
-        if !self.store.is_sparse(group / GROUPS_IN_AREA) {
+        let own = slot.group() == Some(group);
+        // Beyond the own group a sparse area is left alone, so that it becomes whole.
+        if own || !self.store.is_sparse(group / GROUPS_IN_AREA) {
             slot.remember(number);
         }
-        self.loose.groups.mark(group);
+        if !own {
+            self.loose.groups.mark(group);
+        }
     }
 
     /// The same for a whole area.
@@ -130,11 +129,17 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
+    /// Page `nth` of a group.
+    #[inline]
+    pub(super) fn page_of(&self, group: usize, nth: u32) -> Pfn {
+        self.store.frame(first_of(group) + u64::from(nth))
+    }
+
     /// Claims one of these pages of a group, and has the slot remember the others.
     fn claim_in(&self, loose: u64, group: usize, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
         let mut rest = loose;
         while rest != 0 {
-            let page = self.store.frame(first_of(group) + u64::from(rest.trailing_zeros()));
+            let page = self.page_of(group, rest.trailing_zeros());
             rest &= rest - 1;
             if self.protocol.claim(page, Order::PAGE) {
                 slot.remember_all(group, rest);
@@ -176,9 +181,9 @@ impl<'m, P: Protocol> Zone<'m, P> {
         // As in `claim_page`.
         loop {
             let group = self.next_group()?;
-            match self.loose_in(group) {
-                0 => {}
-                pages => return Some((group, pages)),
+            let pages = self.loose_in(group);
+            if pages != 0 {
+                return Some((group, pages));
             }
         }
     }
@@ -212,7 +217,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Which of these pages of a group are loose.
     fn loose_of(&self, group: usize, pages: u64) -> u64 {
-        self.protocol.loose_among(self.store.frame(first_of(group)), pages)
+        self.protocol.loose_among(self.page_of(group, 0), pages)
     }
 
     /// A loose area: the first from `from` on, else the first of all.
@@ -259,11 +264,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     fn gather(&self, group: usize) {
-        let page = |bit: u32| self.store.frame(first_of(group) + u64::from(bit));
         let (mut rest, mut pages) = (self.loose_hinted(group), 0);
         while rest != 0 {
             let lowest = rest & rest.wrapping_neg();
-            if self.protocol.claim(page(rest.trailing_zeros()), Order::PAGE) {
+            if self.protocol.claim(self.page_of(group, rest.trailing_zeros()), Order::PAGE) {
                 pages |= lowest;
             }
             rest ^= lowest;

@@ -9,21 +9,24 @@ use crate::one_word::OneWord;
 use crate::protocol::Protocol;
 
 use super::config::Request;
-use super::slot::first_of;
 use super::store::Taken;
 use super::zone::Zone;
 
 /// Blocks that [`Zone::drop_many`] looks at before it frees the first of them.
 const AHEAD: usize = 16;
 
-/// Where the next pages come from: a bit for each of a group of 64.
+/// Pages at hand.
 #[derive(Clone, Copy)]
-enum Pages {
-    /// They are loose, and no hint leads to them.
-    Loose { group: usize, pages: u64 },
-    /// They were taken from the store.
-    Taken { group: usize, pages: u64 },
+struct Pages {
+    group: usize,
+    /// A bit for each of the group's 64.
+    rest: u64,
+    /// They are loose, and no hint leads to them; else they were taken from the store.
+    loose: bool,
 }
+
+/// None.
+const NO_PAGES: Pages = Pages { group: 0, rest: 0, loose: false };
 
 /// Blocks of one kind, one after the other: see [`Zone::alloc_many`].
 #[must_use = "nothing is allocated before it is asked for"]
@@ -38,49 +41,37 @@ impl<'z, P: Protocol> Blocks<'z, P> {
     /// A page of those at hand.
     #[inline]
     fn next_page(&mut self) -> Option<Pfn> {
-        let (zone, class) = (self.zone, self.request.class);
-        match &mut self.pages {
-            Pages::Loose { group, pages } => loop {
-                let page = lowest(zone, *group, pages)?;
-                if zone.protocol().claim_and_publish(page, Order::PAGE, class) {
+        let Pages { group, loose, .. } = self.pages;
+        while self.pages.rest != 0 {
+            let page = self.zone.page_of(group, self.pages.rest.trailing_zeros());
+            self.pages.rest &= self.pages.rest - 1;
+            if loose {
+                if self.zone.protocol().claim_and_publish(page, Order::PAGE, self.request.class) {
                     return Some(page);
                 }
-            },
-            Pages::Taken { group, pages } => loop {
-                let page = lowest(zone, *group, pages)?;
-                match zone.finish(Taken::untouched(page), self.request) {
+            } else {
+                match self.zone.finish(Taken::untouched(page), self.request) {
                     Ok(page) => return Some(page),
-                    Err(bad) => zone.refuse_bad_frame(page, Order::PAGE, bad),
+                    Err(bad) => self.zone.refuse_bad_frame(page, Order::PAGE, bad),
                 }
-            },
+            }
         }
+        None
     }
 
     /// Has more pages at hand; false if there are none but those that a single request may find.
     #[inline(never)]
     fn look_further(&mut self) -> bool {
-        let found = match self.zone.loose_group() {
-            Some((group, pages)) => Some(Pages::Loose { group, pages }),
-            None => self.zone.take_group().map(|(group, pages)| {
-                // They are likely to be loose one day; then each of them is noted already.
-                self.zone.loose.note(group, pages);
-                Pages::Taken { group, pages }
-            }),
-        };
-        self.pages = found.unwrap_or(Pages::Taken { group: 0, pages: 0 });
+        let loose = self.zone.loose_group().map(|(group, rest)| Pages { group, rest, loose: true });
+        let found = loose.or_else(|| {
+            let (group, rest) = self.zone.take_group()?;
+            // They are likely to be loose one day; then each of them is noted already.
+            self.zone.loose.note(group, rest);
+            Some(Pages { group, rest, loose: false })
+        });
+        self.pages = found.unwrap_or(NO_PAGES);
         found.is_some()
     }
-}
-
-/// The lowest of these pages of a group, which is taken out of them.
-#[inline]
-fn lowest<P: Protocol>(zone: &Zone<'_, P>, group: usize, pages: &mut u64) -> Option<Pfn> {
-    if *pages == 0 {
-        return None;
-    }
-    let bit = u64::from(pages.trailing_zeros());
-    *pages &= *pages - 1;
-    Some(zone.store().frame(first_of(group) + bit))
 }
 
 impl<'z, P: Protocol> Iterator for Blocks<'z, P> {
@@ -116,9 +107,9 @@ impl<P: Protocol> FusedIterator for Blocks<'_, P> {}
 impl<P: Protocol> Drop for Blocks<'_, P> {
     fn drop(&mut self) {
         match self.pages {
-            Pages::Loose { pages: 0, .. } | Pages::Taken { pages: 0, .. } => {}
-            Pages::Loose { group, .. } => self.zone.hint_at_group(group),
-            Pages::Taken { group, pages } => self.zone.given(self.zone.store().give_frames(group, pages)),
+            Pages { rest: 0, .. } => {}
+            Pages { group, loose: true, .. } => self.zone.hint_at_group(group),
+            Pages { group, rest, .. } => self.zone.given(self.zone.store().give_frames(group, rest)),
         }
     }
 }
@@ -150,7 +141,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// assert_eq!(zone.used_frames(), 0);
     /// ```
     pub fn alloc_many(&self, request: Request, n: usize) -> Blocks<'_, P> {
-        Blocks { zone: self, request, left: n, pages: Pages::Taken { group: 0, pages: 0 } }
+        Blocks { zone: self, request, left: n, pages: NO_PAGES }
     }
 
     /// Drops blocks, as if one by one. If their words are in no cache, the misses overlap, which drops by themselves can't (the

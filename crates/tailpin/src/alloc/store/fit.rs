@@ -4,16 +4,16 @@
 //! that large runs stay whole; in areas that are not sparse first, then in sparse ones, and in whole areas last of all. A
 //! word of 64 frames counts by its largest free run, an area by its largest run of words at home.
 
+use crate::alloc::area::{AREA_WORDS, Home, WORD_ORDER};
+use crate::alloc::runs::{best, largest, run, smallest};
+use crate::alloc::shelf::{Kind, Shelf};
+use crate::alloc::tree::Tree;
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, Order};
 
-use crate::alloc::area::{AREA_WORDS, Home, WORD_ORDER};
-use crate::alloc::runs::{best, largest, run, smallest};
-use crate::alloc::shelf::Kind;
-
 use super::{Store, Taken};
 
-impl<W: AtomicWord> Store<'_, W> {
+impl<'m, W: AtomicWord> Store<'m, W> {
     /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
     pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
         let number = if order < WORD_ORDER {
@@ -74,30 +74,42 @@ impl<W: AtomicWord> Store<'_, W> {
         select: impl Fn(u64) -> Option<u64>,
     ) -> Option<(usize, u64)> {
         let fits = |free: u64| largest(free) == Some(order);
-        let take = |word: usize| {
-            let here = self.belongs(kind, word / AREA_WORDS);
-            here.then(|| self.claim_frames(word, |free| if fits(free) { select(free) } else { None }))?
-        };
-        let stays = |word: usize| {
-            let (fits, here) = (fits(self.free_in(word)), self.belongs(kind, word / AREA_WORDS));
+        self.search(
+            kind,
+            |shelf| shelf.words_with(order),
+            |word| word / AREA_WORDS,
+            |word| fits(self.free_in(word)),
+            |word| self.claim_frames(word, |free| if fits(free) { select(free) } else { None }),
+        )
+    }
+
+    /// Follows the hints of one tree of a shelf. One to a place of an area that has become sparse goes to the shelf of these;
+    /// nothing has to leave that one.
+    #[inline]
+    fn search<T>(
+        &self,
+        kind: Kind,
+        tree: impl for<'s> Fn(&'s Shelf<'m, W>) -> &'s Tree<'m, W>,
+        area_of: impl Fn(usize) -> usize,
+        fits: impl Fn(usize) -> bool,
+        claim: impl Fn(usize) -> Option<T>,
+    ) -> Option<T> {
+        let belongs = |place| kind == Kind::Sparse || !self.is_sparse(area_of(place));
+        let take = |place| if belongs(place) { claim(place) } else { None };
+        let stays = |place| {
+            let (fits, here) = (fits(place), belongs(place));
             if fits && !here {
-                self.sparse.words_with(order).mark(word);
+                tree(&self.sparse).mark(place);
             }
             fits && here
         };
-        self.shelf(kind).words_with(order).search(0, stays, take)
+        tree(self.shelf(kind)).search(0, stays, take)
     }
 
     fn claim_frames(&self, word: usize, select: impl Fn(u64) -> Option<u64>) -> Option<(usize, u64)> {
         let (taken, left) = self.area(word / AREA_WORDS).claim(word % AREA_WORDS, select)?;
         self.word_changed(word, left);
         Some((word, taken))
-    }
-
-    /// Whether an area is in the right place on this shelf: nothing has to leave that of sparse ones.
-    #[inline]
-    fn belongs(&self, kind: Kind, area: usize) -> bool {
-        kind == Kind::Sparse || !self.is_sparse(area)
     }
 
     /// What is looked at before giving up on whole areas too: all.
@@ -132,18 +144,13 @@ impl<W: AtomicWord> Store<'_, W> {
     fn take_words_in(&self, kind: Kind, order: Order) -> Option<(usize, u64)> {
         (order.get()..Order::HUGE.get()).map(Order::wrap).find_map(|largest| {
             let fits = |home: Home| home.largest() == Some(largest);
-            let take = |area: usize| {
-                let here = self.belongs(kind, area);
-                here.then(|| self.claim_words(area, |home| if fits(home) { home.best(order) } else { None }))?
-            };
-            let stays = |area: usize| {
-                let (fits, here) = (fits(self.area(area).home()), self.belongs(kind, area));
-                if fits && !here {
-                    self.sparse.areas_with(largest).mark(area);
-                }
-                fits && here
-            };
-            self.shelf(kind).areas_with(largest).search(0, stays, take)
+            self.search(
+                kind,
+                |shelf| shelf.areas_with(largest),
+                |area| area,
+                |area| fits(self.area(area).home()),
+                |area| self.claim_words(area, |home| if fits(home) { home.best(order) } else { None }),
+            )
         })
     }
 

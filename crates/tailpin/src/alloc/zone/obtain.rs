@@ -6,7 +6,7 @@ use crate::protocol::Protocol;
 
 use super::Zone;
 use crate::alloc::area::WORD_ORDER;
-use crate::alloc::slot::{Slot, first_of, group_of};
+use crate::alloc::slot::{Slot, group_of};
 use crate::alloc::store::Taken;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
@@ -75,11 +75,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[inline(never)]
     fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
         let (group, pages) = self.take_group()?;
-        let page = |bit: u32| self.store.frame(first_of(group) + u64::from(bit));
         let (mut rest, mut loose) = (pages & (pages - 1), 0);
         while rest != 0 {
             let bit = rest.trailing_zeros();
-            match self.protocol.loosen(page(bit), Order::PAGE) {
+            match self.protocol.loosen(self.page_of(group, bit), Order::PAGE) {
                 Ok(()) => loose |= 1 << bit,
                 Err(bad) => self.refuse_bad_frame(bad, Order::PAGE, bad),
             }
@@ -91,7 +90,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         // somebody else had the slot answer for another one.
         while !self.answer_for(slot, slot.group(), Some(group)) {}
         slot.remember_all(group, loose);
-        Some(page(pages.trailing_zeros()))
+        Some(self.page_of(group, pages.trailing_zeros()))
     }
 
     /// Gathers what is loose and asks the reclaim hook before it gives up.
