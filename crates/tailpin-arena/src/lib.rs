@@ -17,6 +17,7 @@ mod keep;
 mod life;
 mod mapping;
 mod memory;
+mod memory_file;
 mod release;
 mod releaser;
 mod residency;

@@ -37,6 +37,13 @@ pub enum SharedError {
     },
     /// This is a forked child, which has no part in the memory.
     Child,
+    /// The process may not make a file this long (`ulimit -f`, `RLIMIT_FSIZE`).
+    FileLimit {
+        /// What the arena and its words need, in bytes.
+        bytes: u64,
+        /// What the process may have.
+        limit: u64,
+    },
     /// Another answer of the system's.
     System {
         /// What was being done.
@@ -102,6 +109,9 @@ impl fmt::Display for SharedError {
                 write!(f, "{owners} processes have joined already; recover those that died")
             }
             Self::Child => write!(f, "a forked child has no part in a shared arena: attach it anew"),
+            Self::FileLimit { bytes, limit } => {
+                write!(f, "a file of {bytes} bytes is needed, and the limit is {limit} (ulimit -f)")
+            }
             Self::System { doing, errno } => {
                 write!(f, "can't {doing}: {}", std::io::Error::from_raw_os_error(*errno))
             }

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
 use tailpin::{FrameRange, OneWord, Order, Pfn, ZoneLayout};
 
 use crate::mapping::{Harmless, Mapping, Source};
 use crate::memory::{AREA, PAGE};
+use crate::memory_file::{self, FileError};
 
 use super::error::SharedError;
 use super::journal::{JOURNAL_WORDS, STEPS};
@@ -27,7 +27,6 @@ pub(super) const THREADS: usize = 8;
 pub(super) const MOST_OWNERS: usize = MOST_JOURNALS / THREADS;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"tailpin\0");
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 /// Differs between versions, whose operations may take other steps.
 const VERSION: u64 = {
@@ -148,10 +147,11 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     pub(super) fn create(geometry: Geometry) -> Result<Self, SharedError> {
-        let file = memfd_create("tailpin-shared", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(failed("make a memory file"))?;
-        ftruncate(&file, geometry.places().end as u64).map_err(failed("size the memory file"))?;
-        fcntl_add_seals(&file, SEALS).map_err(failed("seal the memory file"))?;
+        let bytes = geometry.places().end as u64;
+        let file = memory_file::create("tailpin-shared", bytes).map_err(|error| match error {
+            FileError::Limit { limit } => SharedError::FileLimit { bytes, limit },
+            FileError::System { doing, errno } => failed(doing)(errno),
+        })?;
         let file = File::from(file);
         let header: Vec<u8> = geometry.header().into_iter().flat_map(u64::to_ne_bytes).collect();
         file.write_all_at(&header, 0).map_err(|error| SharedError::io("write the header", &error))?;
@@ -159,6 +159,7 @@ impl Memory {
     }
 
     pub(super) fn open(file: OwnedFd) -> Result<Self, SharedError> {
+        let sealed = memory_file::is_sealed(&file);
         let file = File::from(file);
         let mut header = [0; 32];
         file.read_exact_at(&mut header, 0).map_err(|_| SharedError::NotAnArena)?;
@@ -171,7 +172,6 @@ impl Memory {
             return Err(SharedError::OtherVersion);
         }
         let size = file.metadata().map_err(|error| SharedError::io("look at the file", &error))?.len();
-        let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SEALS));
         if !sealed || geometry.check().is_err() || geometry.places().end as u64 != size {
             return Err(SharedError::NotAnArena);
         }

@@ -1,5 +1,6 @@
 //! Shared arenas between real processes: this test binary runs itself as the others.
 
+mod limits;
 mod obey;
 mod storm;
 
@@ -57,6 +58,7 @@ fn another_process() {
         "work" => storm::work(&arena),
         "inherit" => storm::inherit(&arena),
         "fork" => fork(arena),
+        "limited" => limits::limited(),
         other => panic!("no such role: {other}"),
     }
 }
