@@ -1,7 +1,7 @@
 //! A process that dies at any place of any operation, by itself, with others at work, and with a recoverer that dies too.
 //!
 //! The processes are handles of this one with made-up identities that no living process has. That of real ones is in
-//! `tests/shared.rs`.
+//! `tests/shared/`.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,0 +1,20 @@
+//! The tests of this crate that see it from outside, in one program, since each program is linked by itself.
+
+mod common;
+
+mod ecosystem_allocator;
+mod ecosystem_arrow;
+mod ecosystem_bytes;
+mod ecosystem_compio;
+mod ecosystem_foyer;
+mod ecosystem_io_uring;
+mod ecosystem_monoio;
+mod ecosystem_tokio;
+mod ecosystem_vm_memory;
+mod huge;
+mod life;
+mod model;
+mod read_buffer;
+mod release;
+mod stress;
+mod trouble;

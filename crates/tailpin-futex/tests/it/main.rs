@@ -1,0 +1,13 @@
+//! The tests of this crate that see it from outside, in one program, since each program is linked by itself.
+
+mod common;
+
+mod exit;
+mod inheritance;
+mod keys;
+#[cfg(feature = "mm")]
+mod large_pages;
+mod ltp;
+mod properties;
+mod stress;
+mod wake_op;

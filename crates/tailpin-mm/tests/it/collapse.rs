@@ -1,0 +1,102 @@
+//! Collapse of anonymous memory.
+
+use crate::common;
+
+use common::*;
+use tailpin::Order;
+use tailpin_mm::{
+    Access, Advice, AdviseError, CollapseError, CollapseLimits, Collapsed, HugePages, Map, MmConfig, Prot,
+};
+
+#[test]
+fn frames_in_order_are_merged_in_place_under_pins() {
+    machine(32 * MIB, MmConfig::default(), |mm, zone, _| {
+        let space = mm.space().unwrap();
+        let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
+        let data = pattern(3, HUGE as usize);
+        space.write(addr, &data).unwrap();
+        let head = frame(&space, addr);
+        let pins = space.pin_pages(addr.offset(33 * PAGE), 2 * PAGE, Access::Write).unwrap();
+        space.split_page(addr, Order::PAGE).unwrap();
+        assert_eq!(space.collapse(addr.offset(PAGE), CollapseLimits::default()), Ok(Collapsed::InPlace));
+        assert_eq!(zone.head_of(head.offset(5)), Some((head, Order::HUGE)));
+        assert!(is_huge(&space, addr));
+        assert_eq!(bytes(&space, addr, HUGE), data);
+        pins.write(0, b"still the same page");
+        assert_eq!(bytes(&space, addr.offset(33 * PAGE), 19), b"still the same page");
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+    });
+}
+
+#[test]
+fn others_are_copied_unless_pinned() {
+    machine(32 * MIB, MmConfig::default(), |mm, zone, _| {
+        let space = mm.space().unwrap();
+        let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE).huge(HugePages::Never)).unwrap();
+        let data = pattern(3, HUGE as usize);
+        for page in (0..512).rev() {
+            space.write(addr.offset(page * PAGE), &data[(page * PAGE) as usize..][..PAGE as usize]).unwrap();
+        }
+        let pinned = addr.offset(44 * PAGE);
+        let pins = space.pin_pages(pinned, PAGE, Access::Read).unwrap();
+        let used = zone.used_frames();
+        let refused = CollapseError::Pinned { addr: pinned };
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Err(refused));
+        assert_eq!(zone.used_frames(), used);
+        assert_eq!(bytes(&space, addr, HUGE), data);
+        drop(pins);
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(bytes(&space, addr, HUGE), data);
+        mm.settle();
+        assert_eq!(zone.used_frames(), used - 1);
+    });
+}
+
+#[test]
+fn absent_pages_become_zeroes_up_to_the_limit() {
+    machine(32 * MIB, MmConfig::default(), |mm, _, _| {
+        let space = mm.space().unwrap();
+        let addr = space.map(Map::anonymous(2 * HUGE, Prot::READ_WRITE).huge(HugePages::Never)).unwrap();
+        let nothing = CollapseError::Nothing { addr };
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Err(nothing));
+        byte(&space, addr); // a page of zeroes counts as absent
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Err(nothing));
+        space.write(addr.offset(5 * PAGE), b"one").unwrap();
+        let tight = CollapseLimits { max_ptes_none: 510, ..CollapseLimits::default() };
+        assert_eq!(space.collapse(addr, tight), Err(CollapseError::TooManyAbsent { addr, absent: 511 }));
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        let mut expected = vec![0; HUGE as usize];
+        expected[5 * PAGE as usize..][..3].copy_from_slice(b"one");
+        assert_eq!(bytes(&space, addr, HUGE), expected);
+        let second = CollapseError::Nothing { addr: addr.offset(HUGE) };
+        assert_eq!(space.advise(addr, 2 * HUGE, Advice::Collapse), Err(AdviseError::Collapse(second)));
+        let small = space.map(Map::anonymous(MIB, Prot::READ_WRITE)).unwrap();
+        let around = small.align_down(HUGE);
+        assert_eq!(
+            space.collapse(small, CollapseLimits::NONE),
+            Err(CollapseError::NotEligible { addr: around })
+        );
+    });
+}
+
+#[test]
+fn shared_pages_collapse_in_the_child_and_the_parent_keeps_its_own() {
+    machine(32 * MIB, MmConfig::default(), |mm, _, _| {
+        let parent = mm.space().unwrap();
+        let addr = parent.map(Map::anonymous(HUGE, Prot::READ_WRITE).huge(HugePages::Never)).unwrap();
+        let data = pattern(8, HUGE as usize);
+        parent.write(addr, &data).unwrap();
+        let child = parent.fork().unwrap();
+        child.write(addr, b"child").unwrap();
+        let shared = CollapseError::TooManyShared { addr, shared: 511 };
+        assert_eq!(child.collapse(addr, CollapseLimits::default()), Err(shared));
+        let before = frame(&parent, addr.offset(9 * PAGE));
+        assert_eq!(child.collapse(addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+        assert_eq!(bytes(&parent, addr, HUGE), data);
+        assert_eq!(frame(&parent, addr.offset(9 * PAGE)), before);
+        assert_eq!(bytes(&child, addr, 5), b"child");
+        assert_eq!(bytes(&child, addr.offset(5), HUGE - 5), data[5..]);
+        child.write(addr, &[0; 4096]).unwrap();
+        assert_eq!(bytes(&parent, addr, HUGE), data);
+    });
+}

@@ -1,0 +1,18 @@
+//! The tests of this crate that see it from outside, in one program, since each program is linked by itself.
+
+mod common;
+
+mod collapse;
+mod cow;
+mod failure;
+mod faults_injected;
+mod interleave;
+mod objects;
+mod oracle;
+mod pins;
+mod scenarios;
+mod scenarios_cow;
+mod scenarios_other;
+mod spaces;
+mod stress;
+mod translations;

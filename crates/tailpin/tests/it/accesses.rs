@@ -1,0 +1,221 @@
+//! What operations cost where a clock can't be trusted: accesses to shared words, counted.
+//!
+//! The bounds are the ones that docs/performance-floors.md names; an operation that comes to cost more fails here.
+
+use crate::common::hooked;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::fmt;
+
+use hooked::{Access, Hook, words};
+use tailpin::{FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+
+/// Accesses of this thread.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Cost {
+    loads: usize,
+    stores: usize,
+    /// Read-modify-writes: locked instructions.
+    locked: usize,
+    /// Different runs of eight words: cache lines, where the words are aligned to them.
+    lines: usize,
+}
+
+impl fmt::Debug for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { loads, stores, locked, lines } = self;
+        write!(f, "{locked} locked, {loads} loads, {stores} stores, {lines} lines")
+    }
+}
+
+thread_local! {
+    static COST: Cell<Cost> = const { Cell::new(Cost { loads: 0, stores: 0, locked: 0, lines: 0 }) };
+    static LINES: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Words to a cache line.
+const LINE_WORDS: usize = 8;
+
+/// Counts.
+struct Counts;
+
+impl Hook for Counts {
+    fn before(access: Access, address: usize) {
+        let mut cost = COST.get();
+        *match access {
+            Access::Load => &mut cost.loads,
+            Access::Store => &mut cost.stores,
+            Access::Locked => &mut cost.locked,
+        } += 1;
+        COST.set(cost);
+        LINES.with_borrow_mut(|lines| lines.insert(address / (LINE_WORDS * size_of::<Word>())));
+    }
+}
+
+type Word = hooked::Word<Counts>;
+
+/// What `act` costs, and what it returns.
+fn cost<T>(act: impl FnOnce() -> T) -> (Cost, T) {
+    COST.set(Cost::default());
+    LINES.with_borrow_mut(BTreeSet::clear);
+    let result = act();
+    (Cost { lines: LINES.with_borrow(BTreeSet::len), ..COST.get() }, result)
+}
+
+type TestZone<'z> = Zone<'z, OneWord<'z, Word>>;
+
+fn on_a_zone(test: impl FnOnce(&TestZone<'_>)) {
+    let ranges = [FrameRange::new(Pfn::new(0), 2048)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let [pages, areas] =
+        [layout.page_words::<OneWord<'_, Word>>(), layout.area_words()].map(|n| words(n + LINE_WORDS));
+    test(&Zone::new(layout, ZoneConfig::default(), from_a_line_on(&pages), from_a_line_on(&areas)).unwrap());
+}
+
+/// The words from the first on with which a cache line begins.
+fn from_a_line_on(words: &[Word]) -> &[Word] {
+    &words[words.as_ptr().align_offset(LINE_WORDS * size_of::<Word>())..]
+}
+
+const fn locked(locked: usize, loads: usize, lines: usize) -> Cost {
+    Cost { locked, loads, stores: 0, lines }
+}
+
+#[test]
+fn one_locked_instruction_for_a_pin_more_and_one_for_a_pin_less() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let pin = block.pin(77).unwrap();
+        let (more, other) = cost(|| pin.clone());
+        assert_eq!(more, locked(1, 0, 1));
+        assert_eq!(cost(|| drop(other)).0, locked(1, 0, 1));
+        // Another one by its number: the tail's own word alone, as it is pinned.
+        let (found, other) = cost(|| zone.try_pin(pin.pfn()).unwrap());
+        assert_eq!(found, locked(1, 1, 1));
+        assert_eq!(cost(|| drop(other)).0, locked(1, 0, 1));
+    });
+}
+
+#[test]
+fn two_tails_eight_frames_apart_share_no_line() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let lines = [64, 72].map(|index| {
+            let pin = block.pin(index).unwrap();
+            cost(|| drop(pin.clone()));
+            LINES.with_borrow(BTreeSet::clone)
+        });
+        assert!(lines[0].is_disjoint(&lines[1]));
+    });
+}
+
+#[test]
+fn a_first_pin_holds_the_head_and_the_last_lets_go() {
+    on_a_zone(|zone| {
+        let page = zone.alloc(Order::PAGE).unwrap();
+        let (first, pin) = cost(|| zone.try_pin(page.pfn()).unwrap());
+        assert_eq!((first, cost(|| drop(pin)).0), (locked(1, 1, 1), locked(1, 0, 1)));
+        let block = zone.alloc(Order::HUGE).unwrap();
+        drop(block.pin(77).unwrap());
+        let (first, pin) = cost(|| block.pin(77).unwrap());
+        assert_eq!((first, cost(|| drop(pin)).0), (locked(2, 2, 2), locked(2, 0, 2)));
+    });
+}
+
+#[test]
+fn a_block_of_any_size_is_cloned_and_dropped_like_a_page() {
+    on_a_zone(|zone| {
+        for order in [0, 9, 10] {
+            let block = zone.alloc(Order::new(order).unwrap()).unwrap();
+            let (more, other) = cost(|| block.clone());
+            assert_eq!((more, cost(|| drop(other)).0), (locked(1, 1, 1), locked(1, 1, 1)), "order {order}");
+        }
+    });
+}
+
+#[test]
+fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
+    on_a_zone(|zone| {
+        for order in [Order::PAGE, Order::HUGE] {
+            drop(zone.alloc(order).unwrap());
+            let (life, ()) = cost(|| drop(zone.alloc(order).unwrap()));
+            // Claimed and published in one step, freed and made loose in another. The stores are what the CPU remembers.
+            assert!(life.locked == 2 && life.loads <= 10 && life.stores <= 3 && life.lines <= 4, "{life:?}");
+        }
+    });
+}
+
+#[test]
+fn it_is_two_in_an_area_that_is_left_alone_as_well() {
+    on_a_zone(|zone| {
+        // All but the first page come back, so the area is sparse, and the next page is the only one of its run.
+        let mut pages: Vec<_> = (0..64).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
+        pages.truncate(1);
+        zone.drain();
+        drop(zone.alloc(Order::PAGE).unwrap());
+        let (life, ()) = cost(|| drop(zone.alloc(Order::PAGE).unwrap()));
+        assert!(life.locked == 2, "{life:?}");
+    });
+}
+
+#[test]
+fn a_free_is_one_locked_instruction_wherever_the_page_lies() {
+    on_a_zone(|zone| {
+        let mut pages: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
+        // One page of each group of 64, and then each group's next but one: never two of a group in a row.
+        pages.sort_by_key(|page| (page.pfn().get() % 64 / 2, page.pfn().get() % 2, page.pfn().get()));
+        let n = pages.len();
+        let (frees, ()) = cost(|| drop(pages));
+        // And a hint for each group.
+        let hints = n / 64 + n / 4096 + 1;
+        assert!(frees.locked <= n + hints, "{frees:?} for {n}");
+    });
+}
+
+#[test]
+fn a_split_or_merge_is_one_locked_instruction_for_each_page_and_two_for_the_head() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let (split, pieces) = cost(|| block.split().unwrap());
+        assert!(split.locked == 513 && split.loads <= 515 && split.lines <= 65, "{split:?}");
+        let (merge, block) = cost(|| pieces.merge().unwrap());
+        assert!(merge.locked == 513 && merge.loads <= 2 * 512 + 3 && merge.lines <= 65, "{merge:?}");
+        // 100 pins: the merge takes 100 holds, the split gives them back.
+        let pins: Vec<_> = (0..100).map(|index| block.pin(1 + 5 * index).unwrap()).collect();
+        let (split, pieces) = cost(|| block.split().unwrap());
+        assert!(split.locked <= 513 + 100, "{split:?}");
+        let (merge, _block) = cost(|| pieces.merge().unwrap());
+        assert!(merge.locked <= 513 + 100, "{merge:?}");
+        drop(pins);
+    });
+}
+
+#[test]
+fn what_is_free_of_a_dying_block_comes_back_in_one_go() {
+    on_a_zone(|zone| {
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let pin = block.pin(100).unwrap();
+        let (drop, ()) = cost(|| drop(block));
+        // One for each tail, three for each of the eight words of bits; the head becomes loose, which is noted.
+        assert!(drop.locked <= 512 + 3 * 8 + 1, "{drop:?}");
+        assert_eq!(pin.pfn(), Pfn::new(100));
+    });
+}
+
+#[test]
+fn a_split_around_a_page_is_three_locked_instructions_for_each_halving() {
+    on_a_zone(|zone| {
+        let mut block = zone.alloc(Order::HUGE).unwrap();
+        // Also of a block that was split to pages, merged, freed and handed out again.
+        for _ in 0..2 {
+            let (split, pieces) = cost(|| block.split_around(100, Order::PAGE).unwrap());
+            assert!(split.locked == 27 && split.loads <= 40 && split.lines <= 8, "{split:?}");
+            let (merge, merged) = cost(|| pieces.merge().unwrap());
+            assert!(merge.locked == 11 && merge.loads <= 32, "{merge:?}");
+            block = merged.split().unwrap().merge().unwrap();
+            drop(block);
+            block = zone.alloc(Order::HUGE).unwrap();
+        }
+    });
+}

@@ -1,0 +1,20 @@
+//! The tests of this crate that see it from outside, in one program, since each program is linked by itself.
+
+#[macro_use]
+mod common;
+
+mod accesses;
+mod allocator;
+mod audit;
+mod claim;
+mod dead_thread;
+mod interrupted;
+mod lookup;
+mod many;
+mod misuse;
+mod model;
+mod placement;
+mod refused;
+mod rest;
+mod stopped_thread;
+mod stress;

@@ -1,0 +1,178 @@
+//! Many blocks at once: what is handed out, what is given back, and what happens in between.
+
+use crate::common;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::{
+    Block, FrameRange, Hooks, Order, Pfn, Protocol, Request, Zone, ZoneConfig, ZoneLayout, ZoneMemory,
+};
+
+const PAGES: Request = Request::new(Order::PAGE);
+
+fn numbers<P: Protocol>(blocks: &[Block<'_, P>]) -> BTreeSet<u64> {
+    blocks.iter().map(|block| block.pfn().get()).collect()
+}
+
+#[test]
+fn all_pages_there_are_and_no_more() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let all: Vec<_> = zone.alloc_many(PAGES, usize::MAX).collect();
+        assert_eq!(numbers(&all).len(), 4096);
+        assert_eq!(zone.alloc_many(PAGES, 1).count(), 0);
+        assert_eq!(zone.used_frames(), 4096);
+        zone.drop_many(all);
+        assert_eq!(zone.used_frames(), 0);
+        // They are loose now, and are found as well.
+        let all: Vec<_> = zone.alloc_many(PAGES, 5000).collect();
+        assert_eq!(numbers(&all).len(), 4096);
+    }
+    on_both!(4096, run);
+}
+
+#[test]
+fn what_was_not_asked_for_goes_back() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let three: Vec<_> = zone.alloc_many(PAGES, 3).collect();
+        assert_eq!((three.len(), zone.used_frames()), (3, 3));
+        let mut more = zone.alloc_many(PAGES, 100);
+        let fourth = more.next();
+        assert_eq!(more.size_hint(), (0, Some(99)));
+        drop((more, fourth));
+        assert_eq!(zone.used_frames(), 3);
+        assert_eq!(zone.alloc_many(PAGES, 0).count(), 0);
+        drop(three);
+        zone.drain();
+        assert_eq!(zone.free_areas(), 2);
+    }
+    on_both!(1024, run);
+}
+
+#[test]
+fn loose_pages_go_first() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        // One page of each second group comes back.
+        let (free, kept): (Vec<_>, Vec<_>) =
+            zone.alloc_many(PAGES, 1024).partition(|page| page.pfn().get() % 128 == 5);
+        let freed = numbers(&free);
+        zone.drop_many(free);
+        let again: Vec<_> = zone.alloc_many(PAGES, freed.len()).collect();
+        assert_eq!(numbers(&again), freed);
+        drop(kept);
+    }
+    on_both!(2048, run);
+}
+
+#[test]
+fn loose_pages_that_were_at_hand_are_still_found() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let all: Vec<_> = zone.alloc_many(PAGES, 1024).collect();
+        zone.drop_many(all);
+        let three: Vec<_> = zone.alloc_many(PAGES, 3).collect();
+        assert_eq!((zone.free_frames(), zone.audit().violations()), (1021, 0));
+        drop(three);
+        zone.drain();
+        assert_eq!(zone.free_areas(), 2);
+    }
+    on_both!(1024, run);
+}
+
+#[test]
+fn pages_of_sparse_areas_come_last() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let mut pages: Vec<_> = zone.alloc_many(PAGES, 1024).collect();
+        pages.retain(|page| page.pfn().get() >= 512 || page.pfn().get() % 100 == 0);
+        zone.drain();
+        // Loose in the sparse area, and free in the other.
+        pages.retain(|page| ![200, 300, 700, 701, 702].contains(&page.pfn().get()));
+        let three: Vec<_> = zone.alloc_many(PAGES, 3).collect();
+        assert_eq!(numbers(&three), [700, 701, 702].into());
+        drop(pages);
+    }
+    on_both!(1024, run);
+}
+
+#[test]
+fn blocks_of_every_order_come_many_at_a_time() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        for order in Order::all().take(11) {
+            let most = (4096 / order.frames()) as usize;
+            let all: Vec<_> = zone.alloc_many(Request::new(order), most + 1).collect();
+            assert_eq!(all.len(), most, "order {order}");
+            assert!(all.iter().all(|block| block.order() == order && block.pfn().is_aligned(order)));
+            zone.drop_many(all);
+            assert_eq!(zone.used_frames(), 0);
+        }
+    }
+    on_both!(4096, run);
+}
+
+#[test]
+fn dropping_many_takes_one_reference_of_each() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let blocks: Vec<_> =
+            [0, 3, 9, 0, 0].map(|order| zone.alloc(Order::new(order).unwrap()).unwrap()).into();
+        let (shared, pin) = (blocks[2].clone(), blocks[1].pin(2).unwrap());
+        zone.drop_many(blocks);
+        // A pin keeps its page, or where pieces stay together its block.
+        assert_eq!(zone.used_frames(), 512 + if P::REARRANGES { 1 } else { 8 });
+        drop((shared, pin));
+        assert_eq!(zone.used_frames(), 0);
+        zone.drop_many(None);
+    }
+    on_both!(2048, run);
+}
+
+#[test]
+fn hooks_hear_of_each() {
+    #[derive(Default)]
+    struct Counts(AtomicU64, AtomicU64);
+    impl Hooks for Counts {
+        fn before_publication(&self, _: Pfn, _: Order, zero: bool) {
+            self.0.fetch_add(u64::from(zero), Ordering::Relaxed);
+        }
+        fn after_last_reference(&self, _: Pfn, _: Order) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let counts = Counts::default();
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default().hooks(&counts)).unwrap();
+    for _ in 0..2 {
+        // The second time they are loose.
+        let pages: Vec<_> = zone.alloc_many(PAGES.zeroed(), 100).collect();
+        zone.drop_many(pages);
+    }
+    assert_eq!((counts.0.into_inner(), counts.1.into_inner()), (200, 200));
+}
+
+#[test]
+fn threads_that_take_and_give_many_lose_nothing() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                scope.spawn(move || {
+                    let mut seed = thread;
+                    let mut held = Vec::new();
+                    for _ in 0..300 {
+                        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                        let n = (seed >> 33) as usize % 150;
+                        held.extend(zone.alloc_many(PAGES, n));
+                        held.push(zone.alloc(Order::new((seed >> 40) as u8 % 5).unwrap()).unwrap());
+                        let keep = (seed >> 50) as usize % (held.len() + 1);
+                        held.rotate_left(keep / 2);
+                        zone.drop_many(held.drain(keep.min(1000)..));
+                    }
+                });
+            }
+        });
+        assert_eq!(zone.used_frames(), 0);
+        assert_eq!(zone.audit().violations(), 0);
+        zone.drain();
+        assert_eq!(zone.free_areas(), 16);
+    }
+    on_both!(16 * 512, run);
+}

@@ -1,0 +1,285 @@
+//! What a wrong caller does, and that it is noticed in release builds, reported, and never handed out again.
+
+use crate::common;
+
+use tailpin::{Cause, Kind, Operation, Order, Pfn, Protocol, RawBlock, Request, SetAside, Zone};
+
+const FRAMES: u64 = 1024;
+
+fn page() -> Request {
+    Request::new(Order::PAGE)
+}
+
+fn huge() -> Request {
+    Request::new(Order::HUGE)
+}
+
+/// Takes everything there is, one page at a time, and checks that no frame comes twice nor any of `never`.
+fn exhaust<P: Protocol>(zone: &Zone<'_, P>, never: &[Pfn]) -> u64 {
+    let mut blocks = Vec::new();
+    while let Ok(block) = zone.alloc(Order::PAGE) {
+        assert!(!never.contains(&block.pfn()), "{block:?} was set aside");
+        blocks.push(block);
+    }
+    let mut frames: Vec<_> = blocks.iter().map(|block| block.pfn()).collect();
+    frames.sort();
+    frames.dedup();
+    assert_eq!(frames.len(), blocks.len(), "a frame was handed out twice");
+    blocks.len() as u64
+}
+
+fn finish<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard, expected: &[(Pfn, Operation, Cause)]) {
+    let heard: Vec<_> = heard.0.lock().unwrap().iter().map(|m| (m.frame, m.operation, m.cause)).collect();
+    assert_eq!(heard, expected);
+    let aside: Vec<Pfn> = expected.iter().map(|(frame, ..)| *frame).collect();
+    assert_eq!(exhaust(zone, &aside), FRAMES - aside.len() as u64);
+    assert_eq!(zone.set_aside_frames(), aside.len() as u64);
+    let audit = zone.audit();
+    assert_eq!(audit.violations(), 0, "{audit}");
+}
+
+fn double_free<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard, order: Order) {
+    let raw = zone.raw();
+    let block = raw.alloc(Request::new(order)).unwrap();
+    raw.free(block).unwrap();
+    let misuse = raw.free(block).unwrap_err();
+    assert_eq!(misuse.cause, Cause::FrameIsFree, "{misuse}");
+    finish(zone, heard, &[(block.pfn(), Operation::Free, Cause::FrameIsFree)]);
+}
+
+#[test]
+fn double_free_of_a_page() {
+    on_both!(FRAMES, double_free, Order::PAGE);
+}
+
+#[test]
+fn double_free_of_a_huge_block() {
+    on_both!(FRAMES, double_free, Order::HUGE);
+}
+
+fn double_free_after_reuse<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let stale = raw.alloc(page()).unwrap();
+    raw.free(stale).unwrap();
+    let reused = raw.alloc(page()).unwrap();
+    assert_eq!(reused.pfn(), stale.pfn(), "the page freed last is handed out first");
+    let cause = Cause::StaleToken { claimed: stale.generation() };
+    assert_eq!(raw.free(stale).unwrap_err().cause, cause);
+    // The new owner is not disturbed, but the frame leaves service with it.
+    raw.free(reused).unwrap();
+    finish(zone, heard, &[(stale.pfn(), Operation::Free, cause)]);
+}
+
+#[test]
+fn double_free_after_reuse_is_told_by_the_generation() {
+    on_both!(FRAMES, double_free_after_reuse);
+}
+
+fn two_pages_as_one_block<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let mut pages: Vec<RawBlock> = (0..8).map(|_| raw.alloc(page()).unwrap()).collect();
+    pages.sort_by_key(|page| page.pfn());
+    let order = Order::new(1).unwrap();
+    let pair = pages
+        .windows(2)
+        .find(|pair| pair[0].pfn().is_aligned(order) && pair[1].pfn() == pair[0].pfn().offset(1));
+    let first = pair.unwrap()[0];
+    let forged = RawBlock::from_parts(first.pfn(), order, first.generation());
+    let cause = Cause::WrongOrder { claimed: order };
+    assert_eq!(raw.free(forged).unwrap_err().cause, cause);
+    for page in pages {
+        raw.free(page).unwrap();
+    }
+    finish(zone, heard, &[(first.pfn(), Operation::Free, cause)]);
+}
+
+#[test]
+fn two_pages_freed_as_one_block() {
+    on_both!(FRAMES, two_pages_as_one_block);
+}
+
+fn page_out_of_a_live_block<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let block = raw.alloc(huge()).unwrap();
+    let tail = block.pfn().offset(77);
+    let cause = Cause::InsideBlock { head: block.pfn(), order: Order::HUGE };
+    let generation = raw.token(tail).generation();
+    let forged = RawBlock::from_parts(tail, Order::PAGE, generation);
+    assert_eq!(raw.free(forged).unwrap_err().cause, cause);
+    raw.free(block).unwrap();
+    finish(zone, heard, &[(tail, Operation::Free, cause)]);
+}
+
+#[test]
+fn one_page_freed_out_of_a_live_block() {
+    on_both!(FRAMES, page_out_of_a_live_block);
+}
+
+fn put_of_a_free_page<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let block = raw.alloc(page()).unwrap();
+    raw.free(block).unwrap();
+    assert_eq!(raw.unpin(block.pfn()).unwrap_err().cause, Cause::FrameIsFree);
+    let far = Pfn::new(800);
+    assert_eq!(raw.unpin(far).unwrap_err().cause, Cause::FrameIsFree);
+    let expected = [block.pfn(), far].map(|frame| (frame, Operation::Put, Cause::FrameIsFree));
+    finish(zone, heard, &expected);
+}
+
+#[test]
+fn put_of_a_free_page_is_noticed() {
+    on_both!(FRAMES, put_of_a_free_page);
+}
+
+fn put_without_a_pin<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let block = raw.alloc(huge()).unwrap();
+    let tail = block.pfn().offset(5);
+    raw.pin(tail).unwrap();
+    raw.unpin(tail).unwrap();
+    assert_eq!(raw.unpin(tail).unwrap_err().cause, Cause::NotPinned);
+    raw.free(block).unwrap();
+    finish(zone, heard, &[(tail, Operation::Put, Cause::NotPinned)]);
+}
+
+#[test]
+fn one_put_too_many_is_noticed() {
+    on_both!(FRAMES, put_without_a_pin);
+}
+
+fn more_references_than_there_are<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let block = raw.alloc(huge()).unwrap();
+    raw.get_many(block, 100).unwrap();
+    assert_eq!(zone.state(block.pfn()).unwrap().refs, 101);
+    raw.put_many(block, 102).unwrap();
+    assert_eq!(heard.0.lock().unwrap()[0].cause, Cause::TooFewReferences);
+    assert_eq!(zone.state(block.pfn()).unwrap().refs, 101, "nothing was given back");
+    raw.put_many(block, 101).unwrap();
+    finish(zone, heard, &[(block.pfn(), Operation::PutBlock, Cause::TooFewReferences)]);
+}
+
+#[test]
+fn put_many_of_more_than_there_are() {
+    on_both!(FRAMES, more_references_than_there_are);
+}
+
+fn free_of_a_shared_block<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let block = raw.alloc(huge()).unwrap();
+    raw.get_many(block, 1).unwrap();
+    assert_eq!(raw.free(block).unwrap_err().cause, Cause::StillReferenced);
+    raw.put_many(block, 2).unwrap();
+    finish(zone, heard, &[(block.pfn(), Operation::Free, Cause::StillReferenced)]);
+}
+
+#[test]
+fn outright_free_of_a_shared_block() {
+    on_both!(FRAMES, free_of_a_shared_block);
+}
+
+fn outside_the_zone<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let far = Pfn::new(1 << 40);
+    assert_eq!(raw.unpin(far).unwrap_err().cause, Cause::NotInZone);
+    assert_eq!(raw.free(RawBlock::from_parts(far, Order::PAGE, 0)).unwrap_err().cause, Cause::NotInZone);
+    assert!(raw.pin(far).is_err());
+    assert_eq!(zone.set_aside(far), SetAside::NotInService);
+    assert_eq!(heard.count(), 2);
+    assert_eq!(exhaust(zone, &[]), FRAMES);
+}
+
+#[test]
+fn a_frame_of_no_zone() {
+    on_both!(FRAMES, outside_the_zone);
+}
+
+fn set_aside_by_hand<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let free = Pfn::new(700);
+    assert_eq!(zone.set_aside(free), SetAside::Done);
+    assert_eq!(zone.set_aside(free), SetAside::NotInService);
+    let block = zone.alloc(Order::HUGE).unwrap();
+    let (inside, pinned) = (block.pfn().offset(9), block.pfn().offset(10));
+    let pin = block.pin(10).unwrap();
+    assert_eq!(zone.set_aside(inside), SetAside::WhenFreed);
+    assert_eq!(zone.set_aside(pinned), SetAside::WhenFreed);
+    assert!(zone.state(inside).unwrap().poisoned);
+    drop(block);
+    drop(pin);
+    assert_eq!(zone.state(inside).unwrap().kind, Kind::SetAside);
+    assert_eq!(heard.count(), 0);
+    assert_eq!(zone.set_aside_frames(), 3);
+    assert_eq!(exhaust(zone, &[free, inside, pinned]), FRAMES - 3);
+    let audit = zone.audit();
+    assert_eq!(audit.violations(), 0, "{audit}");
+}
+
+#[test]
+fn memory_failure_free_and_in_use() {
+    on_both!(FRAMES, set_aside_by_hand);
+}
+
+fn set_aside_under_a_split<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+    let block = zone.alloc(Order::HUGE).unwrap();
+    let bad = block.pfn().offset(300);
+    assert_eq!(zone.set_aside(bad), SetAside::WhenFreed);
+    drop(block.split().unwrap());
+    assert_eq!(zone.set_aside_frames(), 1);
+    assert_eq!(exhaust(zone, &[bad]), FRAMES - 1);
+    assert_eq!(zone.audit().violations(), 0);
+}
+
+#[test]
+fn memory_failure_survives_a_split() {
+    on_both!(FRAMES, set_aside_under_a_split);
+}
+
+#[test]
+fn count_limits_refuse_and_nothing_wraps() {
+    use tailpin::{GetError, PIN_LIMIT, REF_LIMIT};
+    fn run<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+        let raw = zone.raw();
+        let block = raw.alloc(huge()).unwrap();
+        raw.get_many(block, REF_LIMIT - 1).unwrap();
+        assert_eq!(raw.get_many(block, 1), Err(GetError::CountLimit));
+        raw.put_many(block, REF_LIMIT - 1).unwrap();
+        let tail = block.pfn().offset(3);
+        for _ in 0..PIN_LIMIT {
+            raw.pin(tail).unwrap();
+        }
+        assert_eq!(raw.pin(tail), Err(GetError::CountLimit));
+        assert!(matches!(zone.try_pin(tail), Err(GetError::CountLimit)));
+        // At the limit the block still splits, and every pin is still there.
+        raw.split(block, Order::PAGE).unwrap();
+        assert_eq!(zone.state(tail).unwrap().pins, PIN_LIMIT);
+        for _ in 0..PIN_LIMIT {
+            raw.unpin(tail).unwrap();
+        }
+        raw.put_many(block, 1).unwrap();
+        assert_eq!(heard.count(), 0);
+        assert_eq!(exhaust(zone, &[]), FRAMES);
+    }
+    on_one!(OneWord, FRAMES, run);
+}
+
+#[test]
+fn a_scribbled_word_is_not_handed_out() {
+    use std::sync::atomic::Ordering::Relaxed;
+    use tailpin::{FrameRange, OneWord, ZoneConfig, ZoneLayout};
+    let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let words = |n| (0..n).map(|_| std::sync::atomic::AtomicU64::new(0)).collect::<Vec<_>>();
+    let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
+    let heard = common::Heard::default();
+    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &areas).unwrap();
+    pages[0].store(1, Relaxed); // a pin out of nowhere
+    pages[600].store(!0, Relaxed);
+    let expected = [0, 600].map(|n| (Pfn::new(n), Operation::Allocate, Cause::BadState));
+    assert_eq!(
+        zone.alloc(Order::HUGE).unwrap().pfn(),
+        Pfn::new(512),
+        "whole areas rest: only heads are looked at"
+    );
+    exhaust(&zone, &expected.map(|(frame, ..)| frame));
+    finish(&zone, &heard, &expected);
+}

@@ -1,0 +1,104 @@
+//! Words of a block in use come to rest only where nobody is fooled by it.
+//!
+//! A thread reads a tail at rest, holds the head and stops. Meanwhile the block is split to pages and merged as many times
+//! as it takes for the tail's generation to come round, and split once more. The late pin must find its tail changed, or
+//! the tail would name a head that is not its own.
+
+use crate::common::stop;
+
+use std::sync::Arc;
+
+use stop::{Stop, Word, stopped_at, words};
+use tailpin::one_word::{Steps, Unabridged};
+use tailpin::{FrameRange, Kind, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+
+/// As many lives as a page word tells apart.
+const GENERATIONS: usize = 64;
+const TAIL: Pfn = Pfn::new(300);
+
+/// Puts tails to rest whoever may hold what.
+struct Careless;
+
+impl Steps for Careless {
+    fn may_rest(_nobody_holds: bool) -> bool {
+        true
+    }
+}
+
+/// Stops a get of a tail before access `k`. Returns whether it got so far, and what the audit found.
+fn late_pin<S: Steps>(k: u64) -> (bool, u64) {
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word, S>>()), words(layout.area_words()));
+    let zone: Zone<'_, OneWord<'_, Word, S>> =
+        Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+    let mut block = zone.alloc(Order::HUGE).unwrap();
+    let stop = Arc::new(Stop::default());
+    std::thread::scope(|scope| {
+        let (zone, at) = (&zone, Arc::clone(&stop));
+        let pinning = scope.spawn(move || stopped_at(&at, k, || zone.try_pin(TAIL)));
+        stop.wait();
+        for _ in 0..GENERATIONS {
+            block = block.split().unwrap().merge().unwrap();
+        }
+        let halves = block.split_to(Order::new(8).unwrap()).unwrap();
+        stop.let_go();
+        let pin = pinning.join().unwrap().expect("the page is in use");
+        let violations = zone.audit().violations();
+        drop((halves, pin));
+        (stop.is_reached(), violations)
+    })
+}
+
+/// Stops everywhere. Returns how many stops ended in a violation.
+fn late_pins<S: Steps>() -> usize {
+    let (mut k, mut bad) = (0, 0);
+    loop {
+        let (reached, violations) = late_pin::<S>(k);
+        bad += usize::from(violations > 0);
+        if !reached {
+            assert!(k > 5, "a get of a tail at rest has some accesses");
+            return bad;
+        }
+        k += 1;
+    }
+}
+
+#[test]
+fn a_late_pin_is_not_fooled_by_a_tail_that_came_back_to_rest() {
+    assert_eq!(late_pins::<Unabridged>(), 0);
+}
+
+#[test]
+fn it_would_be_if_merges_did_not_ask_who_holds() {
+    assert!(late_pins::<Careless>() > 0);
+}
+
+/// Merges 2 MiB out of pieces of an order under a pin or none. Whether what was the head of a piece is at rest then, for
+/// each but the first.
+fn merged_under(pieces: u8, pin: Option<u64>) -> Vec<bool> {
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let block = zone.alloc(Order::HUGE).unwrap();
+    let pin = pin.map(|page| block.pin(page).unwrap());
+    let _block = block.split_to(Order::new(pieces).unwrap()).unwrap().merge().unwrap();
+    let heads = (0..512).step_by(1 << pieces).skip(1);
+    let rest = heads.map(|head| zone.state(Pfn::new(head)).unwrap().kind == Kind::Rest).collect();
+    assert_eq!(zone.audit().violations(), 0);
+    drop(pin);
+    rest
+}
+
+#[test]
+fn a_pin_on_any_piece_keeps_all_of_them_from_rest() {
+    for pieces in [0, 4, 8] {
+        let rest = merged_under(pieces, None);
+        assert!(rest.iter().all(|rest| *rest), "nobody holds any piece of order {pieces}");
+        for page in [0, 1, 3, 16, 300, 511] {
+            let rest = merged_under(pieces, Some(page));
+            assert!(!rest.contains(&true), "page {page} is pinned, pieces of order {pieces}");
+        }
+    }
+}
