@@ -66,6 +66,25 @@ fn locks_of_a_dead_thread_are_marked_and_one_waiter_of_each_is_woken() {
 }
 
 #[test]
+fn a_lock_wakes_nobody_if_its_word_names_no_waiters_or_it_inherits_priority() {
+    let (futexes, memory) = (table(), large());
+    list(&memory, 2);
+    store64(&memory, entry(0), entry(1) | 1);
+    memory.store(entry(1) + OFFSET, DEAD.0 | WAITERS);
+    let locks = [(0, DEAD.0), (1, DEAD.0 | WAITERS)]
+        .map(|(n, found)| (Futex::private(&memory, entry(n) + OFFSET), found));
+    thread::scope(|scope| {
+        for (lock, found) in &locks {
+            scope.spawn(|| assert_eq!(futexes.wait(lock, *found, lost()), Ok(())));
+            until_waiting(&futexes, lock, 1);
+        }
+        let report = futexes.exit_thread(&memory, DEAD, Some(Address::new(HEAD)));
+        assert_eq!((report.locks_died, report.woken, report.robust), (2, 0, RobustEnd::Complete));
+        locks.iter().for_each(|(lock, _)| assert_eq!(futexes.wake(lock, 1), Ok(1)));
+    });
+}
+
+#[test]
 fn a_lock_that_was_being_unlocked_wakes_its_waiter() {
     let (futexes, memory) = (table(), large());
     list(&memory, 0);

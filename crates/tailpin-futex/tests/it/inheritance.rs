@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use common::{LOST, Table, lost, table, word};
 use tailpin_futex::model::ModelMemory;
-use tailpin_futex::{Acquired, Error, Futex, Memory, Priority, Scheduler, TID_MASK, Tid, Timeout, WAITERS};
+use tailpin_futex::{
+    Acquired, Error, Futex, Memory, OWNER_DIED, Priority, RobustEnd, Scheduler, TID_MASK, Tid, Timeout,
+    WAITERS,
+};
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
@@ -66,6 +69,64 @@ fn the_most_urgent_waiter_is_next_and_lends_its_urgency_meanwhile() {
         assert_eq!(me.effective_priority(), Priority::NORMAL);
     });
     assert_eq!(order.into_inner().unwrap(), [(7, 2), (7, 3), (5, 4), (3, 0), (1, 1)]);
+    assert_eq!(word(&memory, 0), 0);
+    assert!(futexes.is_idle());
+}
+
+#[test]
+fn the_word_says_whether_others_wait_as_the_lock_goes_from_one_to_the_next() {
+    let (futexes, memory) = (table(), ModelMemory::anonymous(1));
+    let lock = Futex::private(&memory, 0);
+    let others_wait = Mutex::new(Vec::new());
+    futexes.lock_pi(&lock, None).unwrap();
+    thread::scope(|scope| {
+        for waiters in 1..=3 {
+            scope.spawn(|| {
+                futexes.lock_pi(&lock, lost()).unwrap();
+                let found = word(&memory, 0);
+                assert_eq!(found & TID_MASK, futexes.scheduler().tid().0);
+                others_wait.lock().unwrap().push(found & WAITERS != 0);
+                futexes.unlock_pi(&lock).unwrap();
+            });
+            until("the waiter has come", || futexes.pi_waiters(&lock) == Ok(waiters));
+            assert!(!futexes.is_idle());
+        }
+        futexes.unlock_pi(&lock).unwrap();
+    });
+    assert_eq!(others_wait.into_inner().unwrap(), [true, true, false]);
+    assert!(futexes.is_idle());
+}
+
+#[test]
+fn those_who_wait_for_a_lock_lend_their_urgency_to_the_thread_that_takes_it_from_the_dead() {
+    let (futexes, memory) = (table(), ModelMemory::anonymous(1));
+    let lock = Futex::private(&memory, 0);
+    futexes.lock_pi(&lock, None).unwrap();
+    let dead = futexes.scheduler().tid();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            urgent(&futexes, 9);
+            futexes.lock_pi(&lock, lost()).unwrap();
+            futexes.unlock_pi(&lock).unwrap();
+        });
+        until("the waiter has come", || futexes.pi_waiters(&lock) == Ok(1));
+        // As in the middle of an exit: the lock is free, and its waiters have not been told.
+        memory.store(0, OWNER_DIED | WAITERS);
+        scope.spawn(|| {
+            assert_eq!(futexes.trylock_pi(&lock), Ok(Acquired::OwnerDied));
+            let me = futexes.scheduler().current();
+            assert_eq!(word(&memory, 0), futexes.scheduler().tid().0 | OWNER_DIED | WAITERS);
+            assert_eq!(me.effective_priority(), Priority(9));
+            let report = futexes.exit_thread(&memory, dead, None);
+            assert_eq!(
+                (report.woken, report.robust),
+                (0, RobustEnd::Absent),
+                "it waits for another owner now"
+            );
+            futexes.unlock_pi(&lock).unwrap();
+            assert_eq!(me.effective_priority(), Priority::NORMAL);
+        });
+    });
     assert_eq!(word(&memory, 0), 0);
     assert!(futexes.is_idle());
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use common::{LOST, Table, another, lost, read_only, shared, table, until_waiting};
 use tailpin_futex::model::{Mapping, Model, ModelMemory, Size};
 use tailpin_futex::{
-    Acquired, Call, Clock, Error, Expect, Fault, Futex, Invalid, Operation, RawEntry, Scheduler, Scope,
-    StdScheduler, StdThread, Timeout,
+    Acquired, Call, Clock, Error, Expect, Fault, Futex, Invalid, MAX_WAITV, Operation, RawEntry, Scheduler,
+    Scope, StdScheduler, StdThread, Timeout,
 };
 
 const BOTH: [Scope; 2] = [Scope::Private, Scope::Shared];
@@ -359,6 +359,19 @@ fn futex_waitv03_shared_words() {
 }
 
 #[test]
+fn waitv_refuses_no_words_and_too_many() {
+    let (futexes, memory) = (table(), ModelMemory::anonymous(1));
+    let words = |count| -> Vec<_> {
+        (0..count).map(|_| Expect { futex: Futex::private(&memory, 0), value: 0 }).collect()
+    };
+    for count in [0, MAX_WAITV + 1] {
+        let refused = futexes.wait_multiple(&words(count), soon());
+        assert_eq!(refused, Err(Invalid::Entries(count).into()));
+    }
+    assert_eq!(futexes.wait_multiple(&words(MAX_WAITV), soon()), Err(Error::TimedOut));
+}
+
+#[test]
 fn waitv_waits_for_nothing_if_one_word_is_another() {
     let (futexes, memory) = (table(), ModelMemory::anonymous(1));
     memory.store(8, 7);
@@ -515,6 +528,7 @@ fn f6_requeue_pi_mismatched_ops_are_refused() {
         assert_eq!(futexes.cmp_requeue_pi(&condition, &lock, 0, 0), Ok(1));
         assert_eq!(inheriting.join().unwrap(), Ok(Acquired::Clean));
     });
+    assert_eq!(futexes.cmp_requeue_pi(&condition, &lock, 1, 0), Ok(0), "no waiter is no mismatch");
     let same = Err(Invalid::SameWord.into());
     assert_eq!(futexes.cmp_requeue_pi(&condition, &condition, 1, 0), same);
     assert!(futexes.is_idle());

@@ -8,6 +8,7 @@ mod keys;
 #[cfg(feature = "mm")]
 mod large_pages;
 mod ltp;
+mod panics;
 mod properties;
 mod stress;
 mod wake_op;
