@@ -54,10 +54,10 @@ fn a_waiter_whose_wait_panics_leaves_its_queues_and_lends_nothing() {
     let me = futexes.scheduler().current();
     let words = [word, other].map(|futex| Expect { futex, value: 0 });
     let waits: [&(dyn Fn() + Sync); 4] = [
-        &|| drop(futexes.lock_pi(&lock, None)),
-        &|| drop(futexes.wait(&word, 0, None)),
-        &|| drop(futexes.wait_multiple(&words, None)),
-        &|| drop(futexes.wait_requeue_pi(&word, 0, !0, &lock, None)),
+        &|| _ = futexes.lock_pi(&lock, None),
+        &|| _ = futexes.wait(&word, 0, None),
+        &|| _ = futexes.wait_multiple(&words, None),
+        &|| _ = futexes.wait_requeue_pi(&word, 0, !0, &lock, None),
     ];
     for wait in waits {
         thread::scope(|scope| {
