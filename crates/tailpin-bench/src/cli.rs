@@ -14,7 +14,7 @@ Examples:
   tailpin bench --quick                            every row, in less than two minutes
   tailpin bench --filter pair --report pairs.html  a few rows, with pictures
   tailpin bench --quick --filter o0 --profile      instructions per operation too (needs valgrind)
-  tailpin bench --profile --markdown docs/performance.md
+  tailpin bench --profile --markdown docs/performance-run.md
 
 Times are nanoseconds per operation on each thread: median, fastest and slowest of the repetitions, in which all subjects take turns.
 /peer and /limit: beside the fastest peer and beside the bare limit of the same scenario.
@@ -40,7 +40,7 @@ pub struct Args {
     /// Also count instructions per operation with valgrind's callgrind, ours and the best of the others: minutes more.
     #[arg(long)]
     pub profile: bool,
-    /// Also write everything as text for docs/performance.md: between its two marks if the file has them, else as a
+    /// Also write everything as text for docs/performance-run.md: between its two marks if the file has them, else as a
     /// new file.
     #[arg(long, value_name = "F.md")]
     pub markdown: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! The part of docs/performance.md that a run writes by itself.
+//! The part of docs/performance-run.md that a run writes by itself.
 
 use std::fmt::Write;
 
