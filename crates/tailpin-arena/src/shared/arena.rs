@@ -27,6 +27,9 @@ pub(super) struct Inner {
     pub(super) me: OwnerId,
     /// Journals that are in use; process-local, as only this process has them.
     busy: [AtomicBool; THREADS],
+    /// An operation panicked in the middle. Its steps may be anywhere, under handles that the caller still has, and a
+    /// recovery will go on with it: so until then these handles must do nothing more.
+    poisoned: AtomicBool,
     fork: ForkMark,
     /// Last: everything above uses it.
     pub(super) memory: Memory,
@@ -59,8 +62,12 @@ impl Inner {
         })?;
         let full = SharedError::Full { owners: memory.geometry.owners };
         let me = owners.join(identity).ok_or(full)?;
+        if fresh {
+            memory.publish();
+        }
         let machine = Machine { zone, ledger: memory.ledger };
-        Ok(Self { machine, owners, me, busy: [const { AtomicBool::new(false) }; THREADS], fork, memory })
+        let busy = [const { AtomicBool::new(false) }; THREADS];
+        Ok(Self { machine, owners, me, busy, poisoned: AtomicBool::new(false), fork, memory })
     }
 
     /// Journal `thread` of an owner.
@@ -78,10 +85,9 @@ impl Inner {
 
     /// An operation of this process's own.
     pub(super) fn operate(&self, operation: Operation) -> Result<Pfn, Refusal> {
-        let thread = self.take_journal();
-        let result = self.operate_for(self.me.index, thread, operation);
-        // Not reached if the operation panicked: then the journal is left as it is, for a recovery.
-        self.busy[thread].store(false, Ordering::Release);
+        let turn = self.take_turn()?;
+        let result = self.operate_for(self.me.index, turn.thread, operation);
+        turn.end();
         result
     }
 
@@ -100,15 +106,19 @@ impl Inner {
     }
 
     /// Of the journals of this process one that no thread uses. Waits while all are in use, for threads of this process.
-    fn take_journal(&self) -> usize {
+    fn take_turn(&self) -> Result<Turn<'_>, Refusal> {
         loop {
+            // Relaxed: who has a handle that was in the operation that panicked came to it after that.
+            if self.poisoned.load(Ordering::Relaxed) {
+                return Err(Refusal::Poisoned);
+            }
             // Acquire and, when it is given back, Release: a journal goes from thread to thread.
             let take = |busy: &AtomicBool| {
                 !busy.load(Ordering::Relaxed)
                     && busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
             };
             if let Some(thread) = self.busy.iter().position(take) {
-                return thread;
+                return Ok(Turn { inner: self, thread });
             }
             std::thread::yield_now();
         }
@@ -135,7 +145,8 @@ impl Inner {
     }
 
     /// Gives back what a handle has, which can't be refused unless something else writes the words; then the page has
-    /// been taken out of service. In a forked child, which has nothing, nothing is given back.
+    /// been taken out of service. In a forked child, which has nothing, nothing is given back; nor where an operation
+    /// panicked, which leaves it to a recovery.
     pub(super) fn let_go(&self, operation: Operation) {
         if !self.is_child() {
             let _ = self.operate(operation);
@@ -148,6 +159,26 @@ impl Inner {
         look: impl FnOnce(&Zone<'static, tailpin::OneWord<'static, super::word::Word>>) -> R,
     ) -> R {
         self.scribe(self.journal(self.me.index, 0), self.me.index).watch(|| look(&self.machine.zone))
+    }
+}
+
+/// A journal in use. Dropped without an end, by a panic, it leaves the journal as it is, for a recovery.
+struct Turn<'a> {
+    inner: &'a Inner,
+    thread: usize,
+}
+
+impl Turn<'_> {
+    fn end(self) {
+        // Release: pairs with the Acquire of the thread that takes the journal next.
+        self.inner.busy[self.thread].store(false, Ordering::Release);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.inner.poisoned.store(true, Ordering::Relaxed);
     }
 }
 
@@ -165,7 +196,7 @@ impl Drop for Inner {
             return self.memory.disown();
         }
         // All handles are gone, so nothing is held. An operation that panicked is left for a recovery after this process.
-        if self.busy.iter_mut().all(|busy| !*busy.get_mut()) {
+        if !*self.poisoned.get_mut() {
             self.owners.leave(self.me);
         }
     }
@@ -213,7 +244,11 @@ impl SharedArena {
     pub fn create(bytes: usize, owners: usize) -> Result<Self, SharedError> {
         Self::check_processor()?;
         let rounded = bytes.checked_next_multiple_of(AREA).ok_or(SharedError::BadSize { bytes })?;
-        let geometry = Geometry { pages: rounded / PAGE, owners }.check()?;
+        let geometry = Geometry { pages: rounded / PAGE, owners };
+        geometry.check().map_err(|error| match error {
+            SharedError::BadSize { .. } => SharedError::BadSize { bytes },
+            other => other,
+        })?;
         Self::join(Memory::create(geometry)?, true, Self::own_identity()?)
     }
 
@@ -221,8 +256,8 @@ impl SharedArena {
     /// or as `/proc/<pid>/fd/<number>`.
     ///
     /// # Errors
-    /// [`SharedError::NotAnArena`], [`SharedError::OtherVersion`], [`SharedError::Full`]; and as
-    /// [`SharedArena::create`].
+    /// [`SharedError::NotAnArena`], [`SharedError::Unfinished`], [`SharedError::NotWritable`],
+    /// [`SharedError::OtherVersion`], [`SharedError::Full`]; and as [`SharedArena::create`].
     ///
     /// # Safety
     /// The file is from [`SharedArena::create`], and as long as anybody uses the arena it is written to only through this

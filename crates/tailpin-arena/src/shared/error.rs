@@ -25,8 +25,12 @@ pub enum SharedError {
     },
     /// The processor has no atomic operation on 128 bits.
     NoWideAtomics,
-    /// The file is no shared arena, or can be made shorter by others.
+    /// The file is no shared arena, or can be made shorter by others; or its creator has not yet given it its size.
     NotAnArena,
+    /// The creator is still at work on it, or died before it was done. Try again for as long as the creator lives.
+    Unfinished,
+    /// The descriptor was not opened for reading and writing.
+    NotWritable,
     /// The file was made by another version of this crate.
     OtherVersion,
     /// As many processes have joined as may. Those of them that have died make place by
@@ -56,6 +60,15 @@ pub enum SharedError {
         /// What was asked for.
         bytes: usize,
     },
+    /// A slice that would be empty or reach beyond the end.
+    OutOfRange {
+        /// First byte asked for; `usize::MAX` also stands for what is beyond it.
+        start: usize,
+        /// The byte behind the last; the same of it.
+        end: usize,
+        /// Bytes there are.
+        len: usize,
+    },
     /// No block of this size is free.
     Exhausted {
         /// Size asked for, 4096 << order bytes.
@@ -73,6 +86,10 @@ pub enum SharedError {
     Merge(MergeError),
     /// A count that was there is there no more: something else than this crate writes the memory.
     Corrupt,
+    /// An earlier operation of this process panicked in the middle. Its memory can be read on, but the process has no
+    /// further part in the arena: what it holds is given back by [`SharedArena::recover`](super::SharedArena::recover)
+    /// after its end.
+    Poisoned,
 }
 
 impl SharedError {
@@ -91,6 +108,7 @@ impl From<Refusal> for SharedError {
             Refusal::Split(error) => Self::Split(error),
             Refusal::Merge(error) => Self::Merge(error),
             Refusal::Misuse(_) | Refusal::NotHeld => Self::Corrupt,
+            Refusal::Poisoned => Self::Poisoned,
         }
     }
 }
@@ -104,6 +122,8 @@ impl fmt::Display for SharedError {
             }
             Self::NoWideAtomics => write!(f, "this processor has no atomic operation on 128 bits"),
             Self::NotAnArena => write!(f, "the file is no shared arena of a fixed size"),
+            Self::Unfinished => write!(f, "the creator of the shared arena is not done with it"),
+            Self::NotWritable => write!(f, "the file is not open for reading and writing"),
             Self::OtherVersion => write!(f, "the shared arena was made by another version of this crate"),
             Self::Full { owners } => {
                 write!(f, "{owners} processes have joined already; recover those that died")
@@ -116,6 +136,9 @@ impl fmt::Display for SharedError {
                 write!(f, "can't {doing}: {}", std::io::Error::from_raw_os_error(*errno))
             }
             Self::BadLength { bytes } => write!(f, "a block has 1 byte to 2 MiB, not {bytes} bytes"),
+            Self::OutOfRange { start, end, len } => {
+                write!(f, "the range {start}..{end} is empty or not within 0..{len}")
+            }
             Self::Exhausted { order, free } => {
                 write!(f, "no free block of {} bytes; {free} bytes are free in smaller ones", order.bytes())
             }
@@ -124,6 +147,9 @@ impl fmt::Display for SharedError {
             Self::Split(error) => error.fmt(f),
             Self::Merge(error) => error.fmt(f),
             Self::Corrupt => write!(f, "the shared words were written by something else"),
+            Self::Poisoned => {
+                write!(f, "an operation of this process panicked; only its end can settle that")
+            }
         }
     }
 }

@@ -97,36 +97,56 @@ impl SharedBlock {
     /// Some of its bytes, with a pin on each page they touch.
     ///
     /// # Errors
-    /// [`SharedError::Get`] at the limit of a page's count, or if another thread was merging the block during the call;
-    /// [`SharedError::Child`].
-    ///
-    /// # Panics
-    /// If the range is empty or reaches beyond the end.
+    /// [`SharedError::OutOfRange`], [`SharedError::Get`] at the limit of a page's count, [`SharedError::Child`],
+    /// [`SharedError::Poisoned`].
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<SharedSlice, SharedError> {
-        let bytes = within(range, self.0.len, self.0.start());
+        let bytes = within(range, self.0.len, self.0.start())?;
         SharedSlice::pin(&self.0.arena, bytes)
     }
 
-    /// Splits the block into pieces of `order`. Never refused because of a pin, of whichever process.
+    /// Splits the block into pieces of `order`. Never refused because of a pin, of whichever process. Threads may split
+    /// through the same reference at once: one that meets a split half done finishes it.
     ///
     /// # Errors
-    /// [`SharedError::Child`]; otherwise only [`SharedError::Split`], where something else writes the words.
+    /// [`SharedError::Child`], [`SharedError::Poisoned`]; otherwise only [`SharedError::Split`], where something else writes the words.
     pub fn split_to(&self, order: Order) -> Result<(), SharedError> {
         self.operate(Operation::Split(self.0.head, self.0.order, order))
     }
 
-    /// Makes one block of the pieces again, pinned or not.
+    /// Makes one block of the pieces again, pinned or not. It takes the handle for itself: a merge is right only while
+    /// nothing else is done through the one reference there is, not even by another thread.
+    ///
+    /// ```
+    /// # use tailpin_arena::shared::SharedArena;
+    /// # let arena = SharedArena::create(2 << 20, 1)?;
+    /// let mut block = arena.alloc(65_536)?.freeze();
+    /// block.split_to(tailpin::Order::PAGE)?;
+    /// block.merge()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// So this is refused by the compiler, whatever the other thread does with the handle:
+    ///
+    /// ```compile_fail,E0502
+    /// # use tailpin_arena::shared::SharedArena;
+    /// # let arena = SharedArena::create(2 << 20, 1).unwrap();
+    /// let mut block = arena.alloc(65_536).unwrap().freeze();
+    /// std::thread::scope(|threads| {
+    ///     threads.spawn(|| block.split_to(tailpin::Order::PAGE));
+    ///     threads.spawn(|| block.merge());
+    /// });
+    /// ```
     ///
     /// # Errors
-    /// [`SharedError::Merge`] if somebody else has a reference too, [`SharedError::Child`].
-    pub fn merge(&self) -> Result<(), SharedError> {
+    /// [`SharedError::Merge`] if there are further references to it, [`SharedError::Child`], [`SharedError::Poisoned`].
+    pub fn merge(&mut self) -> Result<(), SharedError> {
         self.operate(Operation::Merge(self.0.head, self.0.order))
     }
 
     /// One more reference.
     ///
     /// # Errors
-    /// [`SharedError::Get`] at the limit of the count, [`SharedError::Child`].
+    /// [`SharedError::Get`] at the limit of the count, [`SharedError::Child`], [`SharedError::Poisoned`].
     pub fn try_clone(&self) -> Result<Self, SharedError> {
         self.operate(Operation::Get(self.0.head, self.0.order))?;
         Ok(Self(Reference { arena: Arc::clone(&self.0.arena), ..self.0 }))
@@ -180,19 +200,16 @@ impl SharedSlice {
     /// Some of its bytes.
     ///
     /// # Errors
-    /// As [`SharedBlock::slice`].
-    ///
-    /// # Panics
-    /// As [`SharedBlock::slice`].
+    /// As [`SharedBlock::slice`]; [`SharedError::Get`] also if the block was being merged during the call.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SharedError> {
         let len = (self.bytes.end - self.bytes.start) as usize;
-        Self::pin(&self.arena, within(range, len, self.bytes.start))
+        Self::pin(&self.arena, within(range, len, self.bytes.start)?)
     }
 
     /// One more pin on each page.
     ///
     /// # Errors
-    /// As [`SharedBlock::slice`].
+    /// As [`SharedSlice::slice`].
     pub fn try_clone(&self) -> Result<Self, SharedError> {
         Self::pin(&self.arena, self.bytes.clone())
     }
@@ -243,17 +260,21 @@ impl fmt::Debug for SharedSlice {
     }
 }
 
-fn within(range: impl RangeBounds<usize>, len: usize, start: u64) -> Range<u64> {
+/// Where the bytes of `range` are, of `len` bytes that begin at `start`.
+fn within(range: impl RangeBounds<usize>, len: usize, start: u64) -> Result<Range<u64>, SharedError> {
     let begin = match range.start_bound() {
         Bound::Included(n) => *n,
-        Bound::Excluded(n) => n + 1,
+        Bound::Excluded(n) => n.saturating_add(1),
         Bound::Unbounded => 0,
     };
     let end = match range.end_bound() {
-        Bound::Included(n) => n + 1,
+        // Beyond the end of any memory, as it should be.
+        Bound::Included(n) => n.saturating_add(1),
         Bound::Excluded(n) => *n,
         Bound::Unbounded => len,
     };
-    assert!(begin < end && end <= len, "the range {begin}..{end} is empty or not within 0..{len}");
-    start + begin as u64..start + end as u64
+    if begin >= end || end > len {
+        return Err(SharedError::OutOfRange { start: begin, end, len });
+    }
+    Ok(start + begin as u64..start + end as u64)
 }

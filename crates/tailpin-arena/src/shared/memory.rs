@@ -5,8 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{OFlags, fcntl_getfl, fstatfs};
 use rustix::io::Errno;
 use tailpin::{FrameRange, OneWord, Order, Pfn, ZoneLayout};
 
@@ -28,16 +29,27 @@ pub(super) const MOST_OWNERS: usize = MOST_JOURNALS / THREADS;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"tailpin\0");
 
+/// Counted up when the parts of the file change.
+const LAYOUT: u64 = 2;
+
 /// Differs between versions, whose operations may take other steps.
-const VERSION: u64 = {
-    let mut sum = 0xcbf2_9ce4_8422_2325u64 ^ (STEPS * THREADS) as u64;
+const VERSION: u64 = hash(
+    hash(0xcbf2_9ce4_8422_2325, &(LAYOUT << 32 | (STEPS * THREADS) as u64).to_ne_bytes()),
+    env!("CARGO_PKG_VERSION").as_bytes(),
+);
+
+/// FNV-1a, continued from `sum`.
+const fn hash(mut sum: u64, bytes: &[u8]) -> u64 {
     let mut i = 0;
-    while i < env!("CARGO_PKG_VERSION").len() {
-        sum = (sum ^ env!("CARGO_PKG_VERSION").as_bytes()[i] as u64).wrapping_mul(0x100_0000_01b3);
+    while i < bytes.len() {
+        sum = (sum ^ bytes[i] as u64).wrapping_mul(0x100_0000_01b3);
         i += 1;
     }
     sum
-};
+}
+
+/// `statfs` says so of hugetlb memory.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// How large a shared arena is; the rest follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,8 +131,10 @@ impl Geometry {
         }
     }
 
-    fn header(self) -> [u64; 4] {
-        [MAGIC, VERSION, self.pages as u64, self.owners as u64]
+    /// What the header says behind the magic number; the last word is a sum over the others.
+    fn description(self) -> [u64; 4] {
+        let (pages, owners) = (self.pages as u64, self.owners as u64);
+        [VERSION, pages, owners, hash(hash(VERSION, &pages.to_ne_bytes()), &owners.to_ne_bytes())]
     }
 }
 
@@ -146,6 +160,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
+    /// A file that is no arena yet: it becomes one by [`Memory::publish`].
     pub(super) fn create(geometry: Geometry) -> Result<Self, SharedError> {
         let bytes = geometry.places().end as u64;
         let file = memory_file::create("tailpin-shared", bytes).map_err(|error| match error {
@@ -153,40 +168,80 @@ impl Memory {
             FileError::System { doing, errno } => failed(doing)(errno),
         })?;
         let file = File::from(file);
-        let header: Vec<u8> = geometry.header().into_iter().flat_map(u64::to_ne_bytes).collect();
-        file.write_all_at(&header, 0).map_err(|error| SharedError::io("write the header", &error))?;
-        Self::map(file, geometry)
+        let mapping = map(&file, bytes as usize)?;
+        Ok(Self::over(file, mapping, geometry))
     }
 
+    /// Makes the file an arena, for all who have it: the last step of its creator, after every word is as it is to be.
+    pub(super) fn publish(&self) {
+        let [magic, description @ ..] = header(&self.mapping);
+        for (word, value) in description.iter().zip(self.geometry.description()) {
+            // Relaxed: published by the next line.
+            word.store(value, Ordering::Relaxed);
+        }
+        // Release: pairs with the Acquire in `open`. Who finds the number finds all that was written before it.
+        magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// A file from another process. Nothing in it is believed before it was checked, and it is not even mapped if its
+    /// length could change.
     pub(super) fn open(file: OwnedFd) -> Result<Self, SharedError> {
+        let flags = fcntl_getfl(&file).map_err(failed("look at the descriptor"))?;
+        // In the huge pages of the kernel's pool a touch that finds the pool empty is a SIGBUS; `create` makes no such file.
+        let in_pool = fstatfs(&file).is_ok_and(|system| system.f_type as u64 == HUGETLBFS_MAGIC);
         let sealed = memory_file::is_sealed(&file);
         let file = File::from(file);
-        let mut header = [0; 32];
-        file.read_exact_at(&mut header, 0).map_err(|_| SharedError::NotAnArena)?;
-        let word = |i: usize| u64::from_ne_bytes(header.as_chunks::<8>().0[i]);
-        let geometry = Geometry { pages: word(2) as usize, owners: word(3) as usize };
-        if word(0) != MAGIC {
+        if !sealed || in_pool {
+            return Err(Self::why_not(&file));
+        }
+        if flags & OFlags::RWMODE != OFlags::RDWR {
+            return Err(SharedError::NotWritable);
+        }
+        let bytes = file.metadata().map_err(|error| SharedError::io("look at the file", &error))?.len();
+        let bytes = usize::try_from(bytes).map_err(|_| SharedError::NotAnArena)?;
+        if bytes == 0 || !bytes.is_multiple_of(PAGE) {
             return Err(SharedError::NotAnArena);
         }
-        if word(1) != VERSION {
+        let mapping = map(&file, bytes)?;
+        let [magic, description @ ..] = header(&mapping);
+        // Acquire: pairs with the Release in `publish`.
+        match magic.load(Ordering::Acquire) {
+            MAGIC => {}
+            0 => return Err(SharedError::Unfinished),
+            _ => return Err(SharedError::NotAnArena),
+        }
+        // Relaxed: written once, before the magic number.
+        let [version, pages, owners, sum] = description.each_ref().map(|word| word.load(Ordering::Relaxed));
+        if version != VERSION {
             return Err(SharedError::OtherVersion);
         }
-        let size = file.metadata().map_err(|error| SharedError::io("look at the file", &error))?.len();
-        if !sealed || geometry.check().is_err() || geometry.places().end as u64 != size {
+        let number = |word| usize::try_from(word).map_err(|_| SharedError::NotAnArena);
+        let geometry = Geometry { pages: number(pages)?, owners: number(owners)? };
+        let fits = geometry.check().is_ok() && geometry.places().end == bytes;
+        if !fits || geometry.description()[3] != sum {
             return Err(SharedError::NotAnArena);
         }
-        Self::map(file, geometry)
+        Ok(Self::over(file, mapping, geometry))
     }
 
-    fn map(file: File, geometry: Geometry) -> Result<Self, SharedError> {
+    /// Why a file is not even mapped: earlier versions sealed theirs in another way.
+    fn why_not(file: &File) -> SharedError {
+        let mut words = [0; 16];
+        let read = file.read_exact_at(&mut words, 0).is_ok();
+        let [magic, version] = [0, 1].map(|i| u64::from_ne_bytes(words.as_chunks::<8>().0[i]));
+        if read && magic == MAGIC && version != VERSION {
+            SharedError::OtherVersion
+        } else {
+            SharedError::NotAnArena
+        }
+    }
+
+    fn over(file: File, mapping: Mapping, geometry: Geometry) -> Self {
         let places = geometry.places();
-        let mapping =
-            Mapping::new(Source::File(file.as_fd(), 0), places.end, AREA).map_err(failed("map the file"))?;
-        mapping.advise(0..places.end, Harmless::DontFork).map_err(failed("keep forks out"))?;
         // SAFETY: `data` is within the mapping.
         let data = unsafe { mapping.base().add(places.data) };
-        // SAFETY: the parts lie in the file as `places` says, whose size was checked, and which can't shrink. Each is used
-        // as words of its kind only, by every process that has it mapped. The lifetime is a promise of whoever has this
+        // SAFETY: the parts lie in the file as `places` says, whose size both callers have compared with it, and which can't
+        // shrink. Each is used as words of its kind only, by every process that has it mapped. The lifetime is a promise of whoever has this
         // value to keep it longer than what it was given.
         let small = |at, n| unsafe { part::<AtomicU64>(&mapping, at, n) };
         // SAFETY: as above.
@@ -200,19 +255,7 @@ impl Memory {
         let words = large(places.ledger, geometry.pages * geometry.owners);
         let ledger = Ledger { words, pages: geometry.pages };
         let journals = small(places.journals, JOURNAL_WORDS * geometry.journals());
-        Ok(Self {
-            file,
-            geometry,
-            owners,
-            told,
-            lives,
-            page_words,
-            area_words,
-            ledger,
-            journals,
-            data,
-            mapping,
-        })
+        Self { file, geometry, owners, told, lives, page_words, area_words, ledger, journals, data, mapping }
     }
 
     pub(super) fn layout<R>(&self, f: impl FnOnce(ZoneLayout<'_>) -> R) -> R {
@@ -246,6 +289,19 @@ impl Memory {
     }
 }
 
+/// All of the file, in this process and not in its forked children.
+fn map(file: &File, bytes: usize) -> Result<Mapping, SharedError> {
+    let mapping = Mapping::new(Source::File(file.as_fd(), 0), bytes, AREA).map_err(failed("map the file"))?;
+    mapping.advise(0..bytes, Harmless::DontFork).map_err(failed("keep forks out"))?;
+    Ok(mapping)
+}
+
+/// The first words: the magic number, then [what the arena is](Geometry::description).
+fn header(mapping: &Mapping) -> &[AtomicU64; 5] {
+    // SAFETY: a mapping begins at a page and has at least one, which is this header's and used as atomic words only.
+    unsafe { mapping.base().cast().as_ref() }
+}
+
 /// Words at a place of the mapping.
 ///
 /// # Safety
@@ -258,4 +314,118 @@ unsafe fn part<T>(mapping: &Mapping, at: usize, n: usize) -> &'static [T] {
 
 fn failed(doing: &'static str) -> impl Fn(Errno) -> SharedError {
     move |errno| SharedError::System { doing, errno: errno.raw_os_error() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SMALL: Geometry = Geometry { pages: 512, owners: 2 };
+
+    fn attach(file: &File) -> Result<(), SharedError> {
+        Memory::open(file.try_clone().unwrap().into()).map(drop)
+    }
+
+    /// What a creator that was cut short leaves.
+    #[test]
+    fn a_file_is_no_arena_before_all_of_it_is_written() {
+        let memory = Memory::create(SMALL).unwrap();
+        assert_eq!(attach(&memory.file), Err(SharedError::Unfinished));
+        // All but the last word, in whichever order it becomes visible.
+        let [magic, description @ ..] = header(&memory.mapping);
+        for (word, value) in description.iter().zip(SMALL.description()).rev() {
+            word.store(value, Ordering::Relaxed);
+            assert_eq!(attach(&memory.file), Err(SharedError::Unfinished));
+        }
+        // The last word and not all of the others.
+        magic.store(MAGIC, Ordering::Relaxed);
+        attach(&memory.file).unwrap();
+        for word in description {
+            let value = word.swap(0, Ordering::Relaxed);
+            assert!(attach(&memory.file).is_err());
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_file_that_may_only_be_read_is_refused() {
+        let memory = Memory::create(SMALL).unwrap();
+        memory.publish();
+        attach(&memory.file).unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory.file));
+        assert_eq!(attach(&File::open(path).unwrap()), Err(SharedError::NotWritable));
+    }
+
+    #[test]
+    fn a_file_of_the_huge_page_pool_is_refused() {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+        let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        let Ok(file) = memfd_create("pool", flags) else {
+            return println!("skipped: this system has no hugetlb files");
+        };
+        ftruncate(&file, 16 << 20).unwrap();
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
+        assert_eq!(attach(&File::from(file)), Err(SharedError::NotAnArena));
+    }
+
+    #[test]
+    fn sizes_up_to_the_largest_number() {
+        let extremes =
+            [0, 1, 511, 512, 1 << 32, (1 << 32) + 512, 1 << 52, 1 << 63, usize::MAX - 511, usize::MAX];
+        for pages in extremes {
+            for owners in [0, 1, MOST_OWNERS, MOST_OWNERS + 1, 1 << 32, 1 << 63, usize::MAX] {
+                let geometry = Geometry { pages, owners };
+                let fits = (pages == 512 || pages == 1 << 32) && (owners == 1 || owners == MOST_OWNERS);
+                assert_eq!(geometry.check().is_ok(), fits, "{geometry:?}");
+                if fits {
+                    let places = geometry.places();
+                    assert!(places.data >= JOURNAL_WORDS * THREADS * owners * 8, "{geometry:?}");
+                    assert_eq!(places.end - places.data, pages * PAGE);
+                    assert!(places.ledger + pages * owners * 16 <= places.journals, "{geometry:?}");
+                }
+            }
+        }
+    }
+
+    /// A number of the header: the right one, or another.
+    fn number(right: u64) -> impl Strategy<Value = u64> {
+        prop_oneof![
+            4 => Just(right),
+            1 => (0..64u32).prop_map(move |bit| right ^ 1 << bit),
+            1 => prop::sample::select(vec![0, 1, 511, 512, 1024, 1 << 32, 1 << 52, 1 << 63, u64::MAX]),
+            1 => any::<u64>(),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+        /// Whatever the header says, of files of whatever length, it is an arena or an error.
+        #[test]
+        fn headers_are_not_believed(
+            magic in number(MAGIC),
+            version in number(VERSION),
+            pages in number(512),
+            owners in number(2),
+            sum in prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some)],
+            length in prop_oneof![
+                3 => Just(SMALL.places().end as u64),
+                1 => 0..40_000_000u64,
+                1 => (0..10_000u64).prop_map(|pages| pages * PAGE as u64),
+            ],
+        ) {
+            // A sum that is right for what stands there, so that each number is looked at for what it is.
+            let by_numbers = hash(hash(version, &pages.to_ne_bytes()), &owners.to_ne_bytes());
+            let words = [magic, version, pages, owners, sum.unwrap_or(by_numbers)];
+            let file = File::from(memory_file::create("test", length).unwrap());
+            let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
+            let written = file.write_all_at(&bytes[..bytes.len().min(length as usize)], 0);
+            prop_assert!(written.is_ok());
+            let right = magic == MAGIC && version == VERSION && sum.is_none_or(|sum| sum == by_numbers);
+            let geometry = Geometry { pages: pages as usize, owners: owners as usize };
+            let right = right && geometry.check().is_ok() && geometry.places().end as u64 == length;
+            prop_assert_eq!(attach(&file).is_ok(), right, "{:?} of {} bytes", words, length);
+        }
+    }
 }

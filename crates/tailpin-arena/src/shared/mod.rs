@@ -37,6 +37,16 @@
 //! All operations are lock-free, of live processes and of recoveries, among all of them. At most 8 threads of one process are
 //! in an operation at once; further ones wait for a thread of their own process, never for another process.
 //!
+//! An operation that panics, which only something else that writes the memory can bring about, ends the part that its process
+//! has in the arena: every further one is [`SharedError::Poisoned`], and all it holds comes back when it has ended.
+//!
+//! # Joining
+//!
+//! A file becomes an arena by the last word that its creator writes. Until then [`attach`](SharedArena::attach) says
+//! [`SharedError::Unfinished`]; what it reads in the file's header it believes only after a check. The file is sealed: no
+//! process can make it shorter or longer. So it is always a memory file (`memfd_create`); a file on a path can't be sealed, and is
+//! refused.
+//!
 //! # What it costs
 //!
 //! A step takes a locked instruction of 128 bits and a few stores into the journal, so a pin and its return cost several times what
@@ -49,7 +59,12 @@
 //! * A block has at most 2 MiB, so that an operation on it fits its journal. An operation that collided with others thousands
 //!   of times would not fit; if its process died in it, then [`Recovered::ambiguous`] says so.
 //! * All processes have to use the same version of this crate, to be in the same process and time namespaces, and to be
-//!   trusted: each can write all of the memory.
+//!   trusted: each can write all of the memory, or punch holes in it.
+//! * Memory is taken when it is first used. If the system has none left then, it ends the process (SIGBUS, or the OOM killer),
+//!   as with all shared memory. The others can recover it.
+//! * I/O that a process has begun may outlive it: what io_uring or a device (RDMA, VFIO) was told to read into a buffer may
+//!   arrive after the process was recovered, in pages that others have by then. A `read` and asynchronous I/O (`io_submit`)
+//!   do not: the kernel ends the process after them. So read into shared memory by these, or into memory of the process's own.
 //! * A process that replaces its program (`exec`) counts as alive until that ends.
 //! * A forked child has no part in what its parent holds: reading there panics, dropping does nothing. It may attach anew.
 //! * Free memory is not given back to the system.
@@ -68,6 +83,8 @@ mod stop;
 mod token;
 mod word;
 
+#[cfg(test)]
+mod one_reference;
 #[cfg(test)]
 mod scenes;
 #[cfg(test)]

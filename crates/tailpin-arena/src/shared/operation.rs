@@ -54,6 +54,20 @@ impl Operation {
         }
     }
 
+    /// Whether all it is about is within an arena of so many pages: what stands in a file may be anything.
+    pub(super) fn is_within(self, pages: u64) -> bool {
+        let block = |head: Pfn, order: Order| {
+            let end = head.get().checked_add(order.frames());
+            head.is_aligned(order) && end.is_some_and(|end| end <= pages)
+        };
+        match self {
+            Self::Alloc(_) | Self::Drain => true,
+            Self::Get(head, order) | Self::Put(head, order) | Self::Merge(head, order) => block(head, order),
+            Self::Split(head, order, _) => block(head, order),
+            Self::Pin(range) | Self::Unpin(range) => range.start <= range.end && range.end.get() <= pages,
+        }
+    }
+
     pub(super) fn decode([code, a, b]: [u64; 3]) -> Option<Self> {
         let (page, order) = (Pfn::new(a), Order::new((code >> 8) as u8)?);
         let pages = FrameRange { start: page, end: Pfn::new(b) };
@@ -71,8 +85,8 @@ impl Operation {
     }
 }
 
-/// Why an operation was not done; then nothing has changed, except after the last two, which can't happen unless something
-/// else than this crate has written the words.
+/// Why an operation was not done; then nothing has changed, except after `Misuse` and `NotHeld`, which can't happen unless
+/// something else than this crate has written the words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
     Alloc(AllocError),
@@ -83,6 +97,8 @@ pub(super) enum Refusal {
     Misuse(Misuse),
     /// The ledger has nothing of the kind.
     NotHeld,
+    /// The process is in the middle of an operation that panicked.
+    Poisoned,
 }
 
 /// The zone in the shared words, and who holds what of it.

@@ -151,7 +151,8 @@ impl Owners {
 
     /// Begins the recovery of an owner that is dead, unless another process is at it that is not dead itself.
     pub(super) fn begin_recovery(self, dead: OwnerId, me: Identity) -> Result<Recovery, RecoverError> {
-        let place = &self.0[dead.index];
+        // An owner of another arena may have a number that is none here.
+        let place = self.0.get(dead.index).ok_or(RecoverError::Gone(dead))?;
         let mut seen = place.load();
         loop {
             if owner(seen) != dead.identity {

@@ -2,6 +2,7 @@
 
 use super::arena::SharedArena;
 use super::error::RecoverError;
+use super::journal::NotRepeatable;
 use super::memory::THREADS;
 use super::operation::Operation;
 use super::owners::OwnerId;
@@ -57,7 +58,10 @@ impl SharedArena {
         for thread in 0..THREADS {
             let journal = self.0.journal(owner.index, thread);
             let Some(operation) = journal.operation() else { continue };
-            let finished = operation.and_then(|operation| {
+            let pages = self.0.memory.geometry.pages as u64;
+            let within = operation
+                .and_then(|operation| operation.is_within(pages).then_some(operation).ok_or(NotRepeatable));
+            let finished = within.and_then(|operation| {
                 let scribe = self.0.scribe(journal, owner.index);
                 scribe.finish(|| self.0.machine.run(operation, owner.index))
             });

@@ -306,3 +306,122 @@ fn a_journal_that_does_not_fit_is_reported() {
     assert_eq!((recovered.ambiguous, recovered.finished), (1, 0));
     assert_clean(&arena, "nothing had been done");
 }
+
+#[test]
+fn a_journal_about_what_is_not_there_is_reported() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let all = PAGES;
+    for beyond in [all, all + 512, 1 << 52, u64::MAX - 511, u64::MAX] {
+        let (page, area) = (Pfn::new(beyond), Pfn::new(beyond & !511));
+        let range = |start, end| FrameRange { start: Pfn::new(start), end: Pfn::new(end) };
+        let operations = [
+            Operation::Get(page, order(0)),
+            Operation::Put(page, order(0)),
+            Operation::Put(area, Order::MAX),
+            Operation::Pin(range(0, beyond.max(all + 1))),
+            Operation::Pin(range(beyond, 3)),
+            Operation::Unpin(range(beyond, u64::MAX)),
+            Operation::Unpin(range(7, beyond.max(all + 1))),
+            Operation::Split(area, order(9), order(0)),
+            Operation::Merge(Pfn::new(1), order(9)),
+        ];
+        for operation in operations {
+            let doomed = doomed(&arena);
+            doomed.0.journal(doomed.me().index, 2).begin(operation);
+            let recovered = arena.recover(doomed.me()).unwrap();
+            assert_eq!((recovered.ambiguous, recovered.finished), (1, 0), "{operation:?}");
+        }
+    }
+    assert_clean(&arena, "nothing had been done");
+}
+
+/// A split that panics half done stands in the journal. If its block were dropped and handed out again, the recovery would go
+/// on with it under whoever has it then.
+#[test]
+fn after_a_panic_a_process_has_no_further_part() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    for at in further(0) {
+        let victim = doomed(&arena);
+        let mut buffer = victim.alloc(2 << 20).unwrap();
+        buffer.fill(7);
+        let block = buffer.freeze();
+        let slice = block.slice(5000..9000).unwrap();
+        if !stops(at, || _ = block.split_to(order(0))) {
+            drop((block, slice, victim));
+            break;
+        }
+        assert_eq!(block.split_to(order(3)), Err(SharedError::Poisoned));
+        assert_eq!(block.try_clone().map(drop), Err(SharedError::Poisoned));
+        assert_eq!(block.slice(..9).map(drop), Err(SharedError::Poisoned));
+        assert_eq!(slice.try_clone().map(drop), Err(SharedError::Poisoned));
+        assert_eq!(victim.adopt(slice.token()).map(drop), Err(SharedError::Poisoned));
+        assert_eq!(victim.alloc(1).map(drop), Err(SharedError::Poisoned));
+        assert!(slice.iter().chain(&block[..]).all(|byte| *byte == 7), "it can still be read");
+        drop((block, slice));
+        // What there is else, as whole blocks that a split would be seen in.
+        let rest: Vec<_> =
+            std::iter::from_fn(|| arena.alloc(2 << 20).ok()).map(SharedBuffer::freeze).collect();
+        assert_eq!(rest.len(), 3, "what the process had is not free");
+        let dead = victim.me();
+        drop(victim);
+        assert!(arena.owners().contains(&dead), "nor has it left");
+        let recovered = arena.recover(dead).unwrap();
+        assert_eq!((recovered.pins, recovered.blocks, recovered.ambiguous), (1 + 1, 1, 0), "place {at}");
+        for block in &rest {
+            assert_eq!(block.slice(..1).unwrap().block().1, Order::HUGE, "place {at}");
+        }
+        drop(rest);
+        assert_clean(&arena, &format!("place {at}"));
+    }
+}
+
+/// None of the threads that wait for a journal waits for one whose operation panicked.
+#[test]
+fn nobody_waits_for_an_operation_that_panicked() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let victim = doomed(&arena);
+    std::thread::scope(|scope| {
+        for thread in 0..2 * super::memory::THREADS as u32 {
+            let victim = &victim;
+            scope.spawn(move || {
+                if !stops(3 + thread, || while victim.alloc(PAGE).is_ok() {}) {
+                    assert_eq!(victim.alloc(PAGE).map(drop), Err(SharedError::Poisoned));
+                }
+            });
+        }
+    });
+    assert_eq!(victim.alloc(PAGE).map(drop), Err(SharedError::Poisoned));
+    let dead = victim.me();
+    drop(victim);
+    assert_eq!(arena.recover(dead).unwrap().ambiguous, 0);
+    assert_clean(&arena, "after the recovery");
+}
+
+/// Processes that try to join from the first moment on.
+#[test]
+fn who_joins_finds_a_whole_arena() {
+    let mut early = 0;
+    for _ in 0..200 {
+        let memory = Memory::create(super::memory::Geometry { pages: PAGES as usize, owners: 2 }).unwrap();
+        let file = memory.file().try_clone_to_owned().unwrap();
+        std::thread::scope(|scope| {
+            let creator = scope.spawn(|| SharedArena::join(memory, true, Identity::own().unwrap()).unwrap());
+            let second = loop {
+                // SAFETY: the file becomes an arena of this crate's.
+                match unsafe { SharedArena::attach(file.try_clone().unwrap()) } {
+                    Ok(second) => break second,
+                    Err(SharedError::Unfinished) => early += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            };
+            assert_eq!(second.free_bytes(), BYTES as u64);
+            let blocks: Vec<_> = std::iter::from_fn(|| second.alloc(2 << 20).ok()).collect();
+            assert_eq!(blocks.len(), BYTES >> 21);
+            drop(blocks);
+            assert_eq!(second.audit().violations(), 0);
+            drop(second);
+            assert_clean(&creator.join().unwrap(), "at the end");
+        });
+    }
+    assert!(early > 0, "some came early");
+}

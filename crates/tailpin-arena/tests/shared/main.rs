@@ -1,5 +1,6 @@
 //! Shared arenas between real processes: this test binary runs itself as the others.
 
+mod bounds;
 mod limits;
 mod obey;
 mod storm;

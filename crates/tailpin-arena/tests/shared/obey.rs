@@ -86,7 +86,7 @@ pub(super) fn obey(arena: &SharedArena) {
                 format!("{} times {}, order {}", slice.len(), slice[0], slice.block().1)
             }
             "split" => format!("{:?}", blocks.last().unwrap().split_to(order(number(1) as u8))),
-            "merge" => format!("{:?}", blocks.last().unwrap().merge()),
+            "merge" => format!("{:?}", blocks.last_mut().unwrap().merge()),
             "clone" => {
                 blocks.push(blocks.last().unwrap().try_clone().unwrap());
                 slices.push(slices.last().unwrap().try_clone().unwrap());

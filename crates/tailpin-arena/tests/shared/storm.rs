@@ -52,7 +52,7 @@ impl Random {
 
 pub(super) fn work(arena: &SharedArena) {
     let board = Board(open(&std::env::var("SHARED_BOARD").unwrap()).into());
-    let mut random = Random(u64::from(std::process::id()) << 32 | 77);
+    let mut random = Random(std::env::var("SHARED_SEED").unwrap().parse().unwrap());
     println!("answer: at work");
     let (mut blocks, mut slices): (Vec<(SharedBlock, u8)>, Vec<SharedSlice>) = Default::default();
     loop {
@@ -135,11 +135,16 @@ struct Storm {
 }
 
 impl Storm {
+    /// `TAILPIN_SEED` is where the random numbers begin, else the clock. What processes do is the same again with the
+    /// same number; when each is killed the machine has a say in, too.
     fn new() -> Self {
+        let seed = std::env::var("TAILPIN_SEED")
+            .map_or_else(|_| UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64, |seed| seed.parse().unwrap());
+        println!("TAILPIN_SEED={seed}");
         Self {
             arena: SharedArena::create(16 * MIB, 6).unwrap(),
             board: Board(memfd_create("board", MemfdFlags::CLOEXEC).unwrap().into()),
-            random: Random(UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1),
+            random: Random(seed.max(1)),
             total: Recovered::default(),
             kills: 0,
         }
@@ -150,8 +155,10 @@ impl Storm {
         std::env::var("TAILPIN_STORM").map_or(1, |times| times.parse().unwrap())
     }
 
-    fn begin(&self, role: &str) -> Child {
-        let mut child = start(role, &self.arena, &[("SHARED_BOARD", path_of(&self.board.0))]);
+    fn begin(&mut self, role: &str) -> Child {
+        let seed = self.random.below(u64::MAX).max(1).to_string();
+        let more = [("SHARED_BOARD", path_of(&self.board.0)), ("SHARED_SEED", seed)];
+        let mut child = start(role, &self.arena, &more);
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         while !line.contains("answer: ") {
