@@ -1,4 +1,4 @@
-//! The command by itself, without the rest of the `tailpin` program.
+//! The command alone, without the rest of the `tailpin` program.
 
 use std::process::ExitCode;
 

@@ -37,11 +37,12 @@ pub struct Args {
     /// Also write a report with pictures, one HTML file.
     #[arg(long, value_name = "F.html")]
     pub report: Option<PathBuf>,
-    /// Also count instructions per operation with valgrind's callgrind, ours and the best of the others: minutes more.
+    /// Also count instructions per operation with valgrind's callgrind, ours and the best of the
+    /// others: minutes more.
     #[arg(long)]
     pub profile: bool,
-    /// Also write everything as text for docs/performance-run.md: between its two marks if the file has them, else as a
-    /// new file.
+    /// Also write everything as text for docs/performance-run.md: between its two marks if the file
+    /// has them, else as a new file.
     #[arg(long, value_name = "F.md")]
     pub markdown: Option<PathBuf>,
     /// Run one subject in one scenario for callgrind to watch.
@@ -69,8 +70,8 @@ pub fn json(report: &Report, profile: &[Profiled], quick: bool) -> String {
         .expect("a report is plain data")
 }
 
-/// Runs the command. Returns the process's exit code: 0 done, 1 a file could not be written or valgrind not be run,
-/// 2 bad usage.
+/// Runs the command. Returns the process's exit code: 0 done, 1 a file could not be written or
+/// valgrind not be run, 2 bad usage.
 pub fn run(args: &Args) -> u8 {
     if let Some([scenario, subject]) = args.once.as_deref() {
         return once(scenario, subject);

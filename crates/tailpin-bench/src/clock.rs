@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::counting::OPERATIONS;
 use crate::effort::Effort;
 
-/// Repeats `op` for about a slice and returns nanoseconds per call. The clock is read once per chunk, and chunks
-/// grow until one lasts a sixteenth of the slice.
+/// Repeats `op` for about a slice and returns nanoseconds per call. The clock is read once per
+/// chunk, and chunks grow until one lasts a sixteenth of the slice.
 #[inline]
 pub(crate) fn repeat(effort: &Effort, scenario: &str, op: impl FnMut()) -> f64 {
     repeat_parts(effort, scenario, 1, op)

@@ -27,7 +27,8 @@ pub(crate) fn available() -> usize {
     cores().len().max(1)
 }
 
-/// The number of the calling thread's seat: what per-CPU caches go by. For all subjects that have any.
+/// The number of the calling thread's seat: what per-CPU caches go by. For all subjects that have
+/// any.
 #[inline]
 pub(crate) fn current() -> usize {
     SEAT.get()

@@ -1,6 +1,8 @@
-//! Counting in place of timing: one subject in one scenario, such that callgrind sees its operations and nothing else.
+//! Counting in place of timing: one subject in one scenario, such that callgrind sees its
+//! operations and nothing else.
 //!
-//! What is timed otherwise is called through [`window`] then, and callgrind is told to collect only within that.
+//! What is timed otherwise is called through [`window`] then, and callgrind is told to collect only
+//! within that.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -45,7 +47,8 @@ impl Counting {
         self.armed.store(true, Ordering::Relaxed);
     }
 
-    /// Does `work`, which returns how many operations it was, inside the window if it is the one to count.
+    /// Does `work`, which returns how many operations it was, inside the window if it is the one to
+    /// count.
     pub(crate) fn run<T>(&self, scenario: &str, work: impl FnOnce() -> (u64, T)) -> T {
         if self.scenario != scenario || !self.armed.load(Ordering::Relaxed) {
             return work().1;

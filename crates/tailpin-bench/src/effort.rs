@@ -86,7 +86,8 @@ impl Effort {
         }
     }
 
-    /// Just enough operations of one subject in one scenario to count the instructions of each, on one thread.
+    /// Just enough operations of one subject in one scenario to count the instructions of each, on
+    /// one thread.
     pub fn counting(counting: Counting) -> Self {
         Self {
             repetitions: 1,

@@ -3,7 +3,8 @@
 /// A goal: a name for it, the scenario it is about, and what must hold there.
 pub(crate) struct Goal {
     pub(crate) name: &'static str,
-    /// A scenario; of [`Limit::Flat`] the ending of its scenarios' names; of those about facts, the fact.
+    /// A scenario; of [`Limit::Flat`] the ending of its scenarios' names; of those about facts, the
+    /// fact.
     pub(crate) scenario: &'static str,
     /// On so many threads; `None` for every number of threads there is.
     pub(crate) threads: Option<usize>,

@@ -100,7 +100,8 @@ fn growth(body: &mut String, report: &Report) {
     }
 }
 
-/// Every scenario that ran on several numbers of threads: tailpin, classic, and the peer best on one.
+/// Every scenario that ran on several numbers of threads: tailpin, classic, and the peer best on
+/// one.
 fn threads(body: &mut String, report: &Report) {
     let mut names: Vec<&str> = report.scenarios().into_iter().map(|(name, _)| name).collect();
     names.dedup();

@@ -26,7 +26,7 @@ pub struct Judged {
     pub met: bool,
 }
 
-/// Whether a subject is somebody else's work, and no bare limit.
+/// Whether a subject comes from another project and is no bare limit.
 pub(crate) fn is_peer(subject: &str) -> bool {
     !subject.starts_with(OURS) && !subject.starts_with("bare-")
 }
@@ -41,7 +41,8 @@ pub(crate) fn limit<'r>(report: &'r Report, scenario: &str, threads: usize) -> O
     report.of(scenario, threads).into_iter().find(|row| row.subject.starts_with("bare-"))
 }
 
-/// Holds every row and fact of tailpin against its goals. Those whose sides were not all measured are left out.
+/// Holds every row and fact of tailpin against its goals. Those whose sides were not all measured
+/// are left out.
 pub fn judge(report: &Report) -> Vec<Judged> {
     GOALS.iter().flat_map(|goal| judge_one(report, goal)).collect()
 }

@@ -23,8 +23,8 @@ impl LazyWords {
     /// The words.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         let n = self.memory.len() / size_of::<AtomicU64>();
-        // SAFETY: the mapping is private, page-aligned, zero-filled and `n` words long; it lives as long as the
-        // borrow; and this is the only access to it, always as atomics.
+        // SAFETY: the mapping is private, page-aligned, zero-filled and `n` words long; it lives as
+        // long as the borrow; and this is the only access to it, always as atomics.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), n) }
     }
 }

@@ -1,10 +1,11 @@
-//! Measures tailpin beside its peers: other frame allocators, other reference counts, and bare atomics as the limit.
-//! Recorded kernel traces are replayed beside the rate at which they were recorded, and what is wanted of each row is
-//! a goal with a name and a verdict.
+//! Measures tailpin beside its peers: other frame allocators, other reference counts, and bare
+//! atomics as the limit. Recorded kernel traces are replayed beside the rate at which they were
+//! recorded, and what is wanted of each row is a goal with a name and a verdict.
 //!
-//! Everything is measured in one process and one run. The subjects of a scenario take turns, repetition by
-//! repetition, so that a busy moment of the machine hits all of them; the first repetition is thrown away; the
-//! median stands for the rest, with the fastest and slowest beside it. On request callgrind counts instructions instead.
+//! Everything is measured in one process and one run. The subjects of a scenario take turns,
+//! repetition by repetition, so that a busy moment of the machine hits all of them; the first
+//! repetition is thrown away; the median stands for the rest, with the fastest and slowest beside
+//! it. On request callgrind counts instructions instead.
 //!
 //! Rows are added in `src/scenarios/`: its `mod.rs` says how.
 //!
@@ -29,6 +30,7 @@ mod lazy;
 #[cfg(target_os = "linux")]
 mod linux;
 mod markdown;
+mod measure;
 mod plot;
 mod profile;
 mod recorder;
@@ -44,8 +46,9 @@ pub use effort::Effort;
 pub use html::html;
 pub use judge::{Judged, judge, unjudged};
 pub use markdown::{markdown, replace};
+pub use measure::measure;
 pub use profile::{Profiled, profile};
-pub use recorder::{Run, Sample, measure};
+pub use recorder::{Run, Sample};
 pub use report::{Fact, Report, Row};
 pub use stats::Summary;
 pub use subjects::{Frames, Group, with_subjects};

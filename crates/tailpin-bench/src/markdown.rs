@@ -1,4 +1,4 @@
-//! The part of docs/performance-run.md that a run writes by itself.
+//! The part of docs/performance-run.md that a run writes.
 
 use std::fmt::Write;
 
@@ -28,7 +28,8 @@ pub fn markdown(report: &Report, profiled: &[Profiled]) -> String {
     text
 }
 
-/// `old` with the part between the two marks replaced by `part`; `part` alone if `old` has no such marks.
+/// `old` with the part between the two marks replaced by `part`; `part` alone if `old` has no such
+/// marks.
 pub fn replace(old: &str, part: &str) -> String {
     match (old.find(BEGIN), old.find(END)) {
         (Some(begin), Some(end)) if begin < end => {

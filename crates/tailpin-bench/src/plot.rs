@@ -9,7 +9,8 @@ const WIDTH: f64 = 860.0;
 const LABEL: f64 = 210.0;
 const LINE: f64 = 22.0;
 
-/// One bar per subject from its fastest to its slowest repetition, a mark at the median, on a logarithmic scale.
+/// One bar per subject from its fastest to its slowest repetition, a mark at the median, on a
+/// logarithmic scale.
 pub(crate) fn bars(rows: &[&Row], title: &str) -> String {
     let least = rows.iter().map(|row| row.ns_per_op_min).fold(f64::MAX, f64::min).max(0.01) / 1.15;
     let most = rows.iter().map(|row| row.ns_per_op_max).fold(least * 2.0, f64::max) * 1.15;
@@ -61,8 +62,8 @@ fn apart(mut labels: Vec<(&str, f64)>) -> Vec<(&str, f64)> {
     labels
 }
 
-/// Curves over evenly spaced places with these labels, from zero up; the first is ours, and its values are written
-/// out. `limit`: a dashed line at that height.
+/// Curves over evenly spaced places with these labels, from zero up; the first is ours, and its
+/// values are written out. `limit`: a dashed line at that height.
 pub(crate) fn curves(labels: &[String], curves: &[Curve<'_>], limit: Option<f64>, title: &str) -> String {
     let (height, room) = (180.0, WIDTH - LABEL);
     let values = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1)).chain(limit);

@@ -1,9 +1,11 @@
-//! Instructions and cache misses per operation, counted by callgrind: what a scenario's floor is made of.
+//! Instructions and cache misses per operation, counted by callgrind: what a scenario's floor is
+//! made of.
 //!
-//! The program runs itself under `valgrind --tool=callgrind`, once for each subject and scenario (`tailpin bench
-//! --once SCENARIO SUBJECT`), and divides what callgrind saw within the timed part by the operations done there.
-//! Callgrind's "global bus events" are the instructions with a `lock` prefix, and `xchg`. Its caches are simulated, with the
-//! sizes given here and not this machine's, so the misses of two machines can be compared.
+//! The program runs itself under `valgrind --tool=callgrind`, once for each subject and scenario
+//! (`tailpin bench --once SCENARIO SUBJECT`), and divides what callgrind saw within the timed part
+//! by the operations done there. Callgrind's "global bus events" are the instructions with a `lock`
+//! prefix, and `xchg`. Its caches are simulated, with the sizes given here and not this machine's,
+//! so the misses of two machines can be compared.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::counting::{Counting, WINDOW};
 use crate::effort::Effort;
 use crate::judge::{best_peer, limit};
-use crate::recorder::measure;
+use crate::measure::measure;
 use crate::report::{Report, Row};
 use crate::table::ns;
 
@@ -32,8 +34,8 @@ pub struct Profiled {
     pub first_level_misses_per_op: f64,
     /// Of those, what the second-level cache misses too.
     pub second_level_misses_per_op: f64,
-    /// Nanoseconds that the locked instructions alone take, uncontended, at the rate of the bare pair of locked additions in the same run; `None`
-    /// if the run has none.
+    /// Nanoseconds that the locked instructions alone take, uncontended, at the rate of the bare
+    /// pair of locked additions in the same run; `None` if the run has none.
     pub locked_ns_per_op: Option<f64>,
     /// What the operation took in that run, the median.
     pub ns_per_op_median: f64,
@@ -57,8 +59,8 @@ struct Counted {
     operations: u64,
 }
 
-/// The counting run itself: runs one subject in one scenario and says how many operations there were, as JSON.
-/// `None` if there is no such subject in a scenario of that name.
+/// The counting run itself: runs one subject in one scenario and says how many operations there
+/// were, as JSON. `None` if there is no such subject in a scenario of that name.
 pub(crate) fn count(scenario: &str, subject: &str) -> Option<String> {
     let effort = Effort::counting(Counting::of(scenario, subject));
     measure(&effort, Some(scenario), &mut |_, _| {});
@@ -66,8 +68,9 @@ pub(crate) fn count(scenario: &str, subject: &str) -> Option<String> {
     (operations > 0).then(|| format!("{{\"operations\":{operations}}}"))
 }
 
-/// Profiles tailpin, the best peer and the best limit (classic, where there is neither) in every scenario of one
-/// thread that the report has them in. `again` makes the command that runs this program with a counting run's arguments.
+/// Profiles tailpin, the best peer and the best limit (classic, where there is neither) in every
+/// scenario of one thread that the report has them in. `again` makes the command that runs this
+/// program with a counting run's arguments.
 ///
 /// # Errors
 /// In words, if valgrind can't be run or says nothing that is understood.
@@ -113,7 +116,8 @@ pub fn profile(
     Ok(profiled)
 }
 
-/// One counting run: what was counted in how many operations; `None` if the scenario has nothing to count.
+/// One counting run: what was counted in how many operations; `None` if the scenario has nothing to
+/// count.
 fn one(row: &Row, again: &dyn Fn(&mut Command), out: &Path) -> Result<Option<(Events, u64)>, String> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--collect-bus=yes", "--cache-sim=yes", "--quiet"]).args(CACHES);

@@ -1,12 +1,10 @@
 //! Lets the subjects of a scenario take turns and keeps what they needed.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use crate::cores;
 use crate::effort::Effort;
 use crate::report::{Fact, Report, Row};
-use crate::scenarios;
 use crate::stats::Summary;
 
 /// What one repetition measured.
@@ -51,7 +49,27 @@ pub(crate) struct Recorder<'r> {
     pub(crate) notes: Vec<String>,
 }
 
-impl Recorder<'_> {
+impl<'r> Recorder<'r> {
+    /// Nothing measured yet.
+    pub(crate) fn new(effort: &'r Effort, filter: Option<&'r str>) -> Self {
+        Self { effort, filter, samples: BTreeMap::new(), facts: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Everything measured, in a run of so many milliseconds.
+    pub(crate) fn report(mut self, elapsed_ms: u64) -> Report {
+        if self.filter.is_none() && self.cores() < 16 {
+            let most = self.thread_counts().last().unwrap_or(1);
+            self.notes.push(format!("more than {most} threads: this machine has {} cores", self.cores()));
+        }
+        Report {
+            rows: self.rows(),
+            facts: self.facts,
+            notes: self.notes,
+            cores: cores::available(),
+            elapsed_ms,
+        }
+    }
+
     /// Cores to use: one if operations are counted, for callgrind runs one thread at a time.
     pub(crate) fn cores(&self) -> usize {
         if self.effort.counting.is_some() { 1 } else { cores::available() }
@@ -84,7 +102,7 @@ impl Recorder<'_> {
             cases.retain(|(subject, _)| counting.is_of(subject));
         }
         if cases.is_empty() {
-            return; // Nothing was asked for here: counting goes by the first repetition of what was.
+            return; // No case was asked for: a counting run counts the first repetition of one that was.
         }
         for repetition in 0..=repetitions {
             if let Some(counting) = self.effort.counting.as_ref().filter(|_| repetition == 1) {
@@ -130,30 +148,5 @@ impl Recorder<'_> {
             })
         };
         self.samples.iter().filter_map(row).collect()
-    }
-}
-
-/// Measures every scenario whose name contains `filter`. `progress` hears of each group of scenarios: how many of
-/// how many are done.
-pub fn measure(effort: &Effort, filter: Option<&str>, progress: &mut dyn FnMut(usize, usize)) -> Report {
-    let start = Instant::now();
-    let mut recorder =
-        Recorder { effort, filter, samples: BTreeMap::new(), facts: Vec::new(), notes: Vec::new() };
-    let groups = scenarios::GROUPS;
-    for (done, group) in groups.iter().enumerate() {
-        progress(done, groups.len());
-        group(&mut recorder);
-    }
-    progress(groups.len(), groups.len());
-    if filter.is_none() && recorder.cores() < 16 {
-        let most = recorder.thread_counts().last().unwrap_or(1);
-        recorder.notes.push(format!("more than {most} threads: this machine has {} cores", recorder.cores()));
-    }
-    Report {
-        rows: recorder.rows(),
-        facts: recorder.facts,
-        notes: recorder.notes,
-        cores: cores::available(),
-        elapsed_ms: start.elapsed().as_millis() as u64,
     }
 }

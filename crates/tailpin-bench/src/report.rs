@@ -7,8 +7,8 @@ use serde::Serialize;
 pub struct Row {
     /// What was done.
     pub scenario: String,
-    /// Who did it: `tailpin`, `tailpin-classic`, a peer by its crate's name, the kernel as `linux-…`, or a limit as
-    /// `bare-…`.
+    /// Who did it: `tailpin`, `tailpin-classic`, a peer by its crate's name, the kernel as
+    /// `linux-…`, or a limit as `bare-…`.
     pub subject: &'static str,
     /// Threads at once.
     pub threads: usize,
@@ -75,7 +75,8 @@ impl Report {
         self.facts.iter().find(|one| one.fact == fact && one.subject == subject).map(|one| one.value)
     }
 
-    /// The subject's rows of the scenarios `growth-NNNgib-` with this ending, with their GiB, smallest first.
+    /// The subject's rows of the scenarios `growth-NNNgib-` with this ending, with their GiB,
+    /// smallest first.
     pub fn growth(&self, ending: &str, subject: &str) -> Vec<(u64, &Row)> {
         let gib = |row: &Row| -> Option<u64> {
             let (gib, rest) = row.scenario.strip_prefix("growth-")?.split_once("gib-")?;

@@ -19,8 +19,8 @@ pub(crate) struct HugeMemory {
     /// The first huge page.
     first: NonNull<u8>,
     blocks: usize,
-    /// Bytes before and behind that nobody may touch: other memory in huge pages next to this would be one mapping with it,
-    /// and what the kernel tells is told of a mapping.
+    /// Bytes before and behind that stay inaccessible: other memory in huge pages next to this would
+    /// be one mapping with it, and what the kernel tells is told of a mapping.
     around: [usize; 2],
     /// Pages that were unmapped.
     holes: BTreeSet<usize>,
@@ -28,8 +28,8 @@ pub(crate) struct HugeMemory {
 
 // SAFETY: the mapping is this value's alone, from whatever thread.
 unsafe impl Send for HugeMemory {}
-// SAFETY: through a shared reference the kernel is asked to do something, or a byte is written atomically: several
-// threads may do either.
+// SAFETY: through a shared reference the kernel is asked to do something, or a byte is written
+// atomically: several threads may do either.
 unsafe impl Sync for HugeMemory {}
 
 impl HugeMemory {
@@ -49,12 +49,12 @@ impl HugeMemory {
         let first = NonNull::new(first).ok_or("mapped at zero")?;
         let memory = Self { first, blocks, around, holes: BTreeSet::new() };
         for (end, len) in [mapped, last].into_iter().zip(around) {
-            // SAFETY: an end of the new mapping, which nobody has seen yet.
+            // SAFETY: an end of the new mapping, to which no other reference exists yet.
             unsafe { mprotect(end.cast(), len, MprotectFlags::empty()) }
                 .map_err(|error| error.to_string())?;
         }
         memory.advise(0, blocks * BLOCK_PAGES, Advice::LinuxHugepage).map_err(|error| error.to_string())?;
-        // SAFETY: the mapping is that long, and nobody else has it.
+        // SAFETY: the mapping is that long, and this function alone has it.
         unsafe { memory.first.as_ptr().write_bytes(0x5a, blocks * BLOCK) };
         match memory.huge_blocks()? {
             huge if huge == blocks => Ok(memory),
@@ -70,7 +70,7 @@ impl HugeMemory {
 
     fn advise(&self, page: usize, pages: usize, advice: Advice) -> io::Result<()> {
         assert!(page + pages <= self.blocks * BLOCK_PAGES);
-        // SAFETY: the pages are this value's, and nobody relies on what is in them.
+        // SAFETY: the pages are this value's, and no caller relies on what is in them.
         Ok(unsafe { madvise(self.page(page).cast(), pages * PAGE, advice) }?)
     }
 
@@ -93,7 +93,8 @@ impl HugeMemory {
         Ok(kib * 1024 / BLOCK)
     }
 
-    /// Says of one page that it will not be used soon, for which the kernel splits the huge page around it, if it can.
+    /// Says of one page that it will not be used soon, for which the kernel splits the huge page
+    /// around it, if it can.
     pub(crate) fn cold(&self, page: usize) -> io::Result<()> {
         self.advise(page, 1, Advice::LinuxCold)
     }
@@ -116,7 +117,8 @@ impl HugeMemory {
     /// Writes to each huge page.
     pub(crate) fn touch(&self) {
         for block in 0..self.blocks {
-            // SAFETY: the page is this value's, for as long as it lives; while it is shared nothing but this writes to it.
+            // SAFETY: the page is this value's, for as long as it lives; while it is shared nothing
+            // but this writes to it.
             let byte = unsafe { AtomicU8::from_ptr(self.page(block * BLOCK_PAGES)) };
             // Relaxed: what counts is that it is written.
             byte.store(0x5b, Ordering::Relaxed);
@@ -136,13 +138,13 @@ impl Drop for HugeMemory {
         let [before, after] = self.around;
         let end = self.blocks * BLOCK_PAGES;
         for (start, len) in [(self.page(0).wrapping_sub(before), before), (self.page(end), after)] {
-            // SAFETY: an end of this value's mapping, which nobody has touched.
+            // SAFETY: an end of this value's mapping, to which no reference was ever made.
             let _ = unsafe { munmap(start.cast(), len) };
         }
         let mut from = 0;
         for to in self.holes.iter().copied().chain([end]) {
             if to > from {
-                // SAFETY: these pages are this value's and still mapped; nobody has them after it.
+                // SAFETY: these pages are this value's and still mapped; no reference to them outlives it.
                 let _ = unsafe { munmap(self.page(from).cast(), (to - from) * PAGE) };
             }
             from = to + 1;

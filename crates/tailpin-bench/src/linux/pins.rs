@@ -17,7 +17,8 @@ pub(crate) struct Spliced {
 }
 
 impl Spliced {
-    /// With room for so many pages, which must not be more than fit by the system's limit (256 of them by default).
+    /// With room for so many pages, which must not be more than fit by the system's limit (256 of
+    /// them by default).
     pub(crate) fn new(pages: usize) -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         fcntl_setpipe_size(&write, pages * 4096)?;
@@ -27,8 +28,8 @@ impl Spliced {
     /// Pins pages, which stay so until they are drained.
     pub(crate) fn pin(&self, memory: &HugeMemory, page: usize, pages: usize) -> io::Result<()> {
         let (start, len) = memory.bytes(page, pages);
-        // SAFETY: the memory is mapped for as long as it is borrowed; the slice is only told to the kernel. Pages in a
-        // pipe outlive their mapping, and nobody reads what is in them.
+        // SAFETY: the memory is mapped for as long as it is borrowed; the slice is only told to the
+        // kernel. Pages in a pipe outlive their mapping, and nothing reads what is in them.
         let done = unsafe {
             let bytes = std::slice::from_raw_parts(start.as_ptr(), len);
             vmsplice(&self.write, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::NONBLOCK)?
@@ -63,8 +64,8 @@ impl Registered {
     pub(crate) fn pin_and_unpin(&self, memory: &HugeMemory, page: usize, pages: usize) -> io::Result<()> {
         let (start, len) = memory.bytes(page, pages);
         let buffer = libc::iovec { iov_base: start.as_ptr().cast(), iov_len: len };
-        // SAFETY: the memory is mapped for longer than this call, at whose end nothing is registered; no operation
-        // uses the buffer.
+        // SAFETY: the memory is mapped for longer than this call, at whose end nothing is
+        // registered; no operation uses the buffer.
         unsafe { self.ring.submitter().register_buffers(&[buffer])? };
         self.ring.submitter().unregister_buffers()
     }

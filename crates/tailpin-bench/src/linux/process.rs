@@ -6,7 +6,8 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// Forks; the child ends at once, and the parent waits for its end.
 pub(crate) fn fork_and_wait() -> io::Result<()> {
-    // SAFETY: the child calls nothing but `_exit`, which is allowed after a fork of a process with threads.
+    // SAFETY: the child calls nothing but `_exit`, which is allowed after a fork of a process with
+    // threads.
     let child = unsafe {
         match libc::fork() {
             0 => libc::_exit(0),

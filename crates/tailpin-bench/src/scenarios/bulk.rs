@@ -1,5 +1,5 @@
-//! Takes every block there is, then frees all of them in random order. Ours has operations for many at once; it is measured
-//! one by one as well, as the others are.
+//! Takes every block there is, then frees all of them in random order. Ours has operations for many
+//! at once; it is measured one by one as well, as the others are.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,8 @@ impl Bulk {
         (self.frames >> self.order) as usize / self.threads
     }
 
-    /// The repetition with these two operations, on one block each; `take` is told which block of all of them it is about.
+    /// The repetition with these two operations, on one block each; `take` is told which block of
+    /// all of them it is about.
     fn run<'s, T: Send + 's>(
         &self,
         take: impl Fn(usize) -> Option<T> + Sync + 's,
@@ -44,7 +45,8 @@ impl Bulk {
         self.run_many(fill, move |held| held.drain(..).for_each(&give))
     }
 
-    /// The repetition with operations on as many blocks as there are for a thread: `fill` takes them for a seat.
+    /// The repetition with operations on as many blocks as there are for a thread: `fill` takes
+    /// them for a seat.
     fn run_many<'s, T: Send + 's>(
         &self,
         fill: impl Fn(usize, &mut Vec<T>) + Sync + 's,
@@ -52,7 +54,8 @@ impl Bulk {
     ) -> Run<'s> {
         let Self { alloc, free, threads, .. } = *self;
         let most = self.most();
-        // Kept between repetitions, so that its own page faults fall into the one that does not count.
+        // Kept between repetitions, so that its own page faults fall into the one that does not
+        // count.
         let stores: Vec<Mutex<Vec<T>>> = (0..threads).map(|_| Mutex::new(Vec::with_capacity(most))).collect();
         Box::new(move |effort| {
             let times = on_cores(threads, |seat| {
@@ -75,8 +78,8 @@ impl Bulk {
         })
     }
 
-    /// The limit for whoever keeps a word per frame and believes nothing: a store to take, a compare-and-swap to
-    /// give, no search.
+    /// The limit of an allocator that keeps a word per frame and believes nothing: a store to take, a
+    /// compare-and-swap to give, no search.
     fn bare(&self) -> Run<'static> {
         let order = self.order;
         let words = Arc::new(LazyWords::new(self.frames as usize));

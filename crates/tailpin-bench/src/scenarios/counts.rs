@@ -1,6 +1,7 @@
 //! Taking a reference and giving it back, beside `Arc`, `Weak`, `Bytes` and bare atomics.
 //!
-//! Nothing forces the handles into memory, ours or theirs: compilers don't remove atomic operations.
+//! Nothing forces the handles into memory, ours or theirs: compilers don't remove atomic
+//! operations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -101,7 +102,8 @@ fn handles<'z, P: Protocol>(scenario: &str, zone: &'z tailpin::Zone<'z, P>) -> O
     })
 }
 
-/// Measures scenarios that are compared with each other in turn, subject by subject; `bare` has the cases of the others.
+/// Measures scenarios that are compared with each other in turn, subject by subject; `bare` has the
+/// cases of the others.
 fn measure<'b>(
     recorder: &mut Recorder<'_>,
     scenarios: &[&'static str],

@@ -1,4 +1,4 @@
-//! From an address to a futex key, by kind of memory, and waking where nobody waits.
+//! From an address to a futex key, by kind of memory, and a wake where no thread waits.
 
 use tailpin::Order;
 use tailpin_futex::{Access as Use, Futex, Futexes, StdScheduler};
@@ -33,8 +33,8 @@ fn kinds_of_memory<'z>(mm: &Mm<'z, LazyEnv>) -> (Space<'z, LazyEnv>, [VirtAddr; 
     (space, words)
 }
 
-/// Keys of words in huge pages, beside a pin of the page by its frame's number and back, which is the least that a shared key
-/// needs.
+/// Keys of words in huge pages, beside a pin of the page by its frame's number and back, which is
+/// the least that a shared key needs.
 pub(super) fn kinds(recorder: &mut Recorder<'_>) {
     let machine = Machine::new(16);
     let zone = machine.zone();
@@ -68,8 +68,8 @@ pub(super) fn kinds(recorder: &mut Recorder<'_>) {
     }
 }
 
-/// A wake without a waiter: the way through an unlock that somebody might wait for.
-pub(super) fn wake_nobody(recorder: &mut Recorder<'_>) {
+/// A wake without a waiter: the way through an unlock that a thread might wait for.
+pub(super) fn wake_without_waiter(recorder: &mut Recorder<'_>) {
     let machine = Machine::new(16);
     let zone = machine.zone();
     let mm = machine.mm(&zone);

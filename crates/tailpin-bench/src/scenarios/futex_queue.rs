@@ -1,7 +1,7 @@
 //! Waking one of many waiters: what the queues take, without threads.
 //!
-//! The waiters are queued by one thread, which then wakes them one by one; so nobody sleeps and the kernel has no part in it.
-//! Only waking is timed. Those that were woken queue again.
+//! The waiters are queued by one thread, which then wakes them one by one; so no thread sleeps and the
+//! kernel has no part in it. Only waking is timed. Those that were woken queue again.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -48,7 +48,8 @@ struct Queues<'f, 'z> {
     futexes: &'f Futexes<StdScheduler>,
     space: &'f Space<'z, LazyEnv>,
     start: VirtAddr,
-    /// Each word's place, in random order of memory, its waiters, and which of these is the next to be woken.
+    /// Each word's place, in random order of memory, its waiters, and which of these is the next to
+    /// be woken.
     words: Vec<(u64, Vec<Sleeper<'f>>, usize)>,
     /// The word that the next batch begins with.
     first: usize,
@@ -127,8 +128,8 @@ fn run<'s>(
     })
 }
 
-/// What a wake can't do without where all of it is out of the caches: a locked instruction in a bucket, which tells where the
-/// waiter is, and a store in each of the waiter's lines.
+/// What a wake can't do without where all of it is out of the caches: a locked instruction in a
+/// bucket, which tells where the waiter is, and a store in each of the waiter's lines.
 fn cold_lines(scenario: &'static str, words: usize) -> Run<'static> {
     const LINE: usize = 8;
     const WAITER: usize = 3 * LINE;

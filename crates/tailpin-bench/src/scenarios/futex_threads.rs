@@ -64,7 +64,8 @@ fn let_pass(time: Duration) {
     }
 }
 
-/// Nanoseconds of a wake that wakes one of `sleepers` threads, which sleep on another core if there is one.
+/// Nanoseconds of a wake that wakes one of `sleepers` threads, which sleep on another core if there
+/// is one.
 fn wake(effort: &Effort, word: &dyn Waits, sleepers: usize) -> f64 {
     let (fallen_asleep, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     let asleep = || fallen_asleep.load(Ordering::Relaxed);
@@ -125,7 +126,8 @@ pub(super) fn wake_one(recorder: &mut Recorder<'_>) {
     }
 }
 
-/// Nanoseconds from before one thread changes the word to when the other, asleep until then on another core, has seen it.
+/// Nanoseconds from before one thread changes the word to when the other, asleep until then on
+/// another core, has seen it.
 fn hand_over(effort: &Effort, word: &dyn Waits) -> f64 {
     let rounds = (effort.slice.as_micros() / 50).max(10) as u64;
     word.store(0);
@@ -138,7 +140,7 @@ fn hand_over(effort: &Effort, word: &dyn Waits) -> f64 {
             while word.load() != mine {
                 word.wait(other);
             }
-            // Relaxed: ordered by the word. The first turn of all was handed over by nobody.
+            // Relaxed: ordered by the word. No thread handed over the first turn of all.
             if round > 0 || mine > 0 {
                 total += now().saturating_sub(changed_at.load(Ordering::Relaxed));
             }

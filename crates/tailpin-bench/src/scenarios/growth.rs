@@ -1,8 +1,8 @@
 //! What an operation costs as zones grow, metadata only.
 //!
-//! All sizes exist at once and take turns, so that no busy moment of the machine makes one of them look slow. Each is half full:
-//! of all 2 MiB blocks half are held, chosen at random, and one in sixteen of those is held in pages, of which every
-//! other one was freed.
+//! All sizes exist at once and take turns, so that no busy moment of the machine makes one of them
+//! look slow. Each is half full: of all 2 MiB blocks half are held, chosen at random, and one in
+//! sixteen of those is held in pages, of which every other one was freed.
 
 use tailpin::{Block, OneWord, Order, Zone};
 

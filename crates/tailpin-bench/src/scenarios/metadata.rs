@@ -47,7 +47,8 @@ fn written(before: &[u64], words: &[AtomicU64]) -> BTreeSet<usize> {
     words.iter().enumerate().filter_map(changed).collect()
 }
 
-/// Lines of the allocator's metadata that two cores write when each takes a page from its own cache.
+/// Lines of the allocator's metadata that two cores write when each takes a page from its own
+/// cache.
 pub(super) fn lines(recorder: &mut Recorder<'_>) {
     if !recorder.wants("metadata") {
         return;

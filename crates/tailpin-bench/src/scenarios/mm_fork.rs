@@ -1,7 +1,7 @@
 //! Fork and exit of an address space in huge pages, copy-on-write, and of one with nothing in it.
 //!
-//! Before each fork every huge page is written to, so that each fork is the first: memory that is already shared takes
-//! less. The kernel forks this process, whose child ends at once.
+//! Before each fork every huge page is written to, so that each fork is the first: memory that is
+//! already shared takes less. The kernel forks this process, whose child ends at once.
 
 use tailpin_mm::{Access, Map, Prot, Space};
 

@@ -1,7 +1,7 @@
 //! Pins and faults as more is mapped, all of it present in huge pages.
 //!
-//! What grows is the zone, the page table and the number of regions; the memory is one object of 64 MiB, mapped as often
-//! as it takes. All sizes exist at once and take turns.
+//! What grows is the zone, the page table and the number of regions; the memory is one object of 64
+//! MiB, mapped as often as it takes. All sizes exist at once and take turns.
 
 use tailpin::Zone;
 use tailpin_mm::{Access, Advice, Map, Object, ObjectConfig, Prot, Space, VirtAddr};
@@ -20,7 +20,8 @@ const GIB: u64 = 1 << 30;
 const START: VirtAddr = VirtAddr::new(GIB);
 /// Huge pages that are faulted in between two looks at the clock.
 const BATCH: usize = 64;
-/// Pages that are pinned, in turn: as many entries of the page table as a cache of the second level holds.
+/// Pages that are pinned, in turn: as many entries of the page table as a cache of the second level
+/// holds.
 const PLACES: u64 = 1024;
 /// The largest size: what an address space of today has.
 const LARGEST_GIB: u64 = 64;

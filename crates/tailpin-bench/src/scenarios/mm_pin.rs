@@ -1,5 +1,5 @@
-//! Pinning by address, memory in huge pages: one page at a time, and 2 MiB at a time. A pin and its end are one operation
-//! per page.
+//! Pinning by address, memory in huge pages: one page at a time, and 2 MiB at a time. A pin and its
+//! end are one operation per page.
 
 use tailpin_mm::{Access, Map, Prot, Space};
 
@@ -33,8 +33,8 @@ fn case<'s>(scenario: &'static str, pages: u64, pin: impl Fn(u64) + Sync + 's) -
     })
 }
 
-/// Pins of one page and of 512, beside what the kernel has: pages spliced into a pipe (and out to nowhere), and
-/// pages registered with a ring (and unregistered).
+/// Pins of one page and of 512, beside what the kernel has: pages spliced into a pipe (and out to
+/// nowhere), and pages registered with a ring (and unregistered).
 pub(super) fn huge(recorder: &mut Recorder<'_>) {
     for (scenario, pages) in [("mm-pin-1", 1), ("mm-pin-512", 512)] {
         if recorder.wants(scenario) {

@@ -1,7 +1,8 @@
-//! Splitting huge pages that are mapped, with and without a pin on one of their pages, and making them huge again.
+//! Splitting huge pages that are mapped, with and without a pin on one of their pages, and making
+//! them huge again.
 //!
-//! The kernel is made to split by saying that one page of a huge page is cold, which needs no privilege. Its refusals
-//! count as failed: huge pages that are still there afterwards.
+//! The kernel is made to split by saying that one page of a huge page is cold, which needs no
+//! privilege. Its refusals count as failed: huge pages that are still there afterwards.
 
 use tailpin::Order;
 use tailpin_mm::{Access, CollapseLimits, Collapsed, Map, Prot, Space, VirtAddr};

@@ -1,7 +1,7 @@
 //! Holes of 4 KiB in huge pages: what they take to make, and what comes back of them.
 //!
-//! Every other page of a huge page goes, one at a time; the first of them splits the mapping. The kernel keeps the
-//! memory until it splits the huge page itself, later and only if it can.
+//! Every other page of a huge page goes, one at a time; the first of them splits the mapping. The
+//! kernel keeps the memory until it splits the huge page itself, later and only if it can.
 
 use tailpin_mm::{Access, Advice, Map, Prot, Space, VirtAddr};
 
@@ -95,8 +95,8 @@ fn linux(scenario: &'static str, how: How) -> Run<'static> {
     })
 }
 
-/// Of the 256 pages given up in each huge page, those that the machine has not got back: by its own count of free
-/// pages, which others also change, hence the median of three over many huge pages.
+/// Of the 256 pages given up in each huge page, those that the machine has not got back: by its own
+/// count of free pages, which others also change, hence the median of three over many huge pages.
 #[cfg(target_os = "linux")]
 fn kept_by_linux(how: How) -> Result<f64, String> {
     const MANY: u64 = 64;

@@ -2,9 +2,10 @@
 //!
 //! To add rows:
 //!
-//! 1. Write a file here with a function that takes the [`Recorder`]. It asks [`Recorder::wants`] first, sets the stage,
-//!    makes one case for each subject and hands them to [`Recorder::interleave`], which lets them take turns. For one
-//!    operation over and over, [`cases::case`] makes the case:
+//! 1. Write a file here with a function that takes the [`Recorder`]. It asks [`Recorder::wants`]
+//!    first, sets the stage, makes one case for each subject and hands them to
+//!    [`Recorder::interleave`], which lets them take turns. For one operation over and over,
+//!    [`cases::case`] makes the case:
 //!
 //!    ```text
 //!    pub(super) fn wake(recorder: &mut Recorder<'_>) {
@@ -19,11 +20,13 @@
 //!    }
 //!    ```
 //!
-//!    Scenarios of another crate begin with its name (`mm-`, `futex-`). Subjects are `tailpin`, `tailpin-classic`, a peer by
-//!    its crate's name or as `linux-…`, or a limit as `bare-…`: the table's ratios and the goals go by that. For something to be done
-//!    with every frame allocator, implement [`crate::Group`] and use [`crate::with_subjects`]. For work that is no
-//!    such repetition, a [`crate::Run`] of your own times it with [`crate::clock::once`]; both kinds of clock can also
-//!    count instructions (`--profile`), if the scenario runs on one thread. What is no time is a [`crate::Fact`].
+//!    Scenarios of another crate begin with its name (`mm-`, `futex-`). Subjects are `tailpin`,
+//!    `tailpin-classic`, a peer by its crate's name or as `linux-…`, or a limit as `bare-…`: the
+//!    table's ratios and the goals go by that. For something to be done with every frame allocator,
+//!    implement [`crate::Group`] and use [`crate::with_subjects`]. For work that is no such
+//!    repetition, a [`crate::Run`] of your own times it with [`crate::clock::once`]; both kinds of
+//!    clock can also count instructions (`--profile`), if the scenario runs on one thread. What is
+//!    no time is a [`crate::Fact`].
 //! 2. Name the file below, and its functions in [`GROUPS`].
 //! 3. Give what must hold a name and a line in [`crate::goals`].
 
@@ -75,7 +78,7 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     mm_fork::huge,
     mm_growth::mapped,
     futex_key::kinds,
-    futex_key::wake_nobody,
+    futex_key::wake_without_waiter,
     futex_queue::wake_one,
     futex_threads::wake_one,
     futex_threads::ping_pong,

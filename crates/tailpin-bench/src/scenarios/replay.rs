@@ -1,6 +1,7 @@
 //! Recorded kernel traces, replayed by both protocols, beside the rate at which they were recorded.
 //!
-//! An operation is one event of the trace. With several threads each replays a copy of its own, all on one zone.
+//! An operation is one event of the trace. With several threads each replays a copy of its own, all
+//! on one zone.
 
 use tailpin_replay::{Plan, Protocol, Reading, Setup, Watch, compile, trace};
 

@@ -37,7 +37,8 @@ pub(super) fn large(recorder: &mut Recorder<'_>) {
     let mut tell =
         |fact, value: f64, unit| recorder.facts.push(Fact { fact, subject: "tailpin", value, unit });
     tell("start-metadata-per-frame", memory.bytes() as f64 / frames as f64, "bytes");
-    // What an allocator must know before the first request: everything but the frames' words and the areas' bits.
+    // What an allocator must know before the first request: everything but the frames' words and
+    // the areas' bits.
     let summary = memory.area_words().len() * size_of::<u64>() - frames as usize / AREA_FRAMES * AREA_BYTES;
     tell("start-summary", summary.div_ceil(PAGE_BYTES) as f64, "pages");
     match memory.touched_pages() {

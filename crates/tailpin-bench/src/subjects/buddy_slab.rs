@@ -1,7 +1,7 @@
 //! buddy-slab-allocator: its page level, linked lists by frame number, under a spin lock.
 //!
-//! It computes buddies from where its managed memory begins, behind its own metadata, and gives naturally aligned
-//! blocks only if that place is aligned; so the region is laid such that it is.
+//! It computes buddies from where its managed memory begins, behind its own metadata, and gives
+//! naturally aligned blocks only if that place is aligned; so the region is laid such that it is.
 
 use buddy_slab_allocator::{BuddyAllocator, ManagedSection};
 use memmap2::MmapMut;
@@ -27,8 +27,8 @@ impl BuddySlab {
         let mut region =
             bytes + BuddyAllocator::<4096>::required_meta_size(bytes).next_multiple_of(4096) + 2 * 4096;
         let mut memory = lazy_bytes(region + 2 * ALIGN);
-        // Where it puts the beginning depends on the length alone: try until the length is right, and move by what
-        // is missing to an aligned beginning.
+        // Where it puts the beginning depends on the length alone: try until the length is right,
+        // and move by what is missing to an aligned beginning.
         let start = memory.as_ptr().addr().next_multiple_of(ALIGN) - memory.as_ptr().addr();
         let probed = loop {
             let (_, section) = Self::over(&mut memory[start..start + region]);
@@ -44,7 +44,8 @@ impl BuddySlab {
 
     fn over(region: &mut [u8]) -> (BuddyAllocator, ManagedSection) {
         let mut allocator = BuddyAllocator::new();
-        // SAFETY: the caller keeps the mapping as long as the allocator, or throws that away at once.
+        // SAFETY: the caller keeps the mapping as long as the allocator, or throws that away at
+        // once.
         let made = unsafe { allocator.init(region) };
         made.expect("the region is large enough");
         let section = allocator.section(0).expect("there is one section");

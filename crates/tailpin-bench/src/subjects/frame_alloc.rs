@@ -1,6 +1,7 @@
 //! frame-alloc: its lock-free summary buddy alone, and under its per-CPU depot.
 //!
-//! It keeps its bitmap inside the memory it manages, so it gets address space, of which only that is touched.
+//! It keeps its bitmap inside the memory it manages, so it gets address space, of which only that
+//! is touched.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -23,8 +24,8 @@ const SLOTS: usize = 16;
 /// Turns the addresses of a pool into pointers.
 pub(crate) struct Identity;
 
-// SAFETY: addresses are those of a live mapping whose provenance was exposed in `Pool::new`; it covers every range
-// handed to the allocator.
+// SAFETY: addresses are those of a live mapping whose provenance was exposed in `Pool::new`; it
+// covers every range handed to the allocator.
 unsafe impl Provenance for Identity {
     unsafe fn create(phys: usize) -> NonNull<u8> {
         NonNull::new(std::ptr::with_exposed_provenance_mut(phys)).expect("no pool begins at address 0")
@@ -77,7 +78,7 @@ pub(crate) struct Pool<A> {
     _memory: MmapMut,
 }
 
-/// The summary buddy by itself.
+/// The summary buddy without the depot.
 pub(crate) type Summary = Pool<Core>;
 /// The summary buddy under the depot, its default sizes.
 pub(crate) type Depot = Pool<UnderDepot>;
@@ -88,8 +89,8 @@ impl<A: Kind> Pool<A> {
         let bytes = frames as usize * 4096;
         let mut memory = huge_bytes(bytes + ALIGN);
         let base = memory.as_mut_ptr().expose_provenance().next_multiple_of(ALIGN);
-        // SAFETY: the range lies within the mapping, which is this pool's alone and lives as long; no other thread
-        // knows the allocator yet.
+        // SAFETY: the range lies within the mapping, which is this pool's alone and lives as long;
+        // no other thread knows the allocator yet.
         unsafe { allocator.init_region(base, bytes) };
         Self { allocator, base, _memory: memory }
     }

@@ -1,4 +1,5 @@
-//! A machine for address spaces: frames that become memory when they are touched, and the zone and notes over them.
+//! A machine for address spaces: frames that become memory when they are touched, and the zone and
+//! notes over them.
 
 use std::ptr::NonNull;
 
@@ -14,7 +15,8 @@ use crate::lazy::huge_bytes;
 const PAGE_BYTES: u64 = 4096;
 const HUGE_BYTES: u64 = 2 << 20;
 
-/// The environment in user space, over memory that is not reserved: its frames may be more than the machine has.
+/// The environment in user space, over memory that is not reserved: its frames may be more than the
+/// machine has.
 pub(crate) struct LazyEnv {
     /// Kept for its `Drop`.
     _memory: MmapMut,
@@ -46,11 +48,13 @@ impl LazyEnv {
     }
 }
 
-// SAFETY: the memory lives as long as `self`, begins at a multiple of 2 MiB, and frames follow each other in it.
+// SAFETY: the memory lives as long as `self`, begins at a multiple of 2 MiB, and frames follow each
+// other in it.
 unsafe impl DirectMap for LazyEnv {
     fn frame(&self, frame: Pfn) -> NonNull<u8> {
         assert!(frame.get() < self.frames, "frame {frame} is not of this memory");
-        // SAFETY: within the mapping, as was just checked: it has 2 MiB more than the frames, of which less were skipped.
+        // SAFETY: within the mapping, as was just checked: it has 2 MiB more than the frames, of
+        // which less were skipped.
         unsafe { self.first.add((frame.get() * PAGE_BYTES) as usize) }
     }
 }

@@ -1,4 +1,5 @@
-//! tailpin itself, under either protocol: the whole life of a block, from request to handle to drop.
+//! tailpin itself, under either protocol: the whole life of a block, from request to handle to
+//! drop.
 
 use std::io;
 use std::sync::atomic::AtomicU64;
