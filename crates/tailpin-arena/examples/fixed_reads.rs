@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         arena.stats().in_use()
     );
     drop(kept);
-    fixed.unregister(&ring).map_err(|(_, error)| error)?;
+    fixed.unregister().map_err(|(_, error)| error)?;
     println!("after unregistering: {}", arena.release(usize::MAX)?);
     Ok(())
 }

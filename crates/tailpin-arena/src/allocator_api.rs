@@ -12,7 +12,7 @@ use crate::buffer::Buffer;
 use crate::memory::PAGE;
 
 /// Whole pages for each allocation, so it suits a few large collections, not many small ones. Shrinking stays in place: the
-/// pages behind are free for others at once.
+/// pages behind are free for others at once. An allocation of no bytes takes none.
 ///
 /// ```
 /// use allocator_api2::vec::Vec;
@@ -32,6 +32,9 @@ use crate::memory::PAGE;
 // keep the arena; clones are the same arena.
 unsafe impl Allocator for Arena {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if layout.size() == 0 {
+            return Ok(no_bytes(layout));
+        }
         // Blocks are aligned to their size, up to the 1 GiB that is the most there is.
         let buffer = self.alloc(bytes(layout)).map_err(|_| AllocError)?;
         let mut buffer = ManuallyDrop::new(buffer);
@@ -41,11 +44,18 @@ unsafe impl Allocator for Arena {
     }
 
     unsafe fn deallocate(&self, ptr: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller gives up what `allocate` gave for this layout.
-        drop(unsafe { self.regain(ptr, layout) });
+        if layout.size() > 0 {
+            // SAFETY: the caller gives up what `allocate` gave for this layout.
+            drop(unsafe { self.regain(ptr, layout) });
+        }
     }
 
     unsafe fn shrink(&self, ptr: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if new.size() == 0 {
+            // SAFETY: the caller's promise.
+            unsafe { self.deallocate(ptr, old) };
+            return Ok(no_bytes(new));
+        }
         if new.align() > old.align() {
             let larger = self.allocate(new)?;
             // SAFETY: both are at least `new.size()` bytes, and different allocations; the old one is given up.
@@ -62,7 +72,14 @@ unsafe impl Allocator for Arena {
     }
 }
 
-/// Bytes that are asked of the arena for a layout: the same for all sizes that fit one allocation, in whole pages.
+/// An allocation of no bytes: an address that suits the layout, and nothing behind it. Who has one may forget it, as
+/// `Vec` does, so it must not keep a page.
+fn no_bytes(layout: Layout) -> NonNull<[u8]> {
+    let address = std::ptr::without_provenance_mut(layout.align());
+    NonNull::slice_from_raw_parts(NonNull::new(address).unwrap_or(NonNull::dangling()), 0)
+}
+
+/// Bytes that are asked of the arena for a layout that is not of size zero: the same for all sizes that fit one allocation, in whole pages.
 fn bytes(layout: Layout) -> usize {
     layout.size().max(layout.align())
 }

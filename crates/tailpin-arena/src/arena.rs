@@ -16,6 +16,7 @@ use crate::builder::Builder;
 use crate::census;
 use crate::error::{AllocError, ReleaseError};
 use crate::inner::{Inner, Root};
+use crate::mapping::Harmless;
 use crate::memory::PAGE;
 use crate::stats::{Holder, LeakReport, Stats};
 
@@ -53,7 +54,9 @@ struct Handles {
 
 impl Drop for Handles {
     fn drop(&mut self) {
-        // SAFETY: the handles' hold lasts until the last line.
+        // Its drop is last of all, also when the caller's report panics.
+        let hold = HandlesHold(self.root);
+        // SAFETY: the handles' hold lasts until `hold` is dropped.
         let inner = unsafe { self.root.inner() };
         let left = inner.life.frames();
         if left > 0
@@ -65,8 +68,17 @@ impl Drop for Handles {
                 holders: census::worst_holders(inner, usize::MAX),
             });
         }
-        // SAFETY: this ends the handles' hold; `inner` is not used after it.
-        unsafe { self.root.lower(1) }
+        drop(hold);
+    }
+}
+
+/// Ends the handles' hold.
+struct HandlesHold(Root);
+
+impl Drop for HandlesHold {
+    fn drop(&mut self) {
+        // SAFETY: made for the end of the handles alone, which use nothing of the arena after it.
+        unsafe { self.0.lower(1) }
     }
 }
 
@@ -257,7 +269,8 @@ impl Arena {
     /// not change, so nothing is given back to the system. Free pages are reused inside the arena as before.
     ///
     /// # Errors
-    /// [`ReleaseError::Refused`] if this memory can't be registered; [`ReleaseError::ForkedChild`].
+    /// [`ReleaseError::Refused`] if this memory can't be registered; [`ReleaseError::ForkedChild`];
+    /// [`ReleaseError::System`] if the kernel's pool lacks the huge pages that were given back.
     pub fn registered(&self) -> Result<Registration, ReleaseError> {
         let inner = self.inner();
         if inner.is_child() {
@@ -274,7 +287,12 @@ impl Arena {
             // Both look at the registrations after every area, about a millisecond.
             thread::yield_now();
         }
-        // What is registered is touched by that: all of it has memory from now on.
+        // What is registered is touched by that: all of it has memory from now on. To believe that of huge pages that
+        // aren't there would be a SIGBUS later, so the pool has to have them now.
+        if let (Backing::HugeTlb(_), Some(mapping)) = (inner.backing, inner.data.mapping()) {
+            let populated = mapping.advise(0..mapping.len(), Harmless::Populate);
+            populated.map_err(ReleaseError::system("populate memory to be registered"))?;
+        }
         inner.residency.mark_all();
         Ok(registration)
     }
@@ -328,5 +346,34 @@ impl Drop for Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Registration({:?})", self.arena)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::inner::Turn;
+
+    /// A registration that begins while memory is being taken away must not end before that does.
+    #[test]
+    fn a_registration_waits_for_memory_that_is_on_its_way_out() {
+        let arena = Arena::builder().size(4 << 20).build().unwrap();
+        let turns: [fn(&Inner) -> &Turn; 2] = [|inner| &inner.releasing, |inner| &inner.smoothing];
+        for turn in turns {
+            assert!(turn(arena.inner()).enter());
+            let (told, hear) = mpsc::channel();
+            thread::scope(|scope| {
+                scope.spawn(|| told.send(arena.registered().unwrap()).unwrap());
+                while arena.inner().registrations.load(Ordering::SeqCst) == 0 {
+                    thread::yield_now();
+                }
+                assert!(hear.recv_timeout(Duration::from_millis(200)).is_err(), "while the turn is taken");
+                turn(arena.inner()).leave();
+                drop(hear.recv().unwrap());
+            });
+            assert_eq!(arena.inner().registrations.load(Ordering::SeqCst), 0);
+        }
     }
 }

@@ -25,6 +25,10 @@ use crate::slice::Slice;
 /// ```
 impl From<Slice> for arrow_buffer::Buffer {
     fn from(slice: Slice) -> Self {
+        if slice.is_empty() {
+            // Arrow's own is aligned for every element type; the address of no bytes is not.
+            return Self::default();
+        }
         let (ptr, len) = (NonNull::from(&slice[..]).cast(), slice.len());
         // SAFETY: `len` bytes from `ptr` on are the slice's: initialised, unchanging, and mapped while the slice lives, at
         // the same address wherever the slice itself is moved. The buffer owns it.

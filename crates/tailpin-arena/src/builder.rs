@@ -159,7 +159,7 @@ impl Builder {
         let words = Words::new(shape(ranges[0])?, &data)?;
         let fork = keep_from_children(backing, &data, &words)?;
         let layout = ZoneLayout::new(&ranges, slots).map_err(BuildError::Zone)?;
-        let config = ZoneConfig::default().cpu(rustix::thread::sched_getcpu);
+        let config = ZoneConfig::default().cpu(system::current_cpu);
         let zone = Zone::new(layout, config, words.pages, words.areas).map_err(BuildError::Zone)?;
         let base = zone.span().start;
         let by_area = match backing {

@@ -55,6 +55,10 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
         return Err(ReleaseError::Refused(reason));
     }
     let (mut returned, mut stuck) = (0, 0);
+    if pages.frames() == 0 {
+        // No page is in it as a whole, so none of the huge pages around needs to be taken apart.
+        return Ok(Released { asked: 0, returned, stuck, stopped: Stop::Target });
+    }
     let mut area = pages.start.head(Order::HUGE);
     while area < pages.end {
         let frames = within(pages, area);

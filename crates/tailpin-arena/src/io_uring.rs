@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use ::io_uring::types::Fd;
 use ::io_uring::{IoUring, cqueue, opcode, squeue};
@@ -24,7 +24,10 @@ const CHUNK: usize = 1 << 30;
 /// system ([`Arena::release`] refuses, and says why); every page still comes back *inside* the arena when its own pin
 /// goes. One registration serves buffers of all sizes.
 ///
-/// If this is dropped without [`FixedBuffers::unregister`], nobody knows when the kernel lets go: the arena then counts
+/// It has a descriptor of the ring of its own, so that no other ring, which may have been given the number of one that is
+/// gone, is ever taken for it. The kernel keeps the ring as long as this or the [`IoUring`] is there.
+///
+/// If this is dropped without [`FixedBuffers::unregister`], it isn't known when the kernel lets go: the arena then counts
 /// as registered, and stays mapped, for the rest of the process.
 ///
 /// ```
@@ -44,15 +47,15 @@ const CHUNK: usize = 1 << 30;
 /// let read = ring.completion().next().expect("one was waited for").result();
 /// buffer.advance(read.try_into()?);
 /// assert_eq!(buffer.filled(), b"hello world");
-/// fixed.unregister(&ring).map_err(|(_, error)| error)?;
+/// fixed.unregister().map_err(|(_, error)| error)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct FixedBuffers {
     /// Given up only when the kernel has let go.
     registration: ManuallyDrop<Registration>,
-    /// Descriptor of the ring.
-    ring: RawFd,
+    /// The ring, by a descriptor that is this value's.
+    ring: OwnedFd,
 }
 
 impl FixedBuffers {
@@ -66,6 +69,10 @@ impl FixedBuffers {
         S: squeue::EntryMarker,
         C: cqueue::EntryMarker,
     {
+        let number = ring.as_raw_fd();
+        // SAFETY: the ring is borrowed, and its descriptor open as long.
+        let ring_file =
+            unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map_err(FixedError::Ring)?;
         let registration = arena.registered().map_err(FixedError::Arena)?;
         let base = arena.base().as_ptr().cast::<libc::c_void>();
         let chunks: Vec<_> = chunks(skew(arena), arena.size())
@@ -74,7 +81,7 @@ impl FixedBuffers {
         // SAFETY: the chunks are the arena's mapping, which stays until the registration is given up: after the kernel
         // has let go, or never.
         match unsafe { ring.submitter().register_buffers(&chunks) } {
-            Ok(()) => Ok(Self { registration: ManuallyDrop::new(registration), ring: ring.as_raw_fd() }),
+            Ok(()) => Ok(Self { registration: ManuallyDrop::new(registration), ring: ring_file }),
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => Err(FixedError::LockLimit {
                 bytes: arena.size(),
                 limit: getrlimit(Resource::Memlock).current,
@@ -92,7 +99,9 @@ impl FixedBuffers {
     pub fn index(&self, bytes: &[u8]) -> Option<u16> {
         let arena = self.arena();
         let start = bytes.as_ptr().addr().checked_sub(arena.base().as_ptr().addr())?;
-        let end = start.checked_add(bytes.len()).filter(|&end| end <= arena.size())?;
+        // Not the address behind the last byte either, where no buffer of this arena begins.
+        let end =
+            start.checked_add(bytes.len()).filter(|&end| start < arena.size() && end <= arena.size())?;
         let skew = skew(arena);
         let index = (skew + start) / CHUNK;
         // A block has at most 1 GiB and is aligned to its size, as the chunks are, so no buffer lies in two of them.
@@ -125,26 +134,24 @@ impl FixedBuffers {
         Some(opcode::WriteFixed::new(Fd(file.as_raw_fd()), slice.as_ptr(), len, index).offset(offset).build())
     }
 
-    /// Unregisters; waits for requests that use the buffers. Afterwards memory can be given back to the system again.
-    /// To be called while the ring is still there.
+    /// Unregisters. Requests that use the buffers and are not complete keep their pages in the kernel, which older ones wait
+    /// for here. Afterwards memory can be given back to the system again. The ring may be gone already.
     ///
     /// # Errors
-    /// The kernel's, or [`io::ErrorKind::InvalidInput`] if it is another ring; together with this, still registered.
-    pub fn unregister<S, C>(self, ring: &IoUring<S, C>) -> Result<(), (Self, io::Error)>
-    where
-        S: squeue::EntryMarker,
-        C: cqueue::EntryMarker,
-    {
-        if ring.as_raw_fd() != self.ring {
-            return Err((self, io::Error::new(io::ErrorKind::InvalidInput, "registered with another ring")));
+    /// The kernel's; together with this, still registered.
+    pub fn unregister(self) -> Result<(), (Self, io::Error)> {
+        const IORING_UNREGISTER_BUFFERS: libc::c_uint = 1;
+        let (nothing, none) = (std::ptr::null::<libc::c_void>(), 0 as libc::c_uint);
+        let ring = self.ring.as_raw_fd();
+        // SAFETY: the call takes no argument but the ring, and touches no memory of this process.
+        let done = unsafe {
+            libc::syscall(libc::SYS_io_uring_register, ring, IORING_UNREGISTER_BUFFERS, nothing, none)
+        };
+        if done < 0 {
+            return Err((self, io::Error::last_os_error()));
         }
-        match ring.submitter().unregister_buffers() {
-            Ok(()) => {
-                drop(ManuallyDrop::into_inner(self.registration));
-                Ok(())
-            }
-            Err(error) => Err((self, error)),
-        }
+        drop(ManuallyDrop::into_inner(self.registration));
+        Ok(())
     }
 }
 

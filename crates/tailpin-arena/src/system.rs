@@ -36,6 +36,15 @@ fn number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// The processor that runs this thread; the first where the system doesn't tell.
+///
+/// By the C library, which asks the system by a call where the kernel offers no function for it in the process (under
+/// valgrind, say). rustix takes that function for granted.
+pub(crate) fn current_cpu() -> usize {
+    // SAFETY: takes nothing and changes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
 /// Most mappings a process may have.
 pub(crate) fn max_map_count() -> u64 {
     number("/proc/sys/vm/max_map_count").unwrap_or(65_530)

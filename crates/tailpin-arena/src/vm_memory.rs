@@ -50,6 +50,41 @@ unsafe impl Send for GuestRegion {}
 // SAFETY: as above.
 unsafe impl Sync for GuestRegion {}
 
+/// Why there is no region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// A region has at least one byte, and the last of them an address: the guest's end at 2^64 - 1.
+    BadRange {
+        /// The first address asked for.
+        start: GuestAddress,
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// The arena has no such buffer.
+    Arena(AllocError),
+}
+
+impl fmt::Display for RegionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadRange { start, bytes } => {
+                write!(f, "{bytes} bytes from {:#x} on are no region of a guest's memory", start.0)
+            }
+            Self::Arena(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for RegionError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Arena(error) => Some(error),
+            Self::BadRange { .. } => None,
+        }
+    }
+}
+
 /// Why a balloon did not get its page.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -89,9 +124,14 @@ impl GuestRegion {
     /// Zeroed memory for the guest addresses from `start` on; without memory under it yet, where the arena can do that.
     ///
     /// # Errors
-    /// [`AllocError`].
-    pub fn new(arena: &Arena, start: GuestAddress, bytes: usize) -> Result<Self, AllocError> {
-        let mut buffer = arena.alloc_tagged(bytes, "guest")?;
+    /// [`RegionError`].
+    pub fn new(arena: &Arena, start: GuestAddress, bytes: usize) -> Result<Self, RegionError> {
+        // Collections of regions compute the last address from these two, unchecked.
+        let last = (bytes as u64).checked_sub(1).and_then(|above| start.0.checked_add(above));
+        if last.is_none() {
+            return Err(RegionError::BadRange { start, bytes });
+        }
+        let mut buffer = arena.alloc_tagged(bytes, "guest").map_err(RegionError::Arena)?;
         let len = buffer.len();
         match buffer.discard(0..len) {
             // All whole pages are zero; the last one may be a part only.
@@ -107,6 +147,7 @@ impl GuestRegion {
     ///
     /// # Errors
     /// [`BalloonError`]. [`ReleaseError::Busy`] is worth another try.
+    #[doc(alias = "balloon")]
     pub fn inflate(&self, address: GuestAddress, pages: usize) -> Result<Released, BalloonError> {
         let not_in = BalloonError::NotInRegion { address, pages };
         let Some(offset) = address.0.checked_sub(self.start.0) else { return Err(not_in) };
@@ -119,6 +160,16 @@ impl GuestRegion {
         let frames = FrameRange::new(blocks.start.offset(first), pages as u64);
         // SAFETY: the pages are the buffer's, and references to its bytes are never made.
         unsafe { discard_pages(inner, frames) }.map_err(BalloonError::Arena)
+    }
+}
+
+impl GuestRegion {
+    /// Refuses in a forked child in which the memory is not mapped: an access would be a segmentation fault.
+    fn check_home(&self) -> guest_memory::Result<()> {
+        if self.buffer.hold().0.is_child() {
+            return Err(GuestMemoryError::HostAddressNotAvailable);
+        }
+        Ok(())
     }
 }
 
@@ -136,6 +187,7 @@ impl GuestMemoryRegion for GuestRegion {
     fn bitmap(&self) -> BS<'_, ()> {}
 
     fn get_host_address(&self, address: MemoryRegionAddress) -> guest_memory::Result<*mut u8> {
+        self.check_home()?;
         let address = self.check_address(address).ok_or(GuestMemoryError::InvalidBackendAddress)?;
         Ok(self.host.wrapping_add(address.0 as usize))
     }
@@ -145,6 +197,7 @@ impl GuestMemoryRegion for GuestRegion {
         offset: MemoryRegionAddress,
         count: usize,
     ) -> guest_memory::Result<VolatileSlice<'_, BS<'_, ()>>> {
+        self.check_home()?;
         let end = offset.0.checked_add(count as u64);
         if end.is_none_or(|end| end > self.len()) {
             return Err(GuestMemoryError::InvalidBackendAddress);

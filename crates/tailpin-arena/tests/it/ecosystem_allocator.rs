@@ -82,3 +82,45 @@ fn what_does_not_fit_is_an_error() {
     let mut numbers: Vec<u64, _> = Vec::new_in(arena);
     assert!(numbers.try_reserve(1 << 40).is_err());
 }
+
+#[test]
+fn an_allocation_of_no_bytes_takes_no_page() {
+    let arena = Arena::builder().size(8 * MIB).build().unwrap();
+    let in_use = || arena.stats().in_use();
+    let layout = |size, align| Layout::from_size_align(size, align).unwrap();
+
+    let mut numbers: Vec<u64, Arena> = Vec::new_in(arena.clone());
+    numbers.push(1);
+    assert_eq!(in_use(), 4096);
+    numbers.truncate(0);
+    numbers.shrink_to_fit();
+    assert_eq!((numbers.capacity(), in_use()), (0, 0));
+    numbers.push(2); // grows from nothing
+    assert_eq!((numbers[0], in_use()), (2, 4096));
+    drop(numbers);
+    assert_eq!(in_use(), 0);
+    drop(Vec::<(), _>::with_capacity_in(100, arena.clone()));
+    drop(Box::new_in((), arena.clone()));
+
+    for align in [1, 8, 4096, 1 << 20, 1 << 30, 1 << 62] {
+        let nothing = arena.allocate(layout(0, align)).unwrap();
+        assert_eq!((nothing.len(), nothing.cast::<u8>().addr().get() % align, in_use()), (0, 0, 0));
+        // SAFETY: what was allocated with this layout; nothing to be read or written.
+        unsafe { arena.deallocate(nothing.cast(), layout(0, align)) };
+    }
+    for (align, narrower) in [(1, 1), (4096, 8), (8, 4096)] {
+        let nothing = arena.allocate_zeroed(layout(0, 1)).unwrap();
+        // SAFETY: each allocation is given up once, with the layout that it was made, grown or shrunk with.
+        unsafe {
+            let some = arena.grow_zeroed(nothing.cast(), layout(0, 1), layout(5000, align)).unwrap();
+            assert_eq!((some.len() >= 5000, some.as_ref()[4999], in_use()), (true, 0, some.len()));
+            let nothing = arena.shrink(some.cast(), layout(5000, align), layout(0, narrower)).unwrap();
+            assert_eq!((nothing.len(), nothing.cast::<u8>().addr().get() % narrower, in_use()), (0, 0, 0));
+            let still = arena.shrink(nothing.cast(), layout(0, narrower), layout(0, 1)).unwrap();
+            let some = arena.grow(still.cast(), layout(0, 1), layout(1, 1)).unwrap();
+            arena.deallocate(some.cast(), layout(1, 1));
+        }
+        assert_eq!(in_use(), 0);
+    }
+    assert_eq!(arena.audit().violations(), 0);
+}

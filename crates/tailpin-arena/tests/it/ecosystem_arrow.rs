@@ -62,3 +62,17 @@ fn arrow_refuses_a_type_that_the_place_does_not_suit() {
     assert_eq!(odd.as_slice().len(), 16);
     assert!(std::panic::catch_unwind(|| ScalarBuffer::<i64>::from(odd)).is_err());
 }
+
+#[test]
+fn a_column_of_nothing_can_be_viewed_as_any_type() {
+    let arena = Arena::builder().size(16 * MIB).build().unwrap();
+    let whole = numbers(&arena);
+    for at in [0, 1, 8, 4095, 2 * MIB] {
+        let nothing = Buffer::from(whole.slice(at..at));
+        assert_eq!(nothing, Buffer::default());
+        assert_eq!(ScalarBuffer::<i64>::from(nothing.clone()).len(), 0);
+        assert_eq!(ScalarBuffer::<i128>::from(nothing).len(), 0);
+    }
+    drop(whole);
+    assert_eq!(arena.stats().in_use(), 0);
+}

@@ -2,13 +2,14 @@
 
 #![cfg(feature = "vm-memory")]
 
+use crate::common;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tailpin_arena::vm_memory::{BalloonError, GuestRegion};
+use tailpin_arena::vm_memory::{BalloonError, GuestRegion, RegionError};
 use tailpin_arena::{Arena, Backing, Reason, ReleaseError};
 use vm_memory::{
     Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection,
@@ -158,4 +159,45 @@ fn addresses_outside_are_refused_and_nothing_happens() {
     assert!(region.get_slice(MemoryRegionAddress(u64::MAX), 2).is_err());
     assert!(region.get_host_address(MemoryRegionAddress(MIB as u64)).is_err());
     assert!(region.write_slice(&[0; 10], MemoryRegionAddress(MIB as u64 - 5)).is_err());
+}
+
+#[test]
+fn regions_that_no_guest_can_have_are_refused() {
+    let arena = Arena::builder().size(4 * MIB).build().unwrap();
+    let top = GuestAddress(u64::MAX - 4095);
+    for (start, bytes) in
+        [(START, 0), (top, 4097), (GuestAddress(u64::MAX), 2), (GuestAddress(2), usize::MAX)]
+    {
+        let refused = GuestRegion::new(&arena, start, bytes).unwrap_err();
+        assert_eq!(refused, RegionError::BadRange { start, bytes });
+    }
+    assert!(matches!(
+        GuestRegion::new(&arena, START, usize::MAX - START.0 as usize),
+        Err(RegionError::Arena(_))
+    ));
+    assert_eq!(arena.stats().in_use(), 0);
+    let region = GuestRegion::new(&arena, top, 4096).unwrap();
+    assert_eq!(region.last_addr(), GuestAddress(u64::MAX));
+    region.inflate(top, 1).unwrap();
+    assert!(region.inflate(top, 2).is_err());
+}
+
+#[test]
+fn a_forked_child_is_refused_memory_that_stayed_with_its_parent() {
+    let name = "a_forked_child_is_refused_memory_that_stayed_with_its_parent";
+    if common::role().is_none() {
+        return assert!(common::again(name, "alone", |_| {}));
+    }
+    let arena = Arena::builder().size(4 * MIB).backing(Backing::Memfd { huge: false }).build().unwrap();
+    let region = GuestRegion::new(&arena, START, MIB).unwrap();
+    region.write_obj(5_u64, MemoryRegionAddress(0)).unwrap();
+    let status = common::in_a_child(|| {
+        region.get_slice(MemoryRegionAddress(0), 8).is_err()
+            && region.get_host_address(MemoryRegionAddress(0)).is_err()
+            && region.read_obj::<u64>(MemoryRegionAddress(0)).is_err()
+            && region.write_obj(6_u64, MemoryRegionAddress(0)).is_err()
+            && matches!(region.inflate(START, 1), Err(BalloonError::Arena(ReleaseError::ForkedChild)))
+    });
+    assert_eq!(status, 0);
+    assert_eq!(region.read_obj::<u64>(MemoryRegionAddress(0)).unwrap(), 5);
 }

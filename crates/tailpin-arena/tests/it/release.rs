@@ -372,3 +372,19 @@ fn callers_memory_and_locked_memory_are_refused() {
         Err(error) => assert!(skip("callers_memory_and_locked_memory_are_refused", &error.to_string())),
     }
 }
+
+#[test]
+fn a_discard_of_no_whole_page_leaves_the_huge_page() {
+    let arena = Arena::builder().size(8 * MIB).small_page_areas(1).build().unwrap();
+    let mut buffer = arena.alloc(HUGE).unwrap();
+    buffer.fill(7);
+    let huge = smaps("AnonHugePages", base(&arena), 8 * MIB);
+    for range in [0..0, 1..1, 1..PAGE, 100..PAGE + 99, HUGE - 5..HUGE - 1, HUGE..HUGE] {
+        let discarded = buffer.discard(range.clone()).unwrap();
+        assert_eq!((discarded.asked, discarded.returned, discarded.stuck), (0, 0, 0), "{range:?}");
+    }
+    assert_eq!(smaps("AnonHugePages", base(&arena), 8 * MIB), huge);
+    let flags = smaps_lines(base(&arena), 8 * MIB);
+    assert!(!flags.iter().any(|line| line.starts_with("VmFlags:") && line.contains(" nh")), "{flags:?}");
+    assert!(buffer.iter().all(|byte| *byte == 7));
+}

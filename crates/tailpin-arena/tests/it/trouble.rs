@@ -2,40 +2,14 @@
 
 use crate::common;
 
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use common::{HUGE, MIB, PAGE, again, is_root, role, skip};
+use common::{HUGE, MIB, PAGE, again, in_a_child, is_root, limit, role, skip};
 use tailpin_arena::{
     AllocError, Arena, Backing, BuildError, HugeSize, LeakReport, ReleaseError, Slice, Stop,
 };
-
-fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: reads the structure.
-    if unsafe { libc::setrlimit(resource, &limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Runs `child` in a forked child; returns the status it ended with.
-fn in_a_child(child: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the harness.
-    match unsafe { libc::fork() } {
-        0 => {
-            let right = catch_unwind(AssertUnwindSafe(child)).unwrap_or(false);
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(if right { 0 } else { 1 }) }
-        }
-        pid => {
-            assert!(pid > 0, "{}", io::Error::last_os_error());
-            let mut status = 0;
-            // SAFETY: `status` is room for the status.
-            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-            status
-        }
-    }
-}
 
 fn filled(arena: &Arena, len: usize) -> Slice {
     let mut buffer = arena.alloc(len).unwrap();
@@ -259,4 +233,56 @@ fn too_few_huge_pages_are_an_error_when_the_arena_is_built() {
             other => panic!("{other}"),
         }
     }
+}
+
+#[test]
+fn a_report_that_panics_loses_nothing() {
+    let name = "a_report_that_panics_loses_nothing";
+    if role().is_none() {
+        return assert!(again(name, "alone", |_| {}), "in a process of its own, as it counts mappings");
+    }
+    let build = || Arena::builder().size(8 * MIB).on_leak(|report| panic!("{report}")).build().unwrap();
+    build().alloc(10).unwrap();
+    let maps = common::map_count();
+    std::panic::set_hook(Box::new(|_| {}));
+    for _ in 0..100 {
+        let arena = build();
+        let kept = filled(&arena, 10);
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(arena))).is_err());
+        assert!(kept.iter().all(|byte| *byte == 42));
+    }
+    assert!(common::map_count() < maps + 20, "the arenas are gone: {maps} {}", common::map_count());
+}
+
+/// Valgrind hides what the kernel offers in the process, runs one thread at a time and knows each access. It can't follow
+/// memory that the kernel takes away, so what goes back is only asked for.
+#[test]
+fn an_arena_runs_under_valgrind() {
+    let name = "an_arena_runs_under_valgrind";
+    if role().is_some() {
+        let arena = Arena::builder().size(4 * MIB).build().unwrap();
+        let whole = filled(&arena, 3 * PAGE);
+        let part = whole.slice(PAGE..PAGE + 9);
+        drop(whole);
+        let other = std::thread::spawn(move || part.iter().all(|byte| *byte == 42));
+        assert!(other.join().unwrap());
+        assert!(arena.release(usize::MAX).is_ok());
+        assert_eq!((arena.stats().in_use(), arena.audit().violations()), (0, 0));
+        return;
+    }
+    if std::process::Command::new("valgrind").arg("--version").output().is_err()
+        && skip(name, "valgrind is not installed")
+    {
+        return;
+    }
+    let output = std::process::Command::new("valgrind")
+        .args(["--quiet", "--error-exitcode=99", "--leak-check=no"])
+        .arg(std::env::current_exe().unwrap())
+        .args([&format!("trouble::{name}"), "--exact", "--nocapture", "--test-threads=1"])
+        .env("TAILPIN_TEST_ROLE", "valgrind")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}{told}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
@@ -127,4 +128,29 @@ pub(crate) fn a_foreign_cut_keeps_the_whole<T>(cut: impl FnOnce(Slice) -> T) {
     let cut = Slice::slice(&whole, 0..10);
     drop(whole);
     assert_eq!((cut.as_ref().len(), arena.stats().in_use()), (10, 4096));
+}
+
+pub(crate) fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: reads the structure.
+    if unsafe { libc::setrlimit(resource, &limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Runs `child` in a forked child; returns the status it ended with.
+pub(crate) fn in_a_child(child: impl FnOnce() -> bool) -> i32 {
+    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the harness.
+    match unsafe { libc::fork() } {
+        0 => {
+            let right = catch_unwind(AssertUnwindSafe(child)).unwrap_or(false);
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if right { 0 } else { 1 }) }
+        }
+        pid => {
+            assert!(pid > 0, "{}", io::Error::last_os_error());
+            let mut status = 0;
+            // SAFETY: `status` is room for the status.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            status
+        }
+    }
 }
