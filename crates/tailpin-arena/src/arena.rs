@@ -179,6 +179,11 @@ impl Arena {
                 continue;
             }
             inner.history.record(block.start, order, tag);
+            // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
+            #[cfg(feature = "compio")]
+            unsafe {
+                buffer.define();
+            }
             buffer.truncate(len);
             return Ok(buffer);
         }
@@ -235,7 +240,7 @@ impl Arena {
     pub fn abilities(&self) -> Abilities {
         let inner = self.inner();
         let registered = inner.registrations.load(Ordering::Relaxed) > 0;
-        Abilities::of(inner.backing, inner.settings.locked, registered)
+        Abilities::of(inner.backing, inner.is_locked(), registered)
     }
 
     /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used areas.
@@ -362,7 +367,7 @@ mod tests {
         let arena = Arena::builder().size(4 << 20).build().unwrap();
         let turns: [fn(&Inner) -> &Turn; 2] = [|inner| &inner.releasing, |inner| &inner.smoothing];
         for turn in turns {
-            assert!(turn(arena.inner()).enter());
+            let taken = turn(arena.inner()).enter().unwrap();
             let (told, hear) = mpsc::channel();
             thread::scope(|scope| {
                 scope.spawn(|| told.send(arena.registered().unwrap()).unwrap());
@@ -370,7 +375,7 @@ mod tests {
                     thread::yield_now();
                 }
                 assert!(hear.recv_timeout(Duration::from_millis(200)).is_err(), "while the turn is taken");
-                turn(arena.inner()).leave();
+                drop(taken);
                 drop(hear.recv().unwrap());
             });
             assert_eq!(arena.inner().registrations.load(Ordering::SeqCst), 0);

@@ -119,8 +119,11 @@ pub enum Reason {
     Private,
     /// A device or the kernel holds the frames by a registration; giving them back would pull them from under it.
     Registered,
-    /// The memory is locked (`mlock`), as was asked for when the arena was built.
+    /// The memory, or a part of it, is locked: as was asked for when the arena was built, or by the process since
+    /// (`mlock`, `mlockall`). The kernel takes nothing of what is locked.
     Locked,
+    /// The system can't be asked at this moment, as no file descriptor or memory is left to do it with.
+    NotTold,
 }
 
 impl fmt::Display for Reason {
@@ -149,7 +152,8 @@ impl fmt::Display for Reason {
                     "the memory is registered: its frames must stay; free pages are reused inside the arena"
                 )
             }
-            Self::Locked => write!(f, "the memory is locked"),
+            Self::Locked => write!(f, "the memory is locked (mlock, mlockall)"),
+            Self::NotTold => write!(f, "no file descriptor or memory is left to ask the system"),
         }
     }
 }
@@ -171,7 +175,7 @@ pub struct Abilities {
     pub register: Ability,
 }
 
-/// The part of [`Abilities`] that giving back needs each time: known without asking the system.
+/// The part of [`Abilities`] that giving back needs each time.
 pub(crate) struct GivesBack {
     pub(crate) small: Ability,
     pub(crate) huge: Ability,
@@ -198,16 +202,30 @@ impl GivesBack {
     }
 }
 
+impl Backing {
+    /// Whether the first touch of this memory brings a huge page, where that is for the system to say.
+    pub(crate) fn gets_huge_pages(self) -> rustix::io::Result<bool> {
+        Ok(match self {
+            Self::Anonymous => system::thp()? != HugePages::Off,
+            Self::Memfd { huge } => huge && system::shmem_thp()? != HugePages::Off,
+            Self::HugeTlb(_) | Self::Plain => false,
+        })
+    }
+}
+
 impl Abilities {
     /// Asks the system about huge pages.
     pub(crate) fn of(backing: Backing, locked: bool, registered: bool) -> Self {
+        let off = |mode, reason| match mode {
+            Ok(HugePages::Off) => Some(reason),
+            Ok(HugePages::Always | HugePages::OnAdvice) => None,
+            Err(_) => Some(Reason::NotTold),
+        };
         let huge_now = match backing {
-            Backing::Anonymous => (system::thp() == HugePages::Off).then_some(Reason::ThpOff),
+            Backing::Anonymous => off(system::thp(), Reason::ThpOff),
             Backing::HugeTlb(_) => None,
             Backing::Memfd { huge: false } => Some(Reason::NotAskedForHuge),
-            Backing::Memfd { huge: true } => {
-                (system::shmem_thp() == HugePages::Off).then_some(Reason::ShmemThpOff)
-            }
+            Backing::Memfd { huge: true } => off(system::shmem_thp(), Reason::ShmemThpOff),
             Backing::Plain => Some(Reason::CallersMemory),
         };
         let private = (!matches!(backing, Backing::Memfd { .. })).then_some(Reason::Private);

@@ -98,6 +98,18 @@ impl Buffer {
         (unsafe { self.root.inner() }, self.blocks)
     }
 
+    /// Has the compiler take all its bytes for initialised, whatever was done with them as bytes that need not be.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes them during the call.
+    #[cfg(feature = "compio")]
+    pub(crate) unsafe fn define(&self) {
+        // SAFETY: the hold; in a child whose memory stayed with the parent there is none.
+        unsafe { self.root.inner() }.assert_home();
+        // SAFETY: the pages are mapped, and the caller sees to it that nothing else uses the bytes now.
+        unsafe { crate::defined::define(NonNull::slice_from_raw_parts(self.ptr, self.capacity())) };
+    }
+
     /// Makes it readable for many: a [`Slice`] of all its bytes.
     pub fn freeze(self) -> Slice {
         let buffer = ManuallyDrop::new(self);
@@ -113,7 +125,8 @@ impl Deref for Buffer {
         // SAFETY: the hold; in a child whose memory stayed with the parent there is none to read.
         unsafe { self.root.inner() }.assert_home();
         // SAFETY: `len` bytes from `ptr` on are within pages that this buffer alone has, mapped while it has them,
-        // and initialised: by the system, by the caller who supplied them, or by an earlier owner.
+        // and initialised: by the system, by the caller who supplied them, or by an earlier owner. What was lent as
+        // bytes that need not be initialised is defined before it is a buffer again, see `ReadBuffer` and `Arena::alloc`.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }

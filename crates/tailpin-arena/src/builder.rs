@@ -12,10 +12,10 @@ use crate::fork::ForkMark;
 use crate::history::History;
 use crate::inner::{Parts, Root};
 use crate::mapping::Harmless;
-use crate::memory::{Data, PAGE, PlainMemory, WordCounts, Words, round_up, why};
+use crate::memory::{Data, PAGE, PlainMemory, WordCounts, Words, lock_limit, round_up, why};
 use crate::residency::Residency;
 use crate::stats::LeakReport;
-use crate::system::{self, HugePages};
+use crate::system;
 
 /// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
 const MAP_SHARE: u64 = 8;
@@ -162,11 +162,8 @@ impl Builder {
         let config = ZoneConfig::default().cpu(system::current_cpu);
         let zone = Zone::new(layout, config, words.pages, words.areas).map_err(BuildError::Zone)?;
         let base = zone.span().start;
-        let by_area = match backing {
-            Backing::Anonymous => system::thp() != HugePages::Off,
-            Backing::Memfd { huge } => huge && system::shmem_thp() != HugePages::Off,
-            Backing::HugeTlb(_) | Backing::Plain => true,
-        };
+        let by_area = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
+            || backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
         let residency = Residency::new(words.residency, base, by_area);
         let there = fill(backing, populate, settings.locked, &data)?;
         if there {
@@ -199,10 +196,7 @@ fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<boo
     };
     if lock {
         mapping.lock().map_err(|errno| match errno {
-            rustix::io::Errno::NOMEM | rustix::io::Errno::PERM | rustix::io::Errno::AGAIN => {
-                let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-                BuildError::LockLimit { bytes: mapping.len(), limit }
-            }
+            rustix::io::Errno::NOMEM | rustix::io::Errno::PERM => lock_limit(mapping.len()),
             _ => why(errno, "lock memory", mapping.len(), backing),
         })?;
     }
@@ -217,7 +211,8 @@ fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<boo
             other => other,
         })?;
     }
-    Ok(lock || populate || matches!(backing, Backing::HugeTlb(_)))
+    // Where all of the process is locked, it is locked by itself, and there.
+    Ok(lock || populate || matches!(backing, Backing::HugeTlb(_)) || mapping.is_locked(0..mapping.len()))
 }
 
 impl fmt::Debug for Builder {

@@ -115,6 +115,7 @@ fn walk(inner: &Inner, mut each: impl FnMut(FrameRange, Run)) {
 }
 
 pub(crate) fn stats(inner: &Inner) -> Stats {
+    inner.note_locked();
     let mut stats =
         Stats { size: inner.data.pages as usize * PAGE, metadata: inner.words.bytes(), ..Stats::default() };
     walk(inner, |run, state| {

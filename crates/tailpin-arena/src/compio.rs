@@ -29,8 +29,6 @@ impl SetLen for ReadBuffer {
 
 impl IoBufMut for ReadBuffer {
     fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
-        let whole = self.whole();
-        // SAFETY: the same bytes. Whoever writes uninitialised ones into them breaks this trait's contract, as with a `Vec`.
-        unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), whole.len()) }
+        self.lend()
     }
 }

@@ -49,9 +49,9 @@ impl Buffer {
 /// # Safety
 /// The pages are the caller's, and there is no reference to their bytes.
 pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<Released, ReleaseError> {
-    // Refuses registered memory, and none is registered while the step lives.
+    // Refuses registered and locked memory, and none is registered while the step lives.
     let step = Step::begin(inner)?;
-    if let Ability::No(reason) = GivesBack::of(inner.backing, inner.settings.locked, false).small {
+    if let Ability::No(reason) = GivesBack::of(inner.backing, false, false).small {
         return Err(ReleaseError::Refused(reason));
     }
     let (mut returned, mut stuck) = (0, 0);
@@ -64,7 +64,7 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
         let frames = within(pages, area);
         // SAFETY: as the caller says.
         let emptied = unsafe { step.giver().empty(area, &frames) };
-        match emptied.map_err(ReleaseError::system("give memory back"))? {
+        match emptied.map_err(|errno| inner.refusal(errno))? {
             Some(given) => {
                 returned += given.returned;
                 stuck += given.stuck;

@@ -47,6 +47,13 @@ pub enum BuildError {
         /// Mappings it may have.
         limit: u64,
     },
+    /// The process may not make a file this long, and a memory file is one (`ulimit -f`, `RLIMIT_FSIZE`).
+    FileLimit {
+        /// Length of the file, in bytes: the arena and its metadata.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The system has no memory or address space for this (overcommit, `ulimit -v`).
     OutOfMemory {
         /// What was asked for, in bytes.
@@ -83,6 +90,9 @@ impl fmt::Display for BuildError {
             Self::LockLimit { bytes, limit: None } => write!(f, "no memory to lock {bytes} bytes"),
             Self::MapLimit { maps, limit } => {
                 write!(f, "the process has {maps} mappings of at most {limit} (vm.max_map_count)")
+            }
+            Self::FileLimit { bytes, limit } => {
+                write!(f, "can't make a memory file of {bytes} bytes: the limit is {limit} (ulimit -f)")
             }
             Self::OutOfMemory { bytes } => write!(f, "the system has no room for {bytes} bytes"),
             Self::System { doing, errno } => {

@@ -48,14 +48,15 @@ pub(crate) struct Giver<'a> {
 }
 
 impl<'a> Giver<'a> {
-    pub(crate) fn new(inner: &'a Inner, mapping: &'a Mapping) -> Self {
-        Self {
+    /// An error if there is no descriptor to ask the kernel with: what went back could not be told then.
+    pub(crate) fn new(inner: &'a Inner, mapping: &'a Mapping) -> io::Result<Self> {
+        Ok(Self {
             inner,
             mapping,
             file: inner.data.file(),
-            witness: Witness::call(),
+            witness: Witness::call()?,
             this: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
-        }
+        })
     }
 
     /// The memory of whole areas that lie side by side, all of them claimed.
@@ -104,11 +105,13 @@ impl<'a> Giver<'a> {
         if *frames != ALL && inner.residency.is_by_area() && !inner.residency.is_rough(area) {
             self.mapping.advise(begin..begin + AREA, Harmless::NoHuge)?;
             inner.residency.set_rough(area);
-            if self.file.is_none() && !self.split(begin, &runs)? {
-                // As it was: the pages in use keep their huge page, and a later call tries again.
-                self.mapping.advise(begin..begin + AREA, Harmless::Huge)?;
+            let split = if self.file.is_none() { self.split(begin, &runs) } else { Ok(true) };
+            if split != Ok(true) {
+                // As it was: the pages in use keep their huge page, and a later call tries again, also where the kernel
+                // refuses this advice, which has no effect on the huge page that is there.
+                let _ = self.mapping.advise(begin..begin + AREA, Harmless::Huge);
                 inner.residency.set_smooth(area);
-                return Ok(None);
+                return split.map(|_| None);
             }
         }
         let there = self.bytes_there(&runs);
@@ -121,7 +124,7 @@ impl<'a> Giver<'a> {
     fn split(&self, begin: usize, runs: &[Range<usize>]) -> io::Result<bool> {
         let edges: Vec<_> =
             runs.iter().flat_map(|run| [run.start..run.start + PAGE, run.end - PAGE..run.end]).collect();
-        let before = self.witness.before_split();
+        let before = self.witness.before_split()?;
         self.mapping.cool(self.this.as_ref(), &edges)?;
         let entries: Vec<Entry> = edges.iter().filter_map(|edge| self.entries(edge)).flatten().collect();
         let base = self.mapping.base().as_ptr() as usize;

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use rustix::io::Errno;
 use tailpin::{FrameRange, GetError, Held, Misuse, OneWord, Order, Owner, Pfn, Protocol, SplitError, Zone};
 
-use crate::backing::Backing;
+use crate::backing::{Backing, Reason};
 use crate::builder::Settings;
-use crate::error::AllocError;
+use crate::error::{AllocError, ReleaseError};
 use crate::fork::ForkMark;
 use crate::history::History;
 use crate::life::Life;
@@ -124,14 +125,42 @@ impl Inner {
     fn smooth(&self, area: Pfn) {
         let Some(mapping) = self.data.mapping() else { return };
         // Whoever comes while another thread is at it leaves the area for the next time.
-        if !self.smoothing.enter() {
-            return;
-        }
+        let Some(_turn) = self.smoothing.enter() else { return };
         // After `enter`; SeqCst: see `Arena::registered`.
         if self.registrations.load(Ordering::SeqCst) == 0 {
             self.exchange(mapping, area);
         }
-        self.smoothing.leave();
+    }
+
+    /// Whether the memory is locked: as the arena was built, or by the process since.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.note_locked() || self.settings.locked
+    }
+
+    /// Whether any of the memory is locked, by the kernel's word (`mlock`, `mlockall`). What is locked has memory, also
+    /// where the arena has not handed it out: that is noted.
+    pub(crate) fn note_locked(&self) -> bool {
+        let Some(mapping) = self.data.mapping().filter(|_| !self.is_child()) else { return false };
+        if !mapping.is_locked(0..mapping.len()) {
+            return false;
+        }
+        let areas = self.data.pages / Order::HUGE.frames();
+        for area in (0..areas).map(|i| self.data.first.offset(i * Order::HUGE.frames())) {
+            let begin = self.offset_of(area);
+            if mapping.is_locked(begin..begin + AREA) {
+                self.residency.mark(area, Order::HUGE);
+            }
+        }
+        true
+    }
+
+    /// What the kernel's refusal to take memory means.
+    pub(crate) fn refusal(&self, errno: Errno) -> ReleaseError {
+        if errno == Errno::INVAL && self.is_locked() {
+            // Since it was looked at.
+            return ReleaseError::Refused(Reason::Locked);
+        }
+        ReleaseError::system("give memory back")(errno)
     }
 
     fn exchange(&self, mapping: &Mapping, area: Pfn) {
@@ -154,21 +183,27 @@ pub(crate) struct Turn(AtomicU32);
 
 impl Turn {
     /// Goes in, unless another thread of this process is inside.
-    pub(crate) fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> Option<Inside<'_>> {
         let this = std::process::id();
         // SeqCst: see `Arena::registered`.
         let entered =
             self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |who| (who != this).then_some(this));
-        entered.is_ok()
-    }
-
-    pub(crate) fn leave(&self) {
-        self.0.store(0, Ordering::SeqCst);
+        entered.is_ok().then_some(Inside(self))
     }
 
     /// Whether a thread of this process is inside.
     pub(crate) fn is_taken(&self) -> bool {
         self.0.load(Ordering::SeqCst) == std::process::id()
+    }
+}
+
+/// The turn is this thread's; its drop gives it up.
+pub(crate) struct Inside<'t>(&'t Turn);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // SeqCst: see `Arena::registered`.
+        self.0.0.store(0, Ordering::SeqCst);
     }
 }
 

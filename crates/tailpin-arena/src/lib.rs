@@ -8,6 +8,8 @@ mod backing;
 mod buffer;
 mod builder;
 mod census;
+#[cfg(feature = "compio")]
+mod defined;
 mod error;
 mod fork;
 mod giving;

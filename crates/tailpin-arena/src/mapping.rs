@@ -6,7 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::io;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, msync, munmap,
+};
 
 use crate::backing::HugeSize;
 
@@ -111,6 +113,16 @@ impl Mapping {
     pub(crate) fn lock(&self) -> io::Result<()> {
         // SAFETY: locking changes no contents, and the range is this mapping.
         unsafe { mlock(self.base.as_ptr().cast(), self.len) }
+    }
+
+    /// Whether any of this range is locked into memory, by whichever call.
+    pub(crate) fn is_locked(&self, range: Range<usize>) -> bool {
+        assert!(range.start <= range.end && range.end <= self.len, "a look stays within the mapping");
+        // SAFETY: writes nothing anywhere and changes no contents: of memory that is no file on a disk this call says
+        // whether it is locked, and nothing else.
+        let told =
+            unsafe { msync(self.base.as_ptr().add(range.start).cast(), range.len(), MsyncFlags::INVALIDATE) };
+        told == Err(io::Errno::BUSY)
     }
 
     /// Advice that leaves the contents as they are.

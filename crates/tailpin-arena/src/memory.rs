@@ -4,13 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tailpin::{Order, Pfn};
 
 use crate::backing::{Backing, HugeSize};
 use crate::error::BuildError;
 use crate::mapping::{Harmless, Mapping, Source};
+use crate::memory_file::{self, FileError};
 use crate::system;
 
 /// Bytes of a page.
@@ -92,11 +93,13 @@ impl Data {
     /// shared file behind the data.
     pub(crate) fn mapped(backing: Backing, size: usize, words: usize) -> Result<Self, BuildError> {
         let align = size.next_power_of_two().clamp(AREA, Order::MAX.bytes() as usize);
+        let huge_pages =
+            backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
         let failed = |errno| why(errno, "map memory", size, backing);
         let keeper = match backing {
             Backing::Anonymous => {
                 let mapping = Mapping::new(Source::Anonymous, size, align).map_err(failed)?;
-                if system::thp() != system::HugePages::Off {
+                if huge_pages {
                     mapping.advise(0..size, Harmless::Huge).map_err(failed)?;
                 }
                 Keeper::Mapped(mapping)
@@ -105,11 +108,15 @@ impl Data {
                 let align = align.max(huge.bytes());
                 Keeper::Mapped(Mapping::new(Source::HugeTlb(huge), size, align).map_err(failed)?)
             }
-            Backing::Memfd { huge } => {
-                let file = memfd_create("tailpin-arena", MemfdFlags::CLOEXEC).map_err(failed)?;
-                ftruncate(&file, (size + words) as u64).map_err(failed)?;
+            Backing::Memfd { .. } => {
+                let bytes = size.checked_add(words).ok_or(BuildError::BadSize { bytes: size })?;
+                let file =
+                    memory_file::create("tailpin-arena", bytes as u64).map_err(|error| match error {
+                        FileError::Limit { limit } => BuildError::FileLimit { bytes, limit },
+                        FileError::System { doing, errno } => why(errno, doing, bytes, backing),
+                    })?;
                 let mapping = Mapping::new(Source::File(file.as_fd(), 0), size, align).map_err(failed)?;
-                if huge && system::shmem_thp() != system::HugePages::Off {
+                if huge_pages {
                     mapping.advise(0..size, Harmless::Huge).map_err(failed)?;
                 }
                 Keeper::Shared(mapping, file)
@@ -162,7 +169,16 @@ pub(crate) fn why(errno: Errno, doing: &'static str, bytes: usize, backing: Back
             BuildError::OutOfMemory { bytes }
         };
     }
+    if errno == Errno::AGAIN {
+        // All that the process maps is locked at once, as by `mlockall(MCL_FUTURE)`.
+        return lock_limit(bytes);
+    }
     BuildError::System { doing, errno: errno.raw_os_error() }
+}
+
+/// As much as `bytes` may not be locked.
+pub(crate) fn lock_limit(bytes: usize) -> BuildError {
+    BuildError::LockLimit { bytes, limit: getrlimit(Resource::Memlock).current }
 }
 
 /// How many words each part of the metadata has; they follow each other in this order, each at a cache line.

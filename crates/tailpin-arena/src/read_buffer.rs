@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+#[cfg(feature = "compio")]
+use std::mem::MaybeUninit;
+#[cfg(feature = "compio")]
+use std::sync::Once;
 
 use crate::buffer::Buffer;
 use crate::slice::Slice;
@@ -28,12 +32,20 @@ use crate::slice::Slice;
 pub struct ReadBuffer {
     buffer: Buffer,
     filled: usize,
+    /// Complete if the bytes were defined since they were last lent as bytes that need not be initialised.
+    #[cfg(feature = "compio")]
+    defined: Once,
 }
 
 impl ReadBuffer {
     /// Nothing is filled yet.
     pub fn new(buffer: Buffer) -> Self {
-        Self { buffer, filled: 0 }
+        Self {
+            buffer,
+            filled: 0,
+            #[cfg(feature = "compio")]
+            defined: Once::new(),
+        }
     }
 
     /// Bytes that fit in all.
@@ -43,11 +55,13 @@ impl ReadBuffer {
 
     /// What was filled.
     pub fn filled(&self) -> &[u8] {
+        self.define();
         &self.buffer[..self.filled]
     }
 
     /// The room that is left. What stands there is whatever was there before.
     pub fn spare(&mut self) -> &mut [u8] {
+        self.define();
         &mut self.buffer[self.filled..]
     }
 
@@ -105,14 +119,35 @@ impl ReadBuffer {
 
     /// What was filled, still writable.
     pub fn into_buffer(mut self) -> Buffer {
+        self.define();
         self.buffer.truncate(self.filled);
         self.buffer
     }
 
     /// All of the buffer, filled or not.
-    #[cfg(any(feature = "compio", feature = "monoio"))]
+    #[cfg(feature = "monoio")]
     pub(crate) fn whole(&mut self) -> &mut [u8] {
+        self.define();
         &mut self.buffer
+    }
+
+    /// All of the buffer, filled or not, for one who may leave bytes in it that are not initialised.
+    #[cfg(feature = "compio")]
+    pub(crate) fn lend(&mut self) -> &mut [MaybeUninit<u8>] {
+        self.defined = Once::new();
+        let whole = &mut self.buffer[..];
+        // SAFETY: the same bytes. Before they are read as initialised ones again they are defined.
+        unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), whole.len()) }
+    }
+
+    /// To be called before any byte is read.
+    fn define(&self) {
+        #[cfg(feature = "compio")]
+        self.defined.call_once(|| {
+            // SAFETY: what `lend` gave is gone, as the buffer is borrowed, and who has a reference to the bytes by another way
+            // came by here: `call_once` lets one thread do this, once, and the others wait for it.
+            unsafe { self.buffer.define() }
+        });
     }
 
     /// Sets what counts as filled.
@@ -156,5 +191,34 @@ impl Write for ReadBuffer {
 impl fmt::Debug for ReadBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ReadBuffer({} of {} bytes filled)", self.filled, self.capacity())
+    }
+}
+
+#[cfg(all(test, feature = "compio"))]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use super::*;
+    use crate::Arena;
+
+    /// Each way to the bytes after they were lent passes by where they are defined; none changes them.
+    #[test]
+    fn lent_bytes_are_defined_before_they_are_read() {
+        let arena = Arena::builder().size(2 << 20).build().unwrap();
+        let ways: [fn(&mut ReadBuffer) -> u8; 3] =
+            [|buffer| buffer.filled()[0], |buffer| buffer.spare()[0], |buffer| buffer.as_ref()[0]];
+        for way in ways {
+            let mut buffer = ReadBuffer::new(arena.alloc(2).unwrap());
+            buffer.write_all(&[7]).unwrap();
+            buffer.spare()[0] = 7;
+            assert!(buffer.defined.is_completed());
+            buffer.lend().iter_mut().for_each(|byte| *byte = MaybeUninit::new(9));
+            buffer.lend();
+            assert!(!buffer.defined.is_completed());
+            assert_eq!(way(&mut buffer), 9);
+            assert!(buffer.defined.is_completed());
+            buffer.lend();
+            assert_eq!(buffer.into_buffer()[0], 9);
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
 use crate::census;
 use crate::error::ReleaseError;
 use crate::giving::{Claimed, Given, Giver};
-use crate::inner::Inner;
+use crate::inner::{Inner, Inside};
 use crate::memory::{AREA, PAGE};
 use crate::residency::count;
 
@@ -90,6 +90,8 @@ pub(crate) struct Step<'a> {
     inner: &'a Inner,
     giver: Giver<'a>,
     done: Given,
+    /// Last: it is given up when everything else is done.
+    _turn: Inside<'a>,
 }
 
 impl<'a> Step<'a> {
@@ -99,17 +101,15 @@ impl<'a> Step<'a> {
         }
         let refused = |reason| Err(ReleaseError::Refused(reason));
         let Some(mapping) = inner.data.mapping() else { return refused(Reason::CallersMemory) };
-        if !inner.releasing.enter() {
-            return Err(ReleaseError::Busy);
-        }
-        // From here on its end gives the turn back.
-        let step = Self { inner, giver: Giver::new(inner, mapping), done: Given::default() };
-        // After `enter`; SeqCst: see `Arena::registered`.
+        let Some(turn) = inner.releasing.enter() else { return Err(ReleaseError::Busy) };
+        // After `enter`; SeqCst: see `Arena::registered`. Before anything that takes long: who registers waits for the turn.
         let registered = inner.registrations.load(Ordering::SeqCst) > 0;
-        match GivesBack::of(inner.backing, inner.settings.locked, registered).huge {
-            Ability::No(reason) => refused(reason),
-            _ => Ok(step),
+        let locked = !registered && inner.is_locked();
+        if let Ability::No(reason) = GivesBack::of(inner.backing, locked, registered).huge {
+            return refused(reason);
         }
+        let giver = Giver::new(inner, mapping).map_err(ReleaseError::system("ask what memory is there"))?;
+        Ok(Self { inner, giver, done: Given::default(), _turn: turn })
     }
 
     /// What gives, while this step has its turn.
@@ -122,7 +122,7 @@ impl<'a> Step<'a> {
         let keep = self.inner.settings.keep_resident;
         let spare = if keep == 0 { usize::MAX } else { census::stats(self.inner).free.saturating_sub(keep) };
         let budget = asked.min(spare);
-        let stopped = self.give(budget).map_err(ReleaseError::system("give memory back"))?;
+        let stopped = self.give(budget).map_err(|errno| self.inner.refusal(errno))?;
         let stopped = match stopped {
             Stop::Target if spare < asked => Stop::Watermark,
             other => other,
@@ -239,12 +239,6 @@ impl<'a> Step<'a> {
     fn add(&mut self, given: Given) {
         self.done.returned += given.returned;
         self.done.stuck += given.stuck;
-    }
-}
-
-impl Drop for Step<'_> {
-    fn drop(&mut self) {
-        self.inner.releasing.leave();
     }
 }
 

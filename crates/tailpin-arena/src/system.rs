@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::io::Errno;
+
 use crate::backing::HugeSize;
 
 /// When the kernel uses transparent huge pages.
@@ -13,23 +15,32 @@ pub(crate) enum HugePages {
     Off,
 }
 
+/// What was read of the system; nothing where it doesn't tell this process. An error where it might tell at another
+/// moment, as no descriptor or memory is left to ask with: to take that for an answer would be wrong.
+pub(crate) fn if_told<T>(read: std::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    read.map(Some).or_else(|error| match Errno::from_io_error(&error) {
+        Some(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno),
+        _ => Ok(None),
+    })
+}
+
 /// For private memory.
-pub(crate) fn thp() -> HugePages {
+pub(crate) fn thp() -> rustix::io::Result<HugePages> {
     selected("/sys/kernel/mm/transparent_hugepage/enabled")
 }
 
 /// For shared memory.
-pub(crate) fn shmem_thp() -> HugePages {
+pub(crate) fn shmem_thp() -> rustix::io::Result<HugePages> {
     selected("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 }
 
-fn selected(path: &str) -> HugePages {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    match text.split('[').nth(1).and_then(|rest| rest.split(']').next()) {
+fn selected(path: &str) -> rustix::io::Result<HugePages> {
+    let text = if_told(fs::read_to_string(path))?.unwrap_or_default();
+    Ok(match text.split('[').nth(1).and_then(|rest| rest.split(']').next()) {
         Some("always" | "within_size" | "force") => HugePages::Always,
         Some("madvise" | "advise") => HugePages::OnAdvice,
         _ => HugePages::Off,
-    }
+    })
 }
 
 fn number(path: &str) -> Option<u64> {

@@ -10,7 +10,10 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use rustix::io;
+
 use crate::memory::PAGE;
+use crate::system;
 
 /// Bits of an entry of `/proc/self/pagemap`.
 const PRESENT: u64 = 1 << 63;
@@ -55,15 +58,16 @@ pub(crate) struct Before {
 }
 
 impl Witness {
-    pub(crate) fn call() -> Self {
-        let pagemap = File::open("/proc/self/pagemap").ok();
-        let mut witness = Self { pagemap, flags: File::open("/proc/kpageflags").ok() };
+    /// An error if there is no descriptor left to ask with.
+    pub(crate) fn call() -> io::Result<Self> {
+        let open = |path: &str| system::if_told(File::open(path));
+        let mut witness = Self { pagemap: open("/proc/self/pagemap")?, flags: open("/proc/kpageflags")? };
         // Of use only to those who may know their frames, which root in a container may not: is there one under this?
         let here = &raw const witness as usize;
         let known =
             witness.entries(here, 1).is_some_and(|entries| entries.iter().all(|e| e.frame().is_some()));
         witness.flags = witness.flags.filter(|_| known);
-        witness
+        Ok(witness)
     }
 
     /// The entries of the pages from `address` on, `None` if the kernel doesn't tell.
@@ -79,9 +83,11 @@ impl Witness {
     }
 
     /// To be asked before the split that [`Witness::was_split`] is asked about.
-    pub(crate) fn before_split(&self) -> Before {
+    ///
+    /// An error if there is no descriptor left to ask with.
+    pub(crate) fn before_split(&self) -> io::Result<Before> {
         // With the flags of each page at hand there is no need for counters of the whole machine.
-        Before { splits: if self.flags.is_some() { None } else { splits() } }
+        Ok(Before { splits: if self.flags.is_some() { None } else { splits()? } })
     }
 
     /// Whether none of these pages, given by their entries, is part of a huge page any more. `range` is where they lie.
@@ -89,7 +95,7 @@ impl Witness {
         if self.flags.is_some() {
             return pages.iter().filter_map(|page| page.frame()).all(|frame| self.is_small(frame));
         }
-        let (Some(before), Some(after)) = (before.splits, splits()) else { return false };
+        let (Some(before), Ok(Some(after))) = (before.splits, splits()) else { return false };
         // Somebody else's split may have failed: then this says no to be safe, and it is tried again another time.
         after.failed == before.failed
             && match self.is_mapped_huge(range) {
@@ -153,10 +159,11 @@ impl Witness {
     }
 }
 
-fn splits() -> Option<Splits> {
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
+fn splits() -> io::Result<Option<Splits>> {
+    let text = system::if_told(fs::read_to_string("/proc/vmstat"))?.unwrap_or_default();
     let value = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     };
-    Some(Splits { done: value("thp_split_page")?, failed: value("thp_split_page_failed")? })
+    let split = |done| Some(Splits { done, failed: value("thp_split_page_failed")? });
+    Ok(value("thp_split_page").and_then(split))
 }

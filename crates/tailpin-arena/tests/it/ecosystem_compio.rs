@@ -4,6 +4,8 @@
 
 use crate::common;
 
+use std::mem::MaybeUninit;
+
 use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::fs::File;
 use compio::io::{AsyncReadAt, AsyncWriteAtExt};
@@ -68,4 +70,28 @@ fn the_traits_say_what_is_there() {
     let beyond = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| unsafe { buffer.set_len(1001) }));
     assert!(beyond.is_err());
     assert_eq!(buffer.freeze().as_init(), b"abc");
+}
+
+/// `as_uninit` is safe to call, so whatever safe code leaves there, what is read later is initialised.
+#[test]
+fn what_safe_code_leaves_uninitialised_reads_as_something() {
+    let arena = Arena::builder().size(8 << 20).build().unwrap();
+    let spoiled = |len| {
+        let mut buffer = ReadBuffer::new(arena.alloc(len).unwrap());
+        buffer.extend_from_slice(b"abc").unwrap();
+        buffer.as_uninit().fill(MaybeUninit::uninit());
+        buffer
+    };
+    let is_one_value = |bytes: &[u8]| {
+        let seen: Vec<u8> = bytes.to_vec();
+        std::hint::black_box(&seen);
+        seen == bytes && bytes.iter().all(|byte| (0..=255).contains(byte))
+    };
+    let mut buffer = spoiled(5000);
+    assert!(is_one_value(buffer.filled()) && buffer.filled().len() == 3);
+    assert!(is_one_value(buffer.spare()) && buffer.spare().len() == 4997);
+    assert!(is_one_value(&spoiled(5000).freeze()));
+    assert!(is_one_value(&spoiled(5000).into_buffer()));
+    drop(spoiled(2 << 20));
+    assert!(is_one_value(&arena.alloc(2 << 20).unwrap()));
 }

@@ -13,6 +13,7 @@ mod ecosystem_tokio;
 mod ecosystem_vm_memory;
 mod huge;
 mod life;
+mod limits;
 mod model;
 mod read_buffer;
 mod release;
