@@ -298,7 +298,10 @@ impl PageWord {
     /// `n` more pins for a caller, or `None` beyond [`PIN_LIMIT`].
     #[inline]
     pub(crate) const fn pin(self, n: u64) -> Option<Self> {
-        if self.pins() + n > PIN_LIMIT { None } else { Some(Self(self.0 + n)) }
+        match self.pins().checked_add(n) {
+            Some(pins) if pins <= PIN_LIMIT => Some(Self(self.0 + n)),
+            _ => None,
+        }
     }
 
     /// `n` more holds. They are never refused. From here on a tail may record its order; a clean split becomes an
@@ -331,7 +334,10 @@ impl PageWord {
     /// `n` more references to a settled block, or `None` beyond [`REF_LIMIT`].
     #[inline]
     pub(crate) const fn add_refs(self, n: u64) -> Option<Self> {
-        if self.refs() + n > REF_LIMIT { None } else { Some(Self(self.0 + n * ONE_REF)) }
+        match self.refs().checked_add(n) {
+            Some(refs) if refs <= REF_LIMIT => Some(Self(self.0 + n * ONE_REF)),
+            _ => None,
+        }
     }
 
     /// `n` references less, or `None` where there are fewer.

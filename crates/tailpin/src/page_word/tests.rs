@@ -248,6 +248,18 @@ fn what_is_freed_is_idle_or_set_aside() {
 }
 
 #[test]
+fn counts_near_the_end_of_the_numbers_are_refused() {
+    for word in words() {
+        for n in [u64::MAX, u64::MAX - 3, u64::MAX - REF_LIMIT, u64::MAX - PIN_LIMIT, PIN_LIMIT + 1] {
+            assert_eq!(word.pin(n), None, "{word:?} pins {n}");
+            assert_eq!(word.add_refs(n), None, "{word:?} references {n}");
+            assert_eq!(word.unpin(n).map(PageWord::pins), word.pins().checked_sub(n));
+            assert_eq!(word.drop_refs(n), None, "{word:?} references {n} less");
+        }
+    }
+}
+
+#[test]
 fn limits_leave_room_for_holds() {
     let full = PageWord::build(HEAD, Order::HUGE, PIN_LIMIT | REF_LIMIT << REFS_SHIFT);
     assert!(full.pin(1).is_none() && full.add_refs(1).is_none());

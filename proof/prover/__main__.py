@@ -1,0 +1,95 @@
+"""`proof/prove [--json] [--table] [--or-skip]`."""
+
+import argparse
+import json
+import sys
+import time
+
+from . import callers, compile, llvm, steps, translator_test, words
+from .transitions import FUNCTIONS
+
+TARGET = compile.ROOT / "target/proof"
+
+
+class Report:
+    """Counts results and shows them: each group in a line, all that isn't proved in full."""
+
+    def __init__(self, quiet):
+        self.out = sys.stderr if quiet else sys.stdout
+        self.results = []
+        self.start = time.monotonic()
+
+    def group(self, title, results):
+        start, group = time.monotonic(), []
+        for result in results:
+            group.append(result)
+            if not result.proved:
+                print(f"  {result.verdict.upper()}: {result.name}\n    {result.counterexample}", file=self.out)
+        proved = sum(r.proved for r in group)
+        print(f"{title}: {proved} of {len(group)} ({time.monotonic() - start:.1f} s)", file=self.out)
+        self.results += group
+
+    @property
+    def proved(self):
+        return sum(r.proved for r in self.results)
+
+    @property
+    def elapsed_ms(self):
+        return round((time.monotonic() - self.start) * 1e3)
+
+
+def symbols():
+    return [s for f in FUNCTIONS for s in [f.symbol, f"{f.symbol}_allowed"][: 2 if f.refuses else 1]]
+
+
+def translator_results(release, cases):
+    names = [name for name in cases.module.functions if name.startswith("case_")]
+    for result, _count in translator_test.results(release, symbols(), cases, names):
+        yield result
+
+
+def prove_words(report):
+    release = compile.compile_harness(TARGET, compile.RELEASE)
+    checked = compile.compile_harness(TARGET, compile.CHECKED, name="checked", link=False)
+    cases = compile.compile_harness(TARGET, compile.RELEASE, root=compile.PROOF / "cases.rs", name="cases")
+    report.group("Lists: names here are names there", callers.results())
+    report.group("Translator: compared with the machine", translator_results(release, cases))
+    report.group("Functions: every word", words.function_statements(release.module, checked.module))
+    report.group("Pairs: what undoes what", words.pair_statements(release.module))
+    report.group("Limits: no field runs into the next", words.limit_statements(release.module))
+    report.group("States: each arrow and no other, nothing leads out of the reachable words", steps.step_statements(release.module))
+
+
+def table():
+    """The table of states, as docs/proof.md has it."""
+    rows = {}
+    for step in steps.STEPS:
+        for source, targets in step.arrows.items():
+            rows.setdefault((step.name, targets if targets != (source,) else ("the same",), step.by), []).append(source)
+    print("| from | to | by | in |\n| --- | --- | --- | --- |")
+    for (name, targets, by), sources in rows.items():
+        print(f"| {', '.join(sources)} | {', '.join(targets)} | {name} | {', '.join(f'`{b}`' for b in by)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="proof/prove", description="Proves the page word's transitions and the counting protocol.")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    parser.add_argument("--table", action="store_true", help="print the table of states and end")
+    arguments = parser.parse_args()
+    if arguments.table:
+        return table()
+    report = Report(arguments.json)
+    try:
+        prove_words(report)
+    except (compile.DoesNotCompile, llvm.NotTranslated) as error:
+        print(f"proof: {error}", file=sys.stderr)
+        return 1
+    done = len(report.results)
+    print(f"{report.proved} of {done} statements proved in {report.elapsed_ms / 1e3:.1f} s", file=report.out)
+    if arguments.json:
+        print(json.dumps({"statements": done, "proved": report.proved, "elapsed_ms": report.elapsed_ms}))
+    return 0 if report.proved == done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

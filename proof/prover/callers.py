@@ -1,0 +1,102 @@
+"""That the lists are whole: what they name is there, and what is there they name."""
+
+import re
+
+import z3
+
+from .compile import EXPORTS, SHIPPED, methods_of_page_word
+from .fields import Word
+from .statements import Result
+from .steps import CORE, STEPS, Code, missing_callers
+from .transitions import FUNCTIONS, PARTS, TRANSITIONS
+
+# Functions that compute a word for a step of `STEPS`, and take none themselves.
+COMPUTE = {"pin::added_to", "pin::first_on", "split::help_split", "mod::claim", "mod::claim_and_publish"}
+
+# Counting on the bare word, without a function of `page_word.rs`: a pin or a reference more or less, where there is room or one to take.
+BARE = {
+    "pin::first_on",
+    "pin::hold",
+    "pin::count_on",
+    "pin::pin_again",
+    "pin::unpin_at",
+    "pin::repair_unpin",
+    "pin::last_pin_went",
+    "blocks::get_ref_at",
+    "blocks::put_ref_at",
+    "blocks::put_last_ref",
+}
+
+
+ANY = z3.BitVec("any", 64)
+
+
+def functions_in(path):
+    """(name, body) of each function of a file, tests left out."""
+    text = path.read_text().split("#[cfg(test)]")[0]
+    heads = list(re.finditer(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:const )?fn (\w+)", text, re.M))
+    for head, after in zip(heads, heads[1:] + [None]):
+        body = text[head.start() : after.start() if after else len(text)]
+        yield head[1], "\n".join(line.split("//")[0] for line in body.splitlines())
+
+
+def listed(name, wrong, hint):
+    return Result(name, "refuted" if wrong else "proved", 0.0, {hint: sorted(wrong)} if wrong else {})
+
+
+def used_symbols():
+    """What each step applies."""
+
+    class Recorder(Code):
+        def __init__(self):
+            super().__init__(None)
+            self.seen = set()
+
+        def __getattr__(self, symbol):
+            self.seen.add(symbol)
+            return lambda *_: ANY
+
+    recorder = Recorder()
+    for step in STEPS:
+        step.apply(recorder, ANY, ANY, ANY, Word(ANY))
+    return recorder.seen
+
+
+def results():
+    exported = {s for pair in re.findall(r"fn (\w+)(?: / (\w+))?\(", EXPORTS.read_text()) for s in pair if s}
+    known = {f.symbol for f in FUNCTIONS} | {f"{f.symbol}_allowed" for f in FUNCTIONS if f.refuses}
+    helpers = {"word", "order", "number"}
+    yield listed("each exported symbol is described, each described one exported", exported - helpers ^ known, "differ")
+    described = {f.method or f.symbol for f in FUNCTIONS} | PARTS
+    yield listed(
+        f"each function of {SHIPPED.name} is described in proof/prover/transitions.py",
+        methods_of_page_word() - described,
+        "say what it does",
+    )
+    yield listed("each transition is a step of the table", {f.symbol for f in TRANSITIONS} - used_symbols(), "in no step")
+    named = {name for step in STEPS for name in step.by}
+    yield listed("each function that the table names is there", missing_callers(named | BARE | COMPUTE), "gone or renamed")
+    yield listed("each caller of a transition is one that the table names", unnamed_callers(named), "in no step of proof/prover/steps.py")
+    yield listed("counts change on the bare word only where it is known", bare_places() - BARE, "not in proof/prover/callers.py")
+
+
+def unnamed_callers(named):
+    methods = "|".join(f.symbol for f in TRANSITIONS if f.symbol not in ("pin", "unpin", "hold"))
+    # `hold`, `pin` and `unpin` are also operations of the protocol: those are called on `self`, with a frame.
+    call = re.compile(rf"\.(?:{methods})\(|(?<!self)\.(?:pin|unpin|hold)\(\d|PageWord::(?:{methods})\b")
+    found = set()
+    for path in sorted(CORE.glob("*.rs")):
+        for function, body in functions_in(path):
+            if call.search(body):
+                found.add(f"{path.stem}::{function}")
+    return found - named - COMPUTE
+
+
+def bare_places():
+    change = re.compile(r"\.0 [-+] |fetch_(?:add|sub)\(")
+    return {
+        f"{path.stem}::{function}"
+        for path in sorted(CORE.glob("*.rs"))
+        for function, body in functions_in(path)
+        if change.search(body)
+    }

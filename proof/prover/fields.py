@@ -1,0 +1,153 @@
+"""The fields of a page word, as `page_word.rs` documents them, and which words there can be.
+
+Written down here a second time, on purpose: that the compiled code reads the same fields is the first thing proved.
+"""
+
+import z3
+
+# Lowest bit and width of each field.
+LAYOUT = {
+    "pins": (0, 24),
+    "refs": (24, 18),
+    "generation": (42, 6),
+    "unsplittable": (48, 1),
+    "poisoned": (49, 1),
+    "wary": (50, 1),
+    "recorded": (51, 1),
+    "drop": (52, 4),
+    "order": (56, 5),
+    "kind": (61, 3),
+}
+ALL = tuple(LAYOUT)
+
+TAIL, FREE, HEAD, SPLITTING, CLEAN, MERGING, RESERVED, SET_ASIDE = range(8)
+PIN_LIMIT, REF_LIMIT, MOST_PINS = 1 << 23, 1 << 17, (1 << 24) - 1
+PAGE, HUGE, MAX = 0, 9, 18
+
+
+def number(value):
+    return z3.BitVecVal(value, 64) if isinstance(value, int) else value
+
+
+def truth(condition):
+    """A truth value as the field or result that stands for it."""
+    return z3.If(condition, number(1), number(0))
+
+
+class Word:
+    """A word, its fields by name, each as 64 bits."""
+
+    def __init__(self, bits):
+        self.bits = number(bits)
+
+    def __getattr__(self, field):
+        low, width = LAYOUT[field]
+        return z3.ZeroExt(64 - width, z3.Extract(low + width - 1, low, self.bits))
+
+    @property
+    def target(self):
+        return self.order - self.drop
+
+    @property
+    def flagged(self):
+        return z3.Or(self.unsplittable == 1, self.poisoned == 1, self.wary == 1)
+
+    @property
+    def is_head(self):
+        return among(self.kind, HEAD, SPLITTING, CLEAN, MERGING)
+
+    @property
+    def is_live(self):
+        return z3.And(self.is_head, z3.Or(self.pins != 0, self.refs != 0))
+
+    @property
+    def is_rest(self):
+        return nothing_but(self, "generation")
+
+    @property
+    def is_idle(self):
+        return z3.And(among(self.kind, TAIL, FREE), self.pins == 0, z3.Not(self.flagged), self.drop & 1 == 0)
+
+    def is_loose(self, order):
+        return z3.And(self.kind == FREE, self.order == order, self.drop == 1, nothing_but(self, "kind", "order", "drop", "generation", "recorded"))
+
+
+def among(value, *which):
+    return z3.Or([value == one for one in which])
+
+
+def nothing_but(word, *fields):
+    """All other fields are 0."""
+    return z3.And([getattr(word, f) == 0 for f in ALL if f not in fields])
+
+
+def with_fields(word, changed, keep=ALL):
+    """The word with these fields changed; of the others those in `keep` stay and the rest are 0. Also whether each value fits."""
+    parts, fits = [], []
+    for field in reversed(ALL):
+        _, width = LAYOUT[field]
+        if field in changed:
+            value = number(changed[field])
+            fits.append(z3.LShR(value, width) == 0)
+        else:
+            value = getattr(word, field) if field in keep else number(0)
+        parts.append(z3.Extract(width - 1, 0, value))
+    return z3.Concat(parts), z3.And(fits)
+
+
+# What a frame is, as the table of states names it.
+STATES = {
+    "rest": lambda w: w.is_rest,
+    "tail": lambda w: z3.And(w.kind == TAIL, z3.Not(w.is_rest)),
+    "free": lambda w: z3.And(w.kind == FREE, w.drop == 0),
+    "loose": lambda w: z3.And(w.kind == FREE, w.drop != 0),
+    "page": lambda w: z3.And(w.kind == HEAD, w.order == 0),
+    "head": lambda w: z3.And(w.kind == HEAD, w.order != 0),
+    "splitting": lambda w: w.kind == SPLITTING,
+    "splitting clean": lambda w: w.kind == CLEAN,
+    "merging": lambda w: w.kind == MERGING,
+    "reserved": lambda w: w.kind == RESERVED,
+    "set aside": lambda w: w.kind == SET_ASIDE,
+}
+
+
+def reachable(w):
+    """An invariant of every word in memory: the zero word has it, and no step leads out of it.
+
+    The bound on pins is not in here: how many holds there can be at once is a matter of counting, not of one word.
+    """
+    le = z3.ULE
+    no = lambda *fields: z3.And([getattr(w, f) == 0 for f in fields])
+    by_kind = {
+        # At rest, or a tail that records its order; a 2 MiB part of a larger block may have recorded tails.
+        TAIL: z3.And(no("refs", "unsplittable", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_rest)),
+        FREE: z3.And(
+            no("pins", "refs", "unsplittable", "poisoned", "wary"),
+            z3.Or(
+                no("drop", "order"),
+                z3.And(w.drop == 1, w.order == PAGE, w.recorded == 0),
+                z3.And(w.drop == 1, w.order == HUGE),
+            ),
+        ),
+        HEAD: z3.And(no("drop"), le(w.order, MAX), le(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.recorded == 0)),
+        SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), w.recorded == 1)),
+        CLEAN: z3.And(splits(w), le(w.order, HUGE), w.target != 0, w.recorded == 0),
+        MERGING: z3.And(no("drop", "unsplittable"), w.refs == 1, w.order != 0, le(w.order, MAX)),
+        RESERVED: nothing_but(w, "kind"),
+        SET_ASIDE: z3.And(no("pins", "refs", "unsplittable", "wary", "drop", "order"), w.poisoned == 1),
+    }
+    return z3.And([z3.Implies(w.kind == kind, rule) for kind, rule in by_kind.items()])
+
+
+def splits(w):
+    """A split under way: to a lower order, above 2 MiB to 2 MiB at the lowest, of a block that can be split."""
+    return z3.And(
+        w.unsplittable == 0,
+        z3.ULE(w.refs, REF_LIMIT),
+        w.order != 0,
+        z3.ULE(w.order, MAX),
+        w.drop != 0,
+        z3.ULE(w.drop, HUGE),
+        z3.ULE(w.drop, w.order),
+        z3.Or(z3.ULE(w.order, HUGE), z3.UGE(w.target, HUGE)),
+    )

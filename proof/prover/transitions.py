@@ -1,0 +1,359 @@
+"""What each function of the page word does, and each step that callers take with it.
+
+Two lists. `FUNCTIONS` says what each function gives for *every* word (or, where it is said, for every word that its callers can hand
+it): which fields it changes and which it keeps, and when it refuses. `STEPS` says between which states a frame passes by it, and who
+takes the step.
+
+A function of `page_word.rs` that no entry names, and an entry whose function isn't there, are errors.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import z3
+
+from .fields import (
+    ALL,
+    CLEAN,
+    FREE,
+    HEAD,
+    HUGE,
+    MAX,
+    MERGING,
+    MOST_PINS,
+    PAGE,
+    PIN_LIMIT,
+    REF_LIMIT,
+    RESERVED,
+    SET_ASIDE,
+    SPLITTING,
+    TAIL,
+    Word,
+    among,
+    nothing_but,
+    truth,
+)
+
+EVERY = z3.BoolVal(True)
+
+
+@dataclass
+class Function:
+    """One function. `arguments`: of what type each is, by name."""
+
+    symbol: str
+    arguments: dict
+    # In place of the fields: the number that a question answers.
+    answer: Callable | None = None
+    changes: Callable | None = None
+    # Fields that stay as they were, besides those changed; all others become 0.
+    keeps: Callable | tuple = ALL
+    refuses: Callable | None = None
+    when: Callable = lambda *_: EVERY
+    # Its name in `page_word.rs`, where the symbol is another.
+    method: str = ""
+
+
+def question(symbol, answer, arguments=None, when=lambda *_: EVERY, method=""):
+    wrapped = lambda *a: truth(r) if z3.is_bool(r := answer(*a)) else r
+    return Function(symbol, arguments or {"w": "word"}, answer=wrapped, when=when, method=method)
+
+
+W = {"w": "word"}
+WITH_ORDER = {"w": "word", "o": "order"}
+WITH_NUMBER = {"w": "word", "n": "number"}
+
+
+def whole_generation(w):
+    return (w.generation + 1) & 63
+
+
+def becomes_clean(w, target, recorded):
+    return z3.And(z3.ULE(w.order, HUGE), target != 0, recorded == 0)
+
+
+def split_begun(w, target, pins, recorded):
+    clean = becomes_clean(w, target, recorded)
+    small = z3.ULE(w.order, HUGE)
+    return {
+        "pins": pins,
+        "drop": w.order - target,
+        "kind": z3.If(clean, z3.BitVecVal(CLEAN, 64), z3.BitVecVal(SPLITTING, 64)),
+        "recorded": z3.If(z3.And(small, z3.Not(clean)), z3.BitVecVal(1, 64), recorded),
+    }
+
+
+def may_split_to(w, target):
+    return z3.And(
+        w.kind == HEAD,
+        w.drop == 0,
+        z3.ULE(w.order, MAX),
+        z3.ULT(target, w.order),
+        z3.ULE(w.order - target, HUGE),
+    )
+
+
+def recorded_if(condition, w):
+    return z3.If(condition, w.recorded, z3.BitVecVal(0, 64))
+
+
+def is_whole_area(w):
+    return z3.UGE(w.order, HUGE)
+
+
+def freed_fields(w):
+    return {
+        "kind": z3.If(w.poisoned == 1, z3.BitVecVal(SET_ASIDE, 64), z3.BitVecVal(FREE, 64)),
+        "recorded": recorded_if(is_whole_area(w), w),
+    }
+
+
+def piece_fields(w, begun, n):
+    page = begun.target == 0
+    zero = z3.BitVecVal(0, 64)
+    return {
+        "kind": HEAD,
+        "order": begun.target,
+        "refs": n,
+        "generation": whole_generation(w),
+        "wary": z3.If(page, zero, begun.wary),
+        "recorded": z3.If(page, zero, z3.If(z3.UGT(begun.order, HUGE), w.recorded, begun.recorded)),
+    }
+
+
+def sum_at_most(field, n, limit):
+    """In numbers that don't wrap."""
+    return z3.And(z3.ULE(n, limit), z3.ULE(field + n, limit))
+
+
+def decoded_kind(w):
+    # In the order of `protocol::Kind`.
+    rest, free, page, head, tail, splitting, merging, reserved, set_aside = (z3.BitVecVal(i, 64) for i in range(9))
+    cases = [
+        (w.is_rest, rest),
+        (w.kind == TAIL, tail),
+        (w.kind == FREE, free),
+        (z3.And(w.kind == HEAD, w.order == 0), page),
+        (w.kind == HEAD, head),
+        (among(w.kind, SPLITTING, CLEAN), splitting),
+        (w.kind == MERGING, merging),
+        (w.kind == RESERVED, reserved),
+    ]
+    result = set_aside
+    for condition, kind in reversed(cases):
+        result = z3.If(condition, kind, result)
+    return result
+
+
+def least(x, limit):
+    return z3.If(z3.ULT(x, limit), x, z3.BitVecVal(limit, 64))
+
+
+QUESTIONS = [
+    question("pins", lambda w: w.pins),
+    question("refs", lambda w: w.refs),
+    question("generation", lambda w: w.generation),
+    question("order_of", lambda w: w.order, method="order"),
+    question("target", lambda w: w.target & 0xFF),
+    question("is_unsplittable", lambda w: w.unsplittable == 1),
+    question("is_poisoned", lambda w: w.poisoned == 1),
+    question("is_wary", lambda w: w.wary == 1),
+    question("is_rest", lambda w: w.is_rest),
+    question("tails_rest", lambda w: w.recorded == 0),
+    question("is_tail", lambda w: w.kind == TAIL),
+    question("is_head", lambda w: w.is_head),
+    question("is_settled_head", lambda w: w.kind == HEAD),
+    question("is_splitting", lambda w: among(w.kind, SPLITTING, CLEAN)),
+    question("is_splitting_clean", lambda w: w.kind == CLEAN),
+    question("is_merging", lambda w: w.kind == MERGING),
+    question("is_live_head", lambda w: w.is_live),
+    question(
+        "is_pinnable_alone",
+        lambda w: z3.Or(z3.And(w.kind == HEAD, w.is_live), z3.And(w.kind == TAIL, w.pins != 0)),
+    ),
+    question("is_settled_head_of", lambda w, o: z3.And(w.kind == HEAD, w.order == o), WITH_ORDER),
+    # Never more than the limit, so that more than it are none.
+    question("has_more_refs_than", lambda w, n: z3.UGT(w.refs, n), WITH_NUMBER, lambda w, _: z3.ULE(w.refs, REF_LIMIT)),
+    question(
+        "has_room_for_refs",
+        lambda w, n: z3.And(w.refs != 0, sum_at_most(w.refs, n, REF_LIMIT)),
+        WITH_NUMBER,
+    ),
+    question(
+        "is_plain_tail_of",
+        lambda w, o: z3.And(nothing_but(w, "generation", "order"), z3.Or(w.order == 0, w.order == o)),
+        WITH_ORDER,
+    ),
+    question("is_mergeable", lambda w: z3.And(w.kind == HEAD, w.refs == 1, w.unsplittable == 0)),
+    question(
+        "is_plain_page",
+        lambda w: z3.And(w.kind == HEAD, w.order == 0, z3.Not(w.flagged), w.pins == 0),
+    ),
+    question("is_idle", lambda w: w.is_idle),
+    question("is_loose", lambda w, o: w.is_loose(o), WITH_ORDER),
+    question("decoded_kind", decoded_kind, method="decode"),
+    question("decoded_order", lambda w: least(w.order, MAX), method="decode"),
+    question("decoded_pins", lambda w: w.pins, method="decode"),
+    question("decoded_refs", lambda w: w.refs, method="decode"),
+    question("decoded_generation", lambda w: w.generation, method="decode"),
+    question("decoded_unsplittable", lambda w: w.unsplittable == 1, method="decode"),
+    question("decoded_poisoned", lambda w: w.poisoned == 1, method="decode"),
+    question("pin_limit", lambda: z3.BitVecVal(PIN_LIMIT, 64), arguments={"": ""}, method="PIN_LIMIT"),
+    question("ref_limit", lambda: z3.BitVecVal(REF_LIMIT, 64), arguments={"": ""}, method="REF_LIMIT"),
+    question("one_ref", lambda: z3.BitVecVal(1 << 24, 64), arguments={"": ""}, method="ONE_REF"),
+]
+
+TRANSITIONS = [
+    Function(
+        "loosened",
+        WITH_ORDER,
+        changes=lambda w, o: {"kind": FREE, "order": o, "drop": 1, "recorded": recorded_if(o != 0, w)},
+        keeps=("generation",),
+    ),
+    Function("claimed", W, changes=lambda w: {"kind": FREE}, keeps=("generation", "recorded")),
+    Function(
+        "pin",
+        WITH_NUMBER,
+        changes=lambda w, n: {"pins": w.pins + n},
+        refuses=lambda w, n: z3.Not(sum_at_most(w.pins, n, PIN_LIMIT)),
+    ),
+    Function(
+        "hold",
+        WITH_NUMBER,
+        changes=lambda w, n: {
+            "pins": w.pins + n,
+            "recorded": 1,
+            "kind": z3.If(w.kind == CLEAN, z3.BitVecVal(SPLITTING, 64), w.kind),
+        },
+        when=lambda w, n: sum_at_most(w.pins, n, MOST_PINS),
+    ),
+    Function("recorded", W, changes=lambda w: {"recorded": 1}),
+    Function(
+        "readied",
+        {"w": "word", "flag": "flag"},
+        changes=lambda w, flag: {"kind": FREE, "recorded": truth(flag == 0)},
+        keeps=("generation",),
+    ),
+    Function(
+        "unpin",
+        WITH_NUMBER,
+        changes=lambda w, n: {"pins": w.pins - n},
+        refuses=lambda w, n: z3.ULT(w.pins, n),
+    ),
+    Function(
+        "add_refs",
+        WITH_NUMBER,
+        changes=lambda w, n: {"refs": w.refs + n},
+        refuses=lambda w, n: z3.Not(sum_at_most(w.refs, n, REF_LIMIT)),
+    ),
+    Function(
+        "drop_refs",
+        WITH_NUMBER,
+        changes=lambda w, n: {"refs": w.refs - n},
+        refuses=lambda w, n: z3.ULT(w.refs, n),
+    ),
+    Function(
+        "tail_of",
+        WITH_ORDER,
+        changes=lambda w, o: {"kind": TAIL, "order": o},
+        keeps=("pins", "generation", "poisoned", "recorded"),
+    ),
+    Function(
+        "publish",
+        {"w": "word", "o": "order", "flag": "flag"},
+        changes=lambda w, o, flag: {
+            "kind": HEAD,
+            "order": o,
+            "refs": 1,
+            "generation": whole_generation(w),
+            "unsplittable": truth(flag != 0),
+            "recorded": recorded_if(o != 0, w),
+        },
+        keeps=(),
+    ),
+    Function("freed", W, changes=freed_fields, keeps=("generation", "poisoned")),
+    Function(
+        "frees_at_once",
+        W,
+        changes=freed_fields,
+        keeps=("generation",),
+        refuses=lambda w: z3.Or(w.is_live, z3.UGT(w.order, HUGE), w.poisoned == 1, w.wary == 1),
+        # Words of an order that there is not are not asked.
+        when=lambda w: z3.ULE(w.order, MAX),
+    ),
+    Function(
+        "loosens",
+        WITH_ORDER,
+        changes=lambda w, o: {"kind": FREE, "order": o, "refs": 0, "drop": 1},
+        refuses=lambda w, o: z3.Not(
+            z3.And(
+                w.kind == HEAD,
+                w.order == o,
+                w.refs == 1,
+                nothing_but(w, "kind", "order", "refs", "generation", "recorded"),
+                z3.Or(w.recorded == 0, o != 0),
+            )
+        ),
+    ),
+    Function("rested", W, changes=lambda w: {}, keeps=("generation",)),
+    Function(
+        "begin_split",
+        WITH_ORDER,
+        changes=lambda w, o: split_begun(w, o, w.pins, w.recorded),
+        when=may_split_to,
+    ),
+    Function(
+        "begin_self_split",
+        WITH_ORDER,
+        changes=lambda w, o: split_begun(w, o, w.pins + 1, z3.BitVecVal(1, 64)),
+        when=lambda w, o: z3.And(may_split_to(w, o), z3.ULT(w.pins, MOST_PINS)),
+    ),
+    Function(
+        "end_split",
+        W,
+        changes=lambda w: {
+            "kind": HEAD,
+            "order": w.target,
+            "drop": 0,
+            "recorded": recorded_if(w.target != 0, w),
+        },
+        when=lambda w: z3.And(among(w.kind, SPLITTING, CLEAN), z3.ULE(w.order, MAX), z3.ULE(w.drop, w.order)),
+    ),
+    Function(
+        "page",
+        WITH_NUMBER,
+        changes=lambda w, n: {"kind": HEAD, "refs": n, "generation": whole_generation(w)},
+        keeps=("pins", "poisoned"),
+        when=lambda w, n: z3.ULE(n, REF_LIMIT),
+    ),
+    Function(
+        "piece",
+        {"w": "word", "begun": "word", "n": "number"},
+        changes=piece_fields,
+        keeps=("pins", "poisoned"),
+        when=lambda w, begun, n: z3.And(z3.ULE(n, REF_LIMIT), z3.ULE(begun.order, MAX), z3.ULE(begun.drop, begun.order)),
+    ),
+    Function(
+        "begin_merge",
+        {"w": "word", "o": "order", "flag": "flag"},
+        changes=lambda w, o, flag: {"kind": MERGING, "order": o, "recorded": truth(flag == 0)},
+    ),
+    Function("end_merge", W, changes=lambda w: {"kind": HEAD}),
+    Function("reserved", {"": ""}, changes=lambda: {"kind": RESERVED}, keeps=()),
+    Function("set_aside", W, changes=lambda w: {"kind": SET_ASIDE, "poisoned": 1}, keeps=("generation",)),
+    Function(
+        "poisoned",
+        W,
+        changes=lambda w: {
+            "poisoned": 1,
+            "wary": z3.If(z3.And(w.is_head, w.order != 0), z3.BitVecVal(1, 64), w.wary),
+        },
+        when=lambda w: z3.ULE(w.order, MAX),
+    ),
+    Function("wary", W, changes=lambda w: {"wary": 1}),
+]
+
+FUNCTIONS = QUESTIONS + TRANSITIONS
+
+# Private parts of the functions above, seen only through them, and the one constructor.
+PARTS = {"build", "kind_bits", "generation_bits", "next_generation", "is_whole_area", "with_kind", "from_bits", "fmt"}
