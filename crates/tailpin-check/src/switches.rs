@@ -92,6 +92,7 @@ switches! {
     W15 "W15" OneWord "pieces made while a split was clean go on saying that their tails rest";
     W16 "W16" OneWord "a fresh block says that its tails rest without a look";
     W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
+    WAlone "W-alone" OneWord "a block is merged while another thread acts through the same reference";
     ARelease "A-release" OneWord "the allocator's words are given back without Release";
     AOrder "A-order" OneWord "who leads others to a free frame and who takes the lead away may both miss what the other one wrote";
     WRelease "W-release" OneWord "publication is a Relaxed store";

@@ -8,6 +8,7 @@ mod futex;
 mod kin;
 mod large;
 mod mail;
+mod one_reference;
 mod parts;
 mod rearrange;
 
@@ -30,6 +31,7 @@ pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     let mut plans = mail::plans();
     plans.extend(kin::plans());
     plans.extend(rearrange::plans());
+    plans.extend(one_reference::plans());
     plans.extend(large::plans());
     plans.extend(parts::plans());
     plans.extend(allocator::plans());
