@@ -57,12 +57,18 @@ pub(crate) struct CheckScheduler<E: Engine> {
     /// One per role. What was done before an unpark is seen after the park that it ends, as with any scheduler.
     tokens: [E::Atomic; ROLES],
     parked: Mutex<[Option<E::Thread>; ROLES]>,
+    /// The thread that is gone. Set and asked with the lock of the waiters held.
+    ended: Mutex<Option<Tid>>,
 }
 
 impl<E: Engine> CheckScheduler<E> {
     fn new() -> Self {
         lock_wait::blocks();
-        Self { tokens: std::array::from_fn(|_| E::atomic(0)), parked: Mutex::default() }
+        Self {
+            tokens: std::array::from_fn(|_| E::atomic(0)),
+            parked: Mutex::default(),
+            ended: Mutex::default(),
+        }
     }
 
     fn parked(&self) -> MutexGuard<'_, [Option<E::Thread>; ROLES]> {
@@ -110,7 +116,12 @@ impl<E: Engine> Scheduler for CheckScheduler<E> {
     }
 
     fn priority(&self, thread: Tid) -> Option<Priority> {
-        ((1..=4).contains(&thread.0)).then_some(Priority::NORMAL)
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ((1..=4).contains(&thread.0) && *ended != Some(thread)).then_some(Priority::NORMAL)
+    }
+
+    fn ended(&self, thread: Tid) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
     fn boost(&self, _thread: Tid, _to: Priority) {}

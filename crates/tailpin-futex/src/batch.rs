@@ -12,12 +12,14 @@ pub(crate) struct Batch<'s, S: Scheduler> {
     scheduler: &'s S,
     threads: [Option<S::Thread>; FULL],
     len: usize,
+    /// Of these, those that were told.
+    told: usize,
     total: u32,
 }
 
 impl<'s, S: Scheduler> Batch<'s, S> {
     pub(crate) fn new(scheduler: &'s S) -> Self {
-        Self { scheduler, threads: array::from_fn(|_| None), len: 0, total: 0 }
+        Self { scheduler, threads: array::from_fn(|_| None), len: 0, told: 0, total: 0 }
     }
 
     pub(crate) fn push(&mut self, thread: S::Thread) {
@@ -35,10 +37,31 @@ impl<'s, S: Scheduler> Batch<'s, S> {
     }
 
     fn flush(&mut self) {
-        for thread in self.threads[..self.len].iter_mut().filter_map(Option::take) {
-            self.scheduler.unpark(&thread);
+        let rest = Rest(self);
+        while let Some(thread) = rest.0.next() {
+            rest.0.scheduler.unpark(&thread);
         }
-        self.len = 0;
+    }
+
+    /// The threads in the order they came in, until all are out.
+    fn next(&mut self) -> Option<S::Thread> {
+        if self.told == self.len {
+            (self.told, self.len) = (0, 0);
+            return None;
+        }
+        self.told += 1;
+        self.threads[self.told - 1].take()
+    }
+}
+
+/// Tells the other threads also if telling one of them panics: each of them has been counted.
+struct Rest<'b, 's, S: Scheduler>(&'b mut Batch<'s, S>);
+
+impl<S: Scheduler> Drop for Rest<'_, '_, S> {
+    fn drop(&mut self) {
+        while let Some(thread) = self.0.next() {
+            self.0.scheduler.unpark(&thread);
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Invalid {
     Time,
     /// A waiter is there that waits in another way, or for another target, than this operation is for.
     Mismatched,
+    /// The scheduler gave the calling thread a number that no lock word can hold: 0, or 2^30 and more.
+    Thread(Tid),
     /// Source and target are the same word.
     SameWord,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Invalid {
             Self::Clock(clock) => write!(f, "no clock {clock}"),
             Self::Time => write!(f, "the time is not normalised"),
             Self::Mismatched => write!(f, "somebody waits there for another operation"),
+            Self::Thread(tid) => write!(f, "no lock word can hold {tid} as a thread's number"),
             Self::SameWord => write!(f, "source and target are the same word"),
         }
     }

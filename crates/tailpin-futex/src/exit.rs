@@ -38,14 +38,30 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// assert_eq!(futexes.trylock_pi(&Futex::private(&memory, 40)), Ok(Acquired::OwnerDied));
     /// ```
     ///
-    /// Called before the thread's number disappears from the scheduler. Not interruptible, and it need not be: a bound
-    /// stands on everything that the dead thread's memory, or others who change it meanwhile, could draw out.
+    /// The scheduler still knows the thread when this is called, and is told that it has
+    /// [`ended`](Scheduler::ended). Not interruptible, and it need not be: a bound stands on everything that the dead
+    /// thread's memory, or others who change it during the call, could draw out.
     pub fn exit_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
+        self.give_away(memory, tid, robust, true)
+    }
+
+    /// As [`exit_thread`](Self::exit_thread), for a thread that replaces its program and lives on under its number: what
+    /// it held in `memory`, which it leaves, is given away.
+    pub fn exec_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
+        self.give_away(memory, tid, robust, false)
+    }
+
+    fn give_away<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>, ends: bool) -> ExitReport {
         let cleaned = self.clean_robust(memory, tid, robust);
         let mut batch = Batch::new(&self.scheduler);
         let mut table = self.lock_pi_table();
         table.orphan(tid, into(&mut batch));
         table.adjust(&self.scheduler, tid);
+        if ends {
+            // With the table locked: `acquire` asks for the owner and enters its list under the same lock, so no
+            // thread enters it after `orphan` has emptied it.
+            self.scheduler.ended(tid);
+        }
         drop(table);
         let orphaned = batch.total();
         ExitReport { locks_died: cleaned.died, woken: cleaned.woken + orphaned, robust: cleaned.end }

@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use core::marker::PhantomData;
+use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::derive::derive;
-use crate::error::Error;
+use crate::error::{Error, Invalid};
 use crate::key::Key;
 use crate::list::Queue;
 use crate::lock::{Guard, Lock};
@@ -66,8 +67,38 @@ type Locked<'f, S, W> = Guard<'f, W, Waiters<S, W>>;
 pub(crate) struct Bucket<S: Scheduler, W> {
     number: usize,
     lock: Lock<W, Waiters<S, W>>,
-    /// Waiters that are in the queue or about to be. May be too high for a moment, never too low.
+    /// Waiters that are in the queue or about to be, plus [`INHERITING`] for each that waits for a lock with priority
+    /// inheritance, in the table of these. May be too high for a moment, never too low.
     waiters: W,
+}
+
+/// A waiter counted in its bucket that is not in the queue yet: counted off when dropped.
+pub(crate) struct Announced<'f, S: Scheduler, W: QueueWord>(&'f Bucket<S, W>);
+
+impl<S: Scheduler, W: QueueWord> Announced<'_, S, W> {
+    /// It is in the queue now: who takes it out counts it off.
+    pub(crate) fn came(self) {
+        mem::forget(self);
+    }
+}
+
+impl<S: Scheduler, W: QueueWord> Drop for Announced<'_, S, W> {
+    fn drop(&mut self) {
+        self.0.gone(1);
+    }
+}
+
+/// In a bucket's count: one waiter that stands in the table of locks with priority inheritance.
+const INHERITING: u64 = 1 << 32;
+
+/// A waiter for a lock with priority inheritance, counted in its bucket until dropped.
+pub(crate) struct Inheriting<'f, S: Scheduler, W: QueueWord>(&'f Bucket<S, W>);
+
+impl<S: Scheduler, W: QueueWord> Drop for Inheriting<'_, S, W> {
+    fn drop(&mut self) {
+        // Relaxed: as for `inheriting`.
+        self.0.waiters.fetch_sub(INHERITING, Ordering::Relaxed);
+    }
 }
 
 impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
@@ -80,11 +111,12 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
         self.lock.lock(|turns| scheduler.relax(turns))
     }
 
-    /// A waiter is about to come. The barrier that follows makes the word it reads the newest.
-    pub(crate) fn announce<P: Steps>(&self) {
+    /// A waiter is about to come, unless this is dropped. The barrier that follows makes the word it reads the newest.
+    pub(crate) fn announce<P: Steps>(&self) -> Announced<'_, S, W> {
         // Relaxed: ordered by the barrier, which pairs with the one in `has_waiters`.
         self.waiters.fetch_add(1, Ordering::Relaxed);
         P::waiter_barrier::<W>();
+        Announced(self)
     }
 
     /// More waiters have come, under the lock.
@@ -99,6 +131,13 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
             // Relaxed: a waker that sees too many only looks in vain.
             self.waiters.fetch_sub(count, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a waiter for a lock with priority inheritance.
+    pub(crate) fn inheriting(&self) -> Inheriting<'_, S, W> {
+        // Relaxed: no wake hangs on it, only whether two kinds of waiters at one word are told apart.
+        self.waiters.fetch_add(INHERITING, Ordering::Relaxed);
+        Inheriting(self)
     }
 
     /// Whether a waker has to look. Said after the word was changed.
@@ -153,6 +192,9 @@ impl<S: Scheduler> Futexes<S> {
 
     /// A table of so many buckets, rounded up to a power of two. Waking looks through the different keys of one bucket;
     /// with about as many buckets as words that are waited for at once, that is one or two.
+    ///
+    /// # Panics
+    /// If there is no memory for so many.
     pub fn with_buckets(scheduler: S, buckets: usize) -> Self {
         Self::with_words(scheduler, buckets)
     }
@@ -161,7 +203,8 @@ impl<S: Scheduler> Futexes<S> {
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// [`with_buckets`](Self::with_buckets) of a checker's words and steps.
     pub fn with_words(scheduler: S, buckets: usize) -> Self {
-        let buckets = (0..buckets.max(1).next_power_of_two()).map(Bucket::new).collect();
+        let buckets = buckets.max(1).checked_next_power_of_two().expect("so many buckets fit in memory");
+        let buckets = (0..buckets).map(Bucket::new).collect();
         let pi = Lock::new(W::new(Part::PiLock), PiTable::new());
         Self { scheduler, buckets, pi, steps: PhantomData }
     }
@@ -219,6 +262,27 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         let first = low.lock(&self.scheduler);
         let second = (low.number != high.number).then(|| high.lock(&self.scheduler));
         Both { first, second, swapped }
+    }
+
+    /// Refuses a key at which a thread waits for a lock with priority inheritance: no other operation may wake it. With no
+    /// bucket locked.
+    pub(crate) fn refuse_inheriting(&self, key: &Key) -> Result<(), Error> {
+        let some = self.bucket(key).waiters.load(Ordering::Relaxed) >= INHERITING;
+        if some && self.lock_pi_table().waiters(key) > 0 {
+            return Err(Invalid::Mismatched.into());
+        }
+        Ok(())
+    }
+
+    /// Refuses a key at which a thread waits otherwise than for a lock with priority inheritance: giving back the lock would
+    /// not wake it. With nothing locked.
+    pub(crate) fn refuse_plain(&self, key: &Key) -> Result<(), Error> {
+        let bucket = self.bucket(key);
+        let some = !bucket.waiters.load(Ordering::Relaxed).is_multiple_of(INHERITING);
+        if some && bucket.lock(&self.scheduler).first(key).is_some() {
+            return Err(Invalid::Mismatched.into());
+        }
+        Ok(())
     }
 
     pub(crate) fn lock_pi_table(&self) -> Guard<'_, W, PiTable<W, S::Thread>> {

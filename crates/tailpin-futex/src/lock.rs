@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::Ordering;
 
@@ -32,13 +33,15 @@ impl<W: QueueWord, T> Lock<W, T> {
             relax(turns);
             turns = turns.saturating_add(1);
         }
-        Guard { lock: self }
+        Guard { lock: self, _one_thread: PhantomData }
     }
 }
 
 /// The value, for as long as this lives.
 pub(crate) struct Guard<'l, W: QueueWord, T> {
     lock: &'l Lock<W, T>,
+    /// Not to be shared between threads: `T` need not be `Sync`.
+    _one_thread: PhantomData<*const T>,
 }
 
 impl<W: QueueWord, T> Deref for Guard<'_, W, T> {

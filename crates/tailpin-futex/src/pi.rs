@@ -8,7 +8,7 @@
 use core::pin::{Pin, pin};
 
 use crate::batch::Batch;
-use crate::error::Error;
+use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::list::Off;
 use crate::memory::{Access, Memory};
@@ -54,7 +54,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     ///
     /// # Errors
     /// [`Error::Deadlock`], [`Error::NoSuchOwner`] if the word names a thread that does not exist, [`Error::TimedOut`],
-    /// [`Error::Interrupted`], and those of the key.
+    /// [`Error::Interrupted`], [`Invalid::Mismatched`] if a thread waits at the word otherwise than for a lock with
+    /// inheritance, [`Invalid::Thread`], and those of the key.
     pub fn lock_pi<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
@@ -66,7 +67,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Takes a lock if it is free.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if it is not, [`Error::Deadlock`] if it is the caller's, and those of the key.
+    /// [`Error::WouldBlock`] if it is not, [`Error::Deadlock`] if it is the caller's, [`Invalid::Mismatched`] and
+    /// [`Invalid::Thread`] as for [`lock_pi`](Self::lock_pi), and those of the key.
     pub fn trylock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<Acquired, Error> {
         self.acquire(futex, None, false)
     }
@@ -87,12 +89,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         waits: bool,
     ) -> Result<Acquired, Error> {
         let me = self.scheduler.tid();
+        if me.0 == 0 || me.0 > TID_MASK {
+            return Err(Invalid::Thread(me).into());
+        }
         // The thread that was the owner when it ended: those who waited for it take over.
         let mut gone = None;
         let mut patience = if waits { Patience::of_waiter(&self.scheduler) } else { Patience::of_waker() };
         // Each turn but the first means that the word or its mapping was changed by somebody else, or that the owner died.
         loop {
             let key = self.patient_key(futex, Access::Write, &mut patience)?;
+            self.refuse_plain(&key)?;
             let waiter = pin!(PiWaiter { futexes: self, nodes: PiNodes::new() });
             let mut table = self.lock_pi_table();
             let Ok(word) = futex.memory.load(futex.at) else {
@@ -130,6 +136,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 return Ok(Acquired::of(new));
             }
             // From here on the owner can't unlock without asking, and then finds us.
+            let _counted = self.bucket(&key).inheriting();
             let urgency = table.urgency(me, self.scheduler.urgency());
             let (nodes, thread) = (waiter.as_ref().nodes(), self.scheduler.current());
             // SAFETY: the waiter is pinned and `drop` takes the nodes out, so they stay until they are off.

@@ -53,11 +53,12 @@ impl Operation {
     ];
     /// Added to an operation's number: the word is private.
     pub const PRIVATE: u32 = 128;
-    /// Added to an operation's number: its timeout is on the time of day.
+    /// Added to the number of an operation that can choose its clock ([`WaitBitset`](Self::WaitBitset),
+    /// [`WaitRequeuePi`](Self::WaitRequeuePi), [`LockPi2`](Self::LockPi2)): its timeout is on the time of day.
     pub const REALTIME: u32 = 256;
 
     fn has_clock(self) -> bool {
-        matches!(self, Self::Wait | Self::WaitBitset | Self::WaitRequeuePi | Self::LockPi2)
+        matches!(self, Self::WaitBitset | Self::WaitRequeuePi | Self::LockPi2)
     }
 }
 
@@ -103,8 +104,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Does what a `futex` system call says.
     ///
     /// # Errors
-    /// Those of the operation, and [`Error::Invalid`]. A negative number of waiters is refused everywhere; Linux refuses it
-    /// for a requeue and takes it for 1 elsewhere.
+    /// Those of the operation, and [`Error::Invalid`].
+    ///
+    /// Two numbers of waiters are taken as they are meant, where Linux' older calls take them for 1: a negative one is
+    /// refused everywhere (Linux refuses it for a requeue), and 0 wakes no waiter (as in Linux' `futex_wake`).
     pub fn call<M: Memory>(&self, memory: &M, call: &Call) -> Result<u32, Error> {
         let Call { operation: raw, at, value, timeout, value2, at2, value3 } = *call;
         let (private, realtime) = (raw & Operation::PRIVATE != 0, raw & Operation::REALTIME != 0);
@@ -131,7 +134,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             Operation::Requeue => self.requeue(&a, &b, count(value)?, count(value2)?).map(|done| done.woken),
             Operation::CmpRequeue => self
                 .cmp_requeue(&a, &b, count(value)?, count(value2)?, value3)
-                .map(|done| done.woken + done.requeued),
+                .map(|done| done.woken.saturating_add(done.requeued)),
             Operation::WakeOp => {
                 self.wake_op(&a, &b, count(value)?, count(value2)?, WakeOp::from_raw(value3)?)
             }

@@ -39,7 +39,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
+    /// Those of the keys, and [`Invalid::Mismatched`] if a thread waits there to be requeued to a lock, or for a lock with
+    /// priority inheritance.
     pub fn requeue<M: Memory, N: Memory>(
         &self,
         from: &Futex<'_, M>,
@@ -81,7 +82,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             let (here, there) = (self.bucket(&source), self.bucket(&target));
             let mut batch = Batch::new(&self.scheduler);
             // Those who are moved have not looked at the target's word: a waker of it must see them none the less.
-            there.announce::<P>();
+            let announced = there.announce::<P>();
             let mut both = self.lock_both(here, there);
             let looked = expected.map(|expected| (expected, from.memory.load(from.at)));
             let outcome = match looked {
@@ -95,7 +96,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                     let moved = woken.and_then(|woken| {
                         let requeued = queue.requeue(&source, other, target, most, plain) as u32;
                         let mismatched = queue.first(&source).is_some_and(|(next, _)| !plain(next));
-                        if woken + requeued == 0 && most > 0 && mismatched {
+                        if woken == 0 && requeued == 0 && most > 0 && mismatched {
                             return Err(Invalid::Mismatched.into());
                         }
                         Ok(Requeued { woken, requeued })
@@ -107,8 +108,12 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 }
             };
             drop(both);
-            there.gone(1);
+            drop(announced);
             match outcome {
+                Ok(Ok(Requeued { woken: 0, requeued: 0 })) if wake > 0 || requeue > 0 => {
+                    self.refuse_inheriting(&source)?;
+                    return Ok(Requeued::default());
+                }
                 Ok(done) => return done,
                 Err(NotPresent) => self.present(from, Access::Read, &mut patience)?,
             }

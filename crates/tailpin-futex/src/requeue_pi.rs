@@ -1,7 +1,9 @@
 //! Condition variables for locks with priority inheritance.
 //!
-//! Who is requeued goes on as someone who asks for the lock, by itself: the lock's own queue gives it its place by urgency. Linux
-//! puts it there without waking it; what comes back to the caller is the same.
+//! A waiter that is requeued goes on as a thread that asks for the lock: the lock's own queue gives it its place by
+//! urgency. Linux puts it there without waking it; what comes back to the waiter is the same, but for a lock that can't
+//! be taken at all (its owner does not exist, waiting for it would be a deadlock): Linux tells the requeuing thread,
+//! here the waiter learns it.
 
 use core::pin::pin;
 
@@ -21,7 +23,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// the lock taken.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait) and [`lock_pi`](Self::lock_pi); then the lock is not taken. [`Invalid::SameWord`].
+    /// As [`wait`](Self::wait) and [`lock_pi`](Self::lock_pi); then the lock is not taken. [`Error::Interrupted`] only
+    /// while it was not requeued; after that an interruption is [`Error::WouldBlock`]. [`Invalid::SameWord`].
     pub fn wait_requeue_pi<M: Memory>(
         &self,
         condition: &Futex<'_, M>,
@@ -41,7 +44,14 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         let blocked = self.block(until, || waiter.is_woken());
         waiter.leave();
         if waiter.moves_on() {
-            return self.acquire(lock, until, true);
+            // A requeue has counted this waiter: were it told that it was interrupted, it would call again and wait at
+            // the condition for a second requeue. That the word has changed is what calling again would have told.
+            return self.acquire(lock, until, true).map_err(|error| match error {
+                Error::Interrupted => {
+                    Error::WouldBlock { found: condition.memory.load(condition.at).unwrap_or(expected) }
+                }
+                error => error,
+            });
         }
         blocked.and(Err(Error::Interrupted))
     }
@@ -91,8 +101,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 |waiting| batch.push(waiting.thread.clone()),
             );
             bucket.gone(u64::from(batch.total()));
+            drop(queue);
             return match batch.total() {
                 0 if mismatched => Err(Invalid::Mismatched.into()),
+                0 => self.refuse_inheriting(&source).map(|()| 0),
                 moved => Ok(moved),
             };
         }

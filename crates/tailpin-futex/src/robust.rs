@@ -91,7 +91,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
             entry = next?;
             buried?;
         }
-        Ok(RobustEnd::Limit)
+        Ok(if entry.0 == head { RobustEnd::Complete } else { RobustEnd::Limit })
     }
 
     /// Marks a lock of the dead thread and wakes one who waits for it.
@@ -105,12 +105,15 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
                 self.memory.fault(at, Access::Write).map_err(|_| at)?;
                 continue;
             };
-            // It ended after it had unlocked and before it woke anybody.
-            if pending && !inherits && word == 0 {
+            let owner = Tid(word & TID_MASK);
+            // The thread ended between unlocking and waking, or was itself woken and ended before it took the lock:
+            // the wake it owes, or was given, goes to the next waiter. The word is right as it is: 0 of a sound unlock,
+            // `OWNER_DIED` of an earlier death that the next owner has to hear of.
+            if pending && !inherits && owner.0 == 0 {
                 self.wake(at);
                 return Ok(());
             }
-            if Tid(word & TID_MASK) != self.tid {
+            if owner.0 == 0 || owner != self.tid {
                 return Ok(());
             }
             match self.memory.compare_exchange(at, word, word & WAITERS | OWNER_DIED) {

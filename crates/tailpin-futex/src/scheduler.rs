@@ -88,8 +88,14 @@ pub trait Scheduler: Sync {
     /// How urgent the thread that calls is by itself: waiters are woken most urgent first.
     fn urgency(&self) -> Priority;
 
-    /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist.
+    /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist or has
+    /// [`ended`](Self::ended).
     fn priority(&self, thread: Tid) -> Option<Priority>;
+
+    /// All that a thread held has been given away ([`Futexes::exit_thread`](crate::Futexes::exit_thread)): from now on
+    /// [`priority`](Self::priority) is `None` for it. A thread that asks for one of its locks has asked before this and
+    /// is told of the end, or asks after it and learns that there is no such owner; none is left waiting for the dead.
+    fn ended(&self, thread: Tid);
 
     /// From now on a thread is to run as if it were as urgent as `to`: the most urgent of itself and of all that wait for
     /// a lock it owns.

@@ -170,6 +170,10 @@ impl Scheduler for StdScheduler {
         self.find(tid).map(|thread| Priority(thread.0.priority.load(Ordering::Relaxed)))
     }
 
+    fn ended(&self, tid: Tid) {
+        self.known().remove(&tid);
+    }
+
     fn boost(&self, tid: Tid, to: Priority) {
         if let Some(thread) = self.find(tid) {
             thread.0.boosted.store(to.0, Ordering::Relaxed);

@@ -101,14 +101,17 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
         let scheduler = &self.futexes.scheduler;
         let bucket = self.futexes.bucket(&key);
         let waiting = Waiting { thread: scheduler.current(), bitset, target };
-        bucket.announce::<P>();
+        let announced = bucket.announce::<P>();
         let early = P::reads_early(|| futex.memory.load(futex.at));
         let mut queue = bucket.lock(scheduler);
         let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
             Ok(found) if found == expected => {
                 // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it is off.
                 match unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) } {
-                    Ok(()) => return Ok(Ok(())),
+                    Ok(()) => {
+                        announced.came();
+                        return Ok(Ok(()));
+                    }
                     // Two threads have queued one waiter at once.
                     Err(_) => Err(Invalid::Mismatched.into()),
                 }
@@ -117,7 +120,6 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
             Err(absent) => Ok(Err(absent)),
         };
         drop(queue);
-        bucket.gone(1);
         outcome
     }
 

@@ -16,7 +16,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Whoever changes the word first and then wakes can't miss a waiter that saw the word as it was.
     ///
     /// # Errors
-    /// Those of the key, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
+    /// Those of the key, and [`Invalid::Mismatched`] if nothing was woken and a thread waits there to be requeued to a
+    /// lock, or for a lock with priority inheritance.
     pub fn wake<M: Memory>(&self, futex: &Futex<'_, M>, count: u32) -> Result<u32, Error> {
         self.wake_bitset(futex, count, !0)
     }
@@ -49,6 +50,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         let woken = take(&mut queue, key, count, bitset, &mut batch);
         bucket.gone(u64::from(batch.total() - before));
         drop(queue);
+        if woken == Ok(0) {
+            self.refuse_inheriting(key)?;
+        }
         woken
     }
 }

@@ -126,7 +126,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// Those of the keys, and [`Invalid::Mismatched`] if somebody waits there to be requeued to a lock.
+    /// Those of the keys, and [`Invalid::Mismatched`] if a thread waits there to be requeued to a lock, or for a lock with
+    /// priority inheritance: the word has been changed then.
     pub fn wake_op<M: Memory, N: Memory>(
         &self,
         a: &Futex<'_, M>,
@@ -150,13 +151,19 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             let woken = take(both.queues().0, &first, wake_a, !0, &mut batch);
             let of_a = batch.total();
             here.gone(u64::from(of_a));
-            let mut woken = woken?;
-            if op.compare.holds(before) {
-                let more = take(both.target(), &second, wake_b, !0, &mut batch);
-                there.gone(u64::from(batch.total() - of_a));
-                woken += more?;
+            let woken = woken?;
+            let holds = op.compare.holds(before);
+            let more = if holds { take(both.target(), &second, wake_b, !0, &mut batch) } else { Ok(0) };
+            there.gone(u64::from(batch.total() - of_a));
+            let more = more?;
+            drop(both);
+            if wake_a > 0 && woken == 0 {
+                self.refuse_inheriting(&first)?;
             }
-            return Ok(woken);
+            if holds && wake_b > 0 && more == 0 {
+                self.refuse_inheriting(&second)?;
+            }
+            return Ok(woken.saturating_add(more));
         }
     }
 }

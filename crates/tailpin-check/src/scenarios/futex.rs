@@ -120,6 +120,24 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 }
             })
             .finish(idle),
+        futex("pi-gone", "the owner of a lock with inheritance ends, which is not robust ‖ lock", &[])
+            .setup(|w| {
+                w.bring(FutexWorld::<E, F::Futex>::new(1));
+                futexes(w).flat.store(A, OWNER);
+            })
+            .role("exit", |w| {
+                let fw = futexes(w);
+                fw.futexes.exit_thread(&fw.flat, Tid(OWNER), None);
+            })
+            .role("lock; unlock", |w| {
+                let fw = futexes(w);
+                match fw.futexes.lock_pi(&fw.word(A), None) {
+                    Ok(Acquired::OwnerDied) => unlock(w),
+                    Err(Error::NoSuchOwner { owner: Tid(OWNER) }) => note(|| "comes too late".to_owned()),
+                    other => violation(format!("of a lock of a thread that is gone was said: {other:?}")),
+                }
+            })
+            .finish(idle),
         futex("exit-wake", "the owner of a robust lock ends ‖ lock ‖ a wake for nothing", &[Switch::FWake])
             .setup(|w| {
                 w.bring(FutexWorld::<E, F::Futex>::new(1));

@@ -12,30 +12,30 @@ use tailpin_futex::{
     Acquired, Address, Error, Futex, OWNER_DIED, ROBUST_LIMIT, RobustEnd, Scheduler, TID_MASK, Tid, WAITERS,
 };
 
-const HEAD: u64 = 0;
+pub(crate) const HEAD: u64 = 0;
 /// From an entry to its lock's word.
-const OFFSET: u64 = 8;
-const DEAD: Tid = Tid(0x1234);
+pub(crate) const OFFSET: u64 = 8;
+pub(crate) const DEAD: Tid = Tid(0x1234);
 
-fn large() -> ModelMemory {
+pub(crate) fn large() -> ModelMemory {
     let model = Model::new(Size { frames: 16, pages: 16, words: 1024, order: 3 });
     let memory = model.space();
     memory.map_anonymous(0, 8, true);
     memory
 }
 
-fn store64(memory: &ModelMemory, at: u64, value: u64) {
+pub(crate) fn store64(memory: &ModelMemory, at: u64, value: u64) {
     memory.store(at, value as u32);
     memory.store(at + 4, (value >> 32) as u32);
 }
 
 /// Address of the n-th entry.
-fn entry(n: u64) -> u64 {
+pub(crate) fn entry(n: u64) -> u64 {
     4096 + n * 16
 }
 
 /// A list of `count` locks that the dead thread holds.
-fn list(memory: &ModelMemory, count: u64) {
+pub(crate) fn list(memory: &ModelMemory, count: u64) {
     for n in 0..count {
         store64(memory, entry(n), if n + 1 == count { HEAD } else { entry(n + 1) });
         memory.store(entry(n) + OFFSET, DEAD.0);

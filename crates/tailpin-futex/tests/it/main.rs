@@ -7,8 +7,11 @@ mod inheritance;
 mod keys;
 #[cfg(feature = "mm")]
 mod large_pages;
+mod last_moment;
 mod ltp;
+mod numbers;
 mod panics;
 mod properties;
+mod since_2019;
 mod stress;
 mod wake_op;

@@ -1,13 +1,18 @@
-//! A wait that ends by a panic of its scheduler: the waiter has left its queues.
+//! A caller's code that panics: nothing stays locked, queued, counted or untold.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tailpin_futex::model::ModelMemory;
 use tailpin_futex::{
-    Clock, Deadline, Expect, Futex, Futexes, Priority, Scheduler, StdScheduler, StdThread, Tid,
+    Acquired, Clock, Deadline, Error, Expect, Futex, Futexes, Priority, Scheduler, StdScheduler, StdThread,
+    Tid,
 };
+
+use crate::common::told::Told;
+use crate::common::{LOST, Meddled, lost};
 
 /// A scheduler that panics where a thread is to block.
 struct Failing(StdScheduler);
@@ -37,6 +42,9 @@ impl Scheduler for Failing {
     }
     fn priority(&self, thread: Tid) -> Option<Priority> {
         self.0.priority(thread)
+    }
+    fn ended(&self, thread: Tid) {
+        self.0.ended(thread);
     }
     fn boost(&self, thread: Tid, to: Priority) {
         self.0.boost(thread, to);
@@ -69,4 +77,82 @@ fn a_waiter_whose_wait_panics_leaves_its_queues_and_lends_nothing() {
         assert!(futexes.is_idle());
         assert_eq!(me.effective_priority(), Priority::NORMAL);
     }
+}
+
+fn futexes() -> Futexes<Told> {
+    // One bucket, so that anything left in it is in everybody's way.
+    Futexes::with_buckets(Told::new(), 1)
+}
+
+#[test]
+fn a_scheduler_that_panics_as_a_thread_begins_to_wait() {
+    let (futexes, memory) = (futexes(), ModelMemory::anonymous(1));
+    let (futex, lock) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
+    let orders = &futexes.scheduler().orders;
+    orders.panic_urgency.store(1, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| futexes.wait(&futex, 0, lost()))).is_err());
+    assert!(futexes.is_idle(), "counted though it does not wait");
+    // The lock of the main thread, for which another begins to wait.
+    assert_eq!(futexes.lock_pi(&lock, None), Ok(Acquired::Clean));
+    orders.panic_urgency.store(1, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let asked =
+            scope.spawn(|| catch_unwind(AssertUnwindSafe(|| futexes.lock_pi(&lock, lost()))).is_err());
+        assert!(asked.join().unwrap());
+    });
+    assert_eq!(futexes.pi_waiters(&lock), Ok(0));
+    assert_eq!(futexes.unlock_pi(&lock), Ok(()));
+    assert!(futexes.is_idle());
+}
+
+#[test]
+fn a_scheduler_that_panics_as_it_is_to_tell_one_thread_tells_the_others() {
+    const WAITERS: usize = 40;
+    let (futexes, memory) = (futexes(), ModelMemory::anonymous(1));
+    let futex = Futex::private(&memory, 0);
+    thread::scope(|scope| {
+        let wait = || scope.spawn(|| futexes.wait(&futex, 0, lost()));
+        let waiters: Vec<_> = (0..WAITERS).map(|_| wait()).collect();
+        let start = Instant::now();
+        while futexes.waiters(&futex) != Ok(WAITERS) {
+            assert!(start.elapsed() < LOST);
+            thread::yield_now();
+        }
+        futexes.scheduler().orders.panic_unpark.store(1, Ordering::SeqCst);
+        // The first 8 are told after the lock is released; of 32 and more, the first when there is no room for another.
+        assert!(catch_unwind(AssertUnwindSafe(|| futexes.wake(&futex, 8))).is_err());
+        assert_eq!(futexes.waiters(&futex), Ok(WAITERS - 8));
+        assert_eq!(futexes.wake(&futex, u32::MAX), Ok(WAITERS as u32 - 8));
+        waiters.into_iter().for_each(|waiter| assert_eq!(waiter.join().unwrap(), Ok(())));
+    });
+    assert!(futexes.is_idle());
+}
+
+#[test]
+fn a_memory_that_panics_as_it_is_asked_for_a_page() {
+    let (futexes, memory) = (futexes(), ModelMemory::anonymous(1));
+    let view = Meddled::new(&memory, |_| panic!("told to panic"));
+    let futex = Futex::shared(&view, 0);
+    let waits = || catch_unwind(AssertUnwindSafe(|| futexes.wait(&futex, 0, lost()))).is_err();
+    let wakes = || catch_unwind(AssertUnwindSafe(|| futexes.wake(&futex, 1))).is_err();
+    let moves = || catch_unwind(AssertUnwindSafe(|| futexes.requeue(&futex, &futex, 1, 1))).is_err();
+    assert!(waits() && wakes() && moves());
+    assert!(futexes.is_idle());
+}
+
+#[test]
+fn numbers_of_threads_that_no_lock_can_hold_are_refused() {
+    let (futexes, memory) = (futexes(), ModelMemory::anonymous(1));
+    let lock = Futex::private(&memory, 0);
+    for tid in [1 << 30, 1 << 31, u32::MAX] {
+        futexes.scheduler().orders.tid.store(tid, Ordering::SeqCst);
+        let refused = Error::Invalid(tailpin_futex::Invalid::Thread(Tid(tid)));
+        assert_eq!(futexes.lock_pi(&lock, None), Err(refused));
+        assert_eq!(futexes.trylock_pi(&lock), Err(refused));
+        assert_eq!(futexes.unlock_pi(&lock), Err(Error::NotOwner { owner: Tid(0) }));
+    }
+    futexes.scheduler().orders.tid.store((1 << 30) - 1, Ordering::SeqCst);
+    assert_eq!(futexes.lock_pi(&lock, None), Ok(Acquired::Clean));
+    assert_eq!(futexes.unlock_pi(&lock), Ok(()));
+    assert_eq!(futexes.scheduler().tid(), Tid((1 << 30) - 1));
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod told;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -53,11 +55,13 @@ pub struct Meddled<'m, F> {
     pub memory: &'m ModelMemory,
     pub pins: AtomicU32,
     pub meddle: F,
+    /// Called after each word that was changed.
+    pub exchanged: Option<Box<dyn Fn(Address) + Sync + 'm>>,
 }
 
 impl<'m, F: Fn(u32) + Sync> Meddled<'m, F> {
     pub fn new(memory: &'m ModelMemory, meddle: F) -> Self {
-        Self { memory, pins: AtomicU32::new(0), meddle }
+        Self { memory, pins: AtomicU32::new(0), meddle, exchanged: None }
     }
 }
 
@@ -89,7 +93,11 @@ impl<F: Fn(u32) + Sync> Memory for Meddled<'_, F> {
         self.memory.load(at)
     }
     fn compare_exchange(&self, at: Address, old: u32, new: u32) -> Result<Result<u32, u32>, NotPresent> {
-        self.memory.compare_exchange(at, old, new)
+        let done = self.memory.compare_exchange(at, old, new);
+        if let (Ok(Ok(_)), Some(exchanged)) = (done, &self.exchanged) {
+            exchanged(at);
+        }
+        done
     }
 }
 
