@@ -17,7 +17,7 @@ use crate::census;
 use crate::error::{AllocError, ReleaseError};
 use crate::inner::{Inner, Root};
 use crate::mapping::Harmless;
-use crate::memory::PAGE;
+use crate::memory::{PAGE, bytes_of};
 use crate::stats::{Holder, LeakReport, Stats};
 
 /// Memory for buffers of any size up to 1 GiB, whose slices keep only the pages they touch.
@@ -63,10 +63,7 @@ impl Drop for Handles {
             && !inner.is_child()
             && let Some(on_leak) = inner.settings.on_leak
         {
-            on_leak(&LeakReport {
-                bytes: left as usize * PAGE,
-                holders: census::worst_holders(inner, usize::MAX),
-            });
+            on_leak(&LeakReport { bytes: bytes_of(left), holders: census::worst_holders(inner, usize::MAX) });
         }
         drop(hold);
     }
@@ -172,8 +169,7 @@ impl Arena {
                 }
             };
             // SAFETY: the block's only reference is the new buffer's from here on, and its frames are counted.
-            let mut buffer =
-                unsafe { Buffer::adopt(self.handles.root, block, block.frames() as usize * PAGE) };
+            let mut buffer = unsafe { Buffer::adopt(self.handles.root, block, bytes_of(block.frames())) };
             if let Err(shortage) = inner.furnish(block.start, order) {
                 unfurnished.push((buffer, shortage));
                 continue;
@@ -193,27 +189,26 @@ impl Arena {
     fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
         let inner = self.inner();
         inner.life.raise(order.frames());
-        let mut tries = 0;
+        let mut tries = 0..RELEASE_TRIES;
         loop {
             if let Ok(block) = inner.zone.alloc(order) {
                 return Ok(block.into_raw().frames());
             }
             // Whoever gives memory back has some frames to himself for about a millisecond at a time.
-            if !inner.releasing.is_taken() || tries == RELEASE_TRIES {
+            if !inner.releasing.is_taken() || tries.next().is_none() {
                 break;
             }
-            tries += 1;
             thread::yield_now();
         }
         // SAFETY: these frames were counted at the beginning and never handed out.
         unsafe { self.handles.root.lower(order.frames()) };
-        let (block, free) = (order.bytes() as usize, inner.zone.free_frames() as usize * PAGE);
+        let (block, free) = (order.bytes() as usize, bytes_of(inner.zone.free_frames()));
         Err(AllocError::OutOfMemory { asked: block, block, free })
     }
 
     /// Size in bytes.
     pub fn size(&self) -> usize {
-        self.inner().data.pages as usize * PAGE
+        bytes_of(self.inner().data.pages)
     }
 
     /// Address of the first byte.

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use tailpin::FrameRange;
 
 use crate::inner::{Inner, Root};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, bytes_of};
 use crate::slice::Slice;
 
 /// Writable memory with one owner, from [`Arena::alloc`](crate::Arena::alloc).
@@ -34,7 +34,7 @@ impl Buffer {
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
         // SAFETY: the references are a hold.
         let ptr = unsafe { root.inner() }.address(blocks.start);
-        debug_assert!(len <= blocks.frames() as usize * PAGE);
+        debug_assert!(len <= bytes_of(blocks.frames()));
         Self { root, ptr, len, blocks }
     }
 
@@ -50,14 +50,13 @@ impl Buffer {
 
     /// Bytes of the pages it has: the length rounded up, at least one page.
     pub fn capacity(&self) -> usize {
-        self.blocks.frames() as usize * PAGE
+        bytes_of(self.blocks.frames())
     }
 
     /// Where in the arena it begins, in bytes.
     pub fn offset(&self) -> usize {
         // SAFETY: the buffer's references are a hold.
-        let first = unsafe { self.root.inner() }.data.first;
-        (self.blocks.start.get() - first.get()) as usize * PAGE
+        unsafe { self.root.inner() }.offset_of(self.blocks.start)
     }
 
     /// Makes it shorter; whole pages that it needs no more are free for others at once. Longer it doesn't get.

@@ -101,7 +101,8 @@ impl Builder {
     }
 
     /// Free memory, in bytes, that [`Arena::release`] leaves in the arena: what is reused within microseconds should not
-    /// be given back, as that costs up to a millisecond for 2 MiB. Default 0.
+    /// be given back, as that costs up to a millisecond for 2 MiB. Default 0. Huge pages go whole or stay, so nearly 2 MiB
+    /// more may be left.
     pub fn keep_resident(mut self, bytes: usize) -> Self {
         self.settings.keep_resident = bytes;
         self
@@ -152,7 +153,8 @@ impl Builder {
             Some(memory) => Data::plain(memory)?,
             None => {
                 let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE) as u64);
-                Data::mapped(backing, size, shape(frames)?.bytes())?
+                let words = shape(frames)?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
+                Data::mapped(backing, size, words)?
             }
         };
         let ranges = [FrameRange::new(data.first, data.pages)];

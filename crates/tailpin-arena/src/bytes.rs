@@ -39,7 +39,7 @@ impl From<Slice> for Bytes {
 // go past it.
 unsafe impl BufMut for ReadBuffer {
     fn remaining_mut(&self) -> usize {
-        self.capacity() - self.filled().len()
+        self.room()
     }
 
     unsafe fn advance_mut(&mut self, n: usize) {

@@ -8,7 +8,7 @@ use crate::backing::{Ability, GivesBack};
 use crate::buffer::Buffer;
 use crate::error::ReleaseError;
 use crate::inner::Inner;
-use crate::memory::PAGE;
+use crate::memory::{PAGE, bytes_of};
 use crate::release::{Released, Step, Stop};
 use crate::residency::Mask;
 
@@ -54,7 +54,7 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
     if let Ability::No(reason) = GivesBack::of(inner.backing, false, false).small {
         return Err(ReleaseError::Refused(reason));
     }
-    let (mut returned, mut stuck) = (0, 0);
+    let (mut returned, mut stuck) = (0_usize, 0_usize);
     if pages.frames() == 0 {
         // No page is in it as a whole, so none of the huge pages around needs to be taken apart.
         return Ok(Released { asked: 0, returned, stuck, stopped: Stop::Target });
@@ -66,23 +66,23 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
         let emptied = unsafe { step.giver().empty(area, &frames) };
         match emptied.map_err(|errno| inner.refusal(errno))? {
             Some(given) => {
-                returned += given.returned;
-                stuck += given.stuck;
+                returned = returned.saturating_add(given.returned);
+                stuck = stuck.saturating_add(given.stuck);
             }
-            None => stuck += crate::residency::count(&frames) as usize * PAGE,
+            None => stuck = stuck.saturating_add(bytes_of(crate::residency::count(&frames))),
         }
         area = area.offset(Order::HUGE.frames());
     }
-    Ok(Released { asked: pages.frames() as usize * PAGE, returned, stuck, stopped: Stop::Target })
+    Ok(Released { asked: bytes_of(pages.frames()), returned, stuck, stopped: Stop::Target })
 }
 
 /// The bits of those of the pages that lie in the area.
 fn within(pages: FrameRange, area: Pfn) -> Mask {
     let mut mask = [0; 8];
-    let end = area.offset(Order::HUGE.frames());
-    for page in pages.start.max(area).get()..pages.end.min(end).get() {
-        let bit = (page - area.get()) as usize;
-        mask[bit / 64] |= 1 << (bit % 64);
+    for (page, bit) in FrameRange::block(area, Order::HUGE).iter().zip(0_usize..) {
+        if pages.contains(page) {
+            mask[bit / 64] |= 1 << (bit % 64);
+        }
     }
     mask
 }

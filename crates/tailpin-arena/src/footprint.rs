@@ -1,6 +1,6 @@
 //! What a slice can keep at most.
 
-use crate::memory::PAGE;
+use crate::memory::bytes_of;
 use crate::slice::Slice;
 
 impl Slice {
@@ -19,6 +19,6 @@ impl Slice {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn footprint(&self) -> usize {
-        if self.is_empty() { 0 } else { (self.as_ptr().addr() % PAGE + self.len()).next_multiple_of(PAGE) }
+        bytes_of(self.pages().frames())
     }
 }

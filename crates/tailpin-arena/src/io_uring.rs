@@ -11,12 +11,13 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::arena::{Arena, Registration};
 use crate::error::ReleaseError;
-use crate::memory::PAGE;
+use crate::memory::{PAGE, bytes_of};
 use crate::read_buffer::ReadBuffer;
 use crate::slice::Slice;
 
 /// The kernel takes at most this much as one registered buffer.
 const CHUNK: usize = 1 << 30;
+const CHUNK_FRAMES: u64 = (CHUNK / PAGE) as u64;
 
 /// An arena registered with a ring: reads and writes of its buffers need no page lookup in the kernel.
 ///
@@ -103,9 +104,10 @@ impl FixedBuffers {
         let end =
             start.checked_add(bytes.len()).filter(|&end| start < arena.size() && end <= arena.size())?;
         let skew = skew(arena);
-        let index = (skew + start) / CHUNK;
+        let chunk_of = |at: usize| at.checked_add(skew).map(|at| at / CHUNK);
+        let index = chunk_of(start)?;
         // A block has at most 1 GiB and is aligned to its size, as the chunks are, so no buffer lies in two of them.
-        let within = end == start || (skew + end - 1) / CHUNK == index;
+        let within = chunk_of(end.saturating_sub(1).max(start)) == Some(index);
         within.then_some(index.try_into().ok()?)
     }
 
@@ -157,14 +159,18 @@ impl FixedBuffers {
 
 /// How far into a chunk the arena begins: chunks are aligned to their size by frame number, as blocks are.
 fn skew(arena: &Arena) -> usize {
-    (arena.frames().start.get() % (CHUNK / PAGE) as u64) as usize * PAGE
+    bytes_of(arena.frames().start.get() % CHUNK_FRAMES)
 }
 
 /// Start and length of each chunk of an arena of `size` bytes.
 fn chunks(skew: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..(skew + size).div_ceil(CHUNK)).map(move |i| {
-        let (start, end) = ((i * CHUNK).saturating_sub(skew), ((i + 1) * CHUNK - skew).min(size));
-        (start, end - start)
+    let mut next = 0;
+    // The first is shorter by what lies before the arena.
+    let mut room = CHUNK.saturating_sub(skew);
+    std::iter::from_fn(move || {
+        let (start, len) = (next, room.min(size.saturating_sub(next)));
+        (next, room) = (start.saturating_add(len), CHUNK);
+        (len > 0).then_some((start, len))
     })
 }
 

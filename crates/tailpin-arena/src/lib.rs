@@ -3,9 +3,13 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tailpin-arena knows the memory of Linux and no other");
 
+// What takes numbers of a caller's computes with them checked, or says why it can't overflow.
+#[deny(clippy::arithmetic_side_effects)]
 mod arena;
 mod backing;
+#[deny(clippy::arithmetic_side_effects)]
 mod buffer;
+#[deny(clippy::arithmetic_side_effects)]
 mod builder;
 mod census;
 #[cfg(feature = "compio")]
@@ -15,43 +19,59 @@ mod fork;
 mod giving;
 mod history;
 mod inner;
+#[deny(clippy::arithmetic_side_effects)]
 mod keep;
 mod life;
 mod mapping;
+#[deny(clippy::arithmetic_side_effects)]
 mod memory;
 mod memory_file;
 mod release;
+#[deny(clippy::arithmetic_side_effects)]
 mod releaser;
 mod residency;
 pub mod shared;
+#[deny(clippy::arithmetic_side_effects)]
 mod slice;
 mod stats;
 mod system;
 mod witness;
 
 // What others read into, keep and count.
+#[deny(clippy::arithmetic_side_effects)]
 mod discard;
+#[deny(clippy::arithmetic_side_effects)]
 mod footprint;
+#[deny(clippy::arithmetic_side_effects)]
 mod read_buffer;
 
 // Friends, each a feature.
 #[cfg(feature = "allocator-api2")]
+#[deny(clippy::arithmetic_side_effects)]
 mod allocator_api;
 #[cfg(feature = "arrow")]
+#[deny(clippy::arithmetic_side_effects)]
 mod arrow;
 #[cfg(feature = "bytes")]
+#[deny(clippy::arithmetic_side_effects)]
 mod bytes;
 #[cfg(feature = "compio")]
+#[deny(clippy::arithmetic_side_effects)]
 mod compio;
 #[cfg(feature = "foyer")]
+#[deny(clippy::arithmetic_side_effects)]
 pub mod foyer;
 #[cfg(feature = "io-uring")]
+#[deny(clippy::arithmetic_side_effects)]
 pub mod io_uring;
 #[cfg(feature = "monoio")]
+#[deny(clippy::arithmetic_side_effects)]
 mod monoio;
 #[cfg(feature = "tokio")]
+#[deny(clippy::arithmetic_side_effects)]
 mod tokio;
 #[cfg(feature = "vm-memory")]
+#[deny(clippy::arithmetic_side_effects)]
 pub mod vm_memory;
 
 pub use arena::{Arena, Registration};

@@ -16,6 +16,15 @@ use crate::system;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
+/// The same, to count in frame numbers.
+pub(crate) const PAGE_U64: u64 = PAGE as u64;
+/// Frames of the largest block.
+const MOST: u64 = Order::MAX.frames();
+/// Bytes of so many pages, which all are some arena's.
+pub(crate) const fn bytes_of(pages: u64) -> usize {
+    (pages as usize).saturating_mul(PAGE)
+}
+
 /// Bytes of an area: the smallest huge page.
 pub(crate) const AREA: usize = Order::HUGE.bytes() as usize;
 
@@ -78,14 +87,14 @@ impl Data {
     pub(crate) fn plain(memory: PlainMemory) -> Result<Self, BuildError> {
         let bytes = memory.memory.len();
         let begin = memory.memory.as_ptr().cast::<u8>() as usize;
-        let skip = begin.next_multiple_of(PAGE) - begin;
+        let skip = begin.wrapping_neg() % PAGE;
         let pages = bytes.saturating_sub(skip) / PAGE;
         if pages == 0 {
             return Err(BuildError::TooSmall { bytes });
         }
         // SAFETY: `skip` is less than `bytes`, as a page fits behind it.
         let base = unsafe { memory.memory.cast::<u8>().add(skip) };
-        let first = Pfn::new((base.as_ptr() as u64 / PAGE as u64) % Order::MAX.frames());
+        let first = Pfn::new((base.addr().get() as u64 / PAGE_U64) % MOST);
         Ok(Self { base, first, pages: pages as u64, keeper: Keeper::Plain(memory) })
     }
 
@@ -158,12 +167,12 @@ pub(crate) fn why(errno: Errno, doing: &'static str, bytes: usize, backing: Back
     // EFAULT is what populating says where a touch would be a SIGBUS.
     if errno == Errno::NOMEM || errno == Errno::FAULT {
         if let Backing::HugeTlb(size) = backing {
-            let needed = (bytes / size.bytes()) as u64;
+            let needed = bytes.div_ceil(size.bytes()) as u64;
             return BuildError::HugePageShortage { size, needed, free: system::free_huge_pages(size) };
         }
         let (maps, limit) = (system::map_count(), system::max_map_count());
         // A few mappings come and go with what reads the count.
-        return if maps + 4 >= limit {
+        return if maps.saturating_add(4) >= limit {
             BuildError::MapLimit { maps, limit }
         } else {
             BuildError::OutOfMemory { bytes }
@@ -197,17 +206,20 @@ pub(crate) struct WordCounts {
 impl WordCounts {
     const LINE: usize = 8;
 
-    fn starts(&self) -> [usize; 5] {
+    /// Where each part begins, and last where all end; `None` beyond an address space.
+    fn starts(&self) -> Option<[usize; 5]> {
         let mut starts = [0; 5];
-        for (i, n) in [self.pages, self.areas, self.history, self.residency].into_iter().enumerate() {
-            starts[i + 1] = (starts[i] + n).next_multiple_of(Self::LINE);
+        let mut end = 0_usize;
+        for (i, n) in (1..).zip([self.pages, self.areas, self.history, self.residency]) {
+            end = end.checked_add(n)?.checked_next_multiple_of(Self::LINE)?;
+            starts[i] = end;
         }
-        starts
+        Some(starts)
     }
 
-    /// All of it, in whole pages.
-    pub(crate) fn bytes(&self) -> usize {
-        (self.starts()[4] * size_of::<u64>()).next_multiple_of(PAGE)
+    /// All of it, in whole pages; `None` beyond an address space.
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        self.starts()?[4].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE)
     }
 }
 
@@ -223,19 +235,19 @@ pub(crate) struct Words {
 
 impl Words {
     pub(crate) fn new(counts: WordCounts, data: &Data) -> Result<Self, BuildError> {
-        let bytes = counts.bytes();
+        let too_large = BuildError::BadSize { bytes: bytes_of(data.pages) };
+        let (Some(bytes), Some(starts)) = (counts.bytes(), counts.starts()) else { return Err(too_large) };
         let source = match data.file() {
-            Some(file) => Source::File(file, data.pages * PAGE as u64),
+            Some(file) => Source::File(file, bytes_of(data.pages) as u64),
             None => Source::Anonymous,
         };
         let mapping = Mapping::new(source, bytes, PAGE)
             .map_err(|errno| why(errno, "map metadata", bytes, Backing::Anonymous))?;
+        const WORD: usize = size_of::<AtomicU64>();
         // SAFETY: the mapping is zeroed, aligned, as long as `starts` says, and used as atomic words only. The
         // lifetime is a promise of whoever has this value to drop it after the last use of the slices.
-        let all = unsafe {
-            std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / size_of::<u64>())
-        };
-        let starts = counts.starts();
+        let all =
+            unsafe { std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / WORD) };
         Ok(Self {
             mapping,
             pages: &all[starts[0]..][..counts.pages],

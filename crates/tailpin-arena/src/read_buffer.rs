@@ -70,9 +70,14 @@ impl ReadBuffer {
     /// # Panics
     /// If there is less room than that.
     pub fn advance(&mut self, n: usize) {
-        let room = self.capacity() - self.filled;
+        let room = self.room();
         assert!(n <= room, "{n} bytes filled where {room} fit");
-        self.filled += n;
+        self.filled = self.filled.saturating_add(n);
+    }
+
+    /// Bytes that still fit: no more are filled than fit in all.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity().saturating_sub(self.filled)
     }
 
     /// Whether no room is left.
@@ -100,7 +105,7 @@ impl ReadBuffer {
     /// # Errors
     /// The source's, except for [`io::ErrorKind::Interrupted`]. What came before it is filled.
     pub fn fill_from(&mut self, source: &mut impl Read) -> io::Result<usize> {
-        let before = self.filled;
+        let before = self.room();
         while !self.is_full() {
             match self.read_from(source) {
                 Ok(0) => break,
@@ -109,7 +114,7 @@ impl ReadBuffer {
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.filled - before)
+        Ok(before.saturating_sub(self.room()))
     }
 
     /// What was filled, readable for many. Whole pages behind it are free for others at once.

@@ -90,6 +90,10 @@ pub(crate) struct Step<'a> {
     inner: &'a Inner,
     giver: Giver<'a>,
     done: Given,
+    /// The most that may go, in bytes: the rest is to stay in the arena.
+    spare: usize,
+    /// Whether something was left alone for that.
+    kept: bool,
     /// Last: it is given up when everything else is done.
     _turn: Inside<'a>,
 }
@@ -109,7 +113,7 @@ impl<'a> Step<'a> {
             return refused(reason);
         }
         let giver = Giver::new(inner, mapping).map_err(ReleaseError::system("ask what memory is there"))?;
-        Ok(Self { inner, giver, done: Given::default(), _turn: turn })
+        Ok(Self { inner, giver, done: Given::default(), spare: usize::MAX, kept: false, _turn: turn })
     }
 
     /// What gives, while this step has its turn.
@@ -120,11 +124,15 @@ impl<'a> Step<'a> {
     fn run(mut self, asked: usize) -> Result<Released, ReleaseError> {
         self.inner.zone.drain();
         let keep = self.inner.settings.keep_resident;
-        let spare = if keep == 0 { usize::MAX } else { census::stats(self.inner).free.saturating_sub(keep) };
+        if keep > 0 {
+            self.spare = census::stats(self.inner).free.saturating_sub(keep) / PAGE * PAGE;
+        }
+        let spare = self.spare;
         let budget = asked.min(spare);
         let stopped = self.give(budget).map_err(|errno| self.inner.refusal(errno))?;
         let stopped = match stopped {
             Stop::Target if spare < asked => Stop::Watermark,
+            Stop::NothingLeft if self.kept => Stop::Watermark,
             other => other,
         };
         if let Backing::HugeTlb(size) = self.inner.backing
@@ -177,6 +185,13 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Whether so many bytes more would be of what is to stay.
+    fn is_to_stay(&mut self, bytes: usize) -> bool {
+        let stays = self.done.returned.saturating_add(bytes) > self.spare;
+        self.kept |= stays;
+        stays
+    }
+
     /// All areas, the last first: the allocator fills the first first.
     fn areas(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
         let (first, n) = (self.inner.data.first, self.inner.data.pages as usize / AREA_FRAMES);
@@ -189,8 +204,12 @@ impl<'a> Step<'a> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let first = Pfn::new(last.get() - (n as u64 - 1) * Order::HUGE.frames());
         let areas = (0..n as u64).map(|i| first.offset(i * Order::HUGE.frames()));
+        let there = areas.clone().map(|area| count(&residency.of(area)) as usize * PAGE).sum();
         let worth = |area| residency.is_rough(area) || residency.of(area) != [0; 8];
         if !areas.clone().all(|area| zone.used_in_area(area) == 0) || !areas.clone().any(worth) {
+            return Ok(());
+        }
+        if self.is_to_stay(there) {
             return Ok(());
         }
         let claimed: Vec<Claimed<'_>> = areas.map_while(|area| zone.claim_area(area)).collect();
@@ -213,6 +232,9 @@ impl<'a> Step<'a> {
             return Ok(false);
         }
         let mut claimed: Claimed<'_> = zone.claim(area, &there);
+        if breaks_up && self.is_to_stay(claimed.count() as usize * PAGE) {
+            return Ok(true);
+        }
         if !breaks_up {
             // All holes of a huge page go at once, as it is split for them; of small pages no more than asked for.
             let left = budget - self.done.returned - self.done.stuck;

@@ -63,7 +63,7 @@ impl Arena {
         let arena = self.downgrade();
         let (stop, stopped) = mpsc::channel();
         let work = move || {
-            let mut returned = 0;
+            let mut returned = 0_usize;
             loop {
                 match stopped.recv_timeout(pace.interval) {
                     Err(RecvTimeoutError::Timeout) => {}
@@ -71,7 +71,7 @@ impl Arena {
                 }
                 let Some(arena) = arena.upgrade() else { return Ok(returned) };
                 match arena.release(pace.step) {
-                    Ok(released) => returned += released.returned,
+                    Ok(released) => returned = returned.saturating_add(released.returned),
                     Err(error) if is_passing(error) => {}
                     Err(error) => return Err(error),
                 }

@@ -17,7 +17,7 @@ use crate::census;
 use crate::error::SliceError;
 use crate::history::Origin;
 use crate::inner::{Inner, Root};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, bytes_of};
 
 /// Read-only bytes of an arena, for any thread and any time.
 ///
@@ -144,7 +144,8 @@ impl Slice {
         }
         // SAFETY: `start` is at most the length.
         let ptr = unsafe { self.ptr.add(start) };
-        let mut part = Self { root: self.root, ptr, len: end - start, hold: Hold::Nothing };
+        let len = end.saturating_sub(start);
+        let mut part = Self { root: self.root, ptr, len, hold: Hold::Nothing };
         if !part.is_empty() {
             part.hold = self.hold_on(part.pages())?;
         }
@@ -222,13 +223,13 @@ impl Slice {
     }
 
     /// The pages it touches.
-    fn pages(&self) -> FrameRange {
+    pub(crate) fn pages(&self) -> FrameRange {
         if self.is_empty() {
             return FrameRange::new(Pfn::new(0), 0);
         }
         let first = self.first_page();
         let within = self.ptr.as_ptr() as usize % PAGE;
-        FrameRange::new(first, (within + self.len).div_ceil(PAGE) as u64)
+        FrameRange::new(first, within.saturating_add(self.len).div_ceil(PAGE) as u64)
     }
 
     fn block(&self, order: Order) -> FrameRange {
@@ -311,7 +312,7 @@ impl Slice {
                 counts.frames.iter().filter(|page| census::comes_back_with_pin(zone, *page)).count() as u64
             }
         };
-        pages as usize * PAGE
+        bytes_of(pages)
     }
 
     /// How many handles keep these pages, this one included: its clones, slices that touch one of the pages, and
@@ -328,7 +329,10 @@ impl Slice {
             Hold::Nothing => 1,
             Hold::Page => most(self.pages()),
             Hold::Block(order) => most(self.block(*order)),
-            Hold::Shared(counts) => most(counts.frames) + Arc::strong_count(counts) - 1,
+            Hold::Shared(counts) => {
+                let clones = Arc::strong_count(counts).saturating_sub(1);
+                most(counts.frames).saturating_add(clones)
+            }
         }
         .max(1)
     }
@@ -338,7 +342,7 @@ impl Slice {
         if self.is_empty() {
             return 0;
         }
-        self.ptr.as_ptr() as usize - self.inner().data.base.as_ptr() as usize
+        self.ptr.addr().get().saturating_sub(self.inner().data.base.addr().get())
     }
 
     fn origin(&self) -> Option<Origin> {

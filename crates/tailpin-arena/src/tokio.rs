@@ -38,8 +38,8 @@ impl ReadBuffer {
         &mut self,
         source: &mut R,
     ) -> io::Result<usize> {
-        let before = self.filled().len();
+        let before = self.room();
         while !self.is_full() && self.read_from_async(source).await? > 0 {}
-        Ok(self.filled().len() - before)
+        Ok(before.saturating_sub(self.room()))
     }
 }

@@ -13,7 +13,7 @@ use crate::arena::Arena;
 use crate::buffer::Buffer;
 use crate::discard::discard_pages;
 use crate::error::{AllocError, ReleaseError};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, PAGE_U64};
 use crate::release::Released;
 
 /// A region of a guest's memory, of up to 1 GiB, for a [`GuestRegionCollection`](::vm_memory::GuestRegionCollection).
@@ -135,7 +135,7 @@ impl GuestRegion {
         let len = buffer.len();
         match buffer.discard(0..len) {
             // All whole pages are zero; the last one may be a part only.
-            Ok(discarded) if discarded.stuck == 0 => buffer[len / PAGE * PAGE..].fill(0),
+            Ok(discarded) if discarded.stuck == 0 => buffer[len.saturating_sub(len % PAGE)..].fill(0),
             _ => buffer.fill(0),
         }
         let host = buffer.as_mut_ptr();
@@ -152,8 +152,9 @@ impl GuestRegion {
         let not_in = BalloonError::NotInRegion { address, pages };
         let Some(offset) = address.0.checked_sub(self.start.0) else { return Err(not_in) };
         let room = (self.buffer.len() / PAGE) as u64;
-        let first = offset / PAGE as u64;
-        if !offset.is_multiple_of(PAGE as u64) || first > room || pages as u64 > room - first {
+        let first = offset / PAGE_U64;
+        let ends_within = first.checked_add(pages as u64).is_some_and(|end| end <= room);
+        if !offset.is_multiple_of(PAGE_U64) || !ends_within {
             return Err(not_in);
         }
         let (inner, blocks) = self.buffer.hold();

@@ -11,6 +11,7 @@ mod ecosystem_io_uring;
 mod ecosystem_monoio;
 mod ecosystem_tokio;
 mod ecosystem_vm_memory;
+mod extremes;
 mod huge;
 mod life;
 mod limits;
