@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPY = Path(os.environ.get("COPY", ROOT / "target" / "mutants"))
 JOBS = int(os.environ.get("JOBS", 2))
 MEMORY = 3 << 30
+LONG = 1.0
 EXCLUDE = r"impl (fmt::)?(Debug|Display)|impl Error"
 
 RUNTIME = """
@@ -41,8 +42,9 @@ mod mutants {
     static REACHED: [AtomicBool; %d] = [const { AtomicBool::new(false) }; %d];
     pub(crate) fn number(function: usize) -> u32 {
         if !REACHED[function].load(Relaxed) && !REACHED[function].swap(true, Relaxed) {
-            if let Some(path) = env::var_os("MUTANT_TRACE") {
-                let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            // A test may have taken all descriptors away.
+            let trace = env::var_os("MUTANT_TRACE").map(|path| fs::File::options().append(true).open(path));
+            if let Some(Ok(mut file)) = trace {
                 file.write_all(std::format!("{function}\\n").as_bytes()).unwrap();
             }
         }
@@ -100,10 +102,13 @@ class Tree:
         options = [option for file in files for option in ("-f", file)]
         listed = output(["cargo", "mutants", "--list", "--json", "-p", package, "-E", EXCLUDE, *options])
         self.mutants = sorted(json.loads(listed), key=lambda mutant: mutant["file"])
+        names = output(["git", "ls-files", "-co", "--exclude-standard"]).split("\n")
+        # All of it now: the files may change while this runs.
+        self.contents = {name: (ROOT / name).read_bytes() for name in names if (ROOT / name).is_file()}
         self.texts, self.functions, self.unviable, self.constant = {}, [], set(), set()
         for number, mutant in enumerate(self.mutants, 1):
             mutant["number"] = number
-            text = self.texts.setdefault(mutant["file"], (ROOT / mutant["file"]).read_text())
+            text = self.texts.setdefault(mutant["file"], self.contents[mutant["file"]].decode())
             mutant["start"], mutant["end"] = span(text, mutant["span"])
             mutant["change"] = mutant["name"].split(": ", 1)[1]
         for file, text in self.texts.items():
@@ -124,13 +129,10 @@ class Tree:
             function.mutants = [mutant for mutant in self.mutants
                                 if mutant["function"] == function.number and mutant["number"] not in self.unviable]
         lines = collections.defaultdict(list)
-        names = output(["git", "ls-files", "-co", "--exclude-standard"]).split("\n")
-        names = {name for name in names if (ROOT / name).is_file()}
         for stale in (COPY / "crates").rglob("*"):
-            if stale.is_file() and str(stale.relative_to(COPY)) not in names:
+            if stale.is_file() and str(stale.relative_to(COPY)) not in self.contents:
                 stale.unlink()
-        for name in sorted(names):
-            content = (ROOT / name).read_bytes()
+        for name, content in self.contents.items():
             if name in self.texts:
                 text, at, pieces = self.texts[name], 0, []
                 for function in (f for f in self.functions if f.file == name):
@@ -251,13 +253,13 @@ def reach(tree, programs, pool):
 
     def one(test):
         trace = COPY / "trace" / f"{Path(test[0]).name}.{test[1].replace(':', '_')}"
-        trace.unlink(missing_ok=True)
+        trace.write_text("")
+        trace.chmod(0o666)  # for children of another user
         run = Run(tree, test, 0, trace)
         if run.outcome != "missed":
             print(f"{test[1]} of {Path(test[0]).name} fails without a mutant: left out", flush=True)
             return test, run, set()
-        reached = trace.read_text().split() if trace.exists() else []
-        return test, run, {int(number) for number in reached}
+        return test, run, {int(number) for number in trace.read_text().split()}
 
     (COPY / "trace").mkdir(exist_ok=True)
     tests = [(program, line.removesuffix(": test")) for program in programs
@@ -268,13 +270,13 @@ def reach(tree, programs, pool):
 def attempt(tree, mutant, tests, kills):
     """Runs the tests that reach a mutant, likely and short ones first, until one fails."""
     mine = [(test, alone) for test, alone, reached in tests if mutant["function"] in reached]
-    mine.sort(key=lambda entry: entry[1].wall / (1 + kills[mutant["function"], entry[0]]))
+    mine.sort(key=lambda entry: entry[1].cpu / (1 + kills[mutant["function"], entry[0]]))
     for test, alone in mine:
         run = Run(tree, test, mutant["number"], None, 8 + 10 * alone.wall, 2 + int(15 * alone.cpu))
         if run.outcome != "missed":
             kills[mutant["function"], test] += 1
             return run.outcome, test[1]
-    return "missed", " ".join(sorted(test[1] for test, _ in mine))
+    return "missed", ""
 
 
 def main():
@@ -285,42 +287,48 @@ def main():
     package, *files = arguments
     tree = Tree(package, files)
     print(f"{len(tree.mutants)} mutants in {len(tree.functions)} functions", flush=True)
-    programs = tree.build(options)
     log = COPY / f"{package}.jsonl"
-    tried = {}
-    for line in log.read_text().splitlines() if log.exists() else []:
-        entry = json.loads(line)
-        tried[entry["file"], entry["change"], entry["nth"]] = entry
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    before = {(entry["file"], entry["change"], entry["nth"]): entry["outcome"] for entry in entries}
     count = collections.Counter()
     for mutant in tree.mutants:
         count[mutant["file"], mutant["change"]] += 1
-        mutant["nth"] = count[mutant["file"], mutant["change"]]
+        mutant["key"] = mutant["file"], mutant["change"], count[mutant["file"], mutant["change"]]
+        mutant["outcome"] = before.get(mutant["key"])
+        if mutant["outcome"] == "unviable":
+            tree.unviable.add(mutant["number"])
+    programs = tree.build(options)
     kills = collections.Counter()
+    untried = {function.number for function in tree.functions if function.untried}
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool, log.open("a") as out:
-        tests = reach(tree, programs, pool)
 
-        def one(mutant):
-            key = mutant["file"], mutant["change"], mutant["nth"]
-            function = next((f for f in tree.functions if f.number == mutant["function"]), None)
-            if mutant["number"] in tree.unviable:
-                return key, "unviable", ""
-            if not function or function.untried:
-                return key, "untried", ""
-            known = tried.get(key)
-            if known and known["outcome"] in ("caught", "hung"):
-                return key, known["outcome"], known["by"]
-            return key, *attempt(tree, mutant, tests, kills)
-
-        table = collections.defaultdict(collections.Counter)
-        for (file, change, nth), outcome, by in pool.map(one, tree.mutants):
-            table[file][outcome] += 1
+        def note(mutant, outcome, by=""):
+            mutant["outcome"] = outcome
+            file, change, nth = mutant["key"]
             json.dump({"file": file, "change": change, "nth": nth, "outcome": outcome, "by": by}, out)
             print(file=out, flush=True)
-            if outcome in ("missed", "untried"):
-                print(f"{outcome}: {file}: {change} ({nth}) by {by or 'no test'}", flush=True)
+
+        for mutant in tree.mutants:
+            if mutant["number"] in tree.unviable:
+                note(mutant, "unviable")
+            elif mutant["function"] is None or mutant["function"] in untried:
+                note(mutant, "untried")
+        tests = reach(tree, programs, pool)
+        # What a short test catches never meets the long ones.
+        for part in [[test for test in tests if (test[1].cpu > LONG) == long] for long in (False, True)]:
+            left = [mutant for mutant in tree.mutants if mutant["outcome"] in (None, "missed")]
+            print(f"{len(left)} mutants for {len(part)} tests", flush=True)
+            for mutant, found in zip(left, pool.map(lambda mutant: attempt(tree, mutant, part, kills), left)):
+                note(mutant, *found)
+    table = collections.defaultdict(collections.Counter)
+    for mutant in tree.mutants:
+        table[mutant["file"]][mutant["outcome"]] += 1
+        if mutant["outcome"] == "missed":
+            print(f"missed: {mutant['file']}: {mutant['change']}")
     for file, row in table.items():
-        print(f"| `{file}` | {sum(row.values())} | " +
-              " | ".join(str(row[outcome]) for outcome in ("caught", "hung", "missed", "unviable", "untried")) + " |")
+        outcomes = ("caught", "hung", "missed", "unviable", "untried")
+        print(f"| `{file}` | {sum(row.values())} | " + " | ".join(str(row[one]) for one in outcomes) + " |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -222,3 +222,59 @@ impl<W: AtomicWord> Area<'_, W> {
         self.home.fetch_or(ALL_WORDS | WITHHELD, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    fn on_an_area(test: impl FnOnce(&Area<'_, AtomicU64>)) {
+        let (bits, home) = ([const { AtomicU64::new(0) }; AREA_WORDS], AtomicU64::new(0));
+        test(&Area { bits: &bits, home: &home });
+    }
+
+    fn take(area: &Area<'_, AtomicU64>, words: u64) -> Option<Change> {
+        area.take_words(|home| (home.inside() & words == words).then_some(words)).map(|(_, change)| change)
+    }
+
+    #[test]
+    fn frames_that_are_free_already_are_named_and_none_is_given_back() {
+        on_an_area(|area| {
+            for word in 0..AREA_WORDS {
+                assert_eq!(area.give(word, 0b110).err(), Some(0b110), "word {word} is at home");
+                take(area, 1 << word).unwrap();
+                assert!(matches!(area.give(word, 0b1010), Ok(Given::Out(0b1010))));
+                assert_eq!(area.give(word, 0b1100).err(), Some(0b1000));
+                assert_eq!(area.free(word), 0b1010);
+                assert_eq!(area.give_words(1 << word).err(), Some((word, 0b1010)));
+                assert!(matches!(area.give(word, !0b1010), Ok(Given::Complete)));
+                assert_eq!(area.free(word), 0);
+                assert!(area.give_words(1 << word).is_ok());
+                assert_eq!(area.give_words(1 << word).err(), Some((word, !0)), "it came home");
+            }
+            assert!(area.home().is_whole());
+            assert_eq!(area.give_all().err(), Some((0, !0)));
+            take(area, ALL_WORDS).unwrap();
+            area.offer(5, 1 << 9);
+            assert_eq!(area.give_all().err(), Some((5, 1 << 9)));
+        });
+    }
+
+    #[test]
+    fn an_area_is_at_rest_until_a_part_of_it_comes_home() {
+        on_an_area(|area| {
+            take(area, ALL_WORDS).unwrap();
+            area.give_all().unwrap();
+            assert!(!area.home().is_touched());
+            take(area, 0b11).unwrap();
+            assert!(!area.home().is_touched());
+            area.give_words(0b11).unwrap();
+            assert!(area.home().is_whole() && area.home().is_touched());
+            assert!(take(area, 0b100).unwrap().to.is_touched());
+            area.give_words(0b100).unwrap();
+            assert!(!take(area, ALL_WORDS).unwrap().to.is_touched());
+            area.give_all().unwrap();
+            assert!(area.home().is_whole() && !area.home().is_touched());
+        });
+    }
+}
