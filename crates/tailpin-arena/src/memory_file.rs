@@ -1,5 +1,5 @@
-//! Files of memory: sized once, then sealed, so that nobody who has one can make it shorter under a mapping. To touch a
-//! mapped page behind the end of its file is a SIGBUS.
+//! Files of memory: sized once, then sealed, so that no process that has one can make it shorter
+//! under a mapping. To touch a mapped page behind the end of its file is a SIGBUS.
 
 use std::os::fd::OwnedFd;
 
@@ -7,7 +7,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftrunc
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// The size stands, and so do these seals: one that forbids writing would take the memory from its users.
+/// The size stands, and so do these seals: one that forbids writing would take the memory from its
+/// users.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// Why there is no file.
@@ -25,8 +26,8 @@ pub(crate) enum FileError {
 /// A file of `bytes` zeros, none of which takes memory yet.
 pub(crate) fn create(name: &str, bytes: u64) -> Result<OwnedFd, FileError> {
     let failed = |doing| move |errno| FileError::System { doing, errno };
-    // Looked at first: to a size above the limit the kernel answers with SIGXFSZ, which ends the process. A limit that
-    // another thread lowers between this look and the next lines is not seen.
+    // Looked at first: to a size above the limit the kernel answers with SIGXFSZ, which ends the
+    // process. A limit that another thread lowers between this look and the next lines is not seen.
     if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| bytes > *limit) {
         return Err(FileError::Limit { limit });
     }

@@ -27,8 +27,9 @@ pub(super) struct Inner {
     pub(super) me: OwnerId,
     /// Journals that are in use; process-local, as only this process has them.
     busy: [AtomicBool; THREADS],
-    /// An operation panicked in the middle. Its steps may be anywhere, under handles that the caller still has, and a
-    /// recovery will go on with it: so until then these handles must do nothing more.
+    /// An operation panicked in the middle. Its steps may be anywhere, under handles that the
+    /// caller still has, and a recovery will go on with it: so until then these handles must do
+    /// nothing more.
     poisoned: AtomicBool,
     fork: ForkMark,
     /// Last: everything above uses it.
@@ -41,7 +42,7 @@ impl Inner {
             let config = ZoneConfig::default().hooks(&NewLives).cpu(Scribe::acting_for);
             let (pages, areas) = (memory.page_words, memory.area_words);
             if fresh {
-                // Nobody else has the memory yet.
+                // No other process has the memory yet.
                 let scribe = Scribe::new(
                     Journal::new(memory.journals, memory.told, 0),
                     0,
@@ -91,7 +92,7 @@ impl Inner {
         result
     }
 
-    /// An operation for an owner, in a journal of his that nobody uses.
+    /// An operation for an owner, in a journal of the owner's that is not in use.
     pub(super) fn operate_for(
         &self,
         owner: usize,
@@ -105,10 +106,12 @@ impl Inner {
         result
     }
 
-    /// Of the journals of this process one that no thread uses. Waits while all are in use, for threads of this process.
+    /// Of the journals of this process one that no thread uses. Waits while all are in use, for
+    /// threads of this process.
     fn take_turn(&self) -> Result<Turn<'_>, Refusal> {
         loop {
-            // Relaxed: who has a handle that was in the operation that panicked came to it after that.
+            // Relaxed: a thread that has a handle which was in the panicked operation got it
+            // after the panic.
             if self.poisoned.load(Ordering::Relaxed) {
                 return Err(Refusal::Poisoned);
             }
@@ -144,16 +147,16 @@ impl Inner {
         }
     }
 
-    /// Gives back what a handle has, which can't be refused unless something else writes the words; then the page has
-    /// been taken out of service. In a forked child, which has nothing, nothing is given back; nor where an operation
-    /// panicked, which leaves it to a recovery.
+    /// Gives back what a handle has, which can't be refused unless something else writes the words;
+    /// then the page has been taken out of service. In a forked child, which has nothing, nothing
+    /// is given back; nor where an operation panicked, which leaves it to a recovery.
     pub(super) fn let_go(&self, operation: Operation) {
         if !self.is_child() {
             let _ = self.operate(operation);
         }
     }
 
-    /// A look at all words that nobody can finish if it is cut short.
+    /// A look at all words, of which nothing is left to be finished if it is cut short.
     fn watch<R>(
         &self,
         look: impl FnOnce(&Zone<'static, tailpin::OneWord<'static, super::word::Word>>) -> R,
@@ -162,7 +165,8 @@ impl Inner {
     }
 }
 
-/// A journal in use. Dropped without an end, by a panic, it leaves the journal as it is, for a recovery.
+/// A journal in use. Dropped without an end, by a panic, it leaves the journal as it is, for a
+/// recovery.
 struct Turn<'a> {
     inner: &'a Inner,
     thread: usize,
@@ -195,7 +199,8 @@ impl Drop for Inner {
         if self.is_child() {
             return self.memory.disown();
         }
-        // All handles are gone, so nothing is held. An operation that panicked is left for a recovery after this process.
+        // All handles are gone, so nothing is held. An operation that panicked is left for a
+        // recovery after this process.
         if !*self.poisoned.get_mut() {
             self.owners.leave(self.me);
         }
@@ -231,13 +236,14 @@ impl Drop for Inner {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Handles keep the mapping; `SharedArena` may go first. When the last of a process is gone, it has left.
+/// Handles keep the mapping; `SharedArena` may go first. When the last of a process is gone, it has
+/// left.
 #[derive(Clone)]
 pub struct SharedArena(pub(super) Arc<Inner>);
 
 impl SharedArena {
-    /// A new arena of at least `bytes` bytes, rounded up to 2 MiB, that at most `owners` processes use at the same time.
-    /// Memory is taken as it is used.
+    /// A new arena of at least `bytes` bytes, rounded up to 2 MiB, that at most `owners` processes
+    /// use at the same time. Memory is taken as it is used.
     ///
     /// # Errors
     /// What [`SharedError`] says of sizes, of the processor and of the system.
@@ -252,17 +258,18 @@ impl SharedArena {
         Self::join(Memory::create(geometry)?, true, Self::own_identity()?)
     }
 
-    /// Joins an arena that another process has created and whose file it has passed on: by inheritance, through a socket,
-    /// or as `/proc/<pid>/fd/<number>`.
+    /// Joins an arena that another process has created and whose file it has passed on: by
+    /// inheritance, through a socket, or as `/proc/<pid>/fd/<number>`.
     ///
     /// # Errors
     /// [`SharedError::NotAnArena`], [`SharedError::Unfinished`], [`SharedError::NotWritable`],
     /// [`SharedError::OtherVersion`], [`SharedError::Full`]; and as [`SharedArena::create`].
     ///
     /// # Safety
-    /// The file is from [`SharedArena::create`], and as long as anybody uses the arena it is written to only through this
-    /// crate, in processes of the same process and time namespaces, which can see each other in `/proc`. The compiler
-    /// can't know what another process does to memory that is borrowed in this one.
+    /// The file is from [`SharedArena::create`], and as long as the arena is in use it is written
+    /// to only through this crate, in processes of the same process and time namespaces, which can
+    /// see each other in `/proc`. The compiler can't know what another process does to memory that
+    /// is borrowed in this one.
     pub unsafe fn attach(file: OwnedFd) -> Result<Self, SharedError> {
         Self::check_processor()?;
         Self::join(Memory::open(file)?, false, Self::own_identity()?)
@@ -280,8 +287,8 @@ impl SharedArena {
         Ok(Self(Arc::new(Inner::join(memory, fresh, identity)?)))
     }
 
-    /// A buffer of `len` bytes, 1 to 2,097,152, in a block of the next power of two of pages. Its contents are what was
-    /// there before.
+    /// A buffer of `len` bytes, 1 to 2,097,152, in a block of the next power of two of pages. Its
+    /// contents are what was there before.
     ///
     /// # Errors
     /// [`SharedError::BadLength`], [`SharedError::Exhausted`], [`SharedError::Child`].
@@ -296,12 +303,13 @@ impl SharedArena {
         Ok(SharedBuffer::new(Arc::clone(&self.0), head, order, len))
     }
 
-    /// The slice that a token stands for, with pins of this process's own. Whoever gave the token away may have dropped
-    /// his meanwhile: then this is an error, never other memory.
+    /// The slice that a token stands for, with pins of this process's own. If its maker has dropped
+    /// the slice since, this is an error, never other memory.
     ///
     /// # Errors
-    /// [`SharedError::Stale`] if the memory is not what it was when the token was made, or if its block was being merged during
-    /// the call; [`SharedError::Child`]; [`SharedError::Get`] at the limit of a count.
+    /// [`SharedError::Stale`] if the memory is not what it was when the token was made, or if its
+    /// block was being merged during the call; [`SharedError::Child`]; [`SharedError::Get`] at the
+    /// limit of a count.
     pub fn adopt(&self, token: Token) -> Result<SharedSlice, SharedError> {
         let pages = token.pages(self.0.memory.size()).ok_or(SharedError::Stale)?;
         self.0.pin(pages).map_err(|error| match error {
@@ -334,8 +342,9 @@ impl SharedArena {
         if self.0.is_child() { Vec::new() } else { self.0.owners.all().collect() }
     }
 
-    /// Walks every page and proves that each is in exactly one state and that all counts add up. Only at a quiet moment:
-    /// with others at work, or dead ones not recovered, it reports what they are in the middle of.
+    /// Walks every page and proves that each is in exactly one state and that all counts add up.
+    /// Only at a quiet moment: with others at work, or dead ones not recovered, it reports what
+    /// they are in the middle of.
     ///
     /// # Panics
     /// In a forked child.
@@ -346,8 +355,9 @@ impl SharedArena {
     }
 }
 
-/// The file, to be passed on to a process that is to [`attach`](SharedArena::attach) it. To do anything else with it is a
-/// matter between you and the compiler, which lets memory be borrowed from it.
+/// The file, to be passed on to a process that is to [`attach`](SharedArena::attach) it. To do
+/// anything else with it is a matter between you and the compiler, which lets memory be borrowed
+/// from it.
 impl AsRawFd for SharedArena {
     fn as_raw_fd(&self) -> RawFd {
         self.0.memory.file().as_raw_fd()

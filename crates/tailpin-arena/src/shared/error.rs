@@ -25,9 +25,11 @@ pub enum SharedError {
     },
     /// The processor has no atomic operation on 128 bits.
     NoWideAtomics,
-    /// The file is no shared arena, or can be made shorter by others; or its creator has not yet given it its size.
+    /// The file is no shared arena, or can be made shorter by others; or its creator has not yet
+    /// given it its size.
     NotAnArena,
-    /// The creator is still at work on it, or died before it was done. Try again for as long as the creator lives.
+    /// The creator is still at work on it, or died before it was done. Try again for as long as the
+    /// creator lives.
     Unfinished,
     /// The descriptor was not opened for reading and writing.
     NotWritable,
@@ -86,9 +88,9 @@ pub enum SharedError {
     Merge(MergeError),
     /// A count that was there is there no more: something else than this crate writes the memory.
     Corrupt,
-    /// An earlier operation of this process panicked in the middle. Its memory can be read on, but the process has no
-    /// further part in the arena: what it holds is given back by [`SharedArena::recover`](super::SharedArena::recover)
-    /// after its end.
+    /// An earlier operation of this process panicked in the middle. Its memory can be read on, but
+    /// the process has no further part in the arena: what it holds is given back by
+    /// [`SharedArena::recover`](super::SharedArena::recover) after its end.
     Poisoned,
 }
 

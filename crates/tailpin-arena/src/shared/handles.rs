@@ -47,7 +47,7 @@ impl SharedBuffer {
         Self(Reference { arena, head, order, len })
     }
 
-    /// The contents are settled: from now on they can be shared, and nobody writes them.
+    /// The contents are settled: from now on they can be shared, and no longer be written.
     ///
     /// # Panics
     /// In a forked child.
@@ -67,8 +67,9 @@ impl Deref for SharedBuffer {
     fn deref(&self) -> &[u8] {
         assert_home(&self.0.arena);
         let address = self.0.arena.memory.address(self.0.start()).as_ptr();
-        // SAFETY: the block was handed out to this handle, is at least `len` bytes, and nobody writes it but through
-        // `&mut self`: adoption wants pages that were frozen in this life, which these are not.
+        // SAFETY: the block was handed out to this handle, is at least `len` bytes, and is written
+        // only through `&mut self`: adoption wants pages that were frozen in this life, which these
+        // are not.
         unsafe { std::slice::from_raw_parts(address, self.0.len) }
     }
 }
@@ -77,7 +78,7 @@ impl DerefMut for SharedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         assert_home(&self.0.arena);
         let address = self.0.arena.memory.address(self.0.start()).as_ptr();
-        // SAFETY: as in `deref`; and nobody reads it either.
+        // SAFETY: as in `deref`; and `&mut self` excludes readers too.
         unsafe { std::slice::from_raw_parts_mut(address, self.0.len) }
     }
 }
@@ -90,31 +91,35 @@ impl fmt::Debug for SharedBuffer {
 
 /// A reference to a whole block, be it in one piece or split by now.
 ///
-/// When the last one goes, of whichever process, every page of the block that nobody has pinned is free at once.
+/// When the last one goes, of whichever process, every page of the block without a pin is free at
+/// once.
 pub struct SharedBlock(Reference);
 
 impl SharedBlock {
     /// Some of its bytes, with a pin on each page they touch.
     ///
     /// # Errors
-    /// [`SharedError::OutOfRange`], [`SharedError::Get`] at the limit of a page's count, [`SharedError::Child`],
-    /// [`SharedError::Poisoned`].
+    /// [`SharedError::OutOfRange`], [`SharedError::Get`] at the limit of a page's count,
+    /// [`SharedError::Child`], [`SharedError::Poisoned`].
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<SharedSlice, SharedError> {
         let bytes = within(range, self.0.len, self.0.start())?;
         SharedSlice::pin(&self.0.arena, bytes)
     }
 
-    /// Splits the block into pieces of `order`. Never refused because of a pin, of whichever process. Threads may split
-    /// through the same reference at once: one that meets a split half done finishes it.
+    /// Splits the block into pieces of `order`. Never refused because of a pin, of whichever
+    /// process. Threads may split through the same reference at once: one that meets a split half
+    /// done finishes it.
     ///
     /// # Errors
-    /// [`SharedError::Child`], [`SharedError::Poisoned`]; otherwise only [`SharedError::Split`], where something else writes the words.
+    /// [`SharedError::Child`], [`SharedError::Poisoned`]; otherwise only [`SharedError::Split`],
+    /// where something else writes the words.
     pub fn split_to(&self, order: Order) -> Result<(), SharedError> {
         self.operate(Operation::Split(self.0.head, self.0.order, order))
     }
 
-    /// Makes one block of the pieces again, pinned or not. It takes the handle for itself: a merge is right only while
-    /// nothing else is done through the one reference there is, not even by another thread.
+    /// Makes one block of the pieces again, pinned or not. It takes the handle for itself: a merge
+    /// is right only while nothing else is done through the one reference there is, not even by
+    /// another thread.
     ///
     /// ```
     /// # use tailpin_arena::shared::SharedArena;
@@ -138,7 +143,8 @@ impl SharedBlock {
     /// ```
     ///
     /// # Errors
-    /// [`SharedError::Merge`] if there are further references to it, [`SharedError::Child`], [`SharedError::Poisoned`].
+    /// [`SharedError::Merge`] if there are further references to it, [`SharedError::Child`],
+    /// [`SharedError::Poisoned`].
     pub fn merge(&mut self) -> Result<(), SharedError> {
         self.operate(Operation::Merge(self.0.head, self.0.order))
     }
@@ -146,7 +152,8 @@ impl SharedBlock {
     /// One more reference.
     ///
     /// # Errors
-    /// [`SharedError::Get`] at the limit of the count, [`SharedError::Child`], [`SharedError::Poisoned`].
+    /// [`SharedError::Get`] at the limit of the count, [`SharedError::Child`],
+    /// [`SharedError::Poisoned`].
     pub fn try_clone(&self) -> Result<Self, SharedError> {
         self.operate(Operation::Get(self.0.head, self.0.order))?;
         Ok(Self(Reference { arena: Arc::clone(&self.0.arena), ..self.0 }))
@@ -168,7 +175,7 @@ impl Deref for SharedBlock {
     fn deref(&self) -> &[u8] {
         assert_home(&self.0.arena);
         let address = self.0.arena.memory.address(self.0.start()).as_ptr();
-        // SAFETY: the reference keeps the block, which is frozen: nobody writes it.
+        // SAFETY: the reference keeps the block, which is frozen: it is not written.
         unsafe { std::slice::from_raw_parts(address, self.0.len) }
     }
 }
@@ -179,7 +186,8 @@ impl fmt::Debug for SharedBlock {
     }
 }
 
-/// Some bytes of what was a block, with a pin on each page they touch. It keeps those pages and nothing else.
+/// Some bytes of what was a block, with a pin on each page they touch. It keeps those pages and
+/// nothing else.
 pub struct SharedSlice {
     arena: Arc<Inner>,
     /// From the beginning of the data on.
@@ -200,7 +208,8 @@ impl SharedSlice {
     /// Some of its bytes.
     ///
     /// # Errors
-    /// As [`SharedBlock::slice`]; [`SharedError::Get`] also if the block was being merged during the call.
+    /// As [`SharedBlock::slice`]; [`SharedError::Get`] also if the block was being merged during
+    /// the call.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SharedError> {
         let len = (self.bytes.end - self.bytes.start) as usize;
         Self::pin(&self.arena, within(range, len, self.bytes.start)?)
@@ -214,7 +223,8 @@ impl SharedSlice {
         Self::pin(&self.arena, self.bytes.clone())
     }
 
-    /// What to send to another process, so that it can [adopt](super::SharedArena::adopt) the slice.
+    /// What to send to another process, so that it can [adopt](super::SharedArena::adopt) the
+    /// slice.
     ///
     /// # Panics
     /// In a forked child.
@@ -243,7 +253,7 @@ impl Deref for SharedSlice {
     fn deref(&self) -> &[u8] {
         assert_home(&self.arena);
         let address = self.arena.memory.address(self.bytes.start).as_ptr();
-        // SAFETY: the pins keep the pages, which are frozen in this life: nobody writes them.
+        // SAFETY: the pins keep the pages, which are frozen in this life: they are not written.
         unsafe { std::slice::from_raw_parts(address, (self.bytes.end - self.bytes.start) as usize) }
     }
 }

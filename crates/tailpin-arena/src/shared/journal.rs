@@ -1,8 +1,9 @@
 //! Journals: what an operation is, and what each of its steps found.
 //!
-//! An operation is a program whose only inputs are its parameters and the words it reads. So whoever has both, the
-//! parameters and what was read, can run it again and gets to the very place where the first run ended; from there on it
-//! goes on for real. A journal has both. It is used by one thread at a time.
+//! An operation is a program whose only inputs are its parameters and the words it reads. So a
+//! process that has both, the parameters and what was read, can run it again and gets to the very
+//! place where the first run ended; from there on it goes on for real. A journal has both. It is
+//! used by one thread at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,8 +11,9 @@ use super::operation::Operation;
 use super::stop;
 use super::word::{Stamp, Told};
 
-/// Steps of one operation that are recorded. The longest, of a block of 2 MiB all of whose pages are pinned, has a third of
-/// it without others in its way; who comes to the end of it goes on without recording.
+/// Steps of one operation that are recorded. The longest, of a block of 2 MiB all of whose pages
+/// are pinned, has a third of it without others in its way; who comes to the end of it goes on
+/// without recording.
 pub(super) const STEPS: usize = 16 * 1024;
 
 // The words of a journal.
@@ -76,7 +78,8 @@ impl Journal {
         Self { index, words: &all[index * JOURNAL_WORDS..][..JOURNAL_WORDS], told }
     }
 
-    /// Relaxed: what is read is the own process's, or was published with the operation or the number of steps.
+    /// Relaxed: what is read is the own process's, or was published with the operation or the
+    /// number of steps.
     fn get(&self, at: usize) -> u64 {
         self.words[at].load(Ordering::Relaxed)
     }
@@ -91,7 +94,8 @@ impl Journal {
     /// An operation begins.
     pub(super) fn begin(&self, operation: Operation) {
         let [code, a, b] = operation.encode();
-        // One more for a step that may have been made and not recorded. If this is cut short, some numbers are never used.
+        // One more for a step that may have been made and not recorded. If this is cut short, some
+        // numbers are never used.
         self.set(BEFORE, self.get(BEFORE) + self.get(MADE) + 1);
         self.set(MADE, 0);
         self.set(PARAMETERS, a);
@@ -145,6 +149,7 @@ impl Journal {
     }
 }
 
-/// An operation that can't be run again from its journal: it was too long, or what is recorded does not fit.
+/// An operation that can't be run again from its journal: it was too long, or what is recorded does
+/// not fit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotRepeatable;

@@ -1,5 +1,5 @@
-//! The ledger: what each owner holds, by page. It is written by the operations themselves, so that at the end of each,
-//! whoever brought it there, it is right.
+//! The ledger: what each owner holds, by page. It is written by the operations themselves, so that
+//! at the end of each, whichever process brought it there, it is right.
 
 use tailpin::{Order, PIN_LIMIT, Pfn, REF_LIMIT};
 
@@ -46,7 +46,8 @@ impl Ledger {
         self.word(owner, page).change(less) & PINS > 0
     }
 
-    /// One more reference to a block. All that an owner has at one page at the same time are to the same block.
+    /// One more reference to a block. All that an owner has at one page at the same time are to the
+    /// same block.
     pub(super) fn got(&self, owner: usize, head: Pfn, order: Order) {
         let order = u64::from(order.get()) << ORDER_SHIFT;
         self.word(owner, head).change(|seen| order | ((seen & (PINS | BLOCKS)) + ONE_BLOCK));

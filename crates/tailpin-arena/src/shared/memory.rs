@@ -1,5 +1,5 @@
-//! The one file that is a shared arena: a header, who uses it, journals, words, the data. Everything in it is found by
-//! its distance from the beginning, so it may be mapped anywhere.
+//! The one file that is a shared arena: a header, who uses it, journals, words, the data.
+//! Everything in it is found by its distance from the beginning, so it may be mapped anywhere.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -153,8 +153,8 @@ pub(super) struct Memory {
     data: NonNull<u8>,
 }
 
-// SAFETY: the only part that is not `Send` and `Sync` by itself is the address of the data, which belongs to the process;
-// who may read or write it is settled by counts on pages.
+// SAFETY: the only part that is not `Send` and `Sync` as it is is the address of the data, which
+// belongs to the process; who may read or write it is settled by counts on pages.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -172,22 +172,25 @@ impl Memory {
         Ok(Self::over(file, mapping, geometry))
     }
 
-    /// Makes the file an arena, for all who have it: the last step of its creator, after every word is as it is to be.
+    /// Makes the file an arena, for all who have it: the last step of its creator, after every word
+    /// is as it is to be.
     pub(super) fn publish(&self) {
         let [magic, description @ ..] = header(&self.mapping);
         for (word, value) in description.iter().zip(self.geometry.description()) {
             // Relaxed: published by the next line.
             word.store(value, Ordering::Relaxed);
         }
-        // Release: pairs with the Acquire in `open`. Who finds the number finds all that was written before it.
+        // Release: pairs with the Acquire in `open`. Who finds the number finds all that was
+        // written before it.
         magic.store(MAGIC, Ordering::Release);
     }
 
-    /// A file from another process. Nothing in it is believed before it was checked, and it is not even mapped if its
-    /// length could change.
+    /// A file from another process. Nothing in it is believed before it was checked, and it is not
+    /// even mapped if its length could change.
     pub(super) fn open(file: OwnedFd) -> Result<Self, SharedError> {
         let flags = fcntl_getfl(&file).map_err(failed("look at the descriptor"))?;
-        // In the huge pages of the kernel's pool a touch that finds the pool empty is a SIGBUS; `create` makes no such file.
+        // In the huge pages of the kernel's pool a touch that finds the pool empty is a SIGBUS;
+        // `create` makes no such file.
         let in_pool = fstatfs(&file).is_ok_and(|system| system.f_type as u64 == HUGETLBFS_MAGIC);
         let sealed = memory_file::is_sealed(&file);
         let file = File::from(file);
@@ -240,9 +243,10 @@ impl Memory {
         let places = geometry.places();
         // SAFETY: `data` is within the mapping.
         let data = unsafe { mapping.base().add(places.data) };
-        // SAFETY: the parts lie in the file as `places` says, whose size both callers have compared with it, and which can't
-        // shrink. Each is used as words of its kind only, by every process that has it mapped. The lifetime is a promise of whoever has this
-        // value to keep it longer than what it was given.
+        // SAFETY: the parts lie in the file as `places` says, whose size both callers have compared
+        // with it, and which can't shrink. Each is used as words of its kind only, by every process
+        // that has it mapped. The owner of this value promises by the lifetime to keep it longer
+        // than what it was given.
         let small = |at, n| unsafe { part::<AtomicU64>(&mapping, at, n) };
         // SAFETY: as above.
         let large = |at, n| unsafe { part::<Word>(&mapping, at, n) };
@@ -298,15 +302,16 @@ fn map(file: &File, bytes: usize) -> Result<Mapping, SharedError> {
 
 /// The first words: the magic number, then [what the arena is](Geometry::description).
 fn header(mapping: &Mapping) -> &[AtomicU64; 5] {
-    // SAFETY: a mapping begins at a page and has at least one, which is this header's and used as atomic words only.
+    // SAFETY: a mapping begins at a page and has at least one, which is this header's and used as
+    // atomic words only.
     unsafe { mapping.base().cast().as_ref() }
 }
 
 /// Words at a place of the mapping.
 ///
 /// # Safety
-/// `n` values of type `T` lie there, for which all bit patterns are valid and which are changed atomically only; the
-/// mapping outlives their use.
+/// `n` values of type `T` lie there, for which all bit patterns are valid and which are changed
+/// atomically only; the mapping outlives their use.
 unsafe fn part<T>(mapping: &Mapping, at: usize, n: usize) -> &'static [T] {
     // SAFETY: the caller's promise; parts begin at pages, which is alignment enough.
     unsafe { std::slice::from_raw_parts(mapping.base().add(at).cast::<T>().as_ptr(), n) }
@@ -415,7 +420,8 @@ mod tests {
                 1 => (0..10_000u64).prop_map(|pages| pages * PAGE as u64),
             ],
         ) {
-            // A sum that is right for what stands there, so that each number is looked at for what it is.
+            // A sum that is right for what stands there, so that each number is looked at for what
+            // it is.
             let by_numbers = hash(hash(version, &pages.to_ne_bytes()), &owners.to_ne_bytes());
             let words = [magic, version, pages, owners, sum.unwrap_or(by_numbers)];
             let file = File::from(memory_file::create("test", length).unwrap());

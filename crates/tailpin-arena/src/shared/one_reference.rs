@@ -1,5 +1,5 @@
-//! Two threads of one process act through the same reference at once, and the process dies under both: each may be at
-//! any place.
+//! Two threads of one process act through the same reference at once, and the process dies under
+//! both: each may be at any place.
 
 use super::operation::Operation;
 use super::scenes::{BYTES, did, order, pages};
@@ -66,7 +66,8 @@ fn death_of_two_threads_at_one_reference() {
     assert!(deaths > 1000, "{deaths}");
 }
 
-/// Pins come by tokens too, from whoever has one: a merge, which has the only reference, meets these alone.
+/// Pins come by tokens too, from any process that has one: a merge, which has the only reference,
+/// meets these alone.
 #[test]
 fn death_in_a_merge_and_in_a_pin_within() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
@@ -127,7 +128,7 @@ fn threads_at_one_reference() {
         assert_eq!(slice.block().1, Order::PAGE);
         drop(block);
         assert_eq!(arena.free_bytes(), (BYTES - 4096) as u64, "round {round}");
-        // All that is free is somebody else's, and the slice stands.
+        // All that is free goes to others, and the slice stands.
         let others: Vec<_> = std::iter::from_fn(|| arena.alloc(4096).ok())
             .map(|mut buffer| {
                 buffer.fill(0xee);

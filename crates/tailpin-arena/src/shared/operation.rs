@@ -1,5 +1,5 @@
-//! What can be done to a shared arena, as programs over its words: the same program whoever runs it, for himself or for
-//! a process that did not get to the end.
+//! What can be done to a shared arena, as programs over its words: the same program whether a
+//! process runs it for itself or for one that did not get to the end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,7 +54,8 @@ impl Operation {
         }
     }
 
-    /// Whether all it is about is within an arena of so many pages: what stands in a file may be anything.
+    /// Whether all it is about is within an arena of so many pages: what stands in a file may be
+    /// anything.
     pub(super) fn is_within(self, pages: u64) -> bool {
         let block = |head: Pfn, order: Order| {
             let end = head.get().checked_add(order.frames());
@@ -85,8 +86,8 @@ impl Operation {
     }
 }
 
-/// Why an operation was not done; then nothing has changed, except after `Misuse` and `NotHeld`, which can't happen unless
-/// something else than this crate has written the words.
+/// Why an operation was not done; then nothing has changed, except after `Misuse` and `NotHeld`,
+/// which can't happen unless something else than this crate has written the words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
     Alloc(AllocError),
@@ -110,7 +111,8 @@ pub(super) struct Machine {
 impl Machine {
     /// Runs an operation for an owner. What is allocated is returned, or what was given.
     ///
-    /// It reads nothing but its parameters and words, and does nothing that can't be done twice but to words.
+    /// It reads nothing but its parameters and words, and does nothing that can't be done twice but
+    /// to words.
     pub(super) fn run(&self, operation: Operation, owner: usize) -> Result<Pfn, Refusal> {
         let (raw, ledger) = (self.zone.raw(), &self.ledger);
         let block = |head, order| RawBlock::from_parts(head, order, 0);
@@ -166,8 +168,8 @@ impl Machine {
     }
 }
 
-/// Which life a page is in: a number that is never used again for each time it is handed out, and whether its contents
-/// are settled.
+/// Which life a page is in: a number that is never used again for each time it is handed out, and
+/// whether its contents are settled.
 #[derive(Clone, Copy)]
 pub(super) struct Lives(pub(super) &'static [AtomicU64]);
 
@@ -175,7 +177,8 @@ pub(super) struct Lives(pub(super) &'static [AtomicU64]);
 const FROZEN: u64 = 1;
 
 impl Lives {
-    /// A new life begins. To do this twice in the same operation is harmless: nobody else has the pages in between.
+    /// A new life begins. To do this twice in the same operation is harmless: no other process has
+    /// the pages in between.
     fn begin(self, pages: FrameRange) {
         let Some(stamp) = Scribe::operation_stamp() else { return };
         self.set(pages, stamp.0 << 1);
@@ -197,7 +200,8 @@ impl Lives {
         self.0[page.get() as usize].load(Ordering::Acquire)
     }
 
-    /// Whether all of these pages are in this life, and settled. True as long as the caller has a pin on each.
+    /// Whether all of these pages are in this life, and settled. True as long as the caller has a
+    /// pin on each.
     pub(super) fn are_frozen_in(self, pages: FrameRange, life: u64) -> bool {
         life & FROZEN != 0 && pages.iter().all(|page| self.get(page) == life)
     }

@@ -33,7 +33,8 @@ impl Identity {
         (self.0 & ((1 << PID_BITS) - 1)) as u32
     }
 
-    /// Whether none of its threads will ever run again. What can't be looked at is taken to be alive.
+    /// Whether none of its threads will ever run again. What can't be looked at is taken to be
+    /// alive.
     pub(super) fn is_dead(self) -> bool {
         let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) else { return true };
         if test_kill_process(pid) == Err(Errno::SRCH) {
@@ -75,8 +76,8 @@ impl OwnerId {
         self.identity.pid()
     }
 
-    /// Whether it has died. A process that can't be looked at is taken to be alive; so is one that replaced its program
-    /// (`exec`).
+    /// Whether it has died. A process that can't be looked at is taken to be alive; so is one that
+    /// replaced its program (`exec`).
     pub fn is_dead(self) -> bool {
         self.identity.is_dead()
     }
@@ -94,8 +95,8 @@ impl fmt::Debug for OwnerId {
     }
 }
 
-/// One place in the table: below, who has it, or 0; above, who is recovering that one, or 0. Both change as one, so that
-/// whoever comes next to a place finds it with nobody at work there.
+/// One place in the table: below, who has it, or 0; above, who is recovering that one, or 0. Both
+/// change as one, so that the next process at a place finds no other at work there.
 #[repr(transparent)]
 pub(super) struct Place(AtomicU128);
 
@@ -111,7 +112,7 @@ fn both(owner: Identity, recoverer: Identity) -> u128 {
     u128::from(recoverer.0) << 64 | u128::from(owner.0)
 }
 
-const NOBODY: Identity = Identity(0);
+const NONE: Identity = Identity(0);
 
 impl Place {
     fn load(&self) -> u128 {
@@ -119,7 +120,8 @@ impl Place {
         self.0.load(Ordering::Acquire)
     }
 
-    /// AcqRel: what was done by one who had a place, or recovered who had it, is before what the next one does.
+    /// AcqRel: what was done by one who had a place, or recovered who had it, is before what the
+    /// next one does.
     fn change(&self, from: u128, to: u128) -> Result<u128, u128> {
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
@@ -132,24 +134,25 @@ pub(super) struct Owners(pub(super) &'static [Place]);
 impl Owners {
     /// A place for a process; `None` if all are taken.
     pub(super) fn join(self, identity: Identity) -> Option<OwnerId> {
-        let index = self.0.iter().position(|place| place.change(0, both(identity, NOBODY)).is_ok())?;
+        let index = self.0.iter().position(|place| place.change(0, both(identity, NONE)).is_ok())?;
         Some(OwnerId { index, identity })
     }
 
     /// A living process gives up its place: nothing is held and no operation under way.
     pub(super) fn leave(self, owner: OwnerId) {
-        // It can't fail: nobody recovers the living.
-        let _ = self.0[owner.index].change(both(owner.identity, NOBODY), 0);
+        // It can't fail: the living are not recovered.
+        let _ = self.0[owner.index].change(both(owner.identity, NONE), 0);
     }
 
     pub(super) fn all(self) -> impl Iterator<Item = OwnerId> {
         self.0.iter().enumerate().filter_map(|(index, place)| {
             let identity = owner(place.load());
-            (identity != NOBODY).then_some(OwnerId { index, identity })
+            (identity != NONE).then_some(OwnerId { index, identity })
         })
     }
 
-    /// Begins the recovery of an owner that is dead, unless another process is at it that is not dead itself.
+    /// Begins the recovery of an owner that is dead, unless another process is at it that is not
+    /// dead itself.
     pub(super) fn begin_recovery(self, dead: OwnerId, me: Identity) -> Result<Recovery, RecoverError> {
         // An owner of another arena may have a number that is none here.
         let place = self.0.get(dead.index).ok_or(RecoverError::Gone(dead))?;
@@ -162,7 +165,7 @@ impl Owners {
                 return Err(RecoverError::Alive(dead));
             }
             let other = recoverer(seen);
-            if other != NOBODY && !other.is_dead() {
+            if other != NONE && !other.is_dead() {
                 return Err(RecoverError::Busy { pid: other.pid() });
             }
             let mine = both(dead.identity, me);
@@ -191,7 +194,7 @@ impl Recovery {
 impl Drop for Recovery {
     fn drop(&mut self) {
         // After `complete` the place says something else, and this does nothing.
-        let _ = self.place.change(self.mine, both(owner(self.mine), NOBODY));
+        let _ = self.place.change(self.mine, both(owner(self.mine), NONE));
     }
 }
 

@@ -1,4 +1,5 @@
-//! What becomes of a process that died: its operations are finished, then everything it held is given back.
+//! What becomes of a process that died: its operations are finished, then everything it held is
+//! given back.
 
 use super::arena::SharedArena;
 use super::error::RecoverError;
@@ -18,17 +19,19 @@ pub struct Recovered {
     pub blocks: u64,
     /// Operations it was in the middle of, which were brought to their end.
     pub finished: u64,
-    /// Operations it was in the middle of that were too long for their journal, or whose journal makes no sense. They are
-    /// left where they were; what they were about to free or allocate, at most one block each, may be out of reach. Without
-    /// thousands of collisions within one operation, or something else that writes the memory, this is 0.
+    /// Operations it was in the middle of that were too long for their journal, or whose journal
+    /// makes no sense. They are left where they were; what they were about to free or allocate, at
+    /// most one block each, may be out of reach. Without thousands of collisions within one
+    /// operation, or something else that writes the memory, this is 0.
     pub ambiguous: u64,
 }
 
 impl SharedArena {
-    /// Finishes what a dead process was in the middle of, gives back everything it held, and makes its place in the table
-    /// free. Live processes go on meanwhile and wait for nothing.
+    /// Finishes what a dead process was in the middle of, gives back everything it held, and makes
+    /// its place in the table free. Live processes go on all the while and wait for nothing.
     ///
-    /// A recovery that is cut short, as its process dies too, is taken up where it was by the next one.
+    /// A recovery that is cut short, as its process dies too, is taken up where it was by the next
+    /// one.
     ///
     /// # Errors
     /// [`RecoverError`]; then nothing was done.
@@ -46,7 +49,8 @@ impl SharedArena {
         Ok(recovered)
     }
 
-    /// [`SharedArena::recover`] for each owner that is dead. Those that somebody else is recovering are left to him.
+    /// [`SharedArena::recover`] for each owner that is dead. Those that another process is
+    /// recovering are left to it.
     ///
     /// # Panics
     /// In a forked child.
@@ -74,10 +78,12 @@ impl SharedArena {
         }
     }
 
-    /// Operations as the dead one, in its first journal: so they are finished in turn if this process dies.
+    /// Operations as the dead one, in its first journal: so they are finished in turn if this
+    /// process dies.
     fn give_back(&self, owner: OwnerId, recovered: &mut Recovered) {
         let as_owner = |operation| {
-            // Refused only where something else has written the words; the page is out of service then.
+            // Refused only where something else has written the words; the page is out of service
+            // then.
             let _ = self.0.operate_for(owner.index, 0, operation);
         };
         for page in (0..self.0.memory.geometry.pages as u64).map(Pfn::new) {

@@ -14,7 +14,8 @@ pub(super) fn order(order: u8) -> Order {
     Order::new(order).unwrap()
 }
 
-/// What is there before a process begins the operation in which it dies: what the survivor holds, and the operation.
+/// What is there before a process begins the operation in which it dies: what the survivor holds,
+/// and the operation.
 pub(super) type Scene = (Vec<Box<dyn Any>>, Operation);
 pub(super) type Setup = fn(&SharedArena, &SharedArena) -> Scene;
 
@@ -26,8 +27,8 @@ pub(super) fn pages(head: Pfn, first: u64, n: u64) -> FrameRange {
     FrameRange::new(head.offset(first), n)
 }
 
-/// A block of the doomed one's, and a slice of the survivor's of some pages of it. The handle of the former is as good
-/// as leaked: it dies before it is dropped.
+/// A block of the doomed one's, and a slice of the survivor's of some pages of it. The handle of
+/// the former is as good as leaked: it dies before it is dropped.
 fn block_with_pins(survivor: &SharedArena, doomed: &SharedArena, of: Order) -> (Pfn, Vec<Box<dyn Any>>) {
     let mut buffer = doomed.alloc(of.bytes() as usize).unwrap();
     buffer.fill(7);

@@ -1,5 +1,5 @@
-//! The scribe: writes down each step of the operation that its thread is in the middle of, and reads back what was
-//! written by a process that did not get to the end.
+//! The scribe: writes down each step of the operation that its thread is in the middle of, and
+//! reads back what was written by a process that did not get to the end.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -61,13 +61,13 @@ impl Scribe {
         operation()
     }
 
-    /// Runs something that is not to be finished by anybody else: a look at all words at a quiet moment.
+    /// Runs something that no other process is to finish: a look at all words at a quiet moment.
     pub(super) fn watch<R>(mut self, look: impl FnOnce() -> R) -> R {
         self.mode = Mode::Watch;
         self.write(look)
     }
 
-    /// Runs an operation that somebody else has begun.
+    /// Runs an operation that another process has begun.
     pub(super) fn finish<R>(mut self, operation: impl FnOnce() -> R) -> Result<R, NotRepeatable> {
         let made = self.journal.made();
         if made > STEPS as u64 {
@@ -92,7 +92,8 @@ impl Scribe {
         CURRENT.get().map(|scribe| scribe.lives)
     }
 
-    /// A value that is this operation's own: no other has it, and who finishes the operation gets the same.
+    /// A value that is this operation's own: no other has it, and who finishes the operation gets
+    /// the same.
     pub(super) fn operation_stamp() -> Option<Stamp> {
         CURRENT.get().map(|scribe| scribe.journal.stamp(0))
     }

@@ -18,7 +18,8 @@ mod counted {
     /// Thrown where a thread stops for ever.
     pub(crate) struct Stopped;
 
-    /// This thread is going to stop at the place that comes after so many others; `None`: it is not.
+    /// This thread is going to stop at the place that comes after so many others; `None`: it is
+    /// not.
     pub(crate) fn after(places: Option<u32>) {
         LEFT.set(places);
     }

@@ -1,5 +1,5 @@
-//! Several threads at once, each of them one process after another that does anything at all until it dies in the
-//! middle of it, and is recovered, at times by one that dies of it in turn.
+//! Several threads at once, each of them one process after another that does anything at all until
+//! it dies in the middle of it, and is recovered, at times by one that dies of it in turn.
 
 use super::operation::{Operation, Refusal};
 use super::scenes::order;
@@ -49,7 +49,7 @@ impl Held {
         }
         match random.below(13) {
             0..=2 => Some(Operation::Alloc(random.order())),
-            // Of whoever it may be, or free.
+            // Of any process, or free.
             3 | 4 => Some(Operation::Pin(one(Pfn::new(random.below(arena.size() >> 12))))),
             5 => block.map(|(head, order)| Operation::Pin(one(head.offset(random.below(order.frames()))))),
             6 => random.of(&self.pins).map(|page| Operation::Unpin(one(page))),

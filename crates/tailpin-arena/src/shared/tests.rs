@@ -1,7 +1,8 @@
-//! A process that dies at any place of any operation, by itself, with others at work, and with a recoverer that dies too.
+//! A process that dies at any place of any operation, alone, with others at work, and with a
+//! recoverer that dies too.
 //!
-//! The processes are handles of this one with made-up identities that no living process has. That of real ones is in
-//! `tests/shared/`.
+//! The processes are handles of this one with made-up identities that no living process has. That
+//! of real ones is in `tests/shared/`.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +19,7 @@ use tailpin::{AtomicWord, FrameRange, Order, Pfn};
 /// Joins as a process that is dead already.
 pub(super) fn doomed(arena: &SharedArena) -> SharedArena {
     static BIRTHS: AtomicU64 = AtomicU64::new(1);
-    // The highest number there is; the system gives it to nobody.
+    // The highest number there is; the system gives it to no process.
     let identity = Identity::new((1 << 22) - 1, BIRTHS.fetch_add(1, Ordering::Relaxed));
     let memory = Memory::open(arena.0.memory.file().try_clone_to_owned().unwrap()).unwrap();
     SharedArena::join(memory, false, identity).unwrap()
@@ -59,7 +60,7 @@ fn check_and_drop(arena: &SharedArena, kept: Vec<Box<dyn Any>>, what: &str) {
     assert_clean(arena, what);
 }
 
-/// What the living do meanwhile: nobody waits for the dead, not even for their pages.
+/// What the living do all the while: none waits for the dead, not even for their pages.
 fn go_on(arena: &SharedArena, at: u32) {
     drop(arena.alloc(PAGE).unwrap());
     drop(arena.alloc(40 * PAGE).unwrap());
@@ -162,7 +163,7 @@ impl Drop for Over<'_> {
 #[test]
 fn death_and_recovery_among_others_at_work() {
     let arena = SharedArena::create(2 * BYTES, 4).unwrap();
-    let live = doomed(&arena); // Called so by its identity only: nobody recovers it before the end.
+    let live = doomed(&arena); // Called so by its identity only: it is not recovered before the end.
     let over = AtomicBool::new(false);
     let rounds = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -201,7 +202,7 @@ fn death_and_recovery_among_others_at_work() {
     assert_clean(&arena, "at the end");
 }
 
-/// Threads add to one word and die at any place of that, again and again; whoever comes next finishes it.
+/// Threads add to one word and die at any place of that, again and again; the next one finishes it.
 #[test]
 fn every_step_in_doubt_is_made_exactly_once() {
     const ROUNDS: u64 = 20_000;
@@ -335,8 +336,8 @@ fn a_journal_about_what_is_not_there_is_reported() {
     assert_clean(&arena, "nothing had been done");
 }
 
-/// A split that panics half done stands in the journal. If its block were dropped and handed out again, the recovery would go
-/// on with it under whoever has it then.
+/// A split that panics half done stands in the journal. If its block were dropped and handed out
+/// again, the recovery would go on with it under the next owner.
 #[test]
 fn after_a_panic_a_process_has_no_further_part() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
@@ -377,7 +378,7 @@ fn after_a_panic_a_process_has_no_further_part() {
 
 /// None of the threads that wait for a journal waits for one whose operation panicked.
 #[test]
-fn nobody_waits_for_an_operation_that_panicked() {
+fn no_thread_waits_for_an_operation_that_panicked() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let victim = doomed(&arena);
     std::thread::scope(|scope| {

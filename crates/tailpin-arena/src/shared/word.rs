@@ -1,8 +1,9 @@
 //! A word that remembers who wrote it last.
 //!
-//! Beside its 64 bits each word has a *stamp*: which journal, and the how-manieth step of it. Whoever is about to
-//! overwrite a stamp first notes in that journal that the step was done ([`Told`]). So of a process that was killed in
-//! the middle of a step it can be said exactly whether it did it: its stamp is in the word, or was noted.
+//! Beside its 64 bits each word has a *stamp*: which journal, and the how-manieth step of it. A
+//! process that is about to overwrite a stamp first notes in that journal that the step was done
+//! ([`Told`]). So of a process that was killed in the middle of a step it can be said exactly
+//! whether it did it: its stamp is in the word, or was noted.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -36,13 +37,13 @@ impl Stamp {
     }
 }
 
-/// For each journal, the highest step that somebody has found done.
+/// For each journal, the highest step that was found done.
 #[derive(Clone, Copy)]
 pub(super) struct Told(pub(super) &'static [AtomicU64]);
 
 impl Told {
     fn tell(self, done: Stamp) {
-        // A stamp that names no journal is of a step outside of any, which nobody is going to ask for.
+        // A stamp that names no journal is of a step outside of any, which is never asked for.
         if let Some(told) = done.journal().and_then(|journal| self.0.get(journal)) {
             // SeqCst, as all steps on words: told before the stamp is overwritten.
             if told.load(Ordering::SeqCst) < done.step() {
@@ -79,8 +80,8 @@ impl Word {
         value(self.both())
     }
 
-    /// Writes `new(value)` under `mine`, as soon as nobody comes in between; `None` leaves the word. The value found is
-    /// returned.
+    /// Writes `new(value)` under `mine`, as soon as no other step comes in between; `None` leaves
+    /// the word. The value found is returned.
     pub(super) fn replace(
         &self,
         mine: Stamp,

@@ -143,7 +143,8 @@ fn tokens_of_anything() {
 #[test]
 fn every_page_of_a_token_is_looked_at() {
     let arena = SharedArena::create(2 * MIB, 1).unwrap();
-    // All pages are in use, so behind each but the last there is another one, which is being written.
+    // All pages are in use, so behind each but the last there is another one, which is being
+    // written.
     let mut buffers: Vec<_> = std::iter::from_fn(|| arena.alloc(PAGE).ok()).collect();
     assert_eq!(buffers.len(), 512);
     let frozen = buffers.swap_remove(200).freeze();
@@ -164,7 +165,8 @@ fn every_page_of_a_token_is_looked_at() {
     assert_eq!((audit.violations(), audit.free, audit.pinned), (0, audit.frames, 0), "{audit}");
 }
 
-/// An adoption that ends at a page which is not in use leaves no pin on those before it, in however many steps they came.
+/// An adoption that ends at a page which is not in use leaves no pin on those before it, in however
+/// many steps they came.
 #[test]
 fn a_pin_refused_half_way_leaves_none() {
     let arena = SharedArena::create(4 * MIB, 1).unwrap();

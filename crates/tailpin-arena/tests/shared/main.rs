@@ -50,7 +50,7 @@ fn start(role: &str, arena: &SharedArena, more: &[(&str, String)]) -> Child {
 #[ignore = "is what the other tests start as further processes"]
 fn another_process() {
     let Ok(role) = std::env::var("SHARED_ROLE") else {
-        return println!("skipped: by itself this process has nothing to do");
+        return println!("skipped: alone this process has nothing to do");
     };
     // SAFETY: the file is the parent's, from `create`, and all processes use this crate.
     let arena = unsafe { SharedArena::attach(open(&std::env::var("SHARED_ARENA").unwrap())) }.unwrap();
@@ -114,7 +114,7 @@ fn two_processes_pin_split_and_drop() {
 }
 
 #[test]
-fn a_buffer_that_is_being_written_is_nobody_elses() {
+fn a_buffer_that_is_being_written_is_its_writers_alone() {
     let arena = SharedArena::create(2 * MIB, 1).unwrap();
     let first = arena.alloc(PAGE).unwrap().freeze();
     let token = first.slice(..).unwrap().token();
@@ -226,7 +226,8 @@ fn fork(arena: SharedArena) {
     let block = buffer.freeze();
     let slice = block.slice(PAGE..PAGE + 9).unwrap();
     let free = arena.free_bytes();
-    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the harness.
+    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the
+    // harness.
     match unsafe { libc::fork() } {
         0 => {
             std::panic::set_hook(Box::new(|_| {}));

@@ -13,7 +13,8 @@ use tailpin_arena::shared::{
 
 use super::{MIB, PAGE, open, order, path_of, start};
 
-/// Tokens for all to see: each record is a token, the byte that fills the slice, and a check against torn writes.
+/// Tokens for all to see: each record is a token, the byte that fills the slice, and a check
+/// against torn writes.
 struct Board(File);
 
 const RECORD: usize = 32;
@@ -111,14 +112,15 @@ pub(super) fn work(arena: &SharedArena) {
     }
 }
 
-/// Recovers a process that was killed, or waits until somebody else has.
+/// Recovers a process that was killed, or waits until another process has.
 fn recover(arena: &SharedArena, owner: OwnerId) -> Option<Recovered> {
     let since = Instant::now();
     loop {
         match arena.recover(owner) {
             Ok(recovered) => return Some(recovered),
             Err(RecoverError::Gone(_)) => return None,
-            // It takes the system a moment to end it; the other recoverer may be killed, but not by us, not now.
+            // It takes the system a moment to end it; the other recoverer may be killed, but not by
+            // us, not now.
             Err(_) => std::thread::sleep(Duration::from_micros(50)),
         }
         assert!(since.elapsed() < Duration::from_secs(20), "{owner} is not recovered");
@@ -135,8 +137,8 @@ struct Storm {
 }
 
 impl Storm {
-    /// `TAILPIN_SEED` is where the random numbers begin, else the clock. What processes do is the same again with the
-    /// same number; when each is killed the machine has a say in, too.
+    /// `TAILPIN_SEED` is where the random numbers begin, else the clock. What processes do is the
+    /// same again with the same number; when each is killed the machine has a say in, too.
     fn new() -> Self {
         let seed = std::env::var("TAILPIN_SEED")
             .map_or_else(|_| UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64, |seed| seed.parse().unwrap());
@@ -169,7 +171,7 @@ impl Storm {
     }
 
     fn kill(&mut self, child: &mut Child) -> OwnerId {
-        assert!(child.try_wait().unwrap().is_none(), "a process has ended by itself: see above");
+        assert!(child.try_wait().unwrap().is_none(), "a process has ended unasked: see above");
         let owner = self.arena.owners().into_iter().find(|owner| owner.pid() == child.id()).unwrap();
         child.kill().unwrap();
         self.kills += 1;
@@ -179,7 +181,7 @@ impl Storm {
         owner
     }
 
-    /// Recovers a process that was killed; false if somebody else has.
+    /// Recovers a process that was killed; false if another process has.
     fn recover(&mut self, owner: OwnerId, child: &mut Child) -> bool {
         let recovered = recover(&self.arena, owner);
         if let Some(one) = recovered {
@@ -229,7 +231,7 @@ fn processes_killed_at_random_moments() {
     assert!(total.finished > 0, "some were killed in the middle of an operation: {total:?}");
 }
 
-/// Recovers whoever dies, until it is killed.
+/// Recovers all that die, until it is killed.
 pub(super) fn inherit(arena: &SharedArena) {
     println!("answer: waiting");
     loop {

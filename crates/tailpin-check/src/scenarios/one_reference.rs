@@ -1,5 +1,5 @@
-//! Two threads that act through one and the same reference. Most may be done at once; a merge needs the reference for
-//! itself, which handles see to (`&mut self`, or by value).
+//! Two threads that act through one and the same reference. Most may be done at once; a merge needs
+//! the reference for itself, which handles see to (`&mut self`, or by value).
 
 use std::sync::atomic::Ordering;
 
@@ -119,7 +119,8 @@ impl<E: Engine, F> Plan<E, F> {
     }
 }
 
-/// A handle that two threads have, and that only one of them uses at a time: what the borrow checker sees to, or a mutex.
+/// A handle that two threads have, and that only one of them uses at a time: what the borrow
+/// checker sees to, or a mutex.
 struct Handle<E: Engine>(CheckWord<E>);
 
 fn handle<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
@@ -133,7 +134,8 @@ fn alone<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, body: fn(&World<E,
         return body(w);
     }
     let Handle::<E>(lock) = w.brought();
-    // Acquire here and Release below, as of a mutex: what one does with the handle is before what the next one does.
+    // Acquire here and Release below, as of a mutex: what one does with the handle is before what
+    // the next one does.
     while lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
         lock_wait::relax::<E>();
     }
