@@ -13,7 +13,9 @@ pub enum Backing {
     /// Huge pages from the kernel's reserved pool. They are taken when the arena is built, so running out is an error
     /// there and never a SIGBUS later.
     HugeTlb(HugeSize),
-    /// An anonymous file that another process can map.
+    /// An anonymous file that another process can map. A forked child has no part in it: what of this crate it inherited
+    /// panics or refuses there, but what reads by an address of its own, as `Bytes`, Arrow buffers and collections do, meets
+    /// a segmentation fault.
     Memfd {
         /// Asks for transparent huge pages, which shared memory gets only if `shmem_enabled` allows it.
         huge: bool,

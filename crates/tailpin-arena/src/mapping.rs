@@ -15,6 +15,9 @@ use crate::backing::HugeSize;
 /// Most ranges in one vectored call (`UIO_MAXIOV`).
 const VECTOR_LIMIT: usize = 1024;
 
+/// Times a place is looked for, as other threads may take it.
+const TRIES: usize = 1000;
+
 /// A readable and writable mapping of this process, gone when dropped.
 pub(crate) struct Mapping {
     base: NonNull<u8>,
@@ -39,45 +42,48 @@ pub(crate) enum Source<'f> {
 }
 
 impl Mapping {
-    /// Maps `len` bytes at an address that is a multiple of `align`, a power of two of at least 4096.
+    /// Maps `len` bytes at an address that is a multiple of `align`, a power of two of at least 4096. Nothing is left of
+    /// what fails.
     pub(crate) fn new(source: Source<'_>, len: usize, align: usize) -> io::Result<Self> {
-        let around = Self::reserve(len.checked_add(align).ok_or(io::Errno::NOMEM)?)?;
-        let begin = around.base.as_ptr() as usize;
-        let skip = begin.next_multiple_of(align) - begin;
-        let (_, rest) = around.cut(skip);
-        let (middle, _) = rest.cut(len);
-        let place = middle.base.as_ptr().cast::<c_void>();
+        let around = len.checked_add(align).ok_or(io::Errno::NOMEM)?;
+        for _ in 0..TRIES {
+            // Where there is room: known as the kernel gave it, and given back at once.
+            let begin = Self::reserve(around)?.base.as_ptr();
+            let place = begin.wrapping_byte_add(begin.addr().wrapping_neg() % align);
+            match Self::at(place.cast(), source, len) {
+                // Another thread was quicker.
+                Err(io::Errno::EXIST) => {}
+                mapped => return mapped,
+            }
+        }
+        Err(io::Errno::NOMEM)
+    }
+
+    /// Maps `len` bytes at this very address; `EXIST` if something is there.
+    fn at(place: *mut c_void, source: Source<'_>, len: usize) -> io::Result<Self> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: MAP_FIXED replaces exactly the reservation `middle`, which this function owns and nobody uses.
+        let private = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping, which by its flags takes the place of none that exists.
         let mapped = unsafe {
             match source {
-                Source::Anonymous => mmap_anonymous(
-                    place,
-                    len,
-                    access,
-                    MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
-                ),
+                Source::Anonymous => mmap_anonymous(place, len, access, private),
                 Source::HugeTlb(size) => {
                     let size = match size {
                         HugeSize::Mib2 => MapFlags::HUGE_2MB,
                         HugeSize::Gib1 => MapFlags::HUGE_1GB,
                     };
                     // Without a reservation: the kernel would keep the pages of a discarded range for this mapping.
-                    let private = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
                     mmap_anonymous(place, len, access, private | MapFlags::HUGETLB | size)
                 }
                 Source::File(file, offset) => {
-                    mmap(place, len, access, MapFlags::SHARED | MapFlags::FIXED, file, offset)
+                    let shared = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
+                    mmap(place, len, access, shared, file, offset)
                 }
             }
-        };
-        if let Err(error) = mapped {
-            // The kernel may already have taken the reservation away, and then another thread may have mapped something
-            // there: to unmap it now could hit that. So this much address space, without memory, is lost.
-            std::mem::forget(middle);
-            return Err(error);
-        }
-        Ok(middle)
+        }?;
+        let mapping = Self { base: NonNull::new(mapped.cast()).ok_or(io::Errno::NOMEM)?, len };
+        // A kernel that doesn't know the flag (before 4.17) takes the address for a wish.
+        if mapped == place { Ok(mapping) } else { Err(io::Errno::EXIST) }
     }
 
     /// Address space without memory.
@@ -86,14 +92,6 @@ impl Mapping {
         // SAFETY: a new mapping where the kernel likes touches nothing that exists.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags) }?;
         Ok(Self { base: NonNull::new(base.cast()).ok_or(io::Errno::NOMEM)?, len })
-    }
-
-    /// Two mappings out of one, cut after `at` bytes.
-    fn cut(self, at: usize) -> (Self, Self) {
-        let whole = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `at` is at most `len`, so the address stays within the mapping or at its end.
-        let rest = unsafe { whole.base.add(at) };
-        (Self { base: whole.base, len: at }, Self { base: rest, len: whole.len - at })
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {

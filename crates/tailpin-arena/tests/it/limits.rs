@@ -147,8 +147,8 @@ fn no_thread_can_be_started() {
         matches!(error, ReleaseError::System { doing: "start a thread", errno: libc::EAGAIN }),
         "{error}"
     );
-    still_works(&arena);
     assert_eq!(arena.release(usize::MAX).unwrap().returned, HUGE);
+    still_works(&arena);
 }
 
 #[test]
@@ -177,6 +177,11 @@ fn locks_of_limited_size_on_all_that_is_mapped() {
         let error = Arena::builder().size(1 << 30).backing(backing).build().unwrap_err();
         let BuildError::LockLimit { limit, .. } = error else { panic!("{error}") };
         assert_eq!(limit, Some(8 << 20));
+        let maps = common::map_count();
+        for _ in 0..50 {
+            assert!(Arena::builder().size(6 * MIB).backing(backing).build().is_err());
+        }
+        assert!(common::map_count() < maps + 10, "nothing is left behind");
     }
     still_works(&Arena::builder().size(HUGE).build().unwrap());
 }
