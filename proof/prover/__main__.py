@@ -6,6 +6,7 @@ import sys
 import time
 
 from . import callers, compile, llvm, steps, translator_test, words
+from .counting import MACHINES
 from .transitions import FUNCTIONS
 
 TARGET = compile.ROOT / "target/proof"
@@ -24,7 +25,9 @@ class Report:
         for result in results:
             group.append(result)
             if not result.proved:
-                print(f"  {result.verdict.upper()}: {result.name}\n    {result.counterexample}", file=self.out)
+                print(
+                    f"  {result.verdict.upper()}: {result.name}\n    {result.counterexample}", file=self.out
+                )
         proved = sum(r.proved for r in group)
         print(f"{title}: {proved} of {len(group)} ({time.monotonic() - start:.1f} s)", file=self.out)
         self.results += group
@@ -57,7 +60,28 @@ def prove_words(report):
     report.group("Functions: every word", words.function_statements(release.module, checked.module))
     report.group("Pairs: what undoes what", words.pair_statements(release.module))
     report.group("Limits: no field runs into the next", words.limit_statements(release.module))
-    report.group("States: each arrow and no other, nothing leads out of the reachable words", steps.step_statements(release.module))
+    report.group(
+        "States: each arrow and no other, nothing leads out of the reachable words",
+        steps.step_statements(release.module),
+    )
+
+
+def prove_counting(report):
+    for machine in MACHINES:
+        report.group(f"Counting, {machine.name}: any number of threads and pages", machine.results())
+        report.group(f"Counting, {machine.name}: each safeguard is needed", runs_without(machine, report))
+
+
+def runs_without(machine, report):
+    for safeguard in machine.without:
+        result = machine.counterexample(safeguard)
+        if result.proved:
+            steps = "; ".join(result.counterexample["run"])
+            print(
+                f"  without {safeguard}: {steps}. Broken: {', '.join(result.counterexample['broken'])}",
+                file=report.out,
+            )
+        yield result
 
 
 def table():
@@ -65,14 +89,18 @@ def table():
     rows = {}
     for step in steps.STEPS:
         for source, targets in step.arrows.items():
-            rows.setdefault((step.name, targets if targets != (source,) else ("the same",), step.by), []).append(source)
+            rows.setdefault(
+                (step.name, targets if targets != (source,) else ("the same",), step.by), []
+            ).append(source)
     print("| from | to | by | in |\n| --- | --- | --- | --- |")
     for (name, targets, by), sources in rows.items():
         print(f"| {', '.join(sources)} | {', '.join(targets)} | {name} | {', '.join(f'`{b}`' for b in by)} |")
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="proof/prove", description="Proves the page word's transitions and the counting protocol.")
+    parser = argparse.ArgumentParser(
+        prog="proof/prove", description="Proves the page word's transitions and the counting protocol."
+    )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument("--table", action="store_true", help="print the table of states and end")
     arguments = parser.parse_args()
@@ -81,6 +109,7 @@ def main():
     report = Report(arguments.json)
     try:
         prove_words(report)
+        prove_counting(report)
     except (compile.DoesNotCompile, llvm.NotTranslated) as error:
         print(f"proof: {error}", file=sys.stderr)
         return 1

@@ -32,7 +32,13 @@ def compile_harness(out, flags, root=PROOF / "harness.rs", name="page_word", lin
     out.mkdir(parents=True, exist_ok=True)
     ir, library = out / f"{name}.ll", out / f"{name}.so"
     emit = f"llvm-ir={ir}" + (f",link={library}" if link else "")
-    command = ["rustc", "--edition=2024", "--crate-type=cdylib", "--crate-name=page_word", "-Ccodegen-units=1"]
+    command = [
+        "rustc",
+        "--edition=2024",
+        "--crate-type=cdylib",
+        "--crate-name=page_word",
+        "-Ccodegen-units=1",
+    ]
     command += ["-Cpanic=abort", "-Cllvm-args=-switch-to-lookup=false", f"--emit={emit}", *flags, str(root)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode != 0:
@@ -41,7 +47,10 @@ def compile_harness(out, flags, root=PROOF / "harness.rs", name="page_word", lin
 
 
 def explained(message):
-    missing = re.findall(r"no (?:method|associated function or constant|function or associated item|method or field)[^`]*`(\w+)`", message)
+    missing = re.findall(
+        r"no (?:method|associated function or constant|function or associated item|method or field)[^`]*`(\w+)`",
+        message,
+    )
     missing += re.findall(r"cannot find value `(\w+)`", message)
     if not missing:
         return message

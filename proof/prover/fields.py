@@ -69,7 +69,12 @@ class Word:
         return z3.And(among(self.kind, TAIL, FREE), self.pins == 0, z3.Not(self.flagged), self.drop & 1 == 0)
 
     def is_loose(self, order):
-        return z3.And(self.kind == FREE, self.order == order, self.drop == 1, nothing_but(self, "kind", "order", "drop", "generation", "recorded"))
+        return z3.And(
+            self.kind == FREE,
+            self.order == order,
+            self.drop == 1,
+            nothing_but(self, "kind", "order", "drop", "generation", "recorded"),
+        )
 
 
 def among(value, *which):
@@ -120,7 +125,9 @@ def reachable(w):
     no = lambda *fields: z3.And([getattr(w, f) == 0 for f in fields])
     by_kind = {
         # At rest, or a tail that records its order; a 2 MiB part of a larger block may have recorded tails.
-        TAIL: z3.And(no("refs", "unsplittable", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_rest)),
+        TAIL: z3.And(
+            no("refs", "unsplittable", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_rest)
+        ),
         FREE: z3.And(
             no("pins", "refs", "unsplittable", "poisoned", "wary"),
             z3.Or(
@@ -129,7 +136,9 @@ def reachable(w):
                 z3.And(w.drop == 1, w.order == HUGE),
             ),
         ),
-        HEAD: z3.And(no("drop"), le(w.order, MAX), le(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.recorded == 0)),
+        HEAD: z3.And(
+            no("drop"), le(w.order, MAX), le(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.recorded == 0)
+        ),
         SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), w.recorded == 1)),
         CLEAN: z3.And(splits(w), le(w.order, HUGE), w.target != 0, w.recorded == 0),
         MERGING: z3.And(no("drop", "unsplittable"), w.refs == 1, w.order != 0, le(w.order, MAX)),

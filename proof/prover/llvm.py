@@ -51,7 +51,9 @@ class Outcome:
 RANGE = r"range\(i(\d+) (-?\d+), (-?\d+)\)"
 NAME = r"[-\w.$]+"
 VALUE = rf"(?:%{NAME}|-?\d+|true|false|poison|undef)"
-DEFINE = re.compile(rf"define (?P<attributes>[^@]*?)i(?P<width>\d+) @(?P<name>{NAME})\((?P<parameters>.*?)\) (?P<rest>.*)\{{$")
+DEFINE = re.compile(
+    rf"define (?P<attributes>[^@]*?)i(?P<width>\d+) @(?P<name>{NAME})\((?P<parameters>.*?)\) (?P<rest>.*)\{{$"
+)
 ALIAS = re.compile(rf"@({NAME}) = .*?alias .*?, ptr @({NAME})$")
 
 
@@ -126,7 +128,9 @@ def within(bits, low, high):
     """`range(low, high)`: from `low` on and below `high`, round the end where they are the other way about."""
     width = bits.size()
     low, high = z3.BitVecVal(low, width), z3.BitVecVal(high, width)
-    return z3.ULT(bits - low, high - low) if not z3.eq(z3.simplify(low), z3.simplify(high)) else z3.BoolVal(True)
+    return (
+        z3.ULT(bits - low, high - low) if not z3.eq(z3.simplify(low), z3.simplify(high)) else z3.BoolVal(True)
+    )
 
 
 COMPARE = {
@@ -340,8 +344,13 @@ class Call:
             if source not in incoming:
                 raise NotTranslated(f"{self.function.name}: {m[0]}")
             value = self.value(width, incoming[source])
-            result = value if result is None else Value(
-                z3.If(taken, value.bits, result.bits), z3.simplify(z3.If(taken, value.poison, result.poison))
+            result = (
+                value
+                if result is None
+                else Value(
+                    z3.If(taken, value.bits, result.bits),
+                    z3.simplify(z3.If(taken, value.poison, result.poison)),
+                )
             )
         self.values[m["to"]] = result
 
@@ -422,10 +431,16 @@ def form(pattern, rule):
 # The attribute of an operand in front of its name: `noundef` makes poison there a failure that LLVM may assume away, but it is
 # written only on calls, whose results carry their operands' poison on here.
 RULES = [
-    form(rf"TO = (?P<op>{'|'.join(ARITHMETIC)}) (?P<flags>(?:(?:nuw|nsw|exact|disjoint) )*)TYPE <x>, <y>", Call.arithmetic),
+    form(
+        rf"TO = (?P<op>{'|'.join(ARITHMETIC)}) (?P<flags>(?:(?:nuw|nsw|exact|disjoint) )*)TYPE <x>, <y>",
+        Call.arithmetic,
+    ),
     form(rf"TO = icmp (?P<samesign>samesign )?(?P<how>{'|'.join(COMPARE)}) TYPE <x>, <y>", Call.compare),
     form(r"TO = select i1 <c>, TYPE <x>, i(?P=width) <y>", Call.select),
-    form(r"TO = (?P<op>trunc|zext|sext) (?P<flags>(?:(?:nuw|nsw|nneg) )*)i(?P<old>\d+) <x> to i(?P<new>\d+)", Call.resize),
+    form(
+        r"TO = (?P<op>trunc|zext|sext) (?P<flags>(?:(?:nuw|nsw|nneg) )*)i(?P<old>\d+) <x> to i(?P<new>\d+)",
+        Call.resize,
+    ),
     form(rf"TO = phi TYPE (?P<pairs>\[ {VALUE}, %{NAME} \](?:, \[ {VALUE}, %{NAME} \])*)", Call.phi),
     form(
         rf"TO = (?:tail )?call (?P<attributes>(?:noundef |{RANGE} )*)TYPE @llvm\.(?P<which>umin|umax|smin|smax)\.i\d+\(i\d+ (?:noundef )?<x>, i\d+ (?:noundef )?<y>\)",
@@ -439,7 +454,10 @@ RULES = [
     form(r"unreachable", Call.unreachable),
     form(rf"br label %(?P<target>{NAME})", Call.jump),
     form(rf"br i1 <c>, label %(?P<yes>{NAME}), label %(?P<no>{NAME})", Call.branch),
-    form(rf"switch TYPE <x>, label %(?P<otherwise>{NAME}) \[(?P<cases>(?: i\d+ -?\d+, label %{NAME})+) ?\]", Call.switch),
+    form(
+        rf"switch TYPE <x>, label %(?P<otherwise>{NAME}) \[(?P<cases>(?: i\d+ -?\d+, label %{NAME})+) ?\]",
+        Call.switch,
+    ),
     form(r"ret TYPE <x>", Call.give),
 ]
 

@@ -15,7 +15,6 @@ from . import llvm
 from .compile import ROOT
 from .fields import (
     CLEAN,
-    FREE,
     HEAD,
     HUGE,
     MAX,
@@ -96,95 +95,300 @@ def begun(b):
 
 # Arguments: w the word, o an order up to 18, n a number of references or a truth value, b another word.
 STEPS = [
-    Step("publish", ("life::publish_block",), lambda c, w, o, n, b: c.publish(w, o, n), lambda w, o, n, b: w.is_idle,
-         {"rest": ("page", "head"), "tail": ("page", "head"), "free": ("page", "head")}),
-    Step("publish", ("life::claim_block",), lambda c, w, o, n, b: c.publish(w, o, n), lambda w, o, n, b: w.is_loose(o),
-         {"loose": ("page", "head")}),
-    Step("claimed", ("life::claim_block",), lambda c, w, o, n, b: c.claimed(w), lambda w, o, n, b: w.is_loose(o),
-         {"loose": ("free",)}),
-    Step("loosened", ("life::loosen_block",), lambda c, w, o, n, b: c.loosened(w, o),
-         lambda w, o, n, b: z3.And(w.is_idle, among(o, PAGE, HUGE)), {"rest": ("loose",), "tail": ("loose",), "free": ("loose",)}),
-    Step("readied", ("life::prepare_tails",), lambda c, w, o, n, b: c.readied(w, n), lambda w, o, n, b: w.is_idle,
-         {"rest": ("free",), "tail": ("free",), "free": ("free",)}),
-    Step("tail_of, in preparation", ("life::prepare_tails",), lambda c, w, o, n, b: c.tail_of(w, o),
-         lambda w, o, n, b: z3.And(w.is_idle, o != 0), {"rest": ("tail",), "tail": ("tail",), "free": ("tail",)}),
-    Step("rested, of a free area", ("life::scrub_area",), lambda c, w, o, n, b: c.rested(w), lambda w, o, n, b: w.is_idle,
-         {"rest": ("rest",), "tail": ("rest",), "free": ("rest",)}),
-
-    Step("a first pin", ("pin::pin_first",), lambda c, w, o, n, b: c.tail_of(w, o) + 1,
-         lambda w, o, n, b: z3.And(unpinned_tail(w), o != 0), {"rest": ("tail",), "tail": ("tail",)}),
-    Step("a first hold on a 2 MiB part", ("pin::pin_first",), lambda c, w, o, n, b: c.hold(c.tail_of(w, o), 1),
-         lambda w, o, n, b: z3.And(unpinned_tail(w), z3.UGT(w.order, HUGE), z3.UGT(o, HUGE)), {"tail": ("tail",)}),
-    Step("pin", ("pin::pin_found", "pin::count_on"), lambda c, w, o, n, b: c.pin(w, 1),
-         lambda w, o, n, b: z3.And(z3.ULT(w.pins, PIN_LIMIT), z3.Or(z3.And(w.kind == TAIL, w.pins != 0), w.is_live)), same("tail", *HEADS)),
-    Step("one more pin, unpin", ("pin::pin_again", "pin::unpin_at", "misuse::checked_put"),
-         lambda c, w, o, n, b: z3.If(n == 0, w + 1, c.unpin(w, 1)),
-         lambda w, o, n, b: z3.And(w.pins != 0, z3.ULT(w.pins, MOST_PINS), z3.Or(w.kind == TAIL, w.is_head)), same("tail", *HEADS)),
-    Step("hold", ("pin::hold", "pin::count_on"), lambda c, w, o, n, b: c.hold(w, 1),
-         lambda w, o, n, b: z3.And(w.is_live, w.order != 0, z3.ULT(w.pins, MOST_PINS)),
-         {"head": ("head",), "splitting": ("splitting",), "splitting clean": ("splitting",), "merging": ("merging",)}),
-    Step("hold on a 2 MiB part", ("pin::count_on",), lambda c, w, o, n, b: c.hold(w, 1),
-         lambda w, o, n, b: z3.And(w.kind == TAIL, z3.UGT(w.order, HUGE), w.pins != 0, z3.ULT(w.pins, MOST_PINS)), same("tail")),
-
-    Step("add_refs", ("blocks::get_refs_on", "blocks::get_ref_at", "blocks::get_block_found"), lambda c, w, o, n, b: c.add_refs(w, n),
-         lambda w, o, n, b: z3.And(w.kind == HEAD, w.refs != 0, z3.ULE(n, REF_LIMIT), z3.ULE(w.refs + n, REF_LIMIT)), same("page", "head")),
-    Step("drop_refs", ("blocks::put_refs_on", "blocks::put_ref_at"), lambda c, w, o, n, b: c.drop_refs(w, n),
-         lambda w, o, n, b: z3.And(w.kind == HEAD, z3.ULE(n, w.refs)), same("page", "head")),
-    Step("loosens", ("life::loosen_at",), lambda c, w, o, n, b: c.loosens(w, o),
-         lambda w, o, n, b: z3.And(among(o, PAGE, HUGE), c_loosens(w, o)), {"page": ("loose",), "head": ("loose",)}),
-    Step("freed", ("life::free_block", "life::store_freed", "blocks::put_last_ref", "blocks::put_refs_on"), lambda c, w, o, n, b: c.freed(w), lambda w, o, n, b: dead(w),
-         {"page": ("free", "set aside"), "head": ("free", "set aside")}),
-    Step("freed, then loosened", ("life::free_at_once",), lambda c, w, o, n, b: c.loosened(c.frees_at_once(w), o),
-         lambda w, o, n, b: z3.And(dead(w), w.poisoned == 0, w.wary == 0, w.order == o, among(o, PAGE, HUGE)),
-         {"page": ("loose",), "head": ("loose",)}),
-    Step("freed, a tail with its block", ("life::store_freed", "split::scatter_pages"), lambda c, w, o, n, b: c.freed(w),
-         lambda w, o, n, b: unpinned_tail(w), {"rest": ("free",), "tail": ("free", "set aside")}),
-
-    Step("begin_split", ("split::split_piece",), lambda c, w, o, n, b: c.begin_split(w, o),
-         lambda w, o, n, b: z3.And(splittable(w), split_target(w, o)), {"head": ("splitting", "splitting clean")}),
-    Step("begin_self_split", ("split::self_split",), lambda c, w, o, n, b: c.begin_self_split(w, o),
-         lambda w, o, n, b: z3.And(splittable(w), w.refs == 0, w.pins != 0, z3.ULT(w.pins, MOST_PINS), w.order != 0,
-                                   o == z3.If(z3.UGT(w.order, HUGE), z3.BitVecVal(HUGE, 64), z3.BitVecVal(PAGE, 64))), {"head": ("splitting",)}),
-    Step("end_split, then begin_split to pages", ("split::scatter_areas",), lambda c, w, o, n, b: c.begin_split(c.end_split(w), PAGE),
-         lambda w, o, n, b: z3.And(w.kind == SPLITTING, z3.UGT(w.order, HUGE), w.target == HUGE), {"splitting": ("splitting",)}),
-    Step("end_split", ("split::settle", "split::split_clean"), lambda c, w, o, n, b: c.end_split(w),
-         lambda w, o, n, b: among(w.kind, SPLITTING, CLEAN), {"splitting": ("page", "head"), "splitting clean": ("head",)}),
-    Step("piece", ("split::convert", "split::split_clean", "split::scatter_areas"), lambda c, w, o, n, b: c.piece(w, b.bits, n),
-         lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), n == b.refs), {"rest": ("page", "head"), "tail": ("page", "head")}),
-    Step("page", ("split::convert_all",), lambda c, w, o, n, b: c.page(w, n),
-         lambda w, o, n, b: z3.And(w.kind == TAIL, z3.ULE(n, REF_LIMIT)), {"rest": ("page",), "tail": ("page",)}),
-    Step("piece, then begin_self_split", ("split::scatter_areas",), lambda c, w, o, n, b: c.begin_self_split(c.piece(w, b.bits, 0), PAGE),
-         lambda w, o, n, b: z3.And(w.kind == TAIL, w.pins != 0, z3.ULT(w.pins, MOST_PINS), begun(b), z3.UGT(b.order, HUGE), b.target == HUGE),
-         {"tail": ("splitting",)}),
-    Step("tail_of, in a split", ("split::convert",), lambda c, w, o, n, b: c.tail_of(w, o),
-         lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), o == b.target, o != 0), {"rest": ("tail",), "tail": ("tail",)}),
-    Step("recorded", ("split::convert", "merge::join"), lambda c, w, o, n, b: c.recorded(w),
-         lambda w, o, n, b: z3.And(w.kind == HEAD, w.order != 0), same("head")),
-
-    Step("begin_merge", ("merge::join",), lambda c, w, o, n, b: c.begin_merge(w, o, n),
-         lambda w, o, n, b: z3.And(splittable(w), w.refs == 1, z3.ULT(w.order, o)), {"page": ("merging",), "head": ("merging",)}),
-    Step("tail_of, in a merge", ("merge::join", "merge::adopt", "merge::adopt_pinned"), lambda c, w, o, n, b: c.tail_of(w, o),
-         lambda w, o, n, b: z3.And(z3.Or(splittable(w), w.kind == TAIL), z3.ULT(w.order, o)),
-         {"page": ("tail",), "head": ("tail",), "tail": ("tail",), "rest": ("tail",)}),
-    Step("rested, in a merge", ("merge::join", "merge::adopt"), lambda c, w, o, n, b: c.rested(w),
-         lambda w, o, n, b: z3.And(z3.Or(splittable(w), w.kind == TAIL), w.pins == 0, w.poisoned == 0),
-         {"page": ("rest",), "head": ("rest",), "tail": ("rest",), "rest": ("rest",)}),
-    Step("end_merge", ("merge::join",),
-         lambda c, w, o, n, b: z3.If(n & 1 == 0, c.end_merge(w), z3.If(n & 2 == 0, c.wary(c.end_merge(w)), c.recorded(c.wary(c.end_merge(w))))),
-         lambda w, o, n, b: w.kind == MERGING, {"merging": ("head",)}),
-
-    Step("poisoned, in use", ("misuse::poison_in_use", "misuse::poison_pinned"), lambda c, w, o, n, b: c.poisoned(w),
-         lambda w, o, n, b: z3.Or(w.is_live, z3.And(w.kind == TAIL, w.pins != 0)), same("tail", *HEADS)),
-    Step("wary", ("misuse::poison_pinned",), lambda c, w, o, n, b: c.wary(w), lambda w, o, n, b: w.is_head, same(*HEADS)),
-    Step("reserved", ("mod::reserve",), lambda c, w, o, n, b: c.reserved(), lambda w, o, n, b: w.is_rest, {"rest": ("reserved",)}),
-    Step("set_aside", ("mod::retire",), lambda c, w, o, n, b: c.set_aside(w), lambda w, o, n, b: z3.Or(w.is_idle, w.is_loose(o)),
-         {"rest": ("set aside",), "tail": ("set aside",), "free": ("set aside",), "loose": ("set aside",)}),
+    Step(
+        "publish",
+        ("life::publish_block",),
+        lambda c, w, o, n, b: c.publish(w, o, n),
+        lambda w, o, n, b: w.is_idle,
+        {"rest": ("page", "head"), "tail": ("page", "head"), "free": ("page", "head")},
+    ),
+    Step(
+        "publish",
+        ("life::claim_block",),
+        lambda c, w, o, n, b: c.publish(w, o, n),
+        lambda w, o, n, b: w.is_loose(o),
+        {"loose": ("page", "head")},
+    ),
+    Step(
+        "claimed",
+        ("life::claim_block",),
+        lambda c, w, o, n, b: c.claimed(w),
+        lambda w, o, n, b: w.is_loose(o),
+        {"loose": ("free",)},
+    ),
+    Step(
+        "loosened",
+        ("life::loosen_block",),
+        lambda c, w, o, n, b: c.loosened(w, o),
+        lambda w, o, n, b: z3.And(w.is_idle, among(o, PAGE, HUGE)),
+        {"rest": ("loose",), "tail": ("loose",), "free": ("loose",)},
+    ),
+    Step(
+        "readied",
+        ("life::prepare_tails",),
+        lambda c, w, o, n, b: c.readied(w, n),
+        lambda w, o, n, b: w.is_idle,
+        {"rest": ("free",), "tail": ("free",), "free": ("free",)},
+    ),
+    Step(
+        "tail_of, in preparation",
+        ("life::prepare_tails",),
+        lambda c, w, o, n, b: c.tail_of(w, o),
+        lambda w, o, n, b: z3.And(w.is_idle, o != 0),
+        {"rest": ("tail",), "tail": ("tail",), "free": ("tail",)},
+    ),
+    Step(
+        "rested, of a free area",
+        ("life::scrub_area",),
+        lambda c, w, o, n, b: c.rested(w),
+        lambda w, o, n, b: w.is_idle,
+        {"rest": ("rest",), "tail": ("rest",), "free": ("rest",)},
+    ),
+    Step(
+        "a first pin",
+        ("pin::pin_first",),
+        lambda c, w, o, n, b: c.tail_of(w, o) + 1,
+        lambda w, o, n, b: z3.And(unpinned_tail(w), o != 0),
+        {"rest": ("tail",), "tail": ("tail",)},
+    ),
+    Step(
+        "a first hold on a 2 MiB part",
+        ("pin::pin_first",),
+        lambda c, w, o, n, b: c.hold(c.tail_of(w, o), 1),
+        lambda w, o, n, b: z3.And(unpinned_tail(w), z3.UGT(w.order, HUGE), z3.UGT(o, HUGE)),
+        {"tail": ("tail",)},
+    ),
+    Step(
+        "pin",
+        ("pin::pin_found", "pin::count_on"),
+        lambda c, w, o, n, b: c.pin(w, 1),
+        lambda w, o, n, b: z3.And(
+            z3.ULT(w.pins, PIN_LIMIT), z3.Or(z3.And(w.kind == TAIL, w.pins != 0), w.is_live)
+        ),
+        same("tail", *HEADS),
+    ),
+    Step(
+        "one more pin, unpin",
+        ("pin::pin_again", "pin::unpin_at", "misuse::checked_put"),
+        lambda c, w, o, n, b: z3.If(n == 0, w + 1, c.unpin(w, 1)),
+        lambda w, o, n, b: z3.And(w.pins != 0, z3.ULT(w.pins, MOST_PINS), z3.Or(w.kind == TAIL, w.is_head)),
+        same("tail", *HEADS),
+    ),
+    Step(
+        "hold",
+        ("pin::hold", "pin::count_on"),
+        lambda c, w, o, n, b: c.hold(w, 1),
+        lambda w, o, n, b: z3.And(w.is_live, w.order != 0, z3.ULT(w.pins, MOST_PINS)),
+        {
+            "head": ("head",),
+            "splitting": ("splitting",),
+            "splitting clean": ("splitting",),
+            "merging": ("merging",),
+        },
+    ),
+    Step(
+        "hold on a 2 MiB part",
+        ("pin::count_on",),
+        lambda c, w, o, n, b: c.hold(w, 1),
+        lambda w, o, n, b: z3.And(
+            w.kind == TAIL, z3.UGT(w.order, HUGE), w.pins != 0, z3.ULT(w.pins, MOST_PINS)
+        ),
+        same("tail"),
+    ),
+    Step(
+        "add_refs",
+        ("blocks::get_refs_on", "blocks::get_ref_at", "blocks::get_block_found"),
+        lambda c, w, o, n, b: c.add_refs(w, n),
+        lambda w, o, n, b: z3.And(
+            w.kind == HEAD, w.refs != 0, z3.ULE(n, REF_LIMIT), z3.ULE(w.refs + n, REF_LIMIT)
+        ),
+        same("page", "head"),
+    ),
+    Step(
+        "drop_refs",
+        ("blocks::put_refs_on", "blocks::put_ref_at"),
+        lambda c, w, o, n, b: c.drop_refs(w, n),
+        lambda w, o, n, b: z3.And(w.kind == HEAD, z3.ULE(n, w.refs)),
+        same("page", "head"),
+    ),
+    Step(
+        "loosens",
+        ("life::loosen_at",),
+        lambda c, w, o, n, b: c.loosens(w, o),
+        lambda w, o, n, b: z3.And(among(o, PAGE, HUGE), c_loosens(w, o)),
+        {"page": ("loose",), "head": ("loose",)},
+    ),
+    Step(
+        "freed",
+        ("life::free_block", "life::store_freed", "blocks::put_last_ref", "blocks::put_refs_on"),
+        lambda c, w, o, n, b: c.freed(w),
+        lambda w, o, n, b: dead(w),
+        {"page": ("free", "set aside"), "head": ("free", "set aside")},
+    ),
+    Step(
+        "freed, then loosened",
+        ("life::free_at_once",),
+        lambda c, w, o, n, b: c.loosened(c.frees_at_once(w), o),
+        lambda w, o, n, b: z3.And(dead(w), w.poisoned == 0, w.wary == 0, w.order == o, among(o, PAGE, HUGE)),
+        {"page": ("loose",), "head": ("loose",)},
+    ),
+    Step(
+        "freed, a tail with its block",
+        ("life::store_freed", "split::scatter_pages"),
+        lambda c, w, o, n, b: c.freed(w),
+        lambda w, o, n, b: unpinned_tail(w),
+        {"rest": ("free",), "tail": ("free", "set aside")},
+    ),
+    Step(
+        "begin_split",
+        ("split::split_piece",),
+        lambda c, w, o, n, b: c.begin_split(w, o),
+        lambda w, o, n, b: z3.And(splittable(w), split_target(w, o)),
+        {"head": ("splitting", "splitting clean")},
+    ),
+    Step(
+        "begin_self_split",
+        ("split::self_split",),
+        lambda c, w, o, n, b: c.begin_self_split(w, o),
+        lambda w, o, n, b: z3.And(
+            splittable(w),
+            w.refs == 0,
+            w.pins != 0,
+            z3.ULT(w.pins, MOST_PINS),
+            w.order != 0,
+            o == z3.If(z3.UGT(w.order, HUGE), z3.BitVecVal(HUGE, 64), z3.BitVecVal(PAGE, 64)),
+        ),
+        {"head": ("splitting",)},
+    ),
+    Step(
+        "end_split, then begin_split to pages",
+        ("split::scatter_areas",),
+        lambda c, w, o, n, b: c.begin_split(c.end_split(w), PAGE),
+        lambda w, o, n, b: z3.And(w.kind == SPLITTING, z3.UGT(w.order, HUGE), w.target == HUGE),
+        {"splitting": ("splitting",)},
+    ),
+    Step(
+        "end_split",
+        ("split::settle", "split::split_clean"),
+        lambda c, w, o, n, b: c.end_split(w),
+        lambda w, o, n, b: among(w.kind, SPLITTING, CLEAN),
+        {"splitting": ("page", "head"), "splitting clean": ("head",)},
+    ),
+    Step(
+        "piece",
+        ("split::convert", "split::split_clean", "split::scatter_areas"),
+        lambda c, w, o, n, b: c.piece(w, b.bits, n),
+        lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), n == b.refs),
+        {"rest": ("page", "head"), "tail": ("page", "head")},
+    ),
+    Step(
+        "page",
+        ("split::convert_all",),
+        lambda c, w, o, n, b: c.page(w, n),
+        lambda w, o, n, b: z3.And(w.kind == TAIL, z3.ULE(n, REF_LIMIT)),
+        {"rest": ("page",), "tail": ("page",)},
+    ),
+    Step(
+        "piece, then begin_self_split",
+        ("split::scatter_areas",),
+        lambda c, w, o, n, b: c.begin_self_split(c.piece(w, b.bits, 0), PAGE),
+        lambda w, o, n, b: z3.And(
+            w.kind == TAIL,
+            w.pins != 0,
+            z3.ULT(w.pins, MOST_PINS),
+            begun(b),
+            z3.UGT(b.order, HUGE),
+            b.target == HUGE,
+        ),
+        {"tail": ("splitting",)},
+    ),
+    Step(
+        "tail_of, in a split",
+        ("split::convert",),
+        lambda c, w, o, n, b: c.tail_of(w, o),
+        lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), o == b.target, o != 0),
+        {"rest": ("tail",), "tail": ("tail",)},
+    ),
+    Step(
+        "recorded",
+        ("split::convert", "merge::join"),
+        lambda c, w, o, n, b: c.recorded(w),
+        lambda w, o, n, b: z3.And(w.kind == HEAD, w.order != 0),
+        same("head"),
+    ),
+    Step(
+        "begin_merge",
+        ("merge::join",),
+        lambda c, w, o, n, b: c.begin_merge(w, o, n),
+        lambda w, o, n, b: z3.And(splittable(w), w.refs == 1, z3.ULT(w.order, o)),
+        {"page": ("merging",), "head": ("merging",)},
+    ),
+    Step(
+        "tail_of, in a merge",
+        ("merge::join", "merge::adopt", "merge::adopt_pinned"),
+        lambda c, w, o, n, b: c.tail_of(w, o),
+        lambda w, o, n, b: z3.And(z3.Or(splittable(w), w.kind == TAIL), z3.ULT(w.order, o)),
+        {"page": ("tail",), "head": ("tail",), "tail": ("tail",), "rest": ("tail",)},
+    ),
+    Step(
+        "rested, in a merge",
+        ("merge::join", "merge::adopt"),
+        lambda c, w, o, n, b: c.rested(w),
+        lambda w, o, n, b: z3.And(z3.Or(splittable(w), w.kind == TAIL), w.pins == 0, w.poisoned == 0),
+        {"page": ("rest",), "head": ("rest",), "tail": ("rest",), "rest": ("rest",)},
+    ),
+    Step(
+        "end_merge",
+        ("merge::join",),
+        lambda c, w, o, n, b: z3.If(
+            n & 1 == 0,
+            c.end_merge(w),
+            z3.If(n & 2 == 0, c.wary(c.end_merge(w)), c.recorded(c.wary(c.end_merge(w)))),
+        ),
+        lambda w, o, n, b: w.kind == MERGING,
+        {"merging": ("head",)},
+    ),
+    Step(
+        "poisoned, in use",
+        ("misuse::poison_in_use", "misuse::poison_pinned"),
+        lambda c, w, o, n, b: c.poisoned(w),
+        lambda w, o, n, b: z3.Or(w.is_live, z3.And(w.kind == TAIL, w.pins != 0)),
+        same("tail", *HEADS),
+    ),
+    Step(
+        "wary",
+        ("misuse::poison_pinned",),
+        lambda c, w, o, n, b: c.wary(w),
+        lambda w, o, n, b: w.is_head,
+        same(*HEADS),
+    ),
+    Step(
+        "reserved",
+        ("mod::reserve",),
+        lambda c, w, o, n, b: c.reserved(),
+        lambda w, o, n, b: w.is_rest,
+        {"rest": ("reserved",)},
+    ),
+    Step(
+        "set_aside",
+        ("mod::retire",),
+        lambda c, w, o, n, b: c.set_aside(w),
+        lambda w, o, n, b: z3.Or(w.is_idle, w.is_loose(o)),
+        {"rest": ("set aside",), "tail": ("set aside",), "free": ("set aside",), "loose": ("set aside",)},
+    ),
 ]
 
 
 def c_loosens(w, o):
     """`loosens` agrees."""
-    return z3.And(w.kind == HEAD, w.order == o, w.refs == 1, w.pins == 0, z3.Not(w.flagged), z3.Or(o != 0, w.recorded == 0))
+    return z3.And(
+        w.kind == HEAD,
+        w.order == o,
+        w.refs == 1,
+        w.pins == 0,
+        z3.Not(w.flagged),
+        z3.Or(o != 0, w.recorded == 0),
+    )
 
 
 def step_statements(module):
@@ -195,7 +399,9 @@ def step_statements(module):
         when = z3.And(reachable(w), z3.ULE(o, MAX), step.when(w, o, n, b))
         after = Word(step.apply(code, bits, o, n, b))
         title = f"{step.name} ({', '.join(step.by)})"
-        yield prove(f"{title}: from {', '.join(step.arrows)} only", z3.Or([STATES[s](w) for s in step.arrows]), when)
+        yield prove(
+            f"{title}: from {', '.join(step.arrows)} only", z3.Or([STATES[s](w) for s in step.arrows]), when
+        )
         for source, targets in step.arrows.items():
             yield prove(
                 f"{title}: {source} → {' or '.join(targets)}, and nowhere else",
@@ -204,7 +410,9 @@ def step_statements(module):
                 STATES[source](w),
             )
             for target in targets:
-                yield show(f"{title}: {source} → {target} happens", when, STATES[source](w), STATES[target](after))
+                yield show(
+                    f"{title}: {source} → {target} happens", when, STATES[source](w), STATES[target](after)
+                )
         yield prove(f"{title}: from a reachable word to a reachable one", reachable(after), when)
 
 

@@ -21,14 +21,12 @@ from .fields import (
     MAX,
     MERGING,
     MOST_PINS,
-    PAGE,
     PIN_LIMIT,
     REF_LIMIT,
     RESERVED,
     SET_ASIDE,
     SPLITTING,
     TAIL,
-    Word,
     among,
     nothing_but,
     truth,
@@ -128,7 +126,9 @@ def sum_at_most(field, n, limit):
 
 def decoded_kind(w):
     # In the order of `protocol::Kind`.
-    rest, free, page, head, tail, splitting, merging, reserved, set_aside = (z3.BitVecVal(i, 64) for i in range(9))
+    rest, free, page, head, tail, splitting, merging, reserved, set_aside = (
+        z3.BitVecVal(i, 64) for i in range(9)
+    )
     cases = [
         (w.is_rest, rest),
         (w.kind == TAIL, tail),
@@ -173,7 +173,12 @@ QUESTIONS = [
     ),
     question("is_settled_head_of", lambda w, o: z3.And(w.kind == HEAD, w.order == o), WITH_ORDER),
     # Never more than the limit, so that more than it are none.
-    question("has_more_refs_than", lambda w, n: z3.UGT(w.refs, n), WITH_NUMBER, lambda w, _: z3.ULE(w.refs, REF_LIMIT)),
+    question(
+        "has_more_refs_than",
+        lambda w, n: z3.UGT(w.refs, n),
+        WITH_NUMBER,
+        lambda w, _: z3.ULE(w.refs, REF_LIMIT),
+    ),
     question(
         "has_room_for_refs",
         lambda w, n: z3.And(w.refs != 0, sum_at_most(w.refs, n, REF_LIMIT)),
@@ -331,7 +336,9 @@ TRANSITIONS = [
         {"w": "word", "begun": "word", "n": "number"},
         changes=piece_fields,
         keeps=("pins", "poisoned"),
-        when=lambda w, begun, n: z3.And(z3.ULE(n, REF_LIMIT), z3.ULE(begun.order, MAX), z3.ULE(begun.drop, begun.order)),
+        when=lambda w, begun, n: z3.And(
+            z3.ULE(n, REF_LIMIT), z3.ULE(begun.order, MAX), z3.ULE(begun.drop, begun.order)
+        ),
     ),
     Function(
         "begin_merge",
@@ -356,4 +363,13 @@ TRANSITIONS = [
 FUNCTIONS = QUESTIONS + TRANSITIONS
 
 # Private parts of the functions above, seen only through them, and the one constructor.
-PARTS = {"build", "kind_bits", "generation_bits", "next_generation", "is_whole_area", "with_kind", "from_bits", "fmt"}
+PARTS = {
+    "build",
+    "kind_bits",
+    "generation_bits",
+    "next_generation",
+    "is_whole_area",
+    "with_kind",
+    "from_bits",
+    "fmt",
+}

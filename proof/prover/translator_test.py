@@ -59,13 +59,48 @@ FLAGS = [
 
 # Whole functions: whether (x, y) is a failure.
 WHOLE = [
-    ("define noundef range(i8 0, 2) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}", 1, 0, False),
-    ("define noundef range(i8 0, 2) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}", 2, 0, True),
-    ("define noundef range(i8 -2, 1) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}", 255, 0, False),
-    ("define noundef range(i8 -2, 1) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}", 1, 0, True),
-    ("define noundef i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  %c = icmp eq i8 %x, 0\n  br i1 %c, label %a, label %b\n\na:\n  unreachable\n\nb:\n  ret i8 %y\n}", 0, 1, True),
-    ("define noundef i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  %c = icmp eq i8 %x, 0\n  br i1 %c, label %a, label %b\n\na:\n  unreachable\n\nb:\n  ret i8 %y\n}", 1, 1, False),
-    ("define noundef i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  %c = icmp samesign ult i8 %x, %y\n  br i1 %c, label %a, label %a\n\na:\n  ret i8 %y\n}", 128, 1, True),
+    (
+        "define noundef range(i8 0, 2) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}",
+        1,
+        0,
+        False,
+    ),
+    (
+        "define noundef range(i8 0, 2) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}",
+        2,
+        0,
+        True,
+    ),
+    (
+        "define noundef range(i8 -2, 1) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}",
+        255,
+        0,
+        False,
+    ),
+    (
+        "define noundef range(i8 -2, 1) i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  ret i8 %x\n}",
+        1,
+        0,
+        True,
+    ),
+    (
+        "define noundef i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  %c = icmp eq i8 %x, 0\n  br i1 %c, label %a, label %b\n\na:\n  unreachable\n\nb:\n  ret i8 %y\n}",
+        0,
+        1,
+        True,
+    ),
+    (
+        "define noundef i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  %c = icmp eq i8 %x, 0\n  br i1 %c, label %a, label %b\n\na:\n  unreachable\n\nb:\n  ret i8 %y\n}",
+        1,
+        1,
+        False,
+    ),
+    (
+        "define noundef i8 @f(i8 noundef %x, i8 noundef %y) {\nstart:\n  %c = icmp samesign ult i8 %x, %y\n  br i1 %c, label %a, label %a\n\na:\n  ret i8 %y\n}",
+        128,
+        1,
+        True,
+    ),
 ]
 
 UNKNOWN = [
@@ -118,13 +153,24 @@ def against_machine(compiled, symbols, seed):
             if not z3.is_false(fails):
                 return {"function": symbol, "arguments": numbers, "fails": str(fails)}, compared
             if said.as_long() != function(*numbers):
-                return {"function": symbol, "arguments": numbers, "translated": hex(said.as_long()), "run": hex(function(*numbers))}, compared
+                return {
+                    "function": symbol,
+                    "arguments": numbers,
+                    "translated": hex(said.as_long()),
+                    "run": hex(function(*numbers)),
+                }, compared
             compared += 1
     return None, compared
 
 
 def poison_case(instruction, x, y, is_poison):
-    kind = "i1" if instruction.startswith("icmp") else instruction.rsplit(" ", 1)[-1] if " to " in instruction else "i8"
+    kind = (
+        "i1"
+        if instruction.startswith("icmp")
+        else instruction.rsplit(" ", 1)[-1]
+        if " to " in instruction
+        else "i8"
+    )
     text = f"define noundef {kind} @f(i8 noundef %x, i8 noundef %y) {{\nstart:\n  %r = {instruction}\n  ret {kind} %r\n}}"
     return whole_case(text, x, y, is_poison)
 
@@ -156,8 +202,19 @@ def results(compiled, symbols, cases, case_symbols):
     wrong, count = against_machine(cases, case_symbols, seed=2)
     yield outcome("the translator agrees with the machine on functions of each instruction", wrong), count
     unmet = sorted(llvm.KNOWN - llvm.MET)
-    yield outcome("each instruction the translator knows was run", {"never run": unmet} if unmet else None), len(llvm.KNOWN)
+    yield (
+        outcome("each instruction the translator knows was run", {"never run": unmet} if unmet else None),
+        len(llvm.KNOWN),
+    )
     bad = [c for c in FLAGS if not poison_case(*c)] + [c for c in WHOLE if not whole_case(*c)]
-    yield outcome("each flag makes poison of what breaks it, and of nothing else", {"cases": bad} if bad else None), len(FLAGS) + len(WHOLE)
+    yield (
+        outcome(
+            "each flag makes poison of what breaks it, and of nothing else", {"cases": bad} if bad else None
+        ),
+        len(FLAGS) + len(WHOLE),
+    )
     passed = [i for i in UNKNOWN if not is_error(i)]
-    yield outcome("an unknown instruction is an error", {"let through": passed} if passed else None), len(UNKNOWN)
+    yield (
+        outcome("an unknown instruction is an error", {"let through": passed} if passed else None),
+        len(UNKNOWN),
+    )
