@@ -16,7 +16,6 @@ use crate::builder::Builder;
 use crate::census;
 use crate::error::{AllocError, ReleaseError};
 use crate::inner::{Inner, Root};
-use crate::mapping::Harmless;
 use crate::memory::{PAGE, bytes_of};
 use crate::stats::{Holder, LeakReport, Stats};
 
@@ -289,10 +288,7 @@ impl Arena {
         }
         // What is registered is touched by that: all of it has memory from now on. To believe that of huge pages that
         // aren't there would be a SIGBUS later, so the pool has to have them now.
-        if let (Backing::HugeTlb(_), Some(mapping)) = (inner.backing, inner.data.mapping()) {
-            let populated = mapping.advise(0..mapping.len(), Harmless::Populate);
-            populated.map_err(ReleaseError::system("populate memory to be registered"))?;
-        }
+        inner.populate_pool().map_err(ReleaseError::system("populate memory to be registered"))?;
         inner.residency.mark_all();
         Ok(registration)
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use rustix::io::Errno;
+use rustix::io::{self, Errno};
 use tailpin::{FrameRange, GetError, Held, Misuse, OneWord, Order, Owner, Pfn, Protocol, SplitError, Zone};
 
 use crate::backing::{Backing, Reason};
@@ -115,6 +115,22 @@ impl Inner {
                     .map_err(|_| AllocError::HugePageShortage { size })?;
             }
             self.residency.mark(at, part);
+        }
+        Ok(())
+    }
+
+    /// Has the kernel's pool put its huge pages under all of a hugetlb arena again.
+    pub(crate) fn populate_pool(&self) -> io::Result<()> {
+        let (Backing::HugeTlb(size), Some(mapping)) = (self.backing, self.data.mapping()) else {
+            return Ok(());
+        };
+        for begin in (0..mapping.len()).step_by(size.bytes()) {
+            mapping.advise(begin..begin + size.bytes(), Harmless::Populate)?;
+            // Each that came is noted, also if the next doesn't: what isn't noted would not go back.
+            let first = self.data.first.offset((begin / PAGE) as u64);
+            for area in (0..size.bytes() / AREA).map(|i| first.offset(i as u64 * Order::HUGE.frames())) {
+                self.residency.mark(area, Order::HUGE);
+            }
         }
         Ok(())
     }

@@ -98,7 +98,13 @@ fn pages_of_the_pool_go_back_whole_or_not_at_all() {
         let thief = Arena::builder().size(before * bytes).backing(Backing::HugeTlb(size)).build().unwrap();
         assert_eq!(arena.alloc(PAGE).unwrap_err(), AllocError::HugePageShortage { size });
         assert_eq!(arena.stats().in_use(), 0);
+        // Nor is memory believed to be there that a registration could not get.
+        let refused = arena.registered().unwrap_err();
+        assert!(matches!(refused, ReleaseError::System { .. }), "{refused}");
+        assert_eq!(arena.alloc(PAGE).unwrap_err(), AllocError::HugePageShortage { size });
         drop(thief);
+        drop(arena.registered().unwrap());
+        assert_eq!((free_in_pool(size), arena.stats().free), (before - n, n * bytes));
         arena.alloc(PAGE).unwrap()[0] = 1;
         assert_eq!(arena.audit().violations(), 0);
     }
