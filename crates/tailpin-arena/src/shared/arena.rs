@@ -18,7 +18,7 @@ use super::memory::{Geometry, Memory, THREADS};
 use super::operation::{Machine, NewLives, Operation, PAGES_AT_ONCE, Refusal};
 use super::owners::{Identity, OwnerId, Owners};
 use super::scribe::Scribe;
-use super::token::Token;
+use super::token::{Token, pages_of};
 
 /// What all handles of this process share.
 pub(super) struct Inner {
@@ -72,6 +72,7 @@ impl Inner {
     }
 
     /// Journal `thread` of an owner.
+    #[expect(clippy::arithmetic_side_effects, reason = "an owner's number is below the number of owners")]
     pub(super) fn journal(&self, owner: usize, thread: usize) -> Journal {
         Journal::new(self.memory.journals, self.memory.told, owner * THREADS + thread)
     }
@@ -190,7 +191,7 @@ impl Drop for Turn<'_> {
 fn in_parts(pages: FrameRange) -> impl Iterator<Item = FrameRange> {
     (pages.start.get()..pages.end.get()).step_by(PAGES_AT_ONCE as usize).map(move |start| FrameRange {
         start: Pfn::new(start),
-        end: Pfn::new(pages.end.get().min(start + PAGES_AT_ONCE)),
+        end: Pfn::new(pages.end.get().min(start.saturating_add(PAGES_AT_ONCE))),
     })
 }
 
@@ -311,12 +312,13 @@ impl SharedArena {
     /// block was being merged during the call; [`SharedError::Child`]; [`SharedError::Get`] at the
     /// limit of a count.
     pub fn adopt(&self, token: Token) -> Result<SharedSlice, SharedError> {
-        let pages = token.pages(self.0.memory.size()).ok_or(SharedError::Stale)?;
+        let bytes = token.bytes(self.0.memory.size()).ok_or(SharedError::Stale)?;
+        let pages = pages_of(bytes.clone());
         self.0.pin(pages).map_err(|error| match error {
             SharedError::Get(GetError::NotInUse) => SharedError::Stale,
             other => other,
         })?;
-        let slice = SharedSlice::adopt(Arc::clone(&self.0), token.bytes());
+        let slice = SharedSlice::adopt(Arc::clone(&self.0), bytes);
         // Looked at under the pins; if it is another life, they go with the slice.
         let same = self.0.memory.lives.are_frozen_in(pages, token.life);
         if same { Ok(slice) } else { Err(SharedError::Stale) }
@@ -329,7 +331,7 @@ impl SharedArena {
 
     /// Bytes that are free: a snapshot.
     pub fn free_bytes(&self) -> u64 {
-        if self.0.is_child() { 0 } else { self.0.machine.zone.free_frames() * PAGE as u64 }
+        if self.0.is_child() { 0 } else { self.0.machine.zone.free_frames().saturating_mul(PAGE as u64) }
     }
 
     /// This process.

@@ -22,6 +22,7 @@ struct Reference {
 }
 
 impl Reference {
+    #[expect(clippy::arithmetic_side_effects, reason = "a page of the arena")]
     fn start(&self) -> u64 {
         self.head.get() * PAGE as u64
     }
@@ -200,6 +201,11 @@ impl SharedSlice {
         Ok(Self::adopt(Arc::clone(arena), bytes))
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "a slice is made of bytes in their order")]
+    fn length(&self) -> u64 {
+        self.bytes.end - self.bytes.start
+    }
+
     /// The caller's pins become the slice's.
     pub(super) fn adopt(arena: Arc<Inner>, bytes: Range<u64>) -> Self {
         Self { arena, bytes }
@@ -211,8 +217,7 @@ impl SharedSlice {
     /// As [`SharedBlock::slice`]; [`SharedError::Get`] also if the block was being merged during
     /// the call.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SharedError> {
-        let len = (self.bytes.end - self.bytes.start) as usize;
-        Self::pin(&self.arena, within(range, len, self.bytes.start)?)
+        Self::pin(&self.arena, within(range, self.length() as usize, self.bytes.start)?)
     }
 
     /// One more pin on each page.
@@ -231,7 +236,7 @@ impl SharedSlice {
     pub fn token(&self) -> Token {
         assert_home(&self.arena);
         let life = self.arena.memory.lives.get(pages_of(self.bytes.clone()).start);
-        Token { offset: self.bytes.start, len: self.bytes.end - self.bytes.start, life }
+        Token { offset: self.bytes.start, len: self.length(), life }
     }
 
     /// First page, and size, of the block that its first page is in at this moment.
@@ -254,7 +259,7 @@ impl Deref for SharedSlice {
         assert_home(&self.arena);
         let address = self.arena.memory.address(self.bytes.start).as_ptr();
         // SAFETY: the pins keep the pages, which are frozen in this life: they are not written.
-        unsafe { std::slice::from_raw_parts(address, (self.bytes.end - self.bytes.start) as usize) }
+        unsafe { std::slice::from_raw_parts(address, self.length() as usize) }
     }
 }
 
@@ -286,5 +291,6 @@ fn within(range: impl RangeBounds<usize>, len: usize, start: u64) -> Result<Rang
     if begin >= end || end > len {
         return Err(SharedError::OutOfRange { start: begin, end, len });
     }
-    Ok(start + begin as u64..start + end as u64)
+    // Neither is reached: the bytes lie within an arena.
+    Ok(start.saturating_add(begin as u64)..start.saturating_add(end as u64))
 }

@@ -83,17 +83,23 @@
 //!   nothing. It may attach anew.
 //! * Free memory is not given back to the system.
 
+// What takes numbers of a caller's computes with them checked, or says why it can't overflow.
+#[deny(clippy::arithmetic_side_effects)]
 mod arena;
 mod error;
+#[deny(clippy::arithmetic_side_effects)]
 mod handles;
 mod journal;
 mod ledger;
 mod memory;
+#[deny(clippy::arithmetic_side_effects)]
 mod operation;
+#[deny(clippy::arithmetic_side_effects)]
 mod owners;
 mod recover;
 mod scribe;
 mod stop;
+#[deny(clippy::arithmetic_side_effects)]
 mod token;
 mod word;
 

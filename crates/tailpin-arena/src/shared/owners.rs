@@ -56,7 +56,7 @@ impl Stat {
     fn parse(line: &str) -> Option<Self> {
         // The second field, a name, may contain anything. After it comes field 3.
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3).copied();
+        let field = |number: usize| fields.get(number.checked_sub(3)?).copied();
         let threads: u64 = field(20)?.parse().ok()?;
         let ended = matches!(field(3)?, "Z" | "X") && threads <= 1;
         Some(Self { start: field(22)?.parse().ok()?, ended })

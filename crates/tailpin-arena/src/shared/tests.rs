@@ -308,6 +308,41 @@ fn a_journal_that_does_not_fit_is_reported() {
     assert_clean(&arena, "nothing had been done");
 }
 
+/// The right kind of step, of another word.
+#[test]
+fn a_step_of_another_word_is_reported() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let doomed = doomed(&arena);
+    let head = did(&doomed, Operation::Alloc(order(2)));
+    let pin = Operation::Pin(pages(head, 1, 1));
+    assert!(stops(40, || _ = doomed.0.operate(pin)));
+    let journal = doomed.0.journal(doomed.me().index, 0);
+    let (made, first) = (journal.made(), journal.recorded(0).unwrap());
+    assert!(made > 2);
+    journal.begin(pin);
+    journal.record(0, super::journal::Step { place: first.place + 16, ..first });
+    let recovered = arena.recover(doomed.me()).unwrap();
+    assert_eq!((recovered.ambiguous, recovered.finished), (1, 0));
+}
+
+/// A place in the table that has a new owner is not recovered in the name of the old one, which is
+/// dead; the new one may be alive.
+#[test]
+fn an_owner_that_is_gone_is_not_recovered_again() {
+    let arena = SharedArena::create(BYTES, 2).unwrap();
+    let first = doomed(&arena);
+    arena.recover(first.me()).unwrap();
+    let second = doomed(&arena);
+    assert_eq!(first.me().index, second.me().index);
+    let block = second.alloc(PAGE).unwrap();
+    assert_eq!(arena.recover(first.me()), Err(RecoverError::Gone(first.me())));
+    assert_eq!(arena.free_bytes(), (BYTES - PAGE) as u64);
+    drop(first);
+    assert!(arena.owners().contains(&second.me()), "nor does it leave for the new one");
+    drop((block, second));
+    assert_clean(&arena, "after all have left");
+}
+
 #[test]
 fn a_journal_about_what_is_not_there_is_reported() {
     let arena = SharedArena::create(BYTES, 4).unwrap();

@@ -32,19 +32,15 @@ impl Token {
         Self { offset, len, life }
     }
 
-    /// The pages it touches, if they lie within `size` bytes.
-    pub(super) fn pages(self, size: u64) -> Option<FrameRange> {
+    /// The bytes it stands for, if there are any and they lie within `size` bytes.
+    pub(super) fn bytes(self, size: u64) -> Option<Range<u64>> {
         let end = self.offset.checked_add(self.len).filter(|end| *end <= size && self.len > 0)?;
-        Some(pages_of(self.offset..end))
-    }
-
-    pub(super) fn bytes(self) -> Range<u64> {
-        self.offset..self.offset + self.len
+        Some(self.offset..end)
     }
 }
 
 /// The pages that some bytes touch.
 pub(super) fn pages_of(bytes: Range<u64>) -> FrameRange {
-    let page = PAGE as u64;
-    FrameRange { start: Pfn::new(bytes.start / page), end: Pfn::new(bytes.end.div_ceil(page)) }
+    const BYTES: u64 = PAGE as u64;
+    FrameRange { start: Pfn::new(bytes.start / BYTES), end: Pfn::new(bytes.end.div_ceil(BYTES)) }
 }

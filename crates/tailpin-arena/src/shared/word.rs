@@ -151,3 +151,38 @@ impl AtomicWord for Word {
         std::hint::spin_loop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    /// Others overwrite two words all the time; of what one thread has written it is never said that
+    /// it has not. The threads that overwrite tell of the same journal at once.
+    #[test]
+    fn a_step_that_was_made_is_known_to_be_made() {
+        let told = Told(Vec::leak((0..3).map(|_| AtomicU64::new(0)).collect()));
+        let words = [Word(AtomicU128::new(0)), Word(AtomicU128::new(0))];
+        let over = AtomicBool::new(false);
+        let wrong = std::thread::scope(|scope| {
+            for (other, word) in words.iter().enumerate() {
+                let over = &over;
+                scope.spawn(move || {
+                    let steps = (1..).take_while(|_| !over.load(Ordering::Relaxed));
+                    steps.for_each(|step| _ = word.replace(Stamp::new(other + 1, step), told, Some));
+                });
+            }
+            let wrong = (1..600_000).step_by(2).find(|step| {
+                let stamps = [0, 1].map(|n| Stamp::new(0, step + n));
+                for (word, stamp) in words.iter().zip(stamps) {
+                    word.replace(stamp, told, Some).unwrap();
+                }
+                let known = || words.iter().zip(stamps).all(|(word, by)| word.was_written(by, told));
+                !(known() && known() && known())
+            });
+            over.store(true, Ordering::Relaxed);
+            wrong
+        });
+        assert_eq!(wrong, None);
+    }
+}
