@@ -5,6 +5,7 @@ holds for any number of them. Steps are atomic and in one order (sequential cons
 """
 
 from .block import BLOCK
+from .marks import MARKS
 from .parts import PARTS
 
-MACHINES = (BLOCK, PARTS)
+MACHINES = (BLOCK, PARTS, MARKS)

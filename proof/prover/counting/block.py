@@ -550,7 +550,7 @@ SAFE = {
         Implies(s.n + s.busy + s.cloning + s.st + s.dropping + s.merger > 0, Not(s.tfree)),
     ),
     "no pin gets lost": lambda s: s.tp == s.ht,
-    "what nobody has a pin, hold or reference of is free": lambda s: And(
+    "what no one has a pin, hold or reference of is free": lambda s: And(
         Or(s.hfree, HANDLES_OF_H(s) + s.own + s.hu + HOLDS(s) + s.selfsplit > 0),
         Or(
             s.tfree,

@@ -384,7 +384,7 @@ SAFE = {
         Implies(HANDLES(s) + s.sh > 0, Not(s.hfree)), Implies(HANDLES(s) + s.sa > 0, Not(s.afree))
     ),
     "no pin gets lost": lambda s: s.tp == s.ht,
-    "what nobody has a pin, hold or reference of is free": lambda s: And(
+    "what no one has a pin, hold or reference of is free": lambda s: And(
         Or(
             s.hfree,
             HANDLES(s)

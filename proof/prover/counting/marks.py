@@ -1,0 +1,425 @@
+"""Resting tails and the marks of heads: what a head says of its tails is so.
+
+A block with head H, a frame Q that heads a piece of it after a split to larger pieces, and a tail T of that piece. T rests, or records whose tail
+it is. A split of a block whose tails rest writes the heads of the pieces alone; a merge may put tails to rest.
+"""
+
+import z3
+
+from .block import rule
+from .machine import Machine, Missing
+
+FREE, WHOLE, CLEAN, SPLIT, MERGE, PIECE = range(6)
+REST, OTHER, HEAD, PAGE = range(4)
+OF_H, OF_Q, ALONE = 1, 2, 3
+If, And, Or, Not, Implies = z3.If, z3.And, z3.Or, z3.Not, z3.Implies
+NUMBER, YES, NO = z3.IntVal, z3.BoolVal(True), z3.BoolVal(False)
+
+SORTS = {
+    "h": ("free", "whole", "splitting clean", "splitting", "merging", "piece"),
+    "hm": "bool",  # H says that a tail may record its order
+    "q": ("at rest", "a tail or free", "head of a piece", "page"),
+    "qm": "bool",  # Q says that a tail may record its order
+    "t": ("at rest", "tail of H", "tail of Q", "page"),
+    "tp": "count",  # pins of T
+    # Threads with a hold, about to make T's first pin: on which head, and how they saw T.
+    "on_h_rest": "count",
+    "on_h": "count",
+    "on_q_rest": "count",
+    "on_q": "count",
+    "to_rest": "bool",  # the merge puts tails to rest
+}
+
+
+def holds_h(s):
+    return s.on_h_rest + s.on_h + If(And(s.tp > 0, s.t == OF_H), 1, 0)
+
+
+def holds_q(s):
+    return s.on_q_rest + s.on_q + If(And(s.tp > 0, s.t == OF_Q), 1, 0)
+
+
+def no_counts(s):
+    return And(holds_h(s) == 0, holds_q(s) == 0, s.tp == 0)
+
+
+def heads_t(h):
+    return Or(h == WHOLE, h == CLEAN, h == SPLIT, h == MERGE)
+
+
+def hold(s, who, marks=YES, dirties=YES):
+    """A hold on H says that a tail may record its order; on a clean split it makes it an ordinary one."""
+    return {who: getattr(s, who) + 1, "hm": Or(s.hm, marks), "h": If(And(s.h == CLEAN, dirties), SPLIT, s.h)}
+
+
+def handed_out(s, flag, says):
+    rests = And(s.t == REST, s.q == REST)
+    return {
+        "h": NUMBER(WHOLE),
+        "t": If(s.t == REST, REST, OF_H),
+        "q": If(s.q == REST, REST, OTHER),
+        "hm": says(Or(Not(rests), flag)),
+    }
+
+
+MERGED_Q = lambda s: Or(s.q == REST, s.q == OTHER)
+
+RULES = [
+    rule(
+        "the block is handed out",
+        "life::prepare_tails life::publish_block",
+        lambda s: s.h == FREE,
+        lambda s, number, flag: handed_out(s, flag, lambda m: m),
+    ),
+    rule(
+        "a free area is put to rest",
+        "life::scrub_area",
+        lambda s: s.h == FREE,
+        lambda s: {"t": NUMBER(REST), "q": NUMBER(REST)},
+    ),
+    rule(
+        "a hold on H for T at rest",
+        "pin::hold pin::count_on pin::hold_head_of",
+        lambda s: And(heads_t(s.h), s.t == REST),
+        lambda s: hold(s, "on_h_rest"),
+    ),
+    rule(
+        "a hold on H for T",
+        "pin::hold pin::count_on pin::hold_head_of",
+        lambda s: And(heads_t(s.h), s.t == OF_H, s.tp == 0),
+        lambda s: hold(s, "on_h"),
+    ),
+    rule(
+        "first pin of T at rest, under H",
+        "pin::pin_first",
+        lambda s: And(s.on_h_rest > 0, s.t == REST),
+        lambda s: {"t": NUMBER(OF_H), "tp": NUMBER(1), "on_h_rest": s.on_h_rest - 1},
+    ),
+    rule(
+        "first pin of T under H",
+        "pin::pin_first",
+        lambda s: And(s.on_h > 0, s.t == OF_H, s.tp == 0),
+        lambda s: {"tp": NUMBER(1), "on_h": s.on_h - 1},
+    ),
+    rule(
+        "a first pin under H fails",
+        "pin::pin_first",
+        lambda s: s.on_h_rest > 0,
+        lambda s: {"on_h_rest": s.on_h_rest - 1},
+    ),
+    rule(
+        "a first pin under H fails, of T as recorded",
+        "pin::pin_first",
+        lambda s: s.on_h > 0,
+        lambda s: {"on_h": s.on_h - 1},
+    ),
+    rule(
+        "a hold on Q for T at rest",
+        "pin::hold pin::count_on pin::hold_head_of",
+        lambda s: And(s.h == PIECE, s.q == HEAD, s.t == REST),
+        lambda s: {"on_q_rest": s.on_q_rest + 1, "qm": YES},
+    ),
+    rule(
+        "a hold on Q for T",
+        "pin::hold pin::count_on pin::hold_head_of",
+        lambda s: And(s.q == HEAD, s.t == OF_Q, s.tp == 0),
+        lambda s: {"on_q": s.on_q + 1, "qm": YES},
+    ),
+    rule(
+        "first pin of T at rest, under Q",
+        "pin::pin_first",
+        lambda s: And(s.on_q_rest > 0, s.t == REST),
+        lambda s: {"t": NUMBER(OF_Q), "tp": NUMBER(1), "on_q_rest": s.on_q_rest - 1},
+    ),
+    rule(
+        "first pin of T under Q",
+        "pin::pin_first",
+        lambda s: And(s.on_q > 0, s.t == OF_Q, s.tp == 0),
+        lambda s: {"tp": NUMBER(1), "on_q": s.on_q - 1},
+    ),
+    rule(
+        "a first pin under Q fails",
+        "pin::pin_first",
+        lambda s: s.on_q_rest > 0,
+        lambda s: {"on_q_rest": s.on_q_rest - 1},
+    ),
+    rule(
+        "a first pin under Q fails, of T as recorded",
+        "pin::pin_first",
+        lambda s: s.on_q > 0,
+        lambda s: {"on_q": s.on_q - 1},
+    ),
+    rule(
+        "one more pin of T",
+        "pin::pin_found pin::pin_again",
+        lambda s: Or(s.tp > 0, s.t == ALONE),
+        lambda s: {"tp": s.tp + 1},
+    ),
+    rule("T is unpinned", "pin::unpin_at", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
+    rule(
+        "the block is freed",
+        "life::free_block",
+        lambda s: And(s.h == WHOLE, no_counts(s)),
+        lambda s: {"h": NUMBER(FREE)},
+    ),
+    rule(
+        "the pieces are freed",
+        "life::free_block",
+        lambda s: And(s.h == PIECE, no_counts(s)),
+        lambda s: {"h": NUMBER(FREE), "q": NUMBER(OTHER), "t": If(s.t == REST, REST, OF_Q)},
+    ),
+    rule(
+        "a split to pieces begins",
+        "split::split_piece",
+        lambda s: s.h == WHOLE,
+        lambda s: {"h": If(s.hm, SPLIT, CLEAN)},
+    ),
+    # Also by a helper that still takes the split for a clean one.
+    rule(
+        "Q becomes a head while all rest",
+        "split::split_clean",
+        lambda s: And(Or(s.h == CLEAN, s.h == SPLIT), s.q == REST),
+        lambda s: {"q": NUMBER(HEAD), "qm": NO},
+    ),
+    rule(
+        "the clean split ends",
+        "split::split_clean",
+        lambda s: And(s.h == CLEAN, s.q != REST),
+        lambda s: {"h": NUMBER(PIECE)},
+    ),
+    rule(
+        "Q becomes a head",
+        "split::convert",
+        lambda s: And(s.h == SPLIT, Or(s.q == REST, s.q == OTHER)),
+        lambda s: {"q": NUMBER(HEAD), "qm": YES},
+    ),
+    rule("Q is marked", "split::convert", lambda s: And(s.h == SPLIT, s.q == HEAD), lambda s: {"qm": YES}),
+    # Q comes before T in the loop over the tails.
+    rule(
+        "T becomes a tail of Q",
+        "split::convert",
+        lambda s: And(s.h == SPLIT, s.q == HEAD, s.qm, Or(s.t == REST, s.t == OF_H)),
+        lambda s: {"t": NUMBER(OF_Q)},
+    ),
+    rule(
+        "the split ends",
+        "split::settle",
+        lambda s: And(s.h == SPLIT, s.q == HEAD, s.t == OF_Q),
+        lambda s: {"h": NUMBER(PIECE)},
+    ),
+    rule(
+        "Q's piece is taken to pages",
+        "split::split_piece split::convert merge::to_pages",
+        lambda s: And(Or(s.h == PIECE, s.h == MERGE), s.q == HEAD),
+        lambda s: {"q": NUMBER(PAGE), "t": If(Or(s.t == REST, s.t == OF_Q), ALONE, s.t)},
+    ),
+    rule(
+        "a merge begins",
+        "merge::merge_block merge::check_pieces merge::join",
+        lambda s: And(s.h == PIECE, Or(s.q == HEAD, s.q == PAGE)),
+        lambda s, number, flag: {
+            "h": NUMBER(MERGE),
+            "to_rest": And(flag, no_counts(s)),
+            "hm": Not(And(flag, no_counts(s))),
+        },
+    ),
+    rule(
+        "Q is taken in",
+        "merge::absorb merge::adopt",
+        lambda s: And(s.h == MERGE, s.q == HEAD, holds_q(s) == 0),
+        lambda s: {"q": If(s.to_rest, REST, OTHER)},
+    ),
+    rule(
+        "Q, a page, is taken in",
+        "merge::absorb merge::adopt",
+        lambda s: And(s.h == MERGE, s.q == PAGE),
+        lambda s: {
+            "q": If(And(s.to_rest, holds_q(s) == 0), REST, OTHER),
+            "to_rest": And(s.to_rest, holds_q(s) == 0),
+        },
+    ),
+    rule(
+        "T is taken in",
+        "merge::adopt_tails merge::adopt merge::absorb",
+        lambda s: And(s.h == MERGE, MERGED_Q(s), Or(s.t == OF_Q, s.t == ALONE)),
+        lambda s: {"t": If(And(s.to_rest, s.tp == 0), REST, OF_H), "to_rest": And(s.to_rest, s.tp == 0)},
+    ),
+    rule(
+        "the merge ends",
+        "merge::join",
+        lambda s: And(s.h == MERGE, MERGED_Q(s), Or(s.t == REST, s.t == OF_H)),
+        lambda s: {"h": NUMBER(WHOLE), "hm": Or(s.hm, Not(s.to_rest)), "to_rest": NO},
+    ),
+]
+
+
+def initial(s):
+    counts = [getattr(s, v) == 0 for v, sort in SORTS.items() if sort == "count"]
+    return And(s.h == FREE, s.q == REST, s.t == REST, Not(s.hm), Not(s.qm), Not(s.to_rest), *counts)
+
+
+SAFE = {
+    "a pinned tail's head heads it": lambda s: And(
+        Implies(And(s.tp > 0, s.t == OF_H), heads_t(s.h)), Implies(And(s.tp > 0, s.t == OF_Q), s.q == HEAD)
+    ),
+    "a tail of a settled block records no other": lambda s: And(
+        Implies(s.h == WHOLE, Or(s.t == REST, s.t == OF_H)),
+        Implies(And(s.h == PIECE, s.q == HEAD), Or(s.t == REST, s.t == OF_Q)),
+    ),
+    "a head that says its tails rest has none that does not": lambda s: And(
+        Implies(And(Or(s.h == WHOLE, s.h == CLEAN), Not(s.hm)), s.t == REST),
+        Implies(And(s.h == PIECE, s.q == HEAD, Not(s.qm)), s.t == REST),
+    ),
+}
+
+HELPS = {
+    "and no one is about to change that": lambda s: And(
+        Implies(And(heads_t(s.h), Not(s.hm)), And(s.on_h_rest == 0, s.on_h == 0)),
+        Implies(And(Or(s.h == WHOLE, s.h == CLEAN), Not(s.hm)), And(s.on_q_rest == 0, s.on_q == 0)),
+        Implies(And(s.q == HEAD, Not(s.qm)), And(s.on_q_rest == 0, s.on_q == 0)),
+    ),
+    # Holds are counted in the word.
+    "a held word is not at rest": lambda s: And(
+        Implies(s.q == REST, And(s.on_q_rest == 0, s.on_q == 0)), Implies(s.tp > 0, s.t != REST)
+    ),
+    "a clean split": lambda s: Implies(s.h == CLEAN, And(Not(s.hm), Or(s.q == REST, s.q == HEAD))),
+    "an ordinary split": lambda s: Implies(
+        s.h == SPLIT, And(s.hm, s.t != ALONE, s.q != PAGE, Implies(s.t == OF_Q, And(s.q == HEAD, s.qm)))
+    ),
+    "whole": lambda s: Implies(s.h == WHOLE, And(MERGED_Q(s), Implies(Not(s.hm), s.q == REST))),
+    "free": lambda s: Implies(s.h == FREE, And(no_counts(s), MERGED_Q(s), s.t != ALONE)),
+    "pieces": lambda s: And(
+        Implies(
+            s.h == PIECE, Or(And(s.q == HEAD, Or(s.t == REST, s.t == OF_Q)), And(s.q == PAGE, s.t == ALONE))
+        ),
+        Implies(And(s.h == PIECE, s.t == REST), s.on_h_rest == 0),
+    ),
+    "a merge": lambda s: And(
+        Implies(s.to_rest, s.h == MERGE),
+        Implies(And(s.h == MERGE, s.q == HEAD), And(s.t != ALONE, Implies(s.t == OF_Q, s.qm))),
+        Implies(And(s.h == MERGE, s.q == PAGE), Or(s.t == ALONE, s.t == OF_H)),
+        Implies(And(s.to_rest, MERGED_Q(s)), And(s.q == REST, s.on_q_rest == 0, s.on_q == 0)),
+        Implies(And(s.to_rest, s.t == OF_H), s.hm),
+    ),
+    # So a compare-and-swap from what was seen is right about the head.
+    "a first pin under Q": lambda s: And(
+        Implies(And(s.on_q_rest > 0, s.t == REST), s.q == HEAD),
+        Implies(And(s.on_q > 0, s.t == OF_Q), s.q == HEAD),
+    ),
+    "a first pin under H": lambda s: And(
+        Implies(And(s.on_h_rest > 0, s.t == REST), heads_t(s.h)),
+        Implies(And(s.on_h > 0, s.t == OF_H), heads_t(s.h)),
+    ),
+}
+
+
+def like(name, when=None, does=None):
+    original = next(r for r in RULES if r.name == name)
+    return (
+        rule(name, " ".join(original.by), when or original.when, does)
+        if does
+        else type(original)(name, original.by, when, original.does)
+    )
+
+
+WITHOUT = {
+    "W8": Missing(
+        [
+            like(
+                "a hold on H for T at rest",
+                does=lambda s: hold(s, "on_h_rest", marks=s.h != CLEAN, dirties=NO),
+            )
+        ],
+        [
+            "the block is handed out",
+            "a split to pieces begins",
+            "a hold on H for T at rest",
+            "Q becomes a head while all rest",
+            "the clean split ends",
+            "first pin of T at rest, under H",
+        ],
+    ),
+    "W13": Missing(
+        [like("Q is taken in", lambda s: And(s.h == MERGE, s.q == HEAD))],
+        [
+            "the block is handed out",
+            "a split to pieces begins",
+            "Q becomes a head while all rest",
+            "the clean split ends",
+            "a hold on Q for T at rest",
+            "a merge begins",
+            "Q is taken in",
+            "first pin of T at rest, under Q",
+        ],
+    ),
+    "W14": Missing(
+        [like("a hold on H for T at rest", does=lambda s: hold(s, "on_h_rest", marks=s.h != WHOLE))],
+        [
+            "the block is handed out",
+            "a hold on H for T at rest",
+            "a split to pieces begins",
+            "Q becomes a head while all rest",
+            "the clean split ends",
+            "first pin of T at rest, under H",
+        ],
+    ),
+    "W15": Missing(
+        [
+            like(
+                "T becomes a tail of Q",
+                lambda s: And(s.h == SPLIT, s.q == HEAD, Or(s.t == REST, s.t == OF_H)),
+            )
+        ],
+        [
+            "the block is handed out",
+            "a split to pieces begins",
+            "Q becomes a head while all rest",
+            "a hold on H for T at rest",
+            "T becomes a tail of Q",
+            "the split ends",
+        ],
+    ),
+    "W16": Missing(
+        [
+            rule(
+                "the block is handed out",
+                "life::prepare_tails life::publish_block",
+                lambda s: s.h == FREE,
+                lambda s: handed_out(s, NO, lambda _: NO),
+            )
+        ],
+        [
+            "the block is handed out",
+            "a hold on H for T at rest",
+            "first pin of T at rest, under H",
+            "T is unpinned",
+            "the block is freed",
+            "the block is handed out",
+        ],
+    ),
+    "W17": Missing(
+        [
+            rule(
+                "a merge begins",
+                "merge::join",
+                lambda s: And(s.h == PIECE, Or(s.q == HEAD, s.q == PAGE)),
+                lambda s: {"h": NUMBER(MERGE), "to_rest": YES, "hm": NO},
+            )
+        ],
+        [
+            "the block is handed out",
+            "a hold on H for T at rest",
+            "a split to pieces begins",
+            "Q becomes a head",
+            "T becomes a tail of Q",
+            "the split ends",
+            "a merge begins",
+            "Q is taken in",
+            "T is taken in",
+            "the merge ends",
+            "first pin of T at rest, under H",
+        ],
+    ),
+}
+
+MARKS = Machine("marks of heads", SORTS, initial, RULES, SAFE, HELPS, WITHOUT)
