@@ -199,7 +199,25 @@ fn runs(mask: &Mask, begin: usize) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
     use super::*;
+
+    #[test]
+    fn only_the_data_of_a_file_with_holes_counts() {
+        let file = File::from(crate::memory_file::create("test", 64 * PAGE as u64).unwrap());
+        for page in [3, 4, 5, 20, 63] {
+            file.write_all_at(&[1; PAGE], (page * PAGE) as u64).unwrap();
+        }
+        let data = |pages: Range<usize>| {
+            let range = (pages.start * PAGE) as u64..(pages.end * PAGE) as u64;
+            data_in(file.as_fd(), range).unwrap() as usize / PAGE
+        };
+        assert_eq!((data(0..64), data(0..4), data(4..20), data(4..21)), (5, 1, 2, 3));
+        assert_eq!((data(6..20), data(21..63), data(63..64), data(7..7)), (0, 0, 1, 0));
+    }
 
     #[test]
     fn runs_are_the_set_bits() {

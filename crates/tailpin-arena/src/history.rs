@@ -231,6 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn of_two_records_of_a_moment_the_one_that_stands_stays() {
+        let history = history(8);
+        let (at, page) = (Pfn::new(4), Order::new(0).unwrap());
+        let standing = Record::new(page, 1, 5);
+        for (born, stays) in [(4, true), (5, true), (6, false)] {
+            history.word(at).unwrap().store(standing.0, Ordering::Relaxed);
+            let other = Record::new(Order::new(2).unwrap(), 2, born).covering(page);
+            history.write_older(other, at);
+            let now = Record(history.word(at).unwrap().load(Ordering::Relaxed));
+            assert_eq!(now == standing, stays, "{born}");
+        }
+    }
+
+    #[test]
     fn too_many_tags_are_one() {
         let history = history(512);
         let names: Vec<&'static str> = (0..300).map(|i| &*String::leak(format!("tag {i}"))).collect();

@@ -463,3 +463,18 @@ impl Owner for Freeing {
         self.zone().misuse(misuse);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_a_fork_has_copied_is_not_taken() {
+        let turn = Turn(AtomicU32::new(std::process::id() + 1));
+        assert!(!turn.is_taken());
+        let inside = turn.enter().unwrap();
+        assert!(turn.is_taken() && turn.enter().is_none());
+        drop(inside);
+        assert!(!turn.is_taken() && turn.enter().is_some());
+    }
+}

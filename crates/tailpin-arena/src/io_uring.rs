@@ -104,10 +104,9 @@ impl FixedBuffers {
         let end =
             start.checked_add(bytes.len()).filter(|&end| start < arena.size() && end <= arena.size())?;
         let skew = skew(arena);
-        let chunk_of = |at: usize| at.checked_add(skew).map(|at| at / CHUNK);
-        let index = chunk_of(start)?;
+        let index = chunk_of(skew, start)?;
         // A block has at most 1 GiB and is aligned to its size, as the chunks are, so no buffer lies in two of them.
-        let within = chunk_of(end.saturating_sub(1).max(start)) == Some(index);
+        let within = chunk_of(skew, end.saturating_sub(1).max(start)) == Some(index);
         within.then_some(index.try_into().ok()?)
     }
 
@@ -160,6 +159,11 @@ impl FixedBuffers {
 /// How far into a chunk the arena begins: chunks are aligned to their size by frame number, as blocks are.
 fn skew(arena: &Arena) -> usize {
     bytes_of(arena.frames().start.get() % CHUNK_FRAMES)
+}
+
+/// The number of the chunk that the byte at this offset of the arena lies in.
+fn chunk_of(skew: usize, offset: usize) -> Option<usize> {
+    Some(offset.checked_add(skew)? / CHUNK)
 }
 
 /// Start and length of each chunk of an arena of `size` bytes.
@@ -216,14 +220,16 @@ impl std::error::Error for FixedError {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHUNK, chunks};
+    use super::{CHUNK, chunk_of, chunks};
 
     #[test]
     fn chunks_cover_all_and_are_at_most_a_gibibyte() {
         for skew in [0, 4096, CHUNK - 4096] {
             for size in [4096, 8192, CHUNK, CHUNK + 4096, 2 * CHUNK + 5 * 4096] {
                 let mut at = 0;
-                for (start, len) in chunks(skew, size) {
+                for (number, (start, len)) in chunks(skew, size).enumerate() {
+                    assert_eq!(chunk_of(skew, start), Some(number));
+                    assert_eq!(chunk_of(skew, start + len - 1), Some(number));
                     assert_eq!(start, at);
                     assert!(len > 0 && len <= CHUNK);
                     assert_eq!((skew + start) / CHUNK, (skew + start + len - 1) / CHUNK);
