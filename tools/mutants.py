@@ -212,7 +212,7 @@ class Run:
             if self.wall > wall or resident(process.pid) > MEMORY:
                 self.outcome = "hung"
                 kill(process.pid)
-            time.sleep(0.001 if self.wall < 0.1 else 0.02)
+            time.sleep(0.005 if self.wall < 0.1 else 0.05)
         kill(process.pid)
         process.returncode = status
         self.cpu = used.ru_utime + used.ru_stime

@@ -257,6 +257,9 @@ mod tests {
             take(area, ALL_WORDS).unwrap();
             area.offer(5, 1 << 9);
             assert_eq!(area.give_all().err(), Some((5, 1 << 9)));
+            area.offer(6, 1 << 9);
+            assert_eq!(area.give_all().err(), Some((5, 1 << 9)));
+            assert!(area.give_words(0b1001_1111).is_ok(), "what is free in other words is another matter");
         });
     }
 

@@ -142,3 +142,36 @@ impl<'r> ZoneLayout<'r> {
         (self.loose_at() + loose_words::<AtomicU64>(self.areas)).next_multiple_of(8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::one_word::OneWord;
+
+    fn frames(start: u64, end: u64) -> FrameRange {
+        FrameRange { start: Pfn::new(start), end: Pfn::new(end) }
+    }
+
+    #[test]
+    fn an_area_is_in_service_wholly_in_part_or_not_at_all() {
+        // The area from 1024 on is a hole between two ranges; 2048 is reserved as a whole, 2560 begins late.
+        let ranges = [frames(512, 1024), frames(1536, 2560), frames(2660, 3072)];
+        let reserved = [frames(1500, 1536), frames(2048, 2560)];
+        let layout = ZoneLayout::new(&ranges, 3).unwrap().without(&reserved);
+        let known = [512, 1024, 1536, 2048, 2560].map(|area| layout.area_in_service(Pfn::new(area)));
+        assert_eq!(known, [Some(true), Some(false), Some(true), Some(false), None]);
+        assert_eq!((layout.span_frames(), layout.usable_frames()), (2560, 512 + 512 + 412));
+    }
+
+    #[test]
+    fn metadata_is_a_word_for_each_frame_and_that_of_the_allocator() {
+        let ranges = [frames(700, 1500)];
+        for (slots, rounded) in [(0, 1), (1, 1), (3, 4), (4, 4)] {
+            let layout = ZoneLayout::new(&ranges, slots).unwrap();
+            assert_eq!(layout.slots(), rounded);
+            let words = layout.area_words();
+            assert_eq!(words - layout.slots_at(), rounded * SLOT_WORDS);
+            assert_eq!(layout.metadata_bytes::<OneWord<'_>>(), (1024 + words) * 8);
+        }
+    }
+}

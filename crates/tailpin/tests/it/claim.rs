@@ -35,6 +35,23 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
+fn an_area_of_a_zone_that_begins_anywhere_is_claimed_in_part_or_whole() {
+    let (first, second) = (Pfn::new(3 * 512), Pfn::new(4 * 512));
+    let ranges = [FrameRange::new(first, 1024)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let part = zone.claim(second, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((part.area(), part.count(), part.is_whole()), (second, 1, false));
+    assert_eq!([first, second].map(|area| zone.used_in_area(area)), [0, 1]);
+    assert!(zone.claim_area(second).is_none());
+    drop(part);
+    let whole = zone.claim_area(second).unwrap();
+    assert_eq!((whole.area(), whole.count(), whole.is_whole()), (second, 512, true));
+    assert_eq!([first, second].map(|area| zone.used_in_area(area)), [0, 512]);
+}
+
+#[test]
 fn only_what_is_free_and_wanted_is_claimed() {
     with_zone(2, |zone| {
         let pages: Vec<_> = (0..300).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
