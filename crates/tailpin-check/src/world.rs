@@ -289,7 +289,9 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
     pub(crate) fn raw_free(&self, head: u64, order: u8, generation: u8) {
         self.change_refs(head, order, -1);
         switches::owners_lock();
-        if let Err(cause) = self.protocol().raw_free(Pfn::new(head), o(order), generation, self) {
+        if let Err(cause) =
+            self.protocol().raw_free(RawBlock::from_parts(Pfn::new(head), o(order), generation), self)
+        {
             violation(format!("block {head} may be freed, but: {cause}"));
         }
     }

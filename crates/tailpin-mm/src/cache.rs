@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use tailpin::{Order, Pfn, RawBlock, Request};
+use tailpin::{Order, Pfn, Request};
 
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Entry, Flags, Leaf};
@@ -211,7 +211,7 @@ impl<'z, E: Env> Pages<'z, E> {
         let raw = self.core.zone.raw();
         let page = block.head.offset(at - block.index);
         // Infallible: the page is in the block, and blocks that don't split are only ever cut at their borders.
-        let split = raw.split_around(RawBlock::from_parts(block.head, block.order, 0), page, Order::PAGE);
+        let split = raw.split_around(self.core.token(block.head, block.order), page, Order::PAGE);
         debug_assert!(split.is_ok(), "a block of the cache splits");
         self.note_pieces(cache, block);
     }
@@ -234,7 +234,7 @@ impl<'z, E: Env> Pages<'z, E> {
             let mut cache = self.cache.write();
             let block = cache.find(index).ok_or(PageSplitError::NotPresent { addr })?;
             if block.order > order {
-                let whole = RawBlock::from_parts(block.head, block.order, 0);
+                let whole = self.core.token(block.head, block.order);
                 let split = self.core.zone.raw().split(whole, order);
                 split.map_err(|_| PageSplitError::Unsplittable { addr })?;
                 self.note_pieces(&mut cache, block);

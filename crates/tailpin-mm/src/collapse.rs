@@ -143,7 +143,7 @@ impl<'z, E: Env> Inner<'z, E> {
             .with_if(Flags::WRITE, region.prot.write);
         // The merge wants the only reference on each page: so no other space has any of them.
         if let Some(head) = survey.in_order
-            && core.zone.raw().merge(head, Order::HUGE).is_ok()
+            && core.merge_area(head)
         {
             core.put(slot, E::Arch::leaf(Level::PMD, Leaf { frame: head, flags }));
             core.retire(table);

@@ -69,7 +69,7 @@ impl<E: Env> Pages<'_, E> {
             && head.is_aligned(Order::HUGE)
             && blocks.iter().map(|block| block.order.frames()).sum::<u64>() == Order::HUGE.frames()
             && blocks.iter().all(|block| block.head == head.offset(block.index - index));
-        let in_place = in_order && core.zone.raw().merge(head, Order::HUGE).is_ok();
+        let in_place = in_order && core.merge_area(head);
         let new = if in_place {
             head
         } else {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use tailpin::{Order, Pfn, RawBlock, Request, Zone};
+use tailpin::{FrameRange, Order, Pfn, RawBlock, Request, Zone};
 
 use crate::env::{Env, Mark};
 use crate::error::{MmError, Shortage};
@@ -173,7 +173,19 @@ impl<'z, E: Env> Core<'z, E> {
     /// Gives back one reference on each block of a naturally aligned range.
     pub(crate) fn drop_block(&self, head: Pfn, order: Order) {
         // A misuse has been told to the zone's sink, and the frame is out of service: nothing is left to do.
-        let _ = self.zone.raw().put_many(RawBlock::from_parts(head, order, 0), 1);
+        let _ = self.zone.raw().put_many(self.token(head, order), 1);
+    }
+
+    /// The token of a reference to a naturally aligned range that was one block when the caller got it, and is of that
+    /// generation as long as the caller has it.
+    pub(crate) fn token(&self, head: Pfn, order: Order) -> RawBlock {
+        RawBlock::from_parts(head, order, self.zone.raw().token(head).generation())
+    }
+
+    /// Makes one block of 2 MiB of blocks to each of which the caller has the only reference; false if that can't be.
+    pub(crate) fn merge_area(&self, head: Pfn) -> bool {
+        let raw = self.zone.raw();
+        raw.merge(raw.tokens(FrameRange::block(head, Order::HUGE))).is_ok()
     }
 
     /// The page of zeroes.
@@ -200,7 +212,7 @@ impl<'z, E: Env> Core<'z, E> {
 
     /// One more reference on each block of the naturally aligned range, taken by one who knows that it is in use.
     pub(crate) fn add_reference(&self, head: Pfn, order: Order) -> Result<(), Shortage> {
-        self.zone.raw().get_many(RawBlock::from_parts(head, order, 0), 1).map_err(|_| Shortage::Count)
+        self.zone.raw().get_many(self.token(head, order), 1).map_err(|_| Shortage::Count)
     }
 
     /// A page table that no entry leads to any more, and whose translations are invalidated. It is freed when no

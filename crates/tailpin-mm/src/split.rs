@@ -9,7 +9,7 @@
 //! Neither changes what anybody reads, and readers and pins go on all the time: the table is complete before the one
 //! compare-and-swap that puts it in place of the leaf. Whoever pins a page meanwhile finds, looking again, that the entry has changed.
 
-use tailpin::{Order, RawBlock};
+use tailpin::Order;
 
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
@@ -38,7 +38,7 @@ impl<'z, E: Env> Inner<'z, E> {
         let ours = anonymous && (leaf.flags.has(Flags::OWN) || core.is_sole(Level::PMD, leaf));
         if ours && !zero {
             // Our reference on the block becomes one on each page. Infallible: the block is of the splittable class.
-            let split = core.zone.raw().split(RawBlock::from_parts(leaf.frame, Order::HUGE, 0), Order::PAGE);
+            let split = core.zone.raw().split(core.token(leaf.frame, Order::HUGE), Order::PAGE);
             debug_assert!(split.is_ok(), "anonymous memory splits");
         } else if !zero {
             for i in 0..ENTRIES {

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::report::Cause;
 
 /// Why a pin or reference was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +77,29 @@ impl fmt::Display for MergeError {
     }
 }
 
+/// Why a protocol refuses what a token is presented for. Then nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenError<E> {
+    /// The token does not describe what is there.
+    Misuse {
+        /// The frame at which that was noticed: the token's own, or the first one of a later piece.
+        frame: Pfn,
+        /// What is wrong.
+        cause: Cause,
+    },
+    /// The token is right, and the operation is refused for another reason.
+    Refused(E),
+}
+
+impl<E: fmt::Display> fmt::Display for TokenError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misuse { frame, cause } => write!(f, "frame {frame}: {cause}"),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
 /// Why no block was handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AllocError {
@@ -142,6 +166,7 @@ impl fmt::Display for ZoneError {
 }
 
 impl core::error::Error for GetError {}
+impl<E: core::error::Error> core::error::Error for TokenError<E> {}
 impl core::error::Error for SplitError {}
 impl core::error::Error for MergeError {}
 impl core::error::Error for AllocError {}

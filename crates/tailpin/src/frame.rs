@@ -1,5 +1,7 @@
 //! Frame numbers, block orders and ranges of frames: the indices everything else speaks in.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::fmt;
 
 /// Frames in one 2 MiB area, the unit in which the allocator and the page map are organised.
@@ -33,20 +35,41 @@ impl Pfn {
     /// First frame of the naturally aligned block of `order` that this frame lies in.
     #[inline]
     pub const fn head(self, order: Order) -> Self {
-        Self(self.0 & !(order.frames() - 1))
+        Self(self.0 & !order.mask())
     }
 
     /// Whether a block of `order` may start here.
     #[inline]
     pub const fn is_aligned(self, order: Order) -> bool {
-        self.0 & (order.frames() - 1) == 0
+        self.0 & order.mask() == 0
     }
 
     /// The frame `frames` further on.
+    ///
+    /// # Panics
+    /// If its number does not fit into 64 bits, also in release builds; see [`Pfn::checked_offset`].
     #[inline]
     pub const fn offset(self, frames: u64) -> Self {
-        Self(self.0 + frames)
+        match self.checked_offset(frames) {
+            Some(frame) => frame,
+            None => beyond_64_bits(),
+        }
     }
+
+    /// The frame `frames` further on, `None` if its number does not fit into 64 bits.
+    #[inline]
+    pub const fn checked_offset(self, frames: u64) -> Option<Self> {
+        match self.0.checked_add(frames) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+const fn beyond_64_bits() -> ! {
+    panic!("a frame number does not fit into 64 bits")
 }
 
 impl fmt::Display for Pfn {
@@ -99,10 +122,16 @@ impl Order {
         1 << self.0
     }
 
+    /// What the numbers of a block's frames differ in.
+    #[inline]
+    const fn mask(self) -> u64 {
+        !(!0 << self.0)
+    }
+
     /// Bytes in a block of this order: 4 KiB to 1 GiB.
     #[inline]
     pub const fn bytes(self) -> u64 {
-        self.frames() * 4096
+        4096 << self.0
     }
 
     /// All orders, smallest first.
@@ -134,13 +163,39 @@ pub struct FrameRange {
 
 impl FrameRange {
     /// `frames` frames from `start`.
+    ///
+    /// # Panics
+    /// If the end does not fit into 64 bits, also in release builds.
     pub const fn new(start: Pfn, frames: u64) -> Self {
         Self { start, end: start.offset(frames) }
     }
 
     /// The frames of the block of `order` at `head`.
+    ///
+    /// # Panics
+    /// If the end does not fit into 64 bits, also in release builds.
     pub const fn block(head: Pfn, order: Order) -> Self {
         Self::new(head, order.frames())
+    }
+
+    /// Whether a block of `order` at `head` lies in the range.
+    pub(crate) fn holds_block(self, head: Pfn, order: Order) -> bool {
+        self.start <= head && head.checked_offset(order.frames()).is_some_and(|end| end <= self.end)
+    }
+
+    /// The order of the aligned block that the range is, if it is one.
+    pub(crate) fn as_order(self) -> Option<Order> {
+        let frames = self.frames();
+        let order = Order::new(u8::try_from(frames.trailing_zeros()).ok()?)?;
+        (order.frames() == frames && self.start.is_aligned(order)).then_some(order)
+    }
+
+    /// The range that these ranges are together, if each begins where the one before it ends and there is one.
+    pub(crate) fn of_row(mut ranges: impl Iterator<Item = Self>) -> Option<Self> {
+        let first = ranges.next()?;
+        ranges.try_fold(first, |row, next| {
+            (row.end == next.start).then_some(Self { start: row.start, end: next.end })
+        })
     }
 
     /// How many frames.

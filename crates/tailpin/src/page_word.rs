@@ -22,6 +22,11 @@
 //! A free frame may be *loose*: not in the allocator's store but there for whoever comes first, by a compare-and-swap on
 //! this very word. A page's life is then one such step out of it and one back.
 //!
+//! A token of the raw interface names a block by its first frame, order and generation. It still stands for its pieces when
+//! another holder has split the block, so a word tells which blocks it was part of. A head that a split made says so by a
+//! flag. A settled head has its *rise* in the place of `drop`: how many orders larger the block was when its generation
+//! began. So no two blocks that were handed out one by one can pass for one.
+//!
 //! Every change of state is a pure function from word to word in this file; the loops that apply them live with
 //! the protocol. This is the answer to "can never be changed to point to this page" of the mail: there is no
 //! pointer, and *is it a tail*, *of which head* and *how often pinned* are one load.
@@ -51,14 +56,15 @@ const PINS_MASK: u64 = (1 << PINS_BITS) - 1;
 const REFS_MASK: u64 = (1 << REFS_BITS) - 1;
 const GEN_MASK: u64 = (1 << GEN_BITS) - 1;
 const DROP_MASK: u64 = 0xf;
+const DROP_FIELD: u64 = DROP_MASK << DROP_SHIFT;
 const ORDER_MASK: u64 = 0x1f;
 const KIND_FIELD: u64 = 0b111 << KIND_SHIFT;
 const ORDER_FIELD: u64 = ORDER_MASK << ORDER_SHIFT;
 const REFS_FIELD: u64 = REFS_MASK << REFS_SHIFT;
-const FLAGS: u64 = UNSPLITTABLE | POISONED | WARY;
+const FLAGS: u64 = POISONED | WARY;
 
-/// The block never splits and its tails are not counted: a pin on any page is a pin on the head.
-const UNSPLITTABLE: u64 = 1 << FLAGS_SHIFT;
+/// On a head: a split made it, so its block is part of a larger one that began before it.
+const PIECE: u64 = 1 << FLAGS_SHIFT;
 /// This frame goes out of service when it is freed.
 const POISONED: u64 = 1 << (FLAGS_SHIFT + 1);
 /// On a head: some frame of the block is poisoned, so look at each before freeing.
@@ -77,8 +83,25 @@ const HEAD: u64 = 2;
 const SPLITTING: u64 = 3;
 const SPLITTING_CLEAN: u64 = 4;
 const MERGING: u64 = 5;
-const RESERVED: u64 = 6;
-const SET_ASIDE: u64 = 7;
+/// A settled head whose block never splits and whose tails are not counted: a pin on any page is a pin on the head.
+const UNSPLITTABLE: u64 = 6;
+/// Out of service: for good if poisoned, else never in it.
+const OUT: u64 = 7;
+
+/// What a head to which nothing is happening has in these bits, be it splittable or not.
+const SETTLED_FIELD: u64 = 0b011 << KIND_SHIFT;
+const _: () = assert!(
+    HEAD & 0b011 == HEAD && UNSPLITTABLE & 0b011 == HEAD && (TAIL | FREE | SPLITTING) & 0b011 != HEAD
+);
+const _: () = assert!(SPLITTING_CLEAN & 0b011 != HEAD && MERGING & 0b011 != HEAD && OUT & 0b011 != HEAD);
+
+/// Added to the drop of a split if the head has a rise already. It is no longer known how large the block was when its
+/// generation began.
+const AGAIN: u64 = 9;
+/// The rise of a head that was split more than once.
+const RISE_UNKNOWN: u64 = DROP_MASK;
+/// Orders that a head which has a rise may be split by in one step.
+const DROP_AGAIN: u8 = (DROP_MASK - AGAIN) as u8;
 
 const _: () = assert!(FLAGS_SHIFT + 4 == DROP_SHIFT && DROP_SHIFT + 4 == ORDER_SHIFT);
 const _: () = assert!(ORDER_SHIFT + 5 == KIND_SHIFT && KIND_SHIFT + 3 == 64);
@@ -131,7 +154,7 @@ impl PageWord {
         self.0 >> REFS_SHIFT & REFS_MASK
     }
 
-    /// How often, modulo 64, a block has begun at this frame.
+    /// How often, modulo 64, a block has begun at this frame, been merged here or been adopted from its token.
     #[inline]
     pub const fn generation(self) -> u8 {
         (self.0 >> GEN_SHIFT & GEN_MASK) as u8
@@ -146,13 +169,15 @@ impl PageWord {
     /// Order of the pieces that a split under way makes.
     #[inline]
     pub const fn target(self) -> Order {
-        Order::wrap(self.order().get() - (self.0 >> DROP_SHIFT & DROP_MASK) as u8)
+        let drop = self.drop_bits();
+        let drop = if drop > AGAIN { drop - AGAIN } else { drop };
+        Order::wrap(self.order().get() - drop as u8)
     }
 
     /// Whether tails of this block are not counted.
     #[inline]
     pub const fn is_unsplittable(self) -> bool {
-        self.0 & UNSPLITTABLE != 0
+        self.kind_bits() == UNSPLITTABLE
     }
 
     /// Whether this frame goes out of service when it is freed.
@@ -188,13 +213,13 @@ impl PageWord {
     /// A head, whatever is happening to it.
     #[inline]
     pub const fn is_head(self) -> bool {
-        matches!(self.kind_bits(), HEAD | SPLITTING | SPLITTING_CLEAN | MERGING)
+        matches!(self.kind_bits(), HEAD..=UNSPLITTABLE)
     }
 
     /// A head to which nothing is happening.
     #[inline]
     pub const fn is_settled_head(self) -> bool {
-        self.kind_bits() == HEAD
+        self.0 & SETTLED_FIELD == HEAD << KIND_SHIFT
     }
 
     /// A head being split.
@@ -225,15 +250,14 @@ impl PageWord {
     #[inline]
     pub const fn is_pinnable_alone(self) -> bool {
         // A locked instruction waits for every branch before it: short chains from the word to each decision.
-        let kind = self.0 & KIND_FIELD;
-        kind == HEAD << KIND_SHIFT && self.0 & (PINS_MASK | REFS_FIELD) != 0
-            || kind == TAIL << KIND_SHIFT && self.pins() > 0
+        self.is_settled_head() && self.0 & (PINS_MASK | REFS_FIELD) != 0
+            || self.0 & KIND_FIELD == TAIL << KIND_SHIFT && self.pins() > 0
     }
 
     /// A head of this order to which nothing is happening.
     #[inline]
     pub(crate) const fn is_settled_head_of(self, order: Order) -> bool {
-        self.0 & (KIND_FIELD | ORDER_FIELD) == HEAD << KIND_SHIFT | (order.get() as u64) << ORDER_SHIFT
+        self.0 & (SETTLED_FIELD | ORDER_FIELD) == HEAD << KIND_SHIFT | (order.get() as u64) << ORDER_SHIFT
     }
 
     /// Whether more than `n` references are there.
@@ -259,7 +283,7 @@ impl PageWord {
     /// A block that its only owner may merge.
     #[inline]
     pub(crate) const fn is_mergeable(self) -> bool {
-        const LOOK: u64 = KIND_FIELD | REFS_FIELD | UNSPLITTABLE;
+        const LOOK: u64 = KIND_FIELD | REFS_FIELD;
         self.0 & LOOK == HEAD << KIND_SHIFT | ONE_REF
     }
 
@@ -355,16 +379,16 @@ impl PageWord {
     /// A fresh block begins here: one reference, a new generation. What its tails record they have recorded before.
     #[inline]
     pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
-        let unsplittable = if unsplittable { UNSPLITTABLE } else { 0 };
+        let kind = if unsplittable { UNSPLITTABLE } else { HEAD };
         let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
-        Self::build(HEAD, order, self.next_generation() | unsplittable | recorded | ONE_REF)
+        Self::build(kind, order, self.next_generation() | recorded | ONE_REF)
     }
 
     /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned. Whole areas can be
     /// handed out again without a look at their tails, so these go on saying whether all rest.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
-        let kind = if self.is_poisoned() { SET_ASIDE } else { FREE };
+        let kind = if self.is_poisoned() { OUT } else { FREE };
         let recorded = if self.is_whole_area() { self.0 & RECORDED } else { 0 };
         Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED | recorded)
     }
@@ -383,7 +407,8 @@ impl PageWord {
     pub(crate) const fn loosens(self, order: Order) -> Option<Self> {
         let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { RECORDED } else { 0 };
         let lone = Self::build(HEAD, order, ONE_REF);
-        if self.0 & !stays == lone.0 {
+        // Whether a split made it, and what it was part of, ends here.
+        if self.0 & !(stays | PIECE | DROP_FIELD) == lone.0 {
             Some(Self(self.0 & stays | Self::build(FREE, order, LOOSE).0))
         } else {
             None
@@ -400,6 +425,38 @@ impl PageWord {
         Self(self.generation_bits())
     }
 
+    const fn drop_bits(self) -> u64 {
+        self.0 >> DROP_SHIFT & DROP_MASK
+    }
+
+    /// Whether a split made this head.
+    #[inline]
+    pub(crate) const fn is_piece(self) -> bool {
+        self.0 & PIECE != 0
+    }
+
+    /// Whether a block of `order` began or was at this head in its present generation, so that a reference to that block is
+    /// one to this piece of it. Of a head that was split more than once any larger order is believed.
+    #[inline]
+    pub(crate) const fn was_of(self, order: Order) -> bool {
+        let rise = match (self.is_splitting(), self.drop_bits()) {
+            (false, rise) => rise,
+            (true, drop) if drop > AGAIN => RISE_UNKNOWN,
+            (true, _) => 0,
+        };
+        let (now, then) = (self.order().get() as u64, order.get() as u64);
+        now <= then && (rise == RISE_UNKNOWN || then <= now + rise)
+    }
+
+    /// The smallest pieces that one step of a split can make of it.
+    #[inline]
+    pub(crate) const fn smallest_pieces(self) -> Order {
+        let order = self.order();
+        let floor = if order.get() > Order::HUGE.get() { Order::HUGE } else { Order::PAGE };
+        let step = order.get().saturating_sub(DROP_AGAIN);
+        if self.drop_bits() == 0 || step < floor.get() { floor } else { Order::wrap(step) }
+    }
+
     /// A settled head starts to split into pieces of `target`. References are frozen where they are. The split is
     /// clean if all tails rest; if not, all of them are going to record the new order.
     #[inline]
@@ -407,8 +464,10 @@ impl PageWord {
         let small = self.order().get() <= Order::HUGE.get();
         let clean = small && target.get() > 0 && self.tails_rest();
         let drop = (self.order().get() - target.get()) as u64;
-        let begun =
-            Self(self.0 | drop << DROP_SHIFT).with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING });
+        let drop = if self.drop_bits() == 0 { drop } else { drop + AGAIN };
+        debug_assert!(drop <= DROP_MASK);
+        let begun = Self(self.0 & !DROP_FIELD | drop << DROP_SHIFT);
+        let begun = begun.with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING });
         if small && !clean { begun.recorded() } else { begun }
     }
 
@@ -416,7 +475,13 @@ impl PageWord {
     /// reference left to hand on.
     #[inline]
     pub(crate) const fn begin_self_split(self, target: Order) -> Self {
-        self.hold(1).begin_split(target)
+        self.hold(1).begin_last_split(target)
+    }
+
+    /// A block without references is split: there can be no token of it, so what it was does not matter any more.
+    #[inline]
+    pub(crate) const fn begin_last_split(self, target: Order) -> Self {
+        Self(self.0 & !DROP_FIELD).begin_split(target)
     }
 
     /// A split is over for its head: it heads the first piece.
@@ -424,15 +489,17 @@ impl PageWord {
     pub(crate) const fn end_split(self) -> Self {
         let target = self.target();
         let no_tails = if target.get() > 0 { 0 } else { RECORDED };
-        Self::build(HEAD, target, self.0 & !(ORDER_MASK << ORDER_SHIFT | DROP_MASK << DROP_SHIFT | no_tails))
-            .with_kind(HEAD)
+        let drop = self.drop_bits();
+        let rise = if drop > AGAIN { RISE_UNKNOWN } else { drop };
+        let rest = self.0 & !(ORDER_FIELD | DROP_FIELD | no_tails) | rise << DROP_SHIFT;
+        Self::build(HEAD, target, rest).with_kind(HEAD)
     }
 
     /// A tail becomes a page by itself with `refs` references; its pins stay.
     #[inline]
     pub(crate) const fn page(self, refs: u64) -> Self {
         let keep = self.0 & (PINS_MASK | POISONED);
-        Self::build(HEAD, Order::PAGE, keep | self.next_generation() | (refs * ONE_REF))
+        Self::build(HEAD, Order::PAGE, keep | PIECE | self.next_generation() | (refs * ONE_REF))
     }
 
     /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references; its pins stay.
@@ -449,14 +516,14 @@ impl PageWord {
             begun.0 & RECORDED
         };
         let keep = self.0 & (PINS_MASK | POISONED);
-        Self::build(HEAD, order, keep | wary | recorded | self.next_generation() | (refs * ONE_REF))
+        Self::build(HEAD, order, keep | PIECE | wary | recorded | self.next_generation() | (refs * ONE_REF))
     }
 
     /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will all be at rest, or
-    /// some not.
+    /// some not. Tokens of the pieces are used up, so a generation begins.
     #[inline]
     pub(crate) const fn begin_merge(self, order: Order, tails_rest: bool) -> Self {
-        let keep = self.0 & !(ORDER_MASK << ORDER_SHIFT | RECORDED);
+        let keep = self.renewed().0 & !(ORDER_FIELD | DROP_FIELD | RECORDED);
         let merging = Self((order.get() as u64) << ORDER_SHIFT | keep).with_kind(MERGING);
         if tails_rest { merging } else { merging.recorded() }
     }
@@ -467,14 +534,32 @@ impl PageWord {
         self.with_kind(HEAD)
     }
 
+    /// A settled head that its only owner is about to merge: references stand still, pins go on.
+    #[inline]
+    pub(crate) const fn set_apart(self) -> Self {
+        self.with_kind(MERGING)
+    }
+
+    /// Its only reference becomes a handle's: tokens of the block, and of any that it was part of, are used up.
+    #[inline]
+    pub(crate) const fn adopted(self) -> Self {
+        Self(self.renewed().0 & !(PIECE | DROP_FIELD))
+    }
+
+    /// A generation begins without anything else.
+    #[inline]
+    pub(crate) const fn renewed(self) -> Self {
+        Self(self.0 & !(GEN_MASK << GEN_SHIFT) | self.next_generation())
+    }
+
     /// A frame that never enters service.
     pub(crate) const fn reserved() -> Self {
-        Self::build(RESERVED, Order::PAGE, 0)
+        Self::build(OUT, Order::PAGE, 0)
     }
 
     /// Out of service for good.
     pub(crate) const fn set_aside(self) -> Self {
-        Self::build(SET_ASIDE, Order::PAGE, self.generation_bits() | POISONED)
+        Self::build(OUT, Order::PAGE, self.generation_bits() | POISONED)
     }
 
     /// To be set aside when freed; a head of several frames is made wary too.
@@ -498,12 +583,12 @@ impl PageWord {
             TAIL if self.is_rest() => Kind::Rest,
             TAIL => Kind::Tail,
             FREE => Kind::Free,
-            HEAD if self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => Kind::Page,
-            HEAD => Kind::Head,
+            HEAD | UNSPLITTABLE if self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => Kind::Page,
+            HEAD | UNSPLITTABLE => Kind::Head,
             SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
             MERGING => Kind::Merging,
-            RESERVED => Kind::Reserved,
-            _ => Kind::SetAside,
+            _ if self.is_poisoned() => Kind::SetAside,
+            _ => Kind::Reserved,
         };
         // A scribbled word may say anything; a report about it must not fail.
         let order = match Order::new((self.0 >> ORDER_SHIFT & ORDER_MASK) as u8) {

@@ -7,7 +7,7 @@
 use core::fmt;
 
 use crate::atomic::AtomicWord;
-use crate::error::{GetError, MergeError, SplitError};
+use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::report::{Cause, Misuse};
 
@@ -45,7 +45,7 @@ pub struct PageState {
     pub pins: u64,
     /// References to the whole block (heads and pages).
     pub refs: u64,
-    /// How often a block has begun here, modulo the protocol's width.
+    /// How often a block has begun here, been merged here or been adopted from its token, modulo 64.
     pub generation: u8,
     /// Tails of this block are not counted.
     pub unsplittable: bool,
@@ -101,6 +101,46 @@ pub struct Held {
     pub counted_at: Pfn,
 }
 
+/// One reference to a block as a plain value: where, how large, and which generation of the frame.
+///
+/// It goes on standing for one reference to each piece when another holder splits the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RawBlock {
+    head: Pfn,
+    order: Order,
+    generation: u8,
+}
+
+impl RawBlock {
+    /// A token from its parts, as read back from wherever a kernel keeps them.
+    pub const fn from_parts(head: Pfn, order: Order, generation: u8) -> Self {
+        Self { head, order, generation }
+    }
+
+    /// First frame.
+    pub const fn pfn(self) -> Pfn {
+        self.head
+    }
+
+    /// Size.
+    pub const fn order(self) -> Order {
+        self.order
+    }
+
+    /// Which generation of the frame, modulo 64: a token of another one is noticed.
+    pub const fn generation(self) -> u8 {
+        self.generation
+    }
+
+    /// Its frames.
+    ///
+    /// # Panics
+    /// If they leave the range of 64 bits.
+    pub const fn frames(self) -> FrameRange {
+        FrameRange::block(self.head, self.order)
+    }
+}
+
 /// Who takes back what the protocol frees, and hears of misuse.
 pub trait Owner {
     /// The last reference to this block is gone; its frames are the callee's.
@@ -134,6 +174,9 @@ pub trait Attach<'m>: Protocol {
 ///
 /// All methods may be called from any number of threads at once, except where they say that the caller owns the
 /// frames. Frame numbers must lie in the protocol's span: the zone above checks what comes from outside.
+///
+/// # Panics
+/// All methods that look at a frame outside the protocol's span.
 ///
 /// What is said of progress is said of [`OneWord`](crate::OneWord), which never blocks: *wait-free* operations end after a
 /// bounded number of their own steps; *lock-free* ones go round again only because another thread's operation got on. A
@@ -331,10 +374,77 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: lock-free; its compare-and-swap fails only because the word changed.
     fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause>;
-    /// The raw free: drops the only reference to a block after checking order, generation and kind.
+    /// The raw free: drops the only reference to a block of exactly the token's order.
+    ///
+    /// This and what follows believe nothing of a token whose frames lie in the protocol's span: kind, order and
+    /// generation are checked in the step that changes the word. Of what has been split since, each piece is, before the
+    /// first one is changed and again in the step that changes it.
     ///
     /// Progress: lock-free; as [`Protocol::put_block`].
-    fn raw_free(&self, head: Pfn, order: Order, generation: u8, owner: &impl Owner) -> Result<(), Cause>;
+    ///
+    /// # Errors
+    /// What is wrong with the token.
+    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause>;
+    /// The raw form of [`Protocol::get_block`].
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// What is wrong with the token, or the limit of the count. No reference was taken.
+    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>>;
+    /// The raw form of [`Protocol::put_block`].
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// The frame at which the token is wrong or has too few references, and the cause. If the state did not change during
+    /// the call, no reference was given back.
+    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)>;
+    /// The only reference to a block of exactly the token's order becomes that of a handle. The block's generation moves
+    /// on, so the token is used up.
+    ///
+    /// Progress: lock-free; its compare-and-swap fails only because the word changed.
+    ///
+    /// # Errors
+    /// What is wrong with the token.
+    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause>;
+    /// The raw form of [`Protocol::split`]. Safe also if the caller's reference goes during the call.
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// What is wrong with the token, or why the block is not split.
+    fn raw_split(
+        &self,
+        token: RawBlock,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>>;
+    /// The raw form of [`Protocol::split_around`]. Safe also if the caller's reference goes during the call.
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// What is wrong with the token, or why the block is not split.
+    fn raw_split_around(
+        &self,
+        token: RawBlock,
+        page: Pfn,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>>;
+    /// The raw form of [`Protocol::merge`]: makes one block of those that the tokens name one after the other, each of
+    /// which is the only reference. All of them are set apart first, so that no other thread changes a reference.
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// Which token is wrong, or why the blocks can't be merged.
+    fn raw_merge(
+        &self,
+        tokens: impl Iterator<Item = RawBlock> + Clone,
+        owner: &impl Owner,
+    ) -> Result<RawBlock, TokenError<MergeError>>;
     /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong. Returns how many
     /// of its pages are pinned.
     ///

@@ -16,6 +16,8 @@ pub enum Operation {
     PutBlock,
     /// Freeing a block through its raw token.
     Free,
+    /// Making a handle of a raw token.
+    Adopt,
     /// Handing out a frame.
     Allocate,
     /// Splitting a block.
@@ -45,13 +47,15 @@ pub enum Cause {
         /// Its order.
         order: Order,
     },
-    /// The token is of an earlier life of this frame: it was freed and handed out again.
+    /// The token is of an earlier generation of this frame: its block was freed, merged or adopted since.
     StaleToken {
         /// The generation the token was made in.
         claimed: u8,
     },
-    /// The block has other references or pins, so it can't be freed outright.
+    /// The block has other references, so it can't be freed outright or adopted.
     StillReferenced,
+    /// The block is being merged: its only reference is in use elsewhere.
+    BeingMerged,
     /// The frame is not in a state in which the allocator may hand it out.
     BadState,
     /// The allocator already has this frame.
@@ -71,9 +75,10 @@ impl fmt::Display for Cause {
                 write!(f, "the frame lies inside the live block {head} of order {order}")
             }
             Self::StaleToken { claimed } => {
-                write!(f, "the token is of an earlier life of the frame (generation {claimed})")
+                write!(f, "the token is of another generation of the frame ({claimed})")
             }
-            Self::StillReferenced => write!(f, "the block has other references or pins"),
+            Self::StillReferenced => write!(f, "the block has other references"),
+            Self::BeingMerged => write!(f, "the block is being merged"),
             Self::BadState => write!(f, "the state is not one that may be handed out"),
             Self::AlreadyFree => write!(f, "the allocator already has the frame"),
             Self::NotInZone => write!(f, "the frame belongs to no range of the zone"),

@@ -115,7 +115,8 @@ impl Machine {
     /// to words.
     pub(super) fn run(&self, operation: Operation, owner: usize) -> Result<Pfn, Refusal> {
         let (raw, ledger) = (self.zone.raw(), &self.ledger);
-        let block = |head, order| RawBlock::from_parts(head, order, 0);
+        // The ledger says whose the reference is, and while it is there the generation stays.
+        let block = |head, order| RawBlock::from_parts(head, order, raw.token(head).generation());
         match operation {
             Operation::Alloc(order) => {
                 let head = raw.alloc(Request::new(order)).map_err(Refusal::Alloc)?.pfn();
@@ -149,7 +150,10 @@ impl Machine {
                 raw.split(block(head, order), target).map_err(Refusal::Split)?;
                 Ok(head)
             }
-            Operation::Merge(head, order) => Ok(raw.merge(head, order).map_err(Refusal::Merge)?.pfn()),
+            Operation::Merge(head, order) => {
+                let pieces = raw.tokens(FrameRange::block(head, order));
+                Ok(raw.merge(pieces).map_err(Refusal::Merge)?.pfn())
+            }
             Operation::Drain => {
                 self.zone.drain();
                 Ok(Pfn::new(0))

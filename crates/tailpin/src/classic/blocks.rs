@@ -69,7 +69,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     /// `n` more references on a frame that has some, unless that passes the limit (H18).
-    fn add_refs(&self, at: Pfn, n: u64) -> Result<(), GetError> {
+    pub(super) fn add_refs(&self, at: Pfn, n: u64) -> Result<(), GetError> {
         let count = self.count(at);
         // Relaxed: the compare-and-swap decides.
         let mut seen = count.load(Ordering::Relaxed);

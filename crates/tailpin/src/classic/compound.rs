@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::page::{ONE_GENERATION, PG_COMPOUND_LOCK, PG_HEAD, PG_HUGETLB, PG_TAIL};
+use super::page::{ONE_GENERATION, PG_COMPOUND_LOCK, PG_HEAD, PG_HUGETLB, PG_TAIL, began};
 use super::{Classic, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -27,7 +27,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
         let class = if matches!(class, Class::Unsplittable) { PG_HUGETLB } else { 0 };
         let flags = self.flags(head).load(Ordering::Relaxed);
-        self.flags(head).store(flags.wrapping_add(ONE_GENERATION) | class, Ordering::Relaxed);
+        self.flags(head).store(flags.wrapping_add(ONE_GENERATION) | class | began(order), Ordering::Relaxed);
     }
 
     /// `prep_compound_page`: order, `PG_head` (`__SetPageHead`, not atomic), then each tail.

@@ -1,4 +1,4 @@
-//! `bad_page`, and the checked operations of the raw interface.
+//! `bad_page`, and the checked put of the raw interface.
 //!
 //! The handles can't misuse a frame. Here nothing is believed: a reference of the protocol's own comes first, and a
 //! count changes only where it may.
@@ -6,10 +6,10 @@
 use core::sync::atomic::Ordering;
 
 use super::get_put::NO_LIMIT;
-use super::page::{PG_HWPOISON, PG_TAIL, generation};
+use super::page::{PG_HUGETLB, PG_HWPOISON};
 use super::{Classic, Steps};
 use crate::atomic::AtomicWord;
-use crate::frame::{Order, Pfn};
+use crate::frame::{FrameRange, Pfn};
 use crate::protocol::Owner;
 use crate::report::{Cause, Misuse, Operation};
 
@@ -62,6 +62,17 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
+    /// Pins of the other pages of the block that `head` heads, which its count has too. Under its lock.
+    fn tail_pins(&self, head: Pfn) -> u64 {
+        let flags = self.page_flags(head);
+        if flags & PG_HUGETLB != 0 {
+            return 0;
+        }
+        let tails = FrameRange::block(head, self.order_by_flags(head, flags)).iter().skip(1);
+        // Relaxed: pins of a tail change only under the lock.
+        tails.map(|tail| self.mapcount(tail).load(Ordering::Relaxed)).sum()
+    }
+
     /// Gives back a pin if there is one.
     pub(super) fn checked_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
         loop {
@@ -77,56 +88,17 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                 self.put_refs(page, own, None, owner);
                 continue;
             }
-            let pinned = self.has_pins(page, own);
+            self.compound_lock(page);
+            let pinned = self.has_pins(page, own + self.tail_pins(page));
+            self.compound_unlock(page);
             self.put_refs(page, if pinned { own + 1 } else { own }, None, owner);
             return if pinned { Ok(()) } else { Err(Cause::NotPinned) };
         }
     }
 
-    /// Drops the only reference to a block, if the token describes it as it is.
-    pub(super) fn checked_free(
-        &self,
-        head: Pfn,
-        order: Order,
-        claimed: u8,
-        owner: &impl Owner,
-    ) -> Result<(), Cause> {
-        loop {
-            if self.page_tail(head) {
-                return Err(self.inside_block(head));
-            }
-            let Some(own) = S::stabilise_head(self.count(head)) else { return Err(Cause::FrameIsFree) };
-            self.compound_lock(head);
-            let flags = self.page_flags(head);
-            if flags & PG_TAIL != 0 {
-                self.compound_unlock(head);
-                self.put_refs(head, own, None, owner);
-                continue;
-            }
-            // Relaxed: the lock orders it; on a page of order 0 the compare-and-swap in `unmap_words` decides.
-            let maps = self.mapcount(head).load(Ordering::Relaxed);
-            let now = self.order_by_flags(head, flags);
-            let result = if generation(flags) != claimed {
-                Err(Cause::StaleToken { claimed })
-            } else if now != order {
-                Err(Cause::WrongOrder { claimed: order })
-            } else if maps > 1 {
-                Err(Cause::StillReferenced)
-            } else {
-                self.unmap_words(head, 1)
-            };
-            self.compound_unlock(head);
-            match result {
-                Ok(()) => self.free_pages(head, own + 1, owner),
-                Err(_) => self.put_refs(head, own, None, owner),
-            }
-            return result;
-        }
-    }
-
     /// `__free_pages`: drops `n` references, and the block with the last one. While others have some it is theirs to
     /// free, whole (H15).
-    fn free_pages(&self, head: Pfn, n: u64, owner: &impl Owner) {
+    pub(super) fn free_pages(&self, head: Pfn, n: u64, owner: &impl Owner) {
         let free = || {
             let order = S::order_at_zero(None, || self.compound_order(head));
             self.free_block(head, order, owner);

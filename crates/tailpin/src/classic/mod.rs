@@ -25,6 +25,7 @@ mod split;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
@@ -32,9 +33,9 @@ use core::sync::atomic::AtomicU64;
 pub use steps::{Corrected, Steps};
 
 use crate::atomic::AtomicWord;
-use crate::error::{GetError, MergeError, SplitError};
+use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::protocol::{Attach, Class, Held, Owner, PageState, Protocol};
+use crate::protocol::{Attach, Class, Held, Owner, PageState, Protocol, RawBlock};
 use crate::report::Cause;
 
 /// The protocol of the 2013 mail over five words per frame.
@@ -168,8 +169,47 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.checked_put(page, owner)
     }
 
-    fn raw_free(&self, head: Pfn, order: Order, generation: u8, owner: &impl Owner) -> Result<(), Cause> {
-        self.checked_free(head, order, generation, owner)
+    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.free_token(token, owner)
+    }
+
+    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>> {
+        self.get_token(token, n, owner)
+    }
+
+    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
+        self.put_token(token, n, owner)
+    }
+
+    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.adopt_token(token, owner)
+    }
+
+    fn raw_split(
+        &self,
+        token: RawBlock,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.split_token(token, target, owner)
+    }
+
+    fn raw_split_around(
+        &self,
+        _: RawBlock,
+        _: Pfn,
+        _: Order,
+        _: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        Err(TokenError::Refused(SplitError::NotSupported))
+    }
+
+    fn raw_merge(
+        &self,
+        _: impl Iterator<Item = RawBlock> + Clone,
+        _: &impl Owner,
+    ) -> Result<RawBlock, TokenError<MergeError>> {
+        Err(TokenError::Refused(MergeError::NotSupported))
     }
 
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {

@@ -45,6 +45,18 @@ pub(super) const PG_LOOSE: u64 = 1 << 6;
 /// The same for the 2 MiB it begins.
 pub(super) const PG_LOOSE_AREA: u64 = 1 << 7;
 
+/// On a head or page: a split made it, so it is part of a larger block that began before it.
+pub(super) const PG_PIECE: u64 = 1 << 8;
+
+const BEGAN_SHIFT: u32 = 9;
+/// The bits of [`began`].
+pub(super) const BEGAN: u64 = 0x1f << BEGAN_SHIFT;
+
+/// The bits that say of a head or page which order its block had when its generation began.
+pub(super) const fn began(order: Order) -> u64 {
+    (order.get() as u64) << BEGAN_SHIFT
+}
+
 const GENERATION_SHIFT: u32 = 58;
 /// One more block has begun here. The generation has the top bits, so an addition that overflows it harms nothing.
 pub(super) const ONE_GENERATION: u64 = 1 << GENERATION_SHIFT;
@@ -59,7 +71,9 @@ pub(super) const fn generation(flags: u64) -> u8 {
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     #[inline]
     fn word(&self, frame: Pfn, field: usize) -> &W {
-        &self.words[(frame.get() - self.base.get()) as usize * WORDS + field]
+        // What lies before the first frame is far beyond the last one.
+        let index = usize::try_from(frame.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
+        &self.words[index.saturating_mul(WORDS)..][field]
     }
 
     #[inline]
@@ -115,6 +129,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         let order = self.order_word(head).load(Ordering::Acquire);
         // A hint may be torn; a torn one is an ordinary page to whoever asked.
         u8::try_from(order).ok().and_then(Order::new).unwrap_or(Order::PAGE)
+    }
+
+    /// Which order a block had when its generation began, from its head's flags.
+    pub(super) fn began_as(flags: u64) -> Order {
+        Order::wrap(((flags & BEGAN) >> BEGAN_SHIFT) as u8)
     }
 
     /// The state of a frame, decoded word by word: a hint without a reference.

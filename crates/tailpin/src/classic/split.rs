@@ -8,7 +8,7 @@
 use core::sync::atomic::Ordering;
 
 use super::blocks::fits;
-use super::page::{ONE_GENERATION, PG_HEAD, PG_TAIL};
+use super::page::{ONE_GENERATION, PG_HEAD, PG_PIECE, PG_TAIL, began};
 use super::{Classic, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::SplitError;
@@ -62,13 +62,18 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             self.put_refs(at, locked.own, None, owner);
             return result;
         }
+        self.split_locked(at, order, target, locked.own, owner);
+        Ok(order)
+    }
+
+    /// Splits the block at `at`, whose lock the caller has, and `own` references; both are given back.
+    pub(super) fn split_locked(&self, at: Pfn, order: Order, target: Order, own: u64, owner: &impl Owner) {
         self.split_huge_page_refcount(at, order, target);
         // What the walk added to keep each piece; one without reference or pin is freed here, outside the lock.
         for piece in pieces(at, order, target) {
             self.put_refs(piece, 1, None, owner);
         }
-        self.put_refs(at, locked.own, None, owner);
-        Ok(order)
+        self.put_refs(at, own, None, owner);
     }
 
     /// Under the head's lock, which it gives back, and a reference on the head.
@@ -102,7 +107,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         // b. An atomic add: speculative getters may be at this word, though none gets in while it is zero. Release:
         // whoever gets in now sees at least that the page is (or was) a tail, and looks again.
         self.count(piece).fetch_add(maps.wrapping_add(pins).wrapping_add(1), Ordering::Release);
-        let mut flags = ONE_GENERATION - PG_TAIL;
+        let mut flags = ONE_GENERATION - PG_TAIL + PG_PIECE + began(target);
         if target > Order::PAGE {
             // Relaxed: the barrier comes before `PG_head` is seen.
             self.order_word(piece).store(target.get().into(), Ordering::Relaxed);

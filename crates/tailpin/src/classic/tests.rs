@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::vec::Vec;
 
 use super::*;
-use crate::protocol::Kind;
+use crate::protocol::{Kind, RawBlock};
 use crate::report::{Cause, Misuse, Operation};
 
 mod planted;
@@ -320,7 +320,7 @@ fn frames_out_of_service() {
 fn raw_free_believes_nothing() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
-    let free = |order, generation| classic.raw_free(BASE, order, generation, &log);
+    let free = |order, generation| classic.raw_free(RawBlock::from_parts(BASE, order, generation), &log);
     let of = order(1);
     assert_eq!(free(of, 0), Err(Cause::FrameIsFree));
 
@@ -338,7 +338,7 @@ fn raw_free_believes_nothing() {
     // A token from before the frame was handed out again, and one page out of a block.
     let now = begin(&classic, of, SPLITTABLE);
     assert_eq!(free(Order::PAGE, generation), Err(Cause::StaleToken { claimed: generation }));
-    let inside = classic.raw_free(BASE.offset(1), Order::PAGE, 0, &log);
+    let inside = classic.raw_free(RawBlock::from_parts(BASE.offset(1), Order::PAGE, 0), &log);
     assert_eq!(inside, Err(Cause::InsideBlock { head: BASE, order: of }));
 
     // With a pin left the block stays until that goes; the token is spent.

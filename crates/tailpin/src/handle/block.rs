@@ -11,9 +11,9 @@ use crate::atomic::AtomicWord;
 use crate::error::{GetError, SplitError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, RawBlock};
 
-use super::{Page, PageRef, Pieces, RawBlock, Slice};
+use super::{Page, PageRef, Pieces, Slice};
 
 /// One reference to a naturally aligned block of 4 KiB to 1 GiB.
 ///
@@ -119,10 +119,10 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// [`GetError::NotInUse`] for an index beyond the block, [`GetError::CountLimit`].
     #[inline]
     pub fn pin(&self, index: u64) -> Result<PageRef<'z, P>, GetError> {
-        let page = self.pfn().offset(index);
-        if !self.frames().contains(page) {
+        if index >= self.order().frames() {
             return Err(GetError::NotInUse);
         }
+        let page = self.pfn().offset(index);
         // Held by the block's reference, the page is in use; only a merge by its sole owner could say otherwise,
         // and then this handle would not exist.
         let held = self.zone.protocol().try_get_at(page, self.zone)?;
@@ -185,6 +185,9 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// # Errors
     /// The block and why not; [`SplitError::OutOfRange`] for an index beyond the block.
     pub fn split_around(self, index: u64, order: Order) -> Result<Pieces<'z, P>, (Self, SplitError)> {
+        if index >= self.order().frames() {
+            return Err((self, SplitError::OutOfRange));
+        }
         let page = self.pfn().offset(index);
         match self.zone.protocol().split_around(self.frames(), page, order, self.zone) {
             Ok(()) => Ok(self.into_pieces()),

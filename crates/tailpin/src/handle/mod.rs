@@ -59,7 +59,7 @@ pub use block::Block;
 pub use page::Page;
 pub use page_ref::PageRef;
 pub use pieces::Pieces;
-pub use raw::{Raw, RawBlock};
+pub use raw::Raw;
 pub use slice::Slice;
 
 /// All handles may be sent to and shared with other threads, as may the zone.

@@ -50,9 +50,7 @@ impl<'z, P: Protocol> Pieces<'z, P> {
     /// The run as it was and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
     /// [`MergeError::Shared`] if somebody else has a reference to a piece.
     pub fn merge(self) -> Result<Block<'z, P>, (Self, MergeError)> {
-        let frames = self.range.frames();
-        let order = Order::new(frames.trailing_zeros() as u8).filter(|order| order.frames() == frames);
-        let Some(order) = order else { return Err((self, MergeError::NotABlock)) };
+        let Some(order) = self.range.as_order() else { return Err((self, MergeError::NotABlock)) };
         match self.zone.protocol().merge(self.range.start, order, self.zone) {
             Ok(()) => {
                 let run = ManuallyDrop::new(self);
@@ -70,13 +68,9 @@ impl<'z, P: Protocol> Pieces<'z, P> {
     ///
     /// Progress: wait-free; one load for each piece.
     pub fn len(&self) -> usize {
-        let mut n = 0;
-        let mut at = self.range.start;
-        while self.range.contains(at) {
-            at = at.offset(self.order_at(at).frames());
-            n += 1;
-        }
-        n
+        let orders =
+            core::iter::successors(Some(self.range.start), |at| Some(at.offset(self.order_at(*at).frames())));
+        orders.take_while(|at| self.range.contains(*at)).count()
     }
 
     /// Whether all have been taken.

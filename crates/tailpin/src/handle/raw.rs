@@ -2,53 +2,23 @@
 //!
 //! Nothing here is believed. What a caller claims is checked against the frame's state in the same atomic step
 //! that acts on it, in release builds too; what does not fit is reported and the frame goes out of service.
+//!
+//! What can't be told is who is calling: a token that is right in all its parts is its holder's, and of a block with
+//! several references any one is as good as another.
+
+#![warn(clippy::arithmetic_side_effects)]
 
 use core::mem::ManuallyDrop;
 
 use crate::alloc::config::Request;
 use crate::alloc::zone::Zone;
-use crate::error::{AllocError, GetError, MergeError, SplitError};
+use crate::error::{AllocError, GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{Held, Protocol};
+use crate::protocol::{Held, PageState, Protocol, RawBlock};
 use crate::report::{Cause, Misuse, Operation};
 
 use super::Block;
-
-/// One reference to a block as a plain value: where, how large, and which life of the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RawBlock {
-    head: Pfn,
-    order: Order,
-    generation: u8,
-}
-
-impl RawBlock {
-    /// A token from its parts, as read back from wherever a kernel keeps them.
-    pub const fn from_parts(head: Pfn, order: Order, generation: u8) -> Self {
-        Self { head, order, generation }
-    }
-
-    /// First frame.
-    pub const fn pfn(self) -> Pfn {
-        self.head
-    }
-
-    /// Size.
-    pub const fn order(self) -> Order {
-        self.order
-    }
-
-    /// Which life of the frame, modulo 64: a token of an earlier life is noticed.
-    pub const fn generation(self) -> u8 {
-        self.generation
-    }
-
-    /// Its frames.
-    pub const fn frames(self) -> FrameRange {
-        FrameRange::block(self.head, self.order)
-    }
-}
 
 /// The raw interface of a zone, from [`Zone::raw`].
 ///
@@ -94,9 +64,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// # Errors
     /// What is wrong with the token; it has been reported and the frame goes out of service.
     pub fn free(&self, block: RawBlock) -> Result<(), Misuse> {
-        self.checked(block.head, Operation::Free, || {
-            self.zone.protocol().raw_free(block.head, block.order, block.generation, self.zone)
-        })
+        let freed = self.inside(block).and_then(|()| self.protocol().raw_free(block, self.zone));
+        freed.map_err(|cause| self.zone.report(block.pfn(), Operation::Free, cause))
     }
 
     /// Pins a page by number (`get_page_unless_zero`); look again where you found the number.
@@ -109,49 +78,56 @@ impl<'z, P: Protocol> Raw<'z, P> {
         Ok(ManuallyDrop::new(self.zone.try_pin(page)?).held())
     }
 
-    /// Gives back one pin on a page (`put_page`).
+    /// Gives back one pin on a page (`put_page`). The holds of a block's pinned tails on its head are no pins of the head.
     ///
-    /// Progress: lock-free; its compare-and-swap fails only because the word changed.
+    /// Progress: lock-free; its compare-and-swap fails only because the word changed. On a head with up to 1,022 pins it
+    /// looks at the tails whose holds these may be.
     ///
     /// # Errors
     /// The misuse, if there was no pin; it has been reported and the frame goes out of service.
     pub fn unpin(&self, page: Pfn) -> Result<(), Misuse> {
-        self.checked(page, Operation::Put, || self.zone.protocol().raw_put(page, self.zone))
+        let inside = if self.protocol().covers(page) { Ok(()) } else { Err(Cause::NotInZone) };
+        let put = inside.and_then(|()| self.protocol().raw_put(page, self.zone));
+        put.map_err(|cause| self.zone.report(page, Operation::Put, cause))
     }
 
-    /// `n` more references to a block that the caller has one of: one locked instruction while it is whole.
+    /// `n` more references to a block that the caller has one of, each of which is what the token stands for: one locked
+    /// instruction while the block is whole.
     ///
     /// Progress: lock-free; as [`Block::try_clone`].
     ///
     /// # Errors
-    /// [`GetError`]; then none was taken.
+    /// [`GetError::CountLimit`]. [`GetError::NotInUse`] if the token is wrong; that has been reported and the frame goes out
+    /// of service. No reference was taken.
     pub fn get_many(&self, block: RawBlock, n: u64) -> Result<(), GetError> {
-        self.inside(block.frames()).map_err(|_| GetError::NotInUse)?;
-        self.zone.protocol().get_block(block.frames(), n, self.zone)
+        let got = self.checked(block).and_then(|()| self.protocol().raw_get_block(block, n, self.zone));
+        got.map_err(|error| self.told(error, Operation::Get, GetError::NotInUse))
     }
 
-    /// `n` references to a block less: one locked instruction while it is whole. Too many are a misuse, which is
-    /// reported to the zone's sink, and nothing is given back on that piece.
+    /// `n` references to a block less: one locked instruction while it is whole.
     ///
     /// Progress: lock-free; as [`Block`]'s drop.
     ///
     /// # Errors
-    /// The misuse, if the block is not within the zone.
+    /// The misuse, if the token is wrong or there are fewer references; it has been reported and the frame goes out of
+    /// service. No reference was given back, unless another thread misused the block at the same time.
     pub fn put_many(&self, block: RawBlock, n: u64) -> Result<(), Misuse> {
-        self.inside(block.frames()).map_err(|cause| self.misuse(block.head, Operation::PutBlock, cause))?;
-        self.zone.protocol().put_block(block.frames(), n, self.zone);
-        Ok(())
+        let inside = self.inside(block).map_err(|cause| (block.pfn(), cause));
+        let put = inside.and_then(|()| self.protocol().raw_put_block(block, n, self.zone));
+        put.map_err(|(frame, cause)| self.zone.report(frame, Operation::PutBlock, cause))
     }
 
-    /// Splits a block the caller has a reference to into pieces of `order`; see [`Block::split_to`].
+    /// Splits a block the caller has a reference to into pieces of `order`; see [`Block::split_to`]. The token goes on
+    /// standing for a reference to each piece; [`Raw::tokens`] has those of the pieces.
     ///
     /// Progress: lock-free; as [`Block::split_to`].
     ///
     /// # Errors
-    /// [`SplitError`].
+    /// [`SplitError::Unsplittable`]. [`SplitError::OutOfRange`] if the token is wrong; that has been reported and the frame
+    /// goes out of service.
     pub fn split(&self, block: RawBlock, order: Order) -> Result<(), SplitError> {
-        self.inside(block.frames()).map_err(|_| SplitError::OutOfRange)?;
-        self.zone.protocol().split(block.frames(), order, self.zone)
+        let split = self.checked(block).and_then(|()| self.protocol().raw_split(block, order, self.zone));
+        split.map_err(|error| self.told(error, Operation::Split, SplitError::OutOfRange))
     }
 
     /// Splits a block only around one page; see [`Block::split_around`].
@@ -159,64 +135,103 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// Progress: lock-free; as [`Block::split_to`].
     ///
     /// # Errors
-    /// [`SplitError`].
+    /// [`SplitError`]; [`SplitError::OutOfRange`] also if the token is wrong, which has been reported, and the frame goes out
+    /// of service.
     pub fn split_around(&self, block: RawBlock, page: Pfn, order: Order) -> Result<(), SplitError> {
-        self.inside(block.frames()).map_err(|_| SplitError::OutOfRange)?;
-        self.zone.protocol().split_around(block.frames(), page, order, self.zone)
+        let inside = self.checked(block);
+        let split = inside.and_then(|()| self.protocol().raw_split_around(block, page, order, self.zone));
+        split.map_err(|error| self.told(error, Operation::Split, SplitError::OutOfRange))
     }
 
-    /// Merges pieces the caller has the only references to; see [`Pieces::merge`](crate::Pieces::merge).
+    /// Makes one block of blocks that lie side by side, in place; see [`Pieces::merge`](crate::Pieces::merge). Each token is
+    /// the only reference to its block. The tokens are used up; the new block's is returned.
+    ///
+    /// Pages of the blocks stay pinned as they are. While it is at work, no reference to any of the blocks comes or goes.
     ///
     /// Progress: lock-free; as [`Pieces::merge`](crate::Pieces::merge).
     ///
     /// # Errors
-    /// [`MergeError`].
-    pub fn merge(&self, head: Pfn, order: Order) -> Result<RawBlock, MergeError> {
-        self.inside(FrameRange::block(head, order)).map_err(|_| MergeError::NotABlock)?;
-        self.zone.protocol().merge(head, order, self.zone)?;
-        Ok(self.token(head))
+    /// [`MergeError`]; [`MergeError::NotABlock`] also if a token is wrong, which has been reported, and the frame goes out of
+    /// service. The blocks are as they were; of those below 2 MiB, some may have been split to pages.
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let raw = zone.raw();
+    /// let block = raw.alloc(Request::new(Order::HUGE))?;
+    /// raw.split(block, Order::PAGE)?;
+    /// let whole = raw.merge(raw.tokens(block.frames()))?;
+    /// assert_eq!(whole.order(), Order::HUGE);
+    /// assert!(raw.free(block).is_err()); // that token is used up
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge(&self, blocks: impl Iterator<Item = RawBlock> + Clone) -> Result<RawBlock, MergeError> {
+        let merged = blocks
+            .clone()
+            .try_for_each(|block| self.checked(block))
+            .and_then(|()| self.protocol().raw_merge(blocks, self.zone));
+        merged.map_err(|error| self.told(error, Operation::Merge, MergeError::NotABlock))
     }
 
-    /// The token of the block that begins at `head`, for one who has a reference to it.
+    /// The token of the block that begins at `head`, for one who has a reference to it. Where none begins, and outside the
+    /// zone, a token that everything here refuses.
     ///
     /// Progress: wait-free; one load.
     pub fn token(&self, head: Pfn) -> RawBlock {
-        let state = self.zone.protocol().state(head);
+        let state = self.zone.state(head).unwrap_or(PageState::NOT_IN_ZONE);
         RawBlock::from_parts(head, state.order, state.generation)
     }
 
-    /// The handle that a token stands for; the token is used up.
+    /// The tokens of the blocks that `range` is in, one after the other, for one who has a reference to each.
     ///
-    /// Progress: wait-free; one load.
+    /// Progress: wait-free; one load for each.
+    pub fn tokens(&self, range: FrameRange) -> impl Iterator<Item = RawBlock> + Clone + use<'_, 'z, P> {
+        let mut next = Some(range.start);
+        core::iter::from_fn(move || {
+            let token = self.token(next.filter(|at| range.contains(*at))?);
+            next = token.pfn().checked_offset(token.order().frames());
+            Some(token)
+        })
+    }
+
+    /// The handle that a token stands for, which is the only reference to its block. The token is used up, as are its
+    /// copies. Of a block with more references [`Zone::try_block`] makes a handle.
+    ///
+    /// Progress: lock-free; one compare-and-swap.
     ///
     /// # Errors
-    /// The misuse, if no block of this order and generation begins there.
+    /// The misuse, if no block of this order and generation begins there, or it has other references; it has been reported
+    /// and the frame goes out of service.
     pub fn adopt(&self, block: RawBlock) -> Result<Block<'z, P>, Misuse> {
-        self.inside(block.frames()).map_err(|cause| self.misuse(block.head, Operation::Get, cause))?;
-        let state = self.zone.protocol().state(block.head);
-        if state.generation != block.generation {
-            let cause = Cause::StaleToken { claimed: block.generation };
-            return Err(self.misuse(block.head, Operation::Get, cause));
+        let adopted = self.inside(block).and_then(|()| self.protocol().raw_adopt(block, self.zone));
+        adopted.map_err(|cause| self.zone.report(block.pfn(), Operation::Adopt, cause))?;
+        Ok(Block::adopt(self.zone, block.pfn(), block.order()))
+    }
+
+    fn protocol(&self) -> &'z P {
+        self.zone.protocol()
+    }
+
+    fn inside(&self, block: RawBlock) -> Result<(), Cause> {
+        let inside = self.zone.span().holds_block(block.pfn(), block.order());
+        if inside { Ok(()) } else { Err(Cause::NotInZone) }
+    }
+
+    fn checked<E>(&self, block: RawBlock) -> Result<(), TokenError<E>> {
+        self.inside(block).map_err(|cause| TokenError::Misuse { frame: block.pfn(), cause })
+    }
+
+    /// Reports a misuse; what the caller is told then is `told`.
+    fn told<E>(&self, error: TokenError<E>, operation: Operation, told: E) -> E {
+        match error {
+            TokenError::Refused(error) => error,
+            TokenError::Misuse { frame, cause } => {
+                self.zone.report(frame, operation, cause);
+                told
+            }
         }
-        Ok(Block::adopt(self.zone, block.head, block.order))
-    }
-
-    fn inside(&self, range: FrameRange) -> Result<(), Cause> {
-        let span = self.zone.span();
-        if span.start <= range.start && range.end <= span.end { Ok(()) } else { Err(Cause::NotInZone) }
-    }
-
-    fn checked(
-        &self,
-        frame: Pfn,
-        operation: Operation,
-        action: impl FnOnce() -> Result<(), Cause>,
-    ) -> Result<(), Misuse> {
-        let inside = self.inside(FrameRange::new(frame, 1));
-        inside.and_then(|()| action()).map_err(|cause| self.misuse(frame, operation, cause))
-    }
-
-    fn misuse(&self, frame: Pfn, operation: Operation, cause: Cause) -> Misuse {
-        self.zone.report(frame, operation, cause)
     }
 }

@@ -33,8 +33,10 @@ const PAGE_BYTES: u64 = 4096;
 /// ```
 pub struct Slice<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
-    /// Absolute byte range: frame number × 4096 and on.
-    bytes: Range<u64>,
+    /// Address of the first byte, as if frame 0 began at address 0.
+    start: u64,
+    /// Bytes.
+    len: u64,
     /// Where the pins are counted, if not on the pages themselves.
     counted_at: Option<Pfn>,
 }
@@ -44,14 +46,14 @@ impl<'z, P: Protocol> Slice<'z, P> {
         if bytes.is_empty() || bytes.end > block.order().bytes() {
             return Err(GetError::NotInUse);
         }
-        let base = block.pfn().get() * PAGE_BYTES;
-        let bytes = base + bytes.start..base + bytes.end;
-        let mut slice = Self { zone: block.zone(), bytes: bytes.start..bytes.start, counted_at: None };
-        for page in pages_of(&bytes).iter() {
+        let start = block.pfn().get() * PAGE_BYTES + bytes.start;
+        let len = bytes.end - bytes.start;
+        let mut slice = Self { zone: block.zone(), start, len: 0, counted_at: None };
+        for page in pages_of(start, len).iter() {
             // On an error the pages pinned so far are given back with `slice`.
             let held = slice.zone.protocol().try_get(page, slice.zone)?;
             slice.counted_at = (held.counted_at != page).then_some(held.counted_at);
-            slice.bytes.end = bytes.end.min((page.get() + 1) * PAGE_BYTES);
+            slice.reach(page, len);
         }
         Ok(slice)
     }
@@ -66,16 +68,22 @@ impl<'z, P: Protocol> Slice<'z, P> {
         if bytes.is_empty() || bytes.end > self.len() {
             return Err(GetError::NotInUse);
         }
-        self.share(self.bytes.start + bytes.start..self.bytes.start + bytes.end)
+        self.share(self.start + bytes.start, bytes.end - bytes.start)
     }
 
-    fn share(&self, bytes: Range<u64>) -> Result<Self, GetError> {
-        let mut part = Self { bytes: bytes.start..bytes.start, ..*self };
-        for page in pages_of(&bytes).iter() {
+    fn share(&self, start: u64, len: u64) -> Result<Self, GetError> {
+        let mut part = Self { start, len: 0, ..*self };
+        for page in pages_of(start, len).iter() {
             self.zone.protocol().get(self.held(page), self.zone)?;
-            part.bytes.end = bytes.end.min((page.get() + 1) * PAGE_BYTES);
+            part.reach(page, len);
         }
         Ok(part)
+    }
+
+    /// It is as long as it can be up to the end of `page`, `len` at most.
+    fn reach(&mut self, page: Pfn, len: u64) {
+        let before = page.get() * PAGE_BYTES;
+        self.len = len.min(before.wrapping_sub(self.start).wrapping_add(PAGE_BYTES));
     }
 
     fn held(&self, page: Pfn) -> Held {
@@ -84,28 +92,29 @@ impl<'z, P: Protocol> Slice<'z, P> {
 
     /// The pages it touches and pins.
     pub fn pages(&self) -> FrameRange {
-        pages_of(&self.bytes)
+        pages_of(self.start, self.len)
     }
 
     /// Where in the first page it begins, in bytes.
     pub fn offset(&self) -> u64 {
-        self.bytes.start % PAGE_BYTES
+        self.start % PAGE_BYTES
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
-        self.bytes.end - self.bytes.start
+        self.len
     }
 
     /// Whether it has no bytes; no slice is made empty.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 }
 
-fn pages_of(bytes: &Range<u64>) -> FrameRange {
-    let end = if bytes.is_empty() { bytes.start / PAGE_BYTES } else { bytes.end.div_ceil(PAGE_BYTES) };
-    FrameRange { start: Pfn::new(bytes.start / PAGE_BYTES), end: Pfn::new(end) }
+fn pages_of(start: u64, len: u64) -> FrameRange {
+    // The end of the last page may be address 2⁶⁴, so pages are counted from the first one.
+    let pages = if len == 0 { 0 } else { (start % PAGE_BYTES + len).div_ceil(PAGE_BYTES) };
+    FrameRange::new(Pfn::new(start / PAGE_BYTES), pages)
 }
 
 impl<P: Protocol> Clone for Slice<'_, P> {
@@ -116,7 +125,7 @@ impl<P: Protocol> Clone for Slice<'_, P> {
     /// # Panics
     /// At the limit of a page's count; see [`Slice::slice`] for a way that returns it as an error.
     fn clone(&self) -> Self {
-        self.share(self.bytes.clone()).expect("the pages' counts have room")
+        self.share(self.start, self.len).expect("the pages' counts have room")
     }
 }
 
@@ -133,6 +142,6 @@ impl<P: Protocol> Drop for Slice<'_, P> {
 
 impl<P: Protocol> fmt::Debug for Slice<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slice({:#x}..{:#x})", self.bytes.start, self.bytes.end)
+        write!(f, "Slice({} bytes at {:#x})", self.len, self.start)
     }
 }

@@ -110,7 +110,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
         let mut at = range.start;
         while range.contains(at) {
-            let order = match self.put_refs_on(at, n, |_| Ok(()), owner) {
+            let order = match self.put_refs_on(at, n, owner) {
                 Ok(order) => order,
                 Err((seen, cause)) => {
                     let state = seen.decode();
@@ -122,43 +122,35 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// `n` references less on the piece at `at`, whose order is returned, if `check` agrees with its state.
-    pub(super) fn put_refs_on(
-        &self,
-        at: Pfn,
-        n: u64,
-        check: impl Fn(PageWord) -> Result<(), Cause>,
-        owner: &impl Owner,
-    ) -> Result<Order, (PageWord, Cause)> {
+    /// `n` references less on the piece at `at`, whose order is returned.
+    fn put_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, (PageWord, Cause)> {
         loop {
             let seen = self.load(at);
             if S::are_refs_frozen(seen.is_splitting()) {
                 self.help_split(at, seen, owner);
-                continue;
-            }
-            if !seen.is_head() || seen.is_merging() {
+            } else if !seen.is_head() || seen.is_merging() {
                 return Err((seen, Cause::FrameIsFree));
-            }
-            check(seen).map_err(|cause| (seen, cause))?;
-            let order = seen.order();
-            let Some(new) = seen.drop_refs(n) else { return Err((seen, Cause::TooFewReferences)) };
-            let live = new.is_live_head();
-            if live && new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable() {
-                if self.self_split(at, seen, new, owner) {
-                    return Ok(order);
-                }
-                continue;
-            }
-            if let Some(freed) = new.frees_at_once() {
-                if Self::free_at_once(self.word(at), seen, freed, at, order, owner) {
-                    return Ok(order);
-                }
-            } else if self.change(at, seen, new) {
-                if !live {
-                    self.free_block(at, new, owner);
-                }
-                return Ok(order);
+            } else if self.drop_refs_from(at, seen, n, owner).ok_or((seen, Cause::TooFewReferences))? {
+                return Ok(seen.order());
             }
         }
+    }
+
+    /// One attempt to take `n` references from the head `seen` at `at`, and what is to be done if they are the last. `None`:
+    /// it has fewer. False: it has changed.
+    pub(super) fn drop_refs_from(&self, at: Pfn, seen: PageWord, n: u64, owner: &impl Owner) -> Option<bool> {
+        let (order, new) = (seen.order(), seen.drop_refs(n)?);
+        let live = new.is_live_head();
+        if live && new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable() {
+            return Some(self.self_split(at, seen, new, owner));
+        }
+        if let Some(freed) = new.frees_at_once() {
+            return Some(Self::free_at_once(self.word(at), seen, freed, at, order, owner));
+        }
+        let done = self.change(at, seen, new);
+        if done && !live {
+            self.free_block(at, new, owner);
+        }
+        Some(done)
     }
 }

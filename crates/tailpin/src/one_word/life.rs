@@ -77,7 +77,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Which of some of the 64 pages from `first` on are loose.
     #[inline]
     pub(super) fn loose_pages_among(&self, first: Pfn, pages: u64) -> u64 {
-        let at = (first.get() - self.base.get()) as usize;
+        let at = usize::try_from(first.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
         let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
         let (mut rest, mut loose) = (pages, 0);
         while rest != 0 {

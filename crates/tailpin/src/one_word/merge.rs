@@ -26,9 +26,9 @@ use crate::protocol::Owner;
 
 /// The block that pieces are merged into.
 #[derive(Clone, Copy)]
-struct Whole {
-    head: Pfn,
-    order: Order,
+pub(super) struct Whole {
+    pub(super) head: Pfn,
+    pub(super) order: Order,
 }
 
 /// What is known about a merge under way.
@@ -50,16 +50,22 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             return Err(MergeError::NotABlock);
         }
         let unpinned = self.check_pieces(FrameRange::block(head, order))?;
-        if order > Order::HUGE {
-            for area in (0..order.frames()).step_by(Order::HUGE.frames() as usize) {
-                let area = head.offset(area);
-                if self.load(area).is_head() {
-                    self.join(Whole { head: area, order: Order::HUGE }, unpinned, owner);
-                }
+        self.join_areas(Whole { head, order }, unpinned, true, owner);
+        self.join(Whole { head, order }, unpinned, true, owner);
+        Ok(())
+    }
+
+    /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first.
+    pub(super) fn join_areas(&self, whole: Whole, unpinned: bool, settles: bool, owner: &impl Owner) {
+        if whole.order <= Order::HUGE {
+            return;
+        }
+        for area in (0..whole.order.frames()).step_by(Order::HUGE.frames() as usize) {
+            let head = whole.head.offset(area);
+            if self.load(head).is_head() {
+                self.join(Whole { head, order: Order::HUGE }, unpinned, settles, owner);
             }
         }
-        self.join(Whole { head, order }, unpinned, owner);
-        Ok(())
     }
 
     /// Whether the pieces fill the range and are the caller's alone; if so, whether all are without pins and holds.
@@ -108,8 +114,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not.
-    fn join(&self, whole: Whole, unpinned: bool, owner: &impl Owner) {
+    /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not. The block is settled
+    /// in the end or stays set apart.
+    pub(super) fn join(&self, whole: Whole, unpinned: bool, settles: bool, owner: &impl Owner) {
         let Whole { head, order } = whole;
         let mut progress = Progress::default();
         let first = loop {
@@ -142,7 +149,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         loop {
             let seen = self.load(head);
-            let mut done = seen.end_merge();
+            let mut done = if settles { seen.end_merge() } else { seen };
             if progress.wary {
                 done = done.wary();
             }

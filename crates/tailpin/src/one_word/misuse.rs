@@ -1,11 +1,11 @@
-//! The checked operations of the raw interface, and frames that are to leave service.
+//! The checked put of the raw interface, and frames that are to leave service.
 //!
 //! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and a word is
 //! changed only from a state in which the change is right.
 
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
-use crate::frame::{Order, Pfn};
+use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::{Held, Owner, Protocol};
 use crate::report::Cause;
@@ -18,6 +18,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let seen = self.load(at);
             if let Some(new) = seen.unpin(1)
                 && (seen.is_tail() || seen.is_head())
+                && (self.may_have_own_pin(at, seen) || self.load(at) != seen)
             {
                 if self.change(at, seen, new) {
                     if new.pins() == 0 {
@@ -40,33 +41,22 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Drops the only reference to a block, if the token describes it as it is.
-    pub(super) fn checked_free(
-        &self,
-        head: Pfn,
-        order: Order,
-        generation: u8,
-        owner: &impl Owner,
-    ) -> Result<(), Cause> {
-        let as_claimed = |seen: PageWord| {
-            if seen.generation() != generation {
-                Err(Cause::StaleToken { claimed: generation })
-            } else if seen.order() != order {
-                Err(Cause::WrongOrder { claimed: order })
-            } else if seen.refs() > 1 {
-                Err(Cause::StillReferenced)
-            } else {
-                Ok(())
-            }
-        };
-        let seen = self.load(head);
-        if seen.is_tail() {
-            return Err(match self.head_of(head) {
-                Some((head, order)) => Cause::InsideBlock { head, order },
-                None => Cause::FrameIsFree,
-            });
+    /// Whether the head or 2 MiB part `seen` at `at` may have a pin of its own, besides the holds of its pinned tails. A
+    /// hold is there before the pin of its tail and for longer, so "no" is certain of a word that stays as it is.
+    fn may_have_own_pin(&self, at: Pfn, seen: PageWord) -> bool {
+        const MOST_HOLDS: u64 = 2 * 511;
+        let part = seen.is_tail() && at.is_aligned(Order::HUGE) && seen.order() > Order::HUGE;
+        let several = seen.is_settled_head() && !seen.is_unsplittable() && seen.order() > Order::PAGE;
+        if seen.pins() > MOST_HOLDS || !part && !several {
+            return true;
         }
-        self.put_refs_on(head, 1, as_claimed, owner).map(|_| ()).map_err(|(_, cause)| cause)
+        let pinned = |tail: &Pfn| self.load(*tail).pins() > 0;
+        let tails = FrameRange::block(at, seen.order().min(Order::HUGE)).iter().skip(1);
+        let mut holds = if seen.tails_rest() { 0 } else { tails.filter(pinned).count() };
+        if several && seen.order() > Order::HUGE {
+            holds += Self::units(at, seen.order()).filter(pinned).count();
+        }
+        seen.pins() > holds as u64
     }
 
     /// Marks a frame in use so that it leaves service when it is freed, and the head of its block so that the

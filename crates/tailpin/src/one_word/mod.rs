@@ -23,6 +23,7 @@ mod misuse;
 mod pin;
 mod split;
 mod steps;
+mod token;
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -30,10 +31,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub use steps::{Steps, Unabridged};
 
 use crate::atomic::AtomicWord;
-use crate::error::{GetError, MergeError, SplitError};
+use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{Attach, Class, Held, Owner, PageState, Protocol};
+use crate::protocol::{Attach, Class, Held, Owner, PageState, Protocol, RawBlock};
 use crate::report::Cause;
 
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
@@ -61,7 +62,9 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
 
     #[inline]
     fn word(&self, frame: Pfn) -> &W {
-        &self.words[(frame.get() - self.base.get()) as usize]
+        // What lies before the first frame is far beyond the last one.
+        let index = usize::try_from(frame.get().wrapping_sub(self.base.get()));
+        &self.words[index.unwrap_or(usize::MAX)]
     }
 
     #[inline]
@@ -283,8 +286,47 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         self.checked_put(page, owner)
     }
 
-    fn raw_free(&self, head: Pfn, order: Order, generation: u8, owner: &impl Owner) -> Result<(), Cause> {
-        self.checked_free(head, order, generation, owner)
+    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.free_token(token, owner)
+    }
+
+    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>> {
+        self.get_token(token, n, owner)
+    }
+
+    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
+        self.put_token(token, n, owner)
+    }
+
+    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.adopt_token(token, owner)
+    }
+
+    fn raw_split(
+        &self,
+        token: RawBlock,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.split_token(token, target, owner)
+    }
+
+    fn raw_split_around(
+        &self,
+        token: RawBlock,
+        page: Pfn,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.split_token_around(token, page, target, owner)
+    }
+
+    fn raw_merge(
+        &self,
+        tokens: impl Iterator<Item = RawBlock> + Clone,
+        owner: &impl Owner,
+    ) -> Result<RawBlock, TokenError<MergeError>> {
+        self.merge_tokens(tokens, owner)
     }
 
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {

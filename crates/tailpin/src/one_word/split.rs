@@ -70,7 +70,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if seen.is_unsplittable() {
                 return Err(SplitError::Unsplittable { head: at });
             }
-            let step = if seen.order() > Order::HUGE { target.max(Order::HUGE) } else { target };
+            let step = target.max(seen.smallest_pieces());
             let frozen = seen.begin_split(step);
             if self.change(at, seen, frozen) {
                 self.help_split(at, frozen, owner);
@@ -107,7 +107,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// The piece of `range` that `page` is in. The caller's reference on each keeps them from merging.
-    fn piece_around(&self, range: FrameRange, page: Pfn) -> Option<(Pfn, PageWord)> {
+    pub(super) fn piece_around(&self, range: FrameRange, page: Pfn) -> Option<(Pfn, PageWord)> {
         Order::all().rev().map(|order| page.head(order)).filter(|head| range.contains(*head)).find_map(
             |head| {
                 let word = self.load(head);
@@ -260,7 +260,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         // The first area keeps this thread's hold and goes on being taken apart.
         loop {
             let seen = self.load(head);
-            if self.change(head, seen, seen.end_split().begin_split(Order::PAGE)) {
+            if self.change(head, seen, seen.end_split().begin_last_split(Order::PAGE)) {
                 return;
             }
         }

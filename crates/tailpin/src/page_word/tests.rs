@@ -14,6 +14,7 @@ struct Fields {
     generation: u8,
     flags: u64,
     recorded: bool,
+    piece: bool,
 }
 
 fn fields(word: PageWord) -> Fields {
@@ -25,8 +26,12 @@ fn fields(word: PageWord) -> Fields {
         generation: word.generation(),
         flags: word.0 & FLAGS,
         recorded: !word.tails_rest(),
+        piece: word.is_piece(),
     }
 }
+
+const NOTHING: Fields =
+    Fields { kind: TAIL, order: 0, pins: 0, refs: 0, generation: 0, flags: 0, recorded: false, piece: false };
 
 fn orders() -> impl Iterator<Item = Order> {
     Order::all()
@@ -35,7 +40,7 @@ fn orders() -> impl Iterator<Item = Order> {
 /// All words worth looking at.
 fn words() -> Vec<PageWord> {
     let mut all = Vec::new();
-    for kind in TAIL..=SET_ASIDE {
+    for kind in TAIL..=OUT {
         for order in orders() {
             for pins in [0, 1, 2, PIN_LIMIT - 1, PIN_LIMIT, PIN_LIMIT + 1022] {
                 for refs in [0, 1, 2, REF_LIMIT - 1, REF_LIMIT] {
@@ -64,7 +69,8 @@ fn fields_do_not_overlap() {
                 | f.refs << REFS_SHIFT
                 | u64::from(f.generation) << GEN_SHIFT
                 | f.flags
-                | (u64::from(f.recorded) * RECORDED),
+                | (u64::from(f.recorded) * RECORDED)
+                | (u64::from(f.piece) * PIECE),
         );
         assert_eq!(again, word);
     }
@@ -105,6 +111,10 @@ fn references() {
     for word in words() {
         let before = fields(word);
         assert_eq!(word.add_refs(1).is_some(), before.refs < REF_LIMIT, "up to the limit and no further");
+        for far in [REF_LIMIT + 1, 1 << 46, 1 << 63, u64::MAX - before.refs, u64::MAX - 3, u64::MAX] {
+            assert!(word.add_refs(far).is_none() && word.drop_refs(far).is_none());
+            assert!(far <= PIN_LIMIT || word.pin(far).is_none());
+        }
         match word.add_refs(2) {
             Some(more) => assert_eq!(fields(more), Fields { refs: before.refs + 2, ..before }),
             None => assert!(before.refs + 2 > REF_LIMIT),
@@ -124,10 +134,13 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
             let generation = (word.generation() + 1) % (GEN_MASK as u8 + 1);
             let recorded = !word.tails_rest() && order > Order::PAGE;
             let expected =
-                Fields { kind: HEAD, order: order.get(), pins: 0, refs: 1, generation, flags: 0, recorded };
+                Fields { kind: HEAD, order: order.get(), refs: 1, generation, recorded, ..NOTHING };
             assert_eq!(fields(fresh), expected);
-            assert!(fresh.is_live_head() && fresh.is_settled_head());
-            assert!(word.publish(order, true).is_unsplittable());
+            assert!(fresh.is_live_head() && fresh.is_settled_head() && !fresh.is_unsplittable());
+            assert!(orders().all(|other| fresh.was_of(other) == (other == order)));
+            let unsplittable = word.publish(order, true);
+            assert_eq!(fields(unsplittable), Fields { kind: UNSPLITTABLE, ..expected });
+            assert!(unsplittable.is_settled_head() && unsplittable.is_unsplittable());
         }
     }
 }
@@ -141,7 +154,7 @@ fn a_loose_block_is_claimed_as_what_it_was() {
             assert!(!loose.is_idle() && !loose.is_rest() && !loose.is_tail() && !loose.is_head());
             let recorded = !word.tails_rest() && order > Order::PAGE;
             let generation = word.generation();
-            let free = Fields { kind: FREE, order: 0, pins: 0, refs: 0, generation, flags: 0, recorded };
+            let free = Fields { kind: FREE, generation, recorded, ..NOTHING };
             assert_eq!(fields(loose.claimed()), free);
             assert!(loose.claimed().is_idle());
             // In one step or two, the block that begins is the same.
@@ -154,7 +167,7 @@ fn a_loose_block_is_claimed_as_what_it_was() {
 
 #[test]
 fn a_split_keeps_pins_references_and_flags() {
-    for word in words().into_iter().filter(|word| word.is_settled_head() && word.order() > Order::PAGE) {
+    for word in words().into_iter().filter(|word| word.kind_bits() == HEAD && word.order() > Order::PAGE) {
         let before = fields(word);
         let lowest = if word.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
         for target in orders().filter(|target| lowest <= *target && *target < word.order()) {
@@ -168,13 +181,43 @@ fn a_split_keeps_pins_references_and_flags() {
             // A hold taken meanwhile makes it ordinary and is there afterwards.
             assert!(!begun.hold(1).is_splitting_clean());
             let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
-            assert_eq!(begun.end_split().target(), target, "nothing is left of the split");
             let has_tails = target > Order::PAGE;
             assert_eq!(held, Fields { pins: before.pins + 1, recorded: has_tails, ..ended });
             let recorded = has_tails && !begun.tails_rest();
             assert_eq!(ended, Fields { order: target.get(), recorded, ..before });
         }
     }
+}
+
+#[test]
+fn a_head_knows_what_it_was_part_of() {
+    for order in orders().skip(1) {
+        let whole = PageWord(0).publish(order, false);
+        for target in orders().filter(|target| whole.smallest_pieces() <= *target && *target < order) {
+            let begun = whole.begin_split(target);
+            assert!(orders().all(|other| begun.was_of(other) == (other == order)));
+            let first = begun.end_split();
+            assert!(orders().all(|other| first.was_of(other) == (target <= other && other <= order)));
+            let piece = PageWord(0).piece(begun, 1);
+            assert!(!first.is_piece() && piece.is_piece());
+            assert!(orders().all(|other| piece.was_of(other) == (other == target)));
+            // A second time the step is shorter, so that it can be told from the first.
+            let lowest = first.smallest_pieces();
+            for lower in orders().filter(|lower| lowest <= *lower && *lower < target) {
+                let again = first.begin_split(lower);
+                assert_eq!((again.is_splitting(), again.target(), again.order()), (true, lower, target));
+                assert_eq!(again.end_split().order(), lower);
+                for word in [again, again.end_split()] {
+                    assert!(orders().all(|other| word.was_of(other) == (word.order() <= other)));
+                }
+            }
+            let merged = first.begin_merge(order, true).end_merge();
+            assert!(orders().all(|other| merged.was_of(other) == (other == order)));
+            assert_ne!(merged.generation(), first.generation());
+        }
+    }
+    let renewed = PageWord::build(HEAD, Order::HUGE, GEN_MASK << GEN_SHIFT | ONE_REF).renewed();
+    assert_eq!(renewed, PageWord::build(HEAD, Order::HUGE, ONE_REF));
 }
 
 #[test]
@@ -197,6 +240,7 @@ fn a_tail_keeps_its_pins_through_everything() {
                     flags: before.flags & POISONED | wary,
                     // The parts of a larger block know about their own tails.
                     recorded: target > 0 && if order > 9 { before.recorded } else { !tails_rest },
+                    piece: true,
                 };
                 assert_eq!(fields(word.piece(begun, 3)), expected);
                 let merged = word.piece(begun, 1).tail_of(Order::wrap(order));
@@ -205,19 +249,21 @@ fn a_tail_keeps_its_pins_through_everything() {
         }
         for order in orders() {
             let moved = fields(word.tail_of(order));
-            assert_eq!(moved, Fields { order: order.get(), flags: before.flags & POISONED, ..before });
+            let flags = before.flags & POISONED;
+            assert_eq!(moved, Fields { order: order.get(), flags, piece: false, ..before });
         }
     }
 }
 
 #[test]
-fn a_merge_changes_only_the_order_of_its_head() {
-    for word in words().into_iter().filter(|word| word.is_settled_head() && word.order() < Order::MAX) {
+fn a_merge_changes_only_order_and_generation_of_its_head() {
+    for word in words().into_iter().filter(|word| word.kind_bits() == HEAD && word.order() < Order::MAX) {
         let before = fields(word);
         for tails_rest in [false, true] {
             let merging = word.begin_merge(Order::MAX, tails_rest);
             assert!(merging.is_merging() && merging.is_live_head() == word.is_live_head());
-            let expected = Fields { order: Order::MAX.get(), recorded: !tails_rest, ..before };
+            let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
+            let expected = Fields { order: Order::MAX.get(), recorded: !tails_rest, generation, ..before };
             assert_eq!(fields(merging.end_merge()), expected);
         }
     }
@@ -280,6 +326,8 @@ fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
         } else {
             assert_eq!(block.recorded().loosens(order), None);
         }
+        let pieces = [PageWord(block.0 | PIECE), PageWord(block.0 | PIECE | 9 << DROP_SHIFT)];
+        assert_eq!(pieces.map(|piece| piece.loosens(order)), [block.loosens(order); 2]);
         for word in [
             block.pin(1).unwrap(),
             block.add_refs(1).unwrap(),
@@ -300,16 +348,16 @@ fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
 fn decoding_names_every_field() {
     for word in words() {
         let f = fields(word);
-        let only_generation = (f.order, f.pins, f.refs, f.flags, f.recorded) == (0, 0, 0, 0, false);
+        let only_generation = Fields { generation: f.generation, ..NOTHING } == f;
         let kind = match f.kind {
             TAIL if only_generation => Kind::Rest,
             TAIL => Kind::Tail,
             FREE => Kind::Free,
-            HEAD if f.order == 0 => Kind::Page,
-            HEAD => Kind::Head,
+            HEAD | UNSPLITTABLE if f.order == 0 => Kind::Page,
+            HEAD | UNSPLITTABLE => Kind::Head,
             SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
             MERGING => Kind::Merging,
-            RESERVED => Kind::Reserved,
+            _ if f.flags & POISONED == 0 => Kind::Reserved,
             _ => Kind::SetAside,
         };
         let expected = PageState {
@@ -318,7 +366,7 @@ fn decoding_names_every_field() {
             pins: f.pins,
             refs: f.refs,
             generation: f.generation,
-            unsplittable: f.flags & UNSPLITTABLE != 0,
+            unsplittable: f.kind == UNSPLITTABLE,
             poisoned: f.flags & POISONED != 0,
         };
         assert_eq!(word.decode(), expected);
@@ -330,7 +378,7 @@ fn decoding_names_every_field() {
 fn marks_are_set_once_and_change_nothing_else() {
     for word in words() {
         let before = fields(word);
-        let several = (HEAD..=MERGING).contains(&before.kind) && before.order > 0;
+        let several = (HEAD..=UNSPLITTABLE).contains(&before.kind) && before.order > 0;
         let wary = if several { WARY } else { 0 };
         let poisoned = Fields { flags: before.flags | POISONED | wary, ..before };
         assert_eq!(fields(word.poisoned()), poisoned, "the head of several frames is made wary");
@@ -338,15 +386,7 @@ fn marks_are_set_once_and_change_nothing_else() {
         assert_eq!(fields(wary), Fields { flags: before.flags | WARY, ..before });
         assert!(wary.is_wary() && word.is_wary() == (before.flags & WARY != 0));
         assert_eq!(fields(word.recorded()), Fields { recorded: true, ..before });
-        let aside = Fields {
-            kind: SET_ASIDE,
-            order: 0,
-            pins: 0,
-            refs: 0,
-            flags: POISONED,
-            recorded: false,
-            generation: before.generation,
-        };
+        let aside = Fields { kind: OUT, flags: POISONED, generation: before.generation, ..NOTHING };
         assert_eq!(fields(word.set_aside()), aside);
     }
 }
@@ -355,17 +395,17 @@ fn marks_are_set_once_and_change_nothing_else() {
 fn short_cuts_say_what_the_fields_say() {
     for word in words() {
         let f = fields(word);
-        let settled = f.kind == HEAD;
+        let settled = matches!(f.kind, HEAD | UNSPLITTABLE);
         let splitting = matches!(f.kind, SPLITTING | SPLITTING_CLEAN);
         assert_eq!((word.is_tail(), word.is_settled_head()), (f.kind == TAIL, settled));
         assert_eq!((word.is_splitting(), word.is_merging()), (splitting, f.kind == MERGING));
         assert_eq!(word.is_head(), settled || splitting || f.kind == MERGING);
         let counted = f.pins > 0 || f.refs > 0;
         assert_eq!(word.is_pinnable_alone(), settled && counted || f.kind == TAIL && f.pins > 0);
-        assert_eq!(word.is_live_head(), (HEAD..=MERGING).contains(&f.kind) && counted);
-        let mergeable = settled && f.refs == 1 && f.flags & UNSPLITTABLE == 0;
+        assert_eq!(word.is_live_head(), (HEAD..=UNSPLITTABLE).contains(&f.kind) && counted);
+        let mergeable = f.kind == HEAD && f.refs == 1;
         assert_eq!(word.is_mergeable(), mergeable);
-        assert_eq!(word.is_plain_page(), settled && f.order == 0 && f.flags == 0 && f.pins == 0);
+        assert_eq!(word.is_plain_page(), f.kind == HEAD && f.order == 0 && f.flags == 0 && f.pins == 0);
         assert_eq!(
             word.is_idle(),
             matches!(f.kind, TAIL | FREE) && f.pins == 0 && f.flags == 0,
@@ -373,7 +413,7 @@ fn short_cuts_say_what_the_fields_say() {
         );
         for order in [Order::PAGE, Order::wrap(1), Order::HUGE, Order::MAX] {
             assert_eq!(word.is_settled_head_of(order), settled && f.order == order.get());
-            let plain = (f.kind, f.pins, f.refs, f.flags, f.recorded) == (TAIL, 0, 0, 0, false);
+            let plain = Fields { order: f.order, generation: f.generation, ..NOTHING } == f;
             assert_eq!(word.is_plain_tail_of(order), plain && (f.order == 0 || f.order == order.get()));
         }
         for n in [0, 1, 2, 3, REF_LIMIT - 1] {

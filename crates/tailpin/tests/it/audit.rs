@@ -12,12 +12,14 @@ use tailpin::{
 // Fields of the page word, as its module draws them.
 const PIN: u64 = 1;
 const REF: u64 = 1 << 24;
-const UNSPLITTABLE: u64 = 1 << 48;
+const POISONED: u64 = 1 << 49;
 const RECORDED: u64 = 1 << 51;
 const ORDER: u64 = 1 << 56;
 const KIND: u64 = 1 << 61;
 /// From a tail to a free frame, and from a head to one that is being split.
 const NEXT_KIND: u64 = KIND;
+/// From a head to one of a block that never splits.
+const UNSPLITTABLE: u64 = 4 * KIND;
 
 const SPLIT_OR_MERGE: &str = "a split or merge was left unfinished";
 const NO_REFERENCES: &str = "a block without references should have split itself";
@@ -202,12 +204,12 @@ fn a_zone_whose_words_contradict_its_allocator() {
     ];
     assert_eq!(planted(set(600, 2 * KIND)), dead);
     assert_eq!(planted(set(600, PIN)), [(600, "a frame outside every block is pinned")]);
-    assert_eq!(planted(set(600, 6 * KIND)), [(600, "a frame out of service is free for the allocator")]);
+    assert_eq!(planted(set(600, 7 * KIND)), [(600, "a frame out of service is free for the allocator")]);
     let aside = [
         (600, "a frame out of service is free for the allocator"),
         (0, "the number of frames set aside is wrong"),
     ];
-    assert_eq!(planted(set(600, 7 * KIND)), aside);
+    assert_eq!(planted(set(600, 7 * KIND + POISONED)), aside);
     let lost = "a frame is lost: in use for the allocator, in no block";
     let gone = [(0, lost), (1, lost), (2, lost), (3, lost), (0, "the frames do not add up")];
     assert_eq!(planted(set(0, KIND)), gone);

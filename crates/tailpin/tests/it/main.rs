@@ -18,3 +18,4 @@ mod refused;
 mod rest;
 mod stopped_thread;
 mod stress;
+mod tokens;

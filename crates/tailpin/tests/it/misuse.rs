@@ -2,7 +2,10 @@
 
 use crate::common;
 
-use tailpin::{Cause, Kind, Operation, Order, Pfn, Protocol, RawBlock, Request, SetAside, Zone};
+use tailpin::{
+    Cause, FrameRange, GetError, Kind, MergeError, Operation, Order, Pfn, Protocol, RawBlock, Request,
+    SetAside, SplitError, Zone,
+};
 
 const FRAMES: u64 = 1024;
 
@@ -152,7 +155,7 @@ fn more_references_than_there_are<P: Protocol>(zone: &Zone<'_, P>, heard: &commo
     let block = raw.alloc(huge()).unwrap();
     raw.get_many(block, 100).unwrap();
     assert_eq!(zone.state(block.pfn()).unwrap().refs, 101);
-    raw.put_many(block, 102).unwrap();
+    assert_eq!(raw.put_many(block, 102).unwrap_err().cause, Cause::TooFewReferences);
     assert_eq!(heard.0.lock().unwrap()[0].cause, Cause::TooFewReferences);
     assert_eq!(zone.state(block.pfn()).unwrap().refs, 101, "nothing was given back");
     raw.put_many(block, 101).unwrap();
@@ -282,4 +285,197 @@ fn a_scribbled_word_is_not_handed_out() {
     );
     exhaust(&zone, &expected.map(|(frame, ..)| frame));
     finish(&zone, &heard, &expected);
+}
+
+fn adopted_twice<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let of = Order::new(3).unwrap();
+    let token = raw.alloc(Request::new(of)).unwrap();
+    let first = raw.adopt(token).unwrap();
+    let cause = Cause::StaleToken { claimed: token.generation() };
+    assert_eq!(raw.adopt(token).unwrap_err().cause, cause, "its block is a handle's");
+    assert_eq!(raw.put_many(token, 1).unwrap_err().cause, cause);
+    assert_eq!((raw.get_many(token, 1), zone.state(first.pfn()).unwrap().refs), (Err(GetError::NotInUse), 1));
+    drop(first);
+    assert_eq!(raw.adopt(token).unwrap_err().cause, Cause::FrameIsFree);
+    let operations =
+        [Operation::Adopt, Operation::PutBlock, Operation::Get].map(|operation| (operation, cause));
+    let told: Vec<_> = heard.0.lock().unwrap().iter().map(|m| (m.operation, m.cause)).collect();
+    assert_eq!(told[..3], operations);
+    assert_eq!(told[3..], [(Operation::Adopt, Cause::FrameIsFree)]);
+    assert_eq!((zone.used_frames(), zone.set_aside_frames(), zone.audit().violations()), (0, 1, 0));
+}
+
+#[test]
+fn a_token_is_adopted_once() {
+    on_both!(FRAMES, adopted_twice);
+}
+
+/// Two pages side by side, as the block of two that they are not, with everything that takes a token.
+fn neighbours_as_one_block<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let mut pages: Vec<RawBlock> = (0..2).map(|_| raw.alloc(page()).unwrap()).collect();
+    pages.sort_by_key(|page| page.pfn());
+    let forged = RawBlock::from_parts(pages[0].pfn(), Order::new(1).unwrap(), pages[0].generation());
+    let cause = Cause::WrongOrder { claimed: forged.order() };
+    assert_eq!(raw.adopt(forged).unwrap_err().cause, cause);
+    assert_eq!(raw.put_many(forged, 1).unwrap_err().cause, cause);
+    assert_eq!(raw.free(forged).unwrap_err().cause, cause);
+    assert_eq!(raw.get_many(forged, 1), Err(GetError::NotInUse));
+    assert_eq!(raw.split(forged, Order::PAGE), Err(SplitError::OutOfRange));
+    let (mut told, mut refusals) = (5, vec![cause; 5]);
+    if P::REARRANGES {
+        assert_eq!(raw.split_around(forged, forged.pfn(), Order::PAGE), Err(SplitError::OutOfRange));
+        assert_eq!(raw.merge([forged].into_iter()), Err(MergeError::NotABlock));
+        (told, refusals) = (7, vec![cause; 7]);
+    }
+    assert_eq!(heard.count(), told);
+    assert_eq!(heard.0.lock().unwrap().iter().map(|m| m.cause).collect::<Vec<_>>(), refusals);
+    assert!(pages.iter().all(|page| zone.state(page.pfn()).unwrap().refs == 1), "neither has changed");
+    pages.into_iter().for_each(|page| raw.free(page).unwrap());
+    assert_eq!((zone.used_frames(), zone.set_aside_frames(), zone.audit().violations()), (0, 1, 0));
+}
+
+#[test]
+fn two_neighbours_are_no_block() {
+    on_both!(FRAMES, neighbours_as_one_block);
+}
+
+fn stale_everywhere<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let of = Order::new(2).unwrap();
+    let stale = raw.alloc(Request::new(of)).unwrap();
+    raw.free(stale).unwrap();
+    let other = zone.alloc(of).unwrap();
+    assert_eq!(other.pfn(), stale.pfn(), "the block freed last is handed out first");
+    let cause = Cause::StaleToken { claimed: stale.generation() };
+    assert_eq!(raw.put_many(stale, 1).unwrap_err().cause, cause);
+    assert_eq!(raw.put_many(stale, 0).unwrap_err().cause, cause);
+    assert_eq!(raw.get_many(stale, 1), Err(GetError::NotInUse));
+    assert_eq!(raw.split(stale, Order::PAGE), Err(SplitError::OutOfRange));
+    assert!(raw.adopt(stale).is_err());
+    let mut told = 5;
+    if P::REARRANGES {
+        assert_eq!(raw.split_around(stale, stale.pfn(), Order::PAGE), Err(SplitError::OutOfRange));
+        assert_eq!(raw.merge([stale].into_iter()), Err(MergeError::NotABlock));
+        told = 7;
+    }
+    assert_eq!(heard.0.lock().unwrap().iter().filter(|m| m.cause == cause).count(), told);
+    let state = zone.state(other.pfn()).unwrap();
+    assert_eq!((state.refs, state.pins, state.order), (1, 0, of));
+    drop(other);
+    assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+}
+
+#[test]
+fn a_stale_token_is_noticed_by_everything_that_takes_one() {
+    on_both!(FRAMES, stale_everywhere);
+}
+
+/// A page of a split block is handed out again; the token of the whole does not take its reference.
+fn a_piece_in_other_hands<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let of = Order::new(1).unwrap();
+    let whole = raw.alloc(Request::new(of)).unwrap();
+    raw.split(whole, Order::PAGE).unwrap();
+    let second = raw.token(whole.pfn().offset(1));
+    raw.free(second).unwrap();
+    let other = zone.alloc(Order::PAGE).unwrap();
+    assert_eq!(other.pfn(), second.pfn(), "the page freed last is handed out first");
+    let misuse = raw.put_many(whole, 1).unwrap_err();
+    assert_eq!((misuse.frame, misuse.cause), (second.pfn(), Cause::WrongOrder { claimed: of }));
+    assert_eq!(zone.state(whole.pfn()).unwrap().refs, 1, "nothing was given back");
+    assert_eq!(zone.state(other.pfn()).unwrap().refs, 1);
+    raw.free(raw.token(whole.pfn())).unwrap();
+    drop(other);
+    assert_eq!(heard.count(), 1);
+    assert_eq!((zone.used_frames(), zone.set_aside_frames(), zone.audit().violations()), (0, 1, 0));
+}
+
+#[test]
+fn what_was_split_is_not_given_back_for_others() {
+    on_both!(FRAMES, a_piece_in_other_hands);
+}
+
+/// The hold of a pinned tail is no pin of the head.
+fn hold_for_a_pin<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    let block = zone.alloc(Order::HUGE).unwrap();
+    let tail = block.pin(7).unwrap();
+    assert_eq!(raw.unpin(block.pfn()).unwrap_err().cause, Cause::NotPinned);
+    let head = raw.pin(block.pfn()).unwrap();
+    raw.unpin(head.page).unwrap();
+    assert_eq!(raw.unpin(block.pfn()).unwrap_err().cause, Cause::NotPinned);
+    drop(block);
+    assert!(zone.head_of(tail.pfn()).is_some(), "the page is there still");
+    drop(tail);
+    assert_eq!(heard.count(), 2);
+    assert_eq!((zone.used_frames(), zone.set_aside_frames(), zone.audit().violations()), (0, 1, 0));
+}
+
+#[test]
+fn a_hold_is_not_given_back_as_a_pin() {
+    on_both!(FRAMES, hold_for_a_pin);
+}
+
+fn counts_beyond_all_limits<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    let raw = zone.raw();
+    for of in [0, 3, 9] {
+        let block = raw.alloc(Request::new(Order::new(of).unwrap())).unwrap();
+        raw.get_many(block, 4).unwrap();
+        for n in [1 << 32, (1 << 41) + 5, 1 << 46, 1 << 63, u64::MAX - 4, u64::MAX - 3, u64::MAX] {
+            assert_eq!(raw.get_many(block, n), Err(GetError::CountLimit));
+            assert_eq!(zone.state(block.pfn()).unwrap().refs, 5, "none was taken away");
+        }
+        assert_eq!(heard.count(), 0);
+        raw.put_many(block, 5).unwrap();
+    }
+    assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+}
+
+#[test]
+fn counts_never_wrap() {
+    on_both!(FRAMES, counts_beyond_all_limits);
+}
+
+/// Frames at the ends of what a number can say, and beside the zone, with everything that takes a frame.
+fn frames_of_no_zone<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+    let raw = zone.raw();
+    let numbers = [FRAMES, FRAMES + 1, 1 << 52, 1 << 63, u64::MAX - 511, u64::MAX - 1, u64::MAX];
+    for number in numbers {
+        let frame = Pfn::new(number);
+        for of in [0, 1, 9, 18] {
+            let token = RawBlock::from_parts(frame, Order::new(of).unwrap(), 0);
+            for misuse in
+                [raw.free(token), raw.put_many(token, 1), raw.adopt(token).map(|_| ()), raw.unpin(frame)]
+            {
+                assert_eq!(misuse.unwrap_err().cause, Cause::NotInZone);
+            }
+            assert_eq!(raw.get_many(token, 1), Err(GetError::NotInUse));
+            assert_eq!(raw.split(token, Order::PAGE), Err(SplitError::OutOfRange));
+            assert_eq!(raw.split_around(token, frame, Order::PAGE), Err(SplitError::OutOfRange));
+            assert_eq!(raw.merge([token].into_iter()), Err(MergeError::NotABlock));
+        }
+        assert_eq!(raw.token(frame), RawBlock::from_parts(frame, Order::PAGE, 0));
+        assert!(raw.tokens(FrameRange { start: frame, end: Pfn::new(u64::MAX) }).take(3).count() <= 3);
+        assert!(raw.pin(frame).is_err() && zone.try_pin(frame).is_err());
+        assert!(zone.head_of(frame).is_none() && zone.state(frame).is_none());
+        assert_eq!(zone.set_aside(frame), SetAside::NotInService);
+        assert_eq!(zone.claim(frame, &[!0; 8]).count(), 0);
+        assert!(zone.claim_area(frame).is_none());
+        assert_eq!(zone.used_in_area(frame), 512);
+    }
+    assert_eq!(
+        raw.merge(std::iter::empty()),
+        Err(if P::REARRANGES { MergeError::NotABlock } else { MergeError::NotSupported })
+    );
+    // The last frame of the zone, and blocks that leave it.
+    let last = RawBlock::from_parts(Pfn::new(FRAMES - 1), Order::new(1).unwrap(), 0);
+    assert_eq!(raw.free(last).unwrap_err().cause, Cause::NotInZone);
+    assert_eq!((zone.set_aside_frames(), zone.audit().violations()), (1, 0));
+}
+
+#[test]
+fn frame_numbers_up_to_the_last() {
+    on_both!(FRAMES, frames_of_no_zone);
 }

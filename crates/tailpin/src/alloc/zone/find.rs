@@ -2,7 +2,7 @@
 
 use crate::GetError;
 use crate::atomic::AtomicWord;
-use crate::frame::{FrameRange, Order, Pfn};
+use crate::frame::{Order, Pfn};
 use crate::handle::{Block, PageRef};
 use crate::one_word::{OneWord, Steps};
 use crate::protocol::{PageState, Protocol};
@@ -69,9 +69,7 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
     /// ```
     #[inline]
     pub fn try_block(&self, head: Pfn, order: Order) -> Result<Block<'_, OneWord<'w, W, S>>, GetError> {
-        let span = self.store.span();
-        let frames = FrameRange::block(head, order);
-        if frames.start < span.start || span.end < frames.end {
+        if !self.store.span().holds_block(head, order) {
             return Err(GetError::NotInUse);
         }
         self.protocol.get_block_found(head, order)?;

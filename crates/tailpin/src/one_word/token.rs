@@ -1,0 +1,339 @@
+//! Tokens: what the raw interface is asked to do with a block it is told of.
+//!
+//! The handles can't name a block that is not theirs, so they use the unchecked forms. A token is a number from anywhere:
+//! it may be of another block, of an earlier generation, of a wrong order, or in use by another thread at this moment. So
+//!
+//! * a word is changed only from a state which the token describes, in the same compare-and-swap;
+//! * where the block was split since, its pieces are looked at before the first one is changed. The head says how large
+//!   the block was when its generation began, and every other piece that a split made it. A frame that was handed out by
+//!   itself since is no piece, and where such a block was split in turn, its head is none;
+//! * a split is done and helped under a pin on the head, in place of the reference that the caller is believed to have. As
+//!   long as the first frame is in use, no other block of that order begins there and no tail comes to rest, so a helper
+//!   that comes late finds each tail changed;
+//! * a merge first sets all its blocks apart, so that no reference to them comes or goes.
+
+use super::merge::Whole;
+use super::{OneWord, Steps};
+use crate::atomic::AtomicWord;
+use crate::error::{GetError, MergeError, SplitError, TokenError};
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_word::PageWord;
+use crate::protocol::{Owner, Protocol, RawBlock};
+use crate::report::Cause;
+
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+    /// What keeps `seen`, the word of `at`, from being that of a piece of the token's block with a reference.
+    fn fault(&self, token: RawBlock, at: Pfn, seen: PageWord) -> Result<(), Cause> {
+        let wrong_order = Err(Cause::WrongOrder { claimed: token.order() });
+        if seen.is_tail() {
+            return Err(match self.head_of(at) {
+                Some((head, order)) => Cause::InsideBlock { head, order },
+                None => Cause::FrameIsFree,
+            });
+        }
+        if !seen.is_live_head() {
+            return Err(Cause::FrameIsFree);
+        }
+        if at == token.pfn() && seen.generation() != token.generation() {
+            return Err(Cause::StaleToken { claimed: token.generation() });
+        }
+        let of_it = if at == token.pfn() {
+            at.is_aligned(token.order()) && seen.was_of(token.order())
+        } else {
+            seen.is_piece()
+                && at.is_aligned(seen.order())
+                && FrameRange::block(at, seen.order()).end <= token.frames().end
+        };
+        if !of_it {
+            wrong_order
+        } else if seen.is_merging() {
+            Err(Cause::BeingMerged)
+        } else if seen.refs() == 0 {
+            Err(Cause::TooFewReferences)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The word of the piece at `at` once no split is under way there.
+    fn settled(&self, token: RawBlock, at: Pfn, owner: &impl Owner) -> Result<PageWord, Cause> {
+        loop {
+            let seen = self.load(at);
+            self.fault(token, at, seen)?;
+            if !seen.is_splitting() {
+                return Ok(seen);
+            }
+            // A pin that is never refused, like a hold: it is gone when this returns.
+            let pinned = PageWord(seen.0 + 1);
+            if self.change(at, seen, pinned) {
+                self.help_split(at, pinned, owner);
+                self.unpin(at, owner);
+            }
+        }
+    }
+
+    /// Looks at each piece of a block that may have been split since.
+    fn survey(
+        &self,
+        token: RawBlock,
+        check: impl Fn(PageWord) -> Result<(), Cause>,
+        owner: &impl Owner,
+    ) -> Result<(), (Pfn, Cause)> {
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            let seen = self.settled(token, at, owner).map_err(|cause| (at, cause))?;
+            check(seen).map_err(|cause| (at, cause))?;
+            at = at.offset(seen.order().frames());
+        }
+        Ok(())
+    }
+
+    /// The same if it is no longer whole; if it is, the step that changes it is enough.
+    fn survey_pieces(
+        &self,
+        token: RawBlock,
+        check: impl Fn(PageWord) -> Result<(), Cause>,
+        owner: &impl Owner,
+    ) -> Result<(), (Pfn, Cause)> {
+        let whole = self.load(token.pfn()).is_settled_head_of(token.order());
+        if whole { Ok(()) } else { self.survey(token, check, owner) }
+    }
+
+    pub(super) fn get_token(
+        &self,
+        token: RawBlock,
+        n: u64,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<GetError>> {
+        self.survey_pieces(token, |_| Ok(()), owner).map_err(misuse)?;
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            match self.get_on(token, at, n, owner) {
+                Ok(order) => at = at.offset(order.frames()),
+                Err(error) => {
+                    self.put_refs(FrameRange { start: token.pfn(), end: at }, n, owner);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn get_on(
+        &self,
+        token: RawBlock,
+        at: Pfn,
+        n: u64,
+        owner: &impl Owner,
+    ) -> Result<Order, TokenError<GetError>> {
+        loop {
+            let seen = self.settled(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            let more = seen.add_refs(n).ok_or(TokenError::Refused(GetError::CountLimit))?;
+            if self.change(at, seen, more) {
+                return Ok(seen.order());
+            }
+        }
+    }
+
+    pub(super) fn put_token(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
+        let enough = |seen: PageWord| if seen.refs() < n { Err(Cause::TooFewReferences) } else { Ok(()) };
+        self.survey_pieces(token, enough, owner)?;
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            let order = self.put_on(token, at, n, |_| Ok(()), owner).map_err(|cause| (at, cause))?;
+            at = at.offset(order.frames());
+        }
+        Ok(())
+    }
+
+    /// `n` references less on the piece at `at`, if `check` agrees with its state.
+    fn put_on(
+        &self,
+        token: RawBlock,
+        at: Pfn,
+        n: u64,
+        check: impl Fn(PageWord) -> Result<(), Cause>,
+        owner: &impl Owner,
+    ) -> Result<Order, Cause> {
+        loop {
+            let seen = self.settled(token, at, owner)?;
+            check(seen)?;
+            if self.drop_refs_from(at, seen, n, owner).ok_or(Cause::TooFewReferences)? {
+                return Ok(seen.order());
+            }
+        }
+    }
+
+    pub(super) fn free_token(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.put_on(token, token.pfn(), 1, |seen| only_reference(token, seen), owner).map(|_| ())
+    }
+
+    pub(super) fn adopt_token(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        loop {
+            let seen = self.settled(token, token.pfn(), owner)?;
+            only_reference(token, seen)?;
+            if self.change(token.pfn(), seen, seen.adopted()) {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn split_token(
+        &self,
+        token: RawBlock,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.survey_pieces(token, |_| Ok(()), owner).map_err(misuse)?;
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            at = at.offset(self.split_on(token, at, target, owner)?.frames());
+        }
+        Ok(())
+    }
+
+    /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is known to be done.
+    fn split_on(
+        &self,
+        token: RawBlock,
+        at: Pfn,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<Order, TokenError<SplitError>> {
+        loop {
+            let seen = self.settled(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            if seen.order() <= target {
+                return Ok(seen.order());
+            }
+            if seen.is_unsplittable() {
+                return Err(TokenError::Refused(SplitError::Unsplittable { head: at }));
+            }
+            let step = target.max(seen.smallest_pieces());
+            // The pin stands for the reference, which another thread may give back meanwhile.
+            let frozen = PageWord(seen.0 + 1).begin_split(step);
+            if self.change(at, seen, frozen) {
+                self.help_split(at, frozen, owner);
+                self.unpin(at, owner);
+                if step == target {
+                    return Ok(seen.order());
+                }
+            }
+        }
+    }
+
+    pub(super) fn split_token_around(
+        &self,
+        token: RawBlock,
+        page: Pfn,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.survey(token, |_| Ok(()), owner).map_err(misuse)?;
+        if !token.frames().contains(page) {
+            return Err(TokenError::Refused(SplitError::OutOfRange));
+        }
+        loop {
+            let piece = self.piece_around(token.frames(), page);
+            let (head, word) = piece.ok_or(misuse((page, Cause::WrongOrder { claimed: token.order() })))?;
+            if word.order() <= target {
+                return Ok(());
+            }
+            self.split_on(token, head, Order::wrap(word.order().get() - 1), owner)?;
+        }
+    }
+
+    pub(super) fn merge_tokens(
+        &self,
+        tokens: impl Iterator<Item = RawBlock> + Clone,
+        owner: &impl Owner,
+    ) -> Result<RawBlock, TokenError<MergeError>> {
+        let range = FrameRange::of_row(tokens.clone().map(RawBlock::frames));
+        let row = range.and_then(|range| Some((range.start, range.as_order()?)));
+        let (head, order) = row.ok_or(TokenError::Refused(MergeError::NotABlock))?;
+        if let Some(token) = tokens.clone().next().filter(|token| token.order() == order) {
+            return self.lone(token, owner).map(|()| token); // There is nothing to merge.
+        }
+        let mut unpinned = true;
+        let mut apart = FrameRange { start: head, end: head };
+        for token in tokens {
+            if let Err(error) = self.set_apart(token, &mut apart, &mut unpinned, owner) {
+                self.set_together(apart);
+                return Err(error);
+            }
+        }
+        self.join_areas(Whole { head, order }, unpinned, false, owner);
+        self.join(Whole { head, order }, unpinned, true, owner);
+        Ok(RawBlock::from_parts(head, order, self.load(head).generation()))
+    }
+
+    /// Sets one block apart, smaller ones than 2 MiB as pages, so that no tail at rest can be pinned under it.
+    fn set_apart(
+        &self,
+        token: RawBlock,
+        apart: &mut FrameRange,
+        unpinned: &mut bool,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<MergeError>> {
+        let head = token.pfn();
+        self.lone(token, owner)?;
+        if Order::PAGE < token.order() && token.order() < Order::HUGE {
+            self.split_on(token, head, Order::PAGE, owner).map_err(|error| match error {
+                TokenError::Misuse { frame, cause } => misuse((frame, cause)),
+                TokenError::Refused(_) => TokenError::Refused(MergeError::NotABlock),
+            })?;
+        }
+        while token.frames().contains(apart.end) {
+            let at = apart.end;
+            let seen = self.settled(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            if !seen.is_mergeable() {
+                return Err(TokenError::Refused(MergeError::Shared { head: at }));
+            }
+            if self.change(at, seen, seen.set_apart()) {
+                *unpinned &= seen.pins() == 0;
+                apart.end = at.offset(seen.order().frames());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the token is the only reference to one block that can be merged.
+    fn lone(&self, token: RawBlock, owner: &impl Owner) -> Result<(), TokenError<MergeError>> {
+        let head = token.pfn();
+        let seen = self.settled(token, head, owner).map_err(|cause| misuse((head, cause)))?;
+        if seen.order() != token.order() {
+            Err(misuse((head, Cause::WrongOrder { claimed: token.order() })))
+        } else if seen.is_unsplittable() {
+            Err(TokenError::Refused(MergeError::Unsplittable { head }))
+        } else if seen.refs() > 1 {
+            Err(TokenError::Refused(MergeError::Shared { head }))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Undoes it.
+    fn set_together(&self, apart: FrameRange) {
+        let mut at = apart.start;
+        while apart.contains(at) {
+            let seen = self.load(at);
+            if self.change(at, seen, seen.end_merge()) {
+                at = at.offset(seen.order().frames());
+            }
+        }
+    }
+}
+
+/// Whether the token is the only reference to a block of just its order.
+fn only_reference(token: RawBlock, seen: PageWord) -> Result<(), Cause> {
+    if seen.order() != token.order() {
+        Err(Cause::WrongOrder { claimed: token.order() })
+    } else if seen.refs() > 1 {
+        Err(Cause::StillReferenced)
+    } else {
+        Ok(())
+    }
+}
+
+fn misuse<E>((frame, cause): (Pfn, Cause)) -> TokenError<E> {
+    TokenError::Misuse { frame, cause }
+}
