@@ -18,6 +18,7 @@ use super::memory::{Geometry, Memory, THREADS};
 use super::operation::{Machine, NewLives, Operation, PAGES_AT_ONCE, Refusal};
 use super::owners::{Identity, OwnerId, Owners};
 use super::scribe::Scribe;
+use super::stop;
 use super::token::{Token, pages_of};
 
 /// What all handles of this process share.
@@ -64,6 +65,7 @@ impl Inner {
         let full = SharedError::Full { owners: memory.geometry.owners };
         let me = owners.join(identity).ok_or(full)?;
         if fresh {
+            stop::here();
             memory.publish();
         }
         let machine = Machine { zone, ledger: memory.ledger };

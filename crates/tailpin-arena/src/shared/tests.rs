@@ -5,6 +5,7 @@
 //! of real ones is in `tests/shared/`.
 
 use std::any::Any;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -308,6 +309,22 @@ fn a_journal_that_does_not_fit_is_reported() {
     assert_clean(&arena, "nothing had been done");
 }
 
+/// As many as may be in an operation at once.
+#[test]
+fn what_every_thread_was_in_is_finished() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    let doomed = doomed(&arena);
+    let threads = super::memory::THREADS;
+    for thread in 0..threads {
+        let alloc = || _ = doomed.0.operate_for(doomed.me().index, thread, Operation::Alloc(order(3)));
+        assert!(stops(30 + thread as u32, alloc));
+    }
+    let recovered = arena.recover(doomed.me()).unwrap();
+    assert_eq!((recovered.finished, recovered.ambiguous), (threads as u64, 0), "{recovered:?}");
+    assert_eq!(recovered.blocks, threads as u64, "each had its block at the end");
+    assert_clean(&arena, "after the recovery");
+}
+
 /// The right kind of step, of another word.
 #[test]
 fn a_step_of_another_word_is_reported() {
@@ -431,6 +448,31 @@ fn no_thread_waits_for_an_operation_that_panicked() {
     drop(victim);
     assert_eq!(arena.recover(dead).unwrap().ambiguous, 0);
     assert_clean(&arena, "after the recovery");
+}
+
+#[test]
+fn nothing_is_written_after_an_arena_is_published() {
+    let geometry = super::memory::Geometry { pages: PAGES as usize, owners: 2 };
+    let create = || {
+        let memory = Memory::create(geometry).unwrap();
+        let file = memory.file().try_clone_to_owned().unwrap();
+        (memory, file)
+    };
+    // SAFETY: the file becomes an arena of this crate's.
+    let attach = |file: &OwnedFd| unsafe { SharedArena::attach(file.try_clone().unwrap()) };
+    // All is done but the last word.
+    let (memory, file) = create();
+    let early = file.try_clone().unwrap();
+    stop::run_at(0, move || {
+        assert_eq!(attach(&early).map(drop), Err(SharedError::Unfinished));
+    });
+    let arena = SharedArena::join(memory, true, Identity::own().unwrap()).unwrap();
+    assert_eq!(attach(&file).unwrap().free_bytes(), BYTES as u64);
+    assert_clean(&arena, "at the end");
+    // A creator that dies there leaves no arena.
+    let (memory, file) = create();
+    assert!(stops(0, || _ = SharedArena::join(memory, true, Identity::own().unwrap())));
+    assert_eq!(attach(&file).map(drop), Err(SharedError::Unfinished));
 }
 
 /// Processes that try to join from the first moment on.

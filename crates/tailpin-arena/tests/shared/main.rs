@@ -226,6 +226,7 @@ fn fork(arena: SharedArena) {
     let block = buffer.freeze();
     let slice = block.slice(PAGE..PAGE + 9).unwrap();
     let free = arena.free_bytes();
+    let page = (slice.as_ptr() as usize & !(PAGE - 1)) as *mut libc::c_void;
     // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the
     // harness.
     match unsafe { libc::fork() } {
@@ -238,7 +239,15 @@ fn fork(arena: SharedArena) {
                 assert_eq!(slice.try_clone().map(drop), Err(SharedError::Child));
                 assert_eq!(block.split_to(Order::PAGE), Err(SharedError::Child));
                 assert_eq!(arena.alloc(1).map(drop), Err(SharedError::Child));
+                // The memory is not there, so its place is free, and what is there next is left alone.
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+                let access = libc::PROT_READ | libc::PROT_WRITE;
+                // SAFETY: a new mapping where there is none, or an error.
+                let own = unsafe { libc::mmap(page, PAGE, access, flags, -1, 0) };
+                assert_eq!(own, page);
                 drop((slice, block, arena));
+                // SAFETY: `msync` touches nothing: it says whether the page is mapped.
+                assert_eq!(unsafe { libc::msync(page, PAGE, libc::MS_ASYNC) }, 0);
             }));
             // SAFETY: ends the process at once.
             unsafe { libc::_exit(if right.is_ok() { 0 } else { 1 }) }
