@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The first process. `root` goes into CR3.
     let init = mm.space()?;
-    println!("space {} with its page table in frame {}", init.id().get(), init.root());
+    println!("space {} with its page table in frame {}", init.id().get(), init.load().root());
     let heap = init.map(Map::anonymous(8 << 20, Prot::READ_WRITE))?;
 
     // The page-fault handler of the processor: its error code says what was tried, CR2 where.

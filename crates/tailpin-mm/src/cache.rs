@@ -16,7 +16,7 @@ use crate::frame_info::Owner;
 use crate::look_twice::Entries;
 use crate::mm::Core;
 use crate::object::{ObjectConfig, Source};
-use crate::region::{Backing, Region};
+use crate::region::{Backing, HugePages, Region};
 use crate::reverse::Reverse;
 use crate::space::Inner;
 use crate::sync::Locked;
@@ -110,12 +110,12 @@ impl<'z, E: Env> Pages<'z, E> {
             return Ok(Ok(Turn::Yield));
         }
         Ok(self
-            .page(&mut cache, index)
+            .page(&mut cache, index, region.huge)
             .and_then(|block| self.map_block(space, region, addr, block, cache.len)))
     }
 
-    /// The block that page `index` is in, made if there is none.
-    fn page(&self, cache: &mut Cache, index: u64) -> Result<Cached, Shortage> {
+    /// The block that page `index` is in, made if there is none: no huge one for a region that is to have none.
+    fn page(&self, cache: &mut Cache, index: u64, advice: HugePages) -> Result<Cached, Shortage> {
         if let Some(block) = cache.find(index) {
             return Ok(block);
         }
@@ -123,7 +123,8 @@ impl<'z, E: Env> Pages<'z, E> {
         if self.unit > Order::PAGE {
             return self.new_block(cache, index & !(self.unit.frames() - 1), self.unit);
         }
-        if self.huge && cache.is_empty(aligned..aligned + Order::HUGE.frames()) {
+        if self.huge && advice != HugePages::Never && cache.is_empty(aligned..aligned + Order::HUGE.frames())
+        {
             match self.new_block(cache, aligned, Order::HUGE) {
                 Err(Shortage::Frames(_)) => {}
                 done => return done,
@@ -135,7 +136,9 @@ impl<'z, E: Env> Pages<'z, E> {
     fn new_block(&self, cache: &mut Cache, index: u64, order: Order) -> Result<Cached, Shortage> {
         let request = Request::new(order);
         let request = if self.unit > Order::PAGE { request.unsplittable() } else { request };
+        // The source is the caller's code: if it panics, the block is free again.
         let head = self.core.allocate(request)?.pfn();
+        let made = Made::new(&self.core, Cached { index, head, order });
         self.core.clear(head, order);
         self.core.infos.describe(head, order.frames(), Owner::Object(self.id), index);
         if let Some(source) = &self.source {
@@ -145,7 +148,7 @@ impl<'z, E: Env> Pages<'z, E> {
                 self.core.write_bytes(head.offset(i), 0, &page);
             }
         }
-        let block = Cached { index, head, order };
+        let block = made.keep();
         cache.insert(block);
         Ok(block)
     }
@@ -266,6 +269,29 @@ impl<'z, E: Env> Pages<'z, E> {
         let to = pages.end.max(region.first) - region.first;
         let start = region.range.start.offset(from * PAGE_BYTES);
         VirtRange { start, end: region.range.start.offset(to.saturating_mul(PAGE_BYTES)) }.meet(region.range)
+    }
+}
+
+/// A reference on a block that goes back when this is dropped.
+pub(crate) struct Made<'c, 'z, E: Env> {
+    core: &'c Core<'z, E>,
+    block: Cached,
+}
+
+impl<'c, 'z, E: Env> Made<'c, 'z, E> {
+    pub(crate) fn new(core: &'c Core<'z, E>, block: Cached) -> Self {
+        Self { core, block }
+    }
+
+    /// The reference is the caller's.
+    pub(crate) fn keep(self) -> Cached {
+        core::mem::ManuallyDrop::new(self).block
+    }
+}
+
+impl<E: Env> Drop for Made<'_, '_, E> {
+    fn drop(&mut self) {
+        self.core.drop_block(self.block.head, self.block.order);
     }
 }
 

@@ -15,12 +15,14 @@ use tailpin::{Order, Pfn, Request};
 
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Entry, Flags, Leaf};
+use crate::cache::{Cached, Made};
 use crate::env::Env;
 use crate::error::CollapseError;
 use crate::fault::huge_around;
 use crate::frame_info::Owner;
 use crate::look_twice::{Complete, Entries, Steps};
-use crate::region::{Backing, Region};
+use crate::mm::Core;
+use crate::region::{Backing, HugePages, Region};
 use crate::reverse::Root;
 use crate::space::{Inner, Space};
 use crate::table::{Found, Slot};
@@ -67,7 +69,8 @@ struct Survey {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Makes the aligned 2 MiB around `addr` one huge page.
+    /// Makes the aligned 2 MiB around `addr` one huge page, whatever [`MmConfig`](crate::MmConfig) says of regions that were
+    /// not advised; a region of [`HugePages::Never`] is left alone.
     ///
     /// # Errors
     /// [`CollapseError`]; then nothing was changed.
@@ -79,6 +82,9 @@ impl<'z, E: Env> Space<'z, E> {
             let region =
                 regions.find(addr).filter(|region| region.range.covers(range) && !region.is_hugetlb());
             let region = region.ok_or(not_eligible)?;
+            if region.huge == HugePages::Never {
+                return Err(CollapseError::NoHugePages { addr: range.start });
+            }
             match &region.backing {
                 Backing::Anonymous(root) => return self.inner.collapse_own(region, root, range, limits),
                 Backing::Shared(pages) => (pages.clone(), region.index(range.start)),
@@ -97,6 +103,26 @@ impl<'z, E: Env> Space<'z, E> {
             self.inner.clear_range(range, core::iter::once(range));
         }
         Ok(done)
+    }
+}
+
+/// A table that was taken out of the tree and goes back when this is dropped.
+struct Detached<'c, 'z, E: Env> {
+    core: &'c Core<'z, E>,
+    slot: Slot,
+    bits: u64,
+}
+
+impl<E: Env> Detached<'_, '_, E> {
+    /// Puts a huge leaf in its place. The table is the caller's.
+    fn replace(mut self, leaf: Leaf) {
+        self.bits = E::Arch::leaf(Level::PMD, leaf);
+    }
+}
+
+impl<E: Env> Drop for Detached<'_, '_, E> {
+    fn drop(&mut self) {
+        self.core.put(self.slot, self.bits);
     }
 }
 
@@ -129,11 +155,13 @@ impl<'z, E: Env> Inner<'z, E> {
         if survey.shared > limits.max_ptes_shared {
             return Err(CollapseError::TooManyShared { addr, shared: survey.shared });
         }
-        let new_block =
-            || core.allocate(Request::new(Order::HUGE)).map_err(|_| CollapseError::OutOfMemory { addr });
+        let new_block = || match core.allocate(Request::new(Order::HUGE)) {
+            Ok(block) => Ok(Made::new(core, Cached { index: 0, head: block.pfn(), order: Order::HUGE })),
+            Err(_) => Err(CollapseError::OutOfMemory { addr }),
+        };
         // Before anything is touched, so that a failure costs nothing.
-        let mut new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
-        let detached = core.take(slot);
+        let new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
+        let detached = Detached { core, slot, bits: core.take(slot) };
         core.env.invalidate(self.id, range);
         // Pairs with the barrier in a pin, `look_twice.rs`: a pin that found its entry unchanged is counted by now.
         Complete::change_barrier::<AtomicU64>();
@@ -145,24 +173,16 @@ impl<'z, E: Env> Inner<'z, E> {
         if let Some(head) = survey.in_order
             && core.merge_area(head)
         {
-            core.put(slot, E::Arch::leaf(Level::PMD, Leaf { frame: head, flags }));
+            detached.replace(Leaf { frame: head, flags });
             core.retire(table);
             return Ok(Collapsed::InPlace);
         }
-        let failed = match (self.first_pinned(table, addr), new) {
-            (Some(addr), _) => Some(CollapseError::Pinned { addr }),
-            (None, Some(_)) => None,
-            (None, None) => new_block().map(|block| new = Some(block)).err(),
-        };
-        let new = match (failed, new) {
-            (None, Some(block)) => block.pfn(),
-            (failed, new) => {
-                core.put(slot, detached);
-                if let Some(block) = new {
-                    core.drop_block(block.pfn(), Order::HUGE);
-                }
-                return Err(failed.unwrap_or(CollapseError::OutOfMemory { addr }));
-            }
+        if let Some(addr) = self.first_pinned(table, addr) {
+            return Err(CollapseError::Pinned { addr });
+        }
+        let new = match new {
+            Some(block) => block.keep().head,
+            None => new_block()?.keep().head,
         };
         for (index, leaf) in self.leaves_of(table) {
             let to = new.offset(index);
@@ -172,7 +192,7 @@ impl<'z, E: Env> Inner<'z, E> {
             }
         }
         core.infos.describe(new, Order::HUGE.frames(), Owner::Anonymous(root.id), region.index(addr));
-        core.put(slot, E::Arch::leaf(Level::PMD, Leaf { frame: new, flags }));
+        detached.replace(Leaf { frame: new, flags });
         // Translations were invalidated when the table was taken out.
         self.leaves_of(table)
             .filter_map(|(_, leaf)| leaf)

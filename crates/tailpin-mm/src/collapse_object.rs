@@ -11,6 +11,19 @@ use crate::collapse::{CollapseLimits, Collapsed};
 use crate::env::Env;
 use crate::error::CollapseError;
 use crate::frame_info::Owner;
+use crate::sync::Locked;
+
+/// Pages that faults leave alone until this is dropped.
+struct Busy<'c, E: Env> {
+    cache: &'c Locked<E, Cache>,
+    pages: Range<u64>,
+}
+
+impl<E: Env> Drop for Busy<'_, E> {
+    fn drop(&mut self) {
+        self.cache.write().busy.retain(|busy| *busy != self.pages);
+    }
+}
 
 impl<E: Env> Pages<'_, E> {
     /// Makes the 512 pages from the aligned `index` one block of the cache: by merging them where they are, pins and all, if
@@ -45,11 +58,9 @@ impl<E: Env> Pages<'_, E> {
             // From here on no fault maps these pages, so once they are cleared they stay so.
             cache.busy.push(pages.clone());
         }
+        let _busy = Busy { cache: &self.cache, pages: pages.clone() };
         self.clear_everywhere(pages.clone(), false);
-        let mut cache = self.cache.write();
-        let done = self.collapse_unmapped(&mut cache, pages.clone(), addr);
-        cache.busy.retain(|busy| *busy != pages);
-        done
+        self.collapse_unmapped(&mut self.cache.write(), pages, addr)
     }
 
     /// With no leaf anywhere for these pages: what counts there are besides the cache's are pins.

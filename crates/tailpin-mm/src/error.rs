@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use tailpin::Order;
+use tailpin::{Order, Pfn};
 
 use crate::addr::VirtAddr;
 
@@ -244,6 +244,11 @@ pub enum CollapseError {
         /// First address of the 2 MiB.
         addr: VirtAddr,
     },
+    /// The region gets no huge pages: it was mapped, or advised, so.
+    NoHugePages {
+        /// First address of the 2 MiB.
+        addr: VirtAddr,
+    },
     /// Nothing is present there.
     Nothing {
         /// First address of the 2 MiB.
@@ -279,6 +284,7 @@ impl fmt::Display for CollapseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotEligible { addr } => write!(f, "the 2 MiB at {addr} can't be one huge page"),
+            Self::NoHugePages { addr } => write!(f, "the region at {addr} is to have no huge pages"),
             Self::Nothing { addr } => write!(f, "nothing is present in the 2 MiB at {addr}"),
             Self::TooManyAbsent { addr, absent } => {
                 write!(f, "{absent} pages of the 2 MiB at {addr} are absent")
@@ -328,6 +334,18 @@ pub enum MmError {
         /// The unit in bytes.
         unit: u64,
     },
+    /// The zone has frames that no page-table entry can name.
+    FrameTooHigh {
+        /// First frame after the zone's.
+        frames: Pfn,
+        /// First frame that an entry has no room for.
+        most: Pfn,
+    },
+    /// The kernel's page table is no frame of the zone.
+    NotInZone {
+        /// The frame.
+        frame: Pfn,
+    },
     /// A count is at its limit.
     CountLimit,
 }
@@ -349,6 +367,10 @@ impl fmt::Display for MmError {
             }
             Self::OutOfMemory { order } => write!(f, "no block of order {order} is free"),
             Self::Misaligned { value, unit } => write!(f, "{value:#x} is no multiple of {unit:#x}"),
+            Self::FrameTooHigh { frames, most } => {
+                write!(f, "the zone ends before frame {frames}, page tables can name frames before {most}")
+            }
+            Self::NotInZone { frame } => write!(f, "frame {frame} is not of the zone"),
             Self::CountLimit => write!(f, "the count of a page has reached its limit"),
         }
     }

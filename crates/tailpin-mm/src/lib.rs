@@ -50,7 +50,7 @@ pub use mm::{Cow, Mm, MmConfig};
 pub use object::{Object, ObjectConfig, ObjectId, Source};
 pub use pin::Pins;
 pub use region::HugePages;
-pub use space::{Map, Mapping, Space, SpaceId, Usage};
+pub use space::{Loaded, Map, Mapping, Space, SpaceId, Usage};
 #[cfg(feature = "std")]
 pub use std_env::{Ram, Section, StdEnv};
 

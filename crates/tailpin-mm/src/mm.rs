@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use tailpin::{FrameRange, Order, Pfn, RawBlock, Request, Zone};
 
+use crate::arch::Arch;
 use crate::env::{Env, Mark};
 use crate::error::{MmError, Shortage};
 use crate::frame_info::{FrameInfo, FrameInfos, Owner};
@@ -74,7 +75,9 @@ impl<'z, E: Env> Mm<'z, E> {
     /// frame; it may serve one `Mm` only. Other users of the zone are welcome.
     ///
     /// # Errors
-    /// [`MmError::TooFewInfos`]; [`MmError::OutOfMemory`] if there is no frame for the page of zeroes.
+    /// [`MmError::TooFewInfos`]; [`MmError::FrameTooHigh`] if the zone has frames that no page-table entry can name;
+    /// [`MmError::NotInZone`] for a kernel's table elsewhere; [`MmError::OutOfMemory`] if there is no frame for the page
+    /// of zeroes.
     pub fn new(
         zone: &'z Zone<'z>,
         env: &'z E,
@@ -84,6 +87,13 @@ impl<'z, E: Env> Mm<'z, E> {
         let (needed, given) = (zone.span().frames(), infos.len() as u64);
         if given < needed {
             return Err(MmError::TooFewInfos { needed, given });
+        }
+        let frames = zone.span();
+        if frames.end > E::Arch::FRAMES_END {
+            return Err(MmError::FrameTooHigh { frames: frames.end, most: E::Arch::FRAMES_END });
+        }
+        if let Some(frame) = config.kernel_root.filter(|frame| !frames.contains(*frame)) {
+            return Err(MmError::NotInZone { frame });
         }
         let mut core = Core {
             zone,

@@ -182,9 +182,9 @@ impl<'z, E: Env> Space<'z, E> {
         self.inner.id
     }
 
-    /// Frame of its top-level page table: what goes into the processor's root register.
-    pub fn root(&self) -> Pfn {
-        self.inner.root
+    /// Keeps the top-level page table for a CPU that is to run on it.
+    pub fn load(&self) -> Loaded<'z, E> {
+        Loaded { inner: self.inner.clone() }
     }
 
     /// The `Mm` it belongs to.
@@ -291,20 +291,76 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<E: Env> Drop for Space<'_, E> {
-    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a little later. No CPU
-    /// may have the page table loaded any more.
+    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a little later: the
+    /// top-level one after the last [`Loaded`] is gone.
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut regions = inner.regions.write();
         let user = VirtRange { start: VirtAddr::new(0), end: E::Arch::USER_END };
         let gone = regions.take(inner, user);
         inner.clear_range(user, gone.iter().map(|region| region.range));
-        inner.core.retire(inner.root);
+    }
+}
+
+impl<E: Env> Drop for Inner<'_, E> {
+    /// No handle is left, and no CPU has the table loaded: only walks without a lock may still be in it.
+    fn drop(&mut self) {
+        self.core.retire(self.root);
+    }
+}
+
+/// A space's top-level page table, kept for a CPU that has it in its root register: a kernel has one for each such CPU, and
+/// drops it after the CPU has loaded another table.
+///
+/// A space may end while a CPU is still on its table (a thread of the kernel that borrows it, a CPU that idles): nothing of
+/// the user's part is mapped then, the kernel's part stays.
+///
+/// ```
+/// # use tailpin_mm::*;
+/// # let ram = Ram::new(16 << 20);
+/// # let zone = ram.zone()?;
+/// # let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
+/// let space = mm.space()?;
+/// let loaded = space.load();
+/// let register = loaded.root().get() << 12; // goes into the root register of this CPU
+/// drop(space);
+/// mm.settle();
+/// assert!(zone.state(loaded.root()).is_some_and(|state| state.refs == 1)); // still the table's
+/// # let _ = register;
+/// drop(loaded); // the CPU has loaded another
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Loaded<'z, E: Env> {
+    inner: Arc<Inner<'z, E>>,
+}
+
+impl<E: Env> Loaded<'_, E> {
+    /// Frame of the top-level page table: what goes into the processor's root register. It stays that for as long as this
+    /// lives.
+    pub fn root(&self) -> Pfn {
+        self.inner.root
+    }
+
+    /// The space whose table it is; never used for another one.
+    pub fn id(&self) -> SpaceId {
+        self.inner.id
+    }
+}
+
+impl<E: Env> Clone for Loaded<'_, E> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<E: Env> fmt::Debug for Loaded<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loaded({}, root {})", self.inner.id.0, self.inner.root)
     }
 }
 
 impl<E: Env> fmt::Debug for Space<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Space({}, root {})", self.inner.id.0, self.inner.root)
+        write!(f, "Space({})", self.inner.id.0)
     }
 }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::addr::PAGE_BYTES;
-use crate::cache::{Cache, Cached, Pages};
+use crate::cache::{Cache, Cached, Made, Pages};
 use crate::env::Env;
 use crate::error::MmError;
 use crate::object::{Object, check_len};
@@ -40,11 +40,12 @@ impl<'z, E: Env> Pages<'z, E> {
     /// Changes the length.
     fn set_len(&self, len: u64) {
         let unit = self.unit.bytes();
-        let pages = len.div_ceil(unit) * self.unit.frames()..u64::MAX / PAGE_BYTES;
+        let pages = len.div_ceil(unit) * self.unit.frames()..u64::MAX.div_ceil(PAGE_BYTES);
         let gone = {
             let mut cache = self.cache.write();
             // Growing shows what was written behind the end of the last page: it has to be zeroes, too.
-            self.clear_bytes(&cache, cache.len.min(len)..cache.len.min(len).next_multiple_of(PAGE_BYTES));
+            let end = cache.len.min(len);
+            self.clear_bytes(&cache, end..end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
             cache.len = len;
             self.take(&mut cache, pages.clone())
         };
@@ -69,11 +70,11 @@ impl<'z, E: Env> Pages<'z, E> {
     }
 
     /// Unmaps pages that were taken out of the cache, then gives them back.
-    fn release(&self, gone: Vec<Cached>, pages: Range<u64>, copies: bool) {
+    fn release(&self, gone: Vec<Made<'_, 'z, E>>, pages: Range<u64>, copies: bool) {
         if !pages.is_empty() {
             self.clear_everywhere(pages, copies);
         }
-        gone.into_iter().for_each(|block| self.core.drop_block(block.head, block.order));
+        drop(gone);
     }
 
     /// Has every space clear its leaves for these pages, of which the cache has none. A space that begins to map the
@@ -97,7 +98,7 @@ impl<'z, E: Env> Pages<'z, E> {
     }
 
     /// Takes the pages out of the cache, splitting blocks at the ends. The references are the caller's.
-    fn take(&self, cache: &mut Cache, pages: Range<u64>) -> Vec<Cached> {
+    fn take(&self, cache: &mut Cache, pages: Range<u64>) -> Vec<Made<'_, 'z, E>> {
         if pages.is_empty() {
             return Vec::new();
         }
@@ -107,7 +108,7 @@ impl<'z, E: Env> Pages<'z, E> {
         taken.iter().for_each(|block| {
             cache.blocks.remove(&block.index);
         });
-        taken
+        taken.into_iter().map(|block| Made::new(&self.core, block)).collect()
     }
 
     /// Clears bytes of pages that stay.
@@ -115,7 +116,7 @@ impl<'z, E: Env> Pages<'z, E> {
         let mut at = bytes.start;
         while at < bytes.end {
             let page = at / PAGE_BYTES;
-            let end = ((page + 1) * PAGE_BYTES).min(bytes.end);
+            let end = at + (PAGE_BYTES - at % PAGE_BYTES).min(bytes.end - at);
             if let Some(block) = cache.find(page) {
                 let zeroes = [0; PAGE_BYTES as usize];
                 let frame = block.head.offset(page - block.index);

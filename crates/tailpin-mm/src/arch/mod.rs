@@ -99,6 +99,8 @@ pub enum Entry {
 pub trait Arch: 'static {
     /// First address after the part of a space that users have.
     const USER_END: VirtAddr;
+    /// First frame that an entry has no room for.
+    const FRAMES_END: Pfn;
 
     /// Index of the entry for `addr` in a table of `level`.
     fn index(addr: VirtAddr, level: Level) -> usize {

@@ -33,6 +33,7 @@ const BITS: [(Flags, u64); 8] = [
 
 impl Arch for X86_64 {
     const USER_END: VirtAddr = VirtAddr::new(1 << 47);
+    const FRAMES_END: Pfn = Pfn::new(1 << 40);
 
     #[inline]
     fn decode(level: Level, bits: u64) -> Entry {

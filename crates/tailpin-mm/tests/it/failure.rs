@@ -43,6 +43,7 @@ impl<'z> World<'z> {
         };
         fill(BASE, 0..1024, 1);
         fill(BASE, 1024..1536, 2);
+        parent.advise(BASE.offset(2 * HUGE), HUGE, Advice::Huge).unwrap();
         fill(FILE, 0..512, 1);
         fill(COPY, 5..6, 1);
         fill(TLB, 0..512, 1);

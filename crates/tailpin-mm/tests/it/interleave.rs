@@ -35,6 +35,7 @@ enum Interrupted {}
 
 impl Arch for Interrupted {
     const USER_END: VirtAddr = X86_64::USER_END;
+    const FRAMES_END: Pfn = X86_64::FRAMES_END;
 
     fn decode(level: Level, bits: u64) -> Entry {
         match LEFT.get() {
@@ -206,6 +207,8 @@ fn memory(space: &Sp, shape: u32) {
     if shape == 1 {
         space.split_page(BASE, Order::PAGE).unwrap();
     }
+    // So that it may be collapsed.
+    space.advise(BASE, HUGE, Advice::Huge).unwrap();
 }
 
 /// Runs `operation` with `action` in its n-th gap; says whether there is one.

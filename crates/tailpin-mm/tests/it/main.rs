@@ -4,9 +4,11 @@ mod common;
 
 mod collapse;
 mod cow;
+mod ends_of_ranges;
 mod failure;
 mod faults_injected;
 mod interleave;
+mod loaded;
 mod objects;
 mod oracle;
 mod pins;

@@ -346,3 +346,34 @@ fn the_object_goes_with_its_last_mapping() {
         assert_ne!(mm.object(ObjectConfig::new(1)).unwrap().id(), first);
     });
 }
+
+#[test]
+fn a_source_that_panics_loses_nothing() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    struct Failing(std::sync::atomic::AtomicU32);
+    impl tailpin_mm::Source for Failing {
+        fn fill(&self, index: u64, page: &mut [u8; 4096]) {
+            let left = &self.0;
+            let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            assert!(taken.is_err() || index % 7 != 3, "as the test asks");
+            page.fill(index as u8 + 1);
+        }
+    }
+    machine(16 * MIB, MmConfig::default(), |mm, zone, _| {
+        for config in [ObjectConfig::new(HUGE), ObjectConfig::new(HUGE).huge()] {
+            let source = std::sync::Arc::new(Failing(5.into()));
+            let object = mm.object(config.source(source)).unwrap();
+            let space = mm.space().unwrap();
+            let addr = space.map(Map::shared(&object, 0, HUGE, Prot::READ_WRITE)).unwrap().offset(3 * PAGE);
+            let before = zone.used_frames();
+            let read = || catch_unwind(AssertUnwindSafe(|| space.fault(addr, Access::Read)));
+            assert!(read().is_err());
+            assert!(object.blocks().is_empty());
+            assert_eq!(zone.used_frames(), before, "a block is lost");
+            // Neither the object nor the space is locked for good.
+            while read().is_err() {}
+            assert_eq!(byte(&space, addr), 4);
+            object.truncate(0).unwrap();
+        }
+    });
+}

@@ -217,7 +217,7 @@ fn became_huge(space: &Sp<'_>, addr: VirtAddr) -> bool {
 fn s07_full_collapses_and_keeps_its_contents() {
     on_each_kind(|_, space, addr| {
         let data = fill_scattered(&space, addr, HUGE);
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
         assert!(became_huge(&space, addr));
         assert_eq!(bytes(&space, addr, HUGE), data);
     });
@@ -227,11 +227,11 @@ fn s07_full_collapses_and_keeps_its_contents() {
 fn s08_empty_does_not_collapse() {
     on_each_kind(|_, space, addr| {
         let nothing = Err(CollapseError::Nothing { addr });
-        assert_eq!(space.collapse(addr, CollapseLimits::NONE), nothing);
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::NONE), nothing);
         assert_eq!(space.usage().huge_bytes, 0);
         // Present next door changes nothing.
         space.write(addr.offset(HUGE), &[1]).unwrap();
-        assert_eq!(space.collapse(addr, CollapseLimits::NONE), nothing);
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::NONE), nothing);
     });
 }
 
@@ -239,7 +239,7 @@ fn s08_empty_does_not_collapse() {
 fn s09_a_single_present_page_collapses() {
     on_each_kind(|_, space, addr| {
         space.write(addr.offset(77 * PAGE), b"alone").unwrap();
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
         assert!(became_huge(&space, addr));
         let mut expected = vec![0; HUGE as usize];
         expected[77 * PAGE as usize..][..5].copy_from_slice(b"alone");
@@ -254,16 +254,17 @@ fn s10_one_page_more_than_may_be_absent_refuses_and_advice_knows_no_limit() {
             (CollapseLimits { max_ptes_none: 256, ..CollapseLimits::default() }, 512 - 257);
         let data = fill_scattered(&space, addr, present * PAGE);
         let refused = CollapseError::TooManyAbsent { addr, absent: 257 };
-        assert_eq!(space.collapse(addr, limit), Err(refused));
+        assert_eq!(common::collapse(&space, addr, limit), Err(refused));
         assert!(!became_huge(&space, addr));
         assert_eq!(bytes(&space, addr, present * PAGE), data);
         // One more, and it is within the limit.
         space.write(addr.offset(present * PAGE), &[9]).unwrap();
-        assert_eq!(space.collapse(addr, limit), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, limit), Ok(Collapsed::ByCopy));
         assert_eq!(bytes(&space, addr, present * PAGE), data);
     });
     on_each_kind(|_, space, addr| {
         space.write(addr, &[7]).unwrap();
+        space.advise(addr, HUGE, Advice::Huge).unwrap();
         space.advise(addr, HUGE, Advice::Collapse).unwrap();
         assert!(became_huge(&space, addr));
         assert_eq!(byte(&space, addr), 7);
@@ -278,7 +279,7 @@ fn s12_pages_of_huge_blocks_collapse() {
         let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
         let data = fill(&space, addr, HUGE);
         space.split_mapping(addr).unwrap();
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::InPlace));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::InPlace));
         assert_eq!(bytes(&space, addr, HUGE), data);
         // A single page of a block.
         space.split_mapping(addr).unwrap();
@@ -286,7 +287,7 @@ fn s12_pages_of_huge_blocks_collapse() {
         space.map(Map::anonymous(9 * PAGE, Prot::READ_WRITE).at(addr)).unwrap();
         let there = space.map(Map::anonymous(HUGE, Prot::READ_WRITE).huge(HugePages::Never)).unwrap();
         space.write(there, &[1]).unwrap();
-        assert_eq!(space.collapse(there, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, there, CollapseLimits::default()), Ok(Collapsed::ByCopy));
         assert_eq!(byte(&space, there), 1);
     });
     // A page, or each page, from a block that another space has whole.
@@ -303,7 +304,7 @@ fn s12_pages_of_huge_blocks_collapse() {
                 data[(pages * PAGE) as usize..].fill(0);
             }
             assert_eq!(zone.head_of(frame(&child, addr)).unwrap().1, Order::HUGE);
-            assert_eq!(child.collapse(addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+            assert_eq!(common::collapse(&child, addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
             assert!(is_huge(&child, addr) && frame(&child, addr) != frame(&parent, addr));
             assert_eq!(bytes(&child, addr, HUGE), data);
             assert_eq!(bytes(&parent, addr, HUGE), pattern(0xa5, HUGE as usize));
@@ -321,7 +322,10 @@ fn s12_pages_of_huge_blocks_collapse() {
         for page in 0..512 {
             space.remap(from.offset(place(page)), PAGE, Some(to.offset(page * PAGE))).unwrap();
         }
-        assert_eq!(space.collapse(to, CollapseLimits::NONE), Err(CollapseError::NotEligible { addr: to }));
+        assert_eq!(
+            common::collapse(&space, to, CollapseLimits::NONE),
+            Err(CollapseError::NotEligible { addr: to })
+        );
         for page in 0..512 {
             let expected = &data[place(page) as usize..][..PAGE as usize];
             assert_eq!(bytes(&space, to.offset(page * PAGE), PAGE), expected);
@@ -342,10 +346,10 @@ fn s13_shared_pages_collapse_in_the_child_and_the_parent_notices_nothing() {
             let limits = CollapseLimits { max_ptes_shared: limit, ..CollapseLimits::default() };
             if limit < 256 {
                 let refused = CollapseError::TooManyShared { addr, shared: 256 };
-                assert_eq!(child.collapse(addr, limits), Err(refused));
+                assert_eq!(common::collapse(&child, addr, limits), Err(refused));
                 child.write(addr.offset(HUGE - PAGE), &[1; 4096]).unwrap();
             }
-            assert_eq!(child.collapse(addr, limits), Ok(Collapsed::ByCopy));
+            assert_eq!(common::collapse(&child, addr, limits), Ok(Collapsed::ByCopy));
             assert!(is_huge(&child, addr) && !is_huge(&parent, addr));
             assert_eq!(bytes(&parent, addr, HUGE), data);
             let half = HUGE as usize / 2;
@@ -366,7 +370,7 @@ fn s13_shared_pages_collapse_in_the_child_and_the_parent_notices_nothing() {
         let child = parent.fork().unwrap();
         child.split_mapping(whole).unwrap();
         for addr in [single, whole] {
-            assert_eq!(child.collapse(addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+            assert_eq!(common::collapse(&child, addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
             assert_ne!(frame(&child, addr), frame(&parent, addr));
             child.write(addr, b"CHILD!").unwrap();
         }
@@ -389,7 +393,7 @@ fn s14_where_a_huge_page_is_nothing_changes() {
             };
             let data = fill(&space, addr, HUGE);
             let before = (frame(&space, addr), zone.used_frames(), env.allocations());
-            assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+            assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
             assert!(became_huge(&space, addr));
             mm.settle();
             assert_eq!((frame(&space, addr), zone.used_frames()), (before.0, before.1));
@@ -409,10 +413,10 @@ fn s15_with_the_page_tables_gone_an_object_still_collapses() {
         let data = fill_scattered(&space, addr, HUGE);
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
         assert_eq!(space.mapping(addr), None);
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
         // Once more, by one who maps it by pages and by one who does not map it at all yet.
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
         let other = mm.space().unwrap();
         let there = other.map(Map::shared(&object, 0, HUGE, Prot::READ)).unwrap();
         assert_eq!(other.collapse(there, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
@@ -430,7 +434,7 @@ fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
         let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
         let data = fill(&space, addr, HUGE);
         space.split_mapping(addr).unwrap(); // so that no call below needs a frame for a table
-        space.collapse(addr, CollapseLimits::NONE).unwrap();
+        common::collapse(&space, addr, CollapseLimits::NONE).unwrap();
         let pins: Vec<_> = [0, 13, 255, 257, 511]
             .into_iter()
             .map(|page| (page, space.pin_pages(addr.offset(page * PAGE), PAGE, Access::Write).unwrap()))

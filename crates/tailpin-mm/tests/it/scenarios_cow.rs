@@ -263,7 +263,7 @@ fn s21_collapse_around_a_fork_keeps_both_apart() {
             parent.write(addr, &data).unwrap();
             parent.split_page(addr, Order::PAGE).unwrap();
             if case == "before the fork" {
-                parent.collapse(addr, CollapseLimits::NONE).unwrap();
+                common::collapse(&parent, addr, CollapseLimits::NONE).unwrap();
                 assert!(is_huge(&parent, addr));
             }
             let child = parent.fork().unwrap();
@@ -273,7 +273,7 @@ fn s21_collapse_around_a_fork_keeps_both_apart() {
                 _ => {}
             }
             if case != "before the fork" {
-                parent.collapse(addr, CollapseLimits::NONE).unwrap();
+                common::collapse(&parent, addr, CollapseLimits::NONE).unwrap();
                 assert!(is_huge(&parent, addr));
             }
             let shared = match case {
@@ -428,7 +428,7 @@ fn s32_readers_notice_nothing_while_pages_move() {
                     } else {
                         object.punch_hole(HUGE - PAGE..HUGE);
                     }
-                    let done = space.collapse(addr, CollapseLimits::NONE);
+                    let done = common::collapse(&space, addr, CollapseLimits::NONE);
                     byte(&space, addr);
                     if done.is_ok() && space.mapping(addr).map(|mapping| mapping.frame) != before {
                         moved.fetch_add(1, Ordering::Relaxed);

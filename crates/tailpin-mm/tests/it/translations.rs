@@ -147,11 +147,11 @@ const STEPS: &[(&str, Step)] = &[
     ("a split of a page", |_, child, _| _ = child.split_page(BASE, Order::PAGE).unwrap()),
     ("a collapse", |space, _, _| {
         space.split_page(BASE, Order::PAGE).unwrap();
-        space.collapse(BASE, CollapseLimits::NONE).unwrap();
+        common::collapse(space, BASE, CollapseLimits::NONE).unwrap();
     }),
     ("a collapse of the object", |space, _, _| {
         space.split_page(FILE, Order::PAGE).unwrap();
-        space.collapse(FILE, CollapseLimits::NONE).unwrap();
+        common::collapse(space, FILE, CollapseLimits::NONE).unwrap();
     }),
     ("truncation", |_, _, object| object.truncate(PAGE).unwrap()),
     ("a hole", |_, _, object| object.punch_hole(PAGE..LEN)),

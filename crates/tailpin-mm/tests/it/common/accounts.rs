@@ -23,7 +23,7 @@ pub struct Accounts {
 impl Accounts {
     /// A space: its tables and what they map.
     pub fn space<E: Env>(&mut self, env: &impl DirectMap, space: &Space<'_, E>) {
-        self.table(env, space.root(), Level::TOP);
+        self.table(env, space.load().root(), Level::TOP);
     }
 
     fn table(&mut self, env: &impl DirectMap, table: Pfn, level: Level) {

@@ -5,7 +5,9 @@
 pub mod accounts;
 
 use tailpin::{Kind, Order, Pfn, Zone};
-use tailpin_mm::{Mm, MmConfig, Ram, Space, StdEnv, VirtAddr};
+use tailpin_mm::{
+    Advice, CollapseError, CollapseLimits, Collapsed, Env, Mm, MmConfig, Ram, Space, StdEnv, VirtAddr,
+};
 
 pub const MIB: u64 = 1 << 20;
 pub const PAGE: u64 = 4096;
@@ -52,6 +54,16 @@ pub fn bytes(space: &Sp<'_>, addr: VirtAddr, len: u64) -> Vec<u8> {
 
 pub fn byte(space: &Sp<'_>, addr: VirtAddr) -> u8 {
     bytes(space, addr, 1)[0]
+}
+
+/// Asks for huge pages, then for a collapse: memory in small pages is had by asking for no huge ones.
+pub fn collapse<E: Env>(
+    space: &Space<'_, E>,
+    addr: VirtAddr,
+    limits: CollapseLimits,
+) -> Result<Collapsed, CollapseError> {
+    let _ = space.advise(addr.align_down(HUGE), HUGE, Advice::Huge);
+    space.collapse(addr, limits)
 }
 
 /// The frame mapped at an address.

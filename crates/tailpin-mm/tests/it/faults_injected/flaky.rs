@@ -1,10 +1,13 @@
 //! An environment in which chosen allocations fail.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailpin::{Order, Pfn, Zone};
 use tailpin_mm::{DirectMap, Env, Mark, Mm, MmConfig, Ram, Readers, SpaceId, StdEnv, Tlb, VirtRange};
+
+/// What an environment says that panics.
+pub const PANIC: &str = "told to panic";
 
 /// [`StdEnv`], but allocations fail as told.
 pub struct Flaky<'r> {
@@ -16,6 +19,8 @@ pub struct Flaky<'r> {
     /// and one in so many, if not zero.
     one_in: AtomicU64,
     failed: AtomicU64,
+    /// They don't fail, they panic.
+    pub panics: AtomicBool,
 }
 
 /// Which allocations fail.
@@ -103,6 +108,7 @@ impl Env for Flaky<'_> {
         let unlucky = scattered.checked_rem(self.one_in.load(Ordering::Relaxed)) == Some(0);
         if chosen || unlucky {
             self.failed.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.panics.load(Ordering::Relaxed), "{PANIC}");
         }
         !(chosen || unlucky)
     }
@@ -121,8 +127,8 @@ pub fn machine(
     let ram = Ram::new(bytes);
     let zone = ram.zone().unwrap();
     let zero = || AtomicU64::new(0);
-    let env =
-        Flaky { env: ram.env(), asked: zero(), from: zero(), to: zero(), one_in: zero(), failed: zero() };
+    let (asked, from, to, one_in, failed) = (zero(), zero(), zero(), zero(), zero());
+    let env = Flaky { env: ram.env(), asked, from, to, one_in, failed, panics: AtomicBool::new(false) };
     run(&ram, &zone, &env, config, test);
 }
 

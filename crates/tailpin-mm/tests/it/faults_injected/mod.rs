@@ -26,6 +26,10 @@ fn usual() -> MmConfig {
     MmConfig::default()
 }
 
+fn by_pages() -> MmConfig {
+    MmConfig { huge_by_default: false, ..usual() }
+}
+
 fn in_fault(error: &FaultError) -> bool {
     matches!(error, FaultError::OutOfMemory { .. })
 }
@@ -225,27 +229,27 @@ fn advice_about_a_part() {
 
 #[test]
 fn a_collapse_by_copy() {
-    let set = |s: &mut Stage<'_, '_>| s.anonymous(HUGE, HugePages::Never);
+    let set = |s: &mut Stage<'_, '_>| s.anonymous(HUGE, HugePages::Default);
     each_allocation(
-        usual(),
+        by_pages(),
         set,
         |s| s.first().collapse(START, CollapseLimits::NONE).map(|_| ()),
         in_collapse,
     );
-    each_allocation(usual(), set, |s| s.first().advise(START, HUGE, Advice::Collapse), in_advice);
+    each_allocation(by_pages(), set, |s| s.first().advise(START, HUGE, Advice::Collapse), in_advice);
     let set = |s: &mut Stage<'_, '_>| {
-        s.anonymous(HUGE, HugePages::Never);
+        s.anonymous(HUGE, HugePages::Default);
         s.fork().unwrap();
     };
     each_allocation(
-        usual(),
+        by_pages(),
         set,
         |s| s.spaces[1].collapse(START, CollapseLimits::NONE).map(|_| ()),
         in_collapse,
     );
     let set = |s: &mut Stage<'_, '_>| s.object(ObjectConfig::new(2 * HUGE));
     each_allocation(
-        usual(),
+        by_pages(),
         set,
         |s| s.first().collapse(OBJECT, CollapseLimits::NONE).map(|_| ()),
         in_collapse,

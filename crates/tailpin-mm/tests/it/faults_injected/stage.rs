@@ -1,6 +1,8 @@
 //! A machine with things on it, and looking at all of them.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
 use tailpin::Zone;
 use tailpin_mm::{
@@ -120,6 +122,38 @@ impl<'a, 'z> Stage<'a, 'z> {
     }
 }
 
+/// Runs `operation` on what `set` made, with each of its allocations panicking: a caller's code that does so loses nothing.
+fn each_allocation_panics<F: Debug>(
+    config: MmConfig,
+    set: &impl for<'z> Fn(&mut Stage<'_, 'z>),
+    operation: &impl for<'z> Fn(&mut Stage<'_, 'z>) -> Result<(), F>,
+) {
+    let mut reached = true;
+    let mut number = 0;
+    while reached {
+        machine(48 * MIB, config, |mm, zone, env| {
+            let mut stage = Stage::new(mm, zone, env);
+            set(&mut stage);
+            stage.look();
+            stage.settle();
+            env.panics.store(true, Ordering::Relaxed);
+            env.fail(Fail::Only(number));
+            let done = catch_unwind(AssertUnwindSafe(|| operation(&mut stage).is_ok()));
+            env.fail(Fail::Never);
+            env.panics.store(false, Ordering::Relaxed);
+            reached = done.is_err();
+            if reached {
+                stage.settle();
+                operation(&mut stage).expect("it can be done now");
+            }
+            stage.settle();
+            stage.look();
+        });
+        number += 1;
+        assert!(number < 5000, "it asks for ever more");
+    }
+}
+
 /// Runs `operation` on what `set` made, with each of its allocations failing, alone and with all that follow.
 pub fn each_allocation<F: Debug>(
     config: MmConfig,
@@ -127,6 +161,7 @@ pub fn each_allocation<F: Debug>(
     operation: impl for<'z> Fn(&mut Stage<'_, 'z>) -> Result<(), F>,
     is_shortage: impl Fn(&F) -> bool,
 ) {
+    each_allocation_panics(config, &set, &operation);
     for plan in [Fail::After, Fail::Only] {
         let mut failures = 0;
         let mut reached = true;

@@ -517,7 +517,9 @@ impl<'a, 'z> Machine<'a, 'z> {
                     assert_eq!(self.sp(s).mapping(start).unwrap().order, Order::HUGE);
                 }
             }
-            Err(CollapseError::NotEligible { addr }) => assert_eq!(addr, start),
+            Err(CollapseError::NotEligible { addr } | CollapseError::NoHugePages { addr }) => {
+                assert_eq!(addr, start);
+            }
             Err(CollapseError::Pinned { addr }) => {
                 let mut around = address(addr.page() & !(UNIT - 1)).page()..=addr.page() | (UNIT - 1);
                 let pinned = |at| {
