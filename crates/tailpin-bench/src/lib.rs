@@ -18,13 +18,13 @@
 //! ```
 #![warn(missing_docs)]
 
-pub mod cli;
 mod clock;
 mod cores;
 mod counting;
 mod effort;
 mod goals;
 mod html;
+mod json;
 mod judge;
 mod lazy;
 #[cfg(target_os = "linux")]
@@ -44,10 +44,11 @@ mod table;
 pub use counting::Counting;
 pub use effort::Effort;
 pub use html::html;
+pub use json::json;
 pub use judge::{Judged, judge, unjudged};
 pub use markdown::{markdown, replace};
 pub use measure::measure;
-pub use profile::{Profiled, profile};
+pub use profile::{Profiled, count, profile, table as profile_table};
 pub use recorder::{Run, Sample};
 pub use report::{Fact, Report, Row};
 pub use stats::Summary;

@@ -1,7 +1,9 @@
 //! A run: every scenario after the other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
+use crate::cores::Hindered;
 use crate::effort::Effort;
 use crate::recorder::Recorder;
 use crate::report::Report;
@@ -14,7 +16,13 @@ pub fn measure(effort: &Effort, filter: Option<&str>, progress: &mut dyn FnMut(u
     let mut recorder = Recorder::new(effort, filter);
     for (done, group) in GROUPS.iter().enumerate() {
         progress(done, GROUPS.len());
-        group(&mut recorder);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| group(&mut recorder))) {
+            // What was measured before stays.
+            match panic.downcast::<Hindered>() {
+                Ok(hindered) => recorder.notes.push(hindered.0),
+                Err(panic) => resume_unwind(panic),
+            }
+        }
     }
     progress(GROUPS.len(), GROUPS.len());
     recorder.report(start.elapsed().as_millis() as u64)

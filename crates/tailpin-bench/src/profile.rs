@@ -61,7 +61,7 @@ struct Counted {
 
 /// The counting run itself: runs one subject in one scenario and says how many operations there
 /// were, as JSON. `None` if there is no such subject in a scenario of that name.
-pub(crate) fn count(scenario: &str, subject: &str) -> Option<String> {
+pub fn count(scenario: &str, subject: &str) -> Option<String> {
     let effort = Effort::counting(Counting::of(scenario, subject));
     measure(&effort, Some(scenario), &mut |_, _| {});
     let operations = effort.counting.as_ref()?.operations();
@@ -158,7 +158,7 @@ fn totals(text: &str) -> Option<Events> {
 }
 
 /// A table: one line for each scenario and subject.
-pub(crate) fn table(profiled: &[Profiled]) -> String {
+pub fn table(profiled: &[Profiled]) -> String {
     let mut text = format!(
         "{:<28} {:<24} {:>12} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
         "per operation, callgrind",

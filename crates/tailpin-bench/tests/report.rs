@@ -1,11 +1,11 @@
 //! A small run end to end: rows, JSON, table and pictures.
 
-use tailpin_bench::{Effort, cli, html, judge, measure, table, unjudged, verdicts};
+use tailpin_bench::{Effort, html, json, judge, measure, table, unjudged, verdicts};
 
 #[test]
 fn a_filtered_run_is_valid_json() {
     let report = measure(&Effort::tiny(), Some("o0-fresh"), &mut |_, _| {});
-    let json: serde_json::Value = serde_json::from_str(&cli::json(&report, &[], true)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json(&report, &[], true)).unwrap();
     let rows = json["rows"].as_array().unwrap();
     assert!(rows.iter().filter(|row| row["threads"] == 1).count() >= 8, "one row per subject");
     for row in rows {

@@ -3,7 +3,6 @@
 //! The protocols are the ones that ship: only their atomic word is the checker's, and where a protective step is left
 //! out to see that its absence is noticed, that is an implementation of the protocol's own step trait.
 
-pub mod cli;
 pub mod engine;
 mod entry_steps;
 mod entry_world;
@@ -11,6 +10,7 @@ pub mod family;
 mod futex_steps;
 mod futex_world;
 mod lock_wait;
+pub mod names;
 pub mod plan;
 pub mod report;
 pub mod runner;

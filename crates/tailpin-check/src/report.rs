@@ -13,6 +13,8 @@ pub enum Verdict {
     Clean,
     /// One did.
     Violation,
+    /// There was no execution, or not what each needs of the machine: nothing is known.
+    NotRun,
 }
 
 /// One check.
@@ -44,6 +46,8 @@ pub struct Row {
     pub elapsed_ms: u64,
     /// What broke.
     pub broke: Option<String>,
+    /// What the machine lacked, where that ended the check.
+    pub hindered: Option<String>,
 }
 
 impl Row {
@@ -55,12 +59,17 @@ impl Row {
             threads: check.threads,
             hazard: check.switch.map(|switch| switch.name()),
             expected: if check.switch.is_some() { Verdict::Violation } else { Verdict::Clean },
-            found: if outcome.found.is_some() { Verdict::Violation } else { Verdict::Clean },
+            found: match (&outcome.found, &outcome.hindered, outcome.executions) {
+                (Some(_), ..) => Verdict::Violation,
+                (None, Some(_), _) | (None, None, 0) => Verdict::NotRun,
+                (None, None, _) => Verdict::Clean,
+            },
             executions: outcome.executions,
             complete: outcome.complete,
             preemption_bound: outcome.bound,
             elapsed_ms: outcome.elapsed.as_millis() as u64,
             broke: outcome.found.as_ref().map(|found| found.what.clone()),
+            hindered: outcome.hindered.clone(),
         }
     }
 
@@ -75,8 +84,10 @@ impl Row {
 pub struct Report {
     /// One row per check.
     pub results: Vec<Row>,
-    /// Checks that did not come as expected.
+    /// Checks that did not come as expected, those that were not run among them.
     pub failed: usize,
+    /// Checks that were not run.
+    pub not_run: usize,
     /// Checks by exploration that a limit stopped: nothing was found, and not everything was explored.
     pub not_exhausted: usize,
 }
@@ -85,8 +96,9 @@ impl Report {
     /// Of these rows.
     pub fn new(results: Vec<Row>) -> Self {
         let failed = results.iter().filter(|row| !row.is_as_expected()).count();
+        let not_run = results.iter().filter(|row| row.found == Verdict::NotRun).count();
         let stopped = |row: &&Row| row.engine == "loom" && !row.complete && row.found == Verdict::Clean;
         let not_exhausted = results.iter().filter(stopped).count();
-        Self { results, failed, not_exhausted }
+        Self { results, failed, not_run, not_exhausted }
     }
 }

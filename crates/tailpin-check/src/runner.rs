@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use crate::engine::Loom;
+use crate::engine::{Hindered, Loom};
 use crate::family::Family;
 use crate::plan::Plan;
 use crate::switches::{Switch, without};
@@ -37,6 +37,8 @@ pub struct Counterexample {
 pub struct Outcome {
     /// The first execution that went wrong.
     pub found: Option<Counterexample>,
+    /// What the machine lacked, where that ended the search.
+    pub hindered: Option<String>,
     /// Executions explored.
     pub executions: u64,
     /// Every execution within the preemption bound was explored. False as well if exploring ended with a find.
@@ -83,24 +85,49 @@ pub fn explore<F: Family<LoomWord>>(
     });
     let executions = executions.load(Ordering::Relaxed);
     let elapsed = start.elapsed();
-    let found = result.err().map(|panic| {
-        let (events, broke) = trace::take();
-        Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, roles }
-    });
+    let (found, hindered) = ended(result, roles);
     // The checker looks at the clock before every so many executions, and just returns.
     let stopped = elapsed >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
-    let complete = found.is_none() && !stopped;
-    Outcome { found, executions, complete, bound: limits.preemptions, elapsed }
+    let complete = found.is_none() && hindered.is_none() && !stopped;
+    Outcome { found, hindered, executions, complete, bound: limits.preemptions, elapsed }
+}
+
+/// What ended a search by a panic: an execution that went wrong, or something that the machine lacked.
+pub(crate) fn ended(
+    result: std::thread::Result<()>,
+    roles: Vec<&'static str>,
+) -> (Option<Counterexample>, Option<String>) {
+    let Err(panic) = result else { return (None, None) };
+    let (events, broke) = trace::take();
+    if broke.is_none()
+        && let Some(why) = lacking(&*panic)
+    {
+        return (None, Some(why));
+    }
+    (Some(Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, roles }), None)
+}
+
+/// What an execution lacked of the machine, if that is what ended it.
+fn lacking(panic: &(dyn std::any::Any + Send)) -> Option<String> {
+    if let Some(Hindered(why)) = panic.downcast_ref() {
+        return Some(why.clone());
+    }
+    // The words of the library that makes the stacks of model threads.
+    let said = said(panic);
+    said.starts_with("failed to alloc sys stack").then(|| said.to_owned())
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a thread failed")
 }
 
 /// What the checker itself has to say, in our words.
 pub(crate) fn explain(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a thread failed");
-    let first = said.lines().next().unwrap_or_default();
+    let first = said(panic).lines().next().unwrap_or_default();
     if first.contains("Causality violation") {
         format!("contents of a page are used without order: {first}")
     } else if first.contains("deadlock;")

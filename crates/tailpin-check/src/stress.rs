@@ -10,9 +10,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use crate::engine::{Machine, Shuttle};
 use crate::family::Family;
 use crate::plan::Plan;
-use crate::runner::{Counterexample, Outcome, explain, quietly};
+use crate::runner::{Outcome, ended, quietly};
 use crate::switches::{Switch, without};
-use crate::trace;
 use crate::word::{MachineWord, ShuttleWord};
 
 /// How often: schedules or rounds, and the longest time.
@@ -69,12 +68,10 @@ pub fn random<F: Family<ShuttleWord>>(
             }))
         })
     });
-    let found = result.err().map(|panic| {
-        let (events, broke) = trace::take();
-        Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, roles }
-    });
+    let (found, hindered) = ended(result, roles);
     Outcome {
         found,
+        hindered,
         executions: ours.load(Ordering::Relaxed),
         complete: false,
         bound: None,
@@ -97,11 +94,10 @@ pub fn machine<F: Family<MachineWord>>(
             count.fetch_add(1, Ordering::Relaxed);
         }
     }));
-    let found = result.err().map(|panic| Counterexample {
-        what: explain(&*panic),
+    let (mut found, hindered) = ended(result, plan.roles.iter().map(|role| role.name).collect());
+    if let Some(found) = &mut found {
         // Real threads leave no order of steps.
-        events: Vec::new(),
-        roles: plan.roles.iter().map(|role| role.name).collect(),
-    });
-    Outcome { found, executions, complete: false, bound: None, elapsed: start.elapsed() }
+        found.events.clear();
+    }
+    Outcome { found, hindered, executions, complete: false, bound: None, elapsed: start.elapsed() }
 }

@@ -140,31 +140,34 @@ impl Selection {
         }
     }
 
-    fn wants(&self, switch: Switch) -> bool {
+    pub(crate) fn wants(&self, switch: Switch) -> bool {
         self.hazard.as_ref().is_none_or(|only| {
             let (name, only) = (switch.name().to_lowercase(), only.to_lowercase());
             name == only || name.strip_prefix(&only).is_some_and(|rest| rest.starts_with('-'))
         })
     }
 
-    /// Runs the checks on two OS threads and returns them in order.
+    /// Runs the checks on a few OS threads, the calling one among them, and returns them in order. Where no other thread
+    /// can be started, the calling one does all.
     pub fn run(&self, checks: &[Check], progress: &Progress) -> Vec<Checked> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..checks.len()).collect());
         let results: Mutex<Vec<Option<Checked>>> = Mutex::new(vec![None; checks.len()]);
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    loop {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let Some(index) = next else { break };
-                        let checked = self.run_one(&checks[index], progress);
-                        results.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(checked);
-                        // Relaxed: a number for people.
-                        progress.done.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
+        let work = || {
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(index) = next else { break };
+                let checked = self.run_one(&checks[index], progress);
+                results.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(checked);
+                // Relaxed: a number for people.
+                progress.done.fetch_add(1, Ordering::Relaxed);
             }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..workers.min(checks.len()) {
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
         });
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.into_iter().flatten().collect()

@@ -1,9 +1,12 @@
 //! The `tailpin` command. Each subcommand is a module with its arguments and a `run`.
 
+mod bench;
+mod check;
 #[cfg(target_os = "linux")]
 mod doctor;
 #[cfg(target_os = "linux")]
 mod linux;
+mod output;
 mod progress;
 mod replay;
 #[cfg(target_os = "linux")]
@@ -22,7 +25,7 @@ pub(crate) enum Status {
     Clean = 0,
     /// A violation, a leak or a failed check.
     Failed = 1,
-    /// Bad usage or unreadable input.
+    /// Bad usage, unreadable input, output that can't be written, or a limit of this process in the way.
     Unusable = 2,
 }
 
@@ -38,7 +41,8 @@ impl From<Status> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "tailpin", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done and clean, 1 a violation, a leak or a failed check, \
-                        2 bad usage or unreadable input.")]
+                        2 bad usage, unreadable input, output that can't be \
+                        written, or a limit of this process in the way.")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,8 +51,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(replay::Args),
-    Check(tailpin_check::cli::Args),
-    Bench(tailpin_bench::cli::Args),
+    Check(check::Args),
+    Bench(bench::Args),
     #[cfg(target_os = "linux")]
     Retain(retain::Args),
     #[cfg(target_os = "linux")]
@@ -56,14 +60,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        None => replay::run(&replay::Args::default()).into(),
-        Some(Command::Replay(args)) => replay::run(&args).into(),
-        Some(Command::Check(args)) => tailpin_check::cli::run(&args),
-        Some(Command::Bench(args)) => ExitCode::from(tailpin_bench::cli::run(&args)),
-        #[cfg(target_os = "linux")]
-        Some(Command::Retain(args)) => retain::run(&args).into(),
-        #[cfg(target_os = "linux")]
-        Some(Command::Doctor(args)) => doctor::run(&args).into(),
-    }
+    #[cfg(target_os = "linux")]
+    linux::signals::become_errors();
+    let status = match Cli::try_parse() {
+        Ok(Cli { command }) => match command {
+            None => replay::run(&replay::Args::default()),
+            Some(Command::Replay(args)) => replay::run(&args),
+            Some(Command::Check(args)) => check::run(&args),
+            Some(Command::Bench(args)) => bench::run(&args),
+            #[cfg(target_os = "linux")]
+            Some(Command::Retain(args)) => retain::run(&args),
+            #[cfg(target_os = "linux")]
+            Some(Command::Doctor(args)) => doctor::run(&args),
+        },
+        // Help and version come this way too.
+        Err(asked) if !asked.use_stderr() => output::printed(asked.print()),
+        Err(error) => {
+            let _ = error.print();
+            Status::Unusable
+        }
+    };
+    status.into()
 }

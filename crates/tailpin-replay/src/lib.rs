@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod gate;
 mod model;
 mod outcome;
 mod plan;
@@ -36,5 +37,5 @@ pub use compile::compile;
 pub use outcome::{LINUX_BYTES_PER_FRAME, Outcome};
 pub use plan::{Plan, Reading};
 pub use run::{Measured, Tally};
-pub use setup::{MOST_FRAMES, NoWatch, Protocol, ReplayError, Setup, Watch};
+pub use setup::{MOST_FRAMES, MOST_THREADS, NoWatch, Protocol, ReplayError, Setup, Watch};
 pub use timeline::{INTERVALS, Point, Timeline};

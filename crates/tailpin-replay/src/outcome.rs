@@ -68,7 +68,7 @@ impl Outcome {
         plan: &Plan,
         measured: Measured,
     ) -> Self {
-        let events = plan.records * threads;
+        let events = plan.records.saturating_mul(threads);
         let per_s = u128::from(events) * 1_000_000_000 / u128::from(measured.elapsed_ns.max(1));
         Self {
             trace: trace.to_owned(),
@@ -83,9 +83,9 @@ impl Outcome {
             findings: measured.findings,
             leaked_frames: measured.leaked_frames,
             live_frames_at_end: measured.live_frames_at_end,
-            trace_live_frames_at_end: plan.trace_frames_at_end * threads,
+            trace_live_frames_at_end: plan.trace_frames_at_end.saturating_mul(threads),
             elapsed_ns: measured.elapsed_ns,
-            events_per_s: per_s as u64,
+            events_per_s: u64::try_from(per_s).unwrap_or(u64::MAX),
             metadata_bytes_per_frame: measured.metadata_bytes as f64 / measured.zone_frames.max(1) as f64,
             linux_metadata_bytes_per_frame: LINUX_BYTES_PER_FRAME,
             peak_used_frames: measured.peak_used_frames,
@@ -94,9 +94,10 @@ impl Outcome {
         }
     }
 
-    /// Whether nothing went wrong.
+    /// Whether something was replayed and nothing went wrong.
     pub fn is_clean(&self) -> bool {
-        self.violations == 0
+        self.events > 0
+            && self.violations == 0
             && self.leaked_frames == 0
             && self.tally.skipped == 0
             && self.tally.failed_allocs == 0

@@ -1,18 +1,20 @@
 //! Carrying out a plan: N copies of it at once on one zone.
 
 use std::cell::Cell;
+use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
 use serde::Serialize;
 use tailpin::{
-    Attach, Block, FrameRange, Misuse, Order, PageRef, Pfn, Protocol, Sink, Zone, ZoneConfig, ZoneError,
-    ZoneLayout, ZoneMemory,
+    Attach, Block, FrameRange, Misuse, Order, PageRef, Pfn, Protocol, Sink, Zone, ZoneConfig, ZoneLayout,
+    ZoneMemory,
 };
 
+use super::gate::{Gate, OnTheWay};
 use super::plan::{Plan, Refusal, Step};
-use super::setup::Watch;
+use super::setup::{ReplayError, Watch};
 
 /// Steps between two words to who watches.
 const STRIDE: usize = 1 << 16;
@@ -124,40 +126,54 @@ pub(crate) struct Ground {
 
 impl Ground {
     /// For a zone of so many frames, under the protocol `P`.
-    pub(crate) fn new<P: Protocol<Word = AtomicU64>>(frames: u64, threads: usize) -> Result<Self, ZoneError> {
+    pub(crate) fn new<P: Protocol<Word = AtomicU64>>(
+        frames: u64,
+        threads: usize,
+    ) -> Result<Self, ReplayError> {
         let ranges = [FrameRange::new(Pfn::new(0), frames)];
-        let memory = ZoneMemory::for_protocol::<P>(&ZoneLayout::new(&ranges, threads)?);
+        let memory = ZoneMemory::try_for_protocol::<P>(&ZoneLayout::new(&ranges, threads)?)
+            .map_err(|_| ReplayError::NoMemory { frames })?;
         Ok(Self { ranges, threads, memory, ledger: Ledger::default() })
     }
 
     /// Carries out `plan` once on each thread, all on one zone.
-    pub(crate) fn replay<'m, P>(&'m self, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ZoneError>
+    pub(crate) fn replay<'m, P>(&'m self, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ReplayError>
     where
         P: Attach<'m> + Protocol<Word = AtomicU64>,
     {
         let layout = ZoneLayout::new(&self.ranges, self.threads)?;
         let config = ZoneConfig::default().sink(&self.ledger).cpu(|| COPY.get());
         let zone: Zone<'m, P> = self.memory.zone(layout, config)?;
-        let barrier = Barrier::new(self.threads);
+        let gate = Gate::new(self.threads);
         let workers: Vec<Worker<'_, P>> = std::thread::scope(|scope| {
-            let copies: Vec<_> = (0..self.threads)
+            let copies: io::Result<Vec<_>> = (0..self.threads)
                 .map(|copy| {
-                    let (zone, barrier) = (&zone, &barrier);
-                    scope.spawn(move || {
+                    let (zone, gate) = (&zone, &gate);
+                    std::thread::Builder::new().spawn_scoped(scope, move || {
                         COPY.set(copy);
+                        let on_the_way = OnTheWay(gate);
                         watch.begins(copy);
                         let mut worker = Worker::new(zone, plan);
-                        barrier.wait();
-                        worker.all_steps(copy == 0, watch);
-                        worker
+                        let all_came = gate.pass();
+                        drop(on_the_way);
+                        all_came.then(|| {
+                            worker.all_steps(copy == 0, watch);
+                            worker
+                        })
                     })
                 })
                 .collect();
-            copies
-                .into_iter()
-                .map(|copy| copy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
+            let copies = copies.map_err(|error| {
+                gate.give_up();
+                ReplayError::Thread { threads: self.threads, cause: error.kind() }
+            })?;
+            // All are waited for before a panic goes on.
+            let ended: Vec<_> = copies.into_iter().map(|copy| copy.join()).collect();
+            let workers =
+                ended.into_iter().map(|copy| copy.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            // A copy that did not run had one beside it that panicked.
+            Ok::<_, ReplayError>(workers.flatten().collect())
+        })?;
 
         let mut measured = Measured {
             zone_frames: zone.usable_frames(),

@@ -1,6 +1,6 @@
 //! What a replay is made with: protocol, threads, zone, and who watches.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::Serialize;
 use tailpin::{AREA_FRAMES, Classic, OneWord, Order, Protocol as _, ZoneError};
@@ -11,12 +11,15 @@ use super::run::{Ground, Measured};
 /// Smallest zone, 512 MiB: below it the per-CPU caches would weigh on the metadata of each frame.
 const LEAST_FRAMES: u64 = 1 << 17;
 
-/// Room for each copy beside one and a half times the peak, 128 MiB. Blocks never move here, so a trace that splits huge pages and
-/// keeps some of the pieces needs more than its live frames.
+/// Room for each copy beside one and a half times the peak, 128 MiB. Blocks never move here, so a trace that splits huge
+/// pages and keeps some of the pieces needs more than its live frames.
 const SPARE_FRAMES: u64 = 1 << 15;
 
 /// Largest zone, in frames: 512 GiB.
 pub const MOST_FRAMES: u64 = 1 << 27;
+
+/// Most copies at once.
+pub const MOST_THREADS: usize = 1 << 10;
 
 /// How frames are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,6 +65,18 @@ pub enum ReplayError {
     },
     /// No zone can be made of so many frames.
     Zone(ZoneError),
+    /// There is no memory for the words of a zone.
+    NoMemory {
+        /// Frames of the zone.
+        frames: u64,
+    },
+    /// A thread can't be started.
+    Thread {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system says; [`ErrorKind::InvalidInput`](io::ErrorKind::InvalidInput) beyond [`MOST_THREADS`].
+        cause: io::ErrorKind,
+    },
 }
 
 impl fmt::Display for ReplayError {
@@ -71,6 +86,15 @@ impl fmt::Display for ReplayError {
                 write!(f, "needs a zone of {frames} frames for all threads; {limit} is the most")
             }
             Self::Zone(error) => write!(f, "{error}"),
+            Self::NoMemory { frames } => {
+                write!(f, "there is no memory for the metadata of a zone of {frames} frames")
+            }
+            Self::Thread { threads, cause: io::ErrorKind::InvalidInput } => {
+                write!(f, "{threads} threads; {MOST_THREADS} is the most")
+            }
+            Self::Thread { threads, cause } => {
+                write!(f, "not all of {threads} threads can be started: {cause}")
+            }
         }
     }
 }
@@ -104,55 +128,106 @@ pub struct Setup {
     pub protocol: Protocol,
     /// Copies of the plan at once, each on a thread of its own, all on one zone. 0 counts as 1.
     pub threads: usize,
-    /// Frames of the zone; `None` for what the plan needs at most, and room beside it.
+    /// Frames of the zone; `None` for as many as the plan turns out to need.
     pub zone_frames: Option<u64>,
 }
 
 impl Setup {
-    /// Frames that the zone gets.
+    /// Frames that the zone gets at first: what the plan has live at most, and room beside it, if
+    /// [`zone_frames`](Self::zone_frames) does not say.
     ///
     /// # Errors
     /// [`ReplayError::NoRoom`] beyond [`MOST_FRAMES`].
     pub fn frames(&self, plan: &Plan) -> Result<u64, ReplayError> {
-        let frames = self.zone_frames.unwrap_or_else(|| zone_frames(plan, self.threads.max(1) as u64));
-        match frames {
-            frames if frames > MOST_FRAMES => Err(ReplayError::NoRoom { frames, limit: MOST_FRAMES }),
-            frames => Ok(frames),
+        let threads = self.threads.max(1) as u64;
+        let least = self.zone_frames.unwrap_or_else(|| plan.peak_frames.saturating_mul(threads));
+        if least > MOST_FRAMES {
+            return Err(ReplayError::NoRoom { frames: least, limit: MOST_FRAMES });
         }
+        Ok(self.zone_frames.unwrap_or_else(|| zone_frames(plan, threads)))
     }
 
     /// One replay on a fresh zone, audited at its end.
     ///
     /// # Errors
-    /// [`ReplayError::NoRoom`] as [`Self::frames`]; [`ReplayError::Zone`] for a zone of no frames.
+    /// As [`Self::rounds`].
     pub fn round(&self, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ReplayError> {
-        let (frames, threads) = (self.frames(plan)?, self.threads.max(1));
-        let measured = match self.protocol {
+        self.rounds(plan, 1, watch)
+    }
+
+    /// So many replays, each on a fresh zone and audited at its end: the fastest, with what went wrong in any. 0 counts
+    /// as 1.
+    ///
+    /// Blocks never move here, so how large a zone a trace needs shows only as it is replayed. If
+    /// [`zone_frames`](Self::zone_frames) leaves the size open and an allocation finds no room, all begins anew in a zone
+    /// twice as large.
+    ///
+    /// # Errors
+    /// [`ReplayError::NoRoom`] if that goes beyond [`MOST_FRAMES`]; [`ReplayError::Zone`] for a zone of no frames;
+    /// [`ReplayError::NoMemory`] and [`ReplayError::Thread`] where the machine or a limit of the process stands against it.
+    ///
+    /// # Panics
+    /// As `watch` does, once every copy has ended.
+    pub fn rounds(&self, plan: &Plan, rounds: u64, watch: &dyn Watch) -> Result<Measured, ReplayError> {
+        let mut frames = self.frames(plan)?;
+        if self.threads > MOST_THREADS {
+            let cause = io::ErrorKind::InvalidInput;
+            return Err(ReplayError::Thread { threads: self.threads, cause });
+        }
+        let mut fastest: Option<Measured> = None;
+        let mut done = 0;
+        loop {
+            let measured = self.one(frames, plan, watch)?;
+            let too_small = measured.tally.failed_allocs > 0 && self.zone_frames.is_none();
+            // Whatever else went wrong is not for want of room.
+            if too_small && (measured.violations, measured.leaked_frames) == (0, 0) {
+                if frames == MOST_FRAMES {
+                    return Err(ReplayError::NoRoom { frames: MOST_FRAMES + 1, limit: MOST_FRAMES });
+                }
+                frames = (2 * frames).min(MOST_FRAMES);
+                (fastest, done) = (None, 0);
+                continue;
+            }
+            let best = match fastest {
+                None => measured,
+                Some(before) => before.fastest(measured),
+            };
+            done += 1;
+            if done >= rounds {
+                return Ok(best);
+            }
+            fastest = Some(best);
+        }
+    }
+
+    fn one(&self, frames: u64, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ReplayError> {
+        let threads = self.threads.max(1);
+        match self.protocol {
             Protocol::OneWord => {
                 Ground::new::<OneWord<'_>>(frames, threads)?.replay::<OneWord<'_>>(plan, watch)
             }
             Protocol::Classic => {
                 Ground::new::<Classic<'_>>(frames, threads)?.replay::<Classic<'_>>(plan, watch)
             }
-        };
-        Ok(measured?)
+        }
     }
 }
 
-/// Frames the zone gets for `threads` copies of `plan`.
+/// Frames the zone gets at first for `threads` copies of `plan`.
 fn zone_frames(plan: &Plan, threads: u64) -> u64 {
     let aligned = if plan.largest > Order::HUGE { plan.largest.frames() } else { 0 };
     let each = plan.peak_frames + plan.peak_frames / 2 + SPARE_FRAMES + aligned;
-    (each * threads).max(LEAST_FRAMES).next_multiple_of(AREA_FRAMES as u64)
+    each.saturating_mul(threads).clamp(LEAST_FRAMES, MOST_FRAMES).next_multiple_of(AREA_FRAMES as u64)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{MOST_FRAMES, NoWatch, Protocol, ReplayError, Setup, Watch};
+    use super::{MOST_FRAMES, MOST_THREADS, NoWatch, Protocol, ReplayError, Setup, Watch};
     use crate::support::Writer;
-    use crate::{Plan, Reading, compile, trace};
+    use crate::{Measured, Outcome, Plan, Reading, compile, trace};
 
     fn plan() -> Plan {
         let mut writer = Writer::new(2048);
@@ -202,5 +277,105 @@ mod tests {
         );
         assert!(matches!(of(0), Err(ReplayError::Zone(_))));
         assert_eq!(of(2048), Ok(2048));
+        assert!(matches!(of(u64::MAX), Err(ReplayError::NoRoom { .. })));
+    }
+
+    fn compiled(writer: &Writer) -> Plan {
+        let trace = trace::read("test".into(), writer.file().as_slice(), 1 << 30).unwrap();
+        compile(&trace, Reading { as_recorded: false, merges: true }).unwrap()
+    }
+
+    /// Each huge page is split, all its pages but one go: little is live, but little of the zone is whole.
+    fn fragmented(huge_pages: u32) -> Writer {
+        let mut writer = Writer::new(0);
+        for huge in 0..huge_pages {
+            let head = huge * 512;
+            writer.alloc(head, 9).split(head, 9, 0);
+            (0..512).filter(|page| *page != huge % 512).for_each(|page| {
+                writer.free(head + page, 0);
+            });
+        }
+        writer
+    }
+
+    #[test]
+    fn the_zone_is_as_large_as_the_trace_needs() {
+        let plan = compiled(&fragmented(300));
+        for protocol in Protocol::ALL {
+            for threads in [1, 2] {
+                let setup = Setup { protocol, threads, zone_frames: None };
+                let first = setup.frames(&plan).unwrap();
+                assert!(first < 300 * 512 * threads as u64, "the test is of no use: {first}");
+                let measured = setup.rounds(&plan, 2, &NoWatch).unwrap();
+                assert!(measured.is_clean(), "{:?}", measured.tally);
+                assert_eq!(measured.tally.allocs, 300 * threads as u64, "of the last zone alone");
+                assert!(measured.zone_frames >= 300 * 512 * threads as u64);
+                assert_eq!(measured.live_frames_at_end, 300 * threads as u64);
+                let small = Setup { zone_frames: Some(first), ..setup }.rounds(&plan, 2, &NoWatch).unwrap();
+                assert!(
+                    small.tally.failed_allocs > 0 && !small.is_clean(),
+                    "a size that was asked for stays"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_numbers_are_refused() {
+        let plan = plan();
+        for protocol in Protocol::ALL {
+            for threads in [MOST_THREADS + 1, usize::MAX / 2, usize::MAX] {
+                for zone_frames in [None, Some(1), Some(2048), Some(MOST_FRAMES), Some(u64::MAX)] {
+                    let setup = Setup { protocol, threads, zone_frames };
+                    assert!(setup.round(&plan, &NoWatch).is_err(), "{setup:?}");
+                }
+            }
+            let setup = Setup { protocol, threads: 0, zone_frames: None };
+            assert_eq!(setup.rounds(&plan, 0, &NoWatch).unwrap().tally.allocs, 1);
+        }
+        let measured = || {
+            Setup { protocol: Protocol::OneWord, threads: 1, zone_frames: Some(2048) }
+                .round(&plan, &NoWatch)
+                .unwrap()
+        };
+        for threads in [0, 1, u64::MAX] {
+            let elapsed = Measured { elapsed_ns: if threads == 1 { 0 } else { u64::MAX }, ..measured() };
+            let outcome = Outcome::new("t", Protocol::OneWord, threads, u64::MAX, None, &plan, elapsed);
+            assert!(outcome.metadata_bytes_per_frame.is_finite());
+            assert_eq!(outcome.events, plan.events().saturating_mul(threads));
+        }
+        let nothing = Outcome::new("t", Protocol::OneWord, 0, 0, None, &plan, Measured::default());
+        assert_eq!((nothing.metadata_bytes_per_frame, nothing.events_per_s), (0.0, 0));
+        assert!(!nothing.is_clean(), "what was not run is not clean");
+    }
+
+    /// Panics at the begin of one copy, or as steps are told of.
+    struct Panics {
+        begins: Option<usize>,
+    }
+
+    impl Watch for Panics {
+        fn begins(&self, copy: usize) {
+            if self.begins == Some(copy) {
+                std::panic::resume_unwind(Box::new("watch"));
+            }
+        }
+
+        fn progress(&self, _: usize) {
+            if self.begins.is_none() {
+                std::panic::resume_unwind(Box::new("watch"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_watch_that_panics_stops_nothing_for_ever() {
+        let plan = plan();
+        for begins in [None, Some(0), Some(1), Some(3)] {
+            let setup = Setup { protocol: Protocol::OneWord, threads: 4, zone_frames: None };
+            let result = catch_unwind(AssertUnwindSafe(|| setup.round(&plan, &Panics { begins })));
+            assert_eq!(result.expect_err("the panic comes here").downcast_ref(), Some(&"watch"));
+            assert!(setup.round(&plan, &NoWatch).unwrap().is_clean());
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use tailpin_replay::{Plan, Protocol, Reading, Setup, Watch, compile, trace};
 
-use crate::cores;
+use crate::cores::{self, Hindered};
 use crate::recorder::{Recorder, Run, Sample, Told};
 
 /// Puts each copy on a core of its own.
@@ -20,7 +20,8 @@ impl Watch for Pinned {
 fn case<'s>(scenario: &'s str, protocol: Protocol, threads: usize, plan: &'s Plan) -> Run<'s> {
     Box::new(move |_| {
         let setup = Setup { protocol, threads, zone_frames: None };
-        let measured = setup.round(plan, &Pinned).expect("the built-in traces fit into memory");
+        let measured =
+            setup.round(plan, &Pinned).unwrap_or_else(|error| Hindered::end(format!("{scenario}: {error}")));
         let wrong = measured.violations
             + measured.leaked_frames
             + measured.tally.skipped

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tailpin_check::report::Verdict;
+use tailpin_check::report::{Report, Verdict};
 use tailpin_check::suite::{Progress, Selection};
 use tailpin_check::switches::Switch;
 use tailpin_check::table;
@@ -46,4 +46,36 @@ fn a_find_comes_with_its_steps_and_a_stop_is_not_a_pass() {
     };
     let checked = stopped.run(&stopped.checks()[..1], &Progress::default());
     assert!(!checked[0].row.complete && checked[0].row.found == Verdict::Clean);
+}
+
+#[test]
+fn what_was_not_run_is_not_clean() {
+    let none = Selection {
+        scenario: Some("crowd-4".to_owned()),
+        time: Some(Duration::ZERO),
+        ..Selection::default()
+    };
+    let rows: Vec<_> =
+        none.run(&none.checks(), &Progress::default()).into_iter().map(|checked| checked.row).collect();
+    assert!(!rows.is_empty());
+    for row in &rows {
+        assert_eq!((row.found, row.executions, row.complete), (Verdict::NotRun, 0, false));
+        assert!(!row.is_as_expected());
+    }
+    let report = Report::new(rows);
+    assert_eq!((report.failed, report.not_run), (report.results.len(), report.results.len()));
+    assert!(none.run(&[], &Progress::default()).is_empty());
+}
+
+#[test]
+fn no_length_of_time_is_too_long() {
+    let ever = Selection {
+        scenario: Some("I4".to_owned()),
+        time: Some(Duration::from_secs(u64::MAX)),
+        ..Selection::default()
+    };
+    let checks = ever.checks();
+    for checked in ever.run(&checks[..1], &Progress::default()) {
+        assert!(checked.row.is_as_expected() && checked.row.complete, "{:?}", checked.row);
+    }
 }

@@ -5,11 +5,11 @@ mod probe;
 mod settings;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use serde::Serialize;
 
 use crate::Status;
+use crate::output::print;
 use crate::style::Style;
 use check::{Check, Level};
 
@@ -51,9 +51,7 @@ pub(crate) fn run(args: &Args) -> Status {
     } else {
         render(&checks, Style::for_stdout())
     };
-    // Who closed standard output wanted no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    if worst == Level::Fail { Status::Failed } else { Status::Clean }
+    print(&text).max(if worst == Level::Fail { Status::Failed } else { Status::Clean })
 }
 
 fn render(checks: &[Check], style: Style) -> String {

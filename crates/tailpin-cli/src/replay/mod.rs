@@ -4,7 +4,6 @@ mod html;
 mod table;
 
 use std::error::Error;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -12,6 +11,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tailpin_replay::{Outcome, Plan, Protocol, Reading, Setup, Watch, compile, trace};
 
+use crate::output::{complain, print, save, targets};
 use crate::{Status, progress, style};
 
 /// The trace that is replayed when none is named.
@@ -54,7 +54,7 @@ unreadable or impossible trace.";
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES, after_help = "More, with examples: tailpin replay --help")]
 pub(crate) struct Args {
-    /// Traces: files (PFTRACE1, compressed with zstd) or built-ins
+    /// Traces: files (PFTRACE1, as they are or compressed with zstd), - for standard input, or built-ins
     #[arg(value_name = "FILE|NAME", default_value = DEFAULT_TRACE)]
     traces: Vec<PathBuf>,
 
@@ -82,7 +82,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "F.html")]
     report: Option<PathBuf>,
 
-    /// Size of the zone [default: what the trace has live at most, and room beside it]
+    /// Size of the zone [default: as large as the trace needs]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(2..=1 << 19))]
     zone_mib: Option<u64>,
 
@@ -133,6 +133,13 @@ struct Run {
 
 /// Replays every trace, prints what came of it and says how it ended.
 pub(crate) fn run(args: &Args) -> Status {
+    let [report] = match targets([args.report.as_ref()]) {
+        Ok(targets) => targets,
+        Err(error) => {
+            complain(error);
+            return Status::Unusable;
+        }
+    };
     let style = style::Style::for_stdout();
     let mut status = Status::Clean;
     let mut outcomes = Vec::new();
@@ -144,11 +151,8 @@ pub(crate) fn run(args: &Args) -> Status {
                     status = status.max(Status::Failed);
                 }
                 if !args.json {
-                    print(&format!(
-                        "{}{}",
-                        if outcomes.is_empty() { "" } else { "\n" },
-                        table::render(&outcome, style)
-                    ));
+                    let gap = if outcomes.is_empty() { "" } else { "\n" };
+                    status = status.max(print(&format!("{gap}{}", table::render(&outcome, style))));
                 }
                 if args.report.is_some() {
                     page.add(&outcome, &plan.timeline);
@@ -156,7 +160,7 @@ pub(crate) fn run(args: &Args) -> Status {
                 outcomes.push(outcome);
             }
             Err(error) => {
-                eprintln!("tailpin: {}: {error}", path.display());
+                complain(format_args!("{}: {error}", path.display()));
                 status = Status::Unusable;
             }
         }
@@ -166,20 +170,12 @@ pub(crate) fn run(args: &Args) -> Status {
             [outcome] if args.traces.len() == 1 => serde_json::to_string_pretty(outcome),
             runs => serde_json::to_string_pretty(&Runs { runs }),
         };
-        print(&format!("{}\n", json.expect("numbers and strings")));
+        status = status.max(print(&format!("{}\n", json.expect("numbers and strings"))));
     }
-    if let Some(path) = args.report.as_ref().filter(|_| !outcomes.is_empty())
-        && let Err(error) = std::fs::write(path, page.finish())
-    {
-        eprintln!("tailpin: {}: {error}", path.display());
-        status = Status::Unusable;
+    if let Some(target) = report.filter(|_| !outcomes.is_empty()) {
+        status = status.max(save(&target, &page.finish()));
     }
     status
-}
-
-/// To standard output, which may have been closed: who closed it wanted no more.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Moves a progress bar.
@@ -207,13 +203,13 @@ fn one(args: &Args, path: &Path) -> Result<Run, Box<dyn Error>> {
         threads: usize::from(args.threads),
         zone_frames: args.zone_mib.map(|mib| mib << 8),
     };
+    if plan.events() == 0 {
+        return Err("the trace has no records: there is nothing to replay".into());
+    }
     setup.frames(&plan)?;
     let (threads, rounds) = (u64::from(args.threads), u64::from(args.rounds));
     let bar = Bar(progress::bar(format!("replaying {short}"), plan.steps() as u64 * threads * rounds));
-    let mut measured = setup.round(&plan, &bar)?;
-    for _ in 1..rounds {
-        measured = measured.fastest(setup.round(&plan, &bar)?);
-    }
+    let measured = setup.rounds(&plan, rounds, &bar)?;
     bar.0.finish_and_clear();
     Ok(Run { outcome: Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured), plan })
 }

@@ -16,6 +16,7 @@ use super::row::{Backend, Ending, Row};
 use crate::Status;
 use crate::linux::cgroup::{Cgroup, Version};
 use crate::linux::text;
+use crate::output::complain;
 
 /// How much is read between two signs of life.
 const TELL_EVERY: u64 = 8 << 20;
@@ -58,14 +59,14 @@ pub(crate) fn run(job: &str) -> Status {
     let job: Job = match serde_json::from_str(job) {
         Ok(job) => job,
         Err(error) => {
-            eprintln!("tailpin: a job no parent wrote: {error}");
+            complain(format_args!("a job no parent wrote: {error}"));
             return Status::Unusable;
         }
     };
     match carry_out(&job) {
         Ok(()) => Status::Clean,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             Status::Failed
         }
     }

@@ -11,12 +11,12 @@ mod row;
 mod run;
 mod table;
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use crate::Status;
+use crate::output::{complain, print, save, targets};
 use crate::style::Style;
 use log::Shape;
 use row::Backend;
@@ -146,10 +146,12 @@ pub(crate) fn run(args: &Args) -> Status {
         backends: Backend::ALL.into_iter().filter(chosen).collect(),
         limit: args.limit.map(|mib| mib << 20),
     };
-    let outcome = match run::run(&plan) {
-        Ok(outcome) => outcome,
+    let prepared = targets([args.report.as_ref(), args.picture.as_ref()]);
+    let done = prepared.and_then(|files| Ok((files, run::run(&plan).map_err(|error| error.to_string())?)));
+    let ([report, picture], outcome) = match done {
+        Ok(done) => done,
         Err(error) => {
-            eprintln!("tailpin: {error}");
+            complain(error);
             return Status::Unusable;
         }
     };
@@ -158,16 +160,10 @@ pub(crate) fn run(args: &Args) -> Status {
     } else {
         table::render(&outcome, Style::for_stdout())
     };
-    // Who closed standard output wanted no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let mut status = if outcome.is_clean() { Status::Clean } else { Status::Failed };
-    let files = [(&args.report, html::render as fn(&_) -> _), (&args.picture, picture::render)];
-    for (path, render) in files {
-        if let Some(path) = path
-            && let Err(error) = std::fs::write(path, render(&outcome))
-        {
-            eprintln!("tailpin: {}: {error}", path.display());
-            status = Status::Unusable;
+    let mut status = print(&text).max(if outcome.is_clean() { Status::Clean } else { Status::Failed });
+    for (target, render) in [(report, html::render as fn(&_) -> _), (picture, picture::render)] {
+        if let Some(target) = target {
+            status = status.max(save(&target, &render(&outcome)));
         }
     }
     status

@@ -193,8 +193,8 @@ fn how_it_ended(status: ExitStatus, complaint: &str, killed: bool, limited: bool
     let complaint = complaint.trim();
     match status.signal() {
         Some(libc::SIGKILL) if killed => (Ending::OutOfMemory, "killed by the kernel at the limit".into()),
-        // Where the standard library can't allocate, it says so and aborts.
-        Some(libc::SIGABRT) if limited && complaint.contains("memory allocation of") => {
+        // Where the standard library can't allocate, it says so before it ends the process.
+        Some(libc::SIGABRT) | None if limited && complaint.contains("memory allocation of") => {
             (Ending::OutOfMemory, complaint.to_owned())
         }
         Some(signal) => (Ending::Failed, format!("killed by signal {signal}: {complaint}")),
@@ -256,5 +256,7 @@ mod tests {
         assert_eq!(of(libc::SIGABRT, "panicked", false, true), Ending::Failed);
         assert_eq!(of(libc::SIGABRT, "memory allocation of 9 bytes failed", false, false), Ending::Failed);
         assert_eq!(of(1 << 8, "no such file", false, true), Ending::Failed);
+        assert_eq!(of(2 << 8, "memory allocation of 9 bytes failed", false, true), Ending::OutOfMemory);
+        assert_eq!(of(2 << 8, "memory allocation of 9 bytes failed", false, false), Ending::Failed);
     }
 }

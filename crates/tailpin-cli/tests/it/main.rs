@@ -4,3 +4,4 @@ mod bench;
 mod doctor;
 mod replay;
 mod retain;
+mod trouble;

@@ -16,10 +16,8 @@ pub enum TraceError {
     },
     /// There is nothing in it.
     Empty,
-    /// Not a zstd stream.
+    /// Neither a zstd stream nor a trace that is not compressed.
     NotZstd,
-    /// A trace, but not compressed.
-    NotCompressed,
     /// The stream breaks off or is damaged before the records.
     Damaged {
         /// Which part of the file.
@@ -129,15 +127,6 @@ pub enum RecordFault {
         /// The order it names.
         order: Order,
     },
-    /// The header says there are no such frames.
-    BeyondEnd {
-        /// The frame it names.
-        pfn: u32,
-        /// The order it names.
-        order: Order,
-        /// Frames there are, by the header.
-        frames: u64,
-    },
     /// The pieces would be no smaller.
     SplitNotSmaller {
         /// The order it names.
@@ -221,8 +210,9 @@ impl fmt::Display for TraceError {
                 write!(f, "no such file, nor a built-in trace (those are {})", builtins.join(", "))
             }
             Self::Empty => write!(f, "the file is empty"),
-            Self::NotZstd => write!(f, "not a trace: the file is not compressed with zstd"),
-            Self::NotCompressed => write!(f, "an uncompressed trace: compress it with zstd first"),
+            Self::NotZstd => {
+                write!(f, "not a trace: not compressed with zstd, nor does it begin with \"PFTRACE1\"")
+            }
             Self::Damaged { place, source } => {
                 write!(f, "the compressed data is damaged at {place}: {source}")
             }
@@ -279,11 +269,6 @@ impl fmt::Display for RecordFault {
             Self::Unaligned { pfn, order } => {
                 write!(f, "frame {pfn:#x} can't start a block of order {order}: not a multiple of its size")
             }
-            Self::BeyondEnd { pfn, order, frames } => write!(
-                f,
-                "frame {pfn:#x} (order {order}) lies beyond the highest frame of the header, {:#x}",
-                frames.saturating_sub(1)
-            ),
             Self::SplitNotSmaller { order, to } => {
                 write!(f, "SPLIT of order {order} into pieces of order {to}, which are no smaller")
             }

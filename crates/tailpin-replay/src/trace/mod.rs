@@ -1,4 +1,4 @@
-//! Reading page-frame traces: files of the format `PFTRACE1`, compressed with zstd.
+//! Reading page-frame traces: files of the format `PFTRACE1`, as they are or compressed with zstd.
 //!
 //! What a file says about itself is checked, never believed: nothing is allocated because a header claims a size,
 //! and every record is decoded into an [`Op`] or refused with its number and the reason.
@@ -45,7 +45,7 @@ impl Trace {
     pub fn records(&self) -> impl Iterator<Item = Result<Record, TraceError>> {
         let (chunks, _) = self.bytes.as_chunks::<RECORD_BYTES>();
         chunks.iter().enumerate().map(|(index, raw)| {
-            Record::decode(raw, self.header.frames).map_err(|fault| TraceError::Record {
+            Record::decode(raw).map_err(|fault| TraceError::Record {
                 index: index as u64,
                 of: self.len() as u64,
                 fault,

@@ -1,4 +1,4 @@
-//! From a compressed file to a [`Trace`], in bounded memory.
+//! From a file to a [`Trace`], in bounded memory.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -11,19 +11,28 @@ use super::{Builtin, Trace, TraceError, builtins};
 /// Most bytes a trace may have once decompressed, unless the user says otherwise.
 pub const DEFAULT_LIMIT: u64 = 1 << 30;
 
-/// Largest window a compressed stream may ask the decoder to keep (128 MiB).
-const MAX_WINDOW_LOG: u32 = 27;
+/// Largest window that a compressed stream may ask the decoder to keep (2 GiB), the most that zstd's tools make. The
+/// decoder reserves address space for it; memory is what is written there, no more than the trace has bytes.
+const MAX_WINDOW_LOG: u32 = 31;
 
-/// First four bytes of a zstd frame.
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Whether a stream of zstd frames begins like this: with a frame of data, or one to be skipped.
+fn is_zstd(start: &[u8]) -> bool {
+    matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+}
 
-/// Opens a built-in trace by its name, any other by its path.
+/// The path that means standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Opens a built-in trace by its name, any other by its path; `-` is standard input.
 ///
 /// # Errors
 /// [`TraceError::NoSuchTrace`] if it is neither; else as [`open`].
 pub fn find(path: &Path, limit: u64) -> Result<Trace, TraceError> {
     match path.to_str().and_then(Builtin::named) {
         Some(builtin) => builtin.open(),
+        None if path == Path::new(STANDARD_INPUT) => {
+            read("standard input".to_owned(), io::stdin().lock(), limit)
+        }
         None => open(path, limit).map_err(|error| match error {
             TraceError::Io(source) if source.kind() == io::ErrorKind::NotFound => {
                 TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
@@ -42,22 +51,23 @@ pub fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
     read(path.display().to_string(), BufReader::new(file), limit)
 }
 
-/// Reads a compressed trace of at most `limit` bytes once decompressed.
+/// Reads a trace of at most `limit` bytes once decompressed. It may be any number of zstd frames, some of them empty or
+/// to be skipped, or not be compressed at all.
 ///
 /// # Errors
 /// Every way in which these bytes are no sound trace, with the place; records are checked by [`Trace::records`].
-pub fn read(name: String, mut compressed: impl Read, limit: u64) -> Result<Trace, TraceError> {
+pub fn read(name: String, mut file: impl Read, limit: u64) -> Result<Trace, TraceError> {
     let mut start = Vec::new();
-    compressed.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start).map_err(TraceError::Io)?;
-    if start != ZSTD_MAGIC {
-        return Err(match start.as_slice() {
-            [] => TraceError::Empty,
-            start if start == &MAGIC[..4] => TraceError::NotCompressed,
-            _ => TraceError::NotZstd,
-        });
+    file.by_ref().take(4).read_to_end(&mut start).map_err(TraceError::Io)?;
+    let file = start.as_slice().chain(file);
+    if !is_zstd(&start) {
+        return match start.as_slice() {
+            [] => Err(TraceError::Empty),
+            start if MAGIC.starts_with(start) => decode(name, file, limit),
+            _ => Err(TraceError::NotZstd),
+        };
     }
-    let mut decoder =
-        zstd::stream::read::Decoder::new(start.as_slice().chain(compressed)).map_err(TraceError::Io)?;
+    let mut decoder = zstd::stream::read::Decoder::new(file).map_err(TraceError::Io)?;
     decoder.window_log_max(MAX_WINDOW_LOG).map_err(TraceError::Io)?;
     decode(name, decoder, limit)
 }
@@ -66,9 +76,8 @@ pub fn read(name: String, mut compressed: impl Read, limit: u64) -> Result<Trace
 fn decode(name: String, mut bytes: impl Read, limit: u64) -> Result<Trace, TraceError> {
     let (raw, ended) = read_up_to(&mut bytes, HEADER_BYTES as u64);
     let Ok(raw) = <[u8; HEADER_BYTES]>::try_from(raw.as_slice()) else {
-        return Err(ended.map_or(TraceError::ShortHeader { bytes: raw.len() }, |source| {
-            TraceError::Damaged { place: "the header", source }
-        }));
+        return Err(ended
+            .map_or(TraceError::ShortHeader { bytes: raw.len() }, |source| damaged("the header", source)));
     };
     let header = Header::decode(&raw, limit)?;
 
@@ -76,7 +85,7 @@ fn decode(name: String, mut bytes: impl Read, limit: u64) -> Result<Trace, Trace
     if (text.len() as u64) < header.text_bytes {
         return Err(ended
             .map_or(TraceError::ShortText { bytes: text.len(), claimed: header.text_bytes }, |source| {
-                TraceError::Damaged { place: "the text", source }
+                damaged("the text", source)
             }));
     }
 
@@ -85,6 +94,7 @@ fn decode(name: String, mut bytes: impl Read, limit: u64) -> Result<Trace, Trace
     if (whole as u64) < header.records {
         let (index, of) = (whole as u64, header.records);
         return Err(match ended {
+            Some(source) if !is_of_the_file(&source) => TraceError::Io(source),
             Some(source) => TraceError::DamagedRecord { index, of, source },
             None => TraceError::Truncated { index, of, odd },
         });
@@ -92,7 +102,7 @@ fn decode(name: String, mut bytes: impl Read, limit: u64) -> Result<Trace, Trace
     // The decoder looks at the end of its stream only when it is asked for more than there is.
     match read_up_to(&mut bytes, 1) {
         (_, Some(source)) => {
-            return Err(TraceError::Damaged { place: "the end, after the last record", source });
+            return Err(damaged("the end, after the last record", source));
         }
         (more, None) if !more.is_empty() => return Err(TraceError::TooLong { records: header.records }),
         _ => {}
@@ -103,6 +113,15 @@ fn decode(name: String, mut bytes: impl Read, limit: u64) -> Result<Trace, Trace
         }
         _ => Ok(Trace { name, header, text: String::from_utf8_lossy(&text).into_owned(), bytes: records }),
     }
+}
+
+fn damaged(place: &'static str, source: io::Error) -> TraceError {
+    if is_of_the_file(&source) { TraceError::Damaged { place, source } } else { TraceError::Io(source) }
+}
+
+/// Whether an error is the file's, not for want of memory.
+fn is_of_the_file(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::OutOfMemory
 }
 
 /// Up to `want` bytes, growing with what really comes; and the error that ended them early, if one did.

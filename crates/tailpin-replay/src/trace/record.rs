@@ -94,8 +94,8 @@ impl Record {
         u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]])
     }
 
-    /// Decodes and checks one record of a trace whose header says its frames are below `frames`.
-    pub(crate) fn decode(raw: &[u8; RECORD_BYTES], frames: u64) -> Result<Self, RecordFault> {
+    /// Decodes and checks one record.
+    pub(crate) fn decode(raw: &[u8; RECORD_BYTES]) -> Result<Self, RecordFault> {
         let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let (pfn, aux) = (word(4), word(8));
         let [op, _cpu, order, mt] = [raw[12], raw[13], raw[14], raw[15]];
@@ -103,17 +103,11 @@ impl Record {
         let order_of = |order: u8| Order::new(order).ok_or(RecordFault::BadOrder { order });
         let block = || {
             let order = order_of(order)?;
-            if u64::from(pfn) & (order.frames() - 1) != 0 {
-                return Err(RecordFault::Unaligned { pfn, order });
+            // An aligned block ends within 32 bits too.
+            match u64::from(pfn) & (order.frames() - 1) {
+                0 => Ok(order),
+                _ => Err(RecordFault::Unaligned { pfn, order }),
             }
-            match u64::from(pfn) + order.frames() {
-                end if end > frames => Err(RecordFault::BeyondEnd { pfn, order, frames }),
-                _ => Ok(order),
-            }
-        };
-        let frame = || match u64::from(pfn) {
-            number if number >= frames => Err(RecordFault::BeyondEnd { pfn, order: Order::PAGE, frames }),
-            _ => Ok(()),
         };
         let refs = || match aux {
             0 => Err(RecordFault::NoReferences),
@@ -142,10 +136,9 @@ impl Record {
                 }
                 Op::Split { pfn, order, to }
             }
-            4 => frame().and_then(|()| refs()).map(|refs| Op::Pin { pfn, refs })?,
-            5 => frame().and_then(|()| refs()).map(|refs| Op::Unpin { pfn, refs })?,
-            6 if pfn == u32::MAX => Op::Collapse { pfn: None },
-            6 => frame().map(|()| Op::Collapse { pfn: Some(pfn) })?,
+            4 => Op::Pin { pfn, refs: refs()? },
+            5 => Op::Unpin { pfn, refs: refs()? },
+            6 => Op::Collapse { pfn: (pfn != u32::MAX).then_some(pfn) },
             7 => Op::Time,
             8 => match block()? {
                 Order::PAGE => {

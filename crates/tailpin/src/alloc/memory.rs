@@ -1,6 +1,7 @@
 //! Metadata memory from the heap, where there is one.
 
 use core::sync::atomic::AtomicU64;
+use std::collections::TryReserveError;
 use std::vec::Vec;
 
 use crate::error::ZoneError;
@@ -28,12 +29,26 @@ impl ZoneMemory {
 
     /// Memory for a zone of this layout under another protocol.
     pub fn for_protocol<P: Protocol<Word = AtomicU64>>(layout: &ZoneLayout<'_>) -> Self {
-        let zeroed = |n: usize| {
+        Self::try_for_protocol::<P>(layout).expect("no memory for the words of the zone")
+    }
+
+    /// The same, where the words may be too many for this machine or the process's limits.
+    ///
+    /// # Errors
+    /// [`TryReserveError`] if there is no memory for them.
+    pub fn try_for_protocol<P: Protocol<Word = AtomicU64>>(
+        layout: &ZoneLayout<'_>,
+    ) -> Result<Self, TryReserveError> {
+        let zeroed = |n: usize| -> Result<Vec<AtomicU64>, TryReserveError> {
             let mut words = Vec::new();
+            words.try_reserve_exact(n)?;
             words.resize_with(n, || AtomicU64::new(0));
-            words
+            Ok(words)
         };
-        Self { pages: zeroed(layout.page_words::<P>()), areas: zeroed(layout.area_words() + LINE_WORDS - 1) }
+        Ok(Self {
+            pages: zeroed(layout.page_words::<P>())?,
+            areas: zeroed(layout.area_words() + LINE_WORDS - 1)?,
+        })
     }
 
     /// The zone over this memory. Once: a second zone over the same memory finds frames in use that it never

@@ -1,16 +1,19 @@
-//! The `check` command: its options and what it prints.
+//! `tailpin check`: its options and what it prints.
 
-use std::io::{IsTerminal, Write};
-use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tailpin_check::family::Which;
+use tailpin_check::report::{Report, Verdict};
+use tailpin_check::suite::{Checked, Progress, Selection};
+use tailpin_check::switches::Switch;
+use tailpin_check::{names, table};
 
-use crate::family::Which;
-use crate::report::{Report, Verdict};
-use crate::suite::{Checked, Progress, Selection};
-use crate::table;
+use crate::Status;
+use crate::output::{complain, print};
 
 /// Model check both page protocols: no race with every step in place, and each race with its step left out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -18,9 +21,11 @@ use crate::table;
     after_help = "Examples:\n  tailpin check                    every scenario, every switch, in one to three minutes\n  \
     tailpin check --hazard H2        the interleaving of the mail's race, as a table\n  \
     tailpin check --scenario I4      one scenario, both protocols\n  \
-    tailpin check --json             one row per check, for machines"
+    tailpin check --json             one row per check, for machines\n  \
+    tailpin check --list             all names\n\nExit codes: 0 all came as expected, 1 something did not or was not run, 2 bad usage \
+    or output that can't be written."
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// Only this protocol
     #[arg(long, value_enum)]
     protocol: Option<Which>,
@@ -39,10 +44,16 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print the names of all scenarios and hazards, and run nothing
+    #[arg(long, exclusive = true)]
+    list: bool,
 }
 
-/// Runs the command. Exit code 0: all as expected; 1: something else was found; 2: nothing has that name.
-pub fn run(args: &Args) -> ExitCode {
+/// Runs the command, prints what came of it and says how it ended.
+pub(crate) fn run(args: &Args) -> Status {
+    if args.list {
+        return print(&listed());
+    }
     let selection = Selection {
         protocol: args.protocol,
         scenario: args.scenario.clone(),
@@ -52,27 +63,36 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let checks = selection.checks();
     if checks.is_empty() {
-        eprintln!("error: no scenario of that name shows that hazard on that protocol");
-        return ExitCode::from(2);
+        complain(names::why_nothing(&selection));
+        return Status::Unusable;
     }
     let progress = Progress::default();
     let checked = watch(checks.len(), &progress, || selection.run(&checks, &progress));
     let report = Report::new(checked.iter().map(|checked| checked.row.clone()).collect());
-    let written = if args.json {
-        write_json(&report)
+    let text = if args.json {
+        serde_json::to_string_pretty(&report).expect("numbers and names") + "\n"
     } else {
-        write_text(&checked, &report, args.hazard.is_some() || args.scenario.is_some())
+        render(&checked, &report, args.hazard.is_some() || args.scenario.is_some())
     };
-    match (written, report.failed) {
-        (Ok(()), 0) => ExitCode::SUCCESS,
-        // A reader that has gone away is no failed check.
-        (Err(error), 0) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        _ => ExitCode::from(1),
+    print(&text).max(if report.failed == 0 { Status::Clean } else { Status::Failed })
+}
+
+/// All names there are, and what is behind them.
+fn listed() -> String {
+    let mut text = "Scenarios (--scenario):\n".to_owned();
+    for check in names::scenarios() {
+        let _ = writeln!(text, "  {:<18} {}", check.scenario, check.title);
     }
+    text += "\nHazards (--hazard), and what is done with the step left out:\n";
+    for hazard in Switch::ALL {
+        let _ =
+            writeln!(text, "  {:<18} {:<9} {}", hazard.name(), hazard.protocol().name(), hazard.without());
+    }
+    text
 }
 
 /// Shows how far it is while `body` runs, on a terminal.
-fn watch<T: Send>(checks: usize, progress: &Progress, body: impl FnOnce() -> T + Send) -> T {
+fn watch<T>(checks: usize, progress: &Progress, body: impl FnOnce() -> T) -> T {
     if !std::io::stderr().is_terminal() {
         return body();
     }
@@ -82,44 +102,51 @@ fn watch<T: Send>(checks: usize, progress: &Progress, body: impl FnOnce() -> T +
     {
         bar.set_style(style);
     }
-    let result = std::thread::scope(|scope| {
-        let running = scope.spawn(body);
-        while !running.is_finished() {
-            bar.set_position(progress.done.load(Ordering::Relaxed) as u64);
-            bar.set_message(progress.executions.load(Ordering::Relaxed).to_string());
-            std::thread::sleep(Duration::from_millis(100));
+    /// Ends the thread that draws, also where `body` panics.
+    struct Ends<'b>(&'b AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            // Relaxed: it carries nothing along.
+            self.0.store(true, Ordering::Relaxed);
         }
-        running.join()
-    });
-    bar.finish_and_clear();
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = Ends(&ended);
+        // Where no thread can be started, nothing is drawn.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, || {
+            while !ended.load(Ordering::Relaxed) {
+                bar.set_position(progress.done.load(Ordering::Relaxed) as u64);
+                bar.set_message(progress.executions.load(Ordering::Relaxed).to_string());
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            bar.finish_and_clear();
+        });
+        body()
+    })
 }
 
-fn write_json(report: &Report) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, report)?;
-    writeln!(out)
-}
-
-fn write_text(checked: &[Checked], report: &Report, tables: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+fn render(checked: &[Checked], report: &Report, tables: bool) -> String {
+    let mut text = String::new();
     for Checked { row, title, counterexample } in checked {
         let verdict = match (row.is_as_expected(), row.found) {
             (true, Verdict::Clean) => "clean",
             (true, Verdict::Violation) => "found, as it should be",
             (false, Verdict::Clean) => "NOT FOUND",
             (false, Verdict::Violation) => "VIOLATION",
+            (_, Verdict::NotRun) => "NOT RUN",
         };
         let extent = match (row.found, row.engine, row.complete, row.preemption_bound) {
             (Verdict::Violation, ..) => String::new(),
+            (Verdict::NotRun, ..) => row.hindered.as_ref().map_or_else(String::new, |why| format!(", {why}")),
             (_, "shuttle", ..) => format!(", random schedules of {} threads", row.threads),
             (_, "threads", ..) => format!(", rounds of {} threads of this machine", row.threads),
             (_, _, false, _) => ", not exhausted".to_owned(),
             (_, _, true, None) => ", all interleavings".to_owned(),
             (_, _, true, Some(bound)) => format!(", all with up to {bound} preemptions"),
         };
-        writeln!(
-            out,
+        let _ = writeln!(
+            text,
             "{:8} {:7} {:15} {:11} {verdict}{extent} ({} executions, {} ms)",
             row.protocol,
             row.engine,
@@ -127,18 +154,20 @@ fn write_text(checked: &[Checked], report: &Report, tables: bool) -> std::io::Re
             row.hazard.unwrap_or("-"),
             row.executions,
             row.elapsed_ms
-        )?;
+        );
         if let Some(found) = counterexample
             && (tables || !row.is_as_expected())
         {
-            writeln!(out, "\n{title}\n\n{}", table::render(found))?;
+            let _ = writeln!(text, "\n{title}\n\n{}", table::render(found));
         }
     }
-    writeln!(
-        out,
-        "{} checks, {} not as expected, {} not exhausted",
+    let _ = writeln!(
+        text,
+        "{} checks, {} not as expected ({} of them not run), {} not exhausted",
         report.results.len(),
         report.failed,
+        report.not_run,
         report.not_exhausted
-    )
+    );
+    text
 }

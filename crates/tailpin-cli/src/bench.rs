@@ -1,13 +1,15 @@
-//! The command: arguments, a run, and what is printed of it.
+//! `tailpin bench`: its options, a run, and what is printed of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
+use tailpin_bench::{
+    Effort, count, html, json, markdown, measure, profile, profile_table, replace, table, verdicts,
+};
 
-use crate::{Effort, Judged, Profiled, Report};
-use crate::{html, judge, markdown, measure, profile, replace, table, unjudged, verdicts};
+use crate::Status;
+use crate::output::{complain, print, save, targets};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,118 +21,109 @@ Examples:
 Times are nanoseconds per operation on each thread: median, fastest and slowest of the repetitions, in which all subjects take turns.
 /peer and /limit: beside the fastest peer and beside the bare limit of the same scenario.
 
-Exit codes: 0 done, 1 a file could not be written or valgrind not be run, 2 bad usage or nothing to measure.";
+Exit codes: 0 done, 1 valgrind could not be run, 2 bad usage, nothing to measure or output that can't be written.";
 
 /// Measure this library beside its peers, all in one run.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_long_help = EXAMPLES, after_help = "More, with examples: tailpin bench --help")]
-pub struct Args {
+pub(crate) struct Args {
     /// Fewer and shorter repetitions: less than two minutes.
     #[arg(long)]
-    pub quick: bool,
+    pub(crate) quick: bool,
     /// Only scenarios whose name contains S.
     #[arg(long, value_name = "S")]
-    pub filter: Option<String>,
+    pub(crate) filter: Option<String>,
     /// One JSON object on standard output.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Also write a report with pictures, one HTML file.
     #[arg(long, value_name = "F.html")]
-    pub report: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
     /// Also count instructions per operation with valgrind's callgrind, ours and the best of the
     /// others: minutes more.
     #[arg(long)]
-    pub profile: bool,
+    pub(crate) profile: bool,
     /// Also write everything as text for docs/performance-run.md: between its two marks if the file
     /// has them, else as a new file.
     #[arg(long, value_name = "F.md")]
-    pub markdown: Option<PathBuf>,
+    pub(crate) markdown: Option<PathBuf>,
     /// Run one subject in one scenario for callgrind to watch.
     #[arg(long, hide = true, num_args = 2, value_names = ["SCENARIO", "SUBJECT"])]
-    pub once: Option<Vec<String>>,
+    pub(crate) once: Option<Vec<String>>,
 }
 
-#[derive(Serialize)]
-struct Json<'r> {
-    #[serde(flatten)]
-    report: &'r Report,
-    goals: Vec<Judged>,
-    goals_not_judged: Vec<&'static str>,
-    profile: &'r [Profiled],
-    quick: bool,
-}
-
-/// The report as one JSON object.
-///
-/// # Panics
-/// Never: everything in a report can be written.
-pub fn json(report: &Report, profile: &[Profiled], quick: bool) -> String {
-    let (goals, goals_not_judged) = (judge(report), unjudged(report));
-    serde_json::to_string(&Json { report, goals, goals_not_judged, profile, quick })
-        .expect("a report is plain data")
-}
-
-/// Runs the command. Returns the process's exit code: 0 done, 1 a file could not be written or
-/// valgrind not be run, 2 bad usage.
-pub fn run(args: &Args) -> u8 {
+/// Runs the command, prints and writes what came of it and says how it ended.
+pub(crate) fn run(args: &Args) -> Status {
     if let Some([scenario, subject]) = args.once.as_deref() {
         return once(scenario, subject);
     }
+    // A run takes minutes: that its files can't be written is said before.
+    let prepared = targets([args.report.as_ref(), args.markdown.as_ref()])
+        .and_then(|targets| Ok((targets, args.markdown.as_deref().map(page_before).transpose()?)));
+    let ([html_page, text_page], before) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            complain(error);
+            return Status::Unusable;
+        }
+    };
     let effort = if args.quick { Effort::quick() } else { Effort::full() };
     let measuring = bar("bench");
     let report = measure(&effort, args.filter.as_deref(), &mut steps(&measuring));
     measuring.finish_and_clear();
     if report.rows.is_empty() && report.facts.is_empty() {
+        report.notes.iter().for_each(|note| complain(format_args!("not measured: {note}")));
         let filter = args.filter.as_deref().unwrap_or_default();
-        eprintln!("tailpin bench: no scenario's name contains {filter:?}");
-        return 2;
+        complain(format_args!("nothing was measured of the scenarios whose name contains {filter:?}"));
+        return Status::Unusable;
     }
-    let mut code = 0;
-    let mut complain = |what: String| {
-        eprintln!("tailpin bench: {what}");
-        code = 1;
-    };
+    let mut status = Status::Clean;
     let mut profiled = Vec::new();
     if args.profile {
         let counting = bar("profile");
         match profile(&report, &again, &mut steps(&counting)) {
             Ok(done) => profiled = done,
-            Err(error) => complain(format!("no profile: {error}")),
+            Err(error) => {
+                complain(format_args!("no profile: {error}"));
+                status = Status::Failed;
+            }
         }
         counting.finish_and_clear();
     }
-    if args.json {
-        println!("{}", json(&report, &profiled, args.quick));
+    let text = if args.json {
+        json(&report, &profiled, args.quick) + "\n"
     } else {
-        print!("{}\n{}", table(&report), verdicts(&report, args.filter.is_none()));
+        let mut text = format!("{}\n{}", table(&report), verdicts(&report, args.filter.is_none()));
         if !profiled.is_empty() {
-            print!("\n{}", crate::profile::table(&profiled));
+            text += &format!("\n{}", profile_table(&profiled));
         }
-    }
-    let mut save = |path: &Path, text: String| {
-        if let Err(error) = std::fs::write(path, text) {
-            complain(format!("cannot write {}: {error}", path.display()));
-        }
+        text
     };
-    if let Some(path) = &args.report {
-        save(path, html(&report));
+    status = status.max(print(&text));
+    if let Some(target) = html_page {
+        status = status.max(save(&target, &html(&report)));
     }
-    if let Some(path) = &args.markdown {
-        let old = std::fs::read_to_string(path).unwrap_or_default();
-        save(path, replace(&old, &markdown(&report, &profiled)));
+    if let (Some(target), Some(before)) = (text_page, before) {
+        status = status.max(save(&target, &replace(&before, &markdown(&report, &profiled))));
     }
-    code
+    status
 }
 
-fn once(scenario: &str, subject: &str) -> u8 {
-    match crate::profile::count(scenario, subject) {
-        Some(counted) => {
-            println!("{counted}");
-            0
-        }
+/// What the page says so far; nothing, if there is none yet.
+fn page_before(path: &Path) -> Result<String, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(format!("{} can't be read, so its text can't be kept: {error}", path.display())),
+    }
+}
+
+fn once(scenario: &str, subject: &str) -> Status {
+    match count(scenario, subject) {
+        Some(counted) => print(&format!("{counted}\n")),
         None => {
-            eprintln!("tailpin bench: nothing to count of {subject} in {scenario}");
-            2
+            complain(format_args!("nothing to count of {subject} in {scenario}"));
+            Status::Unusable
         }
     }
 }
