@@ -50,7 +50,8 @@ struct Group {
     given_up: AtomicBool,
 }
 
-/// Ends a measurement that lacks something of the machine, and says what. It is thrown past the panic hook.
+/// Ends a measurement that lacks something of the machine, and says what. It is thrown past the
+/// panic hook.
 pub(crate) struct Hindered(pub(crate) String);
 
 impl Hindered {
@@ -88,8 +89,8 @@ impl Seat<'_> {
     }
 }
 
-/// Runs `work` on `threads` pinned threads at once and returns what each has to say. If one of them panics, or can't be
-/// started ([`Hindered`]), all are ended before that goes on.
+/// Runs `work` on `threads` pinned threads at once and returns what each has to say. If one of them
+/// panics, or can't be started ([`Hindered`]), all are ended before that goes on.
 pub(crate) fn on_cores<T: Send>(threads: usize, work: impl Fn(&Seat<'_>) -> T + Sync) -> Vec<T> {
     let group = Group::default();
     let one = |index: usize| {

@@ -215,7 +215,8 @@ impl Engine for Shuttle {
     }
 }
 
-/// Ends an execution that lacks what it needs of the machine, and says what: nothing was found out by it.
+/// Ends an execution that lacks what it needs of the machine, and says what: nothing was found out
+/// by it.
 #[derive(Debug)]
 pub(crate) struct Hindered(pub(crate) String);
 
@@ -245,7 +246,8 @@ impl Engine for Machine {
     fn write((): &()) {}
     fn spawn(body: impl FnOnce() + Send + 'static) -> Self::Join {
         let thread = std::thread::Builder::new().spawn(body);
-        // No panic of the model's: the hook has nothing to report, and what is above tells it from a find.
+        // No panic of the model's: the hook has nothing to report, and what is above tells it from
+        // a find.
         thread.unwrap_or_else(|error| {
             let why = format!("a thread can't be started: {error}");
             std::panic::resume_unwind(Box::new(Hindered(why)))

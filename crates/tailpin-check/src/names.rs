@@ -65,7 +65,8 @@ fn unknown(what: &str, asked: &str, names: impl Iterator<Item = &'static str>) -
     format!("no {what} is called {asked:?}{offer} (--list shows all)")
 }
 
-/// The names nearest to `asked`, nearest first: those that contain it, and those a few letters away.
+/// The names nearest to `asked`, nearest first: those that contain it, and those a few letters
+/// away.
 fn near(asked: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     let asked: Vec<char> = asked.to_lowercase().chars().take(64).collect();
     let mut near: Vec<(usize, &str)> = names

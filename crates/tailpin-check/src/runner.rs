@@ -92,7 +92,8 @@ pub fn explore<F: Family<LoomWord>>(
     Outcome { found, hindered, executions, complete, bound: limits.preemptions, elapsed }
 }
 
-/// What ended a search by a panic: an execution that went wrong, or something that the machine lacked.
+/// What ended a search by a panic: an execution that went wrong, or something that the machine
+/// lacked.
 pub(crate) fn ended(
     result: std::thread::Result<()>,
     roles: Vec<&'static str>,

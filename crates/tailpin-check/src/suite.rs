@@ -147,8 +147,8 @@ impl Selection {
         })
     }
 
-    /// Runs the checks on a few OS threads, the calling one among them, and returns them in order. Where no other thread
-    /// can be started, the calling one does all.
+    /// Runs the checks on a few OS threads, the calling one among them, and returns them in order.
+    /// Where no other thread can be started, the calling one does all.
     pub fn run(&self, checks: &[Check], progress: &Progress) -> Vec<Checked> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..checks.len()).collect());
         let results: Mutex<Vec<Option<Checked>>> = Mutex::new(vec![None; checks.len()]);

@@ -25,7 +25,8 @@ pub(crate) enum Status {
     Clean = 0,
     /// A violation, a leak or a failed check.
     Failed = 1,
-    /// Bad usage, unreadable input, output that can't be written, or a limit of this process in the way.
+    /// Bad usage, unreadable input, output that can't be written, or a limit of this process in the
+    /// way.
     Unusable = 2,
 }
 

@@ -1,5 +1,5 @@
-//! What a command writes, and what happens where it can't: every failure becomes a line on standard error and a
-//! [`Status`], never a panic.
+//! What a command writes, and what happens where it can't: every failure becomes a line on standard
+//! error and a [`Status`], never a panic.
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::Status;
 
-/// Writes `text` to standard output. A reader that has gone away wanted no more: that is no failure.
+/// Writes `text` to standard output. A reader that has gone away wanted no more: that is no
+/// failure.
 pub(crate) fn print(text: &str) -> Status {
     let mut out = io::stdout().lock();
     printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
@@ -26,7 +27,8 @@ pub(crate) fn printed(result: io::Result<()>) -> Status {
     }
 }
 
-/// Says on standard error what is wrong. Where that can't be written either, the exit code is left to tell.
+/// Says on standard error what is wrong. Where that can't be written either, the exit code is left
+/// to tell.
 pub(crate) fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "tailpin: {what}");
 }

@@ -11,8 +11,8 @@ use super::run::{Ground, Measured};
 /// Smallest zone, 512 MiB: below it the per-CPU caches would weigh on the metadata of each frame.
 const LEAST_FRAMES: u64 = 1 << 17;
 
-/// Room for each copy beside one and a half times the peak, 128 MiB. Blocks never move here, so a trace that splits huge
-/// pages and keeps some of the pieces needs more than its live frames.
+/// Room for each copy beside one and a half times the peak, 128 MiB. Blocks never move here, so a
+/// trace that splits huge pages and keeps some of the pieces needs more than its live frames.
 const SPARE_FRAMES: u64 = 1 << 15;
 
 /// Largest zone, in frames: 512 GiB.
@@ -74,7 +74,8 @@ pub enum ReplayError {
     Thread {
         /// How many were asked for.
         threads: usize,
-        /// What the system says; [`ErrorKind::InvalidInput`](io::ErrorKind::InvalidInput) beyond [`MOST_THREADS`].
+        /// What the system says; [`ErrorKind::InvalidInput`](io::ErrorKind::InvalidInput) beyond
+        /// [`MOST_THREADS`].
         cause: io::ErrorKind,
     },
 }
@@ -155,16 +156,17 @@ impl Setup {
         self.rounds(plan, 1, watch)
     }
 
-    /// So many replays, each on a fresh zone and audited at its end: the fastest, with what went wrong in any. 0 counts
-    /// as 1.
+    /// So many replays, each on a fresh zone and audited at its end: the fastest, with what went
+    /// wrong in any. 0 counts as 1.
     ///
     /// Blocks never move here, so how large a zone a trace needs shows only as it is replayed. If
-    /// [`zone_frames`](Self::zone_frames) leaves the size open and an allocation finds no room, all begins anew in a zone
-    /// twice as large.
+    /// [`zone_frames`](Self::zone_frames) leaves the size open and an allocation finds no room, all
+    /// begins anew in a zone twice as large.
     ///
     /// # Errors
-    /// [`ReplayError::NoRoom`] if that goes beyond [`MOST_FRAMES`]; [`ReplayError::Zone`] for a zone of no frames;
-    /// [`ReplayError::NoMemory`] and [`ReplayError::Thread`] where the machine or a limit of the process stands against it.
+    /// [`ReplayError::NoRoom`] if that goes beyond [`MOST_FRAMES`]; [`ReplayError::Zone`] for a
+    /// zone of no frames; [`ReplayError::NoMemory`] and [`ReplayError::Thread`] where the machine
+    /// or a limit of the process stands against it.
     ///
     /// # Panics
     /// As `watch` does, once every copy has ended.
@@ -285,7 +287,8 @@ mod tests {
         compile(&trace, Reading { as_recorded: false, merges: true }).unwrap()
     }
 
-    /// Each huge page is split, all its pages but one go: little is live, but little of the zone is whole.
+    /// Each huge page is split, all its pages but one go: little is live, but little of the zone is
+    /// whole.
     fn fragmented(huge_pages: u32) -> Writer {
         let mut writer = Writer::new(0);
         for huge in 0..huge_pages {

@@ -54,7 +54,8 @@ unreadable or impossible trace.";
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES, after_help = "More, with examples: tailpin replay --help")]
 pub(crate) struct Args {
-    /// Traces: files (PFTRACE1, as they are or compressed with zstd), - for standard input, or built-ins
+    /// Traces: files (PFTRACE1, as they are or compressed with zstd), - for standard input, or
+    /// built-ins
     #[arg(value_name = "FILE|NAME", default_value = DEFAULT_TRACE)]
     traces: Vec<PathBuf>,
 

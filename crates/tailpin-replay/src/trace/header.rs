@@ -20,8 +20,8 @@ pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 20;
 pub struct Header {
     /// Number of records.
     pub records: u64,
-    /// Highest frame number plus one, as a hint: some recorders count first frames of blocks alone. What the records say
-    /// counts.
+    /// Highest frame number plus one, as a hint: some recorders count first frames of blocks alone.
+    /// What the records say counts.
     pub frames: u64,
     /// How long the recording took.
     pub duration_ns: u64,

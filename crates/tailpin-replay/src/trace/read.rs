@@ -11,8 +11,9 @@ use super::{Builtin, Trace, TraceError, builtins};
 /// Most bytes a trace may have once decompressed, unless the user says otherwise.
 pub const DEFAULT_LIMIT: u64 = 1 << 30;
 
-/// Largest window that a compressed stream may ask the decoder to keep (2 GiB), the most that zstd's tools make. The
-/// decoder reserves address space for it; memory is what is written there, no more than the trace has bytes.
+/// Largest window that a compressed stream may ask the decoder to keep (2 GiB), the most that
+/// zstd's tools make. The decoder reserves address space for it; memory is what is written there,
+/// no more than the trace has bytes.
 const MAX_WINDOW_LOG: u32 = 31;
 
 /// Whether a stream of zstd frames begins like this: with a frame of data, or one to be skipped.
@@ -51,8 +52,8 @@ pub fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
     read(path.display().to_string(), BufReader::new(file), limit)
 }
 
-/// Reads a trace of at most `limit` bytes once decompressed. It may be any number of zstd frames, some of them empty or
-/// to be skipped, or not be compressed at all.
+/// Reads a trace of at most `limit` bytes once decompressed. It may be any number of zstd frames,
+/// some of them empty or to be skipped, or not be compressed at all.
 ///
 /// # Errors
 /// Every way in which these bytes are no sound trace, with the place; records are checked by [`Trace::records`].

@@ -263,7 +263,8 @@ fn hostile_sizes_are_bounded() {
 
 #[test]
 fn the_highest_frame_of_the_header_is_a_hint() {
-    // A recorder that counts first frames alone says 513 of a block of 512 frames at 512; others may say nothing.
+    // A recorder that counts first frames alone says 513 of a block of 512 frames at 512; others
+    // may say nothing.
     for hint in [0, 1, 513, 1 << 32] {
         let mut writer = Writer::new(hint);
         writer.alloc(512, 9).pin(1023, 1).collapse(900).unpin(1023, 1).free(512, 9);
