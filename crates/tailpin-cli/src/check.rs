@@ -88,6 +88,10 @@ fn listed() -> String {
         let _ =
             writeln!(text, "  {:<18} {:<9} {}", hazard.name(), hazard.protocol().name(), hazard.without());
     }
+    text += "\nNot shown by any scenario:\n";
+    for (name, why) in names::NOT_SHOWN {
+        let _ = writeln!(text, "  {name:<18} {why}");
+    }
     text
 }
 

@@ -1,11 +1,12 @@
 //! The quick set: every scenario to two preemptions, and every step that is left out is missed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tailpin_check::report::{Report, Verdict};
 use tailpin_check::suite::{Progress, Selection};
 use tailpin_check::switches::Switch;
-use tailpin_check::table;
+use tailpin_check::{names, table};
 
 #[test]
 fn everything_comes_as_expected() {
@@ -46,6 +47,20 @@ fn a_find_comes_with_its_steps_and_a_stop_is_not_a_pass() {
     };
     let checked = stopped.run(&stopped.checks()[..1], &Progress::default());
     assert!(!checked[0].row.complete && checked[0].row.found == Verdict::Clean);
+}
+
+#[test]
+fn every_hazard_of_the_page_is_shown_or_is_told_why_not() {
+    let page = include_str!("../../../../docs/races.md");
+    let number = |name: &str| name.len() > 1 && name[1..].bytes().all(|byte| byte.is_ascii_digit());
+    let words = page.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with(['H', 'W']) && number(word)).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for name in named {
+        let selection = Selection { hazard: Some(name.to_owned()), ..Selection::default() };
+        let told = names::NOT_SHOWN.iter().any(|(not_shown, _)| *not_shown == name);
+        assert!(told != !selection.checks().is_empty(), "{name}");
+    }
 }
 
 #[test]
