@@ -256,7 +256,7 @@ fn broken_input_ends_with_2_and_says_where() {
     writer.free(512, 9);
     assert!(complaint("twice", &writer.file()).contains("record 2 of 3: FREE of frame 0x200"));
     let mut huge = Writer::new(1 << 32);
-    huge.alloc(0, 18).alloc(1 << 18, 18);
+    huge.alloc(0, 18).alloc(1 << 18, 18).alloc(2 << 18, 18);
     let file = Scratch::new("huge", &huge.file());
     let output = tailpin(&["replay", file.0.to_str().unwrap(), "--threads", "256"]);
     assert_eq!(output.status.code(), Some(2));
