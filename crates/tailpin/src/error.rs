@@ -136,6 +136,8 @@ pub enum ZoneError {
         /// The range.
         range: FrameRange,
     },
+    /// The frames and slots are so many that their metadata can't be addressed.
+    TooLarge,
     /// A piece of metadata memory is too small.
     TooFewWords {
         /// Which one: `"pages"` or `"areas"`.
@@ -151,6 +153,7 @@ impl fmt::Display for ZoneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "the ranges hold no usable frame"),
+            Self::TooLarge => write!(f, "so many frames and slots have more metadata than can be addressed"),
             Self::BadRange { range } => {
                 write!(
                     f,

@@ -14,6 +14,9 @@ use super::store::hint_words;
 /// The first number that is no frame's: addresses of bytes have 64 bits.
 pub(crate) const FRAMES_END: Pfn = Pfn::new(1 << 52);
 
+/// More words than an area has of any kind of metadata under any protocol.
+const MOST_WORDS: usize = 8 * AREA_FRAMES;
+
 /// The shape of a zone: its ranges, and from them how many words of metadata to hand over.
 ///
 /// ```
@@ -39,7 +42,7 @@ impl<'r> ZoneLayout<'r> {
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one, or one
-    /// that ends beyond 2⁵² frames.
+    /// that ends beyond 2⁵² frames, [`ZoneError::TooLarge`] if the metadata can't be addressed.
     pub fn new(ranges: &'r [FrameRange], slots: usize) -> Result<Self, ZoneError> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Err(ZoneError::Empty) };
         let mut free_from = Pfn::new(0);
@@ -50,8 +53,16 @@ impl<'r> ZoneLayout<'r> {
             free_from = range.end;
         }
         let base = first.start.head(Order::HUGE);
-        let areas = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64) as usize;
-        Ok(Self { ranges, reserved: &[], base, areas, slots: slots.next_power_of_two() })
+        let areas = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
+        let areas = usize::try_from(areas).map_err(|_| ZoneError::TooLarge)?;
+        let slots = slots.checked_next_power_of_two().ok_or(ZoneError::TooLarge)?;
+        // From here on no sum or product about the metadata can overflow.
+        let (of_areas, of_slots) = (areas.checked_mul(MOST_WORDS), slots.checked_mul(SLOT_WORDS));
+        let words = of_areas.and_then(|words| words.checked_add(of_slots?));
+        if words.is_none_or(|words| words > isize::MAX as usize / size_of::<u64>()) {
+            return Err(ZoneError::TooLarge);
+        }
+        Ok(Self { ranges, reserved: &[], base, areas, slots })
     }
 
     /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They may overlap each

@@ -138,6 +138,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// One attempt to take `n` references from the head `seen` at `at`, and what is to be done if they are the last. `None`:
     /// it has fewer. False: it has changed.
+    #[inline(always)] // In a loop over all pages of a block.
     pub(super) fn drop_refs_from(&self, at: Pfn, seen: PageWord, n: u64, owner: &impl Owner) -> Option<bool> {
         let (order, new) = (seen.order(), seen.drop_refs(n)?);
         let live = new.is_live_head();

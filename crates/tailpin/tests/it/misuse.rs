@@ -476,6 +476,66 @@ fn frames_of_no_zone<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
 }
 
 #[test]
+fn layouts_up_to_the_limits() {
+    use tailpin::{ZoneError, ZoneLayout};
+    let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
+    for slots in [usize::MAX, usize::MAX / 2, usize::MAX / 2 + 2, 1 << 62, 1 << 60] {
+        assert_eq!(ZoneLayout::new(&ranges, slots).unwrap_err(), ZoneError::TooLarge);
+    }
+    for slots in [0, 1, 1 << 20] {
+        let layout = ZoneLayout::new(&ranges, slots).unwrap();
+        assert_eq!((layout.span_frames(), layout.area_words() > slots), (FRAMES, true));
+    }
+    let far = [FrameRange::new(Pfn::new(0), 1), FrameRange::new(Pfn::new((1 << 52) - 1), 1)];
+    let layout = ZoneLayout::new(&far, 1).unwrap();
+    assert_eq!(layout.span_frames(), 1 << 52);
+    for end in [(1 << 52) + 1, 1 << 63, u64::MAX] {
+        let range = [FrameRange { start: Pfn::new(0), end: Pfn::new(end) }];
+        assert!(matches!(ZoneLayout::new(&range, 1), Err(ZoneError::BadRange { .. })));
+    }
+}
+
+/// Handles' indices and byte ranges, in a zone at the very end of what has an address.
+#[test]
+fn indices_and_bytes_up_to_the_last() {
+    use tailpin::{ZoneConfig, ZoneLayout, ZoneMemory};
+    let ranges = [FrameRange::new(Pfn::new((1 << 52) - 512), 512)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let mut block = zone.alloc(Order::HUGE).unwrap();
+    for index in [512, 1 << 52, 1 << 63, u64::MAX - 1, u64::MAX] {
+        assert!(matches!(block.pin(index), Err(GetError::NotInUse)));
+        let (same, error) = block.split_around(index, Order::PAGE).unwrap_err();
+        assert_eq!(error, SplitError::OutOfRange);
+        block = same;
+        assert!(
+            block.slice(0..index.saturating_add(2 << 20)).is_err()
+                && block.slice(index.max(2 << 20)..u64::MAX).is_err()
+        );
+    }
+    let last = block.slice((2 << 20) - 1..2 << 20).unwrap();
+    assert_eq!((last.pages().end, last.offset(), last.len()), (Pfn::new(1 << 52), 4095, 1));
+    let all = block.slice(0..2 << 20).unwrap();
+    let part = all.slice((2 << 20) - 5000..2 << 20).unwrap();
+    assert_eq!((part.pages().frames(), part.len()), (2, 5000));
+    assert!(part.slice(0..u64::MAX).is_err() && part.slice(5000..5001).is_err());
+    drop((block, all));
+    assert_eq!(zone.used_frames(), 2);
+    drop((last, part));
+    assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+}
+
+#[test]
+fn offsets_say_when_they_do_not_fit() {
+    assert_eq!(Pfn::new(u64::MAX).checked_offset(1), None);
+    assert_eq!(Pfn::new(1).checked_offset(u64::MAX - 1), Some(Pfn::new(u64::MAX)));
+    for what in [|| Pfn::new(u64::MAX).offset(1), || FrameRange::new(Pfn::new(2), u64::MAX).end] {
+        assert!(std::panic::catch_unwind(what).is_err());
+    }
+}
+
+#[test]
 fn frame_numbers_up_to_the_last() {
     on_both!(FRAMES, frames_of_no_zone);
 }
