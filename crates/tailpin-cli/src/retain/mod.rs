@@ -146,6 +146,8 @@ pub(crate) fn run(args: &Args) -> Status {
         backends: Backend::ALL.into_iter().filter(chosen).collect(),
         limit: args.limit.map(|mib| mib << 20),
     };
+    // Files may be wanted beside the log. If its directory can't be made, the log says so.
+    let _ = std::fs::create_dir_all(&plan.dir);
     let prepared = targets([args.report.as_ref(), args.picture.as_ref()]);
     let done = prepared.and_then(|files| Ok((files, run::run(&plan).map_err(|error| error.to_string())?)));
     let ([report, picture], outcome) = match done {
