@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use portable_atomic::AtomicU128;
-use tailpin::{Audit, FrameRange, GetError, Order, Pfn, Zone, ZoneConfig};
+use tailpin::{Attach, Audit, FrameRange, GetError, OneWord, Order, Pfn, Zone, ZoneConfig};
 
 use crate::fork::ForkMark;
 use crate::memory::{AREA, PAGE};
@@ -68,7 +68,11 @@ impl Inner {
             stop::here();
             memory.publish();
         }
-        let machine = Machine { zone, ledger: memory.ledger };
+        let machine = Machine {
+            zone,
+            protocol: OneWord::attach(memory.page_words, Pfn::new(0)),
+            ledger: memory.ledger,
+        };
         let busy = [const { AtomicBool::new(false) }; THREADS];
         Ok(Self { machine, owners, me, busy, poisoned: AtomicBool::new(false), fork, memory })
     }

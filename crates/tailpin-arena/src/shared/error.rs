@@ -109,7 +109,7 @@ impl From<Refusal> for SharedError {
             Refusal::Get(error) => Self::Get(error),
             Refusal::Split(error) => Self::Split(error),
             Refusal::Merge(error) => Self::Merge(error),
-            Refusal::Misuse(_) | Refusal::NotHeld => Self::Corrupt,
+            Refusal::NotHeld => Self::Corrupt,
             Refusal::Poisoned => Self::Poisoned,
         }
     }

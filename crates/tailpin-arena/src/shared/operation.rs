@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{
-    AllocError, FrameRange, GetError, Hooks, MergeError, Misuse, OneWord, Order, Pfn, RawBlock, Request,
+    AllocError, FrameRange, GetError, Held, Hooks, MergeError, OneWord, Order, Pfn, Protocol, Request,
     SplitError, Zone,
 };
 
@@ -86,7 +86,7 @@ impl Operation {
     }
 }
 
-/// Why an operation was not done; then nothing has changed, except after `Misuse` and `NotHeld`,
+/// Why an operation was not done; then nothing has changed, except after `NotHeld`,
 /// which can't happen unless something else than this crate has written the words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
@@ -94,8 +94,6 @@ pub(super) enum Refusal {
     Get(GetError),
     Split(SplitError),
     Merge(MergeError),
-    /// A count that should have been there was not. The page is out of service.
-    Misuse(Misuse),
     /// The ledger has nothing of the kind.
     NotHeld,
     /// The process is in the middle of an operation that panicked.
@@ -105,6 +103,9 @@ pub(super) enum Refusal {
 /// The zone in the shared words, and who holds what of it.
 pub(super) struct Machine {
     pub(super) zone: Zone<'static, OneWord<'static, Word>>,
+    /// The same words. What may be done to them the ledger has shown: handles' steps, which ask for no
+    /// token and, of a process that died half way through, find what that left.
+    pub(super) protocol: OneWord<'static, Word>,
     pub(super) ledger: Ledger,
 }
 
@@ -115,8 +116,7 @@ impl Machine {
     /// to words.
     pub(super) fn run(&self, operation: Operation, owner: usize) -> Result<Pfn, Refusal> {
         let (raw, ledger) = (self.zone.raw(), &self.ledger);
-        // The ledger says whose the reference is, and while it is there the generation stays.
-        let block = |head, order| RawBlock::from_parts(head, order, raw.token(head).generation());
+        let (protocol, zone) = (&self.protocol, &self.zone);
         match operation {
             Operation::Alloc(order) => {
                 let head = raw.alloc(Request::new(order)).map_err(Refusal::Alloc)?.pfn();
@@ -124,7 +124,7 @@ impl Machine {
                 Ok(head)
             }
             Operation::Get(head, order) => {
-                raw.get_many(block(head, order), 1).map_err(Refusal::Get)?;
+                protocol.get_block(FrameRange::block(head, order), 1, zone).map_err(Refusal::Get)?;
                 ledger.got(owner, head, order);
                 Ok(head)
             }
@@ -132,7 +132,7 @@ impl Machine {
                 if !ledger.put(owner, head) {
                     return Err(Refusal::NotHeld);
                 }
-                raw.put_many(block(head, order), 1).map_err(Refusal::Misuse)?;
+                protocol.put_block(FrameRange::block(head, order), 1, zone);
                 Ok(head)
             }
             Operation::Pin(pages) => {
@@ -147,12 +147,12 @@ impl Machine {
             }
             Operation::Unpin(pages) => self.unpin(pages, owner),
             Operation::Split(head, order, target) => {
-                raw.split(block(head, order), target).map_err(Refusal::Split)?;
+                protocol.split(FrameRange::block(head, order), target, zone).map_err(Refusal::Split)?;
                 Ok(head)
             }
             Operation::Merge(head, order) => {
-                let pieces = raw.tokens(FrameRange::block(head, order));
-                Ok(raw.merge(pieces).map_err(Refusal::Merge)?.pfn())
+                protocol.merge(head, order, zone).map_err(Refusal::Merge)?;
+                Ok(head)
             }
             Operation::Drain => {
                 self.zone.drain();
@@ -166,7 +166,7 @@ impl Machine {
             if !self.ledger.unpinned(owner, page) {
                 return Err(Refusal::NotHeld);
             }
-            self.zone.raw().unpin(page).map_err(Refusal::Misuse)?;
+            self.protocol.put(Held { page, counted_at: page }, &self.zone);
         }
         Ok(pages.start)
     }

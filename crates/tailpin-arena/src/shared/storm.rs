@@ -75,7 +75,7 @@ impl Held {
                 let at = self.pins.iter().position(|pin| *pin == page.start);
                 self.pins.swap_remove(at.unwrap());
             }
-            (_, Err(refusal @ (Refusal::Misuse(_) | Refusal::NotHeld))) => panic!("{refusal:?}"),
+            (_, Err(refusal @ Refusal::NotHeld)) => panic!("{refusal:?}"),
             _ => {}
         }
     }
