@@ -60,7 +60,11 @@ impl LazyWords {
 
 /// `n` bytes of address space that become memory when touched.
 pub(crate) fn lazy_bytes(n: usize) -> MmapMut {
-    MmapOptions::new().len(n).no_reserve_swap().map_anon().expect("there is address space")
+    MmapOptions::new()
+        .len(n)
+        .no_reserve_swap()
+        .map_anon()
+        .unwrap_or_else(|error| crate::cores::Hindered::end(format!("no address space: {error}")))
 }
 
 /// The same in huge pages where the system has them, as a kernel maps what it knows of its frames.
