@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tailpin::{Audit, FrameRange, Order};
 
-use crate::backing::{Abilities, Ability, Backing};
-use crate::buffer::Buffer;
 use crate::builder::Builder;
-use crate::census;
 use crate::error::{AllocError, ReleaseError};
+use crate::handles::buffer::Buffer;
 use crate::inner::{Inner, Root};
+use crate::memory::backing::{Abilities, Ability, Backing};
 use crate::memory::{PAGE, bytes_of};
-use crate::stats::{Holder, LeakReport, Stats};
+use crate::observe::page_walk;
+use crate::observe::stats::{Holder, LeakReport, Stats};
 
 /// Memory for buffers of any size up to 1 GiB, whose slices keep only the pages they touch.
 ///
@@ -62,7 +62,10 @@ impl Drop for Handles {
             && !inner.is_child()
             && let Some(on_leak) = inner.settings.on_leak
         {
-            on_leak(&LeakReport { bytes: bytes_of(left), holders: census::worst_holders(inner, usize::MAX) });
+            on_leak(&LeakReport {
+                bytes: bytes_of(left),
+                holders: page_walk::worst_holders(inner, usize::MAX),
+            });
         }
         drop(hold);
     }
@@ -242,7 +245,7 @@ impl Arena {
     /// # Panics
     /// In a forked child that has no part in the memory.
     pub fn stats(&self) -> Stats {
-        census::stats(self.at_home())
+        page_walk::stats(self.at_home())
     }
 
     /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with most of them first,
@@ -261,7 +264,7 @@ impl Arena {
     /// # Panics
     /// As [`Arena::stats`].
     pub fn worst_holders(&self, n: usize) -> Vec<Holder> {
-        census::worst_holders(self.at_home(), n)
+        page_walk::worst_holders(self.at_home(), n)
     }
 
     /// Says that the memory is registered with the kernel or a device, for as long as the guard lives: its frames must

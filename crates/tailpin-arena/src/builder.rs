@@ -6,16 +6,16 @@ use std::thread::available_parallelism;
 use tailpin::{FrameRange, OneWord, Zone, ZoneConfig, ZoneLayout};
 
 use crate::arena::Arena;
-use crate::backing::Backing;
 use crate::error::BuildError;
-use crate::fork::ForkMark;
-use crate::history::History;
 use crate::inner::{Parts, Root};
-use crate::mapping::Harmless;
+use crate::memory::backing::Backing;
+use crate::memory::fork::ForkMark;
+use crate::memory::mapping::Harmless;
+use crate::memory::system;
 use crate::memory::{Data, PAGE, PlainMemory, WordCounts, Words, lock_limit, round_up, why};
-use crate::residency::Residency;
-use crate::stats::LeakReport;
-use crate::system;
+use crate::observe::history::History;
+use crate::observe::stats::LeakReport;
+use crate::reclaim::residency::Residency;
 
 /// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
 const MAP_SHARE: u64 = 8;

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::io::{self, Errno};
 use tailpin::{FrameRange, GetError, Held, Misuse, OneWord, Order, Owner, Pfn, Protocol, SplitError, Zone};
 
-use crate::backing::{Backing, Reason};
 use crate::builder::Settings;
 use crate::error::{AllocError, ReleaseError};
-use crate::fork::ForkMark;
-use crate::history::History;
-use crate::life::Life;
-use crate::mapping::{Harmless, Mapping};
+use crate::liveness::Life;
+use crate::memory::backing::{Backing, Reason};
+use crate::memory::fork::ForkMark;
+use crate::memory::mapping::{Harmless, Mapping};
 use crate::memory::{AREA, Data, PAGE, Words};
-use crate::residency::{ALL, Residency};
+use crate::observe::history::History;
+use crate::reclaim::residency::{ALL, Residency};
 
 /// Everything behind an arena.
 pub(crate) struct Inner {

@@ -4,89 +4,62 @@
 compile_error!("tailpin-arena knows the memory of Linux and no other");
 
 // What takes numbers of a caller's computes with them checked, or says why it can't overflow.
-#[deny(clippy::arithmetic_side_effects)]
 mod arena;
-mod backing;
 #[deny(clippy::arithmetic_side_effects)]
-mod buffer;
 #[deny(clippy::arithmetic_side_effects)]
 mod builder;
-mod census;
 #[cfg(feature = "compio")]
 mod defined;
 mod error;
-mod fork;
-mod giving;
-mod history;
+mod handles;
 mod inner;
+mod integrations;
 #[deny(clippy::arithmetic_side_effects)]
-mod keep;
-mod life;
-mod mapping;
+mod liveness;
 #[deny(clippy::arithmetic_side_effects)]
 mod memory;
-mod memory_file;
-mod release;
+mod observe;
 #[deny(clippy::arithmetic_side_effects)]
-mod releaser;
-mod residency;
+mod reclaim;
+#[deny(clippy::arithmetic_side_effects)]
 pub mod shared;
 #[deny(clippy::arithmetic_side_effects)]
-mod slice;
-mod stats;
-mod system;
-mod witness;
-
 // What others read into, keep and count.
 #[deny(clippy::arithmetic_side_effects)]
-mod discard;
 #[deny(clippy::arithmetic_side_effects)]
-mod footprint;
 #[deny(clippy::arithmetic_side_effects)]
-mod read_buffer;
-
 // Friends, each a feature.
 #[cfg(feature = "allocator-api2")]
 #[deny(clippy::arithmetic_side_effects)]
-mod allocator_api;
 #[cfg(feature = "arrow")]
 #[deny(clippy::arithmetic_side_effects)]
-mod arrow;
 #[cfg(feature = "bytes")]
 #[deny(clippy::arithmetic_side_effects)]
-mod bytes;
 #[cfg(feature = "compio")]
 #[deny(clippy::arithmetic_side_effects)]
-mod compio;
 #[cfg(feature = "foyer")]
 #[deny(clippy::arithmetic_side_effects)]
-pub mod foyer;
 #[cfg(feature = "io-uring")]
 #[deny(clippy::arithmetic_side_effects)]
-pub mod io_uring;
 #[cfg(feature = "monoio")]
 #[deny(clippy::arithmetic_side_effects)]
-mod monoio;
 #[cfg(feature = "tokio")]
 #[deny(clippy::arithmetic_side_effects)]
-mod tokio;
 #[cfg(feature = "vm-memory")]
 #[deny(clippy::arithmetic_side_effects)]
-pub mod vm_memory;
-
 pub use arena::{Arena, Registration};
-pub use backing::{Abilities, Ability, Backing, HugeSize, Reason};
-pub use buffer::Buffer;
 pub use builder::Builder;
 pub use error::{AllocError, BuildError, ReleaseError, SliceError};
-pub use keep::{Kept, Policy};
+pub use handles::buffer::Buffer;
+pub use handles::keep::{Kept, Policy};
+pub use handles::slice::Slice;
 pub use memory::PlainMemory;
-pub use release::{Released, Stop};
-pub use releaser::{Pace, Releaser};
-pub use slice::Slice;
-pub use stats::{Holder, LeakReport, Stats};
+pub use memory::backing::{Abilities, Ability, Backing, HugeSize, Reason};
+pub use observe::stats::{Holder, LeakReport, Stats};
+pub use reclaim::release::{Released, Stop};
+pub use reclaim::releaser::{Pace, Releaser};
 
-pub use read_buffer::ReadBuffer;
+pub use handles::read_buffer::ReadBuffer;
 
 /// Handles go to other threads, and outlive whoever made them.
 const _: () = {
@@ -98,3 +71,7 @@ const _: () = {
     shared::<ReadBuffer>();
     shared::<Registration>();
 };
+
+pub use integrations::foyer;
+pub use integrations::io_uring;
+pub use integrations::vm_memory;

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use tailpin::classic::Corrected;
 use tailpin::one_word::Unabridged;
-use tailpin::{AtomicWord, Attach, Classic, OneWord, PIN_LIMIT, PageWord, Pfn, Protocol};
+use tailpin::{AtomicWord, Attach, OneWord, PIN_LIMIT, PageWord, Pfn, Protocol};
+use tailpin_classic::Classic;
+use tailpin_classic::Corrected;
 
 use crate::switches::Switched;
 
@@ -103,7 +104,7 @@ impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + WithFutex> Family<W>
     }
 }
 
-impl<W: AtomicWord + 'static, S: tailpin::classic::Steps + WithFutex> Family<W> for ClassicFamily<S> {
+impl<W: AtomicWord + 'static, S: tailpin_classic::Steps + WithFutex> Family<W> for ClassicFamily<S> {
     type Futex = S::Futex;
     type Entry = S::Entry;
     type Over<'m> = Classic<'m, W, S>;

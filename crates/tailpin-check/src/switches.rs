@@ -7,7 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-use tailpin::{AtomicWord, Kind, Order, PageWord, Pfn, classic, one_word};
+use tailpin::{AtomicWord, Kind, Order, PageWord, Pfn, one_word};
+use tailpin_classic as classic;
 
 use crate::engine::role;
 use crate::family::Which;

@@ -6,59 +6,37 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
-mod access;
 mod addr;
-mod advise;
 pub mod arch;
-mod base_page;
-mod bytes;
-mod cache;
-mod collapse;
-mod collapse_object;
-mod count;
 mod env;
 mod error;
-mod fault;
-mod fork;
-mod frame_info;
-mod look_twice;
 mod mm;
 mod object;
-mod pin;
-mod protect;
-mod region;
-mod remap;
-mod reverse;
+mod ops;
+mod page_table;
 mod space;
-mod split;
-#[cfg(feature = "std")]
-mod std_env;
-mod sync;
-mod table;
-mod truncate;
-mod unmap;
 
-pub use access::Place;
 pub use addr::{Access, Level, PAGE_BYTES, Prot, VirtAddr, VirtRange};
-pub use advise::{Advice, AdviseError};
-pub use base_page::BasePage;
-pub use collapse::{CollapseLimits, Collapsed};
+#[cfg(feature = "std")]
+pub use env::std_env::{Ram, Section, StdEnv};
 pub use env::{DirectMap, Env, Mark, Readers, Tlb};
 pub use error::{CollapseError, FaultError, MapError, MmError, NotPresent, PageSplitError, PinError};
-pub use frame_info::FrameInfo;
 pub use mm::{Cow, Mm, MmConfig};
 pub use object::{Object, ObjectConfig, ObjectId, Source};
-pub use pin::Pins;
-pub use region::HugePages;
+pub use ops::access::Place;
+pub use ops::advise::{Advice, AdviseError};
+pub use ops::base_page::BasePage;
+pub use ops::collapse::{CollapseLimits, Collapsed};
+pub use ops::pin::Pins;
+pub use page_table::frame_info::FrameInfo;
+pub use space::region::HugePages;
 pub use space::{Loaded, Map, Mapping, Space, SpaceId, Usage};
-#[cfg(feature = "std")]
-pub use std_env::{Ram, Section, StdEnv};
 
 /// The pin's walk and second look over other words than a page table's, for model checkers. No stable interface.
 #[doc(hidden)]
 pub mod model {
-    pub use crate::look_twice::{Complete, Entries, Steps};
-    pub use crate::table::{Found, Slot};
+    pub use crate::page_table::gup_fast::{Complete, Entries, Steps};
+    pub use crate::page_table::table::{Found, Slot};
 }
 
 /// Spaces, objects and pins may be sent to and shared with other threads.

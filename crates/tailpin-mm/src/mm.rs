@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use tailpin::{FrameRange, Order, Pfn, RawBlock, Request, Zone};
 
 use crate::arch::Arch;
+use crate::env::sync::Locked;
 use crate::env::{Env, Mark};
 use crate::error::{MmError, Shortage};
-use crate::frame_info::{FrameInfo, FrameInfos, Owner};
-use crate::sync::Locked;
+use crate::page_table::frame_info::{FrameInfo, FrameInfos, Owner};
 
 /// What a write to a huge page does that other spaces also map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::{fmt, io};
 
 use serde::Serialize;
-use tailpin::{AREA_FRAMES, Classic, OneWord, Order, Protocol as _, ZoneError};
+use tailpin::{AREA_FRAMES, OneWord, Order, Protocol as _, ZoneError};
+use tailpin_classic::Classic;
 
 use super::plan::Plan;
 use super::run::{Ground, Measured};

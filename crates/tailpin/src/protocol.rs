@@ -180,7 +180,7 @@ pub trait Attach<'m>: Protocol {
 ///
 /// What is said of progress is said of [`OneWord`](crate::OneWord), which never blocks: *wait-free* operations end after a
 /// bounded number of their own steps; *lock-free* ones go round again only because another thread's operation got on. A
-/// thread that is stopped anywhere keeps nobody. [`Classic`](crate::Classic) has bit locks, as its design asks, and waits for
+/// thread that is stopped anywhere keeps nobody. The classic protocol (`tailpin-classic`) has bit locks, as its design asks, and waits for
 /// whoever holds one.
 pub trait Protocol: Sized + Send + Sync {
     /// The atomic word it is made of.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use portable_atomic::AtomicU128;
 use tailpin::{Attach, Audit, FrameRange, GetError, OneWord, Order, Pfn, Zone, ZoneConfig};
 
-use crate::fork::ForkMark;
+use crate::memory::fork::ForkMark;
 use crate::memory::{AREA, PAGE};
 
 use super::error::SharedError;

@@ -11,9 +11,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fstatfs};
 use rustix::io::Errno;
 use tailpin::{FrameRange, OneWord, Order, Pfn, ZoneLayout};
 
-use crate::mapping::{Harmless, Mapping, Source};
+use crate::memory::mapping::{Harmless, Mapping, Source};
+use crate::memory::memory_file::{self, FileError};
 use crate::memory::{AREA, PAGE};
-use crate::memory_file::{self, FileError};
 
 use super::error::SharedError;
 use super::journal::{JOURNAL_WORDS, STEPS};

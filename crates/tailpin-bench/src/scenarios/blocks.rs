@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{Block, Classic, OneWord, Order, PageRef, Protocol, Zone};
+use tailpin::{Block, OneWord, Order, PageRef, Protocol, Zone};
+use tailpin_classic::Classic;
 
 use crate::clock::{goes_on, once, repeat};
 use crate::cores::{mean, on_cores};

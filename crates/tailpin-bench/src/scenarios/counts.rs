@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use tailpin::{Classic, OneWord, Order, Protocol};
+use tailpin::{OneWord, Order, Protocol};
+use tailpin_classic::Classic;
 
 use super::cases::case;
 use crate::recorder::{Recorder, Run};

@@ -55,8 +55,8 @@ pub fn with_subjects(frames: u64, group: &impl Group, run: impl FnOnce(Vec<(&'st
     let memory = Memory::new::<tailpin::OneWord<'_>>(frames);
     let one_word = zone::<tailpin::OneWord<'_>>(&memory, frames);
     let one_word = Ours::new(&one_word, memory.bytes());
-    let memory = Memory::new::<tailpin::Classic<'_>>(frames);
-    let classic = zone::<tailpin::Classic<'_>>(&memory, frames);
+    let memory = Memory::new::<tailpin_classic::Classic<'_>>(frames);
+    let classic = zone::<tailpin_classic::Classic<'_>>(&memory, frames);
     let classic = Ours::new(&classic, memory.bytes());
     let summary = frame_alloc::Summary::new(frames);
     let depot = frame_alloc::Depot::new(frames);

@@ -4,7 +4,8 @@
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use tailpin::{Block, Classic, FrameRange, OneWord, Order, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout};
+use tailpin::{Block, FrameRange, OneWord, Order, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout};
+use tailpin_classic::Classic;
 
 use super::Frames;
 use crate::cores;

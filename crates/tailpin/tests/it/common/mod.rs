@@ -7,7 +7,9 @@ pub mod stop;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use tailpin::OneWord;
 use tailpin::{Misuse, Sink};
+pub use tailpin_classic::Classic;
 
 /// Keeps every misuse it hears of.
 #[derive(Default)]
@@ -64,10 +66,10 @@ macro_rules! on_one {
         use tailpin::{FrameRange, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
         let ranges = [FrameRange::new(Pfn::new(0), $frames)];
         let layout = ZoneLayout::new(&ranges, 2).unwrap();
-        let memory = ZoneMemory::for_protocol::<tailpin::$protocol>(&layout);
+        let memory = ZoneMemory::for_protocol::<$crate::common::$protocol>(&layout);
         let heard = $crate::common::Heard::default();
         let config = ZoneConfig::default().sink(&heard).cpu($crate::common::thread_number);
-        let zone: Zone<'_, tailpin::$protocol> = memory.zone(layout, config).unwrap();
+        let zone: Zone<'_, $crate::common::$protocol> = memory.zone(layout, config).unwrap();
         $test(&zone, &heard $(, $argument)*)
     }};
 }

@@ -1,0 +1,171 @@
+//! Memory that one owner alone can write to.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use tailpin::FrameRange;
+
+use crate::handles::slice::Slice;
+use crate::inner::{Inner, Root};
+use crate::memory::{PAGE, bytes_of};
+
+/// Writable memory with one owner, from [`Arena::alloc`](crate::Arena::alloc).
+///
+/// It has the only reference to its pages, and nobody has pinned any of them: that is what makes writing safe.
+/// [`Buffer::freeze`] makes it readable for many.
+pub struct Buffer {
+    root: Root,
+    ptr: NonNull<u8>,
+    len: usize,
+    /// The blocks: one reference on each, the only one, and no pins.
+    blocks: FrameRange,
+}
+
+// SAFETY: a buffer owns its bytes as a `Box<[u8]>` does.
+unsafe impl Send for Buffer {}
+// SAFETY: as above: shared, it can only be read.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// # Safety
+    /// The one reference on each of the blocks passes to the buffer. There is no other, and no pin. `len` bytes fit.
+    pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
+        // SAFETY: the references are a hold.
+        let ptr = unsafe { root.inner() }.address(blocks.start);
+        debug_assert!(len <= bytes_of(blocks.frames()));
+        Self { root, ptr, len, blocks }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the pages it has: the length rounded up, at least one page.
+    pub fn capacity(&self) -> usize {
+        bytes_of(self.blocks.frames())
+    }
+
+    /// Where in the arena it begins, in bytes.
+    pub fn offset(&self) -> usize {
+        // SAFETY: the buffer's references are a hold.
+        unsafe { self.root.inner() }.offset_of(self.blocks.start)
+    }
+
+    /// Makes it shorter; whole pages that it needs no more are free for others at once. Longer it doesn't get.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// # let arena = Arena::builder().size(16 << 20).build()?;
+    /// let mut buffer = arena.alloc(1 << 20)?;
+    /// buffer.truncate(10_000); // what was read
+    /// assert_eq!((buffer.len(), buffer.capacity()), (10_000, 3 * 4096));
+    /// assert_eq!(arena.stats().in_use_whole, 3 * 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        let pages = self.len.div_ceil(PAGE).max(1) as u64;
+        if pages >= self.blocks.frames() {
+            return;
+        }
+        // In a forked child the counts are the parent's to change.
+        // SAFETY: the buffer's references are a hold.
+        if unsafe { self.root.inner() }.is_child() {
+            return;
+        }
+        let cut = self.blocks.start.offset(pages);
+        // SAFETY: the buffer has the only reference on each block, and there are no pins.
+        if unsafe { self.root.split_at(self.blocks, cut) }.is_ok() {
+            let rest = FrameRange { start: cut, end: self.blocks.end };
+            self.blocks.end = cut;
+            // SAFETY: the references on the blocks from `cut` on are given up; the pages before it still hold the arena.
+            unsafe { self.root.drop_reference(rest) };
+        }
+    }
+
+    /// Its arena and its pages.
+    pub(crate) fn hold(&self) -> (&Inner, FrameRange) {
+        // SAFETY: the buffer's references are a hold, and it lives as long as what is returned.
+        (unsafe { self.root.inner() }, self.blocks)
+    }
+
+    /// Has the compiler take all its bytes for initialised, whatever was done with them as bytes that need not be.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes them during the call.
+    #[cfg(feature = "compio")]
+    pub(crate) unsafe fn define(&self) {
+        // SAFETY: the hold; in a child whose memory stayed with the parent there is none.
+        unsafe { self.root.inner() }.assert_home();
+        // SAFETY: the pages are mapped, and the caller sees to it that nothing else uses the bytes now.
+        unsafe { crate::defined::define(NonNull::slice_from_raw_parts(self.ptr, self.capacity())) };
+    }
+
+    /// Makes it readable for many: a [`Slice`] of all its bytes.
+    pub fn freeze(self) -> Slice {
+        let buffer = ManuallyDrop::new(self);
+        // SAFETY: the references pass on to the slice.
+        unsafe { Slice::adopt(buffer.root, buffer.blocks, buffer.len) }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the hold; in a child whose memory stayed with the parent there is none to read.
+        unsafe { self.root.inner() }.assert_home();
+        // SAFETY: `len` bytes from `ptr` on are within pages that this buffer alone has, mapped while it has them,
+        // and initialised: by the system, by the caller who supplied them, or by an earlier owner. What was lent as
+        // bytes that need not be initialised is defined before it is a buffer again, see `ReadBuffer` and `Arena::alloc`.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`.
+        unsafe { self.root.inner() }.assert_home();
+        // SAFETY: as in `deref`; and no slice of these pages exists, as there is neither another reference nor a pin.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for Buffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+impl From<Buffer> for Slice {
+    fn from(buffer: Buffer) -> Self {
+        buffer.freeze()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: the references are the buffer's, which is not used any more.
+        unsafe { self.root.drop_reference(self.blocks) };
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes at {})", self.len, self.offset())
+    }
+}

@@ -1,0 +1,7 @@
+//! What a user has of an arena: buffers, slices, what is kept of them.
+
+pub(crate) mod buffer;
+pub(crate) mod footprint;
+pub(crate) mod keep;
+pub(crate) mod read_buffer;
+pub(crate) mod slice;

@@ -1,0 +1,455 @@
+//! Bytes that many may read, and that keep the pages they lie in and no others.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::mem;
+use std::ops::{Bound, Deref, RangeBounds};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
+
+use crate::error::SliceError;
+use crate::handles::buffer::Buffer;
+use crate::inner::{Inner, Root};
+use crate::memory::{PAGE, bytes_of};
+use crate::observe::history::Origin;
+use crate::observe::page_walk;
+
+/// Read-only bytes of an arena, for any thread and any time.
+///
+/// A slice of part of a buffer pins just the 4 KiB pages it touches; one of all of it has a reference to its
+/// block. A clone is one atomic add either way. Slices of slices pin what they touch themselves: dropping the
+/// larger one frees the rest.
+///
+/// An empty slice keeps nothing.
+pub struct Slice {
+    root: Root,
+    ptr: NonNull<u8>,
+    len: usize,
+    hold: Hold,
+}
+
+/// What a slice has of the arena.
+#[derive(Clone)]
+enum Hold {
+    /// Nothing: it is empty. Then the root must not be used.
+    Nothing,
+    /// A pin on the one page it lies in.
+    Page,
+    /// A reference on the block that it begins in, all pages of which it touches.
+    Block(Order),
+    /// A share of the counts on several pages or blocks.
+    Shared(Arc<Counts>),
+}
+
+/// Counts on several pages or blocks, taken and given up together, so that sharing them is one atomic step.
+struct Counts {
+    root: Root,
+    frames: FrameRange,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A pin on each page.
+    Pins,
+    /// A reference on each of the blocks that the range consists of.
+    References,
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        // SAFETY: the counts are this value's, and nothing uses them any more.
+        unsafe {
+            match self.kind {
+                Kind::Pins => self.root.unpin(self.frames),
+                Kind::References => self.root.drop_reference(self.frames),
+            }
+        }
+    }
+}
+
+// SAFETY: the bytes are only ever read, by whoever holds a count on their pages, and the counts are atomic.
+unsafe impl Send for Slice {}
+// SAFETY: as above.
+unsafe impl Sync for Slice {}
+
+// All shared state behind a slice is atomic words, consistent after every step.
+impl UnwindSafe for Slice {}
+impl RefUnwindSafe for Slice {}
+
+impl Slice {
+    /// # Safety
+    /// A reference on each of the blocks passes to the slice, and `len` bytes from their first on may be read.
+    pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
+        // SAFETY: the references are a hold.
+        let ptr = unsafe { root.inner() }.address(blocks.start);
+        if len == 0 {
+            // SAFETY: the references are given up; an empty slice keeps nothing.
+            unsafe { root.drop_reference(blocks) };
+            return Self { root, ptr, len, hold: Hold::Nothing };
+        }
+        let hold = match Order::new(blocks.frames().trailing_zeros() as u8) {
+            // The blocks of a buffer halve towards its end, so a power of two is one block.
+            Some(order) if order.frames() == blocks.frames() => Hold::Block(order),
+            _ => Hold::Shared(Arc::new(Counts { root, frames: blocks, kind: Kind::References })),
+        };
+        Self { root, ptr, len, hold }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The part of it in `range`, which keeps only the pages it touches itself.
+    ///
+    /// # Panics
+    /// If the range is not within the slice, or a page has 8,388,608 pins. See [`Slice::try_slice`].
+    #[must_use]
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        match self.try_slice(range) {
+            Ok(part) => part,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The part of it in `range`.
+    ///
+    /// # Errors
+    /// [`SliceError`].
+    pub fn try_slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SliceError> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => Some(*start),
+            Bound::Excluded(before) => before.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.checked_add(1),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => Some(self.len),
+        };
+        let (start, end) = (start.unwrap_or(usize::MAX), end.unwrap_or(usize::MAX));
+        if start > end || end > self.len {
+            return Err(SliceError::OutOfRange { start, end, len: self.len });
+        }
+        // SAFETY: `start` is at most the length.
+        let ptr = unsafe { self.ptr.add(start) };
+        let len = end.saturating_sub(start);
+        let mut part = Self { root: self.root, ptr, len, hold: Hold::Nothing };
+        if !part.is_empty() {
+            part.hold = self.hold_on(part.pages())?;
+        }
+        Ok(part)
+    }
+
+    /// Counts on those of the slice's pages.
+    fn hold_on(&self, pages: FrameRange) -> Result<Hold, SliceError> {
+        if pages == self.pages() {
+            return self.share_hold();
+        }
+        let inside_blocks = match &self.hold {
+            Hold::Block(_) => true,
+            Hold::Shared(counts) => counts.kind == Kind::References,
+            Hold::Nothing | Hold::Page => false,
+        };
+        let pin = |page| -> Result<(), GetError> {
+            // SAFETY: this slice has a reference on the page's block, or a pin on the page.
+            unsafe { if inside_blocks { self.root.pin_in_block(page) } else { self.root.pin_again(page) } }
+        };
+        if pages.frames() == 1 {
+            pin(pages.start)?;
+            return Ok(Hold::Page);
+        }
+        let mut counts =
+            Counts { root: self.root, frames: FrameRange::new(pages.start, 0), kind: Kind::Pins };
+        for page in pages.iter() {
+            // On an error the pins taken so far are given back with `counts`.
+            pin(page)?;
+            counts.frames.end = page.offset(1);
+        }
+        Ok(Hold::Shared(Arc::new(counts)))
+    }
+
+    /// The same hold once more: one atomic step.
+    #[inline]
+    fn share_hold(&self) -> Result<Hold, SliceError> {
+        match &self.hold {
+            // SAFETY: the slice has a pin on its page.
+            Hold::Page => unsafe { self.root.pin_again(self.first_page()) }?,
+            // SAFETY: the slice has a reference on its block.
+            Hold::Block(order) => unsafe { self.root.add_reference(self.block(*order)) }?,
+            Hold::Nothing | Hold::Shared(_) => {}
+        }
+        Ok(self.hold.clone())
+    }
+
+    /// One more handle on the same bytes, as [`Clone::clone`] makes it.
+    ///
+    /// # Errors
+    /// [`SliceError::CountLimit`].
+    pub fn try_clone(&self) -> Result<Self, SliceError> {
+        Ok(Self { hold: self.share_hold()?, ..*self })
+    }
+
+    /// The page words, to be looked at. Not for an empty slice, which has no arena.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in them.
+    fn zone(&self) -> &Zone<'static> {
+        let inner = self.inner();
+        inner.assert_home();
+        &inner.zone
+    }
+
+    /// Not for an empty slice, which has no arena.
+    fn inner(&self) -> &Inner {
+        debug_assert!(!self.is_empty(), "an empty slice holds nothing");
+        // SAFETY: every slice with bytes has a pin or reference, and with it a hold, as long as it lives.
+        unsafe { self.root.inner() }
+    }
+
+    fn first_page(&self) -> Pfn {
+        self.inner().page_of(self.ptr)
+    }
+
+    /// The pages it touches.
+    pub(crate) fn pages(&self) -> FrameRange {
+        if self.is_empty() {
+            return FrameRange::new(Pfn::new(0), 0);
+        }
+        let first = self.first_page();
+        let within = self.ptr.as_ptr() as usize % PAGE;
+        FrameRange::new(first, within.saturating_add(self.len).div_ceil(PAGE) as u64)
+    }
+
+    fn block(&self, order: Order) -> FrameRange {
+        FrameRange::block(self.first_page().head(order), order)
+    }
+
+    /// The bytes for writing again, if this is all of a buffer and nobody else keeps any page of it.
+    ///
+    /// # Errors
+    /// The slice as it was: it is only a part, or somebody else has a clone or a part of it.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// # let arena = Arena::builder().size(16 << 20).build()?;
+    /// let whole = arena.alloc(9000)?.freeze();
+    /// let part = whole.slice(0..10);
+    /// let whole = whole.try_into_unique().unwrap_err(); // `part` could see us write
+    /// drop(part);
+    /// let mut buffer = whole.try_into_unique().unwrap();
+    /// buffer[0] = 1;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_into_unique(mut self) -> Result<Buffer, Self> {
+        let Some(blocks) = self.sole_blocks() else { return Err(self) };
+        let (root, len) = (self.root, self.len);
+        match mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Shared(counts) => match Arc::try_unwrap(counts) {
+                Ok(counts) => mem::forget(counts),
+                Err(counts) => {
+                    self.hold = Hold::Shared(counts);
+                    return Err(self);
+                }
+            },
+            Hold::Nothing | Hold::Page | Hold::Block(_) => {}
+        }
+        // SAFETY: the slice's references, the only ones, pass to the buffer, and `sole_blocks` saw no pin. There is
+        // no handle left from which one could be taken.
+        Ok(unsafe { Buffer::adopt(root, blocks, len) })
+    }
+
+    /// The blocks of a buffer, if this is all of it and keeps them alone.
+    fn sole_blocks(&mut self) -> Option<FrameRange> {
+        if self.is_empty() || self.inner().is_child() {
+            return None;
+        }
+        let blocks = match &mut self.hold {
+            Hold::Nothing | Hold::Page => return None,
+            Hold::Block(order) => {
+                let order = *order;
+                self.block(order)
+            }
+            // Acquire, in `get_mut`: it sees what was done with the shares that are gone.
+            Hold::Shared(counts) => {
+                Arc::get_mut(counts).filter(|counts| counts.kind == Kind::References)?.frames
+            }
+        };
+        let begins = self.inner().address(blocks.start) == self.ptr;
+        // SAFETY: the slice has a reference on each of the blocks.
+        (begins && unsafe { self.root.is_sole_owner(blocks) }).then_some(blocks)
+    }
+
+    /// What would be free if this handle went, now, in bytes: its pages that nobody else keeps.
+    ///
+    /// Zero while another slice, a clone or the whole buffer keeps them too; then it is not this handle that costs
+    /// memory. A snapshot, if others are at work.
+    pub fn retained_bytes(&self) -> usize {
+        let zone = match self.hold {
+            Hold::Nothing => return 0,
+            _ => self.zone(),
+        };
+        let pages = match &self.hold {
+            Hold::Nothing => 0,
+            Hold::Page => u64::from(page_walk::comes_back_with_pin(zone, self.first_page())),
+            Hold::Block(order) => page_walk::come_back_with_reference(zone, self.block(*order)),
+            Hold::Shared(counts) if Arc::strong_count(counts) > 1 => 0,
+            Hold::Shared(counts) if counts.kind == Kind::References => {
+                page_walk::come_back_with_reference(zone, counts.frames)
+            }
+            Hold::Shared(counts) => {
+                counts.frames.iter().filter(|page| page_walk::comes_back_with_pin(zone, *page)).count() as u64
+            }
+        };
+        bytes_of(pages)
+    }
+
+    /// How many handles keep these pages, this one included: its clones, slices that touch one of the pages, and
+    /// the whole. For a slice of several pages, as many as keep the page that most keep; other slices of several pages count
+    /// once with all their clones. A snapshot, if others are at work.
+    pub fn sharers(&self) -> usize {
+        let zone = match self.hold {
+            Hold::Nothing => return 1,
+            _ => self.zone(),
+        };
+        let most =
+            |pages: FrameRange| pages.iter().map(|page| page_walk::keepers(zone, page)).max().unwrap_or(1);
+        match &self.hold {
+            Hold::Nothing => 1,
+            Hold::Page => most(self.pages()),
+            Hold::Block(order) => most(self.block(*order)),
+            Hold::Shared(counts) => {
+                let clones = Arc::strong_count(counts).saturating_sub(1);
+                most(counts.frames).saturating_add(clones)
+            }
+        }
+        .max(1)
+    }
+
+    /// Where in the arena it begins, in bytes; 0 for an empty slice.
+    pub fn offset(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        self.ptr.addr().get().saturating_sub(self.inner().data.base.addr().get())
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        if self.is_empty() {
+            return None;
+        }
+        let inner = self.inner();
+        inner.assert_home();
+        inner.history.origin(self.first_page())
+    }
+
+    /// The tag its buffer was allocated with.
+    pub fn tag(&self) -> Option<&'static str> {
+        self.inner_history(|history, origin| history.tag(origin)).flatten()
+    }
+
+    /// How long ago its buffer was allocated; zero for an empty slice.
+    pub fn age(&self) -> Duration {
+        self.inner_history(|history, origin| history.age(origin)).unwrap_or_default()
+    }
+
+    fn inner_history<T>(
+        &self,
+        tell: impl FnOnce(&crate::observe::history::History, Origin) -> T,
+    ) -> Option<T> {
+        let origin = self.origin()?;
+        Some(tell(&self.inner().history, origin))
+    }
+}
+
+impl Clone for Slice {
+    /// One more handle on the same bytes: one atomic step.
+    ///
+    /// # Panics
+    /// At the limit of the count; see [`Slice::try_clone`].
+    #[inline]
+    fn clone(&self) -> Self {
+        match self.try_clone() {
+            Ok(slice) => slice,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl Drop for Slice {
+    #[inline]
+    fn drop(&mut self) {
+        match self.hold {
+            // SAFETY: the pin is the slice's, which is not used any more.
+            Hold::Page => unsafe { self.root.unpin(FrameRange::new(self.first_page(), 1)) },
+            // SAFETY: as above, for the reference.
+            Hold::Block(order) => unsafe { self.root.drop_reference(self.block(order)) },
+            // What `Counts` has to do, it does itself.
+            Hold::Nothing | Hold::Shared(_) => {}
+        }
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        if self.is_empty() {
+            return &[];
+        }
+        self.inner().assert_home();
+        // SAFETY: the bytes lie in pages that this slice keeps, which are mapped and initialised. Nobody writes to them:
+        // a buffer, which can be written to, never has pages on which there is another count.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Borrow<[u8]> for Slice {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Slice {}
+
+impl PartialEq<[u8]> for Slice {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+
+impl Hash for Slice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slice({} bytes at {})", self.len, self.offset())
+    }
+}

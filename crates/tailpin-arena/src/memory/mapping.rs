@@ -1,0 +1,246 @@
+//! Memory from the kernel: mapped, advised, unmapped. One of the few modules with `unsafe`.
+
+use std::ffi::c_void;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::io;
+use rustix::mm::{
+    Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, msync, munmap,
+};
+
+use crate::memory::backing::HugeSize;
+
+/// Most ranges in one vectored call (`UIO_MAXIOV`).
+const VECTOR_LIMIT: usize = 1024;
+
+/// Times a place is looked for, as other threads may take it.
+const TRIES: usize = 1000;
+
+/// A readable and writable mapping of this process, gone when dropped.
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; the type itself only hands out its address.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; `&Mapping` gives no access to the contents.
+unsafe impl Sync for Mapping {}
+
+/// What is to be mapped.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'f> {
+    /// Private zeroed memory.
+    Anonymous,
+    /// Private zeroed memory of huge pages from the kernel's pool. To be populated before use: a touch that finds the
+    /// pool empty is a SIGBUS.
+    HugeTlb(HugeSize),
+    /// A shared file, from this offset on.
+    File(BorrowedFd<'f>, u64),
+}
+
+impl Mapping {
+    /// Maps `len` bytes at an address that is a multiple of `align`, a power of two of at least 4096. Nothing is left of
+    /// what fails.
+    pub(crate) fn new(source: Source<'_>, len: usize, align: usize) -> io::Result<Self> {
+        let around = len.checked_add(align).ok_or(io::Errno::NOMEM)?;
+        for _ in 0..TRIES {
+            // Where there is room: known as the kernel gave it, and given back at once.
+            let begin = Self::reserve(around)?.base.as_ptr();
+            let place = begin.wrapping_byte_add(begin.addr().wrapping_neg() % align);
+            match Self::at(place.cast(), source, len) {
+                // Another thread was quicker.
+                Err(io::Errno::EXIST) => {}
+                mapped => return mapped,
+            }
+        }
+        Err(io::Errno::NOMEM)
+    }
+
+    /// Maps `len` bytes at this very address; `EXIST` if something is there.
+    fn at(place: *mut c_void, source: Source<'_>, len: usize) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let private = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping, which by its flags takes the place of none that exists.
+        let mapped = unsafe {
+            match source {
+                Source::Anonymous => mmap_anonymous(place, len, access, private),
+                Source::HugeTlb(size) => {
+                    let size = match size {
+                        HugeSize::Mib2 => MapFlags::HUGE_2MB,
+                        HugeSize::Gib1 => MapFlags::HUGE_1GB,
+                    };
+                    // Without a reservation: the kernel would keep the pages of a discarded range for this mapping.
+                    mmap_anonymous(place, len, access, private | MapFlags::HUGETLB | size)
+                }
+                Source::File(file, offset) => {
+                    let shared = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
+                    mmap(place, len, access, shared, file, offset)
+                }
+            }
+        }?;
+        let mapping = Self { base: NonNull::new(mapped.cast()).ok_or(io::Errno::NOMEM)?, len };
+        // A kernel that doesn't know the flag (before 4.17) takes the address for a wish.
+        if mapped == place { Ok(mapping) } else { Err(io::Errno::EXIST) }
+    }
+
+    /// Address space without memory.
+    fn reserve(len: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping where the kernel likes touches nothing that exists.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags) }?;
+        Ok(Self { base: NonNull::new(base.cast()).ok_or(io::Errno::NOMEM)?, len })
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets the mapping: a forked child doesn't have it, and something else may be there.
+    pub(crate) fn disown(&mut self) {
+        self.len = 0;
+    }
+
+    /// Locks all of it into memory.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        // SAFETY: locking changes no contents, and the range is this mapping.
+        unsafe { mlock(self.base.as_ptr().cast(), self.len) }
+    }
+
+    /// Whether any of this range is locked into memory, by whichever call.
+    pub(crate) fn is_locked(&self, range: Range<usize>) -> bool {
+        assert!(range.start <= range.end && range.end <= self.len, "a look stays within the mapping");
+        // SAFETY: writes nothing anywhere and changes no contents: of memory that is no file on a disk this call says
+        // whether it is locked, and nothing else.
+        let told =
+            unsafe { msync(self.base.as_ptr().add(range.start).cast(), range.len(), MsyncFlags::INVALIDATE) };
+        told == Err(io::Errno::BUSY)
+    }
+
+    /// Advice that leaves the contents as they are.
+    pub(crate) fn advise(&self, range: Range<usize>, advice: Harmless) -> io::Result<()> {
+        let advice = match advice {
+            Harmless::Huge => Advice::LinuxHugepage,
+            Harmless::NoHuge => Advice::LinuxNoHugepage,
+            Harmless::Populate => Advice::LinuxPopulateWrite,
+            Harmless::DontFork => Advice::LinuxDontFork,
+        };
+        assert!(range.start <= range.end && range.end <= self.len, "advice stays within the mapping");
+        // SAFETY: the range lies in this mapping and none of these changes what is read from it.
+        unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) }
+    }
+
+    /// Tells the kernel that these pages are not going to be used soon, which has it split huge pages of which they are
+    /// a part. The contents stay.
+    pub(crate) fn cool(&self, this: Option<&OwnedFd>, ranges: &[Range<usize>]) -> io::Result<()> {
+        // SAFETY: this advice changes nothing that can be read.
+        unsafe { self.advise_all(this, ranges, Advice::LinuxCold, libc::MADV_COLD) }
+    }
+
+    /// [`Mapping::discard`] for many ranges: in one call, where the kernel lets a process do that to itself (6.13).
+    ///
+    /// # Safety
+    /// As for [`Mapping::discard`], of each range.
+    pub(crate) unsafe fn discard_all(
+        &self,
+        this: Option<&OwnedFd>,
+        ranges: &[Range<usize>],
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.advise_all(this, ranges, Advice::LinuxDontNeed, libc::MADV_DONTNEED) }
+    }
+
+    /// # Safety
+    /// As the advice needs it.
+    unsafe fn advise_all(
+        &self,
+        this: Option<&OwnedFd>,
+        ranges: &[Range<usize>],
+        advice: Advice,
+        number: libc::c_int,
+    ) -> io::Result<()> {
+        assert!(
+            ranges.iter().all(|range| range.start <= range.end && range.end <= self.len),
+            "within the mapping"
+        );
+        // SAFETY: offsets within the mapping, as was just checked.
+        let address = |range: &Range<usize>| unsafe { self.base.as_ptr().add(range.start) }.cast::<c_void>();
+        if let Some(this) = this.filter(|_| (2..=VECTOR_LIMIT).contains(&ranges.len())) {
+            let vector: Vec<libc::iovec> = ranges
+                .iter()
+                .map(|range| libc::iovec { iov_base: address(range), iov_len: range.len() })
+                .collect();
+            let (fd, data, n) = (this.as_raw_fd(), vector.as_ptr(), vector.len());
+            // SAFETY: the vector is valid for the call, and each of its ranges lies in this mapping; what the advice
+            // does to it the caller answers for.
+            let done = unsafe { libc::syscall(libc::SYS_process_madvise, fd, data, n, number, 0) };
+            if usize::try_from(done) == Ok(ranges.iter().map(Range::len).sum()) {
+                return Ok(());
+            }
+            // Not all of it, or not at all (an older kernel, a filter of system calls): one by one. To do it twice is harmless.
+        }
+        // SAFETY: as above.
+        ranges.iter().try_for_each(|range| unsafe { madvise(address(range), range.len(), advice) })
+    }
+
+    /// Has the kernel forget the contents: private memory reads as zero afterwards.
+    ///
+    /// # Safety
+    /// Nobody else uses this range: no reference into it exists.
+    pub(crate) unsafe fn discard(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.len, "a discard stays within the mapping");
+        // SAFETY: the range lies in this mapping; the caller answers for its contents.
+        unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), Advice::LinuxDontNeed) }
+    }
+}
+
+/// Advice after which every byte reads as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Harmless {
+    /// Use transparent huge pages.
+    Huge,
+    /// Use 4 KiB pages only.
+    NoHuge,
+    /// Have the memory there now, or say that there is none.
+    Populate,
+    /// A forked child doesn't get this mapping.
+    DontFork,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the mapping is this value's own, and whoever owns the value has seen to it that nobody uses the memory.
+            // An error (the range can't be wrong) would leave it mapped: a leak, nothing worse.
+            let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_aligned_and_zero() {
+        for shift in [12, 21, 30] {
+            let mapping = Mapping::new(Source::Anonymous, 8 << 20, 1 << shift).unwrap();
+            assert_eq!(mapping.base().as_ptr() as usize % (1 << shift), 0);
+            assert_eq!(mapping.len(), 8 << 20);
+            // SAFETY: the mapping is readable and writable for its length, and this test's alone.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(mapping.base().as_ptr(), mapping.len()) };
+            assert!(bytes[0] == 0 && bytes[bytes.len() - 1] == 0);
+            bytes[4096] = 7;
+            // SAFETY: `bytes` is not used during or across this call other than by the read below.
+            unsafe { mapping.discard(4096..8192) }.unwrap();
+            // SAFETY: in range; read through the raw address as the contents changed behind the compiler's back.
+            assert_eq!(unsafe { mapping.base().add(4096).read_volatile() }, 0);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The two pieces of memory of an arena: its data, and the words that say what becomes of it.
+
+pub(crate) mod backing;
+pub(crate) mod fork;
+pub(crate) mod mapping;
+pub(crate) mod memory_file;
+pub(crate) mod system;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use tailpin::{Order, Pfn};
+
+use crate::error::BuildError;
+use crate::memory::backing::{Backing, HugeSize};
+use crate::memory::mapping::{Harmless, Mapping, Source};
+use crate::memory::memory_file::FileError;
+
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;
+/// The same, to count in frame numbers.
+pub(crate) const PAGE_U64: u64 = PAGE as u64;
+/// Frames of the largest block.
+const MOST: u64 = Order::MAX.frames();
+/// Bytes of so many pages, which all are some arena's.
+pub(crate) const fn bytes_of(pages: u64) -> usize {
+    (pages as usize).saturating_mul(PAGE)
+}
+
+/// Bytes of an area: the smallest huge page.
+pub(crate) const AREA: usize = Order::HUGE.bytes() as usize;
+
+/// Memory for [`Builder::over_memory`](crate::Builder::over_memory): only the whole 4 KiB pages within it are used.
+pub struct PlainMemory {
+    memory: NonNull<[u8]>,
+    owned: bool,
+}
+
+// SAFETY: the bytes belong to this value alone, exclusively borrowed for good or owned.
+unsafe impl Send for PlainMemory {}
+// SAFETY: as above; `&PlainMemory` gives no access to the bytes.
+unsafe impl Sync for PlainMemory {}
+
+impl From<&'static mut [u8]> for PlainMemory {
+    fn from(memory: &'static mut [u8]) -> Self {
+        Self { memory: NonNull::from(memory), owned: false }
+    }
+}
+
+impl From<Box<[u8]>> for PlainMemory {
+    fn from(memory: Box<[u8]>) -> Self {
+        Self { memory: NonNull::from(Box::leak(memory)), owned: true }
+    }
+}
+
+impl From<Vec<u8>> for PlainMemory {
+    fn from(memory: Vec<u8>) -> Self {
+        memory.into_boxed_slice().into()
+    }
+}
+
+impl Drop for PlainMemory {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: the pointer came from a box of this very slice, and this is the only place that takes it back.
+            drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
+        }
+    }
+}
+
+/// What keeps the data there.
+pub(crate) enum Keeper {
+    Mapped(Mapping),
+    Shared(Mapping, OwnedFd),
+    #[expect(dead_code, reason = "kept for its drop")]
+    Plain(PlainMemory),
+}
+
+/// The data of an arena: `pages` pages from `base` on, the first of which has the number `first`.
+pub(crate) struct Data {
+    pub(crate) base: NonNull<u8>,
+    pub(crate) first: Pfn,
+    pub(crate) pages: u64,
+    pub(crate) keeper: Keeper,
+}
+
+impl Data {
+    /// Memory of the caller's. Frame numbers are such that a block is as aligned in memory as its order says.
+    pub(crate) fn plain(memory: PlainMemory) -> Result<Self, BuildError> {
+        let bytes = memory.memory.len();
+        let begin = memory.memory.as_ptr().cast::<u8>() as usize;
+        let skip = begin.wrapping_neg() % PAGE;
+        let pages = bytes.saturating_sub(skip) / PAGE;
+        if pages == 0 {
+            return Err(BuildError::TooSmall { bytes });
+        }
+        // SAFETY: `skip` is less than `bytes`, as a page fits behind it.
+        let base = unsafe { memory.memory.cast::<u8>().add(skip) };
+        let first = Pfn::new((base.addr().get() as u64 / PAGE_U64) % MOST);
+        Ok(Self { base, first, pages: pages as u64, keeper: Keeper::Plain(memory) })
+    }
+
+    /// Memory from the system, aligned for the largest block that it can contain. `words` bytes are added to a
+    /// shared file behind the data.
+    pub(crate) fn mapped(backing: Backing, size: usize, words: usize) -> Result<Self, BuildError> {
+        let align = size.next_power_of_two().clamp(AREA, Order::MAX.bytes() as usize);
+        let huge_pages =
+            backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
+        let failed = |errno| why(errno, "map memory", size, backing);
+        let keeper = match backing {
+            Backing::Anonymous => {
+                let mapping = Mapping::new(Source::Anonymous, size, align).map_err(failed)?;
+                if huge_pages {
+                    mapping.advise(0..size, Harmless::Huge).map_err(failed)?;
+                }
+                Keeper::Mapped(mapping)
+            }
+            Backing::HugeTlb(huge) => {
+                let align = align.max(huge.bytes());
+                Keeper::Mapped(Mapping::new(Source::HugeTlb(huge), size, align).map_err(failed)?)
+            }
+            Backing::Memfd { .. } => {
+                let bytes = size.checked_add(words).ok_or(BuildError::BadSize { bytes: size })?;
+                let file =
+                    memory_file::create("tailpin-arena", bytes as u64).map_err(|error| match error {
+                        FileError::Limit { limit } => BuildError::FileLimit { bytes, limit },
+                        FileError::System { doing, errno } => why(errno, doing, bytes, backing),
+                    })?;
+                let mapping = Mapping::new(Source::File(file.as_fd(), 0), size, align).map_err(failed)?;
+                if huge_pages {
+                    mapping.advise(0..size, Harmless::Huge).map_err(failed)?;
+                }
+                Keeper::Shared(mapping, file)
+            }
+            Backing::Plain => return Err(BuildError::NoMemoryGiven),
+        };
+        let base = match &keeper {
+            Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => mapping.base(),
+            Keeper::Plain(_) => return Err(BuildError::NoMemoryGiven),
+        };
+        Ok(Self { base, first: Pfn::new(0), pages: (size / PAGE) as u64, keeper })
+    }
+
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        match &self.keeper {
+            Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => Some(mapping),
+            Keeper::Plain(_) => None,
+        }
+    }
+
+    /// Leaves the data mapped when this is dropped.
+    pub(crate) fn disown(&mut self) {
+        match &mut self.keeper {
+            Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => mapping.disown(),
+            Keeper::Plain(_) => {}
+        }
+    }
+
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.keeper {
+            Keeper::Shared(_, file) => Some(file.as_fd()),
+            Keeper::Mapped(_) | Keeper::Plain(_) => None,
+        }
+    }
+}
+
+/// The cause behind the kernel's answer to a request for memory.
+pub(crate) fn why(errno: Errno, doing: &'static str, bytes: usize, backing: Backing) -> BuildError {
+    // EFAULT is what populating says where a touch would be a SIGBUS.
+    if errno == Errno::NOMEM || errno == Errno::FAULT {
+        if let Backing::HugeTlb(size) = backing {
+            let needed = bytes.div_ceil(size.bytes()) as u64;
+            return BuildError::HugePageShortage { size, needed, free: system::free_huge_pages(size) };
+        }
+        let (maps, limit) = (system::map_count(), system::max_map_count());
+        // A few mappings come and go with what reads the count.
+        return if maps.saturating_add(4) >= limit {
+            BuildError::MapLimit { maps, limit }
+        } else {
+            BuildError::OutOfMemory { bytes }
+        };
+    }
+    if errno == Errno::AGAIN {
+        // All that the process maps is locked at once, as by `mlockall(MCL_FUTURE)`.
+        return lock_limit(bytes);
+    }
+    BuildError::System { doing, errno: errno.raw_os_error() }
+}
+
+/// As much as `bytes` may not be locked.
+pub(crate) fn lock_limit(bytes: usize) -> BuildError {
+    BuildError::LockLimit { bytes, limit: getrlimit(Resource::Memlock).current }
+}
+
+/// How many words each part of the metadata has; they follow each other in this order, each at a cache line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WordCounts {
+    /// One per frame: the page words.
+    pub(crate) pages: usize,
+    /// The frame allocator's.
+    pub(crate) areas: usize,
+    /// One per frame: who was given it, and when.
+    pub(crate) history: usize,
+    /// Which frames the system has given memory to.
+    pub(crate) residency: usize,
+}
+
+impl WordCounts {
+    const LINE: usize = 8;
+
+    /// Where each part begins, and last where all end; `None` beyond an address space.
+    fn starts(&self) -> Option<[usize; 5]> {
+        let mut starts = [0; 5];
+        let mut end = 0_usize;
+        for (i, n) in (1..).zip([self.pages, self.areas, self.history, self.residency]) {
+            end = end.checked_add(n)?.checked_next_multiple_of(Self::LINE)?;
+            starts[i] = end;
+        }
+        Some(starts)
+    }
+
+    /// All of it, in whole pages; `None` beyond an address space.
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        self.starts()?[4].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE)
+    }
+}
+
+/// The metadata: words that mean the same wherever they are mapped, zero at first and touched only when used. In a
+/// shared file they lie behind the data, else in a mapping of their own.
+pub(crate) struct Words {
+    mapping: Mapping,
+    pub(crate) pages: &'static [AtomicU64],
+    pub(crate) areas: &'static [AtomicU64],
+    pub(crate) history: &'static [AtomicU64],
+    pub(crate) residency: &'static [AtomicU64],
+}
+
+impl Words {
+    pub(crate) fn new(counts: WordCounts, data: &Data) -> Result<Self, BuildError> {
+        let too_large = BuildError::BadSize { bytes: bytes_of(data.pages) };
+        let (Some(bytes), Some(starts)) = (counts.bytes(), counts.starts()) else { return Err(too_large) };
+        let source = match data.file() {
+            Some(file) => Source::File(file, bytes_of(data.pages) as u64),
+            None => Source::Anonymous,
+        };
+        let mapping = Mapping::new(source, bytes, PAGE)
+            .map_err(|errno| why(errno, "map metadata", bytes, Backing::Anonymous))?;
+        const WORD: usize = size_of::<AtomicU64>();
+        // SAFETY: the mapping is zeroed, aligned, as long as `starts` says, and used as atomic words only. The
+        // lifetime is a promise of whoever has this value to drop it after the last use of the slices.
+        let all =
+            unsafe { std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / WORD) };
+        Ok(Self {
+            mapping,
+            pages: &all[starts[0]..][..counts.pages],
+            areas: &all[starts[1]..][..counts.areas],
+            history: &all[starts[2]..][..counts.history],
+            residency: &all[starts[3]..][..counts.residency],
+        })
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.mapping.len()
+    }
+
+    /// Leaves the words mapped when this is dropped.
+    pub(crate) fn disown(&mut self) {
+        self.mapping.disown();
+    }
+}
+
+/// Rounds a size up to whole huge pages of the backing; `None` if there is no such size.
+pub(crate) fn round_up(bytes: usize, backing: Backing) -> Option<usize> {
+    let unit = match backing {
+        Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes(),
+        _ => AREA,
+    };
+    let rounded = bytes.checked_next_multiple_of(unit)?;
+    (bytes > 0 && rounded < isize::MAX as usize).then_some(rounded)
+}

@@ -1,0 +1,74 @@
+//! What this machine says of itself, read from `/proc` and `/sys`.
+
+use std::fs;
+
+use rustix::io::Errno;
+
+use crate::memory::backing::HugeSize;
+
+/// When the kernel uses transparent huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HugePages {
+    Always,
+    /// Where memory was advised to have them.
+    OnAdvice,
+    Off,
+}
+
+/// What was read of the system; nothing where it doesn't tell this process. An error where it might tell at another
+/// moment, as no descriptor or memory is left to ask with: to take that for an answer would be wrong.
+pub(crate) fn if_told<T>(read: std::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    read.map(Some).or_else(|error| match Errno::from_io_error(&error) {
+        Some(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno),
+        _ => Ok(None),
+    })
+}
+
+/// For private memory.
+pub(crate) fn thp() -> rustix::io::Result<HugePages> {
+    selected("/sys/kernel/mm/transparent_hugepage/enabled")
+}
+
+/// For shared memory.
+pub(crate) fn shmem_thp() -> rustix::io::Result<HugePages> {
+    selected("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+}
+
+fn selected(path: &str) -> rustix::io::Result<HugePages> {
+    let text = if_told(fs::read_to_string(path))?.unwrap_or_default();
+    Ok(match text.split('[').nth(1).and_then(|rest| rest.split(']').next()) {
+        Some("always" | "within_size" | "force") => HugePages::Always,
+        Some("madvise" | "advise") => HugePages::OnAdvice,
+        _ => HugePages::Off,
+    })
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The processor that runs this thread; the first where the system doesn't tell.
+///
+/// By the C library, which asks the system by a call where the kernel offers no function for it in the process (under
+/// valgrind, say). rustix takes that function for granted.
+pub(crate) fn current_cpu() -> usize {
+    // SAFETY: takes nothing and changes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
+/// Most mappings a process may have.
+pub(crate) fn max_map_count() -> u64 {
+    number("/proc/sys/vm/max_map_count").unwrap_or(65_530)
+}
+
+/// Mappings this process has.
+pub(crate) fn map_count() -> u64 {
+    fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64)
+}
+
+/// Pages of the huge page pool that nobody has taken or reserved.
+pub(crate) fn free_huge_pages(size: HugeSize) -> u64 {
+    let base = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", size.bytes() / 1024);
+    let read = |name| number(&format!("{base}/{name}")).unwrap_or(0);
+    read("free_hugepages").saturating_sub(read("resv_hugepages"))
+}

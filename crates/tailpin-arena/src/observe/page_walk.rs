@@ -1,0 +1,165 @@
+//! Looking at every page: what is in use, by whom, and what would come back.
+//!
+//! Nothing here takes a count, so looking never disturbs anybody; while others are at work it sees each
+//! block at some moment, not all at the same.
+
+use std::collections::BTreeMap;
+
+use tailpin::{FrameRange, Kind, Order, PageState, Pfn, Zone};
+
+use crate::inner::Inner;
+use crate::memory::PAGE;
+use crate::observe::history::Origin;
+use crate::observe::stats::{Holder, Stats};
+
+/// Pins of callers on a page: without the holds that a head has for its tails.
+fn own_pins(zone: &Zone<'_>, page: Pfn, state: PageState) -> u64 {
+    let pinned = |mut tails: FrameRange, stride: u64| {
+        let mut n = 0;
+        tails.start = tails.start.offset(stride);
+        while tails.contains(tails.start) {
+            n += u64::from(zone.state(tails.start).is_some_and(|tail| tail.pins > 0));
+            tails.start = tails.start.offset(stride);
+        }
+        n
+    };
+    let mut holds = 0;
+    if state.pins > 0 {
+        match state.kind {
+            Kind::Head if state.order <= Order::HUGE => {
+                holds = pinned(FrameRange::block(page, state.order), 1)
+            }
+            Kind::Head => {
+                holds = pinned(FrameRange::block(page, Order::HUGE), 1)
+                    + pinned(FrameRange::block(page, state.order), Order::HUGE.frames());
+            }
+            Kind::Tail if page.is_aligned(Order::HUGE) && state.order > Order::HUGE => {
+                holds = pinned(FrameRange::block(page, Order::HUGE), 1);
+            }
+            _ => {}
+        }
+    }
+    state.pins.saturating_sub(holds)
+}
+
+/// Whether a page is free once one pin on it is gone.
+pub(crate) fn comes_back_with_pin(zone: &Zone<'_>, page: Pfn) -> bool {
+    zone.state(page).is_some_and(|state| state.kind == Kind::Page && state.refs == 0 && state.pins == 1)
+}
+
+/// Pages that are free once one reference on each block of a run is gone.
+pub(crate) fn come_back_with_reference(zone: &Zone<'_>, blocks: FrameRange) -> u64 {
+    blocks_of(zone, blocks)
+        .filter(|(_, state)| state.refs == 1)
+        .map(|(head, state)| {
+            let frames = FrameRange::block(head, state.order);
+            frames.frames() - if state.pins == 0 { 0 } else { pinned_pages(zone, frames) }
+        })
+        .sum()
+}
+
+fn pinned_pages(zone: &Zone<'_>, frames: FrameRange) -> u64 {
+    let is_pinned = |page: &Pfn| zone.state(*page).is_some_and(|state| own_pins(zone, *page, state) > 0);
+    frames.iter().filter(is_pinned).count() as u64
+}
+
+/// The blocks of a run that consists of whole blocks.
+fn blocks_of<'z>(zone: &'z Zone<'_>, run: FrameRange) -> impl Iterator<Item = (Pfn, PageState)> + 'z {
+    let mut at = run.start;
+    std::iter::from_fn(move || {
+        let state = if run.contains(at) { zone.state(at) } else { None }?;
+        let head = at;
+        at = at.offset(state.order.frames());
+        Some((head, state))
+    })
+}
+
+/// Handles that keep a page: its pins, and the references to its block.
+pub(crate) fn keepers(zone: &Zone<'_>, page: Pfn) -> usize {
+    let Some(state) = zone.state(page) else { return 0 };
+    let references = zone.head_of(page).and_then(|(head, _)| zone.state(head)).map_or(0, |head| head.refs);
+    (own_pins(zone, page, state) + references) as usize
+}
+
+/// A run of pages that are in the same state.
+enum Run {
+    Free,
+    SetAside,
+    InUse(PageState),
+}
+
+/// Every page of the arena, in runs that cover each exactly once.
+fn walk(inner: &Inner, mut each: impl FnMut(FrameRange, Run)) {
+    let all = inner.frames();
+    let mut at = all.start;
+    while all.contains(at) {
+        let area_is_free = at.is_aligned(Order::HUGE) && inner.zone.used_in_area(at) == 0;
+        let (frames, run) = if area_is_free {
+            (Order::HUGE.frames(), Run::Free)
+        } else {
+            match inner.zone.state(at) {
+                Some(state) => match state.kind {
+                    Kind::Page | Kind::Head | Kind::Splitting | Kind::Merging => {
+                        (state.order.frames(), Run::InUse(state))
+                    }
+                    Kind::SetAside | Kind::Reserved => (1, Run::SetAside),
+                    Kind::Rest | Kind::Free | Kind::Tail => (1, Run::Free),
+                },
+                None => (1, Run::SetAside),
+            }
+        };
+        let end = at.offset(frames).min(all.end);
+        each(FrameRange { start: at, end }, run);
+        at = end;
+    }
+}
+
+pub(crate) fn stats(inner: &Inner) -> Stats {
+    inner.note_locked();
+    let mut stats =
+        Stats { size: inner.data.pages as usize * PAGE, metadata: inner.words.bytes(), ..Stats::default() };
+    walk(inner, |run, state| {
+        let bytes = run.frames() as usize * PAGE;
+        match state {
+            Run::Free => {
+                let there = inner.residency.count_in(run) as usize * PAGE;
+                stats.free += there;
+                stats.given_back += bytes - there;
+            }
+            Run::SetAside => stats.set_aside += bytes,
+            Run::InUse(state) if state.refs > 0 => stats.in_use_whole += bytes,
+            Run::InUse(state) if state.order == Order::PAGE && state.pins == 1 => {
+                stats.pinned_by_last_slice += bytes;
+            }
+            Run::InUse(_) => stats.in_use_pages += bytes,
+        }
+    });
+    stats
+}
+
+pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
+    let mut kept: BTreeMap<Origin, Holder> = BTreeMap::new();
+    walk(inner, |run, state| {
+        let Run::InUse(state) = state else { return };
+        let Some(origin) = inner.history.origin(run.start) else { return };
+        let holder = kept.entry(origin).or_insert_with(|| Holder {
+            offset: inner.offset_of(origin.head),
+            buffer_bytes: origin.order.bytes() as usize,
+            kept_bytes: 0,
+            references: 0,
+            pins: 0,
+            age: inner.history.age(origin),
+            tag: inner.history.tag(origin),
+        });
+        holder.kept_bytes += run.frames() as usize * PAGE;
+        holder.references = holder.references.max(state.refs as usize);
+        holder.pins += run
+            .iter()
+            .filter_map(|page| inner.zone.state(page).map(|state| own_pins(&inner.zone, page, state)))
+            .sum::<u64>() as usize;
+    });
+    let mut holders: Vec<Holder> = kept.into_values().collect();
+    holders.sort_by(|a, b| b.kept_bytes.cmp(&a.kept_bytes).then(b.age.cmp(&a.age)));
+    holders.truncate(n);
+    holders
+}

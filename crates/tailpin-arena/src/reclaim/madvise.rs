@@ -1,0 +1,235 @@
+//! Giving the memory of free frames back to the system, in the order that really frees it.
+//!
+//! | memory | whole 2 MiB | single pages |
+//! | --- | --- | --- |
+//! | anonymous | `MADV_DONTNEED` | see below |
+//! | hugetlb | `MADV_DONTNEED`, whole pages only | – |
+//! | memfd | `FALLOC_FL_PUNCH_HOLE` | the same |
+//!
+//! `MADV_DONTNEED` on part of a huge page frees nothing: the kernel notes that it might split the page one day. So first
+//! `MADV_NOHUGEPAGE`, or khugepaged fills the holes again; then `MADV_COLD` on the first and the last page of each hole, on
+//! which the kernel splits the huge page at once; then, the split seen to have happened, `MADV_DONTNEED` on
+//! all holes in one `process_madvise`.
+
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::io::{self, Errno};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use tailpin::{OneWord, Pfn};
+
+use crate::inner::Inner;
+use crate::memory::mapping::{Harmless, Mapping};
+use crate::memory::{AREA, PAGE};
+use crate::reclaim::pagemap::{Entry, Witness};
+use crate::reclaim::residency::{ALL, Mask};
+
+/// Free frames that are nobody's while their memory goes.
+pub(crate) type Claimed<'z> = tailpin::Claimed<'z, OneWord<'static>>;
+
+/// What became of some frames' memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given {
+    /// Went back: it was there before and is not any more, and its huge page is none any more.
+    pub(crate) returned: usize,
+    /// The kernel would not let go of: something else holds the huge page.
+    pub(crate) stuck: usize,
+}
+
+/// Gives back; made for one call of `release`.
+pub(crate) struct Giver<'a> {
+    inner: &'a Inner,
+    mapping: &'a Mapping,
+    file: Option<BorrowedFd<'a>>,
+    witness: Witness,
+    /// This process, for the vectored calls.
+    this: Option<OwnedFd>,
+}
+
+impl<'a> Giver<'a> {
+    /// An error if there is no descriptor to ask the kernel with: what went back could not be told then.
+    pub(crate) fn new(inner: &'a Inner, mapping: &'a Mapping) -> io::Result<Self> {
+        Ok(Self {
+            inner,
+            mapping,
+            file: inner.data.file(),
+            witness: Witness::call()?,
+            this: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
+        })
+    }
+
+    /// The memory of whole areas that lie side by side, all of them claimed.
+    pub(crate) fn give_whole(&self, areas: &[Claimed<'_>]) -> io::Result<Given> {
+        let Some(first) = areas.first() else { return Ok(Given::default()) };
+        let begin = self.inner.offset_of(first.area());
+        let range = begin..begin + areas.len() * AREA;
+        let range = std::slice::from_ref(&range);
+        // SAFETY: as in `give_holes`.
+        let returned = self.measured(range, || unsafe { self.discard(range) })?;
+        for area in areas {
+            self.inner.residency.clear(area.area(), area.frames());
+            let begin = self.inner.offset_of(area.area());
+            if self.inner.residency.is_rough(area.area())
+                && self.mapping.advise(begin..begin + AREA, Harmless::Huge).is_ok()
+            {
+                self.inner.residency.set_smooth(area.area());
+            }
+        }
+        Ok(Given { returned, stuck: 0 })
+    }
+
+    /// The memory of some pages of an area.
+    pub(crate) fn give_holes(&self, holes: &Claimed<'_>) -> io::Result<Given> {
+        // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and nobody is handed them
+        // before the claim ends.
+        match unsafe { self.empty(holes.area(), holes.frames()) }? {
+            None => Ok(Given { returned: 0, stuck: holes.count() as usize * PAGE }),
+            Some(given) => {
+                self.inner.residency.clear(holes.area(), holes.frames());
+                Ok(given)
+            }
+        }
+    }
+
+    /// Takes the memory from some pages of an area, whoever owns them; they read as zero then. `None` if the kernel would
+    /// not split their huge page: all is as it was.
+    ///
+    /// # Safety
+    /// There is no reference to the bytes of these pages.
+    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &Mask) -> io::Result<Option<Given>> {
+        let inner = self.inner;
+        let begin = inner.offset_of(area);
+        let runs = runs(frames, begin);
+        // A huge page that goes whole needs no split.
+        if *frames != ALL && inner.residency.is_by_area() && !inner.residency.is_rough(area) {
+            self.mapping.advise(begin..begin + AREA, Harmless::NoHuge)?;
+            inner.residency.set_rough(area);
+            let split = if self.file.is_none() { self.split(begin, &runs) } else { Ok(true) };
+            if split != Ok(true) {
+                // As it was: the pages in use keep their huge page, and a later call tries again, also where the kernel
+                // refuses this advice, which has no effect on the huge page that is there.
+                let _ = self.mapping.advise(begin..begin + AREA, Harmless::Huge);
+                inner.residency.set_smooth(area);
+                return split.map(|_| None);
+            }
+        }
+        let there = self.bytes_there(&runs);
+        // SAFETY: as the caller says.
+        let returned = self.measured(&runs, || unsafe { self.discard(&runs) })?;
+        Ok(Some(Given { returned, stuck: there.saturating_sub(returned) }))
+    }
+
+    /// Has the kernel split the huge page of an area of which these holes are free. True if it is none any more.
+    fn split(&self, begin: usize, runs: &[Range<usize>]) -> io::Result<bool> {
+        let edges: Vec<_> =
+            runs.iter().flat_map(|run| [run.start..run.start + PAGE, run.end - PAGE..run.end]).collect();
+        let before = self.witness.before_split()?;
+        self.mapping.cool(self.this.as_ref(), &edges)?;
+        let entries: Vec<Entry> = edges.iter().filter_map(|edge| self.entries(edge)).flatten().collect();
+        let base = self.mapping.base().as_ptr() as usize;
+        Ok(self.witness.was_split(&before, &entries, base + begin..base + begin + AREA))
+    }
+
+    /// # Safety
+    /// There is no reference to any byte of these ranges.
+    unsafe fn discard(&self, ranges: &[Range<usize>]) -> io::Result<()> {
+        match self.file {
+            Some(file) => ranges.iter().try_for_each(|range| {
+                let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                fallocate(file, how, range.start as u64, range.len() as u64)
+            }),
+            // SAFETY: as the caller says.
+            None => unsafe { self.mapping.discard_all(self.this.as_ref(), ranges) },
+        }
+    }
+
+    /// Does something that takes memory away from these ranges; how much, by what the kernel has there before and after.
+    fn measured(&self, ranges: &[Range<usize>], take: impl FnOnce() -> io::Result<()>) -> io::Result<usize> {
+        let before = self.bytes_there(ranges);
+        take()?;
+        Ok(before.saturating_sub(self.bytes_there(ranges)))
+    }
+
+    fn bytes_there(&self, ranges: &[Range<usize>]) -> usize {
+        let one = |range: &Range<usize>| match self.file {
+            Some(file) => data_in(file, range.start as u64..range.end as u64).unwrap_or(0) as usize,
+            None => {
+                let entries = self.entries(range).unwrap_or_default();
+                entries.iter().filter(|entry| entry.is_there()).count() * PAGE
+            }
+        };
+        ranges.iter().map(one).sum()
+    }
+
+    fn entries(&self, range: &Range<usize>) -> Option<Vec<Entry>> {
+        self.witness.entries(self.mapping.base().as_ptr() as usize + range.start, range.len() / PAGE)
+    }
+}
+
+/// Bytes of a range of a file that have memory.
+fn data_in(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<u64> {
+    let (mut at, mut bytes) = (range.start, 0);
+    while at < range.end {
+        let data = match seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data.min(range.end),
+            // No data from here to the end of the file.
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error),
+        };
+        let hole = if data < range.end { seek(file, SeekFrom::Hole(data))?.min(range.end) } else { data };
+        bytes += hole - data;
+        at = hole.max(data);
+    }
+    Ok(bytes)
+}
+
+/// The runs of set bits, as offsets in the mapping; the area begins at `begin`.
+fn runs(mask: &Mask, begin: usize) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for page in (0..AREA / PAGE).filter(|page| mask[page / 64] >> (page % 64) & 1 != 0) {
+        let at = begin + page * PAGE;
+        match runs.last_mut() {
+            Some(run) if run.end == at => run.end += PAGE,
+            _ => runs.push(at..at + PAGE),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn only_the_data_of_a_file_with_holes_counts() {
+        let file = File::from(crate::memory::memory_file::create("test", 64 * PAGE as u64).unwrap());
+        for page in [3, 4, 5, 20, 63] {
+            file.write_all_at(&[1; PAGE], (page * PAGE) as u64).unwrap();
+        }
+        let data = |pages: Range<usize>| {
+            let range = (pages.start * PAGE) as u64..(pages.end * PAGE) as u64;
+            data_in(file.as_fd(), range).unwrap() as usize / PAGE
+        };
+        assert_eq!((data(0..64), data(0..4), data(4..20), data(4..21)), (5, 1, 2, 3));
+        assert_eq!((data(6..20), data(21..63), data(63..64), data(7..7)), (0, 0, 1, 0));
+    }
+
+    #[test]
+    fn runs_are_the_set_bits() {
+        let mut mask = [0; 8];
+        mask[0] = 0b1011;
+        mask[1] = 1 << 63;
+        mask[2] = 1;
+        mask[7] = 1 << 63;
+        let page = |n: usize| 1000 * PAGE + n * PAGE;
+        let expected = [page(0)..page(2), page(3)..page(4), page(127)..page(129), page(511)..page(512)];
+        assert_eq!(runs(&mask, page(0)), expected);
+        assert_eq!(runs(&[!0; 8], 0), std::slice::from_ref(&(0..AREA)));
+        assert!(runs(&[0; 8], 0).is_empty());
+    }
+}

@@ -1,0 +1,8 @@
+//! Memory that goes back to the system: which, how, and what the kernel says of it.
+
+pub(crate) mod discard;
+pub(crate) mod madvise;
+pub(crate) mod pagemap;
+pub(crate) mod release;
+pub(crate) mod releaser;
+pub(crate) mod residency;

@@ -1,0 +1,279 @@
+//! Which free memory goes back to the system, and how much.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
+use tailpin::{AREA_FRAMES, Order, Pfn};
+
+use crate::arena::Arena;
+use crate::error::ReleaseError;
+use crate::inner::{Inner, Inside};
+use crate::memory::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
+use crate::memory::{AREA, PAGE};
+use crate::observe::page_walk;
+use crate::reclaim::madvise::{Claimed, Given, Giver};
+use crate::reclaim::residency::count;
+
+/// Why a release ended where it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// As much went back as was asked for.
+    Target,
+    /// As much free memory is left as the arena shall keep; see [`Builder::keep_resident`](crate::Builder::keep_resident).
+    Watermark,
+    /// No free memory is left that the system could take.
+    NothingLeft,
+    /// Free pages are left, but between pages in use, and as many areas have been broken up into small pages as may be at
+    /// a time: each costs the process two mappings. See [`Builder::small_page_areas`](crate::Builder::small_page_areas).
+    MapLimit,
+    /// The memory was registered meanwhile.
+    Registered,
+}
+
+/// What [`Arena::release`] did. All sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Released {
+    /// What was asked for.
+    pub asked: usize,
+    /// What went back by the kernel's own word: it was there before, it is not now, and where it was part of a huge
+    /// page, that was split.
+    pub returned: usize,
+    /// Free pages that the kernel would not let go of, as something else (a transfer under way) holds their huge page.
+    /// They were left as they are.
+    pub stuck: usize,
+    /// Why it ended.
+    pub stopped: Stop,
+}
+
+impl fmt::Display for Released {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes given back, {} stuck", self.returned, self.stuck)
+    }
+}
+
+impl Arena {
+    /// Gives up to `target` bytes of free memory back to the system and says what the kernel says became of them.
+    ///
+    /// Wholly free 2 MiB areas go first, then single pages between pages in use, which takes the huge page around them
+    /// apart. What went back is free as before: the next buffer there brings memory again, and an area that is
+    /// wholly free again gets huge pages again.
+    ///
+    /// The work is in proportion to `target` (0.1 to 1 ms for 2 MiB), so a background thread can do it bit by bit:
+    /// see [`Arena::spawn_releaser`]. [`usize::MAX`] asks for everything.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// let arena = Arena::builder().size(64 << 20).build()?;
+    /// let mut buffer = arena.alloc(32 << 20)?;
+    /// buffer.fill(1);
+    /// let part = buffer.freeze().slice(0..100);
+    /// let released = arena.release(usize::MAX)?;
+    /// assert_eq!(released.returned, (32 << 20) - 4096);
+    /// assert_eq!(part.len(), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReleaseError::Refused`] with the reason: the memory is registered, locked, the caller's, or of huge pages that
+    /// go back only whole while none is wholly free. [`ReleaseError::Busy`] if another thread is at it.
+    /// [`ReleaseError::System`] if the kernel refused; what had gone back before is gone all the same.
+    pub fn release(&self, target: usize) -> Result<Released, ReleaseError> {
+        Step::begin(self.inner())?.run(target)
+    }
+}
+
+/// One call of `release`, the only one at a time.
+pub(crate) struct Step<'a> {
+    inner: &'a Inner,
+    giver: Giver<'a>,
+    done: Given,
+    /// The most that may go, in bytes: the rest is to stay in the arena.
+    spare: usize,
+    /// Whether something was left alone for that.
+    kept: bool,
+    /// Last: it is given up when everything else is done.
+    _turn: Inside<'a>,
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn begin(inner: &'a Inner) -> Result<Self, ReleaseError> {
+        if inner.is_child() {
+            return Err(ReleaseError::ForkedChild);
+        }
+        let refused = |reason| Err(ReleaseError::Refused(reason));
+        let Some(mapping) = inner.data.mapping() else { return refused(Reason::CallersMemory) };
+        let Some(turn) = inner.releasing.enter() else { return Err(ReleaseError::Busy) };
+        // After `enter`; SeqCst: see `Arena::registered`. Before anything that takes long: who registers waits for the turn.
+        let registered = inner.registrations.load(Ordering::SeqCst) > 0;
+        let locked = !registered && inner.is_locked();
+        if let Ability::No(reason) = GivesBack::of(inner.backing, locked, registered).huge {
+            return refused(reason);
+        }
+        let giver = Giver::new(inner, mapping).map_err(ReleaseError::system("ask what memory is there"))?;
+        Ok(Self { inner, giver, done: Given::default(), spare: usize::MAX, kept: false, _turn: turn })
+    }
+
+    /// What gives, while this step has its turn.
+    pub(crate) fn giver(&self) -> &Giver<'a> {
+        &self.giver
+    }
+
+    fn run(mut self, asked: usize) -> Result<Released, ReleaseError> {
+        self.inner.zone.drain();
+        let keep = self.inner.settings.keep_resident;
+        if keep > 0 {
+            self.spare = page_walk::stats(self.inner).free.saturating_sub(keep) / PAGE * PAGE;
+        }
+        let spare = self.spare;
+        let budget = asked.min(spare);
+        let stopped = self.give(budget).map_err(|errno| self.inner.refusal(errno))?;
+        let stopped = match stopped {
+            Stop::Target if spare < asked => Stop::Watermark,
+            Stop::NothingLeft if self.kept => Stop::Watermark,
+            other => other,
+        };
+        if let Backing::HugeTlb(size) = self.inner.backing
+            && self.done.returned == 0
+            && stopped == Stop::NothingLeft
+            && self.inner.zone.free_frames() > 0
+        {
+            return Err(ReleaseError::Refused(Reason::OnlyWholeHugePages(size)));
+        }
+        Ok(Released { asked, returned: self.done.returned, stuck: self.done.stuck, stopped })
+    }
+
+    fn give(&mut self, budget: usize) -> Result<Stop, Errno> {
+        let unit = match self.inner.backing {
+            Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes() / AREA,
+            _ => 1,
+        };
+        for areas in self.areas().step_by(unit) {
+            if let Some(stop) = self.stop(budget) {
+                return Ok(stop);
+            }
+            self.give_areas(areas, unit)?;
+        }
+        if matches!(self.inner.backing, Backing::HugeTlb(_)) {
+            return Ok(self.stop(budget).unwrap_or(Stop::NothingLeft));
+        }
+        let mut end = Stop::NothingLeft;
+        // Not always in the same order, or areas that are stuck would keep others from their turn.
+        let n = self.inner.data.pages as usize / AREA_FRAMES;
+        let from = self.inner.release_from.load(Ordering::Relaxed) as usize % n.max(1);
+        for area in self.areas().cycle().skip(from).take(n) {
+            if let Some(stop) = self.stop(budget) {
+                return Ok(stop);
+            }
+            if !self.give_pages(area, budget)? {
+                end = Stop::MapLimit;
+            }
+            self.inner.release_from.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.stop(budget).unwrap_or(end))
+    }
+
+    fn stop(&self, budget: usize) -> Option<Stop> {
+        if self.done.returned + self.done.stuck >= budget {
+            Some(Stop::Target)
+        } else if self.inner.registrations.load(Ordering::SeqCst) > 0 {
+            Some(Stop::Registered)
+        } else {
+            None
+        }
+    }
+
+    /// Whether so many bytes more would be of what is to stay.
+    fn is_to_stay(&mut self, bytes: usize) -> bool {
+        let stays = self.done.returned.saturating_add(bytes) > self.spare;
+        self.kept |= stays;
+        stays
+    }
+
+    /// All areas, the last first: the allocator fills the first first.
+    fn areas(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
+        let (first, n) = (self.inner.data.first, self.inner.data.pages as usize / AREA_FRAMES);
+        (0..n).rev().map(move |i| first.offset((i * AREA_FRAMES) as u64))
+    }
+
+    /// The huge page of `n` areas that ends with the one at `last`, if all of it is free and any of it is there, or it
+    /// is to be fit for huge pages again.
+    fn give_areas(&mut self, last: Pfn, n: usize) -> Result<(), Errno> {
+        let (zone, residency) = (&self.inner.zone, &self.inner.residency);
+        let first = Pfn::new(last.get() - (n as u64 - 1) * Order::HUGE.frames());
+        let areas = (0..n as u64).map(|i| first.offset(i * Order::HUGE.frames()));
+        let there = areas.clone().map(|area| count(&residency.of(area)) as usize * PAGE).sum();
+        let worth = |area| residency.is_rough(area) || residency.of(area) != [0; 8];
+        if !areas.clone().all(|area| zone.used_in_area(area) == 0) || !areas.clone().any(worth) {
+            return Ok(());
+        }
+        if self.is_to_stay(there) {
+            return Ok(());
+        }
+        let claimed: Vec<Claimed<'_>> = areas.map_while(|area| zone.claim_area(area)).collect();
+        if claimed.len() == n {
+            self.add(self.giver.give_whole(&claimed)?);
+        }
+        Ok(())
+    }
+
+    /// Free pages of an area that is partly in use; false if there may be some but no more areas may be broken up.
+    fn give_pages(&mut self, area: Pfn, budget: usize) -> Result<bool, Errno> {
+        let (zone, residency) = (&self.inner.zone, &self.inner.residency);
+        let there = residency.of(area);
+        let used = zone.used_in_area(area);
+        if used == 0 || used == Order::HUGE.frames() || count(&there) == 0 {
+            return Ok(true);
+        }
+        let breaks_up = residency.is_by_area() && !residency.is_rough(area);
+        if breaks_up && residency.rough_areas() >= self.inner.settings.small_page_areas {
+            return Ok(false);
+        }
+        let mut claimed: Claimed<'_> = zone.claim(area, &there);
+        if breaks_up && self.is_to_stay(claimed.count() as usize * PAGE) {
+            return Ok(true);
+        }
+        if !breaks_up {
+            // All holes of a huge page go at once, as it is split for them; of small pages no more than asked for.
+            let left = budget - self.done.returned - self.done.stuck;
+            if left < claimed.count() as usize * PAGE {
+                let some = first_bits(claimed.frames(), left.div_ceil(PAGE));
+                drop(claimed);
+                claimed = zone.claim(area, &some);
+            }
+        }
+        if claimed.count() == 0 {
+            return Ok(true);
+        }
+        match self.giver.give_holes(&claimed) {
+            Ok(given) => {
+                self.add(given);
+                Ok(true)
+            }
+            // No more mappings for this process: `madvise` says that it might be different another time.
+            Err(Errno::NOMEM | Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn add(&mut self, given: Given) {
+        self.done.returned += given.returned;
+        self.done.stuck += given.stuck;
+    }
+}
+
+/// The first `n` set bits.
+fn first_bits(mask: &[u64; 8], n: usize) -> [u64; 8] {
+    let mut left = n;
+    mask.map(|mut word| {
+        let mut taken = 0;
+        while word != 0 && left > 0 {
+            taken |= word & word.wrapping_neg();
+            word &= word - 1;
+            left -= 1;
+        }
+        taken
+    })
+}

@@ -1,0 +1,146 @@
+//! Birth and death of a block: what its frames must look like before, and what they become after.
+
+use core::sync::atomic::Ordering;
+
+use super::page::{
+    GENERATION, PG_COMPOUND_LOCK, PG_HWPOISON, PG_LOOSE, PG_LOOSE_AREA, PG_RESERVED, generation,
+};
+use super::{Classic, Steps};
+use tailpin::AtomicWord;
+use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
+use tailpin::{Cause, Misuse, Operation};
+use tailpin::{Class, Owner};
+
+impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+    /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has one.
+    pub(super) fn check_new_pages(&self, frames: FrameRange) -> Result<(), Pfn> {
+        // Relaxed: the frames are the caller's, who got them from the allocator.
+        let clean = |frame: &Pfn| {
+            self.count(*frame).load(Ordering::Relaxed) == 0
+                && self.mapcount(*frame).load(Ordering::Relaxed) == 0
+                && self.flags(*frame).load(Ordering::Relaxed) & !GENERATION == 0
+        };
+        frames.iter().find(|frame| !clean(frame)).map_or(Ok(()), Err)
+    }
+
+    fn loose_flag(order: Order) -> u64 {
+        if order == Order::PAGE { PG_LOOSE } else { PG_LOOSE_AREA }
+    }
+
+    pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: after a hint was taken away or a group left; pairs with the fence after `loosen_block`.
+        self.flags(head).load(Ordering::SeqCst) & !GENERATION == Self::loose_flag(order)
+    }
+
+    /// Of 2 MiB the first frame says so for all. They were looked at when they were freed and are when they are handed
+    /// out.
+    pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.check_new_pages(FrameRange::new(head, 1))?;
+        // Relaxed: the frame is the caller's, and nobody else writes the flags of a free one (N3).
+        let flags = self.flags(head).load(Ordering::Relaxed);
+        // Release: pairs with the Acquire of whoever claims it.
+        self.flags(head).store(flags | Self::loose_flag(order), Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn claim_block(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: as in `is_loose_block`.
+        let seen = self.flags(head).load(Ordering::SeqCst);
+        // AcqRel: the claimer sees what led to the free block, and passes it on with what it makes of it.
+        let claim = |to| self.flags(head).compare_exchange(seen, to, Ordering::AcqRel, Ordering::Relaxed);
+        seen & !GENERATION == Self::loose_flag(order) && claim(seen & GENERATION).is_ok()
+    }
+
+    /// The mail's replacement order: `prep_compound_page`, write barrier, `set_page_refcounted` as the very last
+    /// action. Returns the generation.
+    pub(super) fn hand_out(&self, head: Pfn, order: Order, class: Class) -> u8 {
+        S::hand_out(
+            || self.prep_new_page(head, order, class),
+            || {
+                S::publish_barrier::<W>();
+                self.set_page_refcounted(head);
+            },
+        );
+        // Relaxed: this thread's own reference.
+        generation(self.flags(head).load(Ordering::Relaxed))
+    }
+
+    fn set_page_refcounted(&self, head: Pfn) {
+        // Relaxed: the barrier is right before it. From here on others may take the compound lock.
+        self.count(head).store(1, Ordering::Relaxed);
+    }
+
+    /// The count is zero and this thread was the last: the frames become the allocator's.
+    ///
+    /// Frames that are poisoned or in a bad state stay behind, out of service.
+    pub(super) fn free_block(&self, head: Pfn, order: Order, owner: &impl Owner) {
+        // Relaxed: the last reference went with Acquire.
+        let maps = self.mapcount(head).load(Ordering::Relaxed);
+        if maps > 0 {
+            // Somebody gave back a pin he did not have: the block references are real, so they are put back.
+            // Release: as a publication.
+            self.count(head).fetch_add(maps, Ordering::Release);
+            return self.bad_page(head, Operation::Put, Cause::NotPinned, owner);
+        }
+        let mut bad = 0u64;
+        for frame in FrameRange::block(head, order).iter() {
+            bad += u64::from(!self.free_pages_check(frame, owner));
+        }
+        if bad == 0 {
+            owner.freed_block(head, order);
+        } else if bad < order.frames() {
+            self.free_the_good(head, order, owner);
+        }
+    }
+
+    /// Checks a frame of a block whose count is zero and clears its flags; false if it goes out of service.
+    ///
+    /// With the count at zero nobody else touches the flags (N3), as everybody takes a reference first (H1). So plain
+    /// stores do.
+    fn free_pages_check(&self, frame: Pfn, owner: &impl Owner) -> bool {
+        // Relaxed: the last reference went with Acquire.
+        let flags = self.flags(frame).load(Ordering::Relaxed);
+        let bad = self.count(frame).load(Ordering::Relaxed) != 0
+            || self.mapcount(frame).load(Ordering::Relaxed) != 0
+            || flags & (PG_COMPOUND_LOCK | PG_RESERVED) != 0;
+        if bad {
+            let state = self.decode(frame);
+            owner.misuse(Misuse { frame, state, operation: Operation::Free, cause: Cause::BadState });
+        }
+        let aside = bad || flags & PG_HWPOISON != 0;
+        let kept = if aside { PG_HWPOISON | PG_RESERVED } else { 0 };
+        // Release: the frame goes to the allocator, whose own Release hands it on.
+        self.flags(frame).store(flags & GENERATION | kept, Ordering::Release);
+        if aside {
+            owner.retired(frame);
+        }
+        !aside
+    }
+
+    /// Hands back what of a freed block was not set aside, area by area.
+    fn free_the_good(&self, head: Pfn, order: Order, owner: &impl Owner) {
+        let span = order.frames().min(AREA_FRAMES as u64);
+        for part in (0..order.frames()).step_by(AREA_FRAMES) {
+            let part = head.offset(part);
+            let area = part.head(Order::HUGE);
+            let mut good = [0u64; 8];
+            for frame in FrameRange::new(part, span).iter() {
+                // Relaxed: this thread wrote it.
+                if self.flags(frame).load(Ordering::Relaxed) & PG_RESERVED == 0 {
+                    let bit = frame.get() - area.get();
+                    good[(bit / 64) as usize] |= 1 << (bit % 64);
+                }
+            }
+            owner.freed_frames(area, &good);
+        }
+    }
+
+    /// Takes a free frame of the caller's out of service, or (`aside` false) marks it as never in service.
+    pub(super) fn withdraw(&self, frame: Pfn, aside: bool) {
+        // Relaxed: the frame is the caller's.
+        let flags = self.flags(frame).load(Ordering::Relaxed) & GENERATION;
+        let mark = if aside { PG_HWPOISON | PG_RESERVED } else { PG_RESERVED };
+        // Release: pairs with the Acquire of a look-up that finds the frame out of service.
+        self.flags(frame).store(flags | mark, Ordering::Release);
+    }
+}

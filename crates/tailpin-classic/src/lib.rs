@@ -1,0 +1,225 @@
+//! The classic protocol: compound pages as the 2013 mail corrects them.
+//!
+//! Every frame has separate words for its count, its pins, its flags and its head, and a bit lock in the head's flags
+//! keeps the four consistent. Names are the kernel's where there is one (3.13: `mm/swap.c`, `mm/huge_memory.c`,
+//! `mm/page_alloc.c`); what the mail of 16 December 2013 says has to change is changed, and so are the races of the
+//! same kind that mainline found later. Each of those steps is one function of [`Steps`].
+//!
+//! | here | in the kernel |
+//! | --- | --- |
+//! | pin on a head or page | `get_page`: `_count` |
+//! | pin on a tail | `__get_page_tail`: `_mapcount` of the tail, `_count` of the head |
+//! | reference to a block | a huge mapping: `_count` and `_mapcount` of the head |
+//! | block of the unsplittable class | hugetlbfs: pins of tails are in the head's `_count` only |
+//!
+//! While a page of a block is pinned the whole block stays, as in 2013.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod audit;
+mod blocks;
+mod compound;
+mod free;
+mod get_put;
+mod misuse;
+mod page;
+mod split;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use core::marker::PhantomData;
+use core::sync::atomic::AtomicU64;
+
+pub use steps::{Corrected, Steps};
+
+use tailpin::AtomicWord;
+use tailpin::Cause;
+use tailpin::{Attach, Class, Held, Owner, PageState, Protocol, RawBlock};
+use tailpin::{FrameRange, Order, Pfn};
+use tailpin::{GetError, MergeError, SplitError, TokenError};
+
+/// The protocol of the 2013 mail over five words per frame.
+pub struct Classic<'m, W = AtomicU64, S = Corrected> {
+    words: &'m [W],
+    base: Pfn,
+    steps: PhantomData<fn() -> S>,
+}
+
+impl<'m, W: AtomicWord> Classic<'m, W> {
+    /// Over `words`, the first five of which are for frame `base`; zero-filled words are free frames.
+    pub fn new(words: &'m [W], base: Pfn) -> Self {
+        Self::with_steps(words, base)
+    }
+}
+
+impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
+    /// As [`Classic::new`], with protective steps of the caller's choice: for model checking what happens when one
+    /// is missing.
+    pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
+        debug_assert!(base.is_aligned(Order::HUGE));
+        Self { words, base, steps: PhantomData }
+    }
+
+    fn held(page: Pfn) -> Held {
+        Held { page, counted_at: page }
+    }
+}
+
+impl<'m, W: AtomicWord, S: Steps> Attach<'m> for Classic<'m, W, S> {
+    fn attach(words: &'m [W], base: Pfn) -> Self {
+        Self::with_steps(words, base)
+    }
+}
+
+impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
+    type Word = W;
+    const NAME: &'static str = "classic";
+    const WORDS_PER_FRAME: usize = page::WORDS;
+    const REARRANGES: bool = false;
+
+    /// Checks every frame. That they become one block is left to [`Protocol::publish`], which is the mail's sequence
+    /// as a whole.
+    fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.check_new_pages(FrameRange::block(head, order))
+    }
+
+    fn publish(&self, head: Pfn, order: Order, class: Class) -> u8 {
+        self.hand_out(head, order, class)
+    }
+
+    fn is_loose(&self, head: Pfn, order: Order) -> bool {
+        self.is_loose_block(head, order)
+    }
+
+    fn loose_among(&self, first: Pfn, pages: u64) -> u64 {
+        let loose = |i: u64| pages >> i & 1 != 0 && self.is_loose(first.offset(i), Order::PAGE);
+        (0..64).filter(|i| loose(*i)).fold(0, |among, i| among | 1 << i)
+    }
+
+    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        self.loosen_block(head, order)
+    }
+
+    fn claim(&self, head: Pfn, order: Order) -> bool {
+        self.claim_block(head, order)
+    }
+
+    fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
+        self.check_new_pages(FrameRange::block(area, Order::HUGE))
+    }
+
+    fn reserve(&self, frame: Pfn) {
+        self.withdraw(frame, false);
+    }
+
+    fn retire(&self, frame: Pfn) {
+        self.withdraw(frame, true);
+    }
+
+    fn covers(&self, frame: Pfn) -> bool {
+        frame.get().wrapping_sub(self.base.get()) < (self.words.len() / page::WORDS) as u64
+    }
+
+    fn state(&self, frame: Pfn) -> PageState {
+        self.decode(frame)
+    }
+
+    fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
+        self.live_head_of(frame)
+    }
+
+    fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
+        self.pin_found(page, S::count_limit(), owner).map(|()| Self::held(page))
+    }
+
+    fn get(&self, held: Held, owner: &impl Owner) -> Result<(), GetError> {
+        self.get_page(held.page, owner)
+    }
+
+    fn put(&self, held: Held, owner: &impl Owner) {
+        self.put_page(held.page, owner);
+    }
+
+    fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+        self.map_range(range, n, owner)
+    }
+
+    fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+        self.unmap_range(range, n, owner);
+    }
+
+    fn word_at(&self, frame: Pfn) -> &W {
+        self.count(frame)
+    }
+
+    /// To any lower order: 2013 had pages only, but it is the same walk.
+    fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError> {
+        self.split_range(range, target, owner)
+    }
+
+    fn split_around(&self, _: FrameRange, _: Pfn, _: Order, _: &impl Owner) -> Result<(), SplitError> {
+        Err(SplitError::NotSupported)
+    }
+
+    fn merge(&self, _: Pfn, _: Order, _: &impl Owner) -> Result<(), MergeError> {
+        Err(MergeError::NotSupported)
+    }
+
+    fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
+        self.checked_put(page, owner)
+    }
+
+    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.free_token(token, owner)
+    }
+
+    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>> {
+        self.get_token(token, n, owner)
+    }
+
+    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
+        self.put_token(token, n, owner)
+    }
+
+    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+        self.adopt_token(token, owner)
+    }
+
+    fn raw_split(
+        &self,
+        token: RawBlock,
+        target: Order,
+        owner: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.split_token(token, target, owner)
+    }
+
+    fn raw_split_around(
+        &self,
+        _: RawBlock,
+        _: Pfn,
+        _: Order,
+        _: &impl Owner,
+    ) -> Result<(), TokenError<SplitError>> {
+        Err(TokenError::Refused(SplitError::NotSupported))
+    }
+
+    fn raw_merge(
+        &self,
+        _: impl Iterator<Item = RawBlock> + Clone,
+        _: &impl Owner,
+    ) -> Result<RawBlock, TokenError<MergeError>> {
+        Err(TokenError::Refused(MergeError::NotSupported))
+    }
+
+    fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
+        self.audit_live(head, order, found)
+    }
+
+    fn poison(&self, frame: Pfn, owner: &impl Owner) -> bool {
+        self.poison_page(frame, owner)
+    }
+}

@@ -1,0 +1,341 @@
+//! The environment in user space: memory from the heap, sections counted, nothing privileged.
+//!
+//! There is no TLB here, but there is something just like it: a thread that has read an entry and not yet used it. So
+//! invalidating waits until every open section is over.
+
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::Mutex;
+use std::vec::Vec;
+
+use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneError, ZoneLayout, ZoneMemory};
+
+use crate::addr::VirtRange;
+use crate::arch::X86_64;
+use crate::env::{DirectMap, Env, Mark, Readers, Tlb};
+use crate::page_table::frame_info::FrameInfo;
+use crate::space::SpaceId;
+
+/// Threads count their sections in one of these many places.
+const SLOTS: usize = 32;
+
+/// Open sections of the threads that share a slot, by phase.
+#[derive(Default)]
+#[repr(align(128))]
+struct Slot([AtomicU64; 2]);
+
+/// Sections counted in two phases, as in sleepable RCU: whoever waits flips the phase twice and each time waits for
+/// those who are still in the other one.
+struct Sections {
+    slots: [Slot; SLOTS],
+    phase: AtomicUsize,
+    /// Number of the last period that is over; periods run one at a time.
+    over: AtomicU64,
+    /// Number of the last period that has begun.
+    begun: Mutex<u64>,
+    last_begun: AtomicU64,
+}
+
+impl Sections {
+    fn new() -> Self {
+        Self {
+            slots: core::array::from_fn(|_| Slot::default()),
+            phase: AtomicUsize::new(0),
+            over: AtomicU64::new(0),
+            begun: Mutex::new(0),
+            last_begun: AtomicU64::new(0),
+        }
+    }
+
+    fn enter(&self) -> Section<'_> {
+        // Relaxed: a stale phase is why waiters wait for both.
+        let phase = self.phase.load(Ordering::Relaxed) & 1;
+        let count = &self.slots[slot_of_thread()].0[phase];
+        // SeqCst, with the fence: either the waiter's sum has this section, or the section sees what the waiter did
+        // before it began to wait.
+        count.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        Section { count }
+    }
+
+    fn open(&self, phase: usize) -> bool {
+        // SeqCst: as above. Acquire is part of it: what was done in the sections that are over is seen.
+        self.slots.iter().any(|slot| slot.0[phase].load(Ordering::SeqCst) != 0)
+    }
+
+    /// Waits until every section that is open now is over.
+    fn synchronize(&self) {
+        let mut begun = self.begun.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *begun += 1;
+        self.last_begun.store(*begun, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        for _ in 0..2 {
+            let old = self.phase.fetch_add(1, Ordering::SeqCst) & 1;
+            while self.open(old) {
+                std::thread::yield_now();
+            }
+        }
+        // Release: pairs with the Acquire in `passed`.
+        self.over.store(*begun, Ordering::Release);
+    }
+}
+
+/// Each thread has a slot, shared with others if there are many.
+fn slot_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    std::thread_local! {
+        static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    SLOT.with(|slot| {
+        if slot.get() == usize::MAX {
+            // Relaxed: only the value matters.
+            slot.set(NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS);
+        }
+        slot.get()
+    })
+}
+
+/// An open section of [`StdEnv`].
+pub struct Section<'a> {
+    count: &'a AtomicU64,
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        // Release: pairs with the waiter's load, which sees all that was done in the section.
+        self.count.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// An [`Env`] in user space: the frames are memory of this process.
+pub struct StdEnv {
+    allocated: NonNull<u8>,
+    layout: Layout,
+    /// The first frame, aligned to 2 MiB.
+    memory: NonNull<u8>,
+    frames: FrameRange,
+    sections: Sections,
+    /// Allocations that still succeed; at zero they fail.
+    allowed: AtomicU64,
+    asked: AtomicU64,
+    invalidations: AtomicU64,
+}
+
+// SAFETY: the memory is this value's alone until it is dropped, and is only ever handed out as `DirectMap` says, for
+// atomic access.
+unsafe impl Send for StdEnv {}
+// SAFETY: as above; everything else in it is atomic or locked.
+unsafe impl Sync for StdEnv {}
+
+/// The first frame is not number 0, so that a zero nobody meant is never a frame.
+const FIRST_FRAME: Pfn = Pfn::new(Order::HUGE.frames());
+
+impl StdEnv {
+    fn new(bytes: u64) -> Self {
+        // Checked in release builds too: a size that wraps round would be allocated as another.
+        let rounded = bytes.max(1).checked_next_multiple_of(Order::HUGE.bytes());
+        let room = |bytes: u64| usize::try_from(bytes).ok()?.checked_add(Order::HUGE.bytes() as usize);
+        let (bytes, allocated) =
+            rounded.and_then(|bytes| Some((bytes, room(bytes)?))).expect("the size is in range");
+        let frames = FrameRange::new(FIRST_FRAME, bytes / crate::PAGE_BYTES);
+        // Aligned by hand, as the heap clears memory of large alignment by writing to it, which would touch it all.
+        let huge = Order::HUGE.bytes() as usize;
+        let layout = Layout::from_size_align(allocated, 16).expect("the size is in range");
+        // SAFETY: the layout's size is at least 2 MiB.
+        let allocated = unsafe { alloc_zeroed(layout) };
+        let Some(allocated) = NonNull::new(allocated) else { handle_alloc_error(layout) };
+        // SAFETY: less than 2 MiB are skipped, which is what was added to the size.
+        let memory = unsafe { allocated.add(allocated.align_offset(huge)) };
+        let (sections, allowed) = (Sections::new(), AtomicU64::new(u64::MAX));
+        let (asked, invalidations) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { allocated, layout, memory, frames, sections, allowed, asked, invalidations }
+    }
+
+    /// Lets that many more allocations succeed and all after them fail, until it is called again; `None` for all. For
+    /// testing what happens then.
+    pub fn fail_after(&self, allocations: Option<u64>) {
+        // Relaxed: a knob of tests.
+        self.allowed.store(allocations.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Allocations asked for so far, those that failed included.
+    pub fn allocations(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Invalidations so far.
+    pub fn invalidations(&self) -> u64 {
+        self.invalidations.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for StdEnv {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and freed only here.
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
+    }
+}
+
+// SAFETY: the memory lives as long as `self`, is aligned to 2 MiB, and frames follow each other in it.
+unsafe impl DirectMap for StdEnv {
+    fn frame(&self, frame: Pfn) -> NonNull<u8> {
+        assert!(self.frames.contains(frame), "frame {frame} is not of this memory");
+        let offset = (frame.get() - self.frames.start.get()) * crate::PAGE_BYTES;
+        // SAFETY: within the allocation, as was just checked.
+        unsafe { self.memory.add(offset as usize) }
+    }
+}
+
+impl Readers for StdEnv {
+    type Section<'a> = Section<'a>;
+
+    fn enter(&self) -> Section<'_> {
+        self.sections.enter()
+    }
+
+    fn mark(&self) -> Mark {
+        fence(Ordering::SeqCst);
+        // A period that has begun already may not wait for everybody: it is the next one that does.
+        Mark(self.sections.last_begun.load(Ordering::SeqCst) + 1)
+    }
+
+    fn passed(&self, mark: Mark) -> bool {
+        // Acquire: pairs with the Release of the period's end.
+        self.sections.over.load(Ordering::Acquire) >= mark.0
+    }
+
+    fn wait(&self, mark: Mark) {
+        while !self.passed(mark) {
+            self.sections.synchronize();
+        }
+    }
+}
+
+impl Tlb for StdEnv {
+    fn invalidate(&self, _space: SpaceId, _range: VirtRange) {
+        // Relaxed: a statistic.
+        self.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.sections.synchronize();
+    }
+}
+
+impl Env for StdEnv {
+    type Arch = X86_64;
+    type Lock = parking_lot::RawRwLock;
+
+    fn may_allocate(&self, _order: Order) -> bool {
+        // Relaxed: a statistic and a knob of tests.
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let take = |left: u64| match left {
+            u64::MAX => Some(left),
+            left => left.checked_sub(1),
+        };
+        self.allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn relax(&self) {
+        std::thread::yield_now();
+    }
+}
+
+/// Memory with all that goes with it, for an [`Mm`](crate::Mm) in user space.
+///
+/// The zone borrows it, and the `Mm` borrows both; see there for an example.
+pub struct Ram {
+    env: StdEnv,
+    metadata: ZoneMemory,
+    infos: Vec<FrameInfo>,
+}
+
+impl Ram {
+    /// `bytes` of memory, rounded up to 2 MiB; it is touched only as it is used.
+    ///
+    /// # Panics
+    /// If the process can't have that much.
+    pub fn new(bytes: u64) -> Self {
+        let env = StdEnv::new(bytes);
+        let ranges = [env.frames];
+        let layout = Self::layout(&ranges);
+        let metadata = ZoneMemory::for_layout(&layout);
+        let mut infos = Vec::new();
+        infos.resize_with(layout.span_frames() as usize, FrameInfo::new);
+        Self { env, metadata, infos }
+    }
+
+    fn layout(ranges: &[FrameRange; 1]) -> ZoneLayout<'_> {
+        ZoneLayout::new(ranges, 4).expect("one range, not empty")
+    }
+
+    /// The zone over it. Once: see [`ZoneMemory::zone`].
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn zone(&self) -> Result<Zone<'_>, ZoneError> {
+        self.zone_with(ZoneConfig::default().cpu(slot_of_thread))
+    }
+
+    /// As [`Ram::zone`], with a configuration.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn zone_with<'m>(&'m self, config: ZoneConfig<'m>) -> Result<Zone<'m>, ZoneError> {
+        let ranges = [self.env.frames];
+        self.metadata.zone(Self::layout(&ranges), config)
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &StdEnv {
+        &self.env
+    }
+
+    /// One entry for each frame.
+    pub fn infos(&self) -> &[FrameInfo] {
+        &self.infos
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn a_mark_passes_only_when_the_sections_open_then_are_over() {
+        let env = StdEnv::new(1);
+        let section = env.enter();
+        let mark = env.mark();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                env.wait(mark);
+                assert!(done.load(Ordering::SeqCst), "the wait ended with the section open");
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!env.passed(mark));
+            done.store(true, Ordering::SeqCst);
+            drop(section);
+        });
+        assert!(env.passed(mark));
+    }
+
+    #[test]
+    fn a_size_that_wraps_round_is_refused() {
+        let huge = Order::HUGE.bytes();
+        for bytes in [u64::MAX, u64::MAX - huge + 1, u64::MAX - 2 * huge] {
+            assert!(std::panic::catch_unwind(|| StdEnv::new(bytes)).is_err(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn allocations_fail_from_where_they_are_told_to() {
+        let env = StdEnv::new(1);
+        env.fail_after(Some(2));
+        assert_eq!([0; 4].map(|_| env.may_allocate(Order::PAGE)), [true, true, false, false]);
+        env.fail_after(None);
+        assert!(env.may_allocate(Order::PAGE));
+    }
+}

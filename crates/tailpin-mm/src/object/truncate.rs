@@ -1,0 +1,128 @@
+//! Truncation and holes, under mappings and pins.
+//!
+//! Whoever removes pages first takes them out of the cache, under its lock; then has every space clear its leaves; last
+//! gives back the cache's references. A fault puts its leaf in place while it holds the cache's lock, so it is either before the
+//! removal, and its leaf is found and cleared, or after, and finds no page. A pinned page is kept by its pin, with contents,
+//! identity and index; everything else is free on return.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::addr::PAGE_BYTES;
+use crate::env::Env;
+use crate::error::MmError;
+use crate::object::page_cache::{Cache, Cached, Made, Pages};
+use crate::object::{Object, check_len};
+
+impl<E: Env> Object<'_, E> {
+    /// Makes it `len` bytes long. What is cut off is unmapped everywhere, private copies of it too, and free on return
+    /// but for pages that are pinned; the rest of a page that is cut in two reads as zeroes if the object grows again.
+    ///
+    /// # Errors
+    /// [`MmError::Misaligned`] for a hugetlb object whose unit does not divide `len`.
+    pub fn truncate(&self, len: u64) -> Result<(), MmError> {
+        check_len(len, self.pages.unit)?;
+        self.pages.set_len(len);
+        Ok(())
+    }
+
+    /// Makes a hole: the bytes read as zeroes afterwards. Whole pages (for hugetlb: whole units) in it are free on return
+    /// but for those that are pinned; private copies stay with who made them.
+    pub fn punch_hole(&self, bytes: Range<u64>) {
+        if !bytes.is_empty() {
+            self.pages.clear_hole(bytes);
+        }
+    }
+}
+
+impl<'z, E: Env> Pages<'z, E> {
+    /// Changes the length.
+    fn set_len(&self, len: u64) {
+        let unit = self.unit.bytes();
+        let pages = len.div_ceil(unit) * self.unit.frames()..u64::MAX.div_ceil(PAGE_BYTES);
+        let gone = {
+            let mut cache = self.cache.write();
+            // Growing shows what was written behind the end of the last page: it has to be zeroes, too.
+            let end = cache.len.min(len);
+            self.clear_bytes(&cache, end..end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
+            cache.len = len;
+            self.take(&mut cache, pages.clone())
+        };
+        self.release(gone, pages, true);
+    }
+
+    /// Makes a hole.
+    fn clear_hole(&self, bytes: Range<u64>) {
+        let (unit, frames) = (self.unit.bytes(), self.unit.frames());
+        let (first, last) = (bytes.start.div_ceil(unit), bytes.end / unit);
+        let (pages, gone) = {
+            let mut cache = self.cache.write();
+            if first >= last {
+                return self.clear_bytes(&cache, bytes);
+            }
+            self.clear_bytes(&cache, bytes.start..first * unit);
+            self.clear_bytes(&cache, last * unit..bytes.end);
+            let pages = first * frames..last * frames;
+            (pages.clone(), self.take(&mut cache, pages))
+        };
+        self.release(gone, pages, false);
+    }
+
+    /// Unmaps pages that were taken out of the cache, then gives them back.
+    fn release(&self, gone: Vec<Made<'_, 'z, E>>, pages: Range<u64>, copies: bool) {
+        if !pages.is_empty() {
+            self.clear_everywhere(pages, copies);
+        }
+        drop(gone);
+    }
+
+    /// Has every space clear its leaves for these pages, of which the cache has none. A space that begins to map the
+    /// object meanwhile either finds nothing in the cache or has forked from one that is cleared later: so spaces that
+    /// turned up during a round are cleared in the next.
+    pub(crate) fn clear_everywhere(&self, pages: Range<u64>, copies: bool) {
+        let mut done = BTreeSet::new();
+        loop {
+            let places = self.reverse.places(pages.clone());
+            let new: Vec<_> = places.into_iter().filter(|place| done.insert(place.space.id)).collect();
+            if new.is_empty() {
+                return;
+            }
+            for place in new {
+                let regions = place.space.regions.read();
+                for region in regions.iter().filter(|region| self.is_behind(region)) {
+                    place.space.clear_object(Self::range_in(region, pages.clone()), copies);
+                }
+            }
+        }
+    }
+
+    /// Takes the pages out of the cache, splitting blocks at the ends. The references are the caller's.
+    fn take(&self, cache: &mut Cache, pages: Range<u64>) -> Vec<Made<'_, 'z, E>> {
+        if pages.is_empty() {
+            return Vec::new();
+        }
+        self.cut_at(cache, pages.start);
+        self.cut_at(cache, pages.end);
+        let taken: Vec<Cached> = cache.blocks.range(pages).map(|(_, block)| *block).collect();
+        taken.iter().for_each(|block| {
+            cache.blocks.remove(&block.index);
+        });
+        taken.into_iter().map(|block| Made::new(&self.core, block)).collect()
+    }
+
+    /// Clears bytes of pages that stay.
+    fn clear_bytes(&self, cache: &Cache, bytes: Range<u64>) {
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let page = at / PAGE_BYTES;
+            let end = at + (PAGE_BYTES - at % PAGE_BYTES).min(bytes.end - at);
+            if let Some(block) = cache.find(page) {
+                let zeroes = [0; PAGE_BYTES as usize];
+                let frame = block.head.offset(page - block.index);
+                self.core.write_bytes(frame, (at % PAGE_BYTES) as usize, &zeroes[..(end - at) as usize]);
+            }
+            at = end;
+        }
+    }
+}

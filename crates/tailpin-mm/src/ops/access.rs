@@ -1,0 +1,190 @@
+//! Memory through its address: reading, writing, the words of futexes, and what a page is.
+//!
+//! All of it goes through the page table, as the hardware would: inside a section, checking what the leaf allows and
+//! noting that it was used. [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections, so nobody here uses a
+//! page after it was given back.
+
+use tailpin::Pfn;
+
+use crate::addr::{Access, PAGE_BYTES, VirtAddr};
+use crate::arch::{Arch, Flags, Leaf};
+use crate::env::Env;
+use crate::error::{FaultError, NotPresent};
+use crate::mm::Core;
+use crate::object::ObjectId;
+use crate::ops::fault::Want;
+use crate::ops::pin::CountLimit;
+use crate::page_table::frame_info::Owner;
+use crate::page_table::gup_fast::Entries;
+use crate::space::{Inner, Space};
+
+/// What a page is, for keys that have to be the same for everybody who waits on the same word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Private memory: known by space and address.
+    Anonymous {
+        /// Whether the mapping allowed writing at that moment.
+        writable: bool,
+    },
+    /// An object's page: known by identity and index, whoever maps it and where.
+    Object {
+        /// The object, never another one.
+        object: ObjectId,
+        /// Index of exactly this 4 KiB page in the object, read from the page itself (H9, H10).
+        index: u64,
+        /// Whether the mapping allowed writing at that moment.
+        writable: bool,
+    },
+    /// A page of zeroes, which nothing is ever stored in.
+    Special,
+}
+
+impl<E: Env> Space<'_, E> {
+    /// Reads bytes, making pages present where they aren't.
+    ///
+    /// # Errors
+    /// [`FaultError`] with the first address that can't be read; what is before it has been.
+    pub fn read(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), FaultError> {
+        self.each_page(addr, buf.len(), Access::Read, |core, frame, at, part| {
+            core.read_bytes(frame, at, &mut buf[part]);
+        })
+    }
+
+    /// Writes bytes, making pages present and breaking copy-on-write.
+    ///
+    /// # Errors
+    /// [`FaultError`] with the first address that can't be written; what is before it has been.
+    pub fn write(&self, addr: VirtAddr, buf: &[u8]) -> Result<(), FaultError> {
+        self.each_page(addr, buf.len(), Access::Write, |core, frame, at, part| {
+            core.write_bytes(frame, at, &buf[part]);
+        })
+    }
+
+    fn each_page(
+        &self,
+        addr: VirtAddr,
+        len: usize,
+        access: Access,
+        mut f: impl FnMut(&Core<'_, E>, Pfn, usize, core::ops::Range<usize>),
+    ) -> Result<(), FaultError> {
+        let mut done = 0;
+        while done < len {
+            let at = addr.offset(done as u64);
+            let in_page = (at.get() % PAGE_BYTES) as usize;
+            let n = (PAGE_BYTES as usize - in_page).min(len - done);
+            let part = done..done + n;
+            match self.inner.touch(at, access, |frame| f(&self.inner.core, frame, in_page, part.clone())) {
+                Ok(()) => done += n,
+                Err(NotPresent { addr }) => self.inner.fault(addr, Want::of(access))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The 32-bit word at `addr`. Never faults. Acquire.
+    ///
+    /// # Errors
+    /// [`NotPresent`] if no page is, if it does not allow reading, or if `addr` is no multiple of 4.
+    pub fn load_u32(&self, addr: VirtAddr) -> Result<u32, NotPresent> {
+        let at = word_in_page(addr)?;
+        self.inner.touch(addr, Access::Read, |frame| self.inner.core.load_u32(frame, at))
+    }
+
+    /// Writes the 32-bit word at `addr`. Never faults. Release.
+    ///
+    /// # Errors
+    /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.
+    pub fn store_u32(&self, addr: VirtAddr, value: u32) -> Result<(), NotPresent> {
+        self.fetch_update_u32(addr, |_| Some(value)).map(|_| ())
+    }
+
+    /// Writes `new` to the 32-bit word at `addr` if it is `old`; the word found is returned either way. Never faults.
+    /// AcqRel.
+    ///
+    /// # Errors
+    /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.
+    pub fn compare_exchange_u32(
+        &self,
+        addr: VirtAddr,
+        old: u32,
+        new: u32,
+    ) -> Result<Result<u32, u32>, NotPresent> {
+        self.fetch_update_u32(addr, |found| (found == old).then_some(new))
+    }
+
+    /// Changes the 32-bit word at `addr` to what `new` makes of it, in one step, unless that is `None`; the word found is
+    /// returned either way. `new` may be called more than once, inside a section: it must not use this space. Never
+    /// faults. AcqRel.
+    ///
+    /// # Errors
+    /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.
+    pub fn fetch_update_u32(
+        &self,
+        addr: VirtAddr,
+        new: impl FnMut(u32) -> Option<u32>,
+    ) -> Result<Result<u32, u32>, NotPresent> {
+        let at = word_in_page(addr)?;
+        self.inner.touch(addr, Access::Write, |frame| self.inner.core.update_u32(frame, at, new))
+    }
+
+    /// What the page at `addr` is, made present as `access` needs. Its identity and index are read from the page itself,
+    /// under a pin that is given back before the return: they hold whatever is split, merged or moved meanwhile.
+    ///
+    /// # Errors
+    /// [`FaultError`] if the page can't be had so.
+    pub fn identify(&self, addr: VirtAddr, access: Access) -> Result<Place, FaultError> {
+        let inner = &self.inner;
+        loop {
+            match inner.look_at(addr, Want::of(access)).map_err(|_| FaultError::CountLimit { addr })? {
+                Some(place) => return Ok(place),
+                None => inner.fault(addr, Want::of(access))?,
+            }
+        }
+    }
+}
+
+fn word_in_page(addr: VirtAddr) -> Result<usize, NotPresent> {
+    if addr.is_aligned(4) { Ok((addr.get() % PAGE_BYTES) as usize) } else { Err(NotPresent { addr }) }
+}
+
+impl<E: Env> Inner<'_, E> {
+    /// Does something with the page at `addr` if the leaf there allows it, as the hardware would.
+    #[inline]
+    fn touch<R>(&self, addr: VirtAddr, access: Access, f: impl FnOnce(Pfn) -> R) -> Result<R, NotPresent> {
+        if addr >= E::Arch::USER_END {
+            return Err(NotPresent { addr });
+        }
+        let core = &self.core;
+        let _section = core.env.enter();
+        loop {
+            let found = core.look_up(self.root, addr);
+            let Some(leaf) = core.leaf_of(found).filter(|leaf| Want::of(access).is_met(leaf.flags)) else {
+                return Err(NotPresent { addr });
+            };
+            let notes = Flags::ACCESSED.with_if(Flags::DIRTY, access == Access::Write);
+            if !leaf.flags.has(notes) {
+                let bits = E::Arch::leaf(found.slot.level, Leaf { flags: leaf.flags.with(notes), ..leaf });
+                if !core.change(found.slot, found.bits, bits) {
+                    continue;
+                }
+            }
+            return Ok(f(leaf.frame.offset(Self::page_in(found, addr))));
+        }
+    }
+
+    /// What the page is, `None` if no leaf meets `want` or it changed meanwhile. The pin need not outlast this, so
+    /// the leaf need not be `OWN`: a page shared after a fork is looked at as it is.
+    fn look_at(&self, addr: VirtAddr, want: Want) -> Result<Option<Place>, CountLimit> {
+        if addr >= E::Arch::USER_END {
+            return Ok(None);
+        }
+        let Some((pin, flags)) = self.pin_page(addr, want)? else { return Ok(None) };
+        let (owner, index) = self.core.infos.read(pin.pfn());
+        let writable = flags.has(Flags::WRITE);
+        Ok(Some(match owner {
+            Owner::Object(object) => Place::Object { object: ObjectId(object), index, writable },
+            Owner::Anonymous(_) => Place::Anonymous { writable },
+            Owner::None => Place::Special,
+        }))
+    }
+}

@@ -1,0 +1,86 @@
+//! A base page pinned by hand, for keys: pin, ask, unpin, each by itself, as `get_futex_key` does.
+
+use core::mem;
+
+use tailpin::Pfn;
+
+use crate::addr::{Access, VirtAddr};
+use crate::arch::Flags;
+use crate::env::Env;
+use crate::error::NotPresent;
+use crate::object::ObjectId;
+use crate::ops::access::Place;
+use crate::ops::fault::Want;
+use crate::page_table::frame_info::Owner;
+use crate::space::Space;
+
+/// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy of this is no other pin.
+///
+/// ```
+/// # use tailpin_mm::*;
+/// # let ram = Ram::new(16 << 20);
+/// # let zone = ram.zone()?;
+/// # let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
+/// let object = mm.object(ObjectConfig::new(2 << 20).huge())?;
+/// let space = mm.space()?;
+/// let addr = space.map(Map::shared(&object, 0, 2 << 20, Prot::READ_WRITE))?.offset(0x7000);
+/// assert!(space.pin_base_page(addr, Access::Write).is_err()); // nothing is there yet
+/// space.fault(addr, Access::Write)?;
+/// let page = space.pin_base_page(addr, Access::Write)?;
+/// space.split_page(addr, tailpin::Order::PAGE)?;
+/// object.truncate(0)?;
+/// let found = space.identify_base_page(page);                 // still what it was
+/// assert!(matches!(found, Place::Object { index: 7, .. }));
+/// space.unpin_base_page(page);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BasePage {
+    frame: Pfn,
+    writable: bool,
+}
+
+impl<E: Env> Space<'_, E> {
+    /// Pins the base page at `addr` if the page table allows `access` as it stands. Takes no lock, never faults. Unlike
+    /// pins that last it needs no page of the space's own: one shared after a fork will do.
+    ///
+    /// # Errors
+    /// [`NotPresent`] if it does not allow it, or changed meanwhile; [`Space::fault`] tells why.
+    pub fn pin_base_page(&self, addr: VirtAddr, access: Access) -> Result<BasePage, NotPresent> {
+        if addr >= <E::Arch as crate::arch::Arch>::USER_END {
+            return Err(NotPresent { addr });
+        }
+        match self.inner.pin_page(addr, Want::of(access)) {
+            Ok(Some((page, flags))) => {
+                let frame = page.pfn();
+                // Counted from here on in the token.
+                mem::forget(page);
+                Ok(BasePage { frame, writable: flags.has(Flags::WRITE) })
+            }
+            _ => Err(NotPresent { addr }),
+        }
+    }
+
+    /// Gives the pin back. One too many is a misuse, reported to the zone.
+    pub fn unpin_base_page(&self, page: BasePage) {
+        self.inner.core.unpin(page.frame);
+    }
+
+    /// What a base page is, read from the page itself. Under its pin the answer does not change.
+    pub fn identify_base_page(&self, page: BasePage) -> Place {
+        let (owner, index) = self.inner.core.infos.read(page.frame);
+        match owner {
+            Owner::Object(object) => {
+                Place::Object { object: ObjectId(object), index, writable: page.writable }
+            }
+            Owner::Anonymous(_) => Place::Anonymous { writable: page.writable },
+            Owner::None => Place::Special,
+        }
+    }
+
+    /// The first page of the block that a base page is part of at this moment; nothing holds it there.
+    pub fn head_of_base_page(&self, page: BasePage) -> BasePage {
+        let head = self.inner.core.zone.head_of(page.frame).map_or(page.frame, |(head, _)| head);
+        BasePage { frame: head, ..page }
+    }
+}

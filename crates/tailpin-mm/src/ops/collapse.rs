@@ -1,0 +1,242 @@
+//! Collapse: 512 small pages become one huge page.
+//!
+//! *In place* where they are the 512 frames of one aligned 2 MiB in order, each with no other mapping: the core merges
+//! them, pins and all, and nothing is copied. *By copy* else, which is refused only if a page that would have to move
+//! is pinned.
+//!
+//! The table is taken out of the tree first, and translations invalidated. From then on a pin in progress finds, looking again from
+//! the root, that the entry is gone (H19); faults wait for the region lock, which is held exclusively. Only then
+//! are the counts looked at. If anything is in the way, the table goes back as it was. The table that was replaced is
+//! retired, not freed, as a walker may still be in it.
+
+use core::sync::atomic::AtomicU64;
+
+use tailpin::{Order, Pfn, Request};
+
+use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
+use crate::arch::{Arch, Entry, Flags, Leaf};
+use crate::env::Env;
+use crate::error::CollapseError;
+use crate::mm::Core;
+use crate::object::page_cache::{Cached, Made};
+use crate::ops::fault::huge_around;
+use crate::page_table::frame_info::Owner;
+use crate::page_table::gup_fast::{Complete, Entries, Steps};
+use crate::page_table::table::{Found, Slot};
+use crate::space::region::{Backing, HugePages, Region};
+use crate::space::rmap::Root;
+use crate::space::{Inner, Space};
+
+/// Up to what a collapse is worth it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollapseLimits {
+    /// Most pages that may be absent (they become present, as zeroes), of 512.
+    pub max_ptes_none: u32,
+    /// Most pages that other spaces may share (they are copied), of 512.
+    pub max_ptes_shared: u32,
+}
+
+impl CollapseLimits {
+    /// No limit but that something is there: what advice asks for.
+    pub const NONE: Self = Self { max_ptes_none: 511, max_ptes_shared: 512 };
+}
+
+impl Default for CollapseLimits {
+    /// What Linux' khugepaged starts with: 511 absent, 256 shared.
+    fn default() -> Self {
+        Self { max_ptes_none: 511, max_ptes_shared: 256 }
+    }
+}
+
+/// What a collapse came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Collapsed {
+    /// A huge page was there already.
+    AlreadyHuge,
+    /// The frames were merged where they are.
+    InPlace,
+    /// The contents were copied to a new block.
+    ByCopy,
+}
+
+/// What is in the 512 entries.
+#[derive(Default)]
+struct Survey {
+    present: u32,
+    shared: u32,
+    /// First frame of the block they are, if they are one in order.
+    in_order: Option<Pfn>,
+}
+
+impl<'z, E: Env> Space<'z, E> {
+    /// Makes the aligned 2 MiB around `addr` one huge page, whatever [`MmConfig`](crate::MmConfig) says of regions that were
+    /// not advised; a region of [`HugePages::Never`] is left alone.
+    ///
+    /// # Errors
+    /// [`CollapseError`]; then nothing was changed.
+    pub fn collapse(&self, addr: VirtAddr, limits: CollapseLimits) -> Result<Collapsed, CollapseError> {
+        let range = huge_around(addr);
+        let not_eligible = CollapseError::NotEligible { addr: range.start };
+        let object = {
+            let regions = self.inner.regions.write();
+            let region =
+                regions.find(addr).filter(|region| region.range.covers(range) && !region.is_hugetlb());
+            let region = region.ok_or(not_eligible)?;
+            if region.huge == HugePages::Never {
+                return Err(CollapseError::NoHugePages { addr: range.start });
+            }
+            match &region.backing {
+                Backing::Anonymous(root) => return self.inner.collapse_own(region, root, range, limits),
+                Backing::Shared(pages) => (pages.clone(), region.index(range.start)),
+                Backing::Private(..) | Backing::Guard => return Err(not_eligible),
+            }
+        };
+        let (pages, index) = object;
+        let done = pages.collapse(index, limits, range.start)?;
+        // Mapped as a whole from the next fault on, unless it is already.
+        let regions = self.inner.regions.write();
+        let same = |region: &&Region<'z, E>| region.range.covers(range) && pages.is_behind(region);
+        let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
+        let found = self.inner.core.look_up(self.inner.root, range.start);
+        let whole = found.slot.level == Level::PMD && self.inner.core.leaf_of(found).is_some();
+        if !whole && regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
+            self.inner.clear_range(range, core::iter::once(range));
+        }
+        Ok(done)
+    }
+}
+
+/// A table that was taken out of the tree and goes back when this is dropped.
+struct Detached<'c, 'z, E: Env> {
+    core: &'c Core<'z, E>,
+    slot: Slot,
+    bits: u64,
+}
+
+impl<E: Env> Detached<'_, '_, E> {
+    /// Puts a huge leaf in its place. The table is the caller's.
+    fn replace(mut self, leaf: Leaf) {
+        self.bits = E::Arch::leaf(Level::PMD, leaf);
+    }
+}
+
+impl<E: Env> Drop for Detached<'_, '_, E> {
+    fn drop(&mut self) {
+        self.core.put(self.slot, self.bits);
+    }
+}
+
+impl<'z, E: Env> Inner<'z, E> {
+    /// With the regions exclusive.
+    fn collapse_own(
+        &self,
+        region: &Region<'z, E>,
+        root: &Root<'z, E>,
+        range: VirtRange,
+        limits: CollapseLimits,
+    ) -> Result<Collapsed, CollapseError> {
+        let core = &self.core;
+        let addr = range.start;
+        let nothing = CollapseError::Nothing { addr };
+        let slot = core.slot_at(self.root, addr, Level::PMD).ok_or(nothing)?;
+        let table = match E::Arch::decode(Level::PMD, core.bits(slot)) {
+            Entry::Table(table) => table,
+            Entry::Leaf(leaf) if !leaf.flags.has(Flags::ZERO) => return Ok(Collapsed::AlreadyHuge),
+            Entry::Leaf(_) | Entry::Empty => return Err(nothing),
+        };
+        let survey = self.survey(table);
+        if survey.present == 0 {
+            return Err(nothing);
+        }
+        let absent = 512 - survey.present;
+        if absent > limits.max_ptes_none {
+            return Err(CollapseError::TooManyAbsent { addr, absent });
+        }
+        if survey.shared > limits.max_ptes_shared {
+            return Err(CollapseError::TooManyShared { addr, shared: survey.shared });
+        }
+        let new_block = || match core.allocate(Request::new(Order::HUGE)) {
+            Ok(block) => Ok(Made::new(core, Cached { index: 0, head: block.pfn(), order: Order::HUGE })),
+            Err(_) => Err(CollapseError::OutOfMemory { addr }),
+        };
+        // Before anything is touched, so that a failure costs nothing.
+        let new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
+        let detached = Detached { core, slot, bits: core.take(slot) };
+        core.env.invalidate(self.id, range);
+        // Pairs with the barrier in a pin, `look_twice.rs`: a pin that found its entry unchanged is counted by now.
+        Complete::change_barrier::<AtomicU64>();
+        let flags = region
+            .rights()
+            .with(Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED).with(Flags::DIRTY))
+            .with_if(Flags::WRITE, region.prot.write);
+        // The merge wants the only reference on each page: so no other space has any of them.
+        if let Some(head) = survey.in_order
+            && core.merge_area(head)
+        {
+            detached.replace(Leaf { frame: head, flags });
+            core.retire(table);
+            return Ok(Collapsed::InPlace);
+        }
+        if let Some(addr) = self.first_pinned(table, addr) {
+            return Err(CollapseError::Pinned { addr });
+        }
+        let new = match new {
+            Some(block) => block.keep().head,
+            None => new_block()?.keep().head,
+        };
+        for (index, leaf) in self.leaves_of(table) {
+            let to = new.offset(index);
+            match leaf.filter(|leaf| !leaf.flags.has(Flags::ZERO)) {
+                Some(leaf) => core.copy_frame(leaf.frame, to),
+                None => core.clear(to, Order::PAGE),
+            }
+        }
+        core.infos.describe(new, Order::HUGE.frames(), Owner::Anonymous(root.id), region.index(addr));
+        detached.replace(Leaf { frame: new, flags });
+        // Translations were invalidated when the table was taken out.
+        self.leaves_of(table)
+            .filter_map(|(_, leaf)| leaf)
+            .for_each(|leaf| core.uncount_leaf(Level::PTE, leaf));
+        core.retire(table);
+        Ok(Collapsed::ByCopy)
+    }
+
+    /// The entries of a table of the last level.
+    fn leaves_of(&self, table: Pfn) -> impl Iterator<Item = (u64, Option<Leaf>)> {
+        (0..512).map(move |index| {
+            let slot = Slot { table, index, level: Level::PTE };
+            (index as u64, self.core.leaf_of(Found { slot, bits: self.core.bits(slot) }))
+        })
+    }
+
+    fn survey(&self, table: Pfn) -> Survey {
+        let mut survey = Survey::default();
+        let mut in_order = true;
+        for (index, leaf) in self.leaves_of(table) {
+            let Some(leaf) = leaf.filter(|leaf| !leaf.flags.has(Flags::ZERO)) else {
+                in_order = false;
+                continue;
+            };
+            survey.present += 1;
+            if !leaf.flags.has(Flags::OWN) && !self.core.is_sole(Level::PTE, leaf) {
+                survey.shared += 1;
+            }
+            if index == 0 {
+                survey.in_order = leaf.frame.is_aligned(Order::HUGE).then_some(leaf.frame);
+            }
+            let place = survey.in_order.map(|head| head.offset(index));
+            in_order &= place == Some(leaf.frame) && !leaf.flags.has(Flags::BY_PIN);
+        }
+        if !in_order {
+            survey.in_order = None;
+        }
+        survey
+    }
+
+    /// The first page that may not move. Pages that are shared may: what is pinned of them is pinned through others.
+    fn first_pinned(&self, table: Pfn, start: VirtAddr) -> Option<VirtAddr> {
+        let pinned = |leaf: Leaf| leaf.flags.has(Flags::OWN) && !self.core.is_sole(Level::PTE, leaf);
+        let (index, _) = self.leaves_of(table).find(|(_, leaf)| leaf.is_some_and(pinned))?;
+        Some(start.offset(index * PAGE_BYTES))
+    }
+}

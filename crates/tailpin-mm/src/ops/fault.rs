@@ -1,0 +1,319 @@
+//! Faults: making a page present, and breaking copy-on-write.
+//!
+//! Faults of one space run side by side: they share the region lock and change entries by compare-and-swap. A fault
+//! that loses gives back what it had prepared and looks again; each turn of its loop means that somebody else's change
+//! was made.
+//!
+//! # Copy-on-write and pins (H21)
+//!
+//! A leaf is [`Flags::OWN`] if nothing that others do can take its page from under it. Pins are taken only through such
+//! leaves, and only `fork` takes the flag away, asking for pins first: so a page whose leaf is not `OWN` has no
+//! lasting pin that belongs to this mapping, and a write may replace it by a copy. For anonymous memory a leaf
+//! that allows writing is always `OWN`. If the count says that this mapping is the only one, the flag comes back and
+//! nothing is copied.
+
+use tailpin::{Order, Request};
+
+use crate::addr::{Access, Level, VirtAddr, VirtRange};
+use crate::arch::{Arch, Entry, Flags, Leaf};
+use crate::env::Env;
+use crate::error::{FaultError, Shortage};
+use crate::mm::Cow;
+use crate::page_table::frame_info::Owner;
+use crate::page_table::gup_fast::Entries;
+use crate::page_table::table::Found;
+use crate::space::region::{Backing, HugePages, Region};
+use crate::space::rmap::Root;
+use crate::space::{Inner, Space};
+
+/// What a leaf has to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Reading.
+    Read,
+    /// Reading, and being pinned.
+    Own,
+    /// Writing, which for anonymous memory includes being pinned.
+    Write,
+}
+
+impl Want {
+    pub(crate) fn of(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+        }
+    }
+
+    /// For a pin that lasts.
+    pub(crate) fn pinned(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Own,
+            Access::Write => Self::Write,
+        }
+    }
+
+    /// What the mapping has to allow for it.
+    fn access(self) -> Access {
+        if self == Self::Write { Access::Write } else { Access::Read }
+    }
+
+    /// Whether a leaf allows it.
+    pub(crate) fn is_met(self, flags: Flags) -> bool {
+        let needed = match self {
+            Self::Read => Flags::USER,
+            Self::Own => Flags::USER.with(Flags::OWN),
+            Self::Write => Flags::USER.with(Flags::OWN).with(Flags::WRITE),
+        };
+        flags.has(needed)
+    }
+}
+
+impl<'z, E: Env> Space<'z, E> {
+    /// Makes the page at `addr` present and allow `access`: the page fault, and what a kernel calls before it touches
+    /// user memory.
+    ///
+    /// # Errors
+    /// [`FaultError`].
+    pub fn fault(&self, addr: VirtAddr, access: Access) -> Result<(), FaultError> {
+        self.inner.fault(addr, Want::of(access))
+    }
+}
+
+/// A fault under way: where, for what, and in which region that is.
+struct Fault<'r, 'z, E: Env> {
+    region: &'r Region<'z, E>,
+    addr: VirtAddr,
+    want: Want,
+}
+
+impl<E: Env> Fault<'_, '_, E> {
+    /// What a leaf that is written to through this fault allows and says beside its other flags.
+    fn write_flags(&self) -> Flags {
+        Flags::NONE
+            .with_if(Flags::WRITE, self.region.prot.write)
+            .with_if(Flags::DIRTY, self.want == Want::Write)
+    }
+
+    /// Flags of memory of the space's own.
+    fn own_flags(&self) -> Flags {
+        let own = Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED);
+        self.region.rights().with(own).with(self.write_flags())
+    }
+}
+
+/// What a turn of a fault came to.
+pub(crate) enum Turn {
+    /// Look again.
+    Again,
+    /// Let others run, with no lock held, and look again: they have the page in hand.
+    Yield,
+}
+
+impl<'z, E: Env> Inner<'z, E> {
+    pub(crate) fn fault(&self, addr: VirtAddr, want: Want) -> Result<(), FaultError> {
+        loop {
+            let regions = self.regions.read();
+            let region = regions.find(addr).ok_or(FaultError::Unmapped { addr })?;
+            if matches!(region.backing, Backing::Guard) {
+                return Err(FaultError::Unmapped { addr });
+            }
+            if !region.prot.allows(want.access()) {
+                return Err(match want.access() {
+                    Access::Read => FaultError::NotReadable { addr },
+                    Access::Write => FaultError::NotWritable { addr },
+                });
+            }
+            if self.fault_in(region, addr, want)? {
+                return Ok(());
+            }
+            drop(regions);
+            self.core.env.relax();
+        }
+    }
+
+    /// With the regions shared. False if somebody else has to do something first.
+    fn fault_in(&self, region: &Region<'z, E>, addr: VirtAddr, want: Want) -> Result<bool, FaultError> {
+        let fault = Fault { region, addr, want };
+        loop {
+            let found = self.core.look_up(self.root, addr);
+            let turn = match self.core.decode(found) {
+                Entry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
+                Entry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
+                Entry::Empty | Entry::Table(_) => match &region.backing {
+                    Backing::Anonymous(root) => self.new_memory(&fault, root, found),
+                    Backing::Shared(pages) | Backing::Private(pages, _) => {
+                        pages.map_page(self, region, addr)?
+                    }
+                    Backing::Guard => return Err(FaultError::Unmapped { addr }),
+                },
+            };
+            match turn.map_err(|shortage| FaultError::from_shortage(shortage, addr))? {
+                Turn::Again => {}
+                Turn::Yield => return Ok(false),
+            }
+        }
+    }
+
+    /// Anonymous memory where there is none yet: 2 MiB if it fits, else 4 KiB; zeroes for a reader.
+    fn new_memory(
+        &self,
+        fault: &Fault<'_, 'z, E>,
+        root: &Root<'z, E>,
+        found: Found,
+    ) -> Result<Turn, Shortage> {
+        if found.slot.level >= Level::PMD && self.fits_huge(fault.region, fault.addr) {
+            match self.new_leaf(fault, root, Level::PMD) {
+                Ok(()) => return Ok(Turn::Again),
+                // No free block that large, or no table: 4 KiB may do.
+                Err(Shortage::Frames(_)) => {}
+                Err(shortage) => return Err(shortage),
+            }
+        }
+        self.new_leaf(fault, root, Level::PTE)?;
+        Ok(Turn::Again)
+    }
+
+    /// Whether the region allows a huge page around `addr`.
+    pub(crate) fn fits_huge(&self, region: &Region<'z, E>, addr: VirtAddr) -> bool {
+        let allowed = match region.huge {
+            HugePages::Default => self.core.config.huge_by_default,
+            HugePages::Always => true,
+            HugePages::Never => false,
+        };
+        allowed && region.range.covers(huge_around(addr))
+    }
+
+    fn new_leaf(&self, fault: &Fault<'_, 'z, E>, root: &Root<'z, E>, level: Level) -> Result<(), Shortage> {
+        let core = &self.core;
+        let Fault { region, addr, want } = *fault;
+        let slot = core.make_slot(self.root, addr, level)?;
+        if slot.level != level || core.bits(slot) != 0 {
+            return Ok(());
+        }
+        let start = slot.reach(addr).start;
+        let (leaf, counted) = if want == Want::Read {
+            // Never writable, never dirty: a write to it makes a page of its own (H26).
+            let huge = || core.huge_zero_page().ok_or(Shortage::Frames(Order::HUGE));
+            let frame = if level == Level::PTE { core.zero_page() } else { huge()? };
+            let flags = region.rights().with(Flags::ANON.with(Flags::ZERO).with(Flags::ACCESSED));
+            (Leaf { frame, flags }, false)
+        } else {
+            let owner = Owner::Anonymous(root.id);
+            let frame = core.fresh(level.order(), owner, region.index(start))?.pfn();
+            (Leaf { frame, flags: fault.own_flags() }, true)
+        };
+        if !core.change(slot, 0, E::Arch::leaf(level, leaf)) && counted {
+            core.drop_block(leaf.frame, level.order());
+        }
+        Ok(())
+    }
+
+    /// A leaf is there but allows too little.
+    fn upgrade(&self, fault: &Fault<'_, 'z, E>, found: Found, leaf: Leaf) -> Result<Turn, Shortage> {
+        let core = &self.core;
+        let level = found.slot.level;
+        let more = |flags: Flags| {
+            let bits = E::Arch::leaf(level, Leaf { flags: leaf.flags.with(flags), ..leaf });
+            core.change(found.slot, found.bits, bits);
+            Ok(Turn::Again)
+        };
+        let write = fault.write_flags();
+        if leaf.flags.has(Flags::OWN) {
+            return more(write);
+        }
+        if leaf.flags.has(Flags::ANON) && core.is_sole(level, leaf) {
+            return more(write.with(Flags::OWN));
+        }
+        let Some(root) = fault.region.backing.root() else {
+            // An object mapped shared is mapped OWN from the start.
+            return more(write.with(Flags::OWN));
+        };
+        if level == Level::PTE {
+            self.copy_page(fault, root, found, leaf)?;
+        } else {
+            self.copy_huge(fault, root, found, leaf)?;
+        }
+        Ok(Turn::Again)
+    }
+
+    fn copy_page(
+        &self,
+        fault: &Fault<'_, 'z, E>,
+        root: &Root<'z, E>,
+        found: Found,
+        leaf: Leaf,
+    ) -> Result<(), Shortage> {
+        let core = &self.core;
+        let Fault { region, addr, .. } = *fault;
+        let new = core.allocate(Request::new(Order::PAGE))?.pfn();
+        // Another fault may replace the leaf and give its page back: a pin keeps the page for the copy. If it was somebody
+        // else's already, the entry has changed, and the copy is thrown away.
+        let source = (!leaf.flags.has(Flags::ZERO)).then(|| core.zone.try_pin(leaf.frame));
+        if matches!(source, Some(Err(_))) {
+            core.drop_block(new, Order::PAGE);
+            return Ok(());
+        }
+        core.copy_frame(leaf.frame, new);
+        drop(source);
+        core.infos.describe(new, 1, Owner::Anonymous(root.id), region.index(addr));
+        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.own_flags() });
+        Ok(())
+    }
+
+    /// A write to a leaf above 4 KiB whose memory is not ours alone.
+    fn copy_huge(
+        &self,
+        fault: &Fault<'_, 'z, E>,
+        root: &Root<'z, E>,
+        found: Found,
+        leaf: Leaf,
+    ) -> Result<(), Shortage> {
+        let core = &self.core;
+        let Fault { region, addr, .. } = *fault;
+        // While the lock is held the leaf stays, and with it the count that keeps its memory.
+        let _leaves = self.leaves.write();
+        if core.bits(found.slot) != found.bits {
+            return Ok(());
+        }
+        let order = found.slot.level.order();
+        let request = Request::new(order);
+        let whole = if region.is_hugetlb() {
+            Some(core.allocate(request.unsplittable())?)
+        } else if leaf.flags.has(Flags::ANON)
+            && self.fits_huge(region, addr)
+            && (leaf.flags.has(Flags::ZERO) || core.config.cow == Cow::Whole)
+        {
+            core.allocate(request).ok()
+        } else {
+            None
+        };
+        let Some(whole) = whole else { return self.split_leaf(found, addr) };
+        let new = whole.pfn();
+        if leaf.flags.has(Flags::ZERO) {
+            core.clear(new, order);
+        } else {
+            (0..order.frames()).for_each(|i| core.copy_frame(leaf.frame.offset(i), new.offset(i)));
+        }
+        let start = found.slot.reach(addr).start;
+        core.infos.describe(new, order.frames(), Owner::Anonymous(root.id), region.index(start));
+        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.own_flags() });
+        Ok(())
+    }
+
+    /// Puts a copy in the place of what was found, unless the entry has changed.
+    fn replace(&self, found: Found, addr: VirtAddr, old: Leaf, new: Leaf) {
+        let level = found.slot.level;
+        if self.core.change(found.slot, found.bits, E::Arch::leaf(level, new)) {
+            self.core.env.invalidate(self.id, found.slot.reach(addr));
+            self.core.uncount_leaf(level, old);
+        } else {
+            self.core.drop_block(new.frame, level.order());
+        }
+    }
+}
+
+/// The aligned 2 MiB around an address.
+pub(crate) fn huge_around(addr: VirtAddr) -> VirtRange {
+    VirtRange::new(addr.align_down(Level::PMD.bytes()), Level::PMD.bytes())
+}

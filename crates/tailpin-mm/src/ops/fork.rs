@@ -1,0 +1,117 @@
+//! Fork: a copy of a space, sharing its private memory until somebody writes.
+//!
+//! # One of fork and pin always notices the other (H21)
+//!
+//! | fork | pin |
+//! | --- | --- |
+//! | takes `OWN` and the right to write off the leaf | counts its pin |
+//! | full barrier | full barrier |
+//! | reads the count: more than the leaf's own? | reads the leaf again: still `OWN`? |
+//!
+//! In whatever order the six steps fall, at least one of the two last reads sees the other's first step. If fork sees a
+//! pin, the page is *not* shared: the leaf gets its rights back and the child gets a copy, made now. If the pin sees the
+//! leaf changed, it is given back and the slow path waits for the fork to end. So a page under a pin stays the one that
+//! its mapping has, and what the parent writes is seen through the pin. A huge page with pins is shared page by page,
+//! only those that are pinned are copied.
+
+use core::sync::atomic::AtomicU64;
+
+use tailpin::Request;
+
+use crate::addr::Level;
+use crate::arch::{Arch, Flags, Leaf};
+use crate::env::Env;
+use crate::error::{MapError, Shortage};
+use crate::page_table::frame_info::Owner;
+use crate::page_table::gup_fast::{Complete, Entries, Steps};
+use crate::page_table::table::Found;
+use crate::space::region::Region;
+use crate::space::rmap::Root;
+use crate::space::{Inner, Space};
+
+impl<'z, E: Env> Space<'z, E> {
+    /// A copy of the space. Private memory is shared until one side writes, whole huge pages as such; objects are mapped
+    /// by both.
+    ///
+    /// # Errors
+    /// [`MapError::OutOfMemory`]; then there is no child, and the parent is as before.
+    pub fn fork(&self) -> Result<Self, MapError> {
+        let child = self.mm().space().map_err(|_| MapError::OutOfMemory { order: tailpin::Order::PAGE })?;
+        let regions = self.inner.regions.write();
+        let mut copies = child.inner.regions.write();
+        let result = regions.iter().try_for_each(|region| {
+            copies.insert(&child.inner, region.clone());
+            let Some(root) = region.backing.root() else { return Ok(()) };
+            let copied = self.inner.share_leaves(&child.inner, region, root);
+            // Before the child can run, and before this space goes on: no CPU may write to a page that is shared now.
+            self.inner.core.env.invalidate(self.inner.id, region.range);
+            copied
+        });
+        drop(copies);
+        result?;
+        Ok(child)
+    }
+}
+
+impl<'z, E: Env> Inner<'z, E> {
+    /// Gives `child` every page of the space's own in `region`. With both spaces' regions exclusive.
+    fn share_leaves(&self, child: &Self, region: &Region<'z, E>, root: &Root<'z, E>) -> Result<(), Shortage> {
+        let core = &self.core;
+        let mut at = region.range.start;
+        while at < region.range.end {
+            let found = core.look_up(self.root, at);
+            let reach = found.slot.reach(at);
+            // An object's pages and zeroes are found again by a fault.
+            let own = |leaf: &Leaf| leaf.flags.has(Flags::ANON) && !leaf.flags.has(Flags::ZERO);
+            let Some(leaf) = core.leaf_of(found).filter(own) else {
+                at = reach.end;
+                continue;
+            };
+            let level = found.slot.level;
+            let slot = core.make_slot(child.root, at, level)?;
+            let shared = Leaf { flags: leaf.flags.without(Flags::OWN.with(Flags::WRITE)), ..leaf };
+            if leaf.flags.has(Flags::OWN) {
+                if !core.change(found.slot, found.bits, E::Arch::leaf(level, shared)) {
+                    continue; // The hardware noted something.
+                }
+                // Pairs with the barrier in a pin, `look_twice.rs`: see above.
+                Complete::change_barrier::<AtomicU64>();
+                if !core.is_sole(level, leaf) {
+                    self.give_back_rights(found, leaf);
+                    if level == Level::PMD && !region.is_hugetlb() {
+                        let _leaves = self.leaves.write();
+                        self.split_leaf(Found { bits: core.bits(found.slot), ..found }, at)?;
+                        continue;
+                    }
+                    let request = Request::new(level.order());
+                    let request = if region.is_hugetlb() { request.unsplittable() } else { request };
+                    let new = core.allocate(request)?.pfn();
+                    let frames = level.order().frames();
+                    (0..frames).for_each(|i| core.copy_frame(leaf.frame.offset(i), new.offset(i)));
+                    core.infos.describe(new, frames, Owner::Anonymous(root.id), region.index(reach.start));
+                    let flags = leaf.flags.without(Flags::BY_PIN);
+                    core.put(slot, E::Arch::leaf(level, Leaf { frame: new, flags }));
+                    at = reach.end;
+                    continue;
+                }
+            }
+            core.count_leaf(level, leaf)?;
+            core.put(slot, E::Arch::leaf(level, shared));
+            at = reach.end;
+        }
+        Ok(())
+    }
+
+    fn give_back_rights(&self, found: Found, leaf: Leaf) {
+        let core = &self.core;
+        loop {
+            let bits = core.bits(found.slot);
+            let Some(now) = core.leaf_of(Found { bits, ..found }) else { return };
+            let rights = Flags::OWN.with_if(Flags::WRITE, leaf.flags.has(Flags::WRITE));
+            let back = Leaf { flags: now.flags.with(rights), ..now };
+            if core.change(found.slot, bits, E::Arch::leaf(found.slot.level, back)) {
+                return;
+            }
+        }
+    }
+}

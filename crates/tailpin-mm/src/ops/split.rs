@@ -1,0 +1,170 @@
+//! Splitting: of a mapping, and of the page under it. The two are apart.
+//!
+//! * The *mapping* is split when one space needs a part of it: a leaf of 2 MiB becomes a table of 512. Where the
+//!   memory is nobody else's, the block is split with it and each leaf has a reference on a page of its own. Where others have
+//!   the block whole (another space after `fork`, an object's cache), it stays whole: the new leaves are pins.
+//! * The *page* is split through any space that maps it; all its mappings are found by reverse mapping and
+//!   rewritten. Pins are no obstacle and stay where they are.
+//!
+//! Neither changes what anybody reads, and readers and pins go on all the time: the table is complete before the one
+//! compare-and-swap that puts it in place of the leaf. Whoever pins a page meanwhile finds, looking again, that the entry has changed.
+
+use tailpin::Order;
+
+use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
+use crate::arch::{Arch, Flags, Leaf};
+use crate::env::Env;
+use crate::error::{PageSplitError, Shortage};
+use crate::page_table::gup_fast::Entries;
+use crate::page_table::table::{Found, Slot};
+use crate::space::region::Region;
+use crate::space::{Inner, Space};
+
+/// Entries in a table.
+const ENTRIES: u64 = 512;
+
+impl<'z, E: Env> Inner<'z, E> {
+    /// Splits the 2 MiB leaf in `found`, which reaches `addr`. Does nothing if the entry is no longer what was found.
+    /// With the leaf lock, or the regions exclusive: so the leaf and its count stay while this looks at them.
+    pub(crate) fn split_leaf(&self, found: Found, addr: VirtAddr) -> Result<(), Shortage> {
+        let core = &self.core;
+        if core.bits(found.slot) != found.bits || found.slot.level != Level::PMD {
+            return Ok(());
+        }
+        let Some(leaf) = core.leaf_of(found) else { return Ok(()) };
+        let table = core.new_table()?;
+        let zero = leaf.flags.has(Flags::ZERO);
+        let anonymous = leaf.flags.has(Flags::ANON);
+        let ours = anonymous && (leaf.flags.has(Flags::OWN) || core.is_sole(Level::PMD, leaf));
+        if ours && !zero {
+            // Our reference on the block becomes one on each page. Infallible: the block is of the splittable class.
+            let split = core.zone.raw().split(core.token(leaf.frame, Order::HUGE), Order::PAGE);
+            debug_assert!(split.is_ok(), "anonymous memory splits");
+        } else if !zero {
+            for i in 0..ENTRIES {
+                if let Err(shortage) = core.pin(leaf.frame.offset(i)) {
+                    (0..i).for_each(|i| core.unpin(leaf.frame.offset(i)));
+                    core.drop_block(table, Order::PAGE);
+                    return Err(shortage);
+                }
+            }
+        }
+        let mut seen = found.bits;
+        loop {
+            let now = core.leaf_of(Found { bits: seen, ..found }).unwrap_or(leaf);
+            let flags = now.flags.with_if(Flags::BY_PIN, !ours && !zero);
+            for index in 0..ENTRIES as usize {
+                let frame = if zero { core.zero_page() } else { leaf.frame.offset(index as u64) };
+                let bits = E::Arch::leaf(Level::PTE, Leaf { frame, flags });
+                core.put(Slot { table, index, level: Level::PTE }, bits);
+            }
+            if core.change(found.slot, seen, E::Arch::table(table)) {
+                break;
+            }
+            // More rights or a note of the hardware's; the leaf lock excludes anything else.
+            seen = core.bits(found.slot);
+        }
+        core.env.invalidate(self.id, found.slot.reach(addr));
+        if !ours && !zero {
+            core.drop_block(leaf.frame, Order::HUGE);
+        }
+        Ok(())
+    }
+}
+
+impl<'z, E: Env> Space<'z, E> {
+    /// Splits this space's huge mapping at `addr` into mappings of 4 KiB, if there is one. Other spaces keep theirs, and
+    /// the memory stays one block if anybody else has it whole.
+    ///
+    /// # Errors
+    /// [`PageSplitError::NotPresent`], [`PageSplitError::Unsplittable`] for hugetlb,
+    /// [`PageSplitError::OutOfMemory`] without a frame for the table.
+    pub fn split_mapping(&self, addr: VirtAddr) -> Result<(), PageSplitError> {
+        let regions = self.inner.regions.read();
+        let region = regions.find(addr).ok_or(PageSplitError::NotPresent { addr })?;
+        if region.is_hugetlb() {
+            return Err(PageSplitError::Unsplittable { addr });
+        }
+        self.inner.split_mapping_at(addr)
+    }
+
+    /// Splits the page at `addr` to pieces of `order`, through whatever space, with any pins outstanding, and all
+    /// mappings that span more than a piece to mappings of 4 KiB. Returns the order of the piece that `addr` is in now.
+    ///
+    /// For an object's page the pieces stay in its cache. An anonymous page that is mapped by 4 KiB leaves only is
+    /// nobody's as a whole, so it becomes pages, whatever order was asked for.
+    ///
+    /// # Errors
+    /// [`PageSplitError`]; some mappings may have been split by then, which nobody can notice otherwise than by its speed.
+    pub fn split_page(&self, addr: VirtAddr, order: Order) -> Result<Order, PageSplitError> {
+        let (mapped, object, index, id) = {
+            let regions = self.inner.regions.read();
+            let region = regions.find(addr).ok_or(PageSplitError::NotPresent { addr })?;
+            let found = self.inner.core.look_up(self.inner.root, addr);
+            let leaf = self.inner.core.leaf_of(found).ok_or(PageSplitError::NotPresent { addr })?;
+            if region.is_hugetlb() {
+                return Err(PageSplitError::Unsplittable { addr });
+            }
+            let index = region.index(addr);
+            let huge = index.saturating_sub(ENTRIES - 1)..index + ENTRIES;
+            let anonymous = leaf.flags.has(Flags::ANON);
+            let root = region.backing.root().filter(|_| anonymous);
+            let places = root.map(|root| root.reverse.places(huge));
+            let object = region.backing.object().filter(|_| !anonymous).cloned();
+            (places, object, index, root.map_or(0, |root| root.id))
+        };
+        if let Some(pages) = object {
+            return pages.split(index, order, addr);
+        }
+        let frame = self.mapping(addr).ok_or(PageSplitError::NotPresent { addr })?.frame;
+        for place in mapped.into_iter().flatten() {
+            let regions = place.space.regions.read();
+            let root = |region: &&Region<'z, E>| region.backing.root().is_some_and(|root| root.id == id);
+            for region in regions.within(place.range).filter(root) {
+                let maps_it = |found: &Found, leaf: Leaf| {
+                    let offset = frame.get().wrapping_sub(leaf.frame.get());
+                    found.slot.level == Level::PMD && leaf.flags.has(Flags::ANON) && offset < ENTRIES
+                };
+                let split = place.space.split_leaves(region.range.meet(place.range), maps_it);
+                split.map_err(|shortage| PageSplitError::from_shortage(shortage, addr))?;
+            }
+        }
+        let frame = self.mapping(addr).map_or(frame, |mapping| mapping.frame);
+        Ok(self.inner.core.zone.head_of(frame).map_or(Order::PAGE, |(_, order)| order))
+    }
+}
+
+impl<'z, E: Env> Inner<'z, E> {
+    /// With the regions shared.
+    pub(crate) fn split_mapping_at(&self, addr: VirtAddr) -> Result<(), PageSplitError> {
+        let _leaves = self.leaves.write();
+        let found = self.core.look_up(self.root, addr);
+        if self.core.leaf_of(found).is_none() {
+            return Err(PageSplitError::NotPresent { addr });
+        }
+        self.split_leaf(found, addr).map_err(|shortage| PageSplitError::from_shortage(shortage, addr))
+    }
+
+    /// Splits the leaves that meet `range` and are meant. With the regions shared.
+    pub(crate) fn split_leaves(
+        &self,
+        range: VirtRange,
+        meant: impl Fn(&Found, Leaf) -> bool,
+    ) -> Result<(), Shortage> {
+        let mut at = range.start;
+        while at < range.end {
+            let _leaves = self.leaves.write();
+            let found = self.core.look_up(self.root, at);
+            if self.core.leaf_of(found).is_some_and(|leaf| meant(&found, leaf)) {
+                self.split_leaf(found, at)?;
+            }
+            at = found.slot.reach(at).end;
+        }
+        Ok(())
+    }
+
+    /// Number of the page within the leaf that reaches `addr`.
+    pub(crate) fn page_in(found: Found, addr: VirtAddr) -> u64 {
+        (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES
+    }
+}

@@ -1,0 +1,290 @@
+//! Regions: what a space's addresses stand for.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::addr::{PAGE_BYTES, Prot, VirtAddr, VirtRange};
+use crate::arch::Flags;
+use crate::env::Env;
+use crate::object::page_cache::Pages;
+use crate::space::Inner;
+use crate::space::rmap::{Reverse, Root};
+
+/// Whether a region gets pages of 2 MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HugePages {
+    /// As [`MmConfig::huge_by_default`](crate::MmConfig::huge_by_default) says.
+    #[default]
+    Default,
+    /// Wherever they fit.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What is behind a region.
+pub(crate) enum Backing<'z, E: Env> {
+    /// Private memory that begins as zeroes.
+    Anonymous(Arc<Root<'z, E>>),
+    /// An object, its own pages.
+    Shared(Arc<Pages<'z, E>>),
+    /// An object until written to, then private pages of this root.
+    Private(Arc<Pages<'z, E>>, Arc<Root<'z, E>>),
+    /// Nothing: addresses kept free.
+    Guard,
+}
+
+impl<E: Env> Clone for Backing<'_, E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Anonymous(root) => Self::Anonymous(root.clone()),
+            Self::Shared(pages) => Self::Shared(pages.clone()),
+            Self::Private(pages, root) => Self::Private(pages.clone(), root.clone()),
+            Self::Guard => Self::Guard,
+        }
+    }
+}
+
+impl<'z, E: Env> Backing<'z, E> {
+    /// The lists on which the region stands.
+    fn reverse(&self) -> impl Iterator<Item = &Reverse<'z, E>> {
+        let (root, pages) = match self {
+            Self::Anonymous(root) => (Some(root), None),
+            Self::Shared(pages) => (None, Some(pages)),
+            Self::Private(pages, root) => (Some(root), Some(pages)),
+            Self::Guard => (None, None),
+        };
+        root.map(|root| &root.reverse).into_iter().chain(pages.map(|pages| &pages.reverse))
+    }
+
+    /// Whether the pages of both are of the same memory.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anonymous(root), Self::Anonymous(other)) => Arc::ptr_eq(root, other),
+            (Self::Shared(pages), Self::Shared(other)) => Arc::ptr_eq(pages, other),
+            (Self::Private(pages, root), Self::Private(other_pages, other_root)) => {
+                Arc::ptr_eq(pages, other_pages) && Arc::ptr_eq(root, other_root)
+            }
+            (Self::Guard, Self::Guard) => true,
+            _ => false,
+        }
+    }
+
+    /// The object, if there is one.
+    pub(crate) fn object(&self) -> Option<&Arc<Pages<'z, E>>> {
+        match self {
+            Self::Shared(pages) | Self::Private(pages, _) => Some(pages),
+            Self::Anonymous(_) | Self::Guard => None,
+        }
+    }
+
+    /// Where the region's own pages belong, if it can have any.
+    pub(crate) fn root(&self) -> Option<&Arc<Root<'z, E>>> {
+        match self {
+            Self::Anonymous(root) | Self::Private(_, root) => Some(root),
+            Self::Shared(_) | Self::Guard => None,
+        }
+    }
+}
+
+/// A stretch of addresses with one meaning.
+pub(crate) struct Region<'z, E: Env> {
+    pub(crate) range: VirtRange,
+    pub(crate) prot: Prot,
+    pub(crate) huge: HugePages,
+    pub(crate) backing: Backing<'z, E>,
+    /// Which page of its root or object the first address is.
+    pub(crate) first: u64,
+}
+
+impl<E: Env> Clone for Region<'_, E> {
+    fn clone(&self) -> Self {
+        Self { backing: self.backing.clone(), ..*self }
+    }
+}
+
+impl<'z, E: Env> Region<'z, E> {
+    /// Which page of its root or object `addr` is.
+    pub(crate) fn index(&self, addr: VirtAddr) -> u64 {
+        self.first + (addr.page() - self.range.start.page())
+    }
+
+    /// Smallest number of bytes by which it can be taken apart.
+    pub(crate) fn unit(&self) -> u64 {
+        self.backing.object().map_or(PAGE_BYTES, |pages| pages.unit.bytes())
+    }
+
+    /// Whether its pages are of the hugetlb class.
+    pub(crate) fn is_hugetlb(&self) -> bool {
+        self.unit() > PAGE_BYTES
+    }
+
+    /// The rights that every leaf in it has.
+    pub(crate) fn rights(&self) -> Flags {
+        Flags::NONE
+            .with_if(Flags::USER, self.prot.read || self.prot.write)
+            .with_if(Flags::EXEC, self.prot.exec)
+    }
+
+    /// Whether `next` begins where this ends, in addresses and in pages, and nothing else tells them apart.
+    fn goes_on_in(&self, next: &Self) -> bool {
+        self.range.end == next.range.start
+            && self.prot == next.prot
+            && self.huge == next.huge
+            && self.index(self.range.end) == next.first
+            && self.backing.is_same(&next.backing)
+    }
+
+    /// The first `bytes` cut off as a region of their own.
+    fn cut(&mut self, bytes: u64) -> Self {
+        let mut front = self.clone();
+        front.range.end = front.range.start.offset(bytes);
+        self.range.start = front.range.end;
+        self.first += bytes / PAGE_BYTES;
+        front
+    }
+}
+
+/// All regions of a space, by address.
+pub(crate) struct Regions<'z, E: Env> {
+    tree: BTreeMap<VirtAddr, Region<'z, E>>,
+    /// Where the search for a gap goes on.
+    next: VirtAddr,
+}
+
+/// No mapping below, so that small numbers are never addresses.
+const LOWEST: VirtAddr = VirtAddr::new(0x1_0000);
+
+impl<'z, E: Env> Regions<'z, E> {
+    pub(crate) fn new() -> Self {
+        Self { tree: BTreeMap::new(), next: LOWEST }
+    }
+
+    /// The region that `addr` is in.
+    pub(crate) fn find(&self, addr: VirtAddr) -> Option<&Region<'z, E>> {
+        let (_, region) = self.tree.range(..=addr).next_back()?;
+        region.range.contains(addr).then_some(region)
+    }
+
+    /// The regions that have an address in `range`, lowest first.
+    pub(crate) fn within(&self, range: VirtRange) -> impl Iterator<Item = &Region<'z, E>> {
+        let from = self.find(range.start).map_or(range.start, |region| region.range.start);
+        let to = range.end.max(from);
+        self.tree.range(from..to).map(|(_, region)| region).filter(move |_| !range.is_empty())
+    }
+
+    /// The first address in `range` that no region has.
+    pub(crate) fn first_gap(&self, range: VirtRange) -> Option<VirtAddr> {
+        let mut at = range.start;
+        for region in self.within(range) {
+            if region.range.start > at {
+                return Some(at);
+            }
+            at = region.range.end;
+        }
+        (at < range.end).then_some(at)
+    }
+
+    /// A free range of `len` bytes that begins at a multiple of `unit`.
+    pub(crate) fn find_gap(&self, len: u64, unit: u64, end: VirtAddr) -> Option<VirtAddr> {
+        self.gap_from(self.next, len, unit, end).or_else(|| self.gap_from(LOWEST, len, unit, end))
+    }
+
+    fn gap_from(&self, from: VirtAddr, len: u64, unit: u64, end: VirtAddr) -> Option<VirtAddr> {
+        let align_up = |addr: VirtAddr| addr.offset(unit - 1).align_down(unit);
+        let mut at = align_up(from);
+        let everything = VirtRange { start: from, end };
+        for region in self.within(everything) {
+            if VirtRange::new(at, len).end <= region.range.start {
+                break;
+            }
+            at = at.max(align_up(region.range.end));
+        }
+        let found = VirtRange::new(at, len);
+        (found.len() == len && found.end <= end).then_some(at)
+    }
+
+    /// Adds a region where there is none.
+    pub(crate) fn insert(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
+        self.next = region.range.end;
+        self.place(space, region);
+    }
+
+    /// Puts a region into the tree and onto its lists, in the place of one that begins where it does.
+    fn place(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
+        for reverse in region.backing.reverse() {
+            reverse.attach(space, region.range, region.first);
+        }
+        self.tree.insert(region.range.start, region);
+    }
+
+    fn remove(&mut self, space: &Arc<Inner<'z, E>>, start: VirtAddr) -> Option<Region<'z, E>> {
+        let region = self.tree.remove(&start)?;
+        for reverse in region.backing.reverse() {
+            reverse.detach(space.id, start);
+        }
+        Some(region)
+    }
+
+    /// Makes `at` a border between regions, if it is inside one.
+    fn cut_at(&mut self, space: &Arc<Inner<'z, E>>, at: VirtAddr) {
+        let Some(inside) = self.find(at).map(|region| region.range) else { return };
+        if inside.start < at
+            && let Some(mut back) = self.tree.remove(&inside.start)
+        {
+            let front = back.cut(at.get() - inside.start.get());
+            // The back first: on the lists every page has a place all the time, or a truncation would miss it. The front's
+            // place takes that of the whole.
+            self.place(space, back);
+            self.place(space, front);
+        }
+    }
+
+    /// Makes the ends of `range` borders between regions.
+    pub(crate) fn cut(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
+        self.cut_at(space, range.start);
+        self.cut_at(space, range.end);
+    }
+
+    /// Takes away the borders in `range`, its ends included, on both sides of which everything is the same: a huge page fits
+    /// there again.
+    pub(crate) fn join(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
+        let borders: Vec<VirtAddr> = self.tree.range(range.start..=range.end).map(|(at, _)| *at).collect();
+        for at in borders {
+            let Some(back) = self.tree.get(&at) else { continue };
+            let before = self.tree.range(..at).next_back();
+            let Some((_, front)) = before.filter(|(_, front)| front.goes_on_in(back)) else { continue };
+            let mut whole = front.clone();
+            whole.range.end = back.range.end;
+            // As in `cut_at`: the place of the whole takes that of the front before that of the back goes.
+            self.place(space, whole);
+            self.remove(space, at);
+        }
+    }
+
+    /// Takes out everything in `range`, cutting regions at its ends.
+    pub(crate) fn take(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) -> Vec<Region<'z, E>> {
+        self.cut(space, range);
+        let starts: Vec<VirtAddr> = self.within(range).map(|region| region.range.start).collect();
+        starts.into_iter().filter_map(|start| self.remove(space, start)).collect()
+    }
+
+    /// Changes every region in `range`, cutting regions at its ends.
+    pub(crate) fn change(
+        &mut self,
+        space: &Arc<Inner<'z, E>>,
+        range: VirtRange,
+        change: impl Fn(&mut Region<'z, E>),
+    ) {
+        self.cut(space, range);
+        for (_, region) in self.tree.range_mut(range.start..range.end) {
+            change(region);
+        }
+    }
+
+    /// Every region, lowest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Region<'z, E>> {
+        self.tree.values()
+    }
+}
