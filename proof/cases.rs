@@ -1,5 +1,5 @@
-//! Functions whose compiled form has the instructions that the page word's code has, or may have after a change: the translator is
-//! compared with running them.
+//! Functions whose compiled form has the instructions that the page word's code has, or may have
+//! after a change: the translator is compared with running them.
 
 #![allow(missing_docs)]
 

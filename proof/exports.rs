@@ -1,4 +1,5 @@
-//! Every function of the page word, by the name it has there. This list and `transitions.py` are all that names them.
+//! Every function of the page word, by the name it has there. This list and `transitions.py` are
+//! all that names them.
 
 use super::page_word::PageWord;
 use crate::frame::Order;

@@ -1,6 +1,7 @@
 //! The page word as it ships, compiled so that its transitions can be read as LLVM IR.
 //!
-//! These are the shipped files, not copies. `exports.rs` gives each function of `PageWord` a plain symbol.
+//! These are the shipped files, not copies. `exports.rs` gives each function of `PageWord` a plain
+//! symbol.
 
 #![allow(dead_code, missing_docs, unused_imports)]
 
@@ -15,8 +16,9 @@ mod protocol;
 #[path = "../crates/tailpin/src/report.rs"]
 mod report;
 
-/// One symbol for each line; two where the function can refuse: `NAME` is the result, `NAME_allowed` says whether there is
-/// one. `word` and `begun` are page words, `order` an order, `flag` a truth value, `n` a number.
+/// One symbol for each line; two where the function can refuse: `NAME` is the result,
+/// `NAME_allowed` says whether there is one. `word` and `begun` are page words, `order` an order,
+/// `flag` a truth value, `n` a number.
 macro_rules! symbols {
     () => {};
     (fn $name:ident($($arg:ident),*) = $value:expr; $($rest:tt)*) => {

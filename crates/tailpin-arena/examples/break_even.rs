@@ -1,8 +1,10 @@
-//! Where keeping by a pin becomes cheaper than keeping by a copy: the figures behind `Policy::default()`.
+//! Where keeping by a pin becomes cheaper than keeping by a copy: the figures behind
+//! `Policy::default()`.
 //!
-//! Records of one size fill 2 MiB buffers; a share of them, at random, is kept until the next buffer has
-//! been read, as a cache would. Printed are, for each record size, the time a kept record costs (taking it, giving it up, and its part
-//! of taking the buffer apart) and the memory it keeps, by either way.
+//! Records of one size fill 2 MiB buffers; a share of them, at random, is kept until the next
+//! buffer has been read, as a cache would. Printed are, for each record size, the time a kept
+//! record costs (taking it, giving it up, and its part of taking the buffer apart) and the memory
+//! it keeps, by either way.
 //!
 //! ```sh
 //! cargo run --release -p tailpin-arena --example break_even
@@ -15,7 +17,8 @@ use tailpin_arena::{Arena, Kept, Policy};
 
 const BUFFER: usize = 2 << 20;
 const BUFFERS: usize = 48;
-/// Records begin where the last one ended, after a header of this many bytes: as in a log, not on page boundaries.
+/// Records begin where the last one ended, after a header of this many bytes: as in a log, not on
+/// page boundaries.
 const HEADER: usize = 24;
 
 struct Cost {

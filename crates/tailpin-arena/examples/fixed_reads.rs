@@ -1,4 +1,5 @@
-//! A real file read by io_uring into registered buffers of an arena, eight reads at a time; one record of each stays.
+//! A real file read by io_uring into registered buffers of an arena, eight reads at a time; one
+//! record of each stays.
 //!
 //! `cargo run --release -p tailpin-arena --example fixed_reads --features io-uring [FILE]`
 
@@ -12,7 +13,8 @@ use tailpin_arena::{AllocError, Arena, Buffer, ReadBuffer};
 const READ: usize = 1 << 20;
 const AT_ONCE: usize = 8;
 
-/// A buffer as large as there is room for between what is kept. The memory is fixed; its pages come back one by one.
+/// A buffer as large as there is room for between what is kept. The memory is fixed; its pages come
+/// back one by one.
 fn buffer(arena: &Arena) -> Result<Buffer, AllocError> {
     let mut bytes = READ;
     loop {

@@ -1,4 +1,5 @@
-//! A guest of 64 MiB on huge pages; its balloon takes single pages, and the kernel gets every one of them.
+//! A guest of 64 MiB on huge pages; its balloon takes single pages, and the kernel gets every one
+//! of them.
 //!
 //! `cargo run -p tailpin-arena --example guest_balloon --features vm-memory`
 

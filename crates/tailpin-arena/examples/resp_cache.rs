@@ -1,6 +1,7 @@
-//! A small RESP server (`SET`, `GET`, `INFO`) that keeps values where they were read, three times over: as slices of
-//! `bytes`, as this crate's slices, and by the hybrid policy. A client sends the same load to each: nearly all values are
-//! overwritten at once, every 128th stays. What each server process holds is printed side by side.
+//! A small RESP server (`SET`, `GET`, `INFO`) that keeps values where they were read, three times
+//! over: as slices of `bytes`, as this crate's slices, and by the hybrid policy. A client sends the
+//! same load to each: nearly all values are overwritten at once, every 128th stays. What each
+//! server process holds is printed side by side.
 //!
 //! `cargo run -p tailpin-arena --example resp_cache --features bytes [MIB]`
 

@@ -27,7 +27,8 @@ fn main() -> Outcome {
 /// Fills a large block, gives away one line of it, and forgets the rest.
 fn child(path: &str) -> Outcome {
     let file = File::options().read(true).write(true).open(path)?;
-    // SAFETY: the parent made the file with `create`, and both processes use nothing but this crate on it.
+    // SAFETY: the parent made the file with `create`, and both processes use nothing but this crate
+    // on it.
     let arena = unsafe { SharedArena::attach(file.into()) }?;
     let mut buffer = arena.alloc(2 << 20)?;
     buffer[1_000_000..][..LINE.len()].copy_from_slice(LINE);

@@ -1,4 +1,5 @@
-//! A vector of `allocator-api2` in an arena: 2 MiB pages under it, and no memory behind what it needs after shrinking.
+//! A vector of `allocator-api2` in an arena: 2 MiB pages under it, and no memory behind what it
+//! needs after shrinking.
 //!
 //! `cargo run -p tailpin-arena --example vec_in_arena --features allocator-api2`
 

@@ -1,8 +1,9 @@
 //! Bytes that the compiler has to take for initialised.
 //!
-//! The bytes of an arena come from the system and always are something. To the compiler they can be nothing all the same:
-//! `compio`'s traits hand them to safe code as `MaybeUninit`, which may write "uninitialised" into them. That writes
-//! nothing, but to read it back as a `u8` would be undefined behaviour. So before they are read as `u8` they pass through here.
+//! The bytes of an arena come from the system and always are something. To the compiler they can be
+//! nothing all the same: `compio`'s traits hand them to safe code as `MaybeUninit`, which may write
+//! "uninitialised" into them. That writes nothing, but to read it back as a `u8` would be undefined
+//! behaviour. So before they are read as `u8` they pass through here.
 
 use std::ptr::NonNull;
 
@@ -21,8 +22,9 @@ pub(crate) unsafe fn define(bytes: NonNull<[u8]>) {
         target_arch = "riscv64",
         target_arch = "loongarch64"
     ))]
-    // SAFETY: the assembly is empty. As it is not said to leave memory alone, the compiler must assume that it writes any
-    // values to whatever it is given the address of; those that stand there are such values.
+    // SAFETY: the assembly is empty. As it is not said to leave memory alone, the compiler must
+    // assume that it writes any values to whatever it is given the address of; those that stand
+    // there are such values.
     unsafe {
         std::arch::asm!("/* {0} */", in(reg) bytes.cast::<u8>().as_ptr(), options(nostack, preserves_flags));
     }
@@ -35,8 +37,8 @@ pub(crate) unsafe fn define(bytes: NonNull<[u8]>) {
         target_arch = "riscv64",
         target_arch = "loongarch64"
     )))]
-    // SAFETY: advice of no effect, about memory of the caller's. A call of foreign code: as with the assembly above, the
-    // compiler must assume that it writes.
+    // SAFETY: advice of no effect, about memory of the caller's. A call of foreign code: as with
+    // the assembly above, the compiler must assume that it writes.
     unsafe {
         libc::posix_madvise(bytes.cast::<u8>().as_ptr().cast(), 0, libc::POSIX_MADV_NORMAL);
     }

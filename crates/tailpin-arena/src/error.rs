@@ -16,7 +16,8 @@ pub enum BuildError {
         /// What was asked for, in bytes.
         bytes: usize,
     },
-    /// [`Backing::Plain`](crate::Backing::Plain) was asked for without memory, or memory was given together with another backing.
+    /// [`Backing::Plain`](crate::Backing::Plain) was asked for without memory, or memory was given
+    /// together with another backing.
     NoMemoryGiven,
     /// The memory given doesn't contain a single whole 4 KiB page.
     TooSmall {
@@ -33,7 +34,8 @@ pub enum BuildError {
         /// Pages that are free and not promised to anybody.
         free: u64,
     },
-    /// The memory may not be locked: the limit of this user is lower (`ulimit -l`, `RLIMIT_MEMLOCK`).
+    /// The memory may not be locked: the limit of this user is lower (`ulimit -l`,
+    /// `RLIMIT_MEMLOCK`).
     LockLimit {
         /// What was to be locked, in bytes.
         bytes: usize,
@@ -47,7 +49,8 @@ pub enum BuildError {
         /// Mappings it may have.
         limit: u64,
     },
-    /// The process may not make a file this long, and a memory file is one (`ulimit -f`, `RLIMIT_FSIZE`).
+    /// The process may not make a file this long, and a memory file is one (`ulimit -f`,
+    /// `RLIMIT_FSIZE`).
     FileLimit {
         /// Length of the file, in bytes: the arena and its metadata.
         bytes: usize,

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts what keeps an arena there: one for all its handles together, and one for each frame in use.
+/// Counts what keeps an arena there: one for all its handles together, and one for each frame in
+/// use.
 ///
-/// Slices are not counted: a slice keeps a frame in use, and that frame counts. It was counted before its block was
-/// handed out, and is counted off by whoever freed it, after that call has returned from the allocator. So while
-/// anybody is inside the allocator's memory because of a frame, the frame is still counted here.
+/// Slices are not counted: a slice keeps a frame in use, and that frame counts. It was counted
+/// before its block was handed out, and is counted off by whoever freed it, after that call has
+/// returned from the allocator. So while anybody is inside the allocator's memory because of a
+/// frame, the frame is still counted here.
 pub(crate) struct Life(AtomicU64);
 
 impl Life {
@@ -18,19 +20,22 @@ impl Life {
     /// `n` frames are about to be in use. Only by one who keeps the arena there already.
     #[inline]
     pub(crate) fn raise(&self, n: u64) {
-        // Relaxed: the caller's own hold orders it before anything that could bring the count to zero.
+        // Relaxed: the caller's own hold orders it before anything that could bring the count to
+        // zero.
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// `n` frames are free, or the handles are gone. True for the one who has to take the arena down.
+    /// `n` frames are free, or the handles are gone. True for the one who has to take the arena
+    /// down.
     #[inline]
     pub(crate) fn lower(&self, n: u64) -> bool {
         // Release: all use of the arena is before its end; pairs with the load below.
         let before = self.0.fetch_sub(n, Ordering::Release);
         debug_assert!(before >= n, "no more frames are freed than were handed out");
         if before == n {
-            // Acquire: what is read is this thread's own step, which continues the Release sequence of each thread that
-            // lowered the count before. A fence would do the same, but ThreadSanitizer doesn't know fences.
+            // Acquire: what is read is this thread's own step, which continues the Release sequence
+            // of each thread that lowered the count before. A fence would do the same, but
+            // ThreadSanitizer doesn't know fences.
             self.0.load(Ordering::Acquire);
         }
         before == n

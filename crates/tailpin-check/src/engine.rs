@@ -1,4 +1,5 @@
-//! What scenarios run on: a model checker's threads and atomics, a random scheduler's, or the machine's.
+//! What scenarios run on: a model checker's threads and atomics, a random scheduler's, or the
+//! machine's.
 //!
 //! A scenario is written once against [`Engine`]; only words and threads differ.
 
@@ -17,7 +18,8 @@ pub trait Engine: Sized + Send + Sync + 'static {
     type Thread: Clone + Send + Sync + 'static;
     /// Whether one thread runs at a time, so that a trace has an order.
     const TRACES: bool;
-    /// Whether SeqCst of an operation is no more than AcqRel here, and takes a fence to be what it is.
+    /// Whether SeqCst of an operation is no more than AcqRel here, and takes a fence to be what it
+    /// is.
     const NEEDS_FENCES: bool = false;
 
     /// A new atomic word.
@@ -86,8 +88,8 @@ pub(crate) fn enter_role(role: usize) {
     ROLE.set(role);
 }
 
-/// Model threads are coroutines of one OS thread: whenever one may have been switched away from, it says again who it
-/// is.
+/// Model threads are coroutines of one OS thread: whenever one may have been switched away from, it
+/// says again who it is.
 fn switching<T>(operation: impl FnOnce() -> T) -> T {
     let role = ROLE.get();
     let result = operation();
@@ -137,7 +139,8 @@ macro_rules! atomic_by_method {
 /// Memory that has no contents: loom only notes who uses it when.
 pub struct LoomMemory(loom::cell::UnsafeCell<()>);
 
-// SAFETY: the pointers that loom gives out are never followed, and loom itself runs one thread at a time.
+// SAFETY: the pointers that loom gives out are never followed, and loom itself runs one thread at a
+// time.
 unsafe impl Sync for LoomMemory {}
 
 /// All interleavings and weak-memory outcomes, through loom.

@@ -1,10 +1,10 @@
-//! What the scenarios about page tables bring along: tables of few entries over the checker's words, in the format that
-//! ships, and what a space does with them.
+//! What the scenarios about page tables bring along: tables of few entries over the checker's
+//! words, in the format that ships, and what a space does with them.
 //!
-//! Who pins by address runs the code that ships, walk and second look included. Who changes entries is modelled on the same
-//! steps in the same order, without what is no step: 512 entries are two, a huge page is two frames, and the addresses are
-//! one huge page of which the second page is looked at. Invalidation waits for nobody here, which is less than an
-//! environment promises.
+//! Who pins by address runs the code that ships, walk and second look included. Who changes entries
+//! is modelled on the same steps in the same order, without what is no step: 512 entries are two, a
+//! huge page is two frames, and the addresses are one huge page of which the second page is looked
+//! at. Invalidation waits for nobody here, which is less than an environment promises.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -67,8 +67,8 @@ pub(crate) struct EntryWorld<E: Engine> {
     pmd: CheckWord<E>,
     /// The entries for the first page, which nobody fights over, and for the second.
     last: [[CheckWord<E>; 2]; 2],
-    /// The frames that the tables are in, as memory: written by whoever makes a table or something else of one, in use
-    /// while a walk reads an entry.
+    /// The frames that the tables are in, as memory: written by whoever makes a table or something
+    /// else of one, in use while a walk reads an entry.
     memory: [E::Memory; 2],
     /// Open sections.
     readers: CheckWord<E>,
@@ -93,7 +93,8 @@ impl<E: Engine> Entries for EntryWorld<E> {
     type Word = CheckWord<E>;
 
     fn enter(&self) -> Section<'_, E> {
-        // Acquire: pairs with whoever found no section open, so what came before that is seen in this one.
+        // Acquire: pairs with whoever found no section open, so what came before that is seen in
+        // this one.
         self.readers.fetch_add(1, Ordering::AcqRel);
         Section(&self.readers)
     }
@@ -172,8 +173,8 @@ impl<E: Engine> EntryWorld<E> {
         self.ledger().frames[frame as usize] = Whose::Mapped;
     }
 
-    /// The mapping's count on a page was given back. Until then the call that unmaps is under way, and an entry that it
-    /// has emptied may still be read as it was.
+    /// The mapping's count on a page was given back. Until then the call that unmaps is under way,
+    /// and an entry that it has emptied may still be read as it was.
     fn unmapped(&self, frame: u64) {
         let mut ledger = self.ledger();
         ledger.clock += 1;
@@ -207,10 +208,11 @@ impl<E: Engine> EntryWorld<E> {
         table
     }
 
-    /// Takes a table that is out of the tree out of use: for good if a walk may be in it, which is when an environment
-    /// would wait.
+    /// Takes a table that is out of the tree out of use: for good if a walk may be in it, which is
+    /// when an environment would wait.
     fn retire(&self, table: usize) {
-        // AcqRel: either this sees a section, or the section sees that the table is out of the tree.
+        // AcqRel: either this sees a section, or the section sees that the table is out of the
+        // tree.
         let free = self.readers.fetch_add(0, Ordering::AcqRel) == 0 || off(Switch::H19Wait);
         self.ledger().tables[table] = if free { Table::Free } else { Table::Retired };
     }
@@ -286,7 +288,8 @@ pub(crate) fn pin<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, slot: usi
     }
 }
 
-/// The huge mapping becomes two, and the block two pages: the table is complete before it is in the tree.
+/// The huge mapping becomes two, and the block two pages: the table is complete before it is in the
+/// tree.
 pub(crate) fn split<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let space = space(w);
     let seen = space.pmd.load(Ordering::Acquire);
@@ -324,8 +327,8 @@ fn reuse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) {
     }
 }
 
-/// The two pages become a huge one: where they are if they are a block in order, else by copy if nobody has pinned
-/// them. The table is out of the tree before anybody looks at counts.
+/// The two pages become a huge one: where they are if they are a block in order, else by copy if
+/// nobody has pinned them. The table is out of the tree before anybody looks at counts.
 pub(crate) fn collapse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let space = space(w);
     let Some(table) = space.table() else { return };
@@ -367,7 +370,8 @@ fn is_sole<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) -> b
     state.kind == Kind::Page && state.refs == 1 && state.pins == 0
 }
 
-/// A child shares the second page, if it is not pinned; else the child gets a copy, which is no step of this.
+/// A child shares the second page, if it is not pinned; else the child gets a copy, which is no
+/// step of this.
 pub(crate) fn fork<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let space = space(w);
     let Some(table) = space.table() else { return };

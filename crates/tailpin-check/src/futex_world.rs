@@ -1,5 +1,5 @@
-//! What the futex scenarios bring along: the shipped futexes over the checker's words, threads that wait by the
-//! checker's leave, and a memory.
+//! What the futex scenarios bring along: the shipped futexes over the checker's words, threads that
+//! wait by the checker's leave, and a memory.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,10 +51,11 @@ fn home(value: u64) -> String {
 /// Most roles that a scenario has.
 const ROLES: usize = 4;
 
-/// Roles as threads: who parks lets others go on until somebody unparks it. A role that nobody unparks goes on for ever,
-/// which the checker notices.
+/// Roles as threads: who parks lets others go on until somebody unparks it. A role that nobody
+/// unparks goes on for ever, which the checker notices.
 pub(crate) struct CheckScheduler<E: Engine> {
-    /// One per role. What was done before an unpark is seen after the park that it ends, as with any scheduler.
+    /// One per role. What was done before an unpark is seen after the park that it ends, as with
+    /// any scheduler.
     tokens: [E::Atomic; ROLES],
     parked: Mutex<[Option<E::Thread>; ROLES]>,
     /// The thread that is gone. Set and asked with the lock of the waiters held.

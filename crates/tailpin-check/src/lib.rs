@@ -1,7 +1,8 @@
 //! Model checks the page protocols of tailpin.
 //!
-//! The protocols are the ones that ship: only their atomic word is the checker's, and where a protective step is left
-//! out to see that its absence is noticed, that is an implementation of the protocol's own step trait.
+//! The protocols are the ones that ship: only their atomic word is the checker's, and where a
+//! protective step is left out to see that its absence is noticed, that is an implementation of the
+//! protocol's own step trait.
 
 pub mod engine;
 mod entry_steps;

@@ -1,7 +1,8 @@
 //! Waiting for a spin lock without spinning.
 //!
-//! Whoever spins below the checker's bound on preemptions may be scheduled again and again instead of the holder, for
-//! each number of turns anew. So in scenarios that say so a thread that relaxes is blocked until some lock is given back.
+//! Whoever spins below the checker's bound on preemptions may be scheduled again and again instead
+//! of the holder, for each number of turns anew. So in scenarios that say so a thread that relaxes
+//! is blocked until some lock is given back.
 
 use std::cell::RefCell;
 
@@ -33,7 +34,8 @@ pub(crate) fn blocks() {
     WAITING.with_borrow_mut(|waiting| waiting.blocks = true);
 }
 
-/// Called after an attempt at a lock has failed. There is no point at which threads are switched in between.
+/// Called after an attempt at a lock has failed. There is no point at which threads are switched in
+/// between.
 pub(crate) fn relax<E: Engine>() {
     if !WAITING.with_borrow(|waiting| waiting.blocks) {
         return E::relax();

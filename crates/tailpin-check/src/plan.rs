@@ -36,7 +36,8 @@ pub struct Plan<E: Engine, F> {
     pub reuses: bool,
     /// Caches of the allocator, where the scenario runs on a whole zone.
     pub slots: Option<usize>,
-    /// Whether set-up and audit act on plain words, for speed. Not where a scenario brings words of its own along.
+    /// Whether set-up and audit act on plain words, for speed. Not where a scenario brings words of
+    /// its own along.
     pub quiet_ends: bool,
     /// Preemptions per execution that are explored by default.
     pub preemptions: usize,
@@ -55,8 +56,8 @@ impl<E: Engine, F> Clone for Role<E, F> {
 }
 
 impl<E: Engine, F: Family<CheckWord<E>>> Plan<E, F> {
-    /// One execution. Everything that acts at once runs in a spawned thread: a checker may treat the main thread, which
-    /// starts the others, as if it came first.
+    /// One execution. Everything that acts at once runs in a spawned thread: a checker may treat
+    /// the main thread, which starts the others, as if it came first.
     pub fn execute(&self) {
         trace::begin();
         lock_wait::begin();

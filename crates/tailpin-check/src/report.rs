@@ -24,8 +24,8 @@ pub struct Row {
     pub scenario: &'static str,
     /// `one-word` or `classic`.
     pub protocol: &'static str,
-    /// What ran it: `loom` (all interleavings and weak-memory outcomes), `shuttle` (random schedules) or `threads` (the
-    /// machine's own).
+    /// What ran it: `loom` (all interleavings and weak-memory outcomes), `shuttle` (random
+    /// schedules) or `threads` (the machine's own).
     pub engine: &'static str,
     /// Threads it has.
     pub threads: usize,
@@ -37,8 +37,8 @@ pub struct Row {
     pub found: Verdict,
     /// Executions explored, or run.
     pub executions: u64,
-    /// Whether all executions within the preemption bound were explored. A violation ends the search; samples never are
-    /// all there is.
+    /// Whether all executions within the preemption bound were explored. A violation ends the
+    /// search; samples never are all there is.
     pub complete: bool,
     /// Most preemptions per execution that were explored, or null for any number.
     pub preemption_bound: Option<usize>,
@@ -88,7 +88,8 @@ pub struct Report {
     pub failed: usize,
     /// Checks that were not run.
     pub not_run: usize,
-    /// Checks by exploration that a limit stopped: nothing was found, and not everything was explored.
+    /// Checks by exploration that a limit stopped: nothing was found, and not everything was
+    /// explored.
     pub not_exhausted: usize,
 }
 

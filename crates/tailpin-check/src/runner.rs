@@ -41,7 +41,8 @@ pub struct Outcome {
     pub hindered: Option<String>,
     /// Executions explored.
     pub executions: u64,
-    /// Every execution within the preemption bound was explored. False as well if exploring ended with a find.
+    /// Every execution within the preemption bound was explored. False as well if exploring ended
+    /// with a find.
     pub complete: bool,
     /// That bound; `None` for any number of preemptions, and where it is not explored.
     pub bound: Option<usize>,
@@ -149,7 +150,8 @@ thread_local! {
 pub(crate) fn quietly<T>(body: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // The random scheduler has a hook of its own, which has to be there before this one. It comes with its first run.
+        // The random scheduler has a hook of its own, which has to be there before this one. It
+        // comes with its first run.
         shuttle::check_random(|| {}, 1);
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {

@@ -24,7 +24,8 @@ pub struct Selection {
     pub scenario: Option<String>,
     /// Only switches whose name is this, or begins with it and a dash.
     pub hazard: Option<String>,
-    /// Two threads exhaustively, more to three preemptions; to fewer where that does not end in time.
+    /// Two threads exhaustively, more to three preemptions; to fewer where that does not end in
+    /// time.
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
@@ -124,7 +125,8 @@ impl Selection {
             // The machine's threads are not told of switches.
             let wanted: Vec<_> =
                 found_here.filter(|switch| layer != Layer::Threads && self.wants(*switch)).collect();
-            // With a hazard named, the same scenario with the step in place is the other half of the evidence.
+            // With a hazard named, the same scenario with the step in place is the other half of
+            // the evidence.
             let clean = self.hazard.is_none() || !wanted.is_empty();
             for switch in clean.then_some(None).into_iter().chain(wanted.into_iter().map(Some)) {
                 checks.push(Check {
@@ -221,7 +223,8 @@ impl Selection {
     }
 }
 
-/// Explores within these limits; where that does not end in time, to the next lower bound, down to the scenario's own.
+/// Explores within these limits; where that does not end in time, to the next lower bound, down to
+/// the scenario's own.
 fn as_far_as_it_goes(limits: Limits, own: usize, explore: impl Fn(Limits) -> Outcome) -> Outcome {
     let mut outcome = explore(limits);
     for bound in [3, own] {

@@ -1,8 +1,8 @@
 //! Protective steps, left out one at a time.
 //!
-//! Each switch says what is missing and what should come of it. [`Switched`] implements the step traits of both
-//! protocols and leaves out whatever is switched off on the current OS thread; with nothing switched off it is the
-//! protocol as it ships.
+//! Each switch says what is missing and what should come of it. [`Switched`] implements the step
+//! traits of both protocols and leaves out whatever is switched off on the current OS thread; with
+//! nothing switched off it is the protocol as it ships.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
@@ -149,7 +149,8 @@ const ROLES: usize = 16;
 
 thread_local! {
     static OWNERS_LOCK: Cell<bool> = const { Cell::new(false) };
-    // Model threads are coroutines of one OS thread, so what one remembers is kept under its number.
+    // Model threads are coroutines of one OS thread, so what one remembers is kept under its
+    // number.
     static MEMORY: RefCell<[Memory; ROLES]> = const { RefCell::new([Memory {
         believed: false, converting: false, moved: 0, begun: 0, splits_itself: None, scattered: false,
     }; ROLES]) };
@@ -159,7 +160,8 @@ fn remember<T>(change: impl FnOnce(&mut Memory) -> T) -> T {
     MEMORY.with_borrow_mut(|all| change(&mut all[role().min(ROLES - 1)]))
 }
 
-/// From here on frames may be locked by their owner, who has yet to find out whether they are heads: a raw free.
+/// From here on frames may be locked by their owner, who has yet to find out whether they are
+/// heads: a raw free.
 pub(crate) fn owners_lock() {
     OWNERS_LOCK.set(true);
 }
@@ -202,7 +204,8 @@ pub(crate) fn scattered() {
     }
 }
 
-/// W18: whether this subtraction is of the hold that was never taken. It becomes a look whether any is left.
+/// W18: whether this subtraction is of the hold that was never taken. It becomes a look whether any
+/// is left.
 pub(crate) fn only_looks(name: &Name) -> bool {
     off(Switch::W18)
         && remember(|memory| {

@@ -16,9 +16,10 @@ const COMPOUND_LOCK: u64 = 1 << 2;
 
 /// A word whose operations are scheduled by the engine and written down.
 ///
-/// Only the frames a scenario is about are explored, and only while the roles run. The others are plain words: a step
-/// on them is no point at which threads are switched, so a model of a whole 2 MiB area has no more interleavings than
-/// one of a few frames. Set-up and audit are one thread's work, before and after everything, and act on plain words too.
+/// Only the frames a scenario is about are explored, and only while the roles run. The others are
+/// plain words: a step on them is no point at which threads are switched, so a model of a whole 2
+/// MiB area has no more interleavings than one of a few frames. Set-up and audit are one thread's
+/// work, before and after everything, and act on plain words too.
 pub struct CheckWord<E: Engine> {
     name: Name,
     /// The engine's word, where this one is explored.
@@ -33,7 +34,8 @@ thread_local! {
     static SCHEDULED: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Runs what nobody else can see meanwhile: set-up and audit. No step of it is a point at which threads are switched.
+/// Runs what nobody else can see meanwhile: set-up and audit. No step of it is a point at which
+/// threads are switched.
 pub(crate) fn unscheduled<T>(body: impl FnOnce() -> T) -> T {
     /// Also where `body` finds a violation and ends the execution.
     struct Restore(bool);
@@ -67,7 +69,8 @@ impl<E: Engine> CheckWord<E> {
     /// The set-up is over: what it wrote is what the roles begin with.
     pub(crate) fn begin(&self) {
         if let Some(word) = &self.explored {
-            // Relaxed, here and below: the roles are started after this, and have ended before `end`.
+            // Relaxed, here and below: the roles are started after this, and have ended before
+            // `end`.
             let value = self.newest.load(Ordering::Relaxed);
             if value != 0 {
                 E::store(word, value, Ordering::Relaxed);
@@ -82,8 +85,8 @@ impl<E: Engine> CheckWord<E> {
         }
     }
 
-    /// The engine's word, if a step on this one is a point at which threads may be switched. A thread that unwinds acts
-    /// outside of the model.
+    /// The engine's word, if a step on this one is a point at which threads may be switched. A
+    /// thread that unwinds acts outside of the model.
     fn scheduled(&self) -> Option<&E::Atomic> {
         self.explored.as_ref().filter(|_| SCHEDULED.get() && !std::thread::panicking())
     }
@@ -95,7 +98,8 @@ impl<E: Engine> CheckWord<E> {
         self.ever.fetch_or(value, Ordering::Relaxed);
     }
 
-    /// A read-modify-write. `plain` is what it does to a plain word, `after` what it makes of a value.
+    /// A read-modify-write. `plain` is what it does to a plain word, `after` what it makes of a
+    /// value.
     fn apply(
         &self,
         operation: &'static str,
@@ -121,8 +125,8 @@ impl<E: Engine> CheckWord<E> {
         before
     }
 
-    /// After an SeqCst change and before an SeqCst load, so that of two threads that each change one word and then look
-    /// at the other's, one sees the other.
+    /// After an SeqCst change and before an SeqCst load, so that of two threads that each change
+    /// one word and then look at the other's, one sees the other.
     fn fence_if(order: Ordering) {
         if E::NEEDS_FENCES && order == Ordering::SeqCst {
             E::fence(order);
@@ -133,7 +137,8 @@ impl<E: Engine> CheckWord<E> {
         self.name.field == "flags"
     }
 
-    /// The mail: only heads are locked, "never tails". A stale head may be; what never was one may not.
+    /// The mail: only heads are locked, "never tails". A stale head may be; what never was one may
+    /// not.
     fn check_locked(&self) {
         if E::TRACES && self.ever.load(Ordering::Relaxed) & PG_HEAD == 0 && only_heads_lock() {
             violation(format!(
@@ -165,8 +170,9 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             return;
         };
         if self.is_flags() {
-            // The checker does not order a plain store after a read-modify-write of another thread that came
-            // first, and would let this one read what it has overwritten. The flags are where both meet.
+            // The checker does not order a plain store after a read-modify-write of another thread
+            // that came first, and would let this one read what it has overwritten. The flags are
+            // where both meet.
             E::swap(word, value, order);
         } else {
             E::store(word, value, order);
@@ -176,8 +182,9 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         }
         let before = self.newest.load(Ordering::Relaxed);
         self.written(value);
-        // A plain store that puts back a lock bit which is gone by now leaves it stuck: a race of its own. Where
-        // that is not what is looked for it is mended, so that the bit that is lost is seen by itself.
+        // A plain store that puts back a lock bit which is gone by now leaves it stuck: a race of
+        // its own. Where that is not what is looked for it is mended, so that the bit that is lost
+        // is seen by itself.
         let puts_back = value & !before & COMPOUND_LOCK;
         if puts_back != 0 && self.is_flags() && mends_stuck_lock() {
             E::fetch_and(word, !puts_back, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! The world of one execution: frames, the protocol over them, and a ledger of who may use what.
 //!
-//! Roles act through the methods here. Each notes what it is entitled to, so that a protocol that breaks a promise is
-//! caught where it does: a pin on a free frame, a frame freed under a pin or twice, a frame handed out dirty.
+//! Roles act through the methods here. Each notes what it is entitled to, so that a protocol that
+//! breaks a promise is caught where it does: a pin on a free frame, a frame freed under a pin or
+//! twice, a frame handed out dirty.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -387,7 +388,8 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
 
     fn shelve(&self) {
         if let Some(shelf) = &self.shelf {
-            // Release: as the allocator gives frames back. No Acquire, which would order one free after another.
+            // Release: as the allocator gives frames back. No Acquire, which would order one free
+            // after another.
             E::fetch_add(shelf, 1, Ordering::Release);
         }
     }

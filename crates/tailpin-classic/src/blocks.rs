@@ -1,8 +1,9 @@
 //! References to whole blocks: huge mappings, counted in the head's `count` and `mapcount`.
 //!
-//! The kernel keeps map and unmap apart from a split by the page-table and `anon_vma` locks. Here the compound lock
-//! does that, under a reference on the head like everywhere else. Pieces of order 0 need no lock: nothing splits
-//! them. A reference is in `count` for at least as long as in `mapcount`, so `count − mapcount` never hides a pin.
+//! The kernel keeps map and unmap apart from a split by the page-table and `anon_vma` locks. Here
+//! the compound lock does that, under a reference on the head like everywhere else. Pieces of order
+//! 0 need no lock: nothing splits them. A reference is in `count` for at least as long as in
+//! `mapcount`, so `count − mapcount` never hides a pin.
 
 use core::sync::atomic::Ordering;
 
@@ -21,7 +22,8 @@ pub(super) fn fits(at: Pfn, order: Order, end: Pfn) -> bool {
 }
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
-    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
+    /// are undone.
     pub(super) fn map_range(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
         let mut at = range.start;
         while n > 0 && range.contains(at) {

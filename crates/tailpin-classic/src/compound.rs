@@ -1,4 +1,5 @@
-//! Compound pages: how one is made, how a tail finds its head, and the lock that keeps it from being split.
+//! Compound pages: how one is made, how a tail finds its head, and the lock that keeps it from
+//! being split.
 
 use core::sync::atomic::Ordering;
 
@@ -17,8 +18,8 @@ pub(super) struct Locked {
 }
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
-    /// `prep_new_page`: everything but the count. The frames have no count, so nobody else writes their words and
-    /// plain stores do (N3).
+    /// `prep_new_page`: everything but the count. The frames have no count, so nobody else writes
+    /// their words and plain stores do (N3).
     pub(super) fn prep_new_page(&self, head: Pfn, order: Order, class: Class) {
         // Relaxed: `publish_barrier` comes between all of this and the count.
         self.mapcount(head).store(1, Ordering::Relaxed);
@@ -32,7 +33,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// `prep_compound_page`: order, `PG_head` (`__SetPageHead`, not atomic), then each tail.
     fn prep_compound_page(&self, head: Pfn, order: Order) {
-        // Relaxed throughout: see `prep_new_page`; between a tail's two words there is the barrier of `link_tail`.
+        // Relaxed throughout: see `prep_new_page`; between a tail's two words there is the barrier
+        // of `link_tail`.
         self.order_word(head).store(order.get().into(), Ordering::Relaxed);
         let flags = self.flags(head).load(Ordering::Relaxed);
         self.flags(head).store(flags | PG_HEAD, Ordering::Relaxed);
@@ -45,8 +47,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// A frame that was head of the block of `page` at some moment during the call; `page` itself if it is no tail
-    /// (any more).
+    /// A frame that was head of the block of `page` at some moment during the call; `page` itself
+    /// if it is no tail (any more).
     ///
     /// It may have been split, freed and handed out again since: take a reference, then look again.
     pub(super) fn compound_trans_head(&self, page: Pfn) -> Pfn {
@@ -58,15 +60,15 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if S::still_tail(|| self.page_tail(page)) { head } else { page }
     }
 
-    /// Whether `page` is a tail of `head` now. Certain while the caller has a reference on `head` and its lock,
-    /// or a pin on the page and the lock.
+    /// Whether `page` is a tail of `head` now. Certain while the caller has a reference on `head`
+    /// and its lock, or a pin on the page and the lock.
     pub(super) fn is_tail_of(&self, page: Pfn, head: Pfn) -> bool {
         // Acquire: a split to smaller blocks makes the new head reachable before it names it here.
         self.page_tail(page) && self.first_page(page).load(Ordering::Acquire) == head.get()
     }
 
-    /// Takes the bit lock of a head, on which the caller has a reference (H1). Acquire: pairs with the Release of
-    /// [`compound_unlock`](Self::compound_unlock).
+    /// Takes the bit lock of a head, on which the caller has a reference (H1). Acquire: pairs with
+    /// the Release of [`compound_unlock`](Self::compound_unlock).
     pub(super) fn compound_lock(&self, head: Pfn) {
         let flags = self.flags(head);
         while flags.fetch_or(PG_COMPOUND_LOCK, Ordering::Acquire) & PG_COMPOUND_LOCK != 0 {
@@ -77,12 +79,14 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Gives the lock back; the caller still has its reference. Release: pairs with the next lock's Acquire.
+    /// Gives the lock back; the caller still has its reference. Release: pairs with the next lock's
+    /// Acquire.
     pub(super) fn compound_unlock(&self, head: Pfn) {
         self.flags(head).fetch_and(!PG_COMPOUND_LOCK, Ordering::Release);
     }
 
-    /// Whether tails of this head are counted (44518d2b3264). Stable while the caller has a reference on the head.
+    /// Whether tails of this head are counted (44518d2b3264). Stable while the caller has a
+    /// reference on the head.
     pub(super) fn __compound_tail_refcounted(&self, head: Pfn) -> bool {
         self.page_flags(head) & PG_HUGETLB == 0
     }
@@ -91,8 +95,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     ///
     /// The answer is the same at the get and at the put, since a block keeps its class for life.
     ///
-    /// Nothing holds the head, so what it said is believed only if the page is still a tail of it afterwards: a page
-    /// with a pin does not come back to a head that it has left.
+    /// Nothing holds the head, so what it said is believed only if the page is still a tail of it
+    /// afterwards: a page with a pin does not come back to a head that it has left.
     pub fn compound_tail_refcounted(&self, page: Pfn) -> bool {
         loop {
             let head = self.compound_trans_head(page);
@@ -103,8 +107,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Takes a reference on `at`, which was a head, then its lock. By now it may be an ordinary page, which is a block
-    /// of order 0 and is treated as one. `None`: it is free.
+    /// Takes a reference on `at`, which was a head, then its lock. By now it may be an ordinary
+    /// page, which is a block of order 0 and is treated as one. `None`: it is free.
     pub(super) fn lock_head(&self, at: Pfn) -> Option<Locked> {
         let own = S::stabilise_head(self.count(at))?;
         self.compound_lock(at);

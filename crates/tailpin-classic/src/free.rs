@@ -12,7 +12,8 @@ use tailpin::{Cause, Misuse, Operation};
 use tailpin::{Class, Owner};
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
-    /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has one.
+    /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has
+    /// one.
     pub(super) fn check_new_pages(&self, frames: FrameRange) -> Result<(), Pfn> {
         // Relaxed: the frames are the caller's, who got them from the allocator.
         let clean = |frame: &Pfn| {
@@ -28,12 +29,13 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
-        // SeqCst: after a hint was taken away or a group left; pairs with the fence after `loosen_block`.
+        // SeqCst: after a hint was taken away or a group left; pairs with the fence after
+        // `loosen_block`.
         self.flags(head).load(Ordering::SeqCst) & !GENERATION == Self::loose_flag(order)
     }
 
-    /// Of 2 MiB the first frame says so for all. They were looked at when they were freed and are when they are handed
-    /// out.
+    /// Of 2 MiB the first frame says so for all. They were looked at when they were freed and are
+    /// when they are handed out.
     pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::new(head, 1))?;
         // Relaxed: the frame is the caller's, and nobody else writes the flags of a free one (N3).
@@ -46,13 +48,14 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     pub(super) fn claim_block(&self, head: Pfn, order: Order) -> bool {
         // SeqCst: as in `is_loose_block`.
         let seen = self.flags(head).load(Ordering::SeqCst);
-        // AcqRel: the claimer sees what led to the free block, and passes it on with what it makes of it.
+        // AcqRel: the claimer sees what led to the free block, and passes it on with what it makes
+        // of it.
         let claim = |to| self.flags(head).compare_exchange(seen, to, Ordering::AcqRel, Ordering::Relaxed);
         seen & !GENERATION == Self::loose_flag(order) && claim(seen & GENERATION).is_ok()
     }
 
-    /// The mail's replacement order: `prep_compound_page`, write barrier, `set_page_refcounted` as the very last
-    /// action. Returns the generation.
+    /// The mail's replacement order: `prep_compound_page`, write barrier, `set_page_refcounted` as
+    /// the very last action. Returns the generation.
     pub(super) fn hand_out(&self, head: Pfn, order: Order, class: Class) -> u8 {
         S::hand_out(
             || self.prep_new_page(head, order, class),
@@ -77,8 +80,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         // Relaxed: the last reference went with Acquire.
         let maps = self.mapcount(head).load(Ordering::Relaxed);
         if maps > 0 {
-            // Somebody gave back a pin he did not have: the block references are real, so they are put back.
-            // Release: as a publication.
+            // Somebody gave back a pin he did not have: the block references are real, so they are
+            // put back. Release: as a publication.
             self.count(head).fetch_add(maps, Ordering::Release);
             return self.bad_page(head, Operation::Put, Cause::NotPinned, owner);
         }
@@ -93,10 +96,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Checks a frame of a block whose count is zero and clears its flags; false if it goes out of service.
+    /// Checks a frame of a block whose count is zero and clears its flags; false if it goes out of
+    /// service.
     ///
-    /// With the count at zero nobody else touches the flags (N3), as everybody takes a reference first (H1). So plain
-    /// stores do.
+    /// With the count at zero nobody else touches the flags (N3), as everybody takes a reference
+    /// first (H1). So plain stores do.
     fn free_pages_check(&self, frame: Pfn, owner: &impl Owner) -> bool {
         // Relaxed: the last reference went with Acquire.
         let flags = self.flags(frame).load(Ordering::Relaxed);
@@ -135,7 +139,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Takes a free frame of the caller's out of service, or (`aside` false) marks it as never in service.
+    /// Takes a free frame of the caller's out of service, or (`aside` false) marks it as never in
+    /// service.
     pub(super) fn withdraw(&self, frame: Pfn, aside: bool) {
         // Relaxed: the frame is the caller's.
         let flags = self.flags(frame).load(Ordering::Relaxed) & GENERATION;

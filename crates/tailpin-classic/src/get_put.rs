@@ -1,7 +1,8 @@
 //! Pins: `get_page`, `put_page` and what they do on a tail.
 //!
-//! A pin on a tail is one in the tail's `mapcount` and one in the head's `count`, both changed under the head's lock, so
-//! that a split finds them consistent and can move the pin into the tail's own `count`.
+//! A pin on a tail is one in the tail's `mapcount` and one in the head's `count`, both changed
+//! under the head's lock, so that a split finds them consistent and can move the pin into the
+//! tail's own `count`.
 
 use core::sync::atomic::Ordering;
 
@@ -34,9 +35,9 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// A pin on a page found by its number alone.
     ///
-    /// `NotInUse` is certain: the count that was read as zero belonged to the page (or to the head of which it still is
-    /// a tail), and a page that stays in use never has that. Each turn of the loop means that the page was split,
-    /// freed or handed out meanwhile.
+    /// `NotInUse` is certain: the count that was read as zero belonged to the page (or to the head
+    /// of which it still is a tail), and a page that stays in use never has that. Each turn of the
+    /// loop means that the page was split, freed or handed out meanwhile.
     pub(super) fn pin_found(&self, page: Pfn, limit: u64, owner: &impl Owner) -> Result<(), GetError> {
         loop {
             if self.page_tail(page) {
@@ -46,7 +47,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                 continue;
             }
             self.get_page_unless_zero(page, limit)?;
-            // A tail has a count only in the middle of its split: then this was somebody else's publication.
+            // A tail has a count only in the middle of its split: then this was somebody else's
+            // publication.
             if S::still_together(|| !self.page_tail(page)) {
                 return Ok(());
             }
@@ -93,7 +95,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             self.compound_unlock(head);
             together
         } else {
-            // Such a block never splits and the reference keeps it from being freed: no lock is needed.
+            // Such a block never splits and the reference keeps it from being freed: no lock is
+            // needed.
             S::still_together(|| self.is_tail_of(page, head))
         };
         if together {
@@ -115,8 +118,9 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         self.put_refs(page, 1, None, owner);
     }
 
-    /// Gives back a pin on a tail: one in the tail, and `on_head` in its head, which is returned. `None`: it has
-    /// been split, and the pin is in its own count now, or in that of a smaller block.
+    /// Gives back a pin on a tail: one in the tail, and `on_head` in its head, which is returned.
+    /// `None`: it has been split, and the pin is in its own count now, or in that of a smaller
+    /// block.
     pub(super) fn put_compound_page(
         &self,
         page: Pfn,
@@ -158,8 +162,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if pinned { Ok(Some(head)) } else { Err(Cause::NotPinned) }
     }
 
-    /// A pin on a tail that is not counted is one on the head, of which there must be one that is no block
-    /// reference.
+    /// A pin on a tail that is not counted is one on the head, of which there must be one that is
+    /// no block reference.
     fn put_uncounted(
         &self,
         head: Pfn,
@@ -172,11 +176,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if pinned { Ok(Some(head)) } else { Err(Cause::NotPinned) }
     }
 
-    /// The head of the block that `page` is in, with a reference (a pin on the head) for the caller; `page` itself,
-    /// with a pin, where it is in none. `None` if the page is not in use.
+    /// The head of the block that `page` is in, with a reference (a pin on the head) for the
+    /// caller; `page` itself, with a pin, where it is in none. `None` if the page is not in use.
     ///
-    /// This is the helper of the mail's subject line. The reference keeps the block as it is only as long as it is
-    /// not split: whoever needs to know about the tail keeps a pin on the tail.
+    /// This is the helper of the mail's subject line. The reference keeps the block as it is only
+    /// as long as it is not split: whoever needs to know about the tail keeps a pin on the tail.
     pub fn get_compound_page(&self, page: Pfn, owner: &impl Owner) -> Option<Pfn> {
         loop {
             let head = self.compound_trans_head(page);
@@ -195,11 +199,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Gives back a pin on a tail but leaves the reference on its head with the caller, as a pin on the frame
-    /// returned: the head, or `page` itself if it is no tail (any more).
+    /// Gives back a pin on a tail but leaves the reference on its head with the caller, as a pin on
+    /// the frame returned: the head, or `page` itself if it is no tail (any more).
     ///
-    /// The mail: "the simplified version of put_compound_page() which doesn't dec page_head->_count", with the
-    /// `get_page_unless_zero` that its draft had left out.
+    /// The mail: "the simplified version of put_compound_page() which doesn't dec
+    /// page_head->_count", with the `get_page_unless_zero` that its draft had left out.
     pub fn put_compound_tail(&self, page: Pfn, owner: &impl Owner) -> Pfn {
         while self.page_tail(page) {
             match self.put_compound_page(page, 0, owner) {
@@ -214,8 +218,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         page
     }
 
-    /// Gives back `n` references on `frame`; with the last one it is freed, as what it is then (H5). `believed`: what
-    /// the caller took it for, where it has an opinion.
+    /// Gives back `n` references on `frame`; with the last one it is freed, as what it is then
+    /// (H5). `believed`: what the caller took it for, where it has an opinion.
     pub(super) fn put_refs(&self, frame: Pfn, n: u64, believed: Option<Order>, owner: &impl Owner) {
         if n == 0 {
             return;

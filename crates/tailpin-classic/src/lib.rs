@@ -1,9 +1,10 @@
 //! The classic protocol: compound pages as the 2013 mail corrects them.
 //!
-//! Every frame has separate words for its count, its pins, its flags and its head, and a bit lock in the head's flags
-//! keeps the four consistent. Names are the kernel's where there is one (3.13: `mm/swap.c`, `mm/huge_memory.c`,
-//! `mm/page_alloc.c`); what the mail of 16 December 2013 says has to change is changed, and so are the races of the
-//! same kind that mainline found later. Each of those steps is one function of [`Steps`].
+//! Every frame has separate words for its count, its pins, its flags and its head, and a bit lock
+//! in the head's flags keeps the four consistent. Names are the kernel's where there is one (3.13:
+//! `mm/swap.c`, `mm/huge_memory.c`, `mm/page_alloc.c`); what the mail of 16 December 2013 says has
+//! to change is changed, and so are the races of the same kind that mainline found later. Each of
+//! those steps is one function of [`Steps`].
 //!
 //! | here | in the kernel |
 //! | --- | --- |
@@ -49,15 +50,16 @@ pub struct Classic<'m, W = AtomicU64, S = Corrected> {
 }
 
 impl<'m, W: AtomicWord> Classic<'m, W> {
-    /// Over `words`, the first five of which are for frame `base`; zero-filled words are free frames.
+    /// Over `words`, the first five of which are for frame `base`; zero-filled words are free
+    /// frames.
     pub fn new(words: &'m [W], base: Pfn) -> Self {
         Self::with_steps(words, base)
     }
 }
 
 impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
-    /// As [`Classic::new`], with protective steps of the caller's choice: for model checking what happens when one
-    /// is missing.
+    /// As [`Classic::new`], with protective steps of the caller's choice: for model checking what
+    /// happens when one is missing.
     pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));
         Self { words, base, steps: PhantomData }
@@ -80,8 +82,8 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     const WORDS_PER_FRAME: usize = page::WORDS;
     const REARRANGES: bool = false;
 
-    /// Checks every frame. That they become one block is left to [`Protocol::publish`], which is the mail's sequence
-    /// as a whole.
+    /// Checks every frame. That they become one block is left to [`Protocol::publish`], which is
+    /// the mail's sequence as a whole.
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::block(head, order))
     }

@@ -1,7 +1,7 @@
 //! `bad_page`, and the checked put of the raw interface.
 //!
-//! The handles can't misuse a frame. Here nothing is believed: a reference of the protocol's own comes first, and a
-//! count changes only where it may.
+//! The handles can't misuse a frame. Here nothing is believed: a reference of the protocol's own
+//! comes first, and a count changes only where it may.
 
 use core::sync::atomic::Ordering;
 
@@ -14,8 +14,8 @@ use tailpin::{Cause, Misuse, Operation};
 use tailpin::{FrameRange, Pfn};
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
-    /// `bad_page`: marks the frame, if it is in use, so that it leaves service when freed, and reports it. A free frame
-    /// is the allocator's and stays untouched.
+    /// `bad_page`: marks the frame, if it is in use, so that it leaves service when freed, and
+    /// reports it. A free frame is the allocator's and stays untouched.
     #[cold]
     pub(super) fn bad_page(&self, frame: Pfn, operation: Operation, cause: Cause, owner: &impl Owner) {
         let state = self.decode(frame);
@@ -23,8 +23,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         owner.misuse(Misuse { frame, state, operation, cause });
     }
 
-    /// Sets `PG_hwpoison` on a frame in use, under a pin on it, so that the mark can't fall between the flags' last
-    /// look and the free.
+    /// Sets `PG_hwpoison` on a frame in use, under a pin on it, so that the mark can't fall between
+    /// the flags' last look and the free.
     pub(super) fn poison_page(&self, frame: Pfn, owner: &impl Owner) -> bool {
         if self.pin_found(frame, NO_LIMIT, owner).is_err() {
             return false;
@@ -62,7 +62,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// Pins of the other pages of the block that `head` heads, which its count has too. Under its lock.
+    /// Pins of the other pages of the block that `head` heads, which its count has too. Under its
+    /// lock.
     fn tail_pins(&self, head: Pfn) -> u64 {
         let flags = self.page_flags(head);
         if flags & PG_HUGETLB != 0 {
@@ -96,8 +97,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// `__free_pages`: drops `n` references, and the block with the last one. While others have some it is theirs to
-    /// free, whole (H15).
+    /// `__free_pages`: drops `n` references, and the block with the last one. While others have
+    /// some it is theirs to free, whole (H15).
     pub(super) fn free_pages(&self, head: Pfn, n: u64, owner: &impl Owner) {
         let free = || {
             let order = S::order_at_zero(None, || self.compound_order(head));

@@ -8,8 +8,9 @@
 //! | `first_page` | – | number of the head | stale | stale |
 //! | `lru` | – | in the first tail: order of the block | stale | stale |
 //!
-//! `mapcount` is kept as a plain number, not as the kernel's "minus one", so that zero-filled words are a valid map
-//! of free frames. The rest is the kernel of the 2013 mail (3.13: `include/linux/mm_types.h`, `page-flags.h`).
+//! `mapcount` is kept as a plain number, not as the kernel's "minus one", so that zero-filled words
+//! are a valid map of free frames. The rest is the kernel of the 2013 mail (3.13:
+//! `include/linux/mm_types.h`, `page-flags.h`).
 
 use core::sync::atomic::Ordering;
 
@@ -58,7 +59,8 @@ pub(super) const fn began(order: Order) -> u64 {
 }
 
 const GENERATION_SHIFT: u32 = 58;
-/// One more block has begun here. The generation has the top bits, so an addition that overflows it harms nothing.
+/// One more block has begun here. The generation has the top bits, so an addition that overflows it
+/// harms nothing.
 pub(super) const ONE_GENERATION: u64 = 1 << GENERATION_SHIFT;
 /// What of the flags outlives the block.
 pub(super) const GENERATION: u64 = !(ONE_GENERATION - 1);
@@ -102,8 +104,9 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         self.word(head.offset(1), LRU)
     }
 
-    /// Acquire: pairs with the fence before `PG_tail` is set in `prep_compound_page` (so `first_page` is seen with
-    /// it) and with the full barrier before it is cleared in the split (so the count is seen with that).
+    /// Acquire: pairs with the fence before `PG_tail` is set in `prep_compound_page` (so
+    /// `first_page` is seen with it) and with the full barrier before it is cleared in the split
+    /// (so the count is seen with that).
     #[inline]
     pub(super) fn page_flags(&self, frame: Pfn) -> u64 {
         self.flags(frame).load(Ordering::Acquire)
@@ -114,7 +117,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         self.page_flags(frame) & PG_TAIL != 0
     }
 
-    /// Order of the block that `head` heads: 0 where it is no head. A hint without a reference on it.
+    /// Order of the block that `head` heads: 0 where it is no head. A hint without a reference on
+    /// it.
     #[inline]
     pub(super) fn compound_order(&self, head: Pfn) -> Order {
         self.order_by_flags(head, self.page_flags(head))
@@ -125,7 +129,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if flags & PG_HEAD == 0 {
             return Order::PAGE;
         }
-        // Acquire: pairs with the Release of a split that lowers it, after the tails have new heads.
+        // Acquire: pairs with the Release of a split that lowers it, after the tails have new
+        // heads.
         let order = self.order_word(head).load(Ordering::Acquire);
         // A hint may be torn; a torn one is an ordinary page to whoever asked.
         u8::try_from(order).ok().and_then(Order::new).unwrap_or(Order::PAGE)
@@ -173,9 +178,9 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// Head and order of the live block `frame` is in.
     ///
-    /// Nothing is held meanwhile, so what was read is believed only if the head still has the same flags
-    /// afterwards: its generation says that it is the same block (H12, H24). Each turn of the loop means that
-    /// something changed.
+    /// Nothing is held meanwhile, so what was read is believed only if the head still has the same
+    /// flags afterwards: its generation says that it is the same block (H12, H24). Each turn of the
+    /// loop means that something changed.
     pub(super) fn live_head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
         let life = |flags: u64| flags & (GENERATION | PG_HEAD | PG_TAIL);
         loop {
@@ -202,9 +207,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
-    /// `page_ref_sub_and_test` that refuses instead of passing below zero; whether the count is zero now.
+    /// `page_ref_sub_and_test` that refuses instead of passing below zero; whether the count is
+    /// zero now.
     pub(super) fn drop_refs(&self, frame: Pfn, n: u64) -> Result<bool, u64> {
-        // Release: what was done under the reference comes before the free. Acquire: the last one sees all of it.
+        // Release: what was done under the reference comes before the free. Acquire: the last one
+        // sees all of it.
         let had = self.count(frame).fetch_sub(n, Ordering::AcqRel);
         if had >= n && had < super::steps::NEGATIVE {
             return Ok(had == n);

@@ -1,9 +1,10 @@
 //! The split, in the order of stores of `__split_huge_page_refcount`.
 //!
-//! 2013 split to pages only. Splitting to smaller blocks is the same walk with another stride: the first frame of each
-//! piece is what a tail was there, and it is a head, counted and with its order written, before any tail names it. A
-//! tail's pins change hands with its `first_page`: until then they are guarded by the old head's lock, from then on by
-//! the new one's, and the new head's `count` has them already.
+//! 2013 split to pages only. Splitting to smaller blocks is the same walk with another stride: the
+//! first frame of each piece is what a tail was there, and it is a head, counted and with its order
+//! written, before any tail names it. A tail's pins change hands with its `first_page`: until then
+//! they are guarded by the old head's lock, from then on by the new one's, and the new head's
+//! `count` has them already.
 
 use core::sync::atomic::Ordering;
 
@@ -66,10 +67,12 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         Ok(order)
     }
 
-    /// Splits the block at `at`, whose lock the caller has, and `own` references; both are given back.
+    /// Splits the block at `at`, whose lock the caller has, and `own` references; both are given
+    /// back.
     pub(super) fn split_locked(&self, at: Pfn, order: Order, target: Order, own: u64, owner: &impl Owner) {
         self.split_huge_page_refcount(at, order, target);
-        // What the walk added to keep each piece; one without reference or pin is freed here, outside the lock.
+        // What the walk added to keep each piece; one without reference or pin is freed here,
+        // outside the lock.
         for piece in pieces(at, order, target) {
             self.put_refs(piece, 1, None, owner);
         }
@@ -84,28 +87,31 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             .rev()
             .map(|piece| self.split_tail(piece, target, maps))
             .fold(0, u64::wrapping_add);
-        // All tail pins at once; not the last, as the caller has a reference. Release: heads the chain by which
-        // whoever reads this count as zero later sees that the tails are gone.
+        // All tail pins at once; not the last, as the caller has a reference. Release: heads the
+        // chain by which whoever reads this count as zero later sees that the tails are gone.
         self.count(head).fetch_sub(tail_count, Ordering::AcqRel);
         if target == Order::PAGE {
             // Release: who finds an ordinary page finds the tails gone and its count settled.
             self.flags(head).fetch_and(!PG_HEAD, Ordering::Release);
         } else {
-            // Release: pairs with the Acquire in `order_by_flags`; the tails have their new heads already.
+            // Release: pairs with the Acquire in `order_by_flags`; the tails have their new heads
+            // already.
             self.order_word(head).store(target.get().into(), Ordering::Release);
         }
         self.compound_unlock(head);
     }
 
-    /// Makes a tail the first frame of a piece; returns its pins and those of the piece's other pages.
+    /// Makes a tail the first frame of a piece; returns its pins and those of the piece's other
+    /// pages.
     fn split_tail(&self, piece: Pfn, target: Order, maps: u64) -> u64 {
         // a. Relaxed: pins of a tail change only under the lock.
         let pins: u64 = FrameRange::block(piece, target)
             .iter()
             .map(|page| self.mapcount(page).load(Ordering::Relaxed))
             .fold(0, u64::wrapping_add);
-        // b. An atomic add: speculative getters may be at this word, though none gets in while it is zero. Release:
-        // whoever gets in now sees at least that the page is (or was) a tail, and looks again.
+        // b. An atomic add: speculative getters may be at this word, though none gets in while it
+        // is zero. Release: whoever gets in now sees at least that the page is (or was) a tail, and
+        // looks again.
         self.count(piece).fetch_add(maps.wrapping_add(pins).wrapping_add(1), Ordering::Release);
         let mut flags = ONE_GENERATION - PG_TAIL + PG_PIECE + began(target);
         if target > Order::PAGE {
@@ -117,13 +123,15 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         S::count_before_tail_goes::<W>();
         // d. `PG_tail` goes, and nothing else: as an addition it leaves the bits of others alone.
         S::change_flags(self.flags(piece), flags);
-        // e. The mail's time had a union to overwrite here; the pieces' tails are told their head instead.
+        // e. The mail's time had a union to overwrite here; the pieces' tails are told their head
+        // instead.
         W::fence(Ordering::Release);
-        // f. Relaxed: whoever has a reference to the piece comes through the old head's lock, or after the put that
-        // ends the split.
+        // f. Relaxed: whoever has a reference to the piece comes through the old head's lock, or
+        // after the put that ends the split.
         self.mapcount(piece).store(maps, Ordering::Relaxed);
         for tail in (1..target.frames()).rev().map(|i| piece.offset(i)) {
-            // Release: pairs with the Acquire of `first_page`; from here on the pins are the new head's.
+            // Release: pairs with the Acquire of `first_page`; from here on the pins are the new
+            // head's.
             self.first_page(tail).store(piece.get(), Ordering::Release);
         }
         pins

@@ -1,4 +1,5 @@
-//! What each function does by itself, and a smoke test with real threads. The interleavings are the model checker's.
+//! What each function does by itself, and a smoke test with real threads. The interleavings are the
+//! model checker's.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -136,7 +137,8 @@ fn a_block_is_found_in_every_generation() {
     }
 }
 
-/// The arithmetic of `__split_huge_page_refcount`: tail i has `maps + pins(i)`, the head its own and `maps`.
+/// The arithmetic of `__split_huge_page_refcount`: tail i has `maps + pins(i)`, the head its own
+/// and `maps`.
 #[test]
 fn a_split_leaves_every_pin_on_its_page() {
     for target in [0, 1, 3] {
@@ -207,7 +209,8 @@ fn a_split_again_and_of_parts() {
     assert_eq!(classic.merge(BASE, of, &log), Err(MergeError::NotSupported));
 }
 
-/// H5: the reference of somebody who took the frame for another's head may be the last on a smaller block.
+/// H5: the reference of somebody who took the frame for another's head may be the last on a smaller
+/// block.
 #[test]
 fn the_last_reference_frees_what_the_head_is_by_then() {
     let (words, log) = (map(512), Log::default());
@@ -434,7 +437,8 @@ fn gets_refuse_at_the_limit() {
     assert_eq!(log.causes(), []);
 }
 
-/// Speculative and owned pins from two threads while a third hands out, splits in two steps, and frees.
+/// Speculative and owned pins from two threads while a third hands out, splits in two steps, and
+/// frees.
 #[test]
 fn pins_against_splits_and_frees() {
     const ROUNDS: usize = if cfg!(miri) { 5 } else { 500 };
@@ -448,7 +452,8 @@ fn pins_against_splits_and_frees() {
             scope.spawn(move || {
                 let mut random = seed;
                 while !stop.load(Ordering::Relaxed) {
-                    // Not to spin for a whole time slice on a lock whose holder waits for this processor.
+                    // Not to spin for a whole time slice on a lock whose holder waits for this
+                    // processor.
                     std::thread::yield_now();
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                     let page = BASE.offset(random >> 40 & 7);

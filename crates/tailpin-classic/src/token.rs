@@ -1,8 +1,8 @@
 //! Tokens: what the raw interface is asked to do with a block it is told of.
 //!
-//! A token is a number from anywhere. A reference of the protocol's own and the compound lock, which any frame in use has,
-//! keep a frame as it is while its generation, its order and what it was part of are compared with the token and its
-//! references change.
+//! A token is a number from anywhere. A reference of the protocol's own and the compound lock,
+//! which any frame in use has, keep a frame as it is while its generation, its order and what it
+//! was part of are compared with the token and its references change.
 
 use core::sync::atomic::Ordering;
 
@@ -155,8 +155,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         let piece = self.lock_piece(token, head, owner)?;
         let only = only_reference(token, &piece);
         if only.is_ok() {
-            // Tokens of what it was part of are used up too. As one addition it leaves the bits of others alone; the
-            // generation has the top bits, so an overflow harms nothing.
+            // Tokens of what it was part of are used up too. As one addition it leaves the bits of
+            // others alone; the generation has the top bits, so an overflow harms nothing.
             let was = piece.flags & (PG_PIECE | BEGAN);
             let change = (ONE_GENERATION + began(piece.order)).wrapping_sub(was);
             // Relaxed: the lock orders it.

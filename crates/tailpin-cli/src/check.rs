@@ -15,7 +15,8 @@ use tailpin_check::{names, table};
 use crate::Status;
 use crate::output::{complain, print};
 
-/// Model check both page protocols: no race with every step in place, and each race with its step left out.
+/// Model check both page protocols: no race with every step in place, and each race with its step
+/// left out.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
     after_help = "Examples:\n  tailpin check                    every scenario, every switch, in one to three minutes\n  \
@@ -35,10 +36,12 @@ pub(crate) struct Args {
     /// Only the scenarios that show this hazard, as H2, with the interleaving
     #[arg(long, value_name = "NAME")]
     hazard: Option<String>,
-    /// Two threads without a bound and three to three preemptions, or to fewer where that takes over five minutes: takes hours
+    /// Two threads without a bound and three to three preemptions, or to fewer where that takes
+    /// over five minutes: takes hours
     #[arg(long)]
     full: bool,
-    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 300 with --full
+    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 300 with
+    /// --full
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
     /// Print one JSON object

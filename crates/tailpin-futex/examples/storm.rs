@@ -1,8 +1,9 @@
-//! A mutex, a condition variable and a semaphore in shared memory, used from two address spaces while the huge page they
-//! lie in is split and collapsed all the time.
+//! A mutex, a condition variable and a semaphore in shared memory, used from two address spaces
+//! while the huge page they lie in is split and collapsed all the time.
 //!
-//! Producers in one space hand numbers to consumers in the other through a ring in that page; at the end every number has
-//! arrived once. Run it with `cargo run --release -p tailpin-futex --example storm`.
+//! Producers in one space hand numbers to consumers in the other through a ring in that page; at
+//! the end every number has arrived once. Run it with `cargo run --release -p tailpin-futex
+//! --example storm`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;

@@ -4,10 +4,12 @@ use core::array;
 
 use crate::scheduler::Scheduler;
 
-/// So many are told after the bucket is unlocked; of more, each full batch while it is still locked.
+/// So many are told after the bucket is unlocked; of more, each full batch while it is still
+/// locked.
 const FULL: usize = 32;
 
-/// Unparks its threads when dropped: declared before the lock is taken, it does so after it is released.
+/// Unparks its threads when dropped: declared before the lock is taken, it does so after it is
+/// released.
 pub(crate) struct Batch<'s, S: Scheduler> {
     scheduler: &'s S,
     threads: [Option<S::Thread>; FULL],

@@ -1,13 +1,14 @@
 //! From an address to its key: `get_futex_key`.
 //!
-//! A private key is made without touching the page. For a shared one the base page is pinned, asked, and unpinned; then
-//! nothing of it is kept but what it said. Nothing here depends on the page not being split, collapsed, moved or
-//! truncated meanwhile.
+//! A private key is made without touching the page. For a shared one the base page is pinned,
+//! asked, and unpinned; then nothing of it is kept but what it said. Nothing here depends on the
+//! page not being split, collapsed, moved or truncated meanwhile.
 //!
-//! Every new look has a reason (N10): a page that a fault had made present was gone again, or a page belonged to nobody any
-//! more, or it was anonymous and only readable where an anonymous page is refused. The last two are answered with an
-//! error when two looks in a row say the same of the same page. So with `c` changes of the mapping by others there are
-//! at most `2 + c` looks, each with at most two attempts to pin plus one for each change.
+//! Every new look has a reason (N10): a page that a fault had made present was gone again, or a
+//! page belonged to nobody any more, or it was anonymous and only readable where an anonymous page
+//! is refused. The last two are answered with an error when two looks in a row say the same of the
+//! same page. So with `c` changes of the mapping by others there are at most `2 + c` looks, each
+//! with at most two attempts to pin plus one for each change.
 
 use crate::error::Error;
 use crate::futexes::{Futex, Scope};
@@ -26,15 +27,15 @@ pub struct Derived {
 
 /// Makes the key of a futex, for an operation that needs `access` to the word.
 ///
-/// Writing is asked for first even by those who only read, since a private mapping that may be written has an
-/// anonymous key, and waiter and waker must agree.
+/// Writing is asked for first even by those who only read, since a private mapping that may be
+/// written has an anonymous key, and waiter and waker must agree.
 ///
-/// `give_up` is asked before each attempt but the first, with their number; it may end an otherwise unbounded chase after
-/// a mapping that others go on changing.
+/// `give_up` is asked before each attempt but the first, with their number; it may end an otherwise
+/// unbounded chase after a mapping that others go on changing.
 ///
 /// # Errors
-/// [`Error::Misaligned`], [`Error::Fault`], [`Error::ReadOnlyAnonymous`], [`Error::SpecialMapping`], and what `give_up`
-/// says.
+/// [`Error::Misaligned`], [`Error::Fault`], [`Error::ReadOnlyAnonymous`],
+/// [`Error::SpecialMapping`], and what `give_up` says.
 pub fn derive<M: Memory, P: Steps>(
     futex: &Futex<'_, M>,
     access: Access,
@@ -54,7 +55,8 @@ pub fn derive<M: Memory, P: Steps>(
         let page = look.pin::<P>(&mut give_up)?;
         let (owner, index) = P::before_unpin(
             || {
-                // The index first: if the owner is known after it, the page was the object's all the time.
+                // The index first: if the owner is known after it, the page was the object's all
+                // the time.
                 let index = memory.index(P::whose_index(page, || memory.head(page)));
                 (memory.owner(P::whose_owner(page, || memory.head(page))), index)
             },

@@ -24,9 +24,11 @@ pub enum Invalid {
     Clock(i32),
     /// A time that is not normalised.
     Time,
-    /// A waiter is there that waits in another way, or for another target, than this operation is for.
+    /// A waiter is there that waits in another way, or for another target, than this operation is
+    /// for.
     Mismatched,
-    /// The scheduler gave the calling thread a number that no lock word can hold: 0, or 2^30 and more.
+    /// The scheduler gave the calling thread a number that no lock word can hold: 0, or 2^30 and
+    /// more.
     Thread(Tid),
     /// Source and target are the same word.
     SameWord,
@@ -93,7 +95,8 @@ pub enum Error {
     Interrupted,
     /// An argument makes no sense.
     Invalid(Invalid),
-    /// The wait would never end: the chain of lock owners comes back to the caller, or is longer than 1024.
+    /// The wait would never end: the chain of lock owners comes back to the caller, or is longer
+    /// than 1024.
     Deadlock {
         /// Owners on the way.
         chain: u32,

@@ -21,9 +21,10 @@ pub struct ExitReport {
 }
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Cleans up after thread `tid`, which runs no more code of its own: marks the locks of its robust list, whose head is at
-    /// `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and wakes a waiter of each; sends those who wait for
-    /// a lock with priority inheritance of the thread to take it over.
+    /// Cleans up after thread `tid`, which runs no more code of its own: marks the locks of its
+    /// robust list, whose head is at `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and
+    /// wakes a waiter of each; sends those who wait for a lock with priority inheritance of the
+    /// thread to take it over.
     ///
     /// ```
     /// use tailpin_futex::{Acquired, Address, Futex, Futexes, OWNER_DIED, RobustEnd, StdScheduler, Tid};
@@ -39,14 +40,15 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// The scheduler still knows the thread when this is called, and is told that it has
-    /// [`ended`](Scheduler::ended). Not interruptible, and it need not be: a bound stands on everything that the dead
-    /// thread's memory, or others who change it during the call, could draw out.
+    /// [`ended`](Scheduler::ended). Not interruptible, and it need not be: a bound stands on
+    /// everything that the dead thread's memory, or others who change it during the call, could
+    /// draw out.
     pub fn exit_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
         self.give_away(memory, tid, robust, true)
     }
 
-    /// As [`exit_thread`](Self::exit_thread), for a thread that replaces its program and lives on under its number: what
-    /// it held in `memory`, which it leaves, is given away.
+    /// As [`exit_thread`](Self::exit_thread), for a thread that replaces its program and lives on
+    /// under its number: what it held in `memory`, which it leaves, is given away.
     pub fn exec_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
         self.give_away(memory, tid, robust, false)
     }
@@ -58,8 +60,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         table.orphan(tid, into(&mut batch));
         table.adjust(&self.scheduler, tid);
         if ends {
-            // With the table locked: `acquire` asks for the owner and enters its list under the same lock, so no
-            // thread enters it after `orphan` has emptied it.
+            // With the table locked: `acquire` asks for the owner and enters its list under the
+            // same lock, so no thread enters it after `orphan` has emptied it.
             self.scheduler.ended(tid);
         }
         drop(table);

@@ -67,8 +67,9 @@ type Locked<'f, S, W> = Guard<'f, W, Waiters<S, W>>;
 pub(crate) struct Bucket<S: Scheduler, W> {
     number: usize,
     lock: Lock<W, Waiters<S, W>>,
-    /// Waiters that are in the queue or about to be, plus [`INHERITING`] for each that waits for a lock with priority
-    /// inheritance, in the table of these. May be too high for a moment, never too low.
+    /// Waiters that are in the queue or about to be, plus [`INHERITING`] for each that waits for a
+    /// lock with priority inheritance, in the table of these. May be too high for a moment, never
+    /// too low.
     waiters: W,
 }
 
@@ -111,7 +112,8 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
         self.lock.lock(|turns| scheduler.relax(turns))
     }
 
-    /// A waiter is about to come, unless this is dropped. The barrier that follows makes the word it reads the newest.
+    /// A waiter is about to come, unless this is dropped. The barrier that follows makes the word
+    /// it reads the newest.
     pub(crate) fn announce<P: Steps>(&self) -> Announced<'_, S, W> {
         // Relaxed: ordered by the barrier, which pairs with the one in `has_waiters`.
         self.waiters.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +137,8 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
 
     /// Counts a waiter for a lock with priority inheritance.
     pub(crate) fn inheriting(&self) -> Inheriting<'_, S, W> {
-        // Relaxed: no wake hangs on it, only whether two kinds of waiters at one word are told apart.
+        // Relaxed: no wake hangs on it, only whether two kinds of waiters at one word are told
+        // apart.
         self.waiters.fetch_add(INHERITING, Ordering::Relaxed);
         Inheriting(self)
     }
@@ -190,8 +193,9 @@ impl<S: Scheduler> Futexes<S> {
         Self::with_buckets(scheduler, cpus.clamp(1, 1 << 20) * 256)
     }
 
-    /// A table of so many buckets, rounded up to a power of two. Waking looks through the different keys of one bucket;
-    /// with about as many buckets as words that are waited for at once, that is one or two.
+    /// A table of so many buckets, rounded up to a power of two. Waking looks through the different
+    /// keys of one bucket; with about as many buckets as words that are waited for at once, that is
+    /// one or two.
     ///
     /// # Panics
     /// If there is no memory for so many.
@@ -217,7 +221,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Key of a futex for an operation that needs `access` to its word.
     ///
     /// # Errors
-    /// As [`derive()`], and [`Error::Restless`] if others have changed the mapping at each of 65,536 attempts.
+    /// As [`derive()`], and [`Error::Restless`] if others have changed the mapping at each of
+    /// 65,536 attempts.
     pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
         self.patient_key(futex, access, &mut Patience::of_waker())
     }
@@ -240,7 +245,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         Ok(self.bucket(&key).lock(&self.scheduler).count(&key))
     }
 
-    /// Whether nobody waits for anything: every queue and every count is empty. For tests, at a quiet moment.
+    /// Whether nobody waits for anything: every queue and every count is empty. For tests, at a
+    /// quiet moment.
     pub fn is_idle(&self) -> bool {
         let idle = |bucket: &Bucket<S, W>| {
             bucket.lock(&self.scheduler).is_empty() && bucket.waiters.load(Ordering::Relaxed) == 0
@@ -264,8 +270,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         Both { first, second, swapped }
     }
 
-    /// Refuses a key at which a thread waits for a lock with priority inheritance: no other operation may wake it. With no
-    /// bucket locked.
+    /// Refuses a key at which a thread waits for a lock with priority inheritance: no other
+    /// operation may wake it. With no bucket locked.
     pub(crate) fn refuse_inheriting(&self, key: &Key) -> Result<(), Error> {
         let some = self.bucket(key).waiters.load(Ordering::Relaxed) >= INHERITING;
         if some && self.lock_pi_table().waiters(key) > 0 {
@@ -274,8 +280,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         Ok(())
     }
 
-    /// Refuses a key at which a thread waits otherwise than for a lock with priority inheritance: giving back the lock would
-    /// not wake it. With nothing locked.
+    /// Refuses a key at which a thread waits otherwise than for a lock with priority inheritance:
+    /// giving back the lock would not wake it. With nothing locked.
     pub(crate) fn refuse_plain(&self, key: &Key) -> Result<(), Error> {
         let bucket = self.bucket(key);
         let some = !bucket.waiters.load(Ordering::Relaxed).is_multiple_of(INHERITING);

@@ -15,8 +15,9 @@ pub enum Kind {
     Object,
 }
 
-/// Where a futex word is, independent of which frame holds it, of the size of the block around it and of who maps it
-/// how: a function of kind, identity, base page (index or address) and offset only (N11).
+/// Where a futex word is, independent of which frame holds it, of the size of the block around it
+/// and of who maps it how: a function of kind, identity, base page (index or address) and offset
+/// only (N11).
 ///
 /// ```
 /// use tailpin_futex::{Address, Key, ObjectId, SpaceId};
@@ -46,7 +47,8 @@ impl Key {
         Self { kind: Kind::Anonymous, identity: space.0, page: at.page().get(), offset: at.offset() }
     }
 
-    /// Key of a word in base page `index` of an object; of `at` only the offset in the page is used.
+    /// Key of a word in base page `index` of an object; of `at` only the offset in the page is
+    /// used.
     pub const fn object(object: ObjectId, index: u64, at: Address) -> Self {
         Self { kind: Kind::Object, identity: object.0, page: index, offset: at.offset() }
     }
@@ -63,8 +65,9 @@ impl Key {
 
     /// A number in which neighbouring words, pages and objects differ in all bits.
     pub(crate) const fn hash(&self) -> u64 {
-        // Each step is a bijection of its own word, so two keys that differ in one field never collide before the last
-        // fold: multiply by an odd number (the golden ratio's), fold the upper half down.
+        // Each step is a bijection of its own word, so two keys that differ in one field never
+        // collide before the last fold: multiply by an odd number (the golden ratio's), fold the
+        // upper half down.
         const fn mix(seed: u64, value: u64) -> u64 {
             let product = (seed ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             product ^ product >> 32

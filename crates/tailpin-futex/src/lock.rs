@@ -15,8 +15,8 @@ pub(crate) struct Lock<W, T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through a `Guard`, of which there is one at a time (`lock`, and what a `QueueWord`
-// promises); a guard in another thread moves `&mut T` there, hence `T: Send`.
+// SAFETY: the value is reached only through a `Guard`, of which there is one at a time (`lock`, and
+// what a `QueueWord` promises); a guard in another thread moves `&mut T` there, hence `T: Send`.
 unsafe impl<W: QueueWord, T: Send> Sync for Lock<W, T> {}
 
 impl<W: QueueWord, T> Lock<W, T> {
@@ -47,7 +47,8 @@ pub(crate) struct Guard<'l, W: QueueWord, T> {
 impl<W: QueueWord, T> Deref for Guard<'_, W, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: this guard is the only one: the word went from 0 to 1 when it was made and goes back when it is dropped.
+        // SAFETY: this guard is the only one: the word went from 0 to 1 when it was made and goes
+        // back when it is dropped.
         unsafe { &*self.lock.value.get() }
     }
 }

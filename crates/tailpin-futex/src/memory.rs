@@ -54,8 +54,8 @@ impl fmt::Debug for Address {
 #[repr(transparent)]
 pub struct SpaceId(pub u64);
 
-/// Which object (file, shared memory, hugetlb): a number that is never used again. No reference to the object is kept
-/// by whoever has its number (kernel commit 8019ad13ef7f).
+/// Which object (file, shared memory, hugetlb): a number that is never used again. No reference to
+/// the object is kept by whoever has its number (kernel commit 8019ad13ef7f).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ObjectId(pub u64);
@@ -82,7 +82,8 @@ pub enum Owner {
     Special,
 }
 
-/// The page table does not allow the access now. It says nothing about whether a fault would change that.
+/// The page table does not allow the access now. It says nothing about whether a fault would change
+/// that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NotPresent;
 
@@ -109,9 +110,9 @@ pub enum Fault {
 
 /// An address space, as far as futexes need it.
 ///
-/// The first group of methods is for keys: pin the base page that an address means at this moment, ask *that page*
-/// whose it is, unpin it. The second is for the word itself, which is always reached through its address: between two
-/// calls the page behind it may be another one.
+/// The first group of methods is for keys: pin the base page that an address means at this moment,
+/// ask *that page* whose it is, unpin it. The second is for the word itself, which is always
+/// reached through its address: between two calls the page behind it may be another one.
 pub trait Memory: Sync {
     /// Names a pinned base page.
     type Page: Copy + PartialEq;
@@ -119,10 +120,11 @@ pub trait Memory: Sync {
     /// Which address space this is.
     fn space(&self) -> SpaceId;
 
-    /// Pins the base page that `at` is mapped to, if the page table allows `access` as it stands. Takes no lock.
+    /// Pins the base page that `at` is mapped to, if the page table allows `access` as it stands.
+    /// Takes no lock.
     ///
-    /// The pin must hold the page where it is known to be the one mapped: after it was taken, the place where the page
-    /// was found has been looked at again (H13).
+    /// The pin must hold the page where it is known to be the one mapped: after it was taken, the
+    /// place where the page was found has been looked at again (H13).
     ///
     /// # Errors
     /// [`NotPresent`] if it does not; then [`fault`](Self::fault) is asked.
@@ -137,12 +139,12 @@ pub trait Memory: Sync {
     /// Index of this base page in its object, in base pages. Under a pin it does not change.
     fn index(&self, page: Self::Page) -> u64;
 
-    /// First base page of the block that the page is part of at this moment. Nothing holds it there: kept so that a
-    /// checker can show what comes of asking the head (H10, H11).
+    /// First base page of the block that the page is part of at this moment. Nothing holds it
+    /// there: kept so that a checker can show what comes of asking the head (H10, H11).
     fn head(&self, page: Self::Page) -> Self::Page;
 
-    /// Makes the page present for `access`: what it has granted, the next [`pin`](Self::pin) for the same access
-    /// finds, unless somebody has changed the mapping in between.
+    /// Makes the page present for `access`: what it has granted, the next [`pin`](Self::pin) for
+    /// the same access finds, unless somebody has changed the mapping in between.
     ///
     /// # Errors
     /// Why it can't.
@@ -154,7 +156,8 @@ pub trait Memory: Sync {
     /// [`NotPresent`] if the page table has nothing to read there.
     fn load(&self, at: Address) -> Result<u32, NotPresent>;
 
-    /// Writes `new` if the word is `old`; the word found is returned either way. Acquire and Release. Never faults.
+    /// Writes `new` if the word is `old`; the word found is returned either way. Acquire and
+    /// Release. Never faults.
     ///
     /// # Errors
     /// [`NotPresent`] if the page table has nothing to write there.

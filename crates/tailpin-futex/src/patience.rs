@@ -1,12 +1,14 @@
 //! How long an operation goes after a mapping or a word that others go on changing.
 //!
-//! Each new attempt has its reason in a change by somebody else, so without such changes none of this is ever asked.
+//! Each new attempt has its reason in a change by somebody else, so without such changes none of
+//! this is ever asked.
 
 use crate::error::Error;
 use crate::memory::Address;
 use crate::scheduler::Scheduler;
 
-/// Attempts of an operation that must not be interrupted: a wake that is given up lightly is a wake that is lost.
+/// Attempts of an operation that must not be interrupted: a wake that is given up lightly is a wake
+/// that is lost.
 const MOST: u32 = 1 << 16;
 
 /// What ends an otherwise unbounded chase.

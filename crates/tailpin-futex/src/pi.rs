@@ -1,7 +1,8 @@
 //! Locks whose owner is as urgent as the most urgent of those who wait for it.
 //!
-//! The word holds the owner's number, [`WAITERS`] and [`OWNER_DIED`]. Uncontended locks are taken and given back by a
-//! compare-and-swap of the word without any of this: 0 to the own number and back.
+//! The word holds the owner's number, [`WAITERS`] and [`OWNER_DIED`]. Uncontended locks are taken
+//! and given back by a compare-and-swap of the word without any of this: 0 to the own number and
+//! back.
 
 #![allow(unsafe_code)]
 
@@ -30,7 +31,8 @@ pub const TID_MASK: u32 = OWNER_DIED - 1;
 pub enum Acquired {
     /// As its owner before left it.
     Clean,
-    /// Its owner before ended without unlocking: what it protects may be half done. The word still says so.
+    /// Its owner before ended without unlocking: what it protects may be half done. The word still
+    /// says so.
     OwnerDied,
 }
 
@@ -41,7 +43,8 @@ impl Acquired {
 }
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Takes a lock, waiting for it if need be. While the caller waits, the owner and whoever it waits for are boosted.
+    /// Takes a lock, waiting for it if need be. While the caller waits, the owner and whoever it
+    /// waits for are boosted.
     ///
     /// ```
     /// use tailpin_futex::{Acquired, Error, Futex, Futexes, StdScheduler, model::ModelMemory};
@@ -53,9 +56,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Deadlock`], [`Error::NoSuchOwner`] if the word names a thread that does not exist, [`Error::TimedOut`],
-    /// [`Error::Interrupted`], [`Invalid::Mismatched`] if a thread waits at the word otherwise than for a lock with
-    /// inheritance, [`Invalid::Thread`], and those of the key.
+    /// [`Error::Deadlock`], [`Error::NoSuchOwner`] if the word names a thread that does not exist,
+    /// [`Error::TimedOut`], [`Error::Interrupted`], [`Invalid::Mismatched`] if a thread waits at
+    /// the word otherwise than for a lock with inheritance, [`Invalid::Thread`], and those of the
+    /// key.
     pub fn lock_pi<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
@@ -67,8 +71,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Takes a lock if it is free.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if it is not, [`Error::Deadlock`] if it is the caller's, [`Invalid::Mismatched`] and
-    /// [`Invalid::Thread`] as for [`lock_pi`](Self::lock_pi), and those of the key.
+    /// [`Error::WouldBlock`] if it is not, [`Error::Deadlock`] if it is the caller's,
+    /// [`Invalid::Mismatched`] and [`Invalid::Thread`] as for [`lock_pi`](Self::lock_pi), and those
+    /// of the key.
     pub fn trylock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<Acquired, Error> {
         self.acquire(futex, None, false)
     }
@@ -95,7 +100,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         // The thread that was the owner when it ended: those who waited for it take over.
         let mut gone = None;
         let mut patience = if waits { Patience::of_waiter(&self.scheduler) } else { Patience::of_waker() };
-        // Each turn but the first means that the word or its mapping was changed by somebody else, or that the owner died.
+        // Each turn but the first means that the word or its mapping was changed by somebody else,
+        // or that the owner died.
         loop {
             let key = self.patient_key(futex, Access::Write, &mut patience)?;
             self.refuse_plain(&key)?;
@@ -139,7 +145,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             let _counted = self.bucket(&key).inheriting();
             let urgency = table.urgency(me, self.scheduler.urgency());
             let (nodes, thread) = (waiter.as_ref().nodes(), self.scheduler.current());
-            // SAFETY: the waiter is pinned and `drop` takes the nodes out, so they stay until they are off.
+            // SAFETY: the waiter is pinned and `drop` takes the nodes out, so they stay until they
+            // are off.
             unsafe { table.enter(nodes, (thread, me), (key, owner), urgency) };
             table.adjust(&self.scheduler, owner);
             drop(table);
@@ -153,7 +160,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         }
     }
 
-    /// Gives a lock back: to the most urgent of those who wait for it, of these to the one who has waited longest.
+    /// Gives a lock back: to the most urgent of those who wait for it, of these to the one who has
+    /// waited longest.
     ///
     /// # Errors
     /// [`Error::NotOwner`], and those of the key.

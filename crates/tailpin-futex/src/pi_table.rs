@@ -1,7 +1,8 @@
 //! Who waits for which lock with priority inheritance, and what follows for whom.
 //!
-//! All of it is under one lock: a chain of owners crosses buckets, and only locks that are contended get here. Costs grow
-//! with the number of contended locks and, when one changes hands, with the number of its waiters.
+//! All of it is under one lock: a chain of owners crosses buckets, and only locks that are
+//! contended get here. Costs grow with the number of contended locks and, when one changes hands,
+//! with the number of its waiters.
 
 #![allow(unsafe_code)]
 
@@ -113,7 +114,8 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         priority: Priority,
     ) {
         let blocked = Blocked { thread, tid, lock, owner };
-        // SAFETY: the nodes are pinned with what they are parts of; they stay, as the caller promises.
+        // SAFETY: the nodes are pinned with what they are parts of; they stay, as the caller
+        // promises.
         unsafe {
             let (of_lock, by_thread) =
                 (nodes.map_unchecked(|nodes| &nodes.of_lock), nodes.map_unchecked(|nodes| &nodes.of_thread));
@@ -124,7 +126,8 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         }
     }
 
-    /// Takes a waiter out that gives up; returns the owner it waited for. `None` if it was taken out before.
+    /// Takes a waiter out that gives up; returns the owner it waited for. `None` if it was taken
+    /// out before.
     pub(crate) fn leave(&mut self, nodes: &PiNodes<W, T>) -> Option<Tid> {
         if let Home::In(number) = nodes.of_thread.home() {
             self.threads.0[number].remove(&nodes.of_thread, Off::Idle);
@@ -213,7 +216,8 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         Err(Error::Deadlock { chain: LONGEST_CHAIN })
     }
 
-    /// The waiters of a thread's locks have changed: says how urgent it is now, and so on along the chain.
+    /// The waiters of a thread's locks have changed: says how urgent it is now, and so on along the
+    /// chain.
     pub(crate) fn adjust(&mut self, scheduler: &impl Scheduler, mut tid: Tid) {
         for _ in 0..LONGEST_CHAIN {
             let Some(own) = scheduler.priority(tid) else { return };

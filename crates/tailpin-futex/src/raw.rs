@@ -53,8 +53,9 @@ impl Operation {
     ];
     /// Added to an operation's number: the word is private.
     pub const PRIVATE: u32 = 128;
-    /// Added to the number of an operation that can choose its clock ([`WaitBitset`](Self::WaitBitset),
-    /// [`WaitRequeuePi`](Self::WaitRequeuePi), [`LockPi2`](Self::LockPi2)): its timeout is on the time of day.
+    /// Added to the number of an operation that can choose its clock
+    /// ([`WaitBitset`](Self::WaitBitset), [`WaitRequeuePi`](Self::WaitRequeuePi),
+    /// [`LockPi2`](Self::LockPi2)): its timeout is on the time of day.
     pub const REALTIME: u32 = 256;
 
     fn has_clock(self) -> bool {
@@ -106,8 +107,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// # Errors
     /// Those of the operation, and [`Error::Invalid`].
     ///
-    /// Two numbers of waiters are taken as they are meant, where Linux' older calls take them for 1: a negative one is
-    /// refused everywhere (Linux refuses it for a requeue), and 0 wakes no waiter (as in Linux' `futex_wake`).
+    /// Two numbers of waiters are taken as they are meant, where Linux' older calls take them for
+    /// 1: a negative one is refused everywhere (Linux refuses it for a requeue), and 0 wakes no
+    /// waiter (as in Linux' `futex_wake`).
     pub fn call<M: Memory>(&self, memory: &M, call: &Call) -> Result<u32, Error> {
         let Call { operation: raw, at, value, timeout, value2, at2, value3 } = *call;
         let (private, realtime) = (raw & Operation::PRIVATE != 0, raw & Operation::REALTIME != 0);
@@ -148,7 +150,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         }
     }
 
-    /// Does what a `futex_waitv` system call says: `clock` is 0 for the time of day and 1 for the monotonic clock.
+    /// Does what a `futex_waitv` system call says: `clock` is 0 for the time of day and 1 for the
+    /// monotonic clock.
     ///
     /// # Errors
     /// Those of [`wait_multiple`](Self::wait_multiple), and [`Error::Invalid`].

@@ -21,7 +21,8 @@ pub struct Requeued {
 }
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to` instead.
+    /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to`
+    /// instead.
     ///
     /// ```
     /// use std::pin::pin;
@@ -39,8 +40,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// Those of the keys, and [`Invalid::Mismatched`] if a thread waits there to be requeued to a lock, or for a lock with
-    /// priority inheritance.
+    /// Those of the keys, and [`Invalid::Mismatched`] if a thread waits there to be requeued to a
+    /// lock, or for a lock with priority inheritance.
     pub fn requeue<M: Memory, N: Memory>(
         &self,
         from: &Futex<'_, M>,
@@ -51,8 +52,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         self.requeue_if(from, to, wake, requeue, None)
     }
 
-    /// As [`requeue`](Self::requeue), if the word `from` is `expected`: looked at with both queues locked, so that
-    /// nothing comes between.
+    /// As [`requeue`](Self::requeue), if the word `from` is `expected`: looked at with both queues
+    /// locked, so that nothing comes between.
     ///
     /// # Errors
     /// As [`requeue`](Self::requeue), and [`Error::WouldBlock`] if the word is another.
@@ -81,7 +82,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             let target = self.patient_key(to, Access::Read, &mut patience)?;
             let (here, there) = (self.bucket(&source), self.bucket(&target));
             let mut batch = Batch::new(&self.scheduler);
-            // Those who are moved have not looked at the target's word: a waker of it must see them none the less.
+            // Those who are moved have not looked at the target's word: a waker of it must see them
+            // none the less.
             let announced = there.announce::<P>();
             let mut both = self.lock_both(here, there);
             let looked = expected.map(|expected| (expected, from.memory.load(from.at)));

@@ -1,9 +1,9 @@
 //! Condition variables for locks with priority inheritance.
 //!
-//! A waiter that is requeued goes on as a thread that asks for the lock: the lock's own queue gives it its place by
-//! urgency. Linux puts it there without waking it; what comes back to the waiter is the same, but for a lock that can't
-//! be taken at all (its owner does not exist, waiting for it would be a deadlock): Linux tells the requeuing thread,
-//! here the waiter learns it.
+//! A waiter that is requeued goes on as a thread that asks for the lock: the lock's own queue gives
+//! it its place by urgency. Linux puts it there without waking it; what comes back to the waiter is
+//! the same, but for a lock that can't be taken at all (its owner does not exist, waiting for it
+//! would be a deadlock): Linux tells the requeuing thread, here the waiter learns it.
 
 use core::pin::pin;
 
@@ -19,12 +19,13 @@ use crate::steps::Steps;
 use crate::word::QueueWord;
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Waits at `condition`, if it is `expected`, for a [`cmp_requeue_pi`](Self::cmp_requeue_pi) to `lock`; returns with
-    /// the lock taken.
+    /// Waits at `condition`, if it is `expected`, for a [`cmp_requeue_pi`](Self::cmp_requeue_pi) to
+    /// `lock`; returns with the lock taken.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait) and [`lock_pi`](Self::lock_pi); then the lock is not taken. [`Error::Interrupted`] only
-    /// while it was not requeued; after that an interruption is [`Error::WouldBlock`]. [`Invalid::SameWord`].
+    /// As [`wait`](Self::wait) and [`lock_pi`](Self::lock_pi); then the lock is not taken.
+    /// [`Error::Interrupted`] only while it was not requeued; after that an interruption is
+    /// [`Error::WouldBlock`]. [`Invalid::SameWord`].
     pub fn wait_requeue_pi<M: Memory>(
         &self,
         condition: &Futex<'_, M>,
@@ -44,8 +45,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         let blocked = self.block(until, || waiter.is_woken());
         waiter.leave();
         if waiter.moves_on() {
-            // A requeue has counted this waiter: were it told that it was interrupted, it would call again and wait at
-            // the condition for a second requeue. That the word has changed is what calling again would have told.
+            // A requeue has counted this waiter: were it told that it was interrupted, it would
+            // call again and wait at the condition for a second requeue. That the word has changed
+            // is what calling again would have told.
             return self.acquire(lock, until, true).map_err(|error| match error {
                 Error::Interrupted => {
                     Error::WouldBlock { found: condition.memory.load(condition.at).unwrap_or(expected) }
@@ -56,12 +58,12 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         blocked.and(Err(Error::Interrupted))
     }
 
-    /// Lets one waiter of `condition` and up to `requeue` more go on to `lock`, if the condition's word is `expected`.
-    /// Returns how many.
+    /// Lets one waiter of `condition` and up to `requeue` more go on to `lock`, if the condition's
+    /// word is `expected`. Returns how many.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if the word is another, [`Invalid::Mismatched`] if somebody waits there for anything else
-    /// than this lock, [`Invalid::SameWord`], and those of the keys.
+    /// [`Error::WouldBlock`] if the word is another, [`Invalid::Mismatched`] if somebody waits
+    /// there for anything else than this lock, [`Invalid::SameWord`], and those of the keys.
     pub fn cmp_requeue_pi<M: Memory, N: Memory>(
         &self,
         condition: &Futex<'_, M>,

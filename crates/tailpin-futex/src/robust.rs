@@ -1,12 +1,14 @@
-//! Robust lists: the locks a thread holds, threaded through the locks themselves in its own memory, for whoever cleans
-//! up after it.
+//! Robust lists: the locks a thread holds, threaded through the locks themselves in its own memory,
+//! for whoever cleans up after it.
 //!
-//! The layout is Linux's. The head has three 64-bit words: address of the first entry; offset from an entry to the word of its
-//! lock; address of an entry that was being locked or unlocked. An entry begins with the address of the next, and
-//! the last names the head. Bit 0 of an address says that the lock it leads to inherits priority.
+//! The layout is Linux's. The head has three 64-bit words: address of the first entry; offset from
+//! an entry to the word of its lock; address of an entry that was being locked or unlocked. An
+//! entry begins with the address of the next, and the last names the head. Bit 0 of an address says
+//! that the lock it leads to inherits priority.
 //!
-//! The list is in memory that the dead thread, or anybody who shares it, could write as it liked: it is followed for at most
-//! [`ROBUST_LIMIT`] entries, nothing in it is believed, and an address that leads nowhere ends it.
+//! The list is in memory that the dead thread, or anybody who shares it, could write as it liked:
+//! it is followed for at most [`ROBUST_LIMIT`] entries, nothing in it is believed, and an address
+//! that leads nowhere ends it.
 
 use crate::futexes::{Futex, Futexes, Scope};
 use crate::memory::{Access, Address, Memory, NotPresent};
@@ -106,9 +108,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
                 continue;
             };
             let owner = Tid(word & TID_MASK);
-            // The thread ended between unlocking and waking, or was itself woken and ended before it took the lock:
-            // the wake it owes, or was given, goes to the next waiter. The word is right as it is: 0 of a sound unlock,
-            // `OWNER_DIED` of an earlier death that the next owner has to hear of.
+            // The thread ended between unlocking and waking, or was itself woken and ended before
+            // it took the lock: the wake it owes, or was given, goes to the next waiter. The word
+            // is right as it is: 0 of a sound unlock, `OWNER_DIED` of an earlier death that the
+            // next owner has to hear of.
             if pending && !inherits && owner.0 == 0 {
                 self.wake(at);
                 return Ok(());
@@ -121,7 +124,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
                 Ok(Err(_)) => {}
                 Ok(Ok(_)) => {
                     self.cleaned.died += 1;
-                    // Those who wait for a lock that inherits priority are told when the thread is gone (`exit`).
+                    // Those who wait for a lock that inherits priority are told when the thread is
+                    // gone (`exit`).
                     if !inherits && word & WAITERS != 0 {
                         self.wake(at);
                     }

@@ -3,7 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-/// Number of a thread as it stands in a lock word: 1 to 2^30 - 1. Not used again while the thread's locks exist.
+/// Number of a thread as it stands in a lock word: 1 to 2^30 - 1. Not used again while the thread's
+/// locks exist.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Tid(pub u32);
@@ -70,9 +71,10 @@ pub trait Scheduler: Sync {
     /// Its number.
     fn tid(&self) -> Tid;
 
-    /// Blocks the thread that calls until somebody calls [`unpark`](Self::unpark) for it, `until` has come or it is
-    /// interrupted. Returns at once if that has happened since it last returned. May return early for no reason. What was
-    /// done before the [`unpark`](Self::unpark) that ends it is seen after it.
+    /// Blocks the thread that calls until somebody calls [`unpark`](Self::unpark) for it, `until`
+    /// has come or it is interrupted. Returns at once if that has happened since it last returned.
+    /// May return early for no reason. What was done before the [`unpark`](Self::unpark) that ends
+    /// it is seen after it.
     fn park(&self, until: Option<Deadline>);
 
     /// Ends the current or next [`park`](Self::park) of a thread.
@@ -81,27 +83,30 @@ pub trait Scheduler: Sync {
     /// Time since the clock's zero.
     fn now(&self, clock: Clock) -> Duration;
 
-    /// Whether the thread that calls is wanted elsewhere: a signal waits for it, or it is being killed. Stays so until
-    /// that was seen to; the futexes only look.
+    /// Whether the thread that calls is wanted elsewhere: a signal waits for it, or it is being
+    /// killed. Stays so until that was seen to; the futexes only look.
     fn interrupted(&self) -> bool;
 
     /// How urgent the thread that calls is by itself: waiters are woken most urgent first.
     fn urgency(&self) -> Priority;
 
-    /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist or has
-    /// [`ended`](Self::ended).
+    /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist
+    /// or has [`ended`](Self::ended).
     fn priority(&self, thread: Tid) -> Option<Priority>;
 
-    /// All that a thread held has been given away ([`Futexes::exit_thread`](crate::Futexes::exit_thread)): from now on
-    /// [`priority`](Self::priority) is `None` for it. A thread that asks for one of its locks has asked before this and
-    /// is told of the end, or asks after it and learns that there is no such owner; none is left waiting for the dead.
+    /// All that a thread held has been given away
+    /// ([`Futexes::exit_thread`](crate::Futexes::exit_thread)): from now on
+    /// [`priority`](Self::priority) is `None` for it. A thread that asks for one of its locks has
+    /// asked before this and is told of the end, or asks after it and learns that there is no such
+    /// owner; none is left waiting for the dead.
     fn ended(&self, thread: Tid);
 
-    /// From now on a thread is to run as if it were as urgent as `to`: the most urgent of itself and of all that wait for
-    /// a lock it owns.
+    /// From now on a thread is to run as if it were as urgent as `to`: the most urgent of itself
+    /// and of all that wait for a lock it owns.
     fn boost(&self, thread: Tid, to: Priority);
 
-    /// Called in each turn of a loop that waits for another thread to leave a few instructions; `turns` counts up from 0.
+    /// Called in each turn of a loop that waits for another thread to leave a few instructions;
+    /// `turns` counts up from 0.
     fn relax(&self, turns: u32);
 }
 

@@ -46,7 +46,8 @@ impl StdThread {
         self.0.interrupted.store(false, Ordering::Relaxed);
     }
 
-    /// Makes it more or less urgent. The operating system does not hear of it: the order in which it is woken does.
+    /// Makes it more or less urgent. The operating system does not hear of it: the order in which
+    /// it is woken does.
     pub fn set_priority(&self, priority: Priority) {
         // Relaxed: a number for later decisions, here and below.
         self.0.priority.store(priority.0, Ordering::Relaxed);
@@ -68,7 +69,8 @@ impl fmt::Debug for StdThread {
 std::thread_local! {
     static CURRENT: StdThread = {
         static LAST: AtomicU32 = AtomicU32::new(0);
-        // Relaxed: only has to be another number each time. A process has far fewer than 2^30 threads in its life.
+        // Relaxed: only has to be another number each time. A process has far fewer than 2^30
+        // threads in its life.
         let tid = Tid(LAST.fetch_add(1, Ordering::Relaxed) + 1);
         StdThread(Arc::new(Record {
             tid,
@@ -80,10 +82,11 @@ std::thread_local! {
     };
 }
 
-/// Waits by [`std::thread::park`]. The monotonic clock begins with the scheduler, the time of day in 1970.
+/// Waits by [`std::thread::park`]. The monotonic clock begins with the scheduler, the time of day
+/// in 1970.
 ///
-/// A wait leaves the thread's park token as it may be found: code that parks by itself must, as always, expect to be
-/// woken for no reason.
+/// A wait leaves the thread's park token as it may be found: code that parks by itself must, as
+/// always, expect to be woken for no reason.
 #[derive(Debug)]
 pub struct StdScheduler {
     start: Instant,

@@ -1,7 +1,8 @@
 //! The protective steps, one function each.
 //!
-//! [`Complete`] takes all of them, and is what everybody has who does not say otherwise. A model checker implements
-//! [`Steps`] with one of them left out, and must then find what goes wrong: what ships knows no switch.
+//! [`Complete`] takes all of them, and is what everybody has who does not say otherwise. A model
+//! checker implements [`Steps`] with one of them left out, and must then find what goes wrong: what
+//! ships knows no switch.
 
 use core::sync::atomic::Ordering;
 
@@ -17,7 +18,8 @@ pub trait Steps: Send + Sync + 'static {
         proved
     }
 
-    /// H25: a look that begins again asks for writing again, whatever the one `before` had to make do with.
+    /// H25: a look that begins again asks for writing again, whatever the one `before` had to make
+    /// do with.
     #[inline]
     fn asks_afresh(before: Access) -> Access {
         let _ = before;
@@ -46,8 +48,9 @@ pub trait Steps: Send + Sync + 'static {
         page
     }
 
-    /// Between announcing a waiter and reading the word. Pairs with [`waker_barrier`](Self::waker_barrier): the waiter
-    /// sees the new word, or the waker sees the waiter.
+    /// Between announcing a waiter and reading the word. Pairs with
+    /// [`waker_barrier`](Self::waker_barrier): the waiter sees the new word, or the waker sees the
+    /// waiter.
     #[inline]
     fn waiter_barrier<W: AtomicWord>() {
         W::fence(Ordering::SeqCst);
@@ -60,8 +63,8 @@ pub trait Steps: Send + Sync + 'static {
         W::fence(Ordering::SeqCst);
     }
 
-    /// The word is read with the bucket locked, so that no waker fits between the look and the queue. What this returns
-    /// is what a version that read it before would go by.
+    /// The word is read with the bucket locked, so that no waker fits between the look and the
+    /// queue. What this returns is what a version that read it before would go by.
     #[inline]
     fn reads_early<T>(read: impl FnOnce() -> T) -> Option<T> {
         let _ = read;

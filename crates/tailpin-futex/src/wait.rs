@@ -30,7 +30,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if the word is another, [`Error::TimedOut`], [`Error::Interrupted`], and those of the key.
+    /// [`Error::WouldBlock`] if the word is another, [`Error::TimedOut`], [`Error::Interrupted`],
+    /// and those of the key.
     pub fn wait<M: Memory>(
         &self,
         futex: &Futex<'_, M>,

@@ -23,9 +23,9 @@ pub(crate) struct Waiting<T> {
     pub(crate) target: Option<Key>,
 }
 
-/// A wait in two halves, for who has something to do between them: [`queue`](Self::queue) looks at the word and queues,
-/// [`is_woken`](Self::is_woken) says whether it is over. It lives where its user puts it (the stack, as the blocking
-/// operations do) and leaves the queue when it is dropped.
+/// A wait in two halves, for who has something to do between them: [`queue`](Self::queue) looks at
+/// the word and queues, [`is_woken`](Self::is_woken) says whether it is over. It lives where its
+/// user puts it (the stack, as the blocking operations do) and leaves the queue when it is dropped.
 ///
 /// ```
 /// use std::pin::pin;
@@ -52,12 +52,13 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
 }
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
-    /// Queues if the word is `expected`, after leaving where it was queued before. From then on the thread that called
-    /// is unparked when it is woken: by a wake that names one of the bits of `bitset`.
+    /// Queues if the word is `expected`, after leaving where it was queued before. From then on the
+    /// thread that called is unparked when it is woken: by a wake that names one of the bits of
+    /// `bitset`.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if the word is another, [`Invalid::EmptyBitset`], [`Error::Interrupted`], and those of the
-    /// key.
+    /// [`Error::WouldBlock`] if the word is another, [`Invalid::EmptyBitset`],
+    /// [`Error::Interrupted`], and those of the key.
     pub fn queue<M: Memory>(
         self: Pin<&Self>,
         futex: &Futex<'_, M>,
@@ -83,13 +84,15 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
             let key = self.futexes.patient_key(futex, Access::Read, &mut patience)?;
             match self.enqueue(futex, key, expected, bitset, target)? {
                 Ok(()) => return Ok(()),
-                // The page was made present for the key or by the turn before, and is gone: something changed.
+                // The page was made present for the key or by the turn before, and is gone:
+                // something changed.
                 Err(NotPresent) => self.futexes.present(futex, Access::Read, &mut patience)?,
             }
         }
     }
 
-    /// One attempt: announces itself, locks, looks at the word through its address, queues if it is as expected.
+    /// One attempt: announces itself, locks, looks at the word through its address, queues if it is
+    /// as expected.
     fn enqueue<M: Memory>(
         self: Pin<&Self>,
         futex: &Futex<'_, M>,
@@ -106,7 +109,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
         let mut queue = bucket.lock(scheduler);
         let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
             Ok(found) if found == expected => {
-                // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it is off.
+                // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it
+                // is off.
                 match unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) } {
                     Ok(()) => {
                         announced.came();

@@ -30,11 +30,11 @@ pub struct Expect<'m, M> {
 }
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Blocks until woken from one of 1 to 128 words, if each is as expected. Returns the index of the first that was
-    /// woken.
+    /// Blocks until woken from one of 1 to 128 words, if each is as expected. Returns the index of
+    /// the first that was woken.
     ///
-    /// The words are looked at one after the other. While they are, those before are already waited for: if one is not as
-    /// expected, but one before it was woken meanwhile, that counts.
+    /// The words are looked at one after the other. While they are, those before are already waited
+    /// for: if one is not as expected, but one before it was woken meanwhile, that counts.
     ///
     /// ```
     /// use std::thread;
@@ -53,8 +53,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if a word is another, [`Invalid::Entries`], [`Error::TimedOut`], [`Error::Interrupted`], and
-    /// those of the keys: then nothing was waited for.
+    /// [`Error::WouldBlock`] if a word is another, [`Invalid::Entries`], [`Error::TimedOut`],
+    /// [`Error::Interrupted`], and those of the keys: then nothing was waited for.
     pub fn wait_multiple<M: Memory>(
         &self,
         words: &[Expect<'_, M>],
@@ -89,7 +89,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 .try_for_each(|(index, word)| waiters.get(index).queue(&word.futex, word.value, !0))
         };
         let ended = all_queued().and_then(|()| self.block(until, woken));
-        // All leave, whoever was woken meanwhile: a wake that counted one of them was not in vain if that is told.
+        // All leave, whoever was woken meanwhile: a wake that counted one of them was not in vain
+        // if that is told.
         let mut first = None;
         for index in 0..words.len() {
             if waiters.get(index).leave() {

@@ -11,13 +11,15 @@ use crate::steps::Steps;
 use crate::word::QueueWord;
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Wakes up to `count` waiters, the most urgent first and then the longest waiting. Returns how many.
+    /// Wakes up to `count` waiters, the most urgent first and then the longest waiting. Returns how
+    /// many.
     ///
-    /// Whoever changes the word first and then wakes can't miss a waiter that saw the word as it was.
+    /// Whoever changes the word first and then wakes can't miss a waiter that saw the word as it
+    /// was.
     ///
     /// # Errors
-    /// Those of the key, and [`Invalid::Mismatched`] if nothing was woken and a thread waits there to be requeued to a
-    /// lock, or for a lock with priority inheritance.
+    /// Those of the key, and [`Invalid::Mismatched`] if nothing was woken and a thread waits there
+    /// to be requeued to a lock, or for a lock with priority inheritance.
     pub fn wake<M: Memory>(&self, futex: &Futex<'_, M>, count: u32) -> Result<u32, Error> {
         self.wake_bitset(futex, count, !0)
     }
@@ -57,7 +59,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     }
 }
 
-/// Takes up to `count` waiters of a locked bucket. Those that were taken are in the batch also when it fails.
+/// Takes up to `count` waiters of a locked bucket. Those that were taken are in the batch also when
+/// it fails.
 pub(crate) fn take<S: Scheduler, W: QueueWord>(
     queue: &mut Waiters<S, W>,
     key: &Key,

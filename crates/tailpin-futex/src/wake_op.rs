@@ -78,7 +78,8 @@ pub struct WakeOp {
 }
 
 impl WakeOp {
-    /// From Linux's encoding: 1 bit "argument is a shift", 3 bits change, 4 bits condition, 12 bits argument of each.
+    /// From Linux's encoding: 1 bit "argument is a shift", 3 bits change, 4 bits condition, 12 bits
+    /// argument of each.
     ///
     /// # Errors
     /// [`Invalid::Operation`] if there is no such change or condition.
@@ -88,7 +89,8 @@ impl WakeOp {
             ((bits << 20) as i32) >> 20
         }
         let (argument, compared) = (signed(raw >> 12 & 0xfff), signed(raw & 0xfff));
-        // A shift is by the argument modulo 32, as Linux does it since it stopped refusing the rest.
+        // A shift is by the argument modulo 32, as Linux does it since it stopped refusing the
+        // rest.
         let argument = if raw >> 31 != 0 { 1 << (argument as u32 & 31) } else { argument as u32 };
         let modify = match raw >> 28 & 7 {
             0 => Modify::Set(argument),
@@ -112,8 +114,8 @@ impl WakeOp {
 }
 
 impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to `wake_b` of `b`. The
-    /// change and the wakes are one step for everybody who waits for either.
+    /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to
+    /// `wake_b` of `b`. The change and the wakes are one step for everybody who waits for either.
     ///
     /// ```
     /// use tailpin_futex::{Compare, Futex, Futexes, Memory, Modify, StdScheduler, WakeOp, model::ModelMemory};
@@ -126,8 +128,8 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// ```
     ///
     /// # Errors
-    /// Those of the keys, and [`Invalid::Mismatched`] if a thread waits there to be requeued to a lock, or for a lock with
-    /// priority inheritance: the word has been changed then.
+    /// Those of the keys, and [`Invalid::Mismatched`] if a thread waits there to be requeued to a
+    /// lock, or for a lock with priority inheritance: the word has been changed then.
     pub fn wake_op<M: Memory, N: Memory>(
         &self,
         a: &Futex<'_, M>,

@@ -24,9 +24,9 @@ pub enum Part {
 /// An [`AtomicWord`] that can be made where it is needed.
 ///
 /// # Safety
-/// It is what it says: every operation acts on the one value of this word, in one step, with the ordering asked for or
-/// a stronger one; a compare-and-swap succeeds only from the value named. The locks around the lists, and so who may
-/// touch a waiter, stand on that.
+/// It is what it says: every operation acts on the one value of this word, in one step, with the
+/// ordering asked for or a stronger one; a compare-and-swap succeeds only from the value named. The
+/// locks around the lists, and so who may touch a waiter, stand on that.
 pub unsafe trait QueueWord: AtomicWord {
     /// A word of zero.
     fn new(part: Part) -> Self;

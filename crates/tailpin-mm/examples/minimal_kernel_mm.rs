@@ -1,4 +1,5 @@
-//! What a kernel writes to have address spaces: an environment of thirty lines, and the calls behind its system calls.
+//! What a kernel writes to have address spaces: an environment of thirty lines, and the calls
+//! behind its system calls.
 //!
 //! It runs in user space; the comments say what a kernel on the bare machine does instead.
 //!
@@ -26,12 +27,14 @@ struct Machine {
     direct_map: NonNull<u8>,
 }
 
-// SAFETY: the pointer is to memory that lives for the whole run and is accessed as `DirectMap` says.
+// SAFETY: the pointer is to memory that lives for the whole run and is accessed as `DirectMap`
+// says.
 unsafe impl Send for Machine {}
 // SAFETY: as above.
 unsafe impl Sync for Machine {}
 
-// SAFETY: one allocation of `MEMORY` bytes, aligned to 2 MiB, never freed; frames follow each other in it.
+// SAFETY: one allocation of `MEMORY` bytes, aligned to 2 MiB, never freed; frames follow each other
+// in it.
 unsafe impl DirectMap for Machine {
     fn frame(&self, frame: Pfn) -> NonNull<u8> {
         // Bare machine: direct map + frame × 4096, nothing else.
@@ -43,8 +46,9 @@ unsafe impl DirectMap for Machine {
 }
 
 impl Readers for Machine {
-    /// Bare machine: interrupts off while it lives. With one CPU nobody else runs then, so every section is over whenever
-    /// anybody can ask. With several: a grace period, as in read-copy-update.
+    /// Bare machine: interrupts off while it lives. With one CPU nobody else runs then, so every
+    /// section is over whenever anybody can ask. With several: a grace period, as in
+    /// read-copy-update.
     type Section<'a> = ();
 
     fn enter(&self) {}
@@ -61,7 +65,8 @@ impl Readers for Machine {
 }
 
 impl Tlb for Machine {
-    /// Bare machine: `invlpg` for each page, or a reload of CR3 if they are many; on several CPUs by interrupt.
+    /// Bare machine: `invlpg` for each page, or a reload of CR3 if they are many; on several CPUs
+    /// by interrupt.
     fn invalidate(&self, _space: SpaceId, _range: VirtRange) {}
 }
 
@@ -106,7 +111,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     init.read(heap, &mut bytes)?;
     println!("after fork and a write in the child, the parent reads {:?}", std::str::from_utf8(&bytes)?);
 
-    // Direct I/O: the device gets frames. The process may unmap them or exit, only those pages stay.
+    // Direct I/O: the device gets frames. The process may unmap them or exit, only those pages
+    // stay.
     let pins = init.pin_pages(heap.offset(0x5000), 2 * PAGE_BYTES, Access::Write)?;
     println!("pinned for a device: {:?}", pins.frames().collect::<Vec<_>>());
     drop(child);

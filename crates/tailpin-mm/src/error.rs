@@ -6,8 +6,8 @@ use tailpin::{Order, Pfn};
 
 use crate::addr::VirtAddr;
 
-/// No frame was to be had, or a count was at its limit: what every operation that allocates may meet. Turned into
-/// the operation's own error where the address is known.
+/// No frame was to be had, or a count was at its limit: what every operation that allocates may
+/// meet. Turned into the operation's own error where the address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shortage {
     Frames(Order),

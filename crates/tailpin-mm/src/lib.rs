@@ -32,7 +32,8 @@ pub use page_table::frame_info::FrameInfo;
 pub use space::region::HugePages;
 pub use space::{Loaded, Map, Mapping, Space, SpaceId, Usage};
 
-/// The pin's walk and second look over other words than a page table's, for model checkers. No stable interface.
+/// The pin's walk and second look over other words than a page table's, for model checkers. No
+/// stable interface.
 #[doc(hidden)]
 pub mod model {
     pub use crate::page_table::gup_fast::{Complete, Entries, Steps};

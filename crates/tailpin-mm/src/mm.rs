@@ -1,4 +1,5 @@
-//! What all spaces over one zone share: frames, the pages of zeroes, identities, page tables on their way out.
+//! What all spaces over one zone share: frames, the pages of zeroes, identities, page tables on
+//! their way out.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -28,8 +29,8 @@ pub struct MmConfig {
     pub huge_by_default: bool,
     /// What a write to a shared huge page does.
     pub cow: Cow,
-    /// A page table at the top level whose upper half (entries 256 and on) every new space shares: the kernel's own
-    /// part of the address space.
+    /// A page table at the top level whose upper half (entries 256 and on) every new space shares:
+    /// the kernel's own part of the address space.
     pub kernel_root: Option<Pfn>,
 }
 
@@ -71,13 +72,13 @@ impl<E: Env> Clone for Mm<'_, E> {
 }
 
 impl<'z, E: Env> Mm<'z, E> {
-    /// Address spaces over `zone`. `infos` has one entry for each frame of the zone's span, the first for its first
-    /// frame; it may serve one `Mm` only. Other users of the zone are welcome.
+    /// Address spaces over `zone`. `infos` has one entry for each frame of the zone's span, the
+    /// first for its first frame; it may serve one `Mm` only. Other users of the zone are welcome.
     ///
     /// # Errors
-    /// [`MmError::TooFewInfos`]; [`MmError::FrameTooHigh`] if the zone has frames that no page-table entry can name;
-    /// [`MmError::NotInZone`] for a kernel's table elsewhere; [`MmError::OutOfMemory`] if there is no frame for the page
-    /// of zeroes.
+    /// [`MmError::TooFewInfos`]; [`MmError::FrameTooHigh`] if the zone has frames that no
+    /// page-table entry can name; [`MmError::NotInZone`] for a kernel's table elsewhere;
+    /// [`MmError::OutOfMemory`] if there is no frame for the page of zeroes.
     pub fn new(
         zone: &'z Zone<'z>,
         env: &'z E,
@@ -119,8 +120,9 @@ impl<'z, E: Env> Mm<'z, E> {
         self.core.env
     }
 
-    /// Waits until every page table that was taken out of use is free. With all spaces and objects gone, what is in
-    /// use of the zone then is the pages of zeroes, which go with the last clone of this handle.
+    /// Waits until every page table that was taken out of use is free. With all spaces and objects
+    /// gone, what is in use of the zone then is the pages of zeroes, which go with the last clone
+    /// of this handle.
     pub fn settle(&self) {
         self.core.free_retired(true);
     }
@@ -182,17 +184,19 @@ impl<'z, E: Env> Core<'z, E> {
 
     /// Gives back one reference on each block of a naturally aligned range.
     pub(crate) fn drop_block(&self, head: Pfn, order: Order) {
-        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is left to do.
+        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is
+        // left to do.
         let _ = self.zone.raw().put_many(self.token(head, order), 1);
     }
 
-    /// The token of a reference to a naturally aligned range that was one block when the caller got it, and is of that
-    /// generation as long as the caller has it.
+    /// The token of a reference to a naturally aligned range that was one block when the caller got
+    /// it, and is of that generation as long as the caller has it.
     pub(crate) fn token(&self, head: Pfn, order: Order) -> RawBlock {
         RawBlock::from_parts(head, order, self.zone.raw().token(head).generation())
     }
 
-    /// Makes one block of 2 MiB of blocks to each of which the caller has the only reference; false if that can't be.
+    /// Makes one block of 2 MiB of blocks to each of which the caller has the only reference; false
+    /// if that can't be.
     pub(crate) fn merge_area(&self, head: Pfn) -> bool {
         let raw = self.zone.raw();
         raw.merge(raw.tokens(FrameRange::block(head, Order::HUGE))).is_ok()
@@ -220,16 +224,17 @@ impl<'z, E: Env> Core<'z, E> {
         }
     }
 
-    /// One more reference on each block of the naturally aligned range, taken by one who knows that it is in use.
+    /// One more reference on each block of the naturally aligned range, taken by one who knows that
+    /// it is in use.
     pub(crate) fn add_reference(&self, head: Pfn, order: Order) -> Result<(), Shortage> {
         self.zone.raw().get_many(self.token(head, order), 1).map_err(|_| Shortage::Count)
     }
 
-    /// A page table that no entry leads to any more, and whose translations are invalidated. It is freed when no
-    /// walker without a lock can be in it.
+    /// A page table that no entry leads to any more, and whose translations are invalidated. It is
+    /// freed when no walker without a lock can be in it.
     pub(crate) fn retire(&self, table: Pfn) {
-        // Orders the clearing of the entry that led to the table before the mark: a section that begins after the
-        // mark does not find it.
+        // Orders the clearing of the entry that led to the table before the mark: a section that
+        // begins after the mark does not find it.
         fence(Ordering::SeqCst);
         let mark = self.env.mark();
         let many = {

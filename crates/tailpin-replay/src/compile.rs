@@ -1,8 +1,10 @@
-//! From a trace to a [`Plan`]: every record is checked against those before it and given its places.
+//! From a trace to a [`Plan`]: every record is checked against those before it and given its
+//! places.
 //!
-//! Two things need to know the future, and are patched into steps written earlier: a split that only waited for a
-//! pin moves up to just before that pin went, and a page of a refused split that is pinned again later was evidently
-//! still in use. Places handed out for such a step have never been used before, so they are free at that time too.
+//! Two things need to know the future, and are patched into steps written earlier: a split that
+//! only waited for a pin moves up to just before that pin went, and a page of a refused split that
+//! is pinned again later was evidently still in use. Places handed out for such a step have never
+//! been used before, so they are free at that time too.
 
 use std::collections::BTreeMap;
 
@@ -292,8 +294,8 @@ impl Compiler {
         Ok(())
     }
 
-    /// Order and places of the blocks in the area at `base`, if together they are one former block, or an aligned
-    /// part of one, and fill the area.
+    /// Order and places of the blocks in the area at `base`, if together they are one former block,
+    /// or an aligned part of one, and fill the area.
     fn mergeable(&self, base: u32) -> Option<(Order, Vec<u32>)> {
         let mut blocks = self.model.within(base, Order::HUGE).peekable();
         let &(_, &first) = blocks.peek()?;

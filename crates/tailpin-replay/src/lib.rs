@@ -1,8 +1,9 @@
 //! Recorded kernel allocation traces, carried out by the `tailpin` library.
 //!
-//! A trace is read and checked ([`trace`]), worked out into a [`Plan`] of calls before any clock starts
-//! ([`compile`]), and replayed ([`Setup::round`]) on as many threads as wanted, on one shared zone, under either
-//! protocol. At the end the zone is audited with the trace's last state in it and once more with everything dropped.
+//! A trace is read and checked ([`trace`]), worked out into a [`Plan`] of calls before any clock
+//! starts ([`compile`]), and replayed ([`Setup::round`]) on as many threads as wanted, on one
+//! shared zone, under either protocol. At the end the zone is audited with the trace's last state
+//! in it and once more with everything dropped.
 //!
 //! ```
 //! use tailpin_replay::{NoWatch, Protocol, Reading, Setup, compile, trace};

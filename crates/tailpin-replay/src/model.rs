@@ -1,5 +1,5 @@
-//! The trace's own world: which blocks it has live and which frames pinned. Whatever can't follow from what came
-//! before is refused.
+//! The trace's own world: which blocks it has live and which frames pinned. Whatever can't follow
+//! from what came before is refused.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -22,7 +22,8 @@ pub(crate) enum Home {
     Own(u32),
     /// Part of this merged block.
     Merged(u32),
-    /// Part of a block whose split Linux refused and we carried out: only what this refusal kept is left.
+    /// Part of a block whose split Linux refused and we carried out: only what this refusal kept is
+    /// left.
     Refused(u32),
 }
 
@@ -181,7 +182,8 @@ impl Model {
         Ok(())
     }
 
-    /// References are taken on a frame of a live block; `cell` gives the place for a frame that had none.
+    /// References are taken on a frame of a live block; `cell` gives the place for a frame that had
+    /// none.
     pub(crate) fn pin(
         &mut self,
         frame: u32,

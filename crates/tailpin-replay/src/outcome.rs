@@ -9,8 +9,8 @@ use super::setup::Protocol;
 /// Bytes of metadata Linux keeps for each 4 KiB page: its `struct page`.
 pub const LINUX_BYTES_PER_FRAME: u64 = 64;
 
-/// One replayed trace. Counts are of all copies in the fastest round together, but of every round for what went
-/// wrong; what a trace says about Linux is of one copy.
+/// One replayed trace. Counts are of all copies in the fastest round together, but of every round
+/// for what went wrong; what a trace says about Linux is of one copy.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// Name of the trace.
@@ -57,8 +57,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Puts together what a plan says and what `measured`, the fastest of `rounds` rounds, found. `refused` is what the
-    /// kernel's own counter of refused splits gained.
+    /// Puts together what a plan says and what `measured`, the fastest of `rounds` rounds, found.
+    /// `refused` is what the kernel's own counter of refused splits gained.
     pub fn new(
         trace: &str,
         protocol: Protocol,

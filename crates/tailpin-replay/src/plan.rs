@@ -1,7 +1,8 @@
 //! What a replay does, step by step, worked out before the clock starts.
 //!
-//! A trace names frames; a plan names numbered places. Each live block has one place and each pinned frame another, so
-//! that the timed part is calls into the library and nothing else: no map from frame numbers is searched in it.
+//! A trace names frames; a plan names numbered places. Each live block has one place and each
+//! pinned frame another, so that the timed part is calls into the library and nothing else: no map
+//! from frame numbers is searched in it.
 
 use tailpin::Order;
 
@@ -18,9 +19,11 @@ pub(crate) enum Step {
     FreeNothing,
     /// Extra: lets go of the block at `block`.
     Drop { block: u32 },
-    /// Splits the block at `block` into pieces, which go to the places in [`Plan::places`] from `pieces` on.
+    /// Splits the block at `block` into pieces, which go to the places in [`Plan::places`] from
+    /// `pieces` on.
     Split { to: Order, under_pins: bool, block: u32, pieces: u32 },
-    /// Extra: splits a merged block again, because the trace goes on to treat its pieces one by one.
+    /// Extra: splits a merged block again, because the trace goes on to treat its pieces one by
+    /// one.
     Unmerge { to: Order, block: u32, pieces: u32 },
     /// Takes `refs` pins on page `index` of the block at `block` and keeps them in `cell`.
     Pin { refs: u16, block: u32, index: u32, cell: u32 },
@@ -28,7 +31,8 @@ pub(crate) enum Step {
     Unpin { refs: u16, cell: u32 },
     /// A COLLAPSE where there is nothing to merge.
     Collapse,
-    /// A COLLAPSE that merges `count` pieces, whose places begin at `pieces`, into one block kept at `block`.
+    /// A COLLAPSE that merges `count` pieces, whose places begin at `pieces`, into one block kept
+    /// at `block`.
     Merge { count: u16, pieces: u32, block: u32 },
     /// A split that Linux refused: carried out as [`Plan::refusals`] says.
     Refuse { block: u32, refusal: u32 },
@@ -40,15 +44,16 @@ pub(crate) enum Step {
 
 const _: () = assert!(size_of::<Step>() == 16, "a step is read once per event: keep it small");
 
-/// A split that Linux refused and this library carries out: the owner's reference to the block is dropped and every
-/// page that nobody pins is free at once.
+/// A split that Linux refused and this library carries out: the owner's reference to the block is
+/// dropped and every page that nobody pins is free at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// Frames of the block that are free from this moment on.
     pub(crate) freed: u64,
     /// Whether any page of it was pinned.
     pub(crate) under_pins: bool,
-    /// Pages that are pinned again later, so evidently still in use: index in the block and place, ascending.
+    /// Pages that are pinned again later, so evidently still in use: index in the block and place,
+    /// ascending.
     pub(crate) kept: Vec<(u32, u32)>,
 }
 

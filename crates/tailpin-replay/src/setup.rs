@@ -247,7 +247,8 @@ mod tests {
 
     impl Watch for Count {
         fn begins(&self, copy: usize) {
-            // Bits, so that no copy is heard of twice for another. Relaxed: read after all have been joined.
+            // Bits, so that no copy is heard of twice for another. Relaxed: read after all have
+            // been joined.
             self.begun.fetch_add(1 << copy, Ordering::Relaxed);
         }
 

@@ -1,5 +1,5 @@
-//! The plan against a plain model: a toy memory that carries out the steps, and a reading of the same trace that
-//! knows nothing of places, patches or early splits.
+//! The plan against a plain model: a toy memory that carries out the steps, and a reading of the
+//! same trace that knows nothing of places, patches or early splits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -309,7 +309,8 @@ fn a_refused_split_frees_what_nobody_uses() {
     writer.alloc(512, 9).pin(600, 2).split_fail(512, 9).split_fail(512, 9).pin(700, 1).unpin(600, 2);
     writer.unpin(700, 1).split(512, 9, 0);
     let (_, plan) = check(&written(&writer));
-    // Page 700 is pinned again after the refusal, so it was still in use; page 600 went with its pin.
+    // Page 700 is pinned again after the refusal, so it was still in use; page 600 went with its
+    // pin.
     assert_eq!((plan.refusals[0].freed, plan.frames_at_end, plan.trace_frames_at_end), (510, 1, 512));
     writer.free_pages(512..1024);
     let (_, plan) = check(&written(&writer));

@@ -1,7 +1,7 @@
 //! The atomic word everything shared is made of.
 //!
-//! The whole crate is generic over this trait, so that the code a model checker explores is the code that
-//! ships: a checker implements [`AtomicWord`] for its own instrumented word.
+//! The whole crate is generic over this trait, so that the code a model checker explores is the
+//! code that ships: a checker implements [`AtomicWord`] for its own instrumented word.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -23,7 +23,8 @@ pub trait AtomicWord: Send + Sync {
     fn fetch_or(&self, value: u64, order: Ordering) -> u64;
     /// A fence that orders operations on all words of this kind.
     fn fence(order: Ordering);
-    /// Called once per turn of a loop that waits for another thread (a bit spinlock); a hint, nothing more.
+    /// Called once per turn of a loop that waits for another thread (a bit spinlock); a hint,
+    /// nothing more.
     fn relax();
 }
 

@@ -8,7 +8,8 @@ use crate::report::Cause;
 /// Why a pin or reference was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GetError {
-    /// The frame is free, out of service or outside the zone; or its block was being merged during the call.
+    /// The frame is free, out of service or outside the zone; or its block was being merged during
+    /// the call.
     NotInUse,
     /// One more would pass the limit of the count.
     CountLimit,
@@ -130,8 +131,8 @@ impl fmt::Display for AllocError {
 pub enum ZoneError {
     /// There is no usable frame at all.
     Empty,
-    /// A range ends before it begins, overlaps the one before it, is not in ascending order, or has frames
-    /// of which bytes have no 64-bit address.
+    /// A range ends before it begins, overlaps the one before it, is not in ascending order, or has
+    /// frames of which bytes have no 64-bit address.
     BadRange {
         /// The range.
         range: FrameRange,

@@ -47,7 +47,8 @@ impl Pfn {
     /// The frame `frames` further on.
     ///
     /// # Panics
-    /// If its number does not fit into 64 bits, also in release builds; see [`Pfn::checked_offset`].
+    /// If its number does not fit into 64 bits, also in release builds; see
+    /// [`Pfn::checked_offset`].
     #[inline]
     pub const fn offset(self, frames: u64) -> Self {
         match self.checked_offset(frames) {
@@ -190,7 +191,8 @@ impl FrameRange {
         (order.frames() == frames && self.start.is_aligned(order)).then_some(order)
     }
 
-    /// The range that these ranges are together, if each begins where the one before it ends and there is one.
+    /// The range that these ranges are together, if each begins where the one before it ends and
+    /// there is one.
     pub(crate) fn of_row(mut ranges: impl Iterator<Item = Self>) -> Option<Self> {
         let first = ranges.next()?;
         ranges.try_fold(first, |row, next| {

@@ -11,25 +11,28 @@
 //! | `refs` | references to the whole block | 0 |
 //! | `order` | order of the block | order of the block; 0 in a resting tail |
 //!
-//! An ordinary page is a head of order 0. A word that is zero but for its generation is *at rest*: a free frame,
-//! or a tail without pins of whichever head covers it. A zero-filled map is thus a valid map of free frames, and a
-//! whole 2 MiB block is handed out by writing one word.
+//! An ordinary page is a head of order 0. A word that is zero but for its generation is *at rest*:
+//! a free frame, or a tail without pins of whichever head covers it. A zero-filled map is thus a
+//! valid map of free frames, and a whole 2 MiB block is handed out by writing one word.
 //!
-//! A head (and the first word of each 2 MiB part of a larger block) says by a flag whether any 4 KiB tail below it may
-//! have *recorded* its order. While none has, all of them are at rest, and a split has nothing to do but to make
-//! the heads of the pieces.
+//! A head (and the first word of each 2 MiB part of a larger block) says by a flag whether any 4
+//! KiB tail below it may have *recorded* its order. While none has, all of them are at rest, and a
+//! split has nothing to do but to make the heads of the pieces.
 //!
-//! A free frame may be *loose*: not in the allocator's store but there for whoever comes first, by a compare-and-swap on
-//! this very word. A page's life is then one such step out of it and one back.
+//! A free frame may be *loose*: not in the allocator's store but there for whoever comes first, by
+//! a compare-and-swap on this very word. A page's life is then one such step out of it and one
+//! back.
 //!
-//! A token of the raw interface names a block by its first frame, order and generation. It still stands for its pieces when
-//! another holder has split the block, so a word tells which blocks it was part of. A head that a split made says so by a
-//! flag. A settled head has its *rise* in the place of `drop`: how many orders larger the block was when its generation
-//! began. So no two blocks that were handed out one by one can pass for one.
+//! A token of the raw interface names a block by its first frame, order and generation. It still
+//! stands for its pieces when another holder has split the block, so a word tells which blocks it
+//! was part of. A head that a split made says so by a flag. A settled head has its *rise* in the
+//! place of `drop`: how many orders larger the block was when its generation began. So no two
+//! blocks that were handed out one by one can pass for one.
 //!
-//! Every change of state is a pure function from word to word in this file; the loops that apply them live with
-//! the protocol. This is the answer to "can never be changed to point to this page" of the mail: there is no
-//! pointer, and *is it a tail*, *of which head* and *how often pinned* are one load.
+//! Every change of state is a pure function from word to word in this file; the loops that apply
+//! them live with the protocol. This is the answer to "can never be changed to point to this page"
+//! of the mail: there is no pointer, and *is it a tail*, *of which head* and *how often pinned* are
+//! one load.
 
 use core::fmt;
 
@@ -69,12 +72,13 @@ const PIECE: u64 = 1 << FLAGS_SHIFT;
 const POISONED: u64 = 1 << (FLAGS_SHIFT + 1);
 /// On a head: some frame of the block is poisoned, so look at each before freeing.
 const WARY: u64 = 1 << (FLAGS_SHIFT + 2);
-/// On a head or a 2 MiB part: some 4 KiB tail below it may not be at rest. Set before the first one is not, kept when
-/// the block is freed whole, gone when its area is put to rest. Not one of `FLAGS`: a free frame may have it.
+/// On a head or a 2 MiB part: some 4 KiB tail below it may not be at rest. Set before the first one
+/// is not, kept when the block is freed whole, gone when its area is put to rest. Not one of
+/// `FLAGS`: a free frame may have it.
 const RECORDED: u64 = 1 << (FLAGS_SHIFT + 3);
 
-/// On a free frame, in the place of `drop`: it, or the 2 MiB it begins by its order, is nobody's and outside the store,
-/// there for whoever claims it in this word.
+/// On a free frame, in the place of `drop`: it, or the 2 MiB it begins by its order, is nobody's
+/// and outside the store, there for whoever claims it in this word.
 const LOOSE: u64 = 1 << DROP_SHIFT;
 
 const TAIL: u64 = 0;
@@ -83,7 +87,8 @@ const HEAD: u64 = 2;
 const SPLITTING: u64 = 3;
 const SPLITTING_CLEAN: u64 = 4;
 const MERGING: u64 = 5;
-/// A settled head whose block never splits and whose tails are not counted: a pin on any page is a pin on the head.
+/// A settled head whose block never splits and whose tails are not counted: a pin on any page is a
+/// pin on the head.
 const UNSPLITTABLE: u64 = 6;
 /// Out of service: for good if poisoned, else never in it.
 const OUT: u64 = 7;
@@ -95,8 +100,8 @@ const _: () = assert!(
 );
 const _: () = assert!(SPLITTING_CLEAN & 0b011 != HEAD && MERGING & 0b011 != HEAD && OUT & 0b011 != HEAD);
 
-/// Added to the drop of a split if the head has a rise already. It is no longer known how large the block was when its
-/// generation began.
+/// Added to the drop of a split if the head has a rise already. It is no longer known how large the
+/// block was when its generation began.
 const AGAIN: u64 = 9;
 /// The rise of a head that was split more than once.
 const RISE_UNKNOWN: u64 = DROP_MASK;
@@ -105,7 +110,8 @@ const DROP_AGAIN: u8 = (DROP_MASK - AGAIN) as u8;
 
 const _: () = assert!(FLAGS_SHIFT + 4 == DROP_SHIFT && DROP_SHIFT + 4 == ORDER_SHIFT);
 const _: () = assert!(ORDER_SHIFT + 5 == KIND_SHIFT && KIND_SHIFT + 3 == 64);
-// Holds are never refused: the upper half of `pins` is theirs, and a block has at most 511 + 511 pinned parts.
+// Holds are never refused: the upper half of `pins` is theirs, and a block has at most 511 + 511
+// pinned parts.
 const _: () = assert!(PIN_LIMIT + 2 * 511 < PINS_MASK / 2 * 2);
 const _: () = assert!(Order::MAX.get() as u64 <= ORDER_MASK && Order::HUGE.get() as u64 <= DROP_MASK);
 // Splits drop at most nine orders in one step: 9 → 0 within an area, 18 → 9 above it.
@@ -154,7 +160,8 @@ impl PageWord {
         self.0 >> REFS_SHIFT & REFS_MASK
     }
 
-    /// How often, modulo 64, a block has begun at this frame, been merged here or been adopted from its token.
+    /// How often, modulo 64, a block has begun at this frame, been merged here or been adopted from
+    /// its token.
     #[inline]
     pub const fn generation(self) -> u8 {
         (self.0 >> GEN_SHIFT & GEN_MASK) as u8
@@ -228,7 +235,8 @@ impl PageWord {
         matches!(self.kind_bits(), SPLITTING | SPLITTING_CLEAN)
     }
 
-    /// A head being split whose tails are all at rest, so that only the heads of the pieces have to be made.
+    /// A head being split whose tails are all at rest, so that only the heads of the pieces have to
+    /// be made.
     #[inline]
     pub const fn is_splitting_clean(self) -> bool {
         self.kind_bits() == SPLITTING_CLEAN
@@ -246,10 +254,12 @@ impl PageWord {
         self.is_head() && self.0 & (PINS_MASK | REFS_MASK << REFS_SHIFT) != 0
     }
 
-    /// A page whose own word is all that a pin on it changes: a live head that is not merging, or a pinned tail.
+    /// A page whose own word is all that a pin on it changes: a live head that is not merging, or a
+    /// pinned tail.
     #[inline]
     pub const fn is_pinnable_alone(self) -> bool {
-        // A locked instruction waits for every branch before it: short chains from the word to each decision.
+        // A locked instruction waits for every branch before it: short chains from the word to each
+        // decision.
         self.is_settled_head() && self.0 & (PINS_MASK | REFS_FIELD) != 0
             || self.0 & KIND_FIELD == TAIL << KIND_SHIFT && self.pins() > 0
     }
@@ -273,7 +283,8 @@ impl PageWord {
         n < REF_LIMIT && refs != 0 && refs <= (REF_LIMIT - n) * ONE_REF
     }
 
-    /// A tail of a block of `order`, at rest or not, that is neither pinned nor poisoned and was never a part.
+    /// A tail of a block of `order`, at rest or not, that is neither pinned nor poisoned and was
+    /// never a part.
     #[inline]
     pub(crate) const fn is_plain_tail_of(self, order: Order) -> bool {
         let but_generation = self.0 & !(GEN_MASK << GEN_SHIFT);
@@ -294,7 +305,8 @@ impl PageWord {
         self.0 & LOOK == HEAD << KIND_SHIFT
     }
 
-    /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged, not there for others.
+    /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged, not
+    /// there for others.
     #[inline]
     pub const fn is_idle(self) -> bool {
         matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | LOOSE) == 0
@@ -328,8 +340,8 @@ impl PageWord {
         }
     }
 
-    /// `n` more holds. They are never refused. From here on a tail may record its order; a clean split becomes an
-    /// ordinary one, in which every tail word has to be rewritten.
+    /// `n` more holds. They are never refused. From here on a tail may record its order; a clean
+    /// split becomes an ordinary one, in which every tail word has to be rewritten.
     #[inline]
     pub(crate) const fn hold(self, n: u64) -> Self {
         let held = Self(self.0 + n).recorded();
@@ -342,7 +354,8 @@ impl PageWord {
         Self(self.0 | RECORDED)
     }
 
-    /// The word of a free frame that a block is about to begin at; whether its tails are at rest was looked up.
+    /// The word of a free frame that a block is about to begin at; whether its tails are at rest
+    /// was looked up.
     #[inline]
     pub(crate) const fn readied(self, tails_rest: bool) -> Self {
         let free = Self::build(FREE, Order::PAGE, self.generation_bits());
@@ -376,7 +389,8 @@ impl PageWord {
         Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | POISONED | RECORDED))
     }
 
-    /// A fresh block begins here: one reference, a new generation. What its tails record they have recorded before.
+    /// A fresh block begins here: one reference, a new generation. What its tails record they have
+    /// recorded before.
     #[inline]
     pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
         let kind = if unsplittable { UNSPLITTABLE } else { HEAD };
@@ -384,8 +398,9 @@ impl PageWord {
         Self::build(kind, order, self.next_generation() | recorded | ONE_REF)
     }
 
-    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned. Whole areas can be
-    /// handed out again without a look at their tails, so these go on saying whether all rest.
+    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned.
+    /// Whole areas can be handed out again without a look at their tails, so these go on saying
+    /// whether all rest.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
         let kind = if self.is_poisoned() { OUT } else { FREE };
@@ -393,16 +408,17 @@ impl PageWord {
         Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED | recorded)
     }
 
-    /// What a head becomes in the very step that takes its last reference, if it has no pins and its own word is all
-    /// there is to look at and to write.
+    /// What a head becomes in the very step that takes its last reference, if it has no pins and
+    /// its own word is all there is to look at and to write.
     #[inline]
     pub(crate) const fn frees_at_once(self) -> Option<Self> {
         let alone = self.order().get() <= Order::HUGE.get() && self.0 & (POISONED | WARY) == 0;
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
-    /// The loose page or 2 MiB that a block of `order` becomes in the step that takes its last reference: one that is
-    /// settled, has neither pins nor flags, and whose own word is all there is to look at and to write.
+    /// The loose page or 2 MiB that a block of `order` becomes in the step that takes its last
+    /// reference: one that is settled, has neither pins nor flags, and whose own word is all there
+    /// is to look at and to write.
     #[inline]
     pub(crate) const fn loosens(self, order: Order) -> Option<Self> {
         let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { RECORDED } else { 0 };
@@ -435,8 +451,9 @@ impl PageWord {
         self.0 & PIECE != 0
     }
 
-    /// Whether a block of `order` began or was at this head in its present generation, so that a reference to that block is
-    /// one to this piece of it. Of a head that was split more than once any larger order is believed.
+    /// Whether a block of `order` began or was at this head in its present generation, so that a
+    /// reference to that block is one to this piece of it. Of a head that was split more than once
+    /// any larger order is believed.
     #[inline]
     pub(crate) const fn was_of(self, order: Order) -> bool {
         let rise = match (self.is_splitting(), self.drop_bits()) {
@@ -457,8 +474,9 @@ impl PageWord {
         if self.drop_bits() == 0 || step < floor.get() { floor } else { Order::wrap(step) }
     }
 
-    /// A settled head starts to split into pieces of `target`. References are frozen where they are. The split is
-    /// clean if all tails rest; if not, all of them are going to record the new order.
+    /// A settled head starts to split into pieces of `target`. References are frozen where they
+    /// are. The split is clean if all tails rest; if not, all of them are going to record the new
+    /// order.
     #[inline]
     pub(crate) const fn begin_split(self, target: Order) -> Self {
         let small = self.order().get() <= Order::HUGE.get();
@@ -471,14 +489,15 @@ impl PageWord {
         if small && !clean { begun.recorded() } else { begun }
     }
 
-    /// The last reference goes while pages are pinned: the dropper takes a hold and splits the block, with no
-    /// reference left to hand on.
+    /// The last reference goes while pages are pinned: the dropper takes a hold and splits the
+    /// block, with no reference left to hand on.
     #[inline]
     pub(crate) const fn begin_self_split(self, target: Order) -> Self {
         self.hold(1).begin_last_split(target)
     }
 
-    /// A block without references is split: there can be no token of it, so what it was does not matter any more.
+    /// A block without references is split: there can be no token of it, so what it was does not
+    /// matter any more.
     #[inline]
     pub(crate) const fn begin_last_split(self, target: Order) -> Self {
         Self(self.0 & !DROP_FIELD).begin_split(target)
@@ -502,7 +521,8 @@ impl PageWord {
         Self::build(HEAD, Order::PAGE, keep | PIECE | self.next_generation() | (refs * ONE_REF))
     }
 
-    /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references; its pins stay.
+    /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references;
+    /// its pins stay.
     #[inline]
     pub(crate) const fn piece(self, begun: Self, refs: u64) -> Self {
         let order = begun.target();
@@ -519,8 +539,8 @@ impl PageWord {
         Self::build(HEAD, order, keep | PIECE | wary | recorded | self.next_generation() | (refs * ONE_REF))
     }
 
-    /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will all be at rest, or
-    /// some not. Tokens of the pieces are used up, so a generation begins.
+    /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will
+    /// all be at rest, or some not. Tokens of the pieces are used up, so a generation begins.
     #[inline]
     pub(crate) const fn begin_merge(self, order: Order, tails_rest: bool) -> Self {
         let keep = self.renewed().0 & !(ORDER_FIELD | DROP_FIELD | RECORDED);
@@ -540,7 +560,8 @@ impl PageWord {
         self.with_kind(MERGING)
     }
 
-    /// Its only reference becomes a handle's: tokens of the block, and of any that it was part of, are used up.
+    /// Its only reference becomes a handle's: tokens of the block, and of any that it was part of,
+    /// are used up.
     #[inline]
     pub(crate) const fn adopted(self) -> Self {
         Self(self.renewed().0 & !(PIECE | DROP_FIELD))

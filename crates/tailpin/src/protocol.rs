@@ -1,8 +1,8 @@
 //! What a page protocol is: how frames are counted, pinned, split and merged.
 //!
-//! Two exist. [`OneWord`](crate::OneWord) keeps a frame's whole state in one word and takes no lock;
-//! [`Classic`](crate::Classic) is the design of the 2013 mail with the mail's corrections. The allocator, the handles
-//! and the audit are written against this trait and run on either.
+//! Two exist. [`OneWord`](crate::OneWord) keeps a frame's whole state in one word and takes no
+//! lock; [`Classic`](crate::Classic) is the design of the 2013 mail with the mail's corrections.
+//! The allocator, the handles and the audit are written against this trait and run on either.
 
 use core::fmt;
 
@@ -45,7 +45,8 @@ pub struct PageState {
     pub pins: u64,
     /// References to the whole block (heads and pages).
     pub refs: u64,
-    /// How often a block has begun here, been merged here or been adopted from its token, modulo 64.
+    /// How often a block has begun here, been merged here or been adopted from its token, modulo
+    /// 64.
     pub generation: u8,
     /// Tails of this block are not counted.
     pub unsplittable: bool,
@@ -91,8 +92,8 @@ pub enum Class {
 
 /// A pin on `page`, and the frame in whose word it is counted.
 ///
-/// The two differ only for tails of an unsplittable block. The place is settled when the pin is taken, so that
-/// "is this tail counted?" has the same answer when it is given back.
+/// The two differ only for tails of an unsplittable block. The place is settled when the pin is
+/// taken, so that "is this tail counted?" has the same answer when it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     /// The page that is pinned.
@@ -145,8 +146,8 @@ impl RawBlock {
 pub trait Owner {
     /// The last reference to this block is gone; its frames are the callee's.
     fn freed_block(&self, head: Pfn, order: Order);
-    /// Whether a page or 2 MiB may become loose in the very step that frees it. The callee hears of it by
-    /// [`loosened`](Self::loosened) then, and of no such block by the functions above.
+    /// Whether a page or 2 MiB may become loose in the very step that frees it. The callee hears of
+    /// it by [`loosened`](Self::loosened) then, and of no such block by the functions above.
     #[inline]
     fn takes_loose(&self) -> bool {
         false
@@ -166,22 +167,25 @@ pub trait Owner {
 
 /// A protocol that can be put over memory of the caller's.
 pub trait Attach<'m>: Protocol {
-    /// Over zero-filled `words`, the first of which are for frame `base`, the first of a 2 MiB area.
+    /// Over zero-filled `words`, the first of which are for frame `base`, the first of a 2 MiB
+    /// area.
     fn attach(words: &'m [Self::Word], base: Pfn) -> Self;
 }
 
 /// How frames are counted, pinned, split and merged.
 ///
-/// All methods may be called from any number of threads at once, except where they say that the caller owns the
-/// frames. Frame numbers must lie in the protocol's span: the zone above checks what comes from outside.
+/// All methods may be called from any number of threads at once, except where they say that the
+/// caller owns the frames. Frame numbers must lie in the protocol's span: the zone above checks
+/// what comes from outside.
 ///
 /// # Panics
 /// All methods that look at a frame outside the protocol's span.
 ///
-/// What is said of progress is said of [`OneWord`](crate::OneWord), which never blocks: *wait-free* operations end after a
-/// bounded number of their own steps; *lock-free* ones go round again only because another thread's operation got on. A
-/// thread that is stopped anywhere keeps nobody. The classic protocol (`tailpin-classic`) has bit locks, as its design asks, and waits for
-/// whoever holds one.
+/// What is said of progress is said of [`OneWord`](crate::OneWord), which never blocks: *wait-free*
+/// operations end after a bounded number of their own steps; *lock-free* ones go round again only
+/// because another thread's operation got on. A thread that is stopped anywhere keeps nobody. The
+/// classic protocol (`tailpin-classic`) has bit locks, as its design asks, and waits for whoever
+/// holds one.
 pub trait Protocol: Sized + Send + Sync {
     /// The atomic word it is made of.
     type Word: AtomicWord;
@@ -189,22 +193,24 @@ pub trait Protocol: Sized + Send + Sync {
     const NAME: &'static str;
     /// Words of metadata per frame.
     const WORDS_PER_FRAME: usize;
-    /// Whether blocks can be merged, split around a page, and split themselves on their last reference.
+    /// Whether blocks can be merged, split around a page, and split themselves on their last
+    /// reference.
     const REARRANGES: bool;
 
     /// Whether the frames of this block may be handed out. What is left to do then is done by
-    /// [`Protocol::publish`]; nobody can obtain any of them before. The caller owns the frames. Errs with the first frame in a wrong state.
+    /// [`Protocol::publish`]; nobody can obtain any of them before. The caller owns the frames.
+    /// Errs with the first frame in a wrong state.
     ///
-    /// Progress: wait-free; one look at each word of the block that has to be looked at, and nobody else
-    /// writes them.
+    /// Progress: wait-free; one look at each word of the block that has to be looked at, and nobody
+    /// else writes them.
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
-    /// Last step of an allocation: one reference, visible with everything written before. Returns the
-    /// generation of the block.
+    /// Last step of an allocation: one reference, visible with everything written before. Returns
+    /// the generation of the block.
     ///
     /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;
-    /// Whether the free page or 2 MiB at `head` is loose: nobody's, there for whoever claims it. SeqCst: see
-    /// [`Protocol::loosen`].
+    /// Whether the free page or 2 MiB at `head` is loose: nobody's, there for whoever claims it.
+    /// SeqCst: see [`Protocol::loosen`].
     ///
     /// Progress: wait-free; one load.
     fn is_loose(&self, head: Pfn, order: Order) -> bool;
@@ -212,14 +218,17 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load for each that is asked for.
     fn loose_among(&self, first: Pfn, pages: u64) -> u64;
-    /// Makes a free page or 2 MiB of the caller's loose. Errs if it is in a wrong state. What leads others to it comes
-    /// after a SeqCst fence or change, as they look at that first and at the block then.
+    /// Makes a free page or 2 MiB of the caller's loose. Errs if it is in a wrong state. What leads
+    /// others to it comes after a SeqCst fence or change, as they look at that first and at the
+    /// block then.
     ///
     /// Progress: wait-free; one load and one store.
     fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
-    /// Makes a loose page or 2 MiB the caller's, as it was before it became loose; false if it is not loose.
+    /// Makes a loose page or 2 MiB the caller's, as it was before it became loose; false if it is
+    /// not loose.
     ///
-    /// Progress: wait-free; one load and one compare-and-swap, which fails only because somebody else claimed it.
+    /// Progress: wait-free; one load and one compare-and-swap, which fails only because somebody
+    /// else claimed it.
     fn claim(&self, head: Pfn, order: Order) -> bool;
     /// [`Protocol::claim`] and [`Protocol::publish`], in one step if the protocol can.
     ///
@@ -232,7 +241,8 @@ pub trait Protocol: Sized + Send + Sync {
         }
         claimed
     }
-    /// Puts a wholly free area that the caller owns back to rest. Errs with the first frame in a wrong state.
+    /// Puts a wholly free area that the caller owns back to rest. Errs with the first frame in a
+    /// wrong state.
     ///
     /// Progress: wait-free; 512 loads and at most as many stores.
     fn scrub(&self, area: Pfn) -> Result<(), Pfn>;
@@ -253,17 +263,17 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load.
     fn state(&self, frame: Pfn) -> PageState;
-    /// Head and order of the live block that `frame` is in, `None` if it is in none. A hint, true at some instant
-    /// during the call, unless the caller has a reference.
+    /// Head and order of the live block that `frame` is in, `None` if it is in none. A hint, true
+    /// at some instant during the call, unless the caller has a reference.
     ///
     /// Progress: wait-free; at most thirteen loads, however large the block.
     fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)>;
 
-    /// Pins a page found by its number alone (`get_page_unless_zero`). Whoever found the number in some
-    /// structure looks there again afterwards.
+    /// Pins a page found by its number alone (`get_page_unless_zero`). Whoever found the number in
+    /// some structure looks there again afterwards.
     ///
-    /// Progress: lock-free; it looks again only where a word changed in between, that is, where another
-    /// operation got on.
+    /// Progress: lock-free; it looks again only where a word changed in between, that is, where
+    /// another operation got on.
     fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError>;
     /// One more pin where the caller has one already.
     ///
@@ -271,22 +281,23 @@ pub trait Protocol: Sized + Send + Sync {
     fn get(&self, held: Held, owner: &impl Owner) -> Result<(), GetError>;
     /// Gives back a pin. The caller must have it.
     ///
-    /// Progress: wait-free up to the last pin; that one gives back at most two holds, or frees the page,
-    /// which is lock-free.
+    /// Progress: wait-free up to the last pin; that one gives back at most two holds, or frees the
+    /// page, which is lock-free.
     fn put(&self, held: Held, owner: &impl Owner);
     /// `n` more references on every piece of `range`; the caller has one on each.
     ///
-    /// Progress: lock-free; it finishes a split that is under way in place of waiting for it, and otherwise
-    /// goes round only when the word changed.
+    /// Progress: lock-free; it finishes a split that is under way in place of waiting for it, and
+    /// otherwise goes round only when the word changed.
     fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError>;
     /// Gives back `n` references on every piece of `range`.
     ///
-    /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees what nobody has pinned
-    /// by itself.
+    /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees what nobody
+    /// has pinned by itself.
     fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner);
 
-    /// The word in which pins and references that are counted at `frame` are counted. Handles keep it at hand: what
-    /// comes after an atomic step begins with looking the word up, and this is the longest part of it.
+    /// The word in which pins and references that are counted at `frame` are counted. Handles keep
+    /// it at hand: what comes after an atomic step begins with looking the word up, and this is the
+    /// longest part of it.
     ///
     /// Progress: wait-free; nothing shared is touched.
     fn word_at(&self, frame: Pfn) -> &Self::Word;
@@ -320,8 +331,8 @@ pub trait Protocol: Sized + Send + Sync {
         let _ = word;
         self.put(held, owner);
     }
-    /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by now, with the word of
-    /// its head at hand.
+    /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by
+    /// now, with the word of its head at hand.
     ///
     /// Progress: lock-free; as [`Protocol::get_block`].
     ///
@@ -347,14 +358,15 @@ pub trait Protocol: Sized + Send + Sync {
         self.put_block(FrameRange::block(head, order), 1, owner);
     }
 
-    /// Splits every piece of `range` that is larger than `target`; the caller has a reference on each, and
-    /// afterwards one on each of the new pieces. Pins stay on their pages.
+    /// Splits every piece of `range` that is larger than `target`; the caller has a reference on
+    /// each, and afterwards one on each of the new pieces. Pins stay on their pages.
     ///
-    /// Progress: lock-free; everything that remains of it after the first step can be done by anybody with a
-    /// reference, and each compare-and-swap fails only because somebody did it or a pin came or went.
+    /// Progress: lock-free; everything that remains of it after the first step can be done by
+    /// anybody with a reference, and each compare-and-swap fails only because somebody did it or a
+    /// pin came or went.
     fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError>;
-    /// Splits only what is around `page`: afterwards `page` heads or lies in a piece of `target` and everything
-    /// else in `range` is in pieces as large as possible.
+    /// Splits only what is around `page`: afterwards `page` heads or lies in a piece of `target`
+    /// and everything else in `range` is in pieces as large as possible.
     ///
     /// Progress: lock-free; at most eighteen splits in a row.
     fn split_around(
@@ -364,10 +376,12 @@ pub trait Protocol: Sized + Send + Sync {
         target: Order,
         owner: &impl Owner,
     ) -> Result<(), SplitError>;
-    /// Makes one block of `order` at `head` of the pieces there; the caller has the only reference on each.
+    /// Makes one block of `order` at `head` of the pieces there; the caller has the only reference
+    /// on each.
     ///
-    /// Progress: lock-free; nobody helps and nobody waits: until it ends, others may be told that a page of
-    /// it is not in use, and its own compare-and-swaps fail only because a pin came or went.
+    /// Progress: lock-free; nobody helps and nobody waits: until it ends, others may be told that a
+    /// page of it is not in use, and its own compare-and-swaps fail only because a pin came or
+    /// went.
     fn merge(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError>;
 
     /// The raw put: gives back a pin after checking that there is one.
@@ -376,9 +390,10 @@ pub trait Protocol: Sized + Send + Sync {
     fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause>;
     /// The raw free: drops the only reference to a block of exactly the token's order.
     ///
-    /// This and what follows believe nothing of a token whose frames lie in the protocol's span: kind, order and
-    /// generation are checked in the step that changes the word. Of what has been split since, each piece is, before the
-    /// first one is changed and again in the step that changes it.
+    /// This and what follows believe nothing of a token whose frames lie in the protocol's span:
+    /// kind, order and generation are checked in the step that changes the word. Of what has been
+    /// split since, each piece is, before the first one is changed and again in the step that
+    /// changes it.
     ///
     /// Progress: lock-free; as [`Protocol::put_block`].
     ///
@@ -397,18 +412,19 @@ pub trait Protocol: Sized + Send + Sync {
     /// Progress: lock-free; as that.
     ///
     /// # Errors
-    /// The frame at which the token is wrong or has too few references, and the cause. If the state did not change during
-    /// the call, no reference was given back.
+    /// The frame at which the token is wrong or has too few references, and the cause. If the state
+    /// did not change during the call, no reference was given back.
     fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)>;
-    /// The only reference to a block of exactly the token's order becomes that of a handle. The block's generation moves
-    /// on, so the token is used up.
+    /// The only reference to a block of exactly the token's order becomes that of a handle. The
+    /// block's generation moves on, so the token is used up.
     ///
     /// Progress: lock-free; its compare-and-swap fails only because the word changed.
     ///
     /// # Errors
     /// What is wrong with the token.
     fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause>;
-    /// The raw form of [`Protocol::split`]. Safe also if the caller's reference goes during the call.
+    /// The raw form of [`Protocol::split`]. Safe also if the caller's reference goes during the
+    /// call.
     ///
     /// Progress: lock-free; as that.
     ///
@@ -420,7 +436,8 @@ pub trait Protocol: Sized + Send + Sync {
         target: Order,
         owner: &impl Owner,
     ) -> Result<(), TokenError<SplitError>>;
-    /// The raw form of [`Protocol::split_around`]. Safe also if the caller's reference goes during the call.
+    /// The raw form of [`Protocol::split_around`]. Safe also if the caller's reference goes during
+    /// the call.
     ///
     /// Progress: lock-free; as that.
     ///
@@ -433,8 +450,9 @@ pub trait Protocol: Sized + Send + Sync {
         target: Order,
         owner: &impl Owner,
     ) -> Result<(), TokenError<SplitError>>;
-    /// The raw form of [`Protocol::merge`]: makes one block of those that the tokens name one after the other, each of
-    /// which is the only reference. All of them are set apart first, so that no other thread changes a reference.
+    /// The raw form of [`Protocol::merge`]: makes one block of those that the tokens name one after
+    /// the other, each of which is the only reference. All of them are set apart first, so that no
+    /// other thread changes a reference.
     ///
     /// Progress: lock-free; as that.
     ///
@@ -445,8 +463,8 @@ pub trait Protocol: Sized + Send + Sync {
         tokens: impl Iterator<Item = RawBlock> + Clone,
         owner: &impl Owner,
     ) -> Result<RawBlock, TokenError<MergeError>>;
-    /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong. Returns how many
-    /// of its pages are pinned.
+    /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong.
+    /// Returns how many of its pages are pinned.
     ///
     /// Progress: wait-free; one look at each word.
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64;

@@ -19,8 +19,8 @@ pub(crate) struct HugeMemory {
     /// The first huge page.
     first: NonNull<u8>,
     blocks: usize,
-    /// Bytes before and behind that stay inaccessible: other memory in huge pages next to this would
-    /// be one mapping with it, and what the kernel tells is told of a mapping.
+    /// Bytes before and behind that stay inaccessible: other memory in huge pages next to this
+    /// would be one mapping with it, and what the kernel tells is told of a mapping.
     around: [usize; 2],
     /// Pages that were unmapped.
     holes: BTreeSet<usize>,
@@ -144,7 +144,8 @@ impl Drop for HugeMemory {
         let mut from = 0;
         for to in self.holes.iter().copied().chain([end]) {
             if to > from {
-                // SAFETY: these pages are this value's and still mapped; no reference to them outlives it.
+                // SAFETY: these pages are this value's and still mapped; no reference to them
+                // outlives it.
                 let _ = unsafe { munmap(self.page(from).cast(), (to - from) * PAGE) };
             }
             from = to + 1;

@@ -78,8 +78,8 @@ impl Bulk {
         })
     }
 
-    /// The limit of an allocator that keeps a word per frame and believes nothing: a store to take, a
-    /// compare-and-swap to give, no search.
+    /// The limit of an allocator that keeps a word per frame and believes nothing: a store to take,
+    /// a compare-and-swap to give, no search.
     fn bare(&self) -> Run<'static> {
         let order = self.order;
         let words = Arc::new(LazyWords::new(self.frames as usize));

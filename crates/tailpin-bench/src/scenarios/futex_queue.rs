@@ -1,7 +1,7 @@
 //! Waking one of many waiters: what the queues take, without threads.
 //!
-//! The waiters are queued by one thread, which then wakes them one by one; so no thread sleeps and the
-//! kernel has no part in it. Only waking is timed. Those that were woken queue again.
+//! The waiters are queued by one thread, which then wakes them one by one; so no thread sleeps and
+//! the kernel has no part in it. Only waking is timed. Those that were woken queue again.
 
 use std::pin::Pin;
 use std::sync::Mutex;

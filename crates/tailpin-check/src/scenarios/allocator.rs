@@ -1,7 +1,9 @@
-//! The allocator's own words: bits and homes of areas, hints, and the slots that answer for loose pages.
+//! The allocator's own words: bits and homes of areas, hints, and the slots that answer for loose
+//! pages.
 //!
-//! The scenarios run on a whole zone. The set-up takes most of it, so that what the roles meet is a few frames at the
-//! end of an area, in its last word of frames. Role n uses slot n, the set-up the last one.
+//! The scenarios run on a whole zone. The set-up takes most of it, so that what the roles meet is a
+//! few frames at the end of an area, in its last word of frames. Role n uses slot n, the set-up the
+//! last one.
 
 use super::{ONE_WORD, plan};
 use crate::engine::Engine;
@@ -71,7 +73,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         )
         .setup(|w| {
             w.occupy(FOUR_PAGES_LAST);
-            // No slot answers for the pages. So the first role hints at one, and has it again as it remembers it.
+            // No slot answers for the pages. So the first role hints at one, and has it again as it
+            // remembers it.
             w.with_zone(|zone| zone.drain());
             w.as_role(0, |w| {
                 w.give_kept();
@@ -126,7 +129,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.keep_block(block);
             }
         }),
-        // Nine areas have 72 words of frames, so hints at them are of two levels. The set-up leaves one that leads nowhere.
+        // Nine areas have 72 words of frames, so hints at them are of two levels. The set-up leaves
+        // one that leads nowhere.
         Plan {
             frames: 9 * 512,
             explored: |frame| frame >= 9 * 512 - 4,
@@ -174,7 +178,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             .role("take a page of many", |w| w.take_many(1).into_iter().for_each(|page| w.keep_block(page)))
             .role("take a page", take_a_page)
             .finish(|w| w.audit_allocator()),
-        // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas, and the rest of the area free.
+        // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas,
+        // and the rest of the area free.
         Plan {
             explored: |frame| frame == 62 || frame == 63,
             ..zone("sparse", "a hint goes to the shelf of sparse areas ‖ the area is filled", 2, &[])

@@ -1,4 +1,5 @@
-//! Four to eight threads at once: too many to explore, so they are run by random schedules and on the machine itself.
+//! Four to eight threads at once: too many to explore, so they are run by random schedules and on
+//! the machine itself.
 
 use tailpin::Class::Splittable;
 use tailpin::{Pfn, Protocol};

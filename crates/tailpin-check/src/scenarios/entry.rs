@@ -1,5 +1,5 @@
-//! Pins by address against everything that changes the entry: the page that is pinned is the one mapped at some moment of
-//! the call, and as long as both last they don't part.
+//! Pins by address against everything that changes the entry: the page that is pinned is the one
+//! mapped at some moment of the call, and as long as both last they don't part.
 
 use super::{ONE_WORD, plan};
 use crate::engine::Engine;
@@ -17,7 +17,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
     };
     let pin_it: fn(&_) = |w| pin(w, 0);
     vec![
-        // To two preemptions these are too many; each two of the three have scenarios of their own below.
+        // To two preemptions these are too many; each two of the three have scenarios of their own
+        // below.
         Plan {
             preemptions: 1,
             ..entry("I6", "pin by address ‖ split, collapse ‖ unmap, and the frame is used again", &[])

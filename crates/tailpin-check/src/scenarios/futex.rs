@@ -1,4 +1,5 @@
-//! Futexes: waiters and wakers, and keys of pages that are being split, collapsed, moved and truncated.
+//! Futexes: waiters and wakers, and keys of pages that are being split, collapsed, moved and
+//! truncated.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -267,7 +268,8 @@ fn unlock<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
 /// Number of the thread that ends; no role has it.
 const OWNER: u32 = 4;
 
-/// The lock at `A` is the dead thread's, and in its list; bit 0 of the entry's address says whether it inherits.
+/// The lock at `A` is the dead thread's, and in its list; bit 0 of the entry's address says whether
+/// it inherits.
 fn robust_list<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, inherits: u64) {
     let fw = futexes(w);
     fw.flat.store(A, OWNER);
@@ -286,7 +288,8 @@ fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     }
 }
 
-/// Takes the lock at `A` as a program does: by the word if it is free or orphaned, waiting if it is not.
+/// Takes the lock at `A` as a program does: by the word if it is free or orphaned, waiting if it is
+/// not.
 fn lock_robust<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     use tailpin_futex::Memory;
     let fw = futexes(w);

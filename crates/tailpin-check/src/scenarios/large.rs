@@ -1,6 +1,7 @@
 //! Blocks above 2 MiB: tails of parts of a block.
 //!
-//! The map has two whole areas, of which the words of the head, the second part and one page of each are explored.
+//! The map has two whole areas, of which the words of the head, the second part and one page of
+//! each are explored.
 
 use tailpin::Class::Splittable;
 use tailpin::Protocol;
@@ -37,8 +38,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 w.split(512, 9, 0);
             })
             .finish(|w| w.drop_refs(0, 10, 1)),
-        // The three threads of a block of two levels. 2 MiB are the middle whatever is above: of 1 GiB it is the same
-        // code with more parts.
+        // The three threads of a block of two levels. 2 MiB are the middle whatever is above: of 1
+        // GiB it is the same code with more parts.
         Plan {
             explored: |frame| frame == 0 || frame == 512 || frame == 513,
             preemptions: 1,

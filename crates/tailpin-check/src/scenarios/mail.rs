@@ -63,8 +63,8 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
         .role("split; drop; isolate 0, 1; hand out; free", |w| {
             w.split(0, 2, 0);
             w.drop_refs(0, 2, 1);
-            // As compaction does: frames are collected in a list of its own, not through the allocator's, and the
-            // target of a migration is made of them.
+            // As compaction does: frames are collected in a list of its own, not through the
+            // allocator's, and the target of a migration is made of them.
             if w.isolate(0) && w.isolate(1) {
                 w.hand_out(0, 1, Splittable);
                 w.drop_refs(0, 1, 1);

@@ -1,5 +1,5 @@
-//! The scenarios. Those named I… are the ones of the project's list of interleavings; each is written once and runs on
-//! every engine and on each protocol it is for.
+//! The scenarios. Those named I… are the ones of the project's list of interleavings; each is
+//! written once and runs on every engine and on each protocol it is for.
 
 mod allocator;
 mod crowd;
@@ -80,7 +80,8 @@ impl<E: Engine, F> Plan<E, F> {
         self
     }
 
-    /// Explores only so many preemptions on the classic protocol, which takes about twice the steps.
+    /// Explores only so many preemptions on the classic protocol, which takes about twice the
+    /// steps.
     fn classic_to(mut self, preemptions: usize) -> Self
     where
         F: Family<CheckWord<E>>,

@@ -1,5 +1,5 @@
-//! Parts of larger scenarios, small enough to be explored without a bound on the one-word protocol: a pin that is only
-//! taken, or only given back.
+//! Parts of larger scenarios, small enough to be explored without a bound on the one-word protocol:
+//! a pin that is only taken, or only given back.
 
 use tailpin::Class::Splittable;
 use tailpin::{Pfn, Protocol};

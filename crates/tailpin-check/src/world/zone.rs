@@ -1,7 +1,7 @@
 //! The same world with the allocator over it, whose own words are explored too.
 //!
-//! A role acts on a [`Zone`] made of the execution's words. Making one writes nothing that is not there already, so
-//! each role makes its own, unscheduled, and all of them are the same zone.
+//! A role acts on a [`Zone`] made of the execution's words. Making one writes nothing that is not
+//! there already, so each role makes its own, unscheduled, and all of them are the same zone.
 
 use tailpin::{FrameRange, Misuse, Order, Pfn, RawBlock, Request, Sink, Zone, ZoneConfig, ZoneLayout};
 
@@ -11,8 +11,8 @@ use crate::family::Family;
 use crate::trace::{self, Name, violation};
 use crate::word::{CheckWord, unscheduled};
 
-/// Of a slot, the words at its beginning that are explored: the group it answers for among them. The stack of places to
-/// look at, which may be wrong anyhow, is not.
+/// Of a slot, the words at its beginning that are explored: the group it answers for among them.
+/// The stack of places to look at, which may be wrong anyhow, is not.
 const SLOT_EXPLORED: usize = 3;
 
 fn layout(ranges: &[FrameRange; 1], slots: usize) -> ZoneLayout<'_> {
@@ -23,8 +23,8 @@ fn hex(value: u64) -> String {
     if value < 10 { value.to_string() } else { format!("{value:#x}") }
 }
 
-/// The words of a zone's allocator, named for what they are: bits and homes of areas, hints, slots. Of areas, those over
-/// frames that are explored are so too.
+/// The words of a zone's allocator, named for what they are: bits and homes of areas, hints, slots.
+/// Of areas, those over frames that are explored are so too.
 pub(super) fn allocator_words<E: Engine>(
     frames: u64,
     explored: fn(u64) -> bool,

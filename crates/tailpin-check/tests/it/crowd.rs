@@ -1,4 +1,5 @@
-//! Four to eight threads: random schedules find what is left out, and the machine's own threads end clean.
+//! Four to eight threads: random schedules find what is left out, and the machine's own threads end
+//! clean.
 
 use std::time::Duration;
 

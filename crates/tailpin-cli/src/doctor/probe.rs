@@ -25,7 +25,8 @@ struct Mapping {
 
 impl Mapping {
     fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that
+        // exists.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -62,7 +63,8 @@ impl Mapping {
 
     fn advise(&mut self, at: usize, len: usize, advice: libc::c_int) -> io::Result<()> {
         assert!(at + len <= self.len);
-        // SAFETY: the range is inside the mapping, which this owns alone; no reference into it is live.
+        // SAFETY: the range is inside the mapping, which this owns alone; no reference into it is
+        // live.
         let result = unsafe { libc::madvise(self.start.as_ptr().add(at).cast(), len, advice) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
@@ -125,7 +127,8 @@ fn process_madvise() -> Check {
             iov_len: PAGE,
         };
         let holes = [hole(1), hole(3)];
-        // SAFETY: both ranges are inside the mapping, which is this function's own; no reference into it is live.
+        // SAFETY: both ranges are inside the mapping, which is this function's own; no reference
+        // into it is live.
         let done = unsafe {
             libc::syscall(
                 libc::SYS_process_madvise,
@@ -261,7 +264,8 @@ fn io_uring() -> Check {
 /// Restartable sequences, which tell a thread its CPU without a system call.
 fn rseq() -> Check {
     const NAME: &str = "rseq";
-    // SAFETY: no area is given, so nothing can be registered; the call only tells whether it exists.
+    // SAFETY: no area is given, so nothing can be registered; the call only tells whether it
+    // exists.
     unsafe { libc::syscall(libc::SYS_rseq, std::ptr::null_mut::<u8>(), 0, 0, 0) };
     if io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
         return Check::warn(

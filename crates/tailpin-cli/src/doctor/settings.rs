@@ -6,7 +6,8 @@ use crate::linux::text;
 use crate::units::bytes;
 
 const THP: &str = "/sys/kernel/mm/transparent_hugepage";
-/// Below this many mappings a split arena of some GiB may run out of them; it is the kernel's default.
+/// Below this many mappings a split arena of some GiB may run out of them; it is the kernel's
+/// default.
 const MAPS_WANTED: u64 = 65_530;
 /// Locked memory that a small registered arena needs.
 const MEMLOCK_WANTED: u64 = 64 << 20;

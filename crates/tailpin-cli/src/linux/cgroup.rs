@@ -168,8 +168,9 @@ fn locate(memberships: &str, mounts: &str) -> Option<Cgroup> {
 pub(crate) struct Own(Cgroup);
 
 impl Own {
-    /// Makes a group named `name` below or beside this process's own, with a limit if one is wanted. Below is tried
-    /// first; version 2 allows no child with memory accounting below a group that has processes.
+    /// Makes a group named `name` below or beside this process's own, with a limit if one is
+    /// wanted. Below is tried first; version 2 allows no child with memory accounting below a group
+    /// that has processes.
     pub(crate) fn create(name: &str, limit: Option<u64>) -> io::Result<Self> {
         let current = Cgroup::current()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no memory cgroup is mounted"))?;

@@ -19,7 +19,8 @@ pub(crate) fn chosen(text: &str) -> Option<&str> {
     Some(rest.split_once(']')?.0)
 }
 
-/// The number after `key` in lines of `key number`, `key: number kB` and the like. Units are the file's.
+/// The number after `key` in lines of `key number`, `key: number kB` and the like. Units are the
+/// file's.
 pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let rest = line.strip_prefix(key)?;

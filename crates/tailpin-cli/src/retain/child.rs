@@ -1,4 +1,5 @@
-//! One back end in a process of its own: reads the log, keeps what survives, measures, tells its parent.
+//! One back end in a process of its own: reads the log, keeps what survives, measures, tells its
+//! parent.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -94,8 +95,8 @@ fn carry_out(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Bytes for the arena. Address space for the whole log, as survivors lie all over what was read; or, where a limit counts
-/// address space, what the limit leaves.
+/// Bytes for the arena. Address space for the whole log, as survivors lie all over what was read;
+/// or, where a limit counts address space, what the limit leaves.
 fn room(job: &Job, shape: Shape) -> Result<usize, KeepError> {
     let whole = shape.bytes() + 32 * BUFFER as u64;
     let Some(limit) = job.data_limit else { return Ok(whole as usize) };

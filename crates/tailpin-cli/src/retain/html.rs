@@ -110,7 +110,8 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     body
 }
 
-/// The share of units that hold a survivor, where each holds `unit` bytes of records of `record` bytes.
+/// The share of units that hold a survivor, where each holds `unit` bytes of records of `record`
+/// bytes.
 fn share(keep: f64, unit: f64, record: f64) -> f64 {
     1.0 - (1.0 - keep).powf((unit / record).max(1.0))
 }

@@ -30,12 +30,14 @@ pub(crate) trait Keeper {
     /// Bytes kept from reuse by what is alive.
     fn retained(&self) -> u64;
 
-    /// Gives what is free back to the kernel, but for the room of the next buffer; tells how many bytes went.
+    /// Gives what is free back to the kernel, but for the room of the next buffer; tells how many
+    /// bytes went.
     fn give_back(&mut self) -> Result<u64, KeepError> {
         Ok(0)
     }
 
-    /// No buffer comes any more: lets go of everything but the survivors; tells how many bytes went back on the way.
+    /// No buffer comes any more: lets go of everything but the survivors; tells how many bytes went
+    /// back on the way.
     fn finish(&mut self) -> Result<u64, KeepError>;
 }
 

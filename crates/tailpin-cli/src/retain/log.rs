@@ -92,8 +92,8 @@ pub(crate) fn default_dir() -> PathBuf {
         .join("tailpin")
 }
 
-/// Opens the log of this shape in `dir`, making it first if it isn't there or is another. `progress` is told of bytes
-/// written.
+/// Opens the log of this shape in `dir`, making it first if it isn't there or is another.
+/// `progress` is told of bytes written.
 pub(crate) fn open_or_make(dir: &Path, shape: Shape, mut progress: impl FnMut(u64)) -> io::Result<File> {
     let path = path(dir, shape);
     if let Ok(file) = open(&path, shape) {
@@ -136,7 +136,8 @@ fn make(path: &Path, shape: Shape, progress: &mut dyn FnMut(u64)) -> io::Result<
     out.into_inner()?.sync_all()
 }
 
-/// Reads the file once, so that all back ends find it in the page cache, charged to nobody who is measured.
+/// Reads the file once, so that all back ends find it in the page cache, charged to nobody who is
+/// measured.
 pub(crate) fn warm(mut file: &File) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     while file.read(&mut buffer)? > 0 {}

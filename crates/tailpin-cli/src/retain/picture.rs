@@ -1,4 +1,5 @@
-//! The outcome as a picture: for each back end the whole log as a tank of cells, those filled that the kernel still holds.
+//! The outcome as a picture: for each back end the whole log as a tank of cells, those filled that
+//! the kernel still holds.
 
 use std::fmt::Write;
 

@@ -10,7 +10,8 @@ use super::keeper::{BUFFER, KeepError, Keeper};
 /// Buffers get no smaller than this, however little is free.
 const LEAST_BUFFER: usize = 4096;
 
-/// A survivor is a slice that keeps its pages, or a copy, as the policy says. What is free goes back to the kernel.
+/// A survivor is a slice that keeps its pages, or a copy, as the policy says. What is free goes
+/// back to the kernel.
 #[derive(Debug)]
 pub(crate) struct Pinned {
     arena: Arena,
@@ -72,7 +73,8 @@ impl Keeper for Pinned {
     }
 
     fn give_back(&mut self) -> Result<u64, KeepError> {
-        // One read's worth stays, as the copying back end keeps its buffer: the next read would only fetch it again.
+        // One read's worth stays, as the copying back end keeps its buffer: the next read would
+        // only fetch it again.
         self.release(self.arena.stats().free.saturating_sub(BUFFER))
     }
 

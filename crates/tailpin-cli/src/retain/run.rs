@@ -1,4 +1,5 @@
-//! The parent's side: makes the log, starts one child after another, hears what they tell, notices who dies.
+//! The parent's side: makes the log, starts one child after another, hears what they tell, notices
+//! who dies.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};

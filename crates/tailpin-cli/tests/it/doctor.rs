@@ -80,7 +80,8 @@ fn what_a_file_says_is_what_is_shown() {
 
 #[test]
 fn a_limit_on_address_space_that_leaves_no_room_is_a_failure() {
-    // 4 MiB can't be mapped any more once the program itself is loaded, so the exit code must say so.
+    // 4 MiB can't be mapped any more once the program itself is loaded, so the exit code must say
+    // so.
     let path = env!("CARGO_BIN_EXE_tailpin");
     let mut seen = false;
     // How much the program itself needs differs from build to build.

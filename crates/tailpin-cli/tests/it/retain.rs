@@ -47,7 +47,8 @@ fn number(row: &Value, key: &str) -> u64 {
     row[key].as_u64().unwrap_or_else(|| panic!("{key} in {row}"))
 }
 
-/// Whether the kernel's count is a cgroup's. By MemAvailable other processes are in it, and nothing can be asserted.
+/// Whether the kernel's count is a cgroup's. By MemAvailable other processes are in it, and nothing
+/// can be asserted.
 fn counted_alone(outcome: &Value) -> bool {
     let source = outcome["rows"][0]["kernel_bytes_source"].as_str().unwrap();
     if !source.starts_with("cgroup") {

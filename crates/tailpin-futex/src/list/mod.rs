@@ -1,8 +1,8 @@
 //! Who waits for what: lists through the waiters themselves, so that waiting allocates nothing.
 //!
-//! A queue is a chain of rings. Each ring holds the nodes of one key, most urgent first and then in order of arrival;
-//! its first node also stands in the chain. To wake one of 100,000 waiters of a key is to take the first of its ring,
-//! whoever else waits.
+//! A queue is a chain of rings. Each ring holds the nodes of one key, most urgent first and then in
+//! order of arrival; its first node also stands in the chain. To wake one of 100,000 waiters of a
+//! key is to take the first of its ring, whoever else waits.
 
 #![allow(unsafe_code)]
 
@@ -61,7 +61,8 @@ impl Home {
 
 /// One waiter's place in a queue.
 pub(crate) struct Node<W, T> {
-    /// Where it is. Changed from `Off` by its owner, in `push`; from `In` by whoever has that queue to itself.
+    /// Where it is. Changed from `Off` by its owner, in `push`; from `In` by whoever has that queue
+    /// to itself.
     home: W,
     links: UnsafeCell<Links<W, T>>,
     _pinned: PhantomPinned,
@@ -83,11 +84,13 @@ struct Links<W, T> {
     value: Option<T>,
 }
 
-// SAFETY: `home` is an atomic word. `links` is touched by the owner while `home` says `Off` and by whoever has the queue
-// to itself while it says `In` (see `Queue`); both ends are ordered by the Release store and Acquire load of `home` or
-// by the lock around the queue. The value may move to another thread, hence `T: Send`.
+// SAFETY: `home` is an atomic word. `links` is touched by the owner while `home` says `Off` and by
+// whoever has the queue to itself while it says `In` (see `Queue`); both ends are ordered by the
+// Release store and Acquire load of `home` or by the lock around the queue. The value may move to
+// another thread, hence `T: Send`.
 unsafe impl<W: Send + Sync, T: Send> Sync for Node<W, T> {}
-// SAFETY: a node that is in no queue holds nothing but its value; one that is in a queue can't be moved (`push`).
+// SAFETY: a node that is in no queue holds nothing but its value; one that is in a queue can't be
+// moved (`push`).
 unsafe impl<W: Send, T: Send> Send for Node<W, T> {}
 
 impl<W: QueueWord, T> Node<W, T> {
@@ -127,15 +130,17 @@ pub(crate) enum Verdict {
 
 /// The waiters of one bucket.
 ///
-/// Invariant: the nodes that can be reached from `chain` are exactly those whose home is `In(number)`. None of them
-/// moves or goes away (`push`), and their links are touched only through this queue, by whoever has `&mut` (or reads
-/// through `&`) of it. No two queues that nodes may meet in have the same number.
+/// Invariant: the nodes that can be reached from `chain` are exactly those whose home is
+/// `In(number)`. None of them moves or goes away (`push`), and their links are touched only through
+/// this queue, by whoever has `&mut` (or reads through `&`) of it. No two queues that nodes may
+/// meet in have the same number.
 pub(crate) struct Queue<W, T> {
     number: usize,
     chain: Option<Link<W, T>>,
 }
 
-// SAFETY: the queue is the only way to the links of its nodes, and these may be used from any thread (`Node: Sync`).
+// SAFETY: the queue is the only way to the links of its nodes, and these may be used from any
+// thread (`Node: Sync`).
 unsafe impl<W: Send + Sync, T: Send> Send for Queue<W, T> {}
 
 impl<W: QueueWord, T> Queue<W, T> {
@@ -160,7 +165,8 @@ impl<W: QueueWord, T> Queue<W, T> {
         value: T,
     ) -> Result<(), T> {
         let (off, here) = (node.home.load(Ordering::Relaxed), Home::In(self.number).word());
-        // One attempt, so that of two who push one node only one goes on. Acquire: pairs with `take_out`.
+        // One attempt, so that of two who push one node only one goes on. Acquire: pairs with
+        // `take_out`.
         let taken = off < Home::QUEUES
             && node.home.compare_exchange(off, here, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if !taken {
@@ -195,7 +201,8 @@ impl<W: QueueWord, T> Queue<W, T> {
         unsafe { (*Self::links(first)).value.as_ref().map(|value| (value, (*Self::links(first)).priority)) }
     }
 
-    /// Shows the waiters of a key in their order and takes out those it is told to; `taken` gets these before they know.
+    /// Shows the waiters of a key in their order and takes out those it is told to; `taken` gets
+    /// these before they know.
     pub(crate) fn visit(
         &mut self,
         key: &Key,
@@ -203,8 +210,8 @@ impl<W: QueueWord, T> Queue<W, T> {
         mut taken: impl FnMut(&T),
     ) {
         let Some(first) = self.find(key) else { return };
-        // SAFETY: all nodes of the ring are in this queue; one that is taken out isn't touched afterwards, and the next
-        // is read before.
+        // SAFETY: all nodes of the ring are in this queue; one that is taken out isn't touched
+        // afterwards, and the next is read before.
         unsafe {
             let last = (*Self::links(first)).prev;
             let mut at = first;
@@ -228,8 +235,8 @@ impl<W: QueueWord, T> Queue<W, T> {
         }
     }
 
-    /// Moves up to `most` waiters of one key behind those of another in `to`, or in this queue if there is none: as
-    /// many of the first as `may` go. Returns how many.
+    /// Moves up to `most` waiters of one key behind those of another in `to`, or in this queue if
+    /// there is none: as many of the first as `may` go. Returns how many.
     pub(crate) fn requeue(
         &mut self,
         from: &Key,
@@ -255,8 +262,8 @@ impl<W: QueueWord, T> Queue<W, T> {
                 match &mut to {
                     Some(to) => {
                         to.attach(first);
-                        // Release: pairs with the Acquire of a waiter that ends by itself and goes where this says; the
-                        // lock of that queue orders the rest.
+                        // Release: pairs with the Acquire of a waiter that ends by itself and goes
+                        // where this says; the lock of that queue orders the rest.
                         first.as_ref().home.store(Home::In(to.number).word(), Ordering::Release);
                     }
                     None => self.attach(first),
@@ -267,7 +274,8 @@ impl<W: QueueWord, T> Queue<W, T> {
         moved
     }
 
-    /// Gives a waiter of a key another place by another urgency. `which` is asked of each until it says yes.
+    /// Gives a waiter of a key another place by another urgency. `which` is asked of each until it
+    /// says yes.
     pub(crate) fn reorder(&mut self, key: &Key, priority: Priority, which: impl Fn(&T) -> bool) {
         let Some(first) = self.find(key) else { return };
         // SAFETY: all nodes of the ring are in this queue.
@@ -295,7 +303,8 @@ impl<W: QueueWord, T> Queue<W, T> {
     pub(crate) fn tops(&self) -> impl Iterator<Item = (&T, Priority)> {
         let mut at = self.chain;
         core::iter::from_fn(move || {
-            // SAFETY: what can be reached from the chain is in this queue, and stays for as long as `self` is borrowed.
+            // SAFETY: what can be reached from the chain is in this queue, and stays for as long as
+            // `self` is borrowed.
             let links = unsafe { &*Self::links(at?) };
             at = links.chain_next;
             links.value.as_ref().map(|value| (value, links.priority))
@@ -344,7 +353,8 @@ impl<W: QueueWord, T> Queue<W, T> {
         unsafe {
             self.detach(node);
             let value = (*Self::links(node)).value.take();
-            // Release: the last we do to the node. Pairs with the Acquire of `home`, after which it may be gone.
+            // Release: the last we do to the node. Pairs with the Acquire of `home`, after which it
+            // may be gone.
             node.as_ref().home.store(Home::Off(off).word(), Ordering::Release);
             value
         }
@@ -366,7 +376,8 @@ impl<W: QueueWord, T> Queue<W, T> {
             };
             let last = (*Self::links(first)).prev;
             let priority = (*links).priority;
-            // Most come with the urgency of all others: at the end. Who is more urgent finds its place from the front.
+            // Most come with the urgency of all others: at the end. Who is more urgent finds its
+            // place from the front.
             let before = if priority <= (*Self::links(last)).priority {
                 first
             } else {

@@ -41,7 +41,8 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// A waiter as the model has it: its place is its place in the vector among those of its queue and key.
+/// A waiter as the model has it: its place is its place in the vector among those of its queue and
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entry {
     node: usize,

@@ -1,8 +1,9 @@
-//! A memory small enough to be explored by a model checker: frames under the shipped page protocol, objects in them, and
-//! address spaces that map objects by pages or by whole blocks.
+//! A memory small enough to be explored by a model checker: frames under the shipped page protocol,
+//! objects in them, and address spaces that map objects by pages or by whole blocks.
 //!
-//! Others may split, collapse, move and truncate while a page is pinned and a word is used, as a real system does. Frames
-//! that are freed are used again, with another owner. What is not here is what futexes don't see.
+//! Others may split, collapse, move and truncate while a page is pinned and a word is used, as a
+//! real system does. Frames that are freed are used again, with another owner. What is not here is
+//! what futexes don't see.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,8 @@ pub struct Model<W = AtomicU64> {
     values: Vec<W>,
     /// Held by whoever changes mappings, objects or frames.
     changing: W,
-    /// Where freed frames wait for the next owner: what was done to them before is seen by who gets them.
+    /// Where freed frames wait for the next owner: what was done to them before is seen by who gets
+    /// them.
     shelf: W,
     state: Mutex<State<W>>,
 }
@@ -300,12 +302,14 @@ impl<W: QueueWord> Model<W> {
             // Release: pairs with the Acquire in `entry`.
             tables.pages[page].store(0, Ordering::Release);
         });
-        // Pairs with the fence in `pin`: whoever pinned one of the pages before is seen, or sees that it is gone.
+        // Pairs with the fence in `pin`: whoever pinned one of the pages before is seen, or sees
+        // that it is gone.
         W::fence(Ordering::SeqCst);
     }
 
-    /// Moves pages `index` and on of an object to a fresh block of 2^`order`: a migration, or (of pages that are not one
-    /// block) a collapse. Refused while one of them is pinned, or if there is no free block.
+    /// Moves pages `index` and on of an object to a fresh block of 2^`order`: a migration, or (of
+    /// pages that are not one block) a collapse. Refused while one of them is pinned, or if there
+    /// is no free block.
     pub fn relocate(&self, object: Object, index: usize, order: u8) -> bool {
         let order = Order::new(order).unwrap_or(Order::PAGE);
         let pages = order.frames() as usize;
@@ -368,7 +372,8 @@ impl<W: QueueWord> Model<W> {
     /// Drops the object's reference to frames that are mapped nowhere.
     fn release(&self, frames: &[u64]) {
         for &frame in frames {
-            // Release: whoever has it pinned and then sees its index has seen the owner it had or this.
+            // Release: whoever has it pinned and then sees its index has seen the owner it had or
+            // this.
             self.owners[frame as usize].store(NOBODY, Ordering::Release);
         }
         let mut rest = frames;

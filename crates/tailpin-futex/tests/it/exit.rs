@@ -187,7 +187,8 @@ fn a_robust_mutex_survives_owners_that_die_in_it() {
             let (futexes, inside, deaths, memory, cas) = (&futexes, &inside, &deaths, &memory, &cas);
             scope.spawn(move || {
                 for round in 0..200 {
-                    // Taken as a user of the classic protocol does: free or orphaned, else wait with the bit set.
+                    // Taken as a user of the classic protocol does: free or orphaned, else wait
+                    // with the bit set.
                     let died = loop {
                         let seen = word(memory, lock.at.get());
                         if seen & TID_MASK == 0 {

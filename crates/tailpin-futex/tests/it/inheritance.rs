@@ -131,7 +131,8 @@ fn those_who_wait_for_a_lock_lend_their_urgency_to_the_thread_that_takes_it_from
     assert!(futexes.is_idle());
 }
 
-/// Threads 0 and on, each of which owns lock n and waits for lock n - 1; the main thread owns lock 0.
+/// Threads 0 and on, each of which owns lock n and waits for lock n - 1; the main thread owns lock
+/// 0.
 fn chain(length: usize, body: impl FnOnce(&Table, &ModelMemory)) {
     let (futexes, memory) = (table(), ModelMemory::anonymous(1));
     let lock = |n: usize| Futex::private(&memory, n as u64 * 4);

@@ -1,4 +1,5 @@
-//! Keys: what they are made of, and that nothing that happens to a page changes them (I11 to I14, H8 to H11, H25).
+//! Keys: what they are made of, and that nothing that happens to a page changes them (I11 to I14,
+//! H8 to H11, H25).
 
 use crate::common;
 
@@ -106,7 +107,8 @@ fn process_stuck_at_exit_the_logic_of_2013_never_ends_and_ours_does() {
     assert_eq!(stuck, Err(Error::Restless { at: Address::new(4096), looks: 1000 }));
     assert!(look::<Complete>(&view, 4096, Access::Read).is_ok());
 
-    // The same in the place where it was seen: a thread that ends in a wait, its robust lock in that page.
+    // The same in the place where it was seen: a thread that ends in a wait, its robust lock in
+    // that page.
     let futexes = table();
     let interrupted = {
         let futexes = &futexes;
@@ -187,7 +189,8 @@ fn h25_a_mapping_that_becomes_writable_between_two_looks_is_no_error() {
             Mapping { page: 0, pages: 1, object, index: 0, writable: false, private: false, huge: false };
         memory.map(file);
         let swapped = AtomicBool::new(false);
-        // The first look finds a page that has just been taken out of its object; then the place is mapped anew.
+        // The first look finds a page that has just been taken out of its object; then the place is
+        // mapped anew.
         let meddled = Detaching { memory: &memory, object, swapped: &swapped };
         look::<P>(&meddled, 0, Access::Read)
     }
@@ -197,8 +200,8 @@ fn h25_a_mapping_that_becomes_writable_between_two_looks_is_no_error() {
     assert!(matches!(run::<StaysReadOnly>(), Err(Error::ReadOnlyAnonymous { .. })));
 }
 
-/// When the pinned page is asked whose it is for the first time, it has just lost its object, and its address is mapped
-/// to writable anonymous memory.
+/// When the pinned page is asked whose it is for the first time, it has just lost its object, and
+/// its address is mapped to writable anonymous memory.
 struct Detaching<'m> {
     memory: &'m ModelMemory,
     object: Object,

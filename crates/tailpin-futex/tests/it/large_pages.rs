@@ -1,5 +1,5 @@
-//! Over real address spaces: L6 for every kind of large page with a split between wait and wake, I11 to I14, keys across
-//! fork, copy-on-write, mremap and truncation.
+//! Over real address spaces: L6 for every kind of large page with a split between wait and wake,
+//! I11 to I14, keys across fork, copy-on-write, mremap and truncation.
 
 use crate::common;
 
@@ -43,8 +43,8 @@ fn order(space: &Sp<'_>, at: VirtAddr) -> Order {
     space.mapping(at).expect("it is present").order
 }
 
-/// Two words in two base pages of one large page; `between` happens while both are waited for. Waits in one space, wakes
-/// in another (or the same).
+/// Two words in two base pages of one large page; `between` happens while both are waited for.
+/// Waits in one space, wakes in another (or the same).
 fn l6(
     (waits, at): (&Sp<'_>, VirtAddr),
     (wakes, there): (&Sp<'_>, VirtAddr),
@@ -138,7 +138,8 @@ fn l6_shared_huge_page_of_an_object_split_between_seen_from_two_spaces() {
                     here.split_page(at.offset(HUGE), Order::new(target).unwrap()).unwrap();
                 });
             }
-            // I14: from the other space the page goes whole again, and is waited for through its small entries.
+            // I14: from the other space the page goes whole again, and is waited for through its
+            // small entries.
             l6((&there, other), (&here, at.offset(HUGE)), (first, second), || {
                 here.collapse(at.offset(HUGE), CollapseLimits::NONE).unwrap();
             });
@@ -293,8 +294,8 @@ fn an_objects_keys_survive_mremap_and_an_anonymous_one_moves() {
     });
 }
 
-/// I11 and I13 at once, for as long as it takes: keys are made and threads hand words back and forth while the pages
-/// under them are split and collapsed and pages beyond are truncated.
+/// I11 and I13 at once, for as long as it takes: keys are made and threads hand words back and
+/// forth while the pages under them are split and collapsed and pages beyond are truncated.
 #[test]
 fn i11_keys_and_waits_in_a_storm() {
     machine(64, |mm| {

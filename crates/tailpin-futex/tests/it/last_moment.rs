@@ -1,8 +1,8 @@
-//! A wait that ends by its time in the moment in which it is counted as woken, moved or given the lock: both sides say
-//! the same of it.
+//! A wait that ends by its time in the moment in which it is counted as woken, moved or given the
+//! lock: both sides say the same of it.
 //!
-//! The thread that takes the waiter out keeps the list locked until the waiter, its time gone, wants to leave it: see
-//! [`Told`].
+//! The thread that takes the waiter out keeps the list locked until the waiter, its time gone,
+//! wants to leave it: see [`Told`].
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -16,7 +16,8 @@ use crate::common::{LOST, lost, word};
 
 type Table = Futexes<Told>;
 
-/// Runs `wait` in a thread; when `waits` says that it waits, `take` takes it out as its time ends. Returns what both say.
+/// Runs `wait` in a thread; when `waits` says that it waits, `take` takes it out as its time ends.
+/// Returns what both say.
 fn race<R: Send, Q>(
     wait: impl FnOnce(&Table, &ModelMemory) -> R + Send,
     waits: impl Fn(&Table, &ModelMemory) -> bool,
@@ -75,7 +76,8 @@ fn a_requeue_to_a_free_lock_that_counts_a_wait_ends_with_the_lock() {
     assert_eq!(race(wait, one_waits, requeue), (Ok(Acquired::Clean), Ok(1)));
 }
 
-/// The main thread owns the lock at 0 and another waits for it; `give` gives it away as the wait's time ends.
+/// The main thread owns the lock at 0 and another waits for it; `give` gives it away as the wait's
+/// time ends.
 fn race_for_the_lock<Q>(give: impl FnOnce(&Table, &ModelMemory) -> Q) -> (Result<Acquired, Error>, Q, u32) {
     let (futexes, memory) = (Futexes::with_buckets(Told::new(), 64), ModelMemory::anonymous(1));
     let lock = at(&memory, 0);

@@ -1,4 +1,5 @@
-//! What the Linux Test Project's futex tests assert, and the kernel's own functional tests (F1 to F7).
+//! What the Linux Test Project's futex tests assert, and the kernel's own functional tests (F1 to
+//! F7).
 
 use crate::common;
 

@@ -1,4 +1,5 @@
-//! Every public function that takes a number, with the ends of its range: an answer each time, and nothing done.
+//! Every public function that takes a number, with the ends of its range: an answer each time, and
+//! nothing done.
 
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ fn addresses_and_counts() {
     for at in ENDS {
         for scope in [Scope::Private, Scope::Shared] {
             let futex = Futex { memory: &memory, at: Address::new(at), scope };
-            // A word that is another is said to be another, where there is a word at all; nothing waits.
+            // A word that is another is said to be another, where there is a word at all; nothing
+            // waits.
             let refused = futexes.wait(&futex, 7, None).unwrap_err();
             let here = at % 4 == 0 && at < MAPPED;
             assert_eq!(matches!(refused, Error::WouldBlock { found: 0 }), here, "{at:#x}: {refused}");
@@ -124,7 +126,8 @@ fn calls_by_number() {
                     let wanted = value | 2;
                     let call =
                         Call { operation, at, value: wanted, timeout, value2: value, at2: 4, value3: value };
-                    // No word is what is expected and no thread waits: whatever is asked, it has an answer.
+                    // No word is what is expected and no thread waits: whatever is asked, it has an
+                    // answer.
                     let _ = futexes.call(&memory, &call);
                     // Locks that were taken, and what a wake-op wrote.
                     [at, 4]

@@ -119,7 +119,8 @@ fn a_scheduler_that_panics_as_it_is_to_tell_one_thread_tells_the_others() {
             thread::yield_now();
         }
         futexes.scheduler().orders.panic_unpark.store(1, Ordering::SeqCst);
-        // The first 8 are told after the lock is released; of 32 and more, the first when there is no room for another.
+        // The first 8 are told after the lock is released; of 32 and more, the first when there is
+        // no room for another.
         assert!(catch_unwind(AssertUnwindSafe(|| futexes.wake(&futex, 8))).is_err());
         assert_eq!(futexes.waiters(&futex), Ok(WAITERS - 8));
         assert_eq!(futexes.wake(&futex, u32::MAX), Ok(WAITERS as u32 - 8));

@@ -72,7 +72,8 @@ proptest! {
                 Event::Touch(page) => here.store(page as u64 * 4096, 1),
             }
             prop_assert_eq!(&all(0), &before);
-            // From the other space, wherever it maps the object. (From 0 the closure would take the first space.)
+            // From the other space, wherever it maps the object. (From 0 the closure would take the
+            // first space.)
             if moved > 0 {
                 prop_assert_eq!(&all(moved), &before);
             }

@@ -1,5 +1,5 @@
-//! What Linux changed in its futexes since 2019 because it was wrong, as far as it can be wrong here.
-//! `docs/scenarios.md` has the whole list.
+//! What Linux changed in its futexes since 2019 because it was wrong, as far as it can be wrong
+//! here. `docs/scenarios.md` has the whole list.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +23,8 @@ fn soon() -> Option<Timeout> {
     Some(Timeout::After(Duration::from_millis(20)))
 }
 
-/// Thread 0x1234 ends while `entry(0)` is pending and its word is `found`. Returns whether a waiter was woken, and what the
-/// word is then.
+/// Thread 0x1234 ends while `entry(0)` is pending and its word is `found`. Returns whether a waiter
+/// was woken, and what the word is then.
 fn ends_at(found: u32, inherits: bool) -> (bool, u32) {
     let (futexes, memory) = (table(), large());
     list(&memory, 0);
@@ -48,8 +48,8 @@ fn ends_at(found: u32, inherits: bool) -> (bool, u32) {
 
 #[test]
 fn a_wake_that_a_dead_thread_owed_or_was_given_goes_to_the_next_waiter() {
-    // It had unlocked and did not come to wake; or it was woken and did not come to lock: by an unlock that left the bit
-    // of those who wait, or by the end of the owner before.
+    // It had unlocked and did not come to wake; or it was woken and did not come to lock: by an
+    // unlock that left the bit of those who wait, or by the end of the owner before.
     for found in [0, WAITERS, OWNER_DIED, OWNER_DIED | WAITERS] {
         assert_eq!(ends_at(found, false), (true, found), "{found:#x}");
         // Of a lock with inheritance the table knows who is next.

@@ -26,7 +26,8 @@ impl Rng {
 
 const WORDS: u64 = 6;
 
-/// Waiters of all kinds over two spaces, against wakes, requeues, timeouts, interrupts, splits, moves and collapses.
+/// Waiters of all kinds over two spaces, against wakes, requeues, timeouts, interrupts, splits,
+/// moves and collapses.
 #[test]
 fn nobody_is_lost() {
     let (memory, object) = shared(8);
@@ -110,7 +111,8 @@ fn nobody_is_lost() {
         (0..WORDS).for_each(|n| {
             futexes.wake(&here(n), u32::MAX).unwrap();
         });
-        // A requeue that had begun before the words changed may have moved somebody behind a wake that was already done.
+        // A requeue that had begun before the words changed may have moved somebody behind a wake
+        // that was already done.
         while waiters.iter().any(|waiter| !waiter.is_finished()) {
             (0..WORDS).for_each(|n| {
                 futexes.wake(&there(n), u32::MAX).unwrap();

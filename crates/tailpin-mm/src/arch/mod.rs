@@ -29,11 +29,12 @@ impl Flags {
     pub const DIRTY: Self = Self(1 << 4);
     /// The page is anonymous memory, not an object's.
     pub const ANON: Self = Self(1 << 5);
-    /// What is under this mapping stays under it: the page is an object's mapped shared, or an anonymous page that no
-    /// other mapping has. Only through such an entry may a page be pinned, so that the pin and the mapping never
-    /// part (H21; the kernel's `PageAnonExclusive`).
+    /// What is under this mapping stays under it: the page is an object's mapped shared, or an
+    /// anonymous page that no other mapping has. Only through such an entry may a page be pinned,
+    /// so that the pin and the mapping never part (H21; the kernel's `PageAnonExclusive`).
     pub const OWN: Self = Self(1 << 6);
-    /// The mapping's count is a pin on the page; otherwise it is one reference on each block in its reach.
+    /// The mapping's count is a pin on the page; otherwise it is one reference on each block in its
+    /// reach.
     pub const BY_PIN: Self = Self(1 << 7);
     /// The shared page of zeroes, which is not counted.
     pub const ZERO: Self = Self(1 << 8);
@@ -95,7 +96,8 @@ pub enum Entry {
     Leaf(Leaf),
 }
 
-/// The format of page tables: four levels of 512 entries of 64 bits. An entry that is zero is empty.
+/// The format of page tables: four levels of 512 entries of 64 bits. An entry that is zero is
+/// empty.
 pub trait Arch: 'static {
     /// First address after the part of a space that users have.
     const USER_END: VirtAddr;

@@ -1,7 +1,7 @@
 //! The environment in user space: memory from the heap, sections counted, nothing privileged.
 //!
-//! There is no TLB here, but there is something just like it: a thread that has read an entry and not yet used it. So
-//! invalidating waits until every open section is over.
+//! There is no TLB here, but there is something just like it: a thread that has read an entry and
+//! not yet used it. So invalidating waits until every open section is over.
 
 #![allow(unsafe_code)]
 
@@ -28,8 +28,8 @@ const SLOTS: usize = 32;
 #[repr(align(128))]
 struct Slot([AtomicU64; 2]);
 
-/// Sections counted in two phases, as in sleepable RCU: whoever waits flips the phase twice and each time waits for
-/// those who are still in the other one.
+/// Sections counted in two phases, as in sleepable RCU: whoever waits flips the phase twice and
+/// each time waits for those who are still in the other one.
 struct Sections {
     slots: [Slot; SLOTS],
     phase: AtomicUsize,
@@ -55,15 +55,16 @@ impl Sections {
         // Relaxed: a stale phase is why waiters wait for both.
         let phase = self.phase.load(Ordering::Relaxed) & 1;
         let count = &self.slots[slot_of_thread()].0[phase];
-        // SeqCst, with the fence: either the waiter's sum has this section, or the section sees what the waiter did
-        // before it began to wait.
+        // SeqCst, with the fence: either the waiter's sum has this section, or the section sees
+        // what the waiter did before it began to wait.
         count.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         Section { count }
     }
 
     fn open(&self, phase: usize) -> bool {
-        // SeqCst: as above. Acquire is part of it: what was done in the sections that are over is seen.
+        // SeqCst: as above. Acquire is part of it: what was done in the sections that are over is
+        // seen.
         self.slots.iter().any(|slot| slot.0[phase].load(Ordering::SeqCst) != 0)
     }
 
@@ -125,8 +126,8 @@ pub struct StdEnv {
     invalidations: AtomicU64,
 }
 
-// SAFETY: the memory is this value's alone until it is dropped, and is only ever handed out as `DirectMap` says, for
-// atomic access.
+// SAFETY: the memory is this value's alone until it is dropped, and is only ever handed out as
+// `DirectMap` says, for atomic access.
 unsafe impl Send for StdEnv {}
 // SAFETY: as above; everything else in it is atomic or locked.
 unsafe impl Sync for StdEnv {}
@@ -142,7 +143,8 @@ impl StdEnv {
         let (bytes, allocated) =
             rounded.and_then(|bytes| Some((bytes, room(bytes)?))).expect("the size is in range");
         let frames = FrameRange::new(FIRST_FRAME, bytes / crate::PAGE_BYTES);
-        // Aligned by hand, as the heap clears memory of large alignment by writing to it, which would touch it all.
+        // Aligned by hand, as the heap clears memory of large alignment by writing to it, which
+        // would touch it all.
         let huge = Order::HUGE.bytes() as usize;
         let layout = Layout::from_size_align(allocated, 16).expect("the size is in range");
         // SAFETY: the layout's size is at least 2 MiB.
@@ -155,8 +157,8 @@ impl StdEnv {
         Self { allocated, layout, memory, frames, sections, allowed, asked, invalidations }
     }
 
-    /// Lets that many more allocations succeed and all after them fail, until it is called again; `None` for all. For
-    /// testing what happens then.
+    /// Lets that many more allocations succeed and all after them fail, until it is called again;
+    /// `None` for all. For testing what happens then.
     pub fn fail_after(&self, allocations: Option<u64>) {
         // Relaxed: a knob of tests.
         self.allowed.store(allocations.unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -180,7 +182,8 @@ impl Drop for StdEnv {
     }
 }
 
-// SAFETY: the memory lives as long as `self`, is aligned to 2 MiB, and frames follow each other in it.
+// SAFETY: the memory lives as long as `self`, is aligned to 2 MiB, and frames follow each other in
+// it.
 unsafe impl DirectMap for StdEnv {
     fn frame(&self, frame: Pfn) -> NonNull<u8> {
         assert!(self.frames.contains(frame), "frame {frame} is not of this memory");

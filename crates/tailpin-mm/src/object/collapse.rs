@@ -26,8 +26,9 @@ impl<E: Env> Drop for Busy<'_, E> {
 }
 
 impl<E: Env> Pages<'_, E> {
-    /// Makes the 512 pages from the aligned `index` one block of the cache: by merging them where they are, pins and all, if
-    /// they are the frames of one aligned block in order, else by copying, if none of them is pinned.
+    /// Makes the 512 pages from the aligned `index` one block of the cache: by merging them where
+    /// they are, pins and all, if they are the frames of one aligned block in order, else by
+    /// copying, if none of them is pinned.
     pub(crate) fn collapse(
         &self,
         index: u64,

@@ -27,11 +27,12 @@ impl ObjectId {
     }
 }
 
-/// Where an object's contents come from when they are first used, if not from nothing: a file system.
+/// Where an object's contents come from when they are first used, if not from nothing: a file
+/// system.
 pub trait Source: Send + Sync {
-    /// Fills page `index`, which is all zeroes before. Called with the object's cache locked, so it must not use the
-    /// object or a space that maps it. Called again for a page that went with a hole or a truncation: a file system
-    /// knows of both, and leaves such a page as it is.
+    /// Fills page `index`, which is all zeroes before. Called with the object's cache locked, so it
+    /// must not use the object or a space that maps it. Called again for a page that went with a
+    /// hole or a truncation: a file system knows of both, and leaves such a page as it is.
     fn fill(&self, index: u64, page: &mut [u8; PAGE_BYTES as usize]);
 }
 
@@ -58,15 +59,16 @@ impl<'z> ObjectConfig<'z> {
         self
     }
 
-    /// Of the hugetlb class: made of blocks of 2 MiB ([`Order::HUGE`]) or 1 GiB ([`Order::MAX`]) that never split; every
-    /// address and length of a mapping is a multiple of that.
+    /// Of the hugetlb class: made of blocks of 2 MiB ([`Order::HUGE`]) or 1 GiB ([`Order::MAX`])
+    /// that never split; every address and length of a mapping is a multiple of that.
     #[must_use]
     pub fn hugetlb(mut self, unit: Order) -> Self {
         self.unit = if unit > Order::HUGE { Order::MAX } else { Order::HUGE };
         self
     }
 
-    /// Every write has to be noticed (a file system that writes back): long-term pins for writing are refused.
+    /// Every write has to be noticed (a file system that writes back): long-term pins for writing
+    /// are refused.
     #[must_use]
     pub fn tracks_writes(mut self) -> Self {
         self.tracks_writes = true;
@@ -81,8 +83,8 @@ impl<'z> ObjectConfig<'z> {
     }
 }
 
-/// A file, a piece of shared memory, a hugetlb object. Cheap to clone; all clones are the same. The pages go when
-/// the last clone and the last mapping are gone.
+/// A file, a piece of shared memory, a hugetlb object. Cheap to clone; all clones are the same. The
+/// pages go when the last clone and the last mapping are gone.
 pub struct Object<'z, E: Env> {
     pub(crate) pages: Arc<Pages<'z, E>>,
 }

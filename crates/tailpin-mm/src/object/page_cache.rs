@@ -82,7 +82,8 @@ impl<'z, E: Env> Pages<'z, E> {
         Self { core, id, unit, huge, tracks_writes, source, cache, reverse }
     }
 
-    /// Puts a leaf for the page at `addr` in place, making the page if there is none. With the space's regions shared.
+    /// Puts a leaf for the page at `addr` in place, making the page if there is none. With the
+    /// space's regions shared.
     pub(crate) fn map_page(
         self: &Arc<Self>,
         space: &Inner<'z, E>,
@@ -114,7 +115,8 @@ impl<'z, E: Env> Pages<'z, E> {
             .and_then(|block| self.map_block(space, region, addr, block, cache.len)))
     }
 
-    /// The block that page `index` is in, made if there is none: no huge one for a region that is to have none.
+    /// The block that page `index` is in, made if there is none: no huge one for a region that is
+    /// to have none.
     fn page(&self, cache: &mut Cache, index: u64, advice: HugePages) -> Result<Cached, Shortage> {
         if let Some(block) = cache.find(index) {
             return Ok(block);
@@ -153,7 +155,8 @@ impl<'z, E: Env> Pages<'z, E> {
         Ok(block)
     }
 
-    /// Maps the page at `addr`, which is in `block`: all of a huge block where it fits, else 4 KiB. With the cache locked.
+    /// Maps the page at `addr`, which is in `block`: all of a huge block where it fits, else 4 KiB.
+    /// With the cache locked.
     fn map_block(
         &self,
         space: &Inner<'z, E>,
@@ -213,7 +216,8 @@ impl<'z, E: Env> Pages<'z, E> {
         let Some(block) = cache.find(at).filter(|block| block.index != at) else { return };
         let raw = self.core.zone.raw();
         let page = block.head.offset(at - block.index);
-        // Infallible: the page is in the block, and blocks that don't split are only ever cut at their borders.
+        // Infallible: the page is in the block, and blocks that don't split are only ever cut at
+        // their borders.
         let split = raw.split_around(self.core.token(block.head, block.order), page, Order::PAGE);
         debug_assert!(split.is_ok(), "a block of the cache splits");
         self.note_pieces(cache, block);
@@ -244,7 +248,8 @@ impl<'z, E: Env> Pages<'z, E> {
             } else if block.order >= Order::HUGE {
                 return Ok(block.order);
             }
-            // Of small pieces, too, a mapping may be left that an earlier call had no frame to split.
+            // Of small pieces, too, a mapping may be left that an earlier call had no frame to
+            // split.
             block
         };
         for place in self.reverse.places(block.pages()) {

@@ -1,9 +1,10 @@
 //! Truncation and holes, under mappings and pins.
 //!
-//! Whoever removes pages first takes them out of the cache, under its lock; then has every space clear its leaves; last
-//! gives back the cache's references. A fault puts its leaf in place while it holds the cache's lock, so it is either before the
-//! removal, and its leaf is found and cleared, or after, and finds no page. A pinned page is kept by its pin, with contents,
-//! identity and index; everything else is free on return.
+//! Whoever removes pages first takes them out of the cache, under its lock; then has every space
+//! clear its leaves; last gives back the cache's references. A fault puts its leaf in place while
+//! it holds the cache's lock, so it is either before the removal, and its leaf is found and
+//! cleared, or after, and finds no page. A pinned page is kept by its pin, with contents, identity
+//! and index; everything else is free on return.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -16,8 +17,9 @@ use crate::object::page_cache::{Cache, Cached, Made, Pages};
 use crate::object::{Object, check_len};
 
 impl<E: Env> Object<'_, E> {
-    /// Makes it `len` bytes long. What is cut off is unmapped everywhere, private copies of it too, and free on return
-    /// but for pages that are pinned; the rest of a page that is cut in two reads as zeroes if the object grows again.
+    /// Makes it `len` bytes long. What is cut off is unmapped everywhere, private copies of it too,
+    /// and free on return but for pages that are pinned; the rest of a page that is cut in two
+    /// reads as zeroes if the object grows again.
     ///
     /// # Errors
     /// [`MmError::Misaligned`] for a hugetlb object whose unit does not divide `len`.
@@ -27,8 +29,8 @@ impl<E: Env> Object<'_, E> {
         Ok(())
     }
 
-    /// Makes a hole: the bytes read as zeroes afterwards. Whole pages (for hugetlb: whole units) in it are free on return
-    /// but for those that are pinned; private copies stay with who made them.
+    /// Makes a hole: the bytes read as zeroes afterwards. Whole pages (for hugetlb: whole units) in
+    /// it are free on return but for those that are pinned; private copies stay with who made them.
     pub fn punch_hole(&self, bytes: Range<u64>) {
         if !bytes.is_empty() {
             self.pages.clear_hole(bytes);
@@ -43,7 +45,8 @@ impl<'z, E: Env> Pages<'z, E> {
         let pages = len.div_ceil(unit) * self.unit.frames()..u64::MAX.div_ceil(PAGE_BYTES);
         let gone = {
             let mut cache = self.cache.write();
-            // Growing shows what was written behind the end of the last page: it has to be zeroes, too.
+            // Growing shows what was written behind the end of the last page: it has to be zeroes,
+            // too.
             let end = cache.len.min(len);
             self.clear_bytes(&cache, end..end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
             cache.len = len;
@@ -77,9 +80,9 @@ impl<'z, E: Env> Pages<'z, E> {
         drop(gone);
     }
 
-    /// Has every space clear its leaves for these pages, of which the cache has none. A space that begins to map the
-    /// object meanwhile either finds nothing in the cache or has forked from one that is cleared later: so spaces that
-    /// turned up during a round are cleared in the next.
+    /// Has every space clear its leaves for these pages, of which the cache has none. A space that
+    /// begins to map the object meanwhile either finds nothing in the cache or has forked from one
+    /// that is cleared later: so spaces that turned up during a round are cleared in the next.
     pub(crate) fn clear_everywhere(&self, pages: Range<u64>, copies: bool) {
         let mut done = BTreeSet::new();
         loop {
@@ -97,7 +100,8 @@ impl<'z, E: Env> Pages<'z, E> {
         }
     }
 
-    /// Takes the pages out of the cache, splitting blocks at the ends. The references are the caller's.
+    /// Takes the pages out of the cache, splitting blocks at the ends. The references are the
+    /// caller's.
     fn take(&self, cache: &mut Cache, pages: Range<u64>) -> Vec<Made<'_, 'z, E>> {
         if pages.is_empty() {
             return Vec::new();

@@ -1,8 +1,8 @@
 //! Memory through its address: reading, writing, the words of futexes, and what a page is.
 //!
-//! All of it goes through the page table, as the hardware would: inside a section, checking what the leaf allows and
-//! noting that it was used. [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections, so nobody here uses a
-//! page after it was given back.
+//! All of it goes through the page table, as the hardware would: inside a section, checking what
+//! the leaf allows and noting that it was used. [`Tlb::invalidate`](crate::Tlb::invalidate) waits
+//! for open sections, so nobody here uses a page after it was given back.
 
 use tailpin::Pfn;
 
@@ -84,7 +84,8 @@ impl<E: Env> Space<'_, E> {
     /// The 32-bit word at `addr`. Never faults. Acquire.
     ///
     /// # Errors
-    /// [`NotPresent`] if no page is, if it does not allow reading, or if `addr` is no multiple of 4.
+    /// [`NotPresent`] if no page is, if it does not allow reading, or if `addr` is no multiple of
+    /// 4.
     pub fn load_u32(&self, addr: VirtAddr) -> Result<u32, NotPresent> {
         let at = word_in_page(addr)?;
         self.inner.touch(addr, Access::Read, |frame| self.inner.core.load_u32(frame, at))
@@ -98,8 +99,8 @@ impl<E: Env> Space<'_, E> {
         self.fetch_update_u32(addr, |_| Some(value)).map(|_| ())
     }
 
-    /// Writes `new` to the 32-bit word at `addr` if it is `old`; the word found is returned either way. Never faults.
-    /// AcqRel.
+    /// Writes `new` to the 32-bit word at `addr` if it is `old`; the word found is returned either
+    /// way. Never faults. AcqRel.
     ///
     /// # Errors
     /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.
@@ -112,9 +113,9 @@ impl<E: Env> Space<'_, E> {
         self.fetch_update_u32(addr, |found| (found == old).then_some(new))
     }
 
-    /// Changes the 32-bit word at `addr` to what `new` makes of it, in one step, unless that is `None`; the word found is
-    /// returned either way. `new` may be called more than once, inside a section: it must not use this space. Never
-    /// faults. AcqRel.
+    /// Changes the 32-bit word at `addr` to what `new` makes of it, in one step, unless that is
+    /// `None`; the word found is returned either way. `new` may be called more than once, inside a
+    /// section: it must not use this space. Never faults. AcqRel.
     ///
     /// # Errors
     /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.
@@ -127,8 +128,9 @@ impl<E: Env> Space<'_, E> {
         self.inner.touch(addr, Access::Write, |frame| self.inner.core.update_u32(frame, at, new))
     }
 
-    /// What the page at `addr` is, made present as `access` needs. Its identity and index are read from the page itself,
-    /// under a pin that is given back before the return: they hold whatever is split, merged or moved meanwhile.
+    /// What the page at `addr` is, made present as `access` needs. Its identity and index are read
+    /// from the page itself, under a pin that is given back before the return: they hold whatever
+    /// is split, merged or moved meanwhile.
     ///
     /// # Errors
     /// [`FaultError`] if the page can't be had so.
@@ -172,8 +174,9 @@ impl<E: Env> Inner<'_, E> {
         }
     }
 
-    /// What the page is, `None` if no leaf meets `want` or it changed meanwhile. The pin need not outlast this, so
-    /// the leaf need not be `OWN`: a page shared after a fork is looked at as it is.
+    /// What the page is, `None` if no leaf meets `want` or it changed meanwhile. The pin need not
+    /// outlast this, so the leaf need not be `OWN`: a page shared after a fork is looked at as it
+    /// is.
     fn look_at(&self, addr: VirtAddr, want: Want) -> Result<Option<Place>, CountLimit> {
         if addr >= E::Arch::USER_END {
             return Ok(None);

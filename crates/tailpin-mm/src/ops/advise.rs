@@ -17,13 +17,14 @@ pub enum Advice {
     Huge,
     /// No huge pages from now on; those present stay.
     NoHuge,
-    /// The contents are not needed: private memory reads as zeroes (or as its object) afterwards, and what nobody else
-    /// maps or has pinned is free on return, to the page.
+    /// The contents are not needed: private memory reads as zeroes (or as its object) afterwards,
+    /// and what nobody else maps or has pinned is free on return, to the page.
     DontNeed,
-    /// As [`Advice::DontNeed`], for private anonymous memory only. (The contents may go at any time from now on; here they
-    /// go at once.)
+    /// As [`Advice::DontNeed`], for private anonymous memory only. (The contents may go at any time
+    /// from now on; here they go at once.)
     Free,
-    /// Every aligned 2 MiB in the range becomes one huge page now, without limits on what is absent or shared.
+    /// Every aligned 2 MiB in the range becomes one huge page now, without limits on what is absent
+    /// or shared.
     Collapse,
 }
 
@@ -76,7 +77,8 @@ impl<E: Env> Space<'_, E> {
         if let Some(addr) = regions.first_gap(range) {
             return Err(MapError::Unmapped { addr });
         }
-        // No leaf reaches over the border of a region: whoever goes through a space region by region counts on that.
+        // No leaf reaches over the border of a region: whoever goes through a space region by
+        // region counts on that.
         self.inner.split_ends(&regions, range)?;
         regions.change(&self.inner, range, |region| region.huge = huge);
         regions.join(&self.inner, range);

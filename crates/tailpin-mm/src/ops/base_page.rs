@@ -14,7 +14,8 @@ use crate::ops::fault::Want;
 use crate::page_table::frame_info::Owner;
 use crate::space::Space;
 
-/// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy of this is no other pin.
+/// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy
+/// of this is no other pin.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -41,8 +42,9 @@ pub struct BasePage {
 }
 
 impl<E: Env> Space<'_, E> {
-    /// Pins the base page at `addr` if the page table allows `access` as it stands. Takes no lock, never faults. Unlike
-    /// pins that last it needs no page of the space's own: one shared after a fork will do.
+    /// Pins the base page at `addr` if the page table allows `access` as it stands. Takes no lock,
+    /// never faults. Unlike pins that last it needs no page of the space's own: one shared after a
+    /// fork will do.
     ///
     /// # Errors
     /// [`NotPresent`] if it does not allow it, or changed meanwhile; [`Space::fault`] tells why.
@@ -78,7 +80,8 @@ impl<E: Env> Space<'_, E> {
         }
     }
 
-    /// The first page of the block that a base page is part of at this moment; nothing holds it there.
+    /// The first page of the block that a base page is part of at this moment; nothing holds it
+    /// there.
     pub fn head_of_base_page(&self, page: BasePage) -> BasePage {
         let head = self.inner.core.zone.head_of(page.frame).map_or(page.frame, |(head, _)| head);
         BasePage { frame: head, ..page }

@@ -1,13 +1,14 @@
 //! Collapse: 512 small pages become one huge page.
 //!
-//! *In place* where they are the 512 frames of one aligned 2 MiB in order, each with no other mapping: the core merges
-//! them, pins and all, and nothing is copied. *By copy* else, which is refused only if a page that would have to move
-//! is pinned.
+//! *In place* where they are the 512 frames of one aligned 2 MiB in order, each with no other
+//! mapping: the core merges them, pins and all, and nothing is copied. *By copy* else, which is
+//! refused only if a page that would have to move is pinned.
 //!
-//! The table is taken out of the tree first, and translations invalidated. From then on a pin in progress finds, looking again from
-//! the root, that the entry is gone (H19); faults wait for the region lock, which is held exclusively. Only then
-//! are the counts looked at. If anything is in the way, the table goes back as it was. The table that was replaced is
-//! retired, not freed, as a walker may still be in it.
+//! The table is taken out of the tree first, and translations invalidated. From then on a pin in
+//! progress finds, looking again from the root, that the entry is gone (H19); faults wait for the
+//! region lock, which is held exclusively. Only then are the counts looked at. If anything is in
+//! the way, the table goes back as it was. The table that was replaced is retired, not freed, as a
+//! walker may still be in it.
 
 use core::sync::atomic::AtomicU64;
 
@@ -69,8 +70,8 @@ struct Survey {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Makes the aligned 2 MiB around `addr` one huge page, whatever [`MmConfig`](crate::MmConfig) says of regions that were
-    /// not advised; a region of [`HugePages::Never`] is left alone.
+    /// Makes the aligned 2 MiB around `addr` one huge page, whatever [`MmConfig`](crate::MmConfig)
+    /// says of regions that were not advised; a region of [`HugePages::Never`] is left alone.
     ///
     /// # Errors
     /// [`CollapseError`]; then nothing was changed.
@@ -163,7 +164,8 @@ impl<'z, E: Env> Inner<'z, E> {
         let new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
         let detached = Detached { core, slot, bits: core.take(slot) };
         core.env.invalidate(self.id, range);
-        // Pairs with the barrier in a pin, `look_twice.rs`: a pin that found its entry unchanged is counted by now.
+        // Pairs with the barrier in a pin, `look_twice.rs`: a pin that found its entry unchanged is
+        // counted by now.
         Complete::change_barrier::<AtomicU64>();
         let flags = region
             .rights()
@@ -233,7 +235,8 @@ impl<'z, E: Env> Inner<'z, E> {
         survey
     }
 
-    /// The first page that may not move. Pages that are shared may: what is pinned of them is pinned through others.
+    /// The first page that may not move. Pages that are shared may: what is pinned of them is
+    /// pinned through others.
     fn first_pinned(&self, table: Pfn, start: VirtAddr) -> Option<VirtAddr> {
         let pinned = |leaf: Leaf| leaf.flags.has(Flags::OWN) && !self.core.is_sole(Level::PTE, leaf);
         let (index, _) = self.leaves_of(table).find(|(_, leaf)| leaf.is_some_and(pinned))?;

@@ -1,16 +1,16 @@
 //! Faults: making a page present, and breaking copy-on-write.
 //!
-//! Faults of one space run side by side: they share the region lock and change entries by compare-and-swap. A fault
-//! that loses gives back what it had prepared and looks again; each turn of its loop means that somebody else's change
-//! was made.
+//! Faults of one space run side by side: they share the region lock and change entries by
+//! compare-and-swap. A fault that loses gives back what it had prepared and looks again; each turn
+//! of its loop means that somebody else's change was made.
 //!
 //! # Copy-on-write and pins (H21)
 //!
-//! A leaf is [`Flags::OWN`] if nothing that others do can take its page from under it. Pins are taken only through such
-//! leaves, and only `fork` takes the flag away, asking for pins first: so a page whose leaf is not `OWN` has no
-//! lasting pin that belongs to this mapping, and a write may replace it by a copy. For anonymous memory a leaf
-//! that allows writing is always `OWN`. If the count says that this mapping is the only one, the flag comes back and
-//! nothing is copied.
+//! A leaf is [`Flags::OWN`] if nothing that others do can take its page from under it. Pins are
+//! taken only through such leaves, and only `fork` takes the flag away, asking for pins first: so a
+//! page whose leaf is not `OWN` has no lasting pin that belongs to this mapping, and a write may
+//! replace it by a copy. For anonymous memory a leaf that allows writing is always `OWN`. If the
+//! count says that this mapping is the only one, the flag comes back and nothing is copied.
 
 use tailpin::{Order, Request};
 
@@ -70,8 +70,8 @@ impl Want {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Makes the page at `addr` present and allow `access`: the page fault, and what a kernel calls before it touches
-    /// user memory.
+    /// Makes the page at `addr` present and allow `access`: the page fault, and what a kernel calls
+    /// before it touches user memory.
     ///
     /// # Errors
     /// [`FaultError`].
@@ -247,8 +247,9 @@ impl<'z, E: Env> Inner<'z, E> {
         let core = &self.core;
         let Fault { region, addr, .. } = *fault;
         let new = core.allocate(Request::new(Order::PAGE))?.pfn();
-        // Another fault may replace the leaf and give its page back: a pin keeps the page for the copy. If it was somebody
-        // else's already, the entry has changed, and the copy is thrown away.
+        // Another fault may replace the leaf and give its page back: a pin keeps the page for the
+        // copy. If it was somebody else's already, the entry has changed, and the copy is thrown
+        // away.
         let source = (!leaf.flags.has(Flags::ZERO)).then(|| core.zone.try_pin(leaf.frame));
         if matches!(source, Some(Err(_))) {
             core.drop_block(new, Order::PAGE);

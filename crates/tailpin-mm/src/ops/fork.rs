@@ -8,11 +8,12 @@
 //! | full barrier | full barrier |
 //! | reads the count: more than the leaf's own? | reads the leaf again: still `OWN`? |
 //!
-//! In whatever order the six steps fall, at least one of the two last reads sees the other's first step. If fork sees a
-//! pin, the page is *not* shared: the leaf gets its rights back and the child gets a copy, made now. If the pin sees the
-//! leaf changed, it is given back and the slow path waits for the fork to end. So a page under a pin stays the one that
-//! its mapping has, and what the parent writes is seen through the pin. A huge page with pins is shared page by page,
-//! only those that are pinned are copied.
+//! In whatever order the six steps fall, at least one of the two last reads sees the other's first
+//! step. If fork sees a pin, the page is *not* shared: the leaf gets its rights back and the child
+//! gets a copy, made now. If the pin sees the leaf changed, it is given back and the slow path
+//! waits for the fork to end. So a page under a pin stays the one that its mapping has, and what
+//! the parent writes is seen through the pin. A huge page with pins is shared page by page, only
+//! those that are pinned are copied.
 
 use core::sync::atomic::AtomicU64;
 
@@ -30,8 +31,8 @@ use crate::space::rmap::Root;
 use crate::space::{Inner, Space};
 
 impl<'z, E: Env> Space<'z, E> {
-    /// A copy of the space. Private memory is shared until one side writes, whole huge pages as such; objects are mapped
-    /// by both.
+    /// A copy of the space. Private memory is shared until one side writes, whole huge pages as
+    /// such; objects are mapped by both.
     ///
     /// # Errors
     /// [`MapError::OutOfMemory`]; then there is no child, and the parent is as before.
@@ -43,7 +44,8 @@ impl<'z, E: Env> Space<'z, E> {
             copies.insert(&child.inner, region.clone());
             let Some(root) = region.backing.root() else { return Ok(()) };
             let copied = self.inner.share_leaves(&child.inner, region, root);
-            // Before the child can run, and before this space goes on: no CPU may write to a page that is shared now.
+            // Before the child can run, and before this space goes on: no CPU may write to a page
+            // that is shared now.
             self.inner.core.env.invalidate(self.inner.id, region.range);
             copied
         });
@@ -54,7 +56,8 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<'z, E: Env> Inner<'z, E> {
-    /// Gives `child` every page of the space's own in `region`. With both spaces' regions exclusive.
+    /// Gives `child` every page of the space's own in `region`. With both spaces' regions
+    /// exclusive.
     fn share_leaves(&self, child: &Self, region: &Region<'z, E>, root: &Root<'z, E>) -> Result<(), Shortage> {
         let core = &self.core;
         let mut at = region.range.start;

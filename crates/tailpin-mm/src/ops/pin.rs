@@ -2,21 +2,25 @@
 //!
 //! # The fast path (N5, H13, H19)
 //!
-//! 1. Inside a section, so that no table is freed under the walk: walk to the leaf; it must allow the access and be
-//!    `OWN`.
-//! 2. Pin the page by its number. The core does that only if the page is in use, and takes hold of its head first
-//!    if it is a tail; what it pins is *that page*, whatever its block becomes (the re-check of the head).
-//! 3. Full barrier. Walk again from the root: if the same slot of the same table has the same value, the page was mapped at
-//!    that moment and pinned already, so it can't have been anything else since. Walking again looks at every level, so a
-//!    table that was detached meanwhile is noticed as well as an entry that was changed. If anything differs, the pin
-//!    is given back. The three steps are in `look_twice.rs`.
+//! 1. Inside a section, so that no table is freed under the walk: walk to the leaf; it must allow
+//!    the access and be `OWN`.
+//! 2. Pin the page by its number. The core does that only if the page is in use, and takes hold of
+//!    its head first if it is a tail; what it pins is *that page*, whatever its block becomes (the
+//!    re-check of the head).
+//! 3. Full barrier. Walk again from the root: if the same slot of the same table has the same
+//!    value, the page was mapped at that moment and pinned already, so it can't have been anything
+//!    else since. Walking again looks at every level, so a table that was detached meanwhile is
+//!    noticed as well as an entry that was changed. If anything differs, the pin is given back. The
+//!    three steps are in `look_twice.rs`.
 //!
-//! Nothing is locked, no interrupt is held off beyond the section. If the leaf does not allow it, the slow path
-//! faults and the fast path tries again: each turn means that somebody changed something.
+//! Nothing is locked, no interrupt is held off beyond the section. If the leaf does not allow it,
+//! the slow path faults and the fast path tries again: each turn means that somebody changed
+//! something.
 //!
-//! A batch that covers all of a huge page takes one reference on the block instead of 512 pins: one locked instruction.
-//! If the block is split later, the reference is one on each page, so the pages stay as pinned as they were. A batch that covers
-//! a part pins just its pages, so that the rest can be given back.
+//! A batch that covers all of a huge page takes one reference on the block instead of 512 pins: one
+//! locked instruction. If the block is split later, the reference is one on each page, so the pages
+//! stay as pinned as they were. A batch that covers a part pins just its pages, so that the rest
+//! can be given back.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -57,8 +61,8 @@ impl Part<'_> {
     }
 }
 
-/// Pinned memory. The pages stay, with these frames and these contents, whatever becomes of the mapping; dropping it
-/// unpins them, and what nobody else has is free then.
+/// Pinned memory. The pages stay, with these frames and these contents, whatever becomes of the
+/// mapping; dropping it unpins them, and what nobody else has is free then.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -85,8 +89,9 @@ pub struct Pins<'z, E: Env> {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Pins the pages under `len` bytes from `addr`, making them present first where they aren't. What is written
-    /// through the mapping from then on is seen through the pins, and the other way round, also after a fork.
+    /// Pins the pages under `len` bytes from `addr`, making them present first where they aren't.
+    /// What is written through the mapping from then on is seen through the pins, and the other way
+    /// round, also after a fork.
     ///
     /// # Errors
     /// [`PinError`]; then nothing is pinned.
@@ -94,7 +99,8 @@ impl<'z, E: Env> Space<'z, E> {
         self.pin_range(addr, len, access, false)
     }
 
-    /// As [`Space::pin_pages`], for pins that last: refused for writing to an object that has to notice every write.
+    /// As [`Space::pin_pages`], for pins that last: refused for writing to an object that has to
+    /// notice every write.
     ///
     /// # Errors
     /// As [`Space::pin_pages`], and [`PinError::LongTerm`].
@@ -102,8 +108,8 @@ impl<'z, E: Env> Space<'z, E> {
         self.pin_range(addr, len, access, true)
     }
 
-    /// As [`Space::pin_pages`], but only what is present and allows it already: takes no lock, never faults, never
-    /// waits. For interrupt handlers, and for whoever holds a lock.
+    /// As [`Space::pin_pages`], but only what is present and allows it already: takes no lock,
+    /// never faults, never waits. For interrupt handlers, and for whoever holds a lock.
     ///
     /// # Errors
     /// [`NotPresent`] with the first page that could not be pinned so; then nothing is pinned.
@@ -169,8 +175,9 @@ fn pages_to(at: VirtAddr, end: VirtAddr) -> u64 {
 pub(crate) struct CountLimit;
 
 impl<'z, E: Env> Inner<'z, E> {
-    /// The three steps: walk to the leaf at `addr`, pin under it what `pin` pins, walk again. `None` if no leaf meets `want`,
-    /// if there was nothing to pin, or somebody changed the entry during the call. Says also what the leaf allowed.
+    /// The three steps: walk to the leaf at `addr`, pin under it what `pin` pins, walk again.
+    /// `None` if no leaf meets `want`, if there was nothing to pin, or somebody changed the entry
+    /// during the call. Says also what the leaf allowed.
     #[inline]
     fn pin_fast<R>(
         &self,
@@ -191,8 +198,8 @@ impl<'z, E: Env> Inner<'z, E> {
         self.pin_fast(addr, want, |found, leaf| self.try_pin(leaf.frame.offset(Self::page_in(found, addr))))
     }
 
-    /// Pins up to `pages` pages from `addr`, as far as one leaf reaches, under one walk. Returns how many: none if that
-    /// was not possible or somebody changed the entry.
+    /// Pins up to `pages` pages from `addr`, as far as one leaf reaches, under one walk. Returns
+    /// how many: none if that was not possible or somebody changed the entry.
     #[inline]
     fn pin_run(
         &self,

@@ -10,11 +10,13 @@ use crate::page_table::table::Found;
 use crate::space::{Inner, Space};
 
 impl<E: Env> Space<'_, E> {
-    /// Changes what the range allows, any multiple of 4 KiB (of the unit for hugetlb). Rights that are taken away are gone
-    /// on return; rights to write that are given come with the next fault. Pins stay as they are.
+    /// Changes what the range allows, any multiple of 4 KiB (of the unit for hugetlb). Rights that
+    /// are taken away are gone on return; rights to write that are given come with the next fault.
+    /// Pins stay as they are.
     ///
     /// # Errors
-    /// [`MapError::Unmapped`] if a part of the range is not mapped, else as [`Space::unmap`]; nothing was changed then.
+    /// [`MapError::Unmapped`] if a part of the range is not mapped, else as [`Space::unmap`];
+    /// nothing was changed then.
     pub fn protect(&self, addr: VirtAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         let range = checked_range::<E>(addr, len)?;
         let inner = &self.inner;

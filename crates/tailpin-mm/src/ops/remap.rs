@@ -1,7 +1,9 @@
-//! Moving mappings to other addresses. The pages stay where they are, and so do their pins and counts.
+//! Moving mappings to other addresses. The pages stay where they are, and so do their pins and
+//! counts.
 //!
-//! First everything that may fail is done: huge leaves that will not fit are split, tables are made. Nobody notices that,
-//! so a failure leaves all as it was. Then the entries move, which can't fail.
+//! First everything that may fail is done: huge leaves that will not fit are split, tables are
+//! made. Nobody notices that, so a failure leaves all as it was. Then the entries move, which can't
+//! fail.
 
 use alloc::vec::Vec;
 
@@ -16,13 +18,14 @@ use crate::page_table::gup_fast::Entries;
 use crate::space::{Inner, Space};
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Moves the mappings of a range, any multiple of 4 KiB (of the unit for hugetlb), to `to` or to wherever there is
-    /// room, and returns where they are now. Contents, pins and sharing stay; huge pages stay huge if the distance is
-    /// a multiple of 2 MiB.
+    /// Moves the mappings of a range, any multiple of 4 KiB (of the unit for hugetlb), to `to` or
+    /// to wherever there is room, and returns where they are now. Contents, pins and sharing stay;
+    /// huge pages stay huge if the distance is a multiple of 2 MiB.
     ///
     /// # Errors
-    /// [`MapError::Unmapped`] if a part of the range is not mapped, [`MapError::Occupied`] if something is mapped at
-    /// the target (the range itself included), else as [`Space::map`]; nothing was changed then.
+    /// [`MapError::Unmapped`] if a part of the range is not mapped, [`MapError::Occupied`] if
+    /// something is mapped at the target (the range itself included), else as [`Space::map`];
+    /// nothing was changed then.
     pub fn remap(&self, addr: VirtAddr, len: u64, to: Option<VirtAddr>) -> Result<VirtAddr, MapError> {
         let range = checked_range::<E>(addr, len)?;
         let inner = &self.inner;
@@ -63,7 +66,8 @@ impl<'z, E: Env> Space<'z, E> {
             region.range = VirtRange::new(shifted(region.range.start, distance), region.range.len());
             regions.insert(inner, region);
         }
-        // Not before: an object that is truncated meanwhile looks for every place where it is mapped.
+        // Not before: an object that is truncated meanwhile looks for every place where it is
+        // mapped.
         regions.take(inner, range);
         regions.join(inner, target);
         Ok(start)

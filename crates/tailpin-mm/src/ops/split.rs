@@ -1,13 +1,15 @@
 //! Splitting: of a mapping, and of the page under it. The two are apart.
 //!
-//! * The *mapping* is split when one space needs a part of it: a leaf of 2 MiB becomes a table of 512. Where the
-//!   memory is nobody else's, the block is split with it and each leaf has a reference on a page of its own. Where others have
-//!   the block whole (another space after `fork`, an object's cache), it stays whole: the new leaves are pins.
-//! * The *page* is split through any space that maps it; all its mappings are found by reverse mapping and
-//!   rewritten. Pins are no obstacle and stay where they are.
+//! * The *mapping* is split when one space needs a part of it: a leaf of 2 MiB becomes a table of
+//!   512. Where the memory is nobody else's, the block is split with it and each leaf has a
+//!   reference on a page of its own. Where others have the block whole (another space after `fork`,
+//!   an object's cache), it stays whole: the new leaves are pins.
+//! * The *page* is split through any space that maps it; all its mappings are found by reverse
+//!   mapping and rewritten. Pins are no obstacle and stay where they are.
 //!
-//! Neither changes what anybody reads, and readers and pins go on all the time: the table is complete before the one
-//! compare-and-swap that puts it in place of the leaf. Whoever pins a page meanwhile finds, looking again, that the entry has changed.
+//! Neither changes what anybody reads, and readers and pins go on all the time: the table is
+//! complete before the one compare-and-swap that puts it in place of the leaf. Whoever pins a page
+//! meanwhile finds, looking again, that the entry has changed.
 
 use tailpin::Order;
 
@@ -24,8 +26,9 @@ use crate::space::{Inner, Space};
 const ENTRIES: u64 = 512;
 
 impl<'z, E: Env> Inner<'z, E> {
-    /// Splits the 2 MiB leaf in `found`, which reaches `addr`. Does nothing if the entry is no longer what was found.
-    /// With the leaf lock, or the regions exclusive: so the leaf and its count stay while this looks at them.
+    /// Splits the 2 MiB leaf in `found`, which reaches `addr`. Does nothing if the entry is no
+    /// longer what was found. With the leaf lock, or the regions exclusive: so the leaf and its
+    /// count stay while this looks at them.
     pub(crate) fn split_leaf(&self, found: Found, addr: VirtAddr) -> Result<(), Shortage> {
         let core = &self.core;
         if core.bits(found.slot) != found.bits || found.slot.level != Level::PMD {
@@ -37,7 +40,8 @@ impl<'z, E: Env> Inner<'z, E> {
         let anonymous = leaf.flags.has(Flags::ANON);
         let ours = anonymous && (leaf.flags.has(Flags::OWN) || core.is_sole(Level::PMD, leaf));
         if ours && !zero {
-            // Our reference on the block becomes one on each page. Infallible: the block is of the splittable class.
+            // Our reference on the block becomes one on each page. Infallible: the block is of the
+            // splittable class.
             let split = core.zone.raw().split(core.token(leaf.frame, Order::HUGE), Order::PAGE);
             debug_assert!(split.is_ok(), "anonymous memory splits");
         } else if !zero {
@@ -73,8 +77,8 @@ impl<'z, E: Env> Inner<'z, E> {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Splits this space's huge mapping at `addr` into mappings of 4 KiB, if there is one. Other spaces keep theirs, and
-    /// the memory stays one block if anybody else has it whole.
+    /// Splits this space's huge mapping at `addr` into mappings of 4 KiB, if there is one. Other
+    /// spaces keep theirs, and the memory stays one block if anybody else has it whole.
     ///
     /// # Errors
     /// [`PageSplitError::NotPresent`], [`PageSplitError::Unsplittable`] for hugetlb,
@@ -88,14 +92,16 @@ impl<'z, E: Env> Space<'z, E> {
         self.inner.split_mapping_at(addr)
     }
 
-    /// Splits the page at `addr` to pieces of `order`, through whatever space, with any pins outstanding, and all
-    /// mappings that span more than a piece to mappings of 4 KiB. Returns the order of the piece that `addr` is in now.
+    /// Splits the page at `addr` to pieces of `order`, through whatever space, with any pins
+    /// outstanding, and all mappings that span more than a piece to mappings of 4 KiB. Returns the
+    /// order of the piece that `addr` is in now.
     ///
-    /// For an object's page the pieces stay in its cache. An anonymous page that is mapped by 4 KiB leaves only is
-    /// nobody's as a whole, so it becomes pages, whatever order was asked for.
+    /// For an object's page the pieces stay in its cache. An anonymous page that is mapped by 4 KiB
+    /// leaves only is nobody's as a whole, so it becomes pages, whatever order was asked for.
     ///
     /// # Errors
-    /// [`PageSplitError`]; some mappings may have been split by then, which nobody can notice otherwise than by its speed.
+    /// [`PageSplitError`]; some mappings may have been split by then, which nobody can notice
+    /// otherwise than by its speed.
     pub fn split_page(&self, addr: VirtAddr, order: Order) -> Result<Order, PageSplitError> {
         let (mapped, object, index, id) = {
             let regions = self.inner.regions.read();

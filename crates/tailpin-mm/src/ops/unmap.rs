@@ -1,8 +1,9 @@
 //! Unmapping: entries first, translations next, counts last.
 //!
-//! That order is the whole protocol: a page is given back only when no translation leads to it and no section that
-//! found it is open. What nobody else has is free when `unmap` returns: a huge page of which 4 KiB go is split on
-//! the spot, and that works whatever is pinned in it (Linux queues the split and refuses it while a pin is left).
+//! That order is the whole protocol: a page is given back only when no translation leads to it and
+//! no section that found it is open. What nobody else has is free when `unmap` returns: a huge page
+//! of which 4 KiB go is split on the spot, and that works whatever is pinned in it (Linux queues
+//! the split and refuses it while a pin is left).
 
 use alloc::vec::Vec;
 
@@ -61,13 +62,14 @@ impl<E: Env> Drop for Gather<'_, '_, E> {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Unmaps every address in the range, any multiple of 4 KiB (of the unit for hugetlb); addresses where nothing is
-    /// mapped may be in it. What nobody else maps or has pinned is free on return, to the page.
+    /// Unmaps every address in the range, any multiple of 4 KiB (of the unit for hugetlb);
+    /// addresses where nothing is mapped may be in it. What nobody else maps or has pinned is free
+    /// on return, to the page.
     ///
     /// # Errors
-    /// [`MapError::Empty`], [`MapError::Misaligned`], [`MapError::OutOfRange`]; [`MapError::OutOfMemory`] if an end of
-    /// the range is inside a huge page and there is no frame for the page table to map the rest of it by. Nothing
-    /// was unmapped then.
+    /// [`MapError::Empty`], [`MapError::Misaligned`], [`MapError::OutOfRange`];
+    /// [`MapError::OutOfMemory`] if an end of the range is inside a huge page and there is no frame
+    /// for the page table to map the rest of it by. Nothing was unmapped then.
     pub fn unmap(&self, addr: VirtAddr, len: u64) -> Result<(), MapError> {
         let range = checked_range::<E>(addr, len)?;
         let inner = &self.inner;
@@ -97,8 +99,8 @@ pub(crate) fn checked_range<E: Env>(addr: VirtAddr, len: u64) -> Result<VirtRang
 }
 
 impl<'z, E: Env> Inner<'z, E> {
-    /// Makes the ends of `range` borders between leaves. With the regions exclusive. What it does is no change that
-    /// anybody could see, so it need not be undone if the second end fails.
+    /// Makes the ends of `range` borders between leaves. With the regions exclusive. What it does
+    /// is no change that anybody could see, so it need not be undone if the second end fails.
     pub(crate) fn split_ends(&self, regions: &Regions<'z, E>, range: VirtRange) -> Result<(), MapError> {
         self.check_units(regions, range)?;
         for end in [range.start, range.end] {
@@ -135,8 +137,8 @@ impl<'z, E: Env> Inner<'z, E> {
         }
     }
 
-    /// Calls `f` for each leaf that meets `range`, lowest first, with where it is and the address it begins at. `f`
-    /// may change the entry. With the regions locked, so that tables stay.
+    /// Calls `f` for each leaf that meets `range`, lowest first, with where it is and the address
+    /// it begins at. `f` may change the entry. With the regions locked, so that tables stay.
     pub(crate) fn for_each_leaf(&self, range: VirtRange, mut f: impl FnMut(Found, VirtAddr, Leaf)) {
         let mut at = range.start;
         while at < range.end {
@@ -149,8 +151,8 @@ impl<'z, E: Env> Inner<'z, E> {
         }
     }
 
-    /// Removes all leaves in `parts` of `range`, whose ends are borders, and the tables that become empty. With the
-    /// regions exclusive.
+    /// Removes all leaves in `parts` of `range`, whose ends are borders, and the tables that become
+    /// empty. With the regions exclusive.
     pub(crate) fn clear_range(&self, range: VirtRange, parts: impl Iterator<Item = VirtRange>) {
         let mut gather = Gather::new(self);
         for part in parts {
@@ -176,8 +178,9 @@ impl<'z, E: Env> Inner<'z, E> {
         }
     }
 
-    /// Removes the leaves that map an object's own pages in `range`; with `copies`, also the private copies made of
-    /// them. With the regions shared: the object sees to it that no page comes back.
+    /// Removes the leaves that map an object's own pages in `range`; with `copies`, also the
+    /// private copies made of them. With the regions shared: the object sees to it that no page
+    /// comes back.
     pub(crate) fn clear_object(&self, range: VirtRange, copies: bool) {
         let mut gather = Gather::new(self);
         let mut at = range.start;

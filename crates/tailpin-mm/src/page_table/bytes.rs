@@ -1,8 +1,9 @@
 //! The contents of frames, as atomic words: the one module that turns a frame number into memory.
 //!
-//! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing accesses of several
-//! users of a page (which a kernel can't prevent) are well defined here, even if the environment does not keep what it promised
-//! of sections and translations, or somebody gives back frames of the zone that he doesn't have.
+//! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing
+//! accesses of several users of a page (which a kernel can't prevent) are well defined here, even
+//! if the environment does not keep what it promised of sections and translations, or somebody
+//! gives back frames of the zone that he doesn't have.
 
 #![allow(unsafe_code)]
 
@@ -22,9 +23,10 @@ impl<E: Env> Core<'_, E> {
     pub(crate) fn words(&self, frame: Pfn) -> &[AtomicU64; WORDS] {
         assert!(self.zone.span().contains(frame), "frame {frame} is not of this zone");
         let first = self.env.frame(frame).cast::<[AtomicU64; WORDS]>();
-        // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to 4096 bytes that
-        // live as long as the environment, which `self` borrows, or panics where it has none. They
-        // are only ever accessed as atomic words, here and by those the trait lets do so.
+        // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to
+        // 4096 bytes that live as long as the environment, which `self` borrows, or panics where it
+        // has none. They are only ever accessed as atomic words, here and by those the trait lets
+        // do so.
         unsafe { first.as_ref() }
     }
 
@@ -38,11 +40,12 @@ impl<E: Env> Core<'_, E> {
         }
     }
 
-    /// Copies one frame; the target is the caller's, the source is kept by something the caller holds.
+    /// Copies one frame; the target is the caller's, the source is kept by something the caller
+    /// holds.
     pub(crate) fn copy_frame(&self, from: Pfn, to: Pfn) {
         for (from, to) in self.words(from).iter().zip(self.words(to)) {
-            // Relaxed: whoever writes to the source meanwhile races with the copy by his own wish; the copy is published
-            // with the entry that maps it.
+            // Relaxed: whoever writes to the source meanwhile races with the copy by his own wish;
+            // the copy is published with the entry that maps it.
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -61,7 +64,8 @@ impl<E: Env> Core<'_, E> {
         }
     }
 
-    /// Copies into a frame, leaving every other byte as it is whatever is written to those meanwhile.
+    /// Copies into a frame, leaving every other byte as it is whatever is written to those
+    /// meanwhile.
     pub(crate) fn write_bytes(&self, frame: Pfn, at: usize, buf: &[u8]) {
         let words = self.words(frame);
         let mut done = 0;
@@ -85,13 +89,14 @@ impl<E: Env> Core<'_, E> {
         }
     }
 
-    /// The aligned 32-bit word at byte `at` of a frame. Acquire: pairs with the Release of [`Core::update_u32`].
+    /// The aligned 32-bit word at byte `at` of a frame. Acquire: pairs with the Release of
+    /// [`Core::update_u32`].
     pub(crate) fn load_u32(&self, frame: Pfn, at: usize) -> u32 {
         half(self.words(frame)[at / 8].load(Ordering::Acquire), at)
     }
 
-    /// Changes the aligned 32-bit word at byte `at` by `new`, until that says `None` or no one came in between;
-    /// the value it was computed from either way. AcqRel: a lock word's two sides.
+    /// Changes the aligned 32-bit word at byte `at` by `new`, until that says `None` or no one came
+    /// in between; the value it was computed from either way. AcqRel: a lock word's two sides.
     pub(crate) fn update_u32(
         &self,
         frame: Pfn,

@@ -1,8 +1,10 @@
-//! Two words beside each frame: whose page it is and which one. 16 bytes per frame, touched with the frame's first use.
+//! Two words beside each frame: whose page it is and which one. 16 bytes per frame, touched with
+//! the frame's first use.
 //!
-//! Written by whoever has a fresh block to himself, before the entry that maps it is published, for *every* frame of
-//! the block; after that unchanged until the frame is free. So whoever has a pin on a page reads from the page itself
-//! what it is, whatever is split, merged, moved or truncated meanwhile (H9, H10, H11): nobody computes it from a head.
+//! Written by whoever has a fresh block to himself, before the entry that maps it is published, for
+//! *every* frame of the block; after that unchanged until the frame is free. So whoever has a pin
+//! on a page reads from the page itself what it is, whatever is split, merged, moved or truncated
+//! meanwhile (H9, H10, H11): nobody computes it from a head.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,7 +52,8 @@ impl<'z> FrameInfos<'z> {
         &self.infos[(frame.get() - self.base.get()) as usize]
     }
 
-    /// Notes that `frames` frames from `head` are pages `index` and on of `owner`. The frames are the caller's.
+    /// Notes that `frames` frames from `head` are pages `index` and on of `owner`. The frames are
+    /// the caller's.
     pub(crate) fn describe(&self, head: Pfn, frames: u64, owner: Owner, index: u64) {
         let owner = match owner {
             Owner::None => 0,
@@ -68,7 +71,8 @@ impl<'z> FrameInfos<'z> {
     /// Whose page `frame` is and which. Meaningful under a pin taken through an entry that maps it.
     pub(crate) fn read(&self, frame: Pfn) -> (Owner, u64) {
         let info = self.of(frame);
-        // Relaxed: the entry that led here was read with Acquire, and the words don't change under a pin.
+        // Relaxed: the entry that led here was read with Acquire, and the words don't change under
+        // a pin.
         let owner = match info.owner.load(Ordering::Relaxed) {
             0 => Owner::None,
             root if root & ANONYMOUS != 0 => Owner::Anonymous(root & !ANONYMOUS),
@@ -77,7 +81,8 @@ impl<'z> FrameInfos<'z> {
         (owner, info.index.load(Ordering::Relaxed))
     }
 
-    /// The words of a page-table frame on its way to being free: which one is next, and when it was taken out of use.
+    /// The words of a page-table frame on its way to being free: which one is next, and when it was
+    /// taken out of use.
     pub(crate) fn link(&self, table: Pfn, next: Option<Pfn>, mark: u64) {
         let info = self.of(table);
         // Relaxed: under the lock of the list.

@@ -7,12 +7,13 @@
 //! | full barrier | reads the page's count |
 //! | walks again: the same? | |
 //!
-//! In whatever order the steps fall, at least one of the two last ones sees the other's first: a pin that stays is in the count
-//! that was read, or the second walk ends elsewhere and the pin is given back. `fork` (H21) and `collapse` (H19) are the
-//! ones who count; `unmap` needs no count, since it gives one back, and a page that is free can't be pinned.
+//! In whatever order the steps fall, at least one of the two last ones sees the other's first: a
+//! pin that stays is in the count that was read, or the second walk ends elsewhere and the pin is
+//! given back. `fork` (H21) and `collapse` (H19) are the ones who count; `unmap` needs no count,
+//! since it gives one back, and a page that is free can't be pinned.
 //!
-//! It is written over any words that hold entries, so that what a model checker explores is what ships. [`Complete`] takes
-//! every step; a checker implements [`Steps`] with one left out.
+//! It is written over any words that hold entries, so that what a model checker explores is what
+//! ships. [`Complete`] takes every step; a checker implements [`Steps`] with one left out.
 
 use core::sync::atomic::Ordering;
 
@@ -24,8 +25,8 @@ use crate::page_table::table::{Found, Slot};
 
 /// The protective steps. The provided methods are the correct ones.
 pub trait Steps: Send + Sync + 'static {
-    /// H13, H19: after the pin the walk is made again, from the root; that the last entry is the same would prove
-    /// nothing, as its table may be out of use.
+    /// H13, H19: after the pin the walk is made again, from the root; that the last entry is the
+    /// same would prove nothing, as its table may be out of use.
     #[inline]
     fn second_look(entry: impl FnOnce() -> bool, walk: impl FnOnce() -> bool) -> bool {
         let _ = entry;
@@ -38,7 +39,8 @@ pub trait Steps: Send + Sync + 'static {
         W::fence(Ordering::SeqCst);
     }
 
-    /// Between a change of an entry and reading the count of what it maps. SeqCst, pairs with [`Steps::pin_barrier`].
+    /// Between a change of an entry and reading the count of what it maps. SeqCst, pairs with
+    /// [`Steps::pin_barrier`].
     #[inline]
     fn change_barrier<W: AtomicWord>() {
         W::fence(Ordering::SeqCst);
@@ -68,7 +70,8 @@ pub trait Entries {
     /// Reads an entry. Acquire: what it leads to is ready.
     fn bits(&self, slot: Slot) -> u64;
 
-    /// Walks to the entry that decides about `addr`: a leaf, or the empty one at which the tables end.
+    /// Walks to the entry that decides about `addr`: a leaf, or the empty one at which the tables
+    /// end.
     #[inline]
     fn look_up(&self, root: Pfn, addr: VirtAddr) -> Found {
         let (mut table, mut level) = (root, Level::TOP);
@@ -82,9 +85,9 @@ pub trait Entries {
         }
     }
 
-    /// Walks to the leaf at `addr`, pins under it what `pin` pins, and walks again. `None` if there is no leaf of which
-    /// `meets` is true, if there was nothing to pin, or if somebody changed the entry during the call; what was pinned
-    /// is dropped then. Says also what the leaf allowed.
+    /// Walks to the leaf at `addr`, pins under it what `pin` pins, and walks again. `None` if there
+    /// is no leaf of which `meets` is true, if there was nothing to pin, or if somebody changed the
+    /// entry during the call; what was pinned is dropped then. Says also what the leaf allowed.
     ///
     /// # Errors
     /// Those of `pin`.

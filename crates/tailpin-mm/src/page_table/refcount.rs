@@ -2,10 +2,12 @@
 //!
 //! A leaf stands for one count, kept in the page's own word by the core:
 //!
-//! * a reference on each block in its reach, as a [`Block`](tailpin::Block) handle does. While the memory is one block that is
-//!   one reference; after a split of the block it is one on each piece, without anybody rewriting the leaf.
-//! * or ([`Flags::BY_PIN`], leaves of 4 KiB only) a pin on its page. The page may be in the middle of a block that
-//!   others have whole; when the last of them goes, the block splits itself and this page stays.
+//! * a reference on each block in its reach, as a [`Block`](tailpin::Block) handle does. While the
+//!   memory is one block that is one reference; after a split of the block it is one on each piece,
+//!   without anybody rewriting the leaf.
+//! * or ([`Flags::BY_PIN`], leaves of 4 KiB only) a pin on its page. The page may be in the middle
+//!   of a block that others have whole; when the last of them goes, the block splits itself and
+//!   this page stays.
 //!
 //! The page of zeroes is not counted.
 
@@ -18,7 +20,8 @@ use crate::error::Shortage;
 use crate::mm::Core;
 
 impl<E: Env> Core<'_, E> {
-    /// One more count of the same kind, for one more leaf like this one. The caller knows that the leaf stays.
+    /// One more count of the same kind, for one more leaf like this one. The caller knows that the
+    /// leaf stays.
     pub(crate) fn count_leaf(&self, level: Level, leaf: Leaf) -> Result<(), Shortage> {
         if leaf.flags.has(Flags::ZERO) {
             Ok(())
@@ -29,8 +32,8 @@ impl<E: Env> Core<'_, E> {
         }
     }
 
-    /// Gives back the count of a leaf that is gone and whose translations are invalidated. What nobody else has is free
-    /// when this returns.
+    /// Gives back the count of a leaf that is gone and whose translations are invalidated. What
+    /// nobody else has is free when this returns.
     pub(crate) fn uncount_leaf(&self, level: Level, leaf: Leaf) {
         if leaf.flags.has(Flags::ZERO) {
         } else if leaf.flags.has(Flags::BY_PIN) {
@@ -47,15 +50,18 @@ impl<E: Env> Core<'_, E> {
 
     /// Gives back a pin.
     pub(crate) fn unpin(&self, page: Pfn) {
-        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is left to do.
+        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is
+        // left to do.
         let _ = self.zone.raw().unpin(page);
     }
 
-    /// Whether the leaf's own count is the only one on everything it maps: no other mapping, no pin.
+    /// Whether the leaf's own count is the only one on everything it maps: no other mapping, no
+    /// pin.
     ///
-    /// May be wrong in one direction only: somebody in passing (a speculative pin about to be given back, a tail's hold
-    /// on its head) makes it say no. Pins that last are taken through leaves that are [`Flags::OWN`]; for such a leaf,
-    /// which has no other mapping, "no" means *may be pinned*.
+    /// May be wrong in one direction only: somebody in passing (a speculative pin about to be given
+    /// back, a tail's hold on its head) makes it say no. Pins that last are taken through leaves
+    /// that are [`Flags::OWN`]; for such a leaf, which has no other mapping, "no" means *may be
+    /// pinned*.
     pub(crate) fn is_sole(&self, level: Level, leaf: Leaf) -> bool {
         if leaf.flags.has(Flags::ZERO) {
             return false;

@@ -10,7 +10,8 @@
 //! | table → anything | the region lock, exclusive; the table is retired, not freed |
 //! | accessed, dirty | nothing: the hardware sets them as well |
 //!
-//! So everything changes by compare-and-swap, and a walk needs no lock as long as it is inside a section.
+//! So everything changes by compare-and-swap, and a walk needs no lock as long as it is inside a
+//! section.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,19 +77,20 @@ impl<E: Env> Core<'_, E> {
         &self.words(slot.table)[slot.index]
     }
 
-    /// Changes an entry from the bits seen. AcqRel: publishes what the new bits lead to, and sees what led to the
-    /// old ones.
+    /// Changes an entry from the bits seen. AcqRel: publishes what the new bits lead to, and sees
+    /// what led to the old ones.
     pub(crate) fn change(&self, slot: Slot, seen: u64, new: u64) -> bool {
         self.entry(slot).compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Empties an entry; what the hardware had noted in it until the end is returned with it. AcqRel as above.
+    /// Empties an entry; what the hardware had noted in it until the end is returned with it.
+    /// AcqRel as above.
     pub(crate) fn take(&self, slot: Slot) -> u64 {
         self.entry(slot).swap(0, Ordering::AcqRel)
     }
 
-    /// Writes an entry of a table that is not yet or no longer to be found. Release: pairs with the Acquire of a walk
-    /// that finds the table later.
+    /// Writes an entry of a table that is not yet or no longer to be found. Release: pairs with the
+    /// Acquire of a walk that finds the table later.
     pub(crate) fn put(&self, slot: Slot, bits: u64) {
         self.entry(slot).store(bits, Ordering::Release);
     }
@@ -143,8 +145,8 @@ impl<E: Env> Core<'_, E> {
         Ok(self.fresh(Order::PAGE, Owner::None, 0)?.pfn())
     }
 
-    /// Takes the tables within `range` out of use that have become empty, calling `gone` for each. With the region
-    /// lock held exclusively.
+    /// Takes the tables within `range` out of use that have become empty, calling `gone` for each.
+    /// With the region lock held exclusively.
     pub(crate) fn prune(&self, root: Pfn, range: VirtRange, gone: &mut dyn FnMut(Pfn)) {
         self.prune_below(Slot { table: root, index: 0, level: Level::TOP }, range, gone);
     }

@@ -72,8 +72,9 @@ impl<'z, E: Env> Map<'z, E> {
         Self::new(len, prot, What::Anonymous)
     }
 
-    /// `len` bytes of an object from byte `offset`; what is written there is written to the object. The mapping may
-    /// reach beyond the object's end; accesses there are errors until the object grows.
+    /// `len` bytes of an object from byte `offset`; what is written there is written to the object.
+    /// The mapping may reach beyond the object's end; accesses there are errors until the object
+    /// grows.
     pub fn shared(object: &Object<'z, E>, offset: u64, len: u64, prot: Prot) -> Self {
         Self::new(len, prot, What::Shared(object.clone(), offset))
     }
@@ -127,7 +128,8 @@ pub struct Mapping {
     pub writable: bool,
     /// Anonymous memory, a page of zeroes included.
     pub anonymous: bool,
-    /// Pins through it and the mapping never part: an object mapped shared, or memory no other space has.
+    /// Pins through it and the mapping never part: an object mapped shared, or memory no other
+    /// space has.
     pub own: bool,
     /// A page of zeroes.
     pub zero: bool,
@@ -137,13 +139,15 @@ pub struct Mapping {
     pub dirty: bool,
 }
 
-/// An address space. All methods take `&self` and may be called from any number of threads at once; dropping it is exit.
+/// An address space. All methods take `&self` and may be called from any number of threads at once;
+/// dropping it is exit.
 ///
-/// Methods live with their subjects: `map` here; reading and writing, [`identify`](Space::identify) and the words of
-/// futexes in `access.rs`; [`fault`](Space::fault), [`pin_pages`](Space::pin_pages), [`unmap`](Space::unmap),
-/// [`protect`](Space::protect), [`advise`](Space::advise), [`remap`](Space::remap), [`fork`](Space::fork),
-/// [`split_mapping`](Space::split_mapping), [`split_page`](Space::split_page), [`collapse`](Space::collapse) in files of
-/// their names.
+/// Methods live with their subjects: `map` here; reading and writing, [`identify`](Space::identify)
+/// and the words of futexes in `access.rs`; [`fault`](Space::fault),
+/// [`pin_pages`](Space::pin_pages), [`unmap`](Space::unmap), [`protect`](Space::protect),
+/// [`advise`](Space::advise), [`remap`](Space::remap), [`fork`](Space::fork),
+/// [`split_mapping`](Space::split_mapping), [`split_page`](Space::split_page),
+/// [`collapse`](Space::collapse) in files of their names.
 pub struct Space<'z, E: Env> {
     pub(crate) inner: Arc<Inner<'z, E>>,
 }
@@ -153,8 +157,9 @@ pub(crate) struct Inner<'z, E: Env> {
     pub(crate) id: SpaceId,
     /// The page table.
     pub(crate) root: Pfn,
-    /// Shared by faults, exclusive for whatever changes regions or removes tables. The order of locks is: regions of a
-    /// parent, regions of its child, leaf lock, an object's cache, reverse lists, retired tables.
+    /// Shared by faults, exclusive for whatever changes regions or removes tables. The order of
+    /// locks is: regions of a parent, regions of its child, leaf lock, an object's cache, reverse
+    /// lists, retired tables.
     pub(crate) regions: Locked<E, Regions<'z, E>>,
     /// Held, with the regions shared, by whoever changes a leaf above 4 KiB to something else.
     pub(crate) leaves: Locked<E, ()>,
@@ -198,9 +203,10 @@ impl<'z, E: Env> Space<'z, E> {
     /// Maps memory. Nothing is allocated until it is used.
     ///
     /// # Errors
-    /// [`MapError::Empty`], [`MapError::Misaligned`] (lengths, addresses and offsets are multiples of 4 KiB; for
-    /// hugetlb objects of their unit), [`MapError::OutOfRange`], [`MapError::Occupied`] if something is mapped at the
-    /// address asked for, [`MapError::NoRoom`].
+    /// [`MapError::Empty`], [`MapError::Misaligned`] (lengths, addresses and offsets are multiples
+    /// of 4 KiB; for hugetlb objects of their unit), [`MapError::OutOfRange`],
+    /// [`MapError::Occupied`] if something is mapped at the address asked for,
+    /// [`MapError::NoRoom`].
     pub fn map(&self, map: Map<'z, E>) -> Result<VirtAddr, MapError> {
         let Map { at, len, prot, huge, what } = map;
         let unit = match &what {
@@ -294,8 +300,8 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<E: Env> Drop for Space<'_, E> {
-    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a little later: the
-    /// top-level one after the last [`Loaded`] is gone.
+    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a
+    /// little later: the top-level one after the last [`Loaded`] is gone.
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut regions = inner.regions.write();
@@ -306,17 +312,18 @@ impl<E: Env> Drop for Space<'_, E> {
 }
 
 impl<E: Env> Drop for Inner<'_, E> {
-    /// No handle is left, and no CPU has the table loaded: only walks without a lock may still be in it.
+    /// No handle is left, and no CPU has the table loaded: only walks without a lock may still be
+    /// in it.
     fn drop(&mut self) {
         self.core.retire(self.root);
     }
 }
 
-/// A space's top-level page table, kept for a CPU that has it in its root register: a kernel has one for each such CPU, and
-/// drops it after the CPU has loaded another table.
+/// A space's top-level page table, kept for a CPU that has it in its root register: a kernel has
+/// one for each such CPU, and drops it after the CPU has loaded another table.
 ///
-/// A space may end while a CPU is still on its table (a thread of the kernel that borrows it, a CPU that idles): nothing of
-/// the user's part is mapped then, the kernel's part stays.
+/// A space may end while a CPU is still on its table (a thread of the kernel that borrows it, a CPU
+/// that idles): nothing of the user's part is mapped then, the kernel's part stays.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -338,8 +345,8 @@ pub struct Loaded<'z, E: Env> {
 }
 
 impl<E: Env> Loaded<'_, E> {
-    /// Frame of the top-level page table: what goes into the processor's root register. It stays that for as long as this
-    /// lives.
+    /// Frame of the top-level page table: what goes into the processor's root register. It stays
+    /// that for as long as this lives.
     pub fn root(&self) -> Pfn {
         self.inner.root
     }

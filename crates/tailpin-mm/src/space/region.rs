@@ -127,7 +127,8 @@ impl<'z, E: Env> Region<'z, E> {
             .with_if(Flags::EXEC, self.prot.exec)
     }
 
-    /// Whether `next` begins where this ends, in addresses and in pages, and nothing else tells them apart.
+    /// Whether `next` begins where this ends, in addresses and in pages, and nothing else tells
+    /// them apart.
     fn goes_on_in(&self, next: &Self) -> bool {
         self.range.end == next.range.start
             && self.prot == next.prot
@@ -211,7 +212,8 @@ impl<'z, E: Env> Regions<'z, E> {
         self.place(space, region);
     }
 
-    /// Puts a region into the tree and onto its lists, in the place of one that begins where it does.
+    /// Puts a region into the tree and onto its lists, in the place of one that begins where it
+    /// does.
     fn place(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
         for reverse in region.backing.reverse() {
             reverse.attach(space, region.range, region.first);
@@ -234,8 +236,8 @@ impl<'z, E: Env> Regions<'z, E> {
             && let Some(mut back) = self.tree.remove(&inside.start)
         {
             let front = back.cut(at.get() - inside.start.get());
-            // The back first: on the lists every page has a place all the time, or a truncation would miss it. The front's
-            // place takes that of the whole.
+            // The back first: on the lists every page has a place all the time, or a truncation
+            // would miss it. The front's place takes that of the whole.
             self.place(space, back);
             self.place(space, front);
         }
@@ -247,8 +249,8 @@ impl<'z, E: Env> Regions<'z, E> {
         self.cut_at(space, range.end);
     }
 
-    /// Takes away the borders in `range`, its ends included, on both sides of which everything is the same: a huge page fits
-    /// there again.
+    /// Takes away the borders in `range`, its ends included, on both sides of which everything is
+    /// the same: a huge page fits there again.
     pub(crate) fn join(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
         let borders: Vec<VirtAddr> = self.tree.range(range.start..=range.end).map(|(at, _)| *at).collect();
         for at in borders {
@@ -257,7 +259,8 @@ impl<'z, E: Env> Regions<'z, E> {
             let Some((_, front)) = before.filter(|(_, front)| front.goes_on_in(back)) else { continue };
             let mut whole = front.clone();
             whole.range.end = back.range.end;
-            // As in `cut_at`: the place of the whole takes that of the front before that of the back goes.
+            // As in `cut_at`: the place of the whole takes that of the front before that of the
+            // back goes.
             self.place(space, whole);
             self.remove(space, at);
         }

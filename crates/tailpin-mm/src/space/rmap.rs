@@ -1,8 +1,9 @@
 //! Reverse mapping: from anonymous memory or an object to every place it is mapped at.
 //!
-//! One list for each object and for each *root*, the anonymous memory that one call of `map` made and whatever forks share
-//! of it (the kernel's `anon_vma`). An entry says which space, which addresses and which page of the memory the first is,
-//! so where page `index` may be mapped is arithmetic. Whether it is, the page tables say.
+//! One list for each object and for each *root*, the anonymous memory that one call of `map` made
+//! and whatever forks share of it (the kernel's `anon_vma`). An entry says which space, which
+//! addresses and which page of the memory the first is, so where page `index` may be mapped is
+//! arithmetic. Whether it is, the page tables say.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};

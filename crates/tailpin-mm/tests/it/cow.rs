@@ -141,7 +141,8 @@ fn generations_of_forks_are_independent() {
                 ancestors.push(last / 2);
             }
             for i in 1..8u8 {
-                // A child has what its parent had written when it was made, which was at its own start.
+                // A child has what its parent had written when it was made, which was at its own
+                // start.
                 let expected = if ancestors.contains(&(i as usize)) { i } else { 0 };
                 assert_eq!(byte(space, addr.offset(u64::from(i) * PAGE)), expected, "space {n}, page {i}");
             }

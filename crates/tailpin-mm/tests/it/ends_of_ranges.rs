@@ -1,4 +1,5 @@
-//! Every public function that takes a number, with the ends of its range: an answer each time, and nothing lost.
+//! Every public function that takes a number, with the ends of its range: an answer each time, and
+//! nothing lost.
 
 use tailpin::{Order, Pfn};
 use tailpin_mm::{

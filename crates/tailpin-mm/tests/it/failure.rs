@@ -1,4 +1,5 @@
-//! Allocation fails at each place in turn: the operation fails whole, nothing is lost, and it succeeds when memory is there.
+//! Allocation fails at each place in turn: the operation fails whole, nothing is lost, and it
+//! succeeds when memory is there.
 
 use crate::common;
 

@@ -1,9 +1,10 @@
 //! Every single interruption of the pin fast path (scenario I6; hazards H13, H19, H21).
 //!
-//! The page-table format is the one hook that a walk meets after each load. Here it counts them, and at the n-th another
-//! operation runs, from beginning to end, as another CPU could have. For n = 0, 1, 2, … until the pin has gone
-//! through without being interrupted: so every gap between two loads of the walk, the pin and the second walk has every
-//! operation in it once. Nothing here waits for open sections, so only the second walk protects the pin.
+//! The page-table format is the one hook that a walk meets after each load. Here it counts them,
+//! and at the n-th another operation runs, from beginning to end, as another CPU could have. For n
+//! = 0, 1, 2, … until the pin has gone through without being interrupted: so every gap between two
+//! loads of the walk, the pin and the second walk has every operation in it once. Nothing here
+//! waits for open sections, so only the second walk protects the pin.
 
 use crate::common;
 
@@ -65,7 +66,8 @@ impl Arch for Interrupted {
     }
 }
 
-/// As [`StdEnv`], but nobody is waited for when translations go: an invalidation that needs no interrupt.
+/// As [`StdEnv`], but nobody is waited for when translations go: an invalidation that needs no
+/// interrupt.
 struct NoWaiting<'a>(&'a StdEnv);
 
 // SAFETY: what `StdEnv` promises.

@@ -29,7 +29,8 @@ fn a_table_outlives_its_space_while_a_cpu_has_it() {
         drop(space);
         mm.settle();
         assert!(is_kept(zone, env, &first), "the table is gone, or maps what is gone");
-        // Everything else is free: the table and the page of zeroes are left, for as long as one CPU has it.
+        // Everything else is free: the table and the page of zeroes are left, for as long as one
+        // CPU has it.
         assert_eq!(zone.used_frames(), 2);
         // No other space is given it.
         let others: Vec<_> = (0..64).map(|_| mm.space().unwrap()).collect();

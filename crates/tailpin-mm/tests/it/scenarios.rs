@@ -1,6 +1,7 @@
-//! The kernel's own tests of huge pages (`tools/testing/selftests/mm`), as far as they mean something here: S1 to S7 of
-//! splitting and giving back, S7 to S15 of collapse. `scenarios_cow.rs` has those of copy-on-write and pins.
-//! docs/scenarios.md says what each stands for and which do not apply.
+//! The kernel's own tests of huge pages (`tools/testing/selftests/mm`), as far as they mean
+//! something here: S1 to S7 of splitting and giving back, S7 to S15 of collapse. `scenarios_cow.rs`
+//! has those of copy-on-write and pins. docs/scenarios.md says what each stands for and which do
+//! not apply.
 
 use crate::common;
 
@@ -38,7 +39,8 @@ fn fill_scattered(space: &Sp<'_>, addr: VirtAddr, len: u64) -> Vec<u8> {
 fn s01_splitting_huge_pages_of_zeroes_leaves_zeroes() {
     machine(32 * MIB, usual(), |mm, zone, _| {
         let space = mm.space().unwrap();
-        // Pages that a reader made are the shared page of zeroes before and after, and cost only their tables.
+        // Pages that a reader made are the shared page of zeroes before and after, and cost only
+        // their tables.
         let addr = space.map(Map::anonymous(4 * HUGE, Prot::READ_WRITE)).unwrap();
         (0..4).for_each(|i| assert_eq!(byte(&space, addr.offset(i * HUGE)), 0));
         assert_eq!(space.usage().zero_bytes, 4 * HUGE);
@@ -50,7 +52,8 @@ fn s01_splitting_huge_pages_of_zeroes_leaves_zeroes() {
         assert!((0..4 * 512).all(|page| !is_huge(&space, addr.offset(page * PAGE))));
         assert_eq!((space.usage().zero_bytes, space.usage().present_bytes), (4 * HUGE, 0));
         assert_eq!(bytes(&space, addr, 4 * HUGE), vec![0; 4 * HUGE as usize]);
-        // Pages that were written to with zeroes are split and keep their frames: contents are not looked at here.
+        // Pages that were written to with zeroes are split and keep their frames: contents are not
+        // looked at here.
         let written = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
         space.write(written, &vec![0; HUGE as usize]).unwrap();
         space.split_page(written, Order::PAGE).unwrap();
@@ -187,7 +190,8 @@ fn s06_all_but_the_last_page_of_each_huge_page_go_and_huge_pages_go_on_coming() 
     });
 }
 
-/// Anonymous memory in small pages, and an object's: what khugepaged and `MADV_COLLAPSE` are tested on.
+/// Anonymous memory in small pages, and an object's: what khugepaged and `MADV_COLLAPSE` are tested
+/// on.
 fn small_pages<'z>(mm: &Mem<'z>, space: &Sp<'z>, of_object: bool) -> VirtAddr {
     if of_object {
         let object = mm.object(ObjectConfig::new(2 * HUGE)).unwrap();
@@ -310,7 +314,8 @@ fn s12_pages_of_huge_blocks_collapse() {
             assert_eq!(bytes(&parent, addr, HUGE), pattern(0xa5, HUGE as usize));
         });
     }
-    // Each page from another block: moved together they stay mappings of their own, which do not become one.
+    // Each page from another block: moved together they stay mappings of their own, which do not
+    // become one.
     machine(64 * MIB, usual(), |mm, _, _| {
         let space = mm.space().unwrap();
         let parts = 8;
@@ -425,8 +430,9 @@ fn s15_with_the_page_tables_gone_an_object_still_collapses() {
     });
 }
 
-/// Linux queues a huge page of which a part is unmapped, splits it when memory runs short, and refuses while a page
-/// of it is pinned: until then the whole block stays in use. Here it is back when the call returns.
+/// Linux queues a huge page of which a part is unmapped, splits it when memory runs short, and
+/// refuses while a page of it is pinned: until then the whole block stays in use. Here it is back
+/// when the call returns.
 #[test]
 fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
     machine(32 * MIB, usual(), |mm, zone, _| {
@@ -447,7 +453,8 @@ fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
             assert_eq!(zone.free_frames(), free + 1, "the free count rises at once, page {done}");
             assert!(is_free(zone, victim));
         }
-        // And in one call from a whole huge mapping: 512 pages less five pinned ones, and the table with them.
+        // And in one call from a whole huge mapping: 512 pages less five pinned ones, and the table
+        // with them.
         let free = zone.free_frames();
         space.unmap(addr, HUGE).unwrap();
         mm.settle();

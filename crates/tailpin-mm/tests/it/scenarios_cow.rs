@@ -1,5 +1,6 @@
-//! The kernel's own tests of copy-on-write and pins (`cow.c`, `gup_test.c`, `gup_longterm.c`, `migration.c`): S16 to S24
-//! and S32. docs/scenarios.md says what each stands for and which do not apply.
+//! The kernel's own tests of copy-on-write and pins (`cow.c`, `gup_test.c`, `gup_longterm.c`,
+//! `migration.c`): S16 to S24 and S32. docs/scenarios.md says what each stands for and which do not
+//! apply.
 
 use crate::common;
 
@@ -50,7 +51,8 @@ const SHAPES: [Shape; 9] = [
     Shape::Hugetlb,
 ];
 
-/// A space with memory of some shape, of which a page begins at `addr`; the rest is kept for the test's duration.
+/// A space with memory of some shape, of which a page begins at `addr`; the rest is kept for the
+/// test's duration.
 struct Scene<'z> {
     space: Sp<'z>,
     addr: VirtAddr,
@@ -227,7 +229,8 @@ fn s19_a_long_term_pin_and_its_mapping_stay_one_page() {
 
 #[test]
 fn s20_a_pin_for_reading_sees_what_is_written_through_the_mapping() {
-    // Of a page that is shared, that was shared, and that is the mapping's alone; read-only at the time of the pin.
+    // Of a page that is shared, that was shared, and that is the mapping's alone; read-only at the
+    // time of the pin.
     for sharing in ["shared", "was shared", "exclusive"] {
         // By the slow path, which has to fault first, and by the fast one.
         for fast in [false, true] {
@@ -254,7 +257,8 @@ fn s20_a_pin_for_reading_sees_what_is_written_through_the_mapping() {
 
 #[test]
 fn s21_collapse_around_a_fork_keeps_both_apart() {
-    // When the memory is collapsed, or, if it is after the fork, which part the child still shares then.
+    // When the memory is collapsed, or, if it is after the fork, which part the child still shares
+    // then.
     for case in ["before the fork", "fully shared", "lower half shared", "upper half shared"] {
         machine(32 * MIB, MmConfig::default(), |mm, _, _| {
             let parent = mm.space().unwrap();
@@ -379,8 +383,9 @@ fn s24_long_term_pins_work_but_for_writing_to_what_notices_every_write() {
     });
 }
 
-/// Threads read while pages move to other frames for seconds. Nothing moves between nodes here; what moves pages is
-/// collapse by copy, of anonymous memory and of an object's, and it takes them from anywhere to anywhere.
+/// Threads read while pages move to other frames for seconds. Nothing moves between nodes here;
+/// what moves pages is collapse by copy, of anonymous memory and of an object's, and it takes them
+/// from anywhere to anywhere.
 #[test]
 fn s32_readers_notice_nothing_while_pages_move() {
     machine(64 * MIB, MmConfig::default(), |mm, _, _| {
@@ -419,7 +424,8 @@ fn s32_readers_notice_nothing_while_pages_move() {
             while begun.elapsed() < Duration::from_secs(3) {
                 for (addr, moved) in places.into_iter().zip(&moved) {
                     let before = space.mapping(addr).map(|mapping| mapping.frame);
-                    // The last page is moved by copy-on-write or goes: so the frames are not in order, and all move.
+                    // The last page is moved by copy-on-write or goes: so the frames are not in
+                    // order, and all move.
                     space.split_page(addr, Order::PAGE).ok();
                     if addr == places[0] {
                         let child = space.fork().unwrap();

@@ -1,5 +1,6 @@
-//! More of the kernel's own tests and of the Linux Test Project's that mean something here: hugetlb (S25 to S27), moving and
-//! protecting (S33), huge pages at their edges (L2 to L4). docs/scenarios.md has the whole table.
+//! More of the kernel's own tests and of the Linux Test Project's that mean something here: hugetlb
+//! (S25 to S27), moving and protecting (S33), huge pages at their edges (L2 to L4).
+//! docs/scenarios.md has the whole table.
 
 use crate::common;
 
@@ -33,7 +34,8 @@ fn s25_hugetlb_gives_back_whole_huge_pages_and_nothing_else() {
         assert_eq!(zone.free_frames(), before + 3 * 512);
         assert_eq!(byte(&space, private.offset(2 * HUGE)), 0);
         assert_eq!(byte(&space, private.offset(HUGE)), 1);
-        // A hole in a shared mapping: the whole units in it go, the bytes beside them become zeroes.
+        // A hole in a shared mapping: the whole units in it go, the bytes beside them become
+        // zeroes.
         let shared = space.map(Map::shared(&object, 0, 8 * HUGE, Prot::READ_WRITE)).unwrap();
         space.write(shared, &vec![5; 4 * HUGE as usize]).unwrap();
         let before = free();
@@ -50,7 +52,8 @@ fn s25_hugetlb_gives_back_whole_huge_pages_and_nothing_else() {
 
 #[test]
 fn s26_the_only_huge_page_is_never_had_twice() {
-    // One block of 2 MiB is free; one thread discards it, one touches it, one tries to have another.
+    // One block of 2 MiB is free; one thread discards it, one touches it, one tries to have
+    // another.
     machine(8 * MIB, usual(), |mm, zone, _| {
         let object = |units| mm.object(ObjectConfig::new(units * HUGE).hugetlb(Order::HUGE)).unwrap();
         let (first, second) = (object(1), object(1));
@@ -60,7 +63,8 @@ fn s26_the_only_huge_page_is_never_had_twice() {
         // Its tables, the file's page, and the private copy of that.
         space.write(addr, &[1]).unwrap();
         let mut held: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::HUGE).ok()).collect();
-        // Page tables come from a block that is in use in part, so that they leave the last one whole.
+        // Page tables come from a block that is in use in part, so that they leave the last one
+        // whole.
         let mut pages: Vec<_> = held.pop().expect("a free block").split().unwrap().collect();
         pages.truncate(256);
         let (stop, touched, had) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));

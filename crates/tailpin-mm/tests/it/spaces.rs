@@ -56,7 +56,8 @@ fn partial_unmap_frees_at_once_also_beside_a_pin() {
         let victim = frame(&space, addr.offset(300 * PAGE));
         let used = zone.used_frames();
         space.unmap(addr.offset(300 * PAGE), PAGE).unwrap();
-        // Linux would have queued the split, and the pin would have refused it. One frame more is the page table.
+        // Linux would have queued the split, and the pin would have refused it. One frame more is
+        // the page table.
         assert!(is_free(zone, victim), "the page is free when the call returns");
         assert_eq!(zone.used_frames(), used - 1 + 1);
         assert_eq!(bytes(&space, addr, 300 * PAGE), pattern(9, HUGE as usize)[..300 * PAGE as usize]);

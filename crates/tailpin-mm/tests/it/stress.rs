@@ -1,7 +1,8 @@
 //! Many threads on the same spaces and objects, with failures injected, and the audit at the end.
 //!
-//! Every thread keeps to rules by which it can tell whether a byte it reads is right: it has 16 words of its own in each page,
-//! writes to them only itself, and so knows what is in them; other threads change everything else about the page.
+//! Every thread keeps to rules by which it can tell whether a byte it reads is right: it has 16
+//! words of its own in each page, writes to them only itself, and so knows what is in them; other
+//! threads change everything else about the page.
 
 use crate::common;
 
@@ -50,8 +51,8 @@ fn word(addr: VirtAddr, page: u64, thread: u64) -> VirtAddr {
     addr.offset(page * PAGE + 64 * thread)
 }
 
-/// Writers keep their words while others split, collapse, fork, protect, pin and move nothing away: no write is
-/// lost, no pin parts from its mapping, no fork sees a later write.
+/// Writers keep their words while others split, collapse, fork, protect, pin and move nothing away:
+/// no write is lost, no pin parts from its mapping, no fork sees a later write.
 #[test]
 fn no_write_is_lost_while_the_structure_changes() {
     machine(64 * MIB, MmConfig::default(), |mm, _, env| {
@@ -147,8 +148,8 @@ fn no_write_is_lost_while_the_structure_changes() {
     });
 }
 
-/// Pins are taken while the memory under them is unmapped, discarded, moved and mapped again: what a pin reads is
-/// what some mapping had, and never changes but by its own kind.
+/// Pins are taken while the memory under them is unmapped, discarded, moved and mapped again: what
+/// a pin reads is what some mapping had, and never changes but by its own kind.
 #[test]
 fn a_pin_never_shows_memory_of_somebody_else() {
     machine(32 * MIB, MmConfig::default(), |mm, zone, env| {
@@ -226,8 +227,9 @@ fn a_pin_never_shows_memory_of_somebody_else() {
     });
 }
 
-/// Several spaces map an object shared and private while it is split, collapsed, truncated, punched and grown:
-/// every access is either right or beyond the end, and a page's identity is always its own.
+/// Several spaces map an object shared and private while it is split, collapsed, truncated, punched
+/// and grown: every access is either right or beyond the end, and a page's identity is always its
+/// own.
 #[test]
 fn an_object_is_one_thing_to_everybody_while_it_changes() {
     machine(64 * MIB, MmConfig::default(), |mm, _, env| {

@@ -1,8 +1,9 @@
-//! Translations that a processor may have cached: gone before the page is given back, and gone on return if they allow
-//! what the table no longer does.
+//! Translations that a processor may have cached: gone before the page is given back, and gone on
+//! return if they allow what the table no longer does.
 //!
-//! Here a TLB is kept that caches everything it may and forgets only what it is told to. Whenever a frame becomes free,
-//! none of its translations may be left; after each operation, those that are left must agree with the table.
+//! Here a TLB is kept that caches everything it may and forgets only what it is told to. Whenever a
+//! frame becomes free, none of its translations may be left; after each operation, those that are
+//! left must agree with the table.
 
 use crate::common;
 
@@ -109,9 +110,11 @@ fn cache(tlb: &Translations, spaces: &[&Sp<'_, '_>]) {
     }
 }
 
-/// What is left must be what the table says, and no frame may have been given back before its translations.
+/// What is left must be what the table says, and no frame may have been given back before its
+/// translations.
 fn check(tlb: &Translations, spaces: &[&Sp<'_, '_>], what: &str) {
-    // Copies: a failure must not leave a lock poisoned behind, which the frames freed after it would meet.
+    // Copies: a failure must not leave a lock poisoned behind, which the frames freed after it
+    // would meet.
     let (early, left) = (tlb.early.lock().unwrap().first().cloned(), tlb.cached.lock().unwrap().clone());
     assert_eq!(early, None, "{what}");
     for ((id, page), (frame, writable)) in &left {
@@ -184,7 +187,8 @@ fn no_translation_outlives_what_it_stands_for() {
                             )
                             .unwrap();
                     }
-                    // The fork itself is an operation, too: what the parent has cached for writing must go.
+                    // The fork itself is an operation, too: what the parent has cached for writing
+                    // must go.
                     cache(&tlb, &[&space]);
                     let child = if forked { space.fork().unwrap() } else { mm.space().unwrap() };
                     if !forked {

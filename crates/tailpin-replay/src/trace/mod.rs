@@ -1,7 +1,8 @@
 //! Reading page-frame traces: files of the format `PFTRACE1`, as they are or compressed with zstd.
 //!
-//! What a file says about itself is checked, never believed: nothing is allocated because a header claims a size,
-//! and every record is decoded into an [`Op`] or refused with its number and the reason.
+//! What a file says about itself is checked, never believed: nothing is allocated because a header
+//! claims a size, and every record is decoded into an [`Op`] or refused with its number and the
+//! reason.
 
 mod builtin;
 mod error;

@@ -56,7 +56,8 @@ pub fn open(path: &Path, limit: u64) -> Result<Trace, TraceError> {
 /// some of them empty or to be skipped, or not be compressed at all.
 ///
 /// # Errors
-/// Every way in which these bytes are no sound trace, with the place; records are checked by [`Trace::records`].
+/// Every way in which these bytes are no sound trace, with the place; records are checked by
+/// [`Trace::records`].
 pub fn read(name: String, mut file: impl Read, limit: u64) -> Result<Trace, TraceError> {
     let mut start = Vec::new();
     file.by_ref().take(4).read_to_end(&mut start).map_err(TraceError::Io)?;
@@ -125,7 +126,8 @@ fn is_of_the_file(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::OutOfMemory
 }
 
-/// Up to `want` bytes, growing with what really comes; and the error that ended them early, if one did.
+/// Up to `want` bytes, growing with what really comes; and the error that ended them early, if one
+/// did.
 fn read_up_to(source: &mut impl Read, want: u64) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = Vec::new();
     let error = source.take(want).read_to_end(&mut bytes).err();

@@ -17,9 +17,9 @@ use super::{Page, PageRef, Pieces, Slice};
 
 /// One reference to a naturally aligned block of 4 KiB to 1 GiB.
 ///
-/// A clone is one more reference, one atomic step whatever the size. When another holder splits the block, this
-/// handle goes on standing for one reference to each piece. When the last reference goes, every page nobody has
-/// pinned is free at once.
+/// A clone is one more reference, one atomic step whatever the size. When another holder splits the
+/// block, this handle goes on standing for one reference to each piece. When the last reference
+/// goes, every page nobody has pinned is free at once.
 ///
 /// ```
 /// # use tailpin::*;
@@ -112,8 +112,8 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// Pins page `index` of the block.
     ///
-    /// Progress: lock-free; one compare-and-swap on a pinned page, two with the hold on its head for the
-    /// first pin.
+    /// Progress: lock-free; one compare-and-swap on a pinned page, two with the hold on its head
+    /// for the first pin.
     ///
     /// # Errors
     /// [`GetError::NotInUse`] for an index beyond the block, [`GetError::CountLimit`].
@@ -123,8 +123,8 @@ impl<'z, P: Protocol> Block<'z, P> {
             return Err(GetError::NotInUse);
         }
         let page = self.pfn().offset(index);
-        // Held by the block's reference, the page is in use; only a merge by its sole owner could say otherwise,
-        // and then this handle would not exist.
+        // Held by the block's reference, the page is in use; only a merge by its sole owner could
+        // say otherwise, and then this handle would not exist.
         let held = self.zone.protocol().try_get_at(page, self.zone)?;
         Ok(PageRef::adopt(self.zone, held))
     }
@@ -134,15 +134,16 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// Progress: lock-free; a pin for each page.
     ///
     /// # Errors
-    /// [`GetError::NotInUse`] for a range that is empty or leaves the block, [`GetError::CountLimit`].
+    /// [`GetError::NotInUse`] for a range that is empty or leaves the block,
+    /// [`GetError::CountLimit`].
     pub fn slice(&self, bytes: Range<u64>) -> Result<Slice<'z, P>, GetError> {
         Slice::of_block(self, bytes)
     }
 
     /// One more reference.
     ///
-    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is finished
-    /// in place of waited for.
+    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is
+    /// finished in place of waited for.
     ///
     /// # Errors
     /// [`GetError::CountLimit`].
@@ -162,11 +163,12 @@ impl<'z, P: Protocol> Block<'z, P> {
         self.split_to(Order::PAGE)
     }
 
-    /// Splits into pieces of `order` (pieces that are smaller already stay). Pins stay on their pages; other
-    /// holders of the block have a reference to each piece, as this one has through what is returned.
+    /// Splits into pieces of `order` (pieces that are smaller already stay). Pins stay on their
+    /// pages; other holders of the block have a reference to each piece, as this one has through
+    /// what is returned.
     ///
-    /// Progress: lock-free; another holder who meets it half done finishes it, so no one waits for a thread
-    /// that was stopped inside.
+    /// Progress: lock-free; another holder who meets it half done finishes it, so no one waits for
+    /// a thread that was stopped inside.
     ///
     /// # Errors
     /// The block and why not.
@@ -177,8 +179,8 @@ impl<'z, P: Protocol> Block<'z, P> {
         }
     }
 
-    /// Splits only what is around page `index`: that page ends in a piece of `order`, the rest stays in pieces as
-    /// large as possible (512 pages around one: 1, 1, 2, 4, … 256).
+    /// Splits only what is around page `index`: that page ends in a piece of `order`, the rest
+    /// stays in pieces as large as possible (512 pages around one: 1, 1, 2, 4, … 256).
     ///
     /// Progress: lock-free; as [`Block::split_to`].
     ///
@@ -239,8 +241,8 @@ impl<P: Protocol> Clone for Block<'_, P> {
 impl<P: Protocol> Drop for Block<'_, P> {
     /// One reference less; the last one frees what nobody has pinned.
     ///
-    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is finished in place of
-    /// waited for.
+    /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is
+    /// finished in place of waited for.
     #[inline]
     fn drop(&mut self) {
         self.zone.protocol().put_block_at(self.word(), self.pfn(), self.order(), self.zone);

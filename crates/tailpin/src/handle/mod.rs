@@ -8,7 +8,8 @@
 //! | [`PageRef`] | one pin on one page | [`Block::pin`], [`Zone::try_pin`](crate::Zone::try_pin) |
 //! | [`Slice`] | one pin on each page of a byte range | [`Block::slice`] |
 //!
-//! They borrow the zone; over a `&'static Zone` they have no lifetime to carry. All are `Send` and `Sync`.
+//! They borrow the zone; over a `&'static Zone` they have no lifetime to carry. All are `Send` and
+//! `Sync`.
 //!
 //! What the compiler refuses:
 //!

@@ -87,8 +87,8 @@ impl<P: Protocol> Clone for PageRef<'_, P> {
 impl<P: Protocol> Drop for PageRef<'_, P> {
     /// One pin less.
     ///
-    /// Progress: wait-free up to the last pin: one fetch-and-subtract. The last one gives back at most two holds, or
-    /// frees the page, which is lock-free.
+    /// Progress: wait-free up to the last pin: one fetch-and-subtract. The last one gives back at
+    /// most two holds, or frees the page, which is lock-free.
     #[inline]
     fn drop(&mut self) {
         self.zone.protocol().put_at(self.word, self.held, self.zone);

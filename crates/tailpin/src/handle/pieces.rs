@@ -11,8 +11,8 @@ use crate::protocol::Protocol;
 
 use super::Block;
 
-/// One reference to each piece of a contiguous run. Iterating takes them as [`Block`]s; what is not taken is
-/// given back on drop.
+/// One reference to each piece of a contiguous run. Iterating takes them as [`Block`]s; what is not
+/// taken is given back on drop.
 pub struct Pieces<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     range: FrameRange,

@@ -1,10 +1,12 @@
-//! The raw interface: frame numbers and tokens, for kernels that keep them in page tables and lists.
+//! The raw interface: frame numbers and tokens, for kernels that keep them in page tables and
+//! lists.
 //!
-//! Nothing here is believed. What a caller claims is checked against the frame's state in the same atomic step
-//! that acts on it, in release builds too; what does not fit is reported and the frame goes out of service.
+//! Nothing here is believed. What a caller claims is checked against the frame's state in the same
+//! atomic step that acts on it, in release builds too; what does not fit is reported and the frame
+//! goes out of service.
 //!
-//! What can't be told is who is calling: a token that is right in all its parts is its holder's, and of a block with
-//! several references any one is as good as another.
+//! What can't be told is who is calling: a token that is right in all its parts is its holder's,
+//! and of a block with several references any one is as good as another.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -22,7 +24,8 @@ use super::Block;
 
 /// The raw interface of a zone, from [`Zone::raw`].
 ///
-/// Whoever hands out memory under the zone's frames must not hand this out too: it can free what others hold.
+/// Whoever hands out memory under the zone's frames must not hand this out too: it can free what
+/// others hold.
 ///
 /// ```
 /// # use tailpin::*;
@@ -78,10 +81,11 @@ impl<'z, P: Protocol> Raw<'z, P> {
         Ok(ManuallyDrop::new(self.zone.try_pin(page)?).held())
     }
 
-    /// Gives back one pin on a page (`put_page`). The holds of a block's pinned tails on its head are no pins of the head.
+    /// Gives back one pin on a page (`put_page`). The holds of a block's pinned tails on its head
+    /// are no pins of the head.
     ///
-    /// Progress: lock-free; its compare-and-swap fails only because the word changed. On a head with up to 1,022 pins it
-    /// looks at the tails whose holds these may be.
+    /// Progress: lock-free; its compare-and-swap fails only because the word changed. On a head
+    /// with up to 1,022 pins it looks at the tails whose holds these may be.
     ///
     /// # Errors
     /// The misuse, if there was no pin; it has been reported and the frame goes out of service.
@@ -91,14 +95,14 @@ impl<'z, P: Protocol> Raw<'z, P> {
         put.map_err(|cause| self.zone.report(page, Operation::Put, cause))
     }
 
-    /// `n` more references to a block that the caller has one of, each of which is what the token stands for: one locked
-    /// instruction while the block is whole.
+    /// `n` more references to a block that the caller has one of, each of which is what the token
+    /// stands for: one locked instruction while the block is whole.
     ///
     /// Progress: lock-free; as [`Block::try_clone`].
     ///
     /// # Errors
-    /// [`GetError::CountLimit`]. [`GetError::NotInUse`] if the token is wrong; that has been reported and the frame goes out
-    /// of service. No reference was taken.
+    /// [`GetError::CountLimit`]. [`GetError::NotInUse`] if the token is wrong; that has been
+    /// reported and the frame goes out of service. No reference was taken.
     pub fn get_many(&self, block: RawBlock, n: u64) -> Result<(), GetError> {
         let got = self.checked(block).and_then(|()| self.protocol().raw_get_block(block, n, self.zone));
         got.map_err(|error| self.told(error, Operation::Get, GetError::NotInUse))
@@ -109,22 +113,24 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// Progress: lock-free; as [`Block`]'s drop.
     ///
     /// # Errors
-    /// The misuse, if the token is wrong or there are fewer references; it has been reported and the frame goes out of
-    /// service. No reference was given back, unless another thread misused the block at the same time.
+    /// The misuse, if the token is wrong or there are fewer references; it has been reported and
+    /// the frame goes out of service. No reference was given back, unless another thread misused
+    /// the block at the same time.
     pub fn put_many(&self, block: RawBlock, n: u64) -> Result<(), Misuse> {
         let inside = self.inside(block).map_err(|cause| (block.pfn(), cause));
         let put = inside.and_then(|()| self.protocol().raw_put_block(block, n, self.zone));
         put.map_err(|(frame, cause)| self.zone.report(frame, Operation::PutBlock, cause))
     }
 
-    /// Splits a block the caller has a reference to into pieces of `order`; see [`Block::split_to`]. The token goes on
-    /// standing for a reference to each piece; [`Raw::tokens`] has those of the pieces.
+    /// Splits a block the caller has a reference to into pieces of `order`; see
+    /// [`Block::split_to`]. The token goes on standing for a reference to each piece;
+    /// [`Raw::tokens`] has those of the pieces.
     ///
     /// Progress: lock-free; as [`Block::split_to`].
     ///
     /// # Errors
-    /// [`SplitError::Unsplittable`]. [`SplitError::OutOfRange`] if the token is wrong; that has been reported and the frame
-    /// goes out of service.
+    /// [`SplitError::Unsplittable`]. [`SplitError::OutOfRange`] if the token is wrong; that has
+    /// been reported and the frame goes out of service.
     pub fn split(&self, block: RawBlock, order: Order) -> Result<(), SplitError> {
         let split = self.checked(block).and_then(|()| self.protocol().raw_split(block, order, self.zone));
         split.map_err(|error| self.told(error, Operation::Split, SplitError::OutOfRange))
@@ -135,24 +141,27 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// Progress: lock-free; as [`Block::split_to`].
     ///
     /// # Errors
-    /// [`SplitError`]; [`SplitError::OutOfRange`] also if the token is wrong, which has been reported, and the frame goes out
-    /// of service.
+    /// [`SplitError`]; [`SplitError::OutOfRange`] also if the token is wrong, which has been
+    /// reported, and the frame goes out of service.
     pub fn split_around(&self, block: RawBlock, page: Pfn, order: Order) -> Result<(), SplitError> {
         let inside = self.checked(block);
         let split = inside.and_then(|()| self.protocol().raw_split_around(block, page, order, self.zone));
         split.map_err(|error| self.told(error, Operation::Split, SplitError::OutOfRange))
     }
 
-    /// Makes one block of blocks that lie side by side, in place; see [`Pieces::merge`](crate::Pieces::merge). Each token is
-    /// the only reference to its block. The tokens are used up; the new block's is returned.
+    /// Makes one block of blocks that lie side by side, in place; see
+    /// [`Pieces::merge`](crate::Pieces::merge). Each token is the only reference to its block. The
+    /// tokens are used up; the new block's is returned.
     ///
-    /// Pages of the blocks stay pinned as they are. While it is at work, no reference to any of the blocks comes or goes.
+    /// Pages of the blocks stay pinned as they are. While it is at work, no reference to any of the
+    /// blocks comes or goes.
     ///
     /// Progress: lock-free; as [`Pieces::merge`](crate::Pieces::merge).
     ///
     /// # Errors
-    /// [`MergeError`]; [`MergeError::NotABlock`] also if a token is wrong, which has been reported, and the frame goes out of
-    /// service. The blocks are as they were; of those below 2 MiB, some may have been split to pages.
+    /// [`MergeError`]; [`MergeError::NotABlock`] also if a token is wrong, which has been reported,
+    /// and the frame goes out of service. The blocks are as they were; of those below 2 MiB, some
+    /// may have been split to pages.
     ///
     /// ```
     /// # use tailpin::*;
@@ -176,8 +185,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
         merged.map_err(|error| self.told(error, Operation::Merge, MergeError::NotABlock))
     }
 
-    /// The token of the block that begins at `head`, for one who has a reference to it. Where none begins, and outside the
-    /// zone, a token that everything here refuses.
+    /// The token of the block that begins at `head`, for one who has a reference to it. Where none
+    /// begins, and outside the zone, a token that everything here refuses.
     ///
     /// Progress: wait-free; one load.
     pub fn token(&self, head: Pfn) -> RawBlock {
@@ -185,7 +194,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
         RawBlock::from_parts(head, state.order, state.generation)
     }
 
-    /// The tokens of the blocks that `range` is in, one after the other, for one who has a reference to each.
+    /// The tokens of the blocks that `range` is in, one after the other, for one who has a
+    /// reference to each.
     ///
     /// Progress: wait-free; one load for each.
     pub fn tokens(&self, range: FrameRange) -> impl Iterator<Item = RawBlock> + Clone + use<'_, 'z, P> {
@@ -197,14 +207,15 @@ impl<'z, P: Protocol> Raw<'z, P> {
         })
     }
 
-    /// The handle that a token stands for, which is the only reference to its block. The token is used up, as are its
-    /// copies. Of a block with more references [`Zone::try_block`] makes a handle.
+    /// The handle that a token stands for, which is the only reference to its block. The token is
+    /// used up, as are its copies. Of a block with more references [`Zone::try_block`] makes a
+    /// handle.
     ///
     /// Progress: lock-free; one compare-and-swap.
     ///
     /// # Errors
-    /// The misuse, if no block of this order and generation begins there, or it has other references; it has been reported
-    /// and the frame goes out of service.
+    /// The misuse, if no block of this order and generation begins there, or it has other
+    /// references; it has been reported and the frame goes out of service.
     pub fn adopt(&self, block: RawBlock) -> Result<Block<'z, P>, Misuse> {
         let adopted = self.inside(block).and_then(|()| self.protocol().raw_adopt(block, self.zone));
         adopted.map_err(|cause| self.zone.report(block.pfn(), Operation::Adopt, cause))?;

@@ -15,8 +15,8 @@ const PAGE_BYTES: u64 = 4096;
 
 /// A range of bytes with a pin on each page it touches.
 ///
-/// The core knows frames, not memory: a slice says *where* its bytes are, and keeps them there. A clone is one
-/// atomic add per page touched, so one for anything that fits into a page.
+/// The core knows frames, not memory: a slice says *where* its bytes are, and keeps them there. A
+/// clone is one atomic add per page touched, so one for anything that fits into a page.
 ///
 /// ```
 /// # use tailpin::*;
@@ -63,7 +63,8 @@ impl<'z, P: Protocol> Slice<'z, P> {
     /// Progress: wait-free; one fetch-and-add for each page.
     ///
     /// # Errors
-    /// [`GetError::NotInUse`] for a range that is empty or leaves the slice, [`GetError::CountLimit`].
+    /// [`GetError::NotInUse`] for a range that is empty or leaves the slice,
+    /// [`GetError::CountLimit`].
     pub fn slice(&self, bytes: Range<u64>) -> Result<Self, GetError> {
         if bytes.is_empty() || bytes.end > self.len() {
             return Err(GetError::NotInUse);

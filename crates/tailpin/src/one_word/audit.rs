@@ -43,7 +43,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         pinned + u64::from(word.pins() > holds)
     }
 
-    /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold it.
+    /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold
+    /// it.
     fn audit_area(
         &self,
         head: Pfn,

@@ -19,7 +19,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         owner: &impl Owner,
     ) -> Result<(), GetError> {
         let seen = Self::load_at(word);
-        // While the block is whole and nothing happens to it, its head's word is all there is to change.
+        // While the block is whole and nothing happens to it, its head's word is all there is to
+        // change.
         if seen.is_settled_head_of(order)
             && seen.has_room_for_refs(1)
             && Self::change_at(word, seen, PageWord(seen.0 + ONE_REF))
@@ -29,7 +30,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         self.get_refs(FrameRange::block(head, order), 1, owner)
     }
 
-    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones are undone.
+    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
+    /// are undone.
     #[inline(never)]
     pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
         let mut at = range.start;
@@ -58,8 +60,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// One more reference on the block of exactly `order` at `head`, for one who has none: only on a settled block that
-    /// somebody has a reference to.
+    /// One more reference on the block of exactly `order` at `head`, for one who has none: only on
+    /// a settled block that somebody has a reference to.
     #[inline]
     pub(crate) fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
         loop {
@@ -136,8 +138,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// One attempt to take `n` references from the head `seen` at `at`, and what is to be done if they are the last. `None`:
-    /// it has fewer. False: it has changed.
+    /// One attempt to take `n` references from the head `seen` at `at`, and what is to be done if
+    /// they are the last. `None`: it has fewer. False: it has changed.
     #[inline(always)] // In a loop over all pages of a block.
     pub(super) fn drop_refs_from(&self, at: Pfn, seen: PageWord, n: u64, owner: &impl Owner) -> Option<bool> {
         let (order, new) = (seen.order(), seen.drop_refs(n)?);

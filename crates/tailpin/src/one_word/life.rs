@@ -9,14 +9,15 @@ use crate::page_word::PageWord;
 use crate::protocol::{Class, Owner};
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one per 2 MiB.
+    /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one
+    /// per 2 MiB.
     pub(super) fn units(head: Pfn, order: Order) -> impl Iterator<Item = Pfn> {
         let stride = if order > Order::HUGE { Order::HUGE.frames() } else { 1 };
         (1..order.frames() / stride).map(move |i| head.offset(i * stride))
     }
 
-    /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head stays as it is,
-    /// so nobody can obtain any of it yet.
+    /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head
+    /// stays as it is, so nobody can obtain any of it yet.
     #[inline]
     pub(super) fn prepare_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         let first = self.load(head);
@@ -57,8 +58,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the Acquire of every
-    /// conditional get, so nobody has a page before its tails, hooks and zeroing are done.
+    /// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the
+    /// Acquire of every conditional get, so nobody has a page before its tails, hooks and zeroing
+    /// are done.
     #[inline]
     pub(super) fn publish_block(&self, head: Pfn, order: Order, class: Class) -> u8 {
         let word = self.word(head);
@@ -70,7 +72,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     #[inline]
     pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
-        // SeqCst: after a hint was taken away or a group left; pairs with `free_at` and with the fence after `loosen_block`.
+        // SeqCst: after a hint was taken away or a group left; pairs with `free_at` and with the
+        // fence after `loosen_block`.
         PageWord(self.word(head).load(Ordering::SeqCst)).is_loose(order)
     }
 
@@ -115,20 +118,22 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         seen.is_loose(order) && Self::change_at(word, seen, claimed(seen))
     }
 
-    /// The step that frees a block. SeqCst: what leads to a loose block is looked at after it, and whoever takes that away
-    /// looks at the block then, so one of the two sees the other.
+    /// The step that frees a block. SeqCst: what leads to a loose block is looked at after it, and
+    /// whoever takes that away looks at the block then, so one of the two sees the other.
     #[inline]
     pub(super) fn free_at(word: &W, seen: PageWord, freed: PageWord) -> bool {
         word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The last reference to a page or 2 MiB goes, and it becomes loose; false if that is not all there is to do.
+    /// The last reference to a page or 2 MiB goes, and it becomes loose; false if that is not all
+    /// there is to do.
     #[inline]
     pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, owner: &impl Owner) -> bool {
         owner.takes_loose() && seen.loosens(order).is_some_and(|loose| Self::free_at(word, seen, loose))
     }
 
-    /// The step where that is all there is to do; a page or 2 MiB becomes loose in it if the owner takes it so.
+    /// The step where that is all there is to do; a page or 2 MiB becomes loose in it if the owner
+    /// takes it so.
     pub(super) fn free_at_once(
         word: &W,
         seen: PageWord,
@@ -162,7 +167,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// The last reference or pin went: `dead` is the head's word with neither. No one else can reach the block.
+    /// The last reference or pin went: `dead` is the head's word with neither. No one else can
+    /// reach the block.
     pub(super) fn free_block(&self, head: Pfn, dead: PageWord, owner: &impl Owner) {
         let order = dead.order();
         if dead.is_poisoned() || dead.is_wary() {

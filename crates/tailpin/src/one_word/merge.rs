@@ -1,21 +1,23 @@
 //! Merging in place, also while pages are pinned.
 //!
-//! The first piece becomes the head of the whole block and can be held as such at once; then every other piece
-//! becomes tails of it, its head first. Pins stay where they are; a pinned page takes a hold on its new
-//! head first. A piece that could still have resting tails pinned under it is taken to pages before.
+//! The first piece becomes the head of the whole block and can be held as such at once; then every
+//! other piece becomes tails of it, its head first. Pins stay where they are; a pinned page takes a
+//! hold on its new head first. A piece that could still have resting tails pinned under it is taken
+//! to pages before.
 //!
 //! # Back to rest
 //!
-//! Where pieces fill a 2 MiB area and nobody has a pin or hold on any, their words come to rest, and the next split can
-//! be clean. This is the one way back to rest for frames in use, and must not fool a compare-and-swap from
-//! rest: whoever has read a resting word T, holds the head found for it and is about to pin it has to find that T
-//! changed, or has to be right about its head.
+//! Where pieces fill a 2 MiB area and nobody has a pin or hold on any, their words come to rest,
+//! and the next split can be clean. This is the one way back to rest for frames in use, and must
+//! not fool a compare-and-swap from rest: whoever has read a resting word T, holds the head found
+//! for it and is about to pin it has to find that T changed, or has to be right about its head.
 //!
-//! Such a hold is on a word of T's own area, and keeps that word and every head over it counted for as long as it is
-//! there. (a) It was there when the pieces were checked, before the merge: then some piece had a count, and nothing
-//! is put to rest. (b) It was taken on a piece since: then T is a tail of that very piece, which the merge, finding it
-//! held, first takes to pages; T changes, and from that piece on nothing is put to rest. (c) It is on the head of the
-//! whole: then T is pinned as a tail of the whole, which it is. The generation in the word is not relied on.
+//! Such a hold is on a word of T's own area, and keeps that word and every head over it counted for
+//! as long as it is there. (a) It was there when the pieces were checked, before the merge: then
+//! some piece had a count, and nothing is put to rest. (b) It was taken on a piece since: then T is
+//! a tail of that very piece, which the merge, finding it held, first takes to pages; T changes,
+//! and from that piece on nothing is put to rest. (c) It is on the head of the whole: then T is
+//! pinned as a tail of the whole, which it is. The generation in the word is not relied on.
 
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
@@ -43,8 +45,8 @@ struct Progress {
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// One block of `order` at `head` out of the pieces there. The caller has the only reference on each, which
-    /// is checked and can't change while it has.
+    /// One block of `order` at `head` out of the pieces there. The caller has the only reference on
+    /// each, which is checked and can't change while it has.
     pub(super) fn merge_block(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError> {
         if !head.is_aligned(order) {
             return Err(MergeError::NotABlock);
@@ -68,7 +70,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Whether the pieces fill the range and are the caller's alone; if so, whether all are without pins and holds.
+    /// Whether the pieces fill the range and are the caller's alone; if so, whether all are without
+    /// pins and holds.
     fn check_pieces(&self, range: FrameRange) -> Result<bool, MergeError> {
         let mut at = range.start;
         let mut pins = 0;
@@ -81,7 +84,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             at = if word.order() > Order::PAGE {
                 at.offset(word.order().frames())
             } else {
-                // A loop of its own for pages: where the next one is need not wait until this one is read.
+                // A loop of its own for pages: where the next one is need not wait until this one
+                // is read.
                 let (next, more) = self.check_pages(FrameRange { start: at.offset(1), end: range.end });
                 pins |= more;
                 next
@@ -90,7 +94,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if at == range.end { Ok(pins == 0) } else { Err(MergeError::NotABlock) }
     }
 
-    /// Where in `range` the first run of pages that may be merged ends, and the bits of all their pins.
+    /// Where in `range` the first run of pages that may be merged ends, and the bits of all their
+    /// pins.
     fn check_pages(&self, range: FrameRange) -> (Pfn, u64) {
         let mut pins = 0;
         for page in range.iter() {
@@ -114,8 +119,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not. The block is settled
-    /// in the end or stays set apart.
+    /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not.
+    /// The block is settled in the end or stays set apart.
     pub(super) fn join(&self, whole: Whole, unpinned: bool, settles: bool, owner: &impl Owner) {
         let Whole { head, order } = whole;
         let mut progress = Progress::default();
@@ -162,8 +167,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Below 2 MiB a hold on a head of several frames may be somebody about to pin a tail at rest, which would
-    /// not notice that the tail has changed blocks.
+    /// Below 2 MiB a hold on a head of several frames may be somebody about to pin a tail at rest,
+    /// which would not notice that the tail has changed blocks.
     fn may_pin_resting_tails(piece: PageWord) -> bool {
         let order = piece.order();
         S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
@@ -175,21 +180,24 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         debug_assert!(split.is_ok(), "a settled splittable piece splits");
     }
 
-    /// Makes the piece at `piece` and its tails tails of the whole. Returns how far the next one is, as an order.
+    /// Makes the piece at `piece` and its tails tails of the whole. Returns how far the next one
+    /// is, as an order.
     #[inline(never)]
     fn absorb(&self, piece: Pfn, whole: Whole, progress: &mut Progress, owner: &impl Owner) -> Order {
         loop {
             let seen = self.load(piece);
             if seen.is_tail() {
-                // No piece: a frame of one that was taken to pages, all but its tails that had been pinned as tails of the
-                // whole before. Such a tail is what it is to become, and holds the right head; its order is the whole's.
+                // No piece: a frame of one that was taken to pages, all but its tails that had been
+                // pinned as tails of the whole before. Such a tail is what it is to become, and
+                // holds the right head; its order is the whole's.
                 return Order::PAGE;
             }
             if Self::may_pin_resting_tails(seen) {
                 self.to_pages(piece, owner);
             } else if self.adopt(piece, piece, seen, whole, progress, owner) {
-                // Only now: until the piece was a tail, one of its own could be pinned and unpinned after it had been
-                // looked at, and so record the old order under a piece whose word was just as before.
+                // Only now: until the piece was a tail, one of its own could be pinned and unpinned
+                // after it had been looked at, and so record the old order under a piece whose word
+                // was just as before.
                 progress.wary |= seen.is_wary() || seen.is_poisoned();
                 self.adopt_tails(piece, seen, whole, progress, owner);
                 return seen.order();
@@ -224,8 +232,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Makes a frame of `piece`, its head or a tail that records its order, a tail of the whole: at rest if that
-    /// can be, else its pins kept under a hold. False if its word changed.
+    /// Makes a frame of `piece`, its head or a tail that records its order, a tail of the whole: at
+    /// rest if that can be, else its pins kept under a hold. False if its word changed.
     #[inline]
     fn adopt(
         &self,

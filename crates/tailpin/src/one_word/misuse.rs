@@ -1,7 +1,7 @@
 //! The checked put of the raw interface, and frames that are to leave service.
 //!
-//! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and a word is
-//! changed only from a state in which the change is right.
+//! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and
+//! a word is changed only from a state in which the change is right.
 
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
@@ -41,8 +41,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Whether the head or 2 MiB part `seen` at `at` may have a pin of its own, besides the holds of its pinned tails. A
-    /// hold is there before the pin of its tail and for longer, so "no" is certain of a word that stays as it is.
+    /// Whether the head or 2 MiB part `seen` at `at` may have a pin of its own, besides the holds
+    /// of its pinned tails. A hold is there before the pin of its tail and for longer, so "no" is
+    /// certain of a word that stays as it is.
     fn may_have_own_pin(&self, at: Pfn, seen: PageWord) -> bool {
         const MOST_HOLDS: u64 = 2 * 511;
         let part = seen.is_tail() && at.is_aligned(Order::HUGE) && seen.order() > Order::HUGE;
@@ -59,8 +60,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         seen.pins() > holds as u64
     }
 
-    /// Marks a frame in use so that it leaves service when it is freed, and the head of its block so that the
-    /// frames are looked at one by one then. False if the frame is free.
+    /// Marks a frame in use so that it leaves service when it is freed, and the head of its block
+    /// so that the frames are looked at one by one then. False if the frame is free.
     pub(super) fn poison_in_use(&self, frame: Pfn, owner: &impl Owner) -> bool {
         loop {
             let seen = self.load(frame);

@@ -2,17 +2,18 @@
 //!
 //! Rules, from which everything here follows:
 //!
-//! 1. A tail with pins names its head by its order, and that head counts one *hold* for it. Whoever makes a tail's
-//!    first pin takes the hold first (the mail's "reference on the head before anything else"); whoever takes its
-//!    last pin gives the hold back afterwards.
-//! 2. A tail without pins is at rest or records the exact order of its block. A word comes to rest only while its
-//!    whole 2 MiB area is free, or in a merge of the whole area that found no pin or hold in it (see `merge`), so a
-//!    compare-and-swap from rest can't be fooled. A head that does not say that a tail may record its order has none that
-//!    does (see `split`).
-//! 3. A split rewrites every tail by compare-and-swap before it settles the head. References are frozen meanwhile:
-//!    whoever wants to change them has one, helps to finish the split, and by having one keeps every piece from
-//!    being freed or merged while it helps.
-//! 4. A merge needs the only reference on every piece, so no helper of an earlier split can be about.
+//! 1. A tail with pins names its head by its order, and that head counts one *hold* for it. Whoever
+//!    makes a tail's first pin takes the hold first (the mail's "reference on the head before
+//!    anything else"); whoever takes its last pin gives the hold back afterwards.
+//! 2. A tail without pins is at rest or records the exact order of its block. A word comes to rest
+//!    only while its whole 2 MiB area is free, or in a merge of the whole area that found no pin or
+//!    hold in it (see `merge`), so a compare-and-swap from rest can't be fooled. A head that does
+//!    not say that a tail may record its order has none that does (see `split`).
+//! 3. A split rewrites every tail by compare-and-swap before it settles the head. References are
+//!    frozen meanwhile: whoever wants to change them has one, helps to finish the split, and by
+//!    having one keeps every piece from being freed or merged while it helps.
+//! 4. A merge needs the only reference on every piece, so no helper of an earlier split can be
+//!    about.
 //! 5. The count is published last with Release; every conditional get is an Acquire.
 
 mod audit;
@@ -53,8 +54,8 @@ impl<'m, W: AtomicWord> OneWord<'m, W> {
 }
 
 impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
-    /// As [`OneWord::new`], with protective steps of the caller's choice: for model checking what happens when one
-    /// is missing.
+    /// As [`OneWord::new`], with protective steps of the caller's choice: for model checking what
+    /// happens when one is missing.
     pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));
         Self { words, base, steps: PhantomData }
@@ -83,8 +84,8 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         Self::change_at(self.word(frame), seen, new)
     }
 
-    /// The one way in which a shared word changes from a state somebody looked at. AcqRel: a new state is
-    /// published with what led to it, and its finder sees what led to the old one.
+    /// The one way in which a shared word changes from a state somebody looked at. AcqRel: a new
+    /// state is published with what led to it, and its finder sees what led to the old one.
     #[inline]
     fn change_at(word: &W, seen: PageWord, new: PageWord) -> bool {
         word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -99,7 +100,8 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         if !word.is_tail() {
             return None;
         }
-        // What the tail records is where to look first: during a split there may be a larger head above it still.
+        // What the tail records is where to look first: during a split there may be a larger head
+        // above it still.
         let recorded = if word.is_rest() { None } else { self.head_at(frame.head(word.order()), frame) };
         recorded.or_else(|| {
             let area = frame.head(Order::HUGE);
@@ -124,8 +126,9 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         covers.then_some((at, word))
     }
 
-    /// Head of the live block of at most 2 MiB, or of the first 2 MiB of a larger one, that `frame` is in: looks
-    /// at every place where it could be, largest block first, as splits only move heads downward.
+    /// Head of the live block of at most 2 MiB, or of the first 2 MiB of a larger one, that `frame`
+    /// is in: looks at every place where it could be, largest block first, as splits only move
+    /// heads downward.
     fn covering_head(&self, frame: Pfn) -> Option<(Pfn, PageWord)> {
         let mut last = None;
         (0..=Order::HUGE.get())

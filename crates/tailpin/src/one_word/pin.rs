@@ -21,7 +21,8 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they record that order.
+    /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they record
+    /// that order.
     fn on_tail(at: Pfn) -> Self {
         Self { at, order: Order::HUGE, uncounted_tails: false }
     }
@@ -51,9 +52,10 @@ impl For {
         if self.is_hold() { word.hold(1) } else { PageWord(word.0 + 1) }
     }
 
-    /// Whether `head` is the head this count is for. A tail knows the exact order, with three liberties: the
-    /// first 2 MiB part of a larger block has that block's head for its own, a split under way also heads what
-    /// will be its first piece, and a merge under way heads all it is going to.
+    /// Whether `head` is the head this count is for. A tail knows the exact order, with three
+    /// liberties: the first 2 MiB part of a larger block has that block's head for its own, a split
+    /// under way also heads what will be its first piece, and a merge under way heads all it is
+    /// going to.
     fn fits(self, head: PageWord) -> bool {
         let Self::Tail(order) = self else { return true };
         head.order() == order
@@ -69,8 +71,8 @@ impl For {
         }
     }
 
-    /// The order that the tail records with its first pin: the one it knew its head by, or of the merge that has
-    /// come over it.
+    /// The order that the tail records with its first pin: the one it knew its head by, or of the
+    /// merge that has come over it.
     fn records(self, head: PageWord) -> Order {
         match self {
             Self::Tail(order) if order == Order::HUGE || !head.is_merging() => order,
@@ -80,7 +82,8 @@ impl For {
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own word is live.
+    /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own
+    /// word is live.
     #[inline]
     pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &W), GetError> {
         let word = self.word(page);
@@ -104,7 +107,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(Held { page, counted_at: counted.at })
     }
 
-    /// A hold on the head of a block of exactly `order` at `head`, or on the 2 MiB part of a larger block.
+    /// A hold on the head of a block of exactly `order` at `head`, or on the 2 MiB part of a larger
+    /// block.
     #[inline]
     pub(super) fn hold(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<Counted, GetError> {
         let seen = self.load(head);
@@ -119,8 +123,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Adds one to the pins of `at`, if it is live and (for a tail) the head it is taken for.
     ///
-    /// Each turn of the loop means that the word changed under us. At most two levels of recursion: tail, 2 MiB
-    /// part, head of a larger block.
+    /// Each turn of the loop means that the word changed under us. At most two levels of recursion:
+    /// tail, 2 MiB part, head of a larger block.
     fn count_on(&self, at: Pfn, whose: For, owner: &impl Owner) -> Result<Counted, GetError> {
         loop {
             let seen = self.load(at);
@@ -156,7 +160,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// One attempt at the first pin or hold of the tail `seen` at `at`; `None` if it has to be looked at again.
+    /// One attempt at the first pin or hold of the tail `seen` at `at`; `None` if it has to be
+    /// looked at again.
     #[inline]
     fn pin_first(
         &self,
@@ -194,7 +199,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         while let Some((at, word)) = self.head_above_rest(tail) {
             match self.hold(at, word.order().min(Order::HUGE), owner) {
-                // The head has changed since it was found: search again. If not, the block is not live.
+                // The head has changed since it was found: search again. If not, the block is not
+                // live.
                 Err(GetError::NotInUse) if !S::is_still_so(|| self.load(at) == word) => {}
                 other => return other,
             }
@@ -212,7 +218,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         self.covering_head(tail)
     }
 
-    /// One more pin on a word that carries one of the caller's; works whatever its kind has become meanwhile.
+    /// One more pin on a word that carries one of the caller's; works whatever its kind has become
+    /// meanwhile.
     #[inline]
     pub(super) fn pin_again(word: &W) -> Result<(), GetError> {
         // Relaxed: the caller's own pin already orders everything.
@@ -230,8 +237,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         self.unpin_at(self.word(at), at, owner);
     }
 
-    /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was done under it is
-    /// before whatever the last one does; Acquire: the last one sees all of that.
+    /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was
+    /// done under it is before whatever the last one does; Acquire: the last one sees all of that.
     #[inline]
     pub(super) fn unpin_at(&self, word: &W, at: Pfn, owner: &impl Owner) {
         let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));

@@ -1,29 +1,33 @@
 //! Splitting: to pages or to any lower order, around one page, and of itself on the last reference.
 //!
-//! A split is three steps: the head is frozen (references stand still, pins go on), each tail is rewritten by a
-//! compare-and-swap that carries its pins over and moves or gives back its hold, the head is settled as the first
-//! piece. Anyone with a reference can do all of it, so nobody waits.
+//! A split is three steps: the head is frozen (references stand still, pins go on), each tail is
+//! rewritten by a compare-and-swap that carries its pins over and moves or gives back its hold, the
+//! head is settled as the first piece. Anyone with a reference can do all of it, so nobody waits.
 //!
-//! A split to larger pieces of a block all of whose tails are at rest is *clean*: resting tails belong to whichever
-//! head covers them, so only the heads of the pieces are made. The first hold taken meanwhile turns it into an
-//! ordinary one, in the same step.
+//! A split to larger pieces of a block all of whose tails are at rest is *clean*: resting tails
+//! belong to whichever head covers them, so only the heads of the pieces are made. The first hold
+//! taken meanwhile turns it into an ordinary one, in the same step.
 //!
 //! # Why the head's word can be believed
 //!
-//! *If a head says that its tails rest, they all do, and nobody has ever held it since they came to.*
+//! *If a head says that its tails rest, they all do, and nobody has ever held it since they came
+//! to.*
 //!
-//! * A tail leaves rest by a first pin, which is made under a hold: the hold says so on the head, in the step that
-//!   takes it, before the tail is touched, and nothing takes that back while the block lives. So whoever is *about* to
-//!   pin a tail, however long ago the tail was looked at, is seen as well: a hold that was there when the split began
-//!   makes it an ordinary one, a hold that comes later does so then.
-//! * Or it leaves rest because an ordinary split or a merge makes it record its new order. Such a split begins with
-//!   a head that says so, and every piece says so before a tail of it is rewritten: the pieces made in the ordinary
-//!   way copy it from the head; those made while the split was still clean are marked in passing.
-//! * A tail can record an order from an earlier life of its frame. Below 2 MiB each tail is looked at before the
-//!   block is handed out, and the head says what was found. Whole areas are handed out without a look: there the
-//!   word of the first frame goes on saying it while the area is free, until the whole area is put to rest.
-//! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by them. Splitting to
-//!   2 MiB and merging from it leave those 511 alone, and what is said of them.
+//! * A tail leaves rest by a first pin, which is made under a hold: the hold says so on the head,
+//!   in the step that takes it, before the tail is touched, and nothing takes that back while the
+//!   block lives. So whoever is *about* to pin a tail, however long ago the tail was looked at, is
+//!   seen as well: a hold that was there when the split began makes it an ordinary one, a hold that
+//!   comes later does so then.
+//! * Or it leaves rest because an ordinary split or a merge makes it record its new order. Such a
+//!   split begins with a head that says so, and every piece says so before a tail of it is
+//!   rewritten: the pieces made in the ordinary way copy it from the head; those made while the
+//!   split was still clean are marked in passing.
+//! * A tail can record an order from an earlier life of its frame. Below 2 MiB each tail is looked
+//!   at before the block is handed out, and the head says what was found. Whole areas are handed
+//!   out without a look: there the word of the first frame goes on saying it while the area is
+//!   free, until the whole area is put to rest.
+//! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by
+//!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
@@ -53,7 +57,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is known to be done.
+    /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
+    /// known to be done.
     fn split_piece(&self, at: Pfn, target: Order, owner: &impl Owner) -> Result<Order, SplitError> {
         loop {
             let seen = self.load(at);
@@ -81,7 +86,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Halves the piece around `page` until it is of `target`: three steps each time while no tail has recorded anything.
+    /// Halves the piece around `page` until it is of `target`: three steps each time while no tail
+    /// has recorded anything.
     pub(super) fn split_towards(
         &self,
         range: FrameRange,
@@ -106,7 +112,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The piece of `range` that `page` is in. The caller's reference on each keeps them from merging.
+    /// The piece of `range` that `page` is in. The caller's reference on each keeps them from
+    /// merging.
     pub(super) fn piece_around(&self, range: FrameRange, page: Pfn) -> Option<(Pfn, PageWord)> {
         Order::all().rev().map(|order| page.head(order)).filter(|head| range.contains(*head)).find_map(
             |head| {
@@ -117,8 +124,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         )
     }
 
-    /// Does whatever is left of the split that `seen` says is under way at `head`. The caller has a reference
-    /// on the block, or began the split itself.
+    /// Does whatever is left of the split that `seen` says is under way at `head`. The caller has a
+    /// reference on the block, or began the split itself.
     pub(super) fn help_split(&self, head: Pfn, seen: PageWord, owner: &impl Owner) {
         if seen.is_splitting_clean() && self.split_clean(head, seen) {
             return;
@@ -138,15 +145,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Makes the heads of the pieces, as all tails are at rest. False if a hold was taken before the end: then
-    /// every tail has to be looked at.
+    /// Makes the heads of the pieces, as all tails are at rest. False if a hold was taken before
+    /// the end: then every tail has to be looked at.
     fn split_clean(&self, head: Pfn, begun: PageWord) -> bool {
         let (order, target) = (begun.order(), begun.target());
         for tail in (target.frames()..order.frames()).step_by(target.frames() as usize) {
             let tail = head.offset(tail);
             let seen = self.load(tail);
             if seen.is_rest() {
-                // If this fails the tail was pinned under a hold, which is noticed below, or others were here.
+                // If this fails the tail was pinned under a hold, which is noticed below, or others
+                // were here.
                 self.change(tail, seen, seen.piece(begun, S::refs_of_piece(begun.refs())));
             }
         }
@@ -165,8 +173,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if begun.target() > Order::PAGE {
             return Self::units(head, begun.order()).for_each(|tail| self.convert(head, tail, begun, owner));
         }
-        // Most tails are not pinned, and most splits go down to pages: between two compare-and-swaps every instruction
-        // counts.
+        // Most tails are not pinned, and most splits go down to pages: between two
+        // compare-and-swaps every instruction counts.
         let (order, refs) = (begun.order(), S::refs_of_piece(begun.refs()));
         for tail in FrameRange::block(head, order).iter().skip(1) {
             let seen = self.load(tail);
@@ -184,7 +192,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let seen = self.load(tail);
             let untouched = seen.is_tail() && (seen.order() == order || seen.is_rest());
             if !S::is_to_convert(untouched) {
-                // Made while the split was clean, the piece says that its tails rest; they are rewritten next.
+                // Made while the split was clean, the piece says that its tails rest; they are
+                // rewritten next.
                 let marks =
                     piece == tail && order <= Order::HUGE && target > Order::PAGE && seen.tails_rest();
                 if S::marks_piece(marks)
@@ -221,9 +230,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The last reference goes (`seen` → `rest`) while pages are pinned: everything unpinned is free when this
-    /// returns. False if the head changed first. Nobody else has a reference, so nobody helps, and each tail is
-    /// met once.
+    /// The last reference goes (`seen` → `rest`) while pages are pinned: everything unpinned is
+    /// free when this returns. False if the head changed first. Nobody else has a reference, so
+    /// nobody helps, and each tail is met once.
     pub(super) fn self_split(&self, head: Pfn, seen: PageWord, rest: PageWord, owner: &impl Owner) -> bool {
         let target = if rest.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
         let begun = rest.begin_self_split(target);
@@ -237,7 +246,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         true
     }
 
-    /// Takes apart a dying block above 2 MiB: unpinned areas are free, pinned ones are taken apart in turn.
+    /// Takes apart a dying block above 2 MiB: unpinned areas are free, pinned ones are taken apart
+    /// in turn.
     fn scatter_areas(&self, head: Pfn, begun: PageWord, owner: &impl Owner) {
         for area in Self::units(head, begun.order()) {
             loop {
@@ -266,8 +276,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's hold: pinned
-    /// tails become pages of their own, the others are free, as one bitmap.
+    /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's
+    /// hold: pinned tails become pages of their own, the others are free, as one bitmap.
     fn scatter_pages(&self, head: Pfn, owner: &impl Owner) {
         let begun = self.load(head);
         let mut gathered = Gathered { area: head.head(Order::HUGE), frames: [0; 8] };

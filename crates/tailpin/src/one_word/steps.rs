@@ -1,14 +1,15 @@
 //! The protective steps of the protocol, one function each.
 //!
-//! [`Unabridged`] takes all of them, and is what everybody has who does not say otherwise. A model checker implements
-//! [`Steps`] with one of them left out, and must then find what goes wrong: what ships knows no switch.
+//! [`Unabridged`] takes all of them, and is what everybody has who does not say otherwise. A model
+//! checker implements [`Steps`] with one of them left out, and must then find what goes wrong: what
+//! ships knows no switch.
 
 use crate::page_word::PageWord;
 
 /// The protective steps. The provided methods are the correct ones.
 pub trait Steps: Send + Sync + 'static {
-    /// W1: the hold on the head is there before the first pin of its tail and for as long. `unhold` and `hold` are what
-    /// a version that lets go of it in between would use.
+    /// W1: the hold on the head is there before the first pin of its tail and for as long. `unhold`
+    /// and `hold` are what a version that lets go of it in between would use.
     #[inline]
     fn pin_under_hold(
         pin: impl FnOnce() -> bool,
@@ -25,19 +26,22 @@ pub trait Steps: Send + Sync + 'static {
         fits
     }
 
-    /// W3: a tail whose word changed before its first pin is looked at again; the mail's "is it still a tail".
+    /// W3: a tail whose word changed before its first pin is looked at again; the mail's "is it
+    /// still a tail".
     #[inline]
     fn was_same_tail(pinned: bool) -> bool {
         pinned
     }
 
-    /// W4: "not in use" is said only of a word that is still what it was when its head was looked for.
+    /// W4: "not in use" is said only of a word that is still what it was when its head was looked
+    /// for.
     #[inline]
     fn is_still_so(look_again: impl FnOnce() -> bool) -> bool {
         look_again()
     }
 
-    /// W5: the references of a block stand still while it is being split; who wants to change them helps first.
+    /// W5: the references of a block stand still while it is being split; who wants to change them
+    /// helps first.
     #[inline]
     fn are_refs_frozen(splitting: bool) -> bool {
         splitting
@@ -72,15 +76,18 @@ pub trait Steps: Send + Sync + 'static {
         settle();
     }
 
-    /// W10: only what is still a tail of the block is rewritten: others may have helped, and more may have happened.
+    /// W10: only what is still a tail of the block is rewritten: others may have helped, and more
+    /// may have happened.
     #[inline]
     fn is_to_convert(untouched: bool) -> bool {
         untouched
     }
 
-    /// W11: a split ends from the word as it is `now`, with all pins that came and went since it had `begun`.
+    /// W11: a split ends from the word as it is `now`, with all pins that came and went since it
+    /// had `begun`.
     ///
-    /// The first way one would write it, a value computed from what the split began with, loses them.
+    /// The first way one would write it, a value computed from what the split began with, loses
+    /// them.
     #[inline]
     fn settled(now: PageWord, begun: PageWord) -> PageWord {
         let _ = begun;
@@ -93,13 +100,15 @@ pub trait Steps: Send + Sync + 'static {
         refs
     }
 
-    /// W13: a piece whose resting tails somebody may be about to pin is taken to pages before it is merged.
+    /// W13: a piece whose resting tails somebody may be about to pin is taken to pages before it is
+    /// merged.
     #[inline]
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
         may_pin_resting_tails
     }
 
-    /// W15: a piece made while the split was clean says that its tails record their order before they do.
+    /// W15: a piece made while the split was clean says that its tails record their order before
+    /// they do.
     #[inline]
     fn marks_piece(tails_rest: bool) -> bool {
         tails_rest
@@ -111,7 +120,8 @@ pub trait Steps: Send + Sync + 'static {
         tails_rest
     }
 
-    /// W17: a merge puts tails to rest only if nobody who holds a piece may be about to pin one that was at rest before.
+    /// W17: a merge puts tails to rest only if nobody who holds a piece may be about to pin one
+    /// that was at rest before.
     #[inline]
     fn may_rest(nobody_holds: bool) -> bool {
         nobody_holds

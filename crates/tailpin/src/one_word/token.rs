@@ -1,15 +1,17 @@
 //! Tokens: what the raw interface is asked to do with a block it is told of.
 //!
-//! The handles can't name a block that is not theirs, so they use the unchecked forms. A token is a number from anywhere:
-//! it may be of another block, of an earlier generation, of a wrong order, or in use by another thread at this moment. So
+//! The handles can't name a block that is not theirs, so they use the unchecked forms. A token is a
+//! number from anywhere: it may be of another block, of an earlier generation, of a wrong order, or
+//! in use by another thread at this moment. So
 //!
 //! * a word is changed only from a state which the token describes, in the same compare-and-swap;
-//! * where the block was split since, its pieces are looked at before the first one is changed. The head says how large
-//!   the block was when its generation began, and every other piece that a split made it. A frame that was handed out by
-//!   itself since is no piece, and where such a block was split in turn, its head is none;
-//! * a split is done and helped under a pin on the head, in place of the reference that the caller is believed to have. As
-//!   long as the first frame is in use, no other block of that order begins there and no tail comes to rest, so a helper
-//!   that comes late finds each tail changed;
+//! * where the block was split since, its pieces are looked at before the first one is changed. The
+//!   head says how large the block was when its generation began, and every other piece that a
+//!   split made it. A frame that was handed out by itself since is no piece, and where such a block
+//!   was split in turn, its head is none;
+//! * a split is done and helped under a pin on the head, in place of the reference that the caller
+//!   is believed to have. As long as the first frame is in use, no other block of that order begins
+//!   there and no tail comes to rest, so a helper that comes late finds each tail changed;
 //! * a merge first sets all its blocks apart, so that no reference to them comes or goes.
 
 use super::merge::Whole;
@@ -22,7 +24,8 @@ use crate::protocol::{Owner, Protocol, RawBlock};
 use crate::report::Cause;
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// What keeps `seen`, the word of `at`, from being that of a piece of the token's block with a reference.
+    /// What keeps `seen`, the word of `at`, from being that of a piece of the token's block with a
+    /// reference.
     fn fault(&self, token: RawBlock, at: Pfn, seen: PageWord) -> Result<(), Cause> {
         let wrong_order = Err(Cause::WrongOrder { claimed: token.order() });
         if seen.is_tail() {
@@ -192,7 +195,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is known to be done.
+    /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
+    /// known to be done.
     fn split_on(
         &self,
         token: RawBlock,
@@ -266,7 +270,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(RawBlock::from_parts(head, order, self.load(head).generation()))
     }
 
-    /// Sets one block apart, smaller ones than 2 MiB as pages, so that no tail at rest can be pinned under it.
+    /// Sets one block apart, smaller ones than 2 MiB as pages, so that no tail at rest can be
+    /// pinned under it.
     fn set_apart(
         &self,
         token: RawBlock,

@@ -1,5 +1,5 @@
-//! Every transition over all kinds, orders and flags and the interesting counts: it changes what it says and
-//! nothing else.
+//! Every transition over all kinds, orders and flags and the interesting counts: it changes what it
+//! says and nothing else.
 
 use super::*;
 use std::vec::Vec;

@@ -12,8 +12,8 @@ use super::LOST;
 /// What it is told.
 #[derive(Default)]
 pub struct Orders {
-    /// The next thread that takes a waiter out of a list keeps the list locked until another wants it. The time of every
-    /// wait ends then.
+    /// The next thread that takes a waiter out of a list keeps the list locked until another wants
+    /// it. The time of every wait ends then.
     pub hold: AtomicBool,
     late: AtomicBool,
     holding: AtomicBool,

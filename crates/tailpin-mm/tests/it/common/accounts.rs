@@ -1,8 +1,10 @@
-//! Exact accounts: every frame in use is one that somebody has, found by walking everything that can have one.
+//! Exact accounts: every frame in use is one that somebody has, found by walking everything that
+//! can have one.
 //!
-//! Who has frames: page tables, what their leaves map, what is in the caches of objects, what is pinned, and the `Mm` its
-//! one or two pages of zeroes. A frame that is in use and in none of these is lost; one that is not in use and in one of
-//! these was given back too early. So "what nobody else has is free on return" is checked to the page.
+//! Who has frames: page tables, what their leaves map, what is in the caches of objects, what is
+//! pinned, and the `Mm` its one or two pages of zeroes. A frame that is in use and in none of these
+//! is lost; one that is not in use and in one of these was given back too early. So "what nobody
+//! else has is free on return" is checked to the page.
 
 #![allow(dead_code, unreachable_pub)] // Each test that uses it uses a part of it.
 
@@ -28,8 +30,8 @@ impl Accounts {
 
     fn table(&mut self, env: &impl DirectMap, table: Pfn, level: Level) {
         assert!(self.tables.insert(table), "{table} is a page table in two places");
-        // SAFETY: the environment gives 4096 aligned bytes for every frame of the zone, which a table is, and they are
-        // accessed as atomic words only, here and by the crate.
+        // SAFETY: the environment gives 4096 aligned bytes for every frame of the zone, which a
+        // table is, and they are accessed as atomic words only, here and by the crate.
         let entries = unsafe { env.frame(table).cast::<[AtomicU64; 512]>().as_ref() };
         for entry in entries {
             match X86_64::decode(level, entry.load(Ordering::Acquire)) {
@@ -51,7 +53,8 @@ impl Accounts {
         }
     }
 
-    /// Pins; a pin into a hugetlb block keeps the block. Which of the pages lie in one is the caller's to know.
+    /// Pins; a pin into a hugetlb block keeps the block. Which of the pages lie in one is the
+    /// caller's to know.
     pub fn pins<E: Env>(&mut self, pins: &Pins<'_, E>, hugetlb: impl Fn(usize) -> bool) {
         for (page, frame) in pins.frames().enumerate() {
             if hugetlb(page) {

@@ -16,7 +16,8 @@ pub const HUGE: u64 = 2 * MIB;
 pub type Mem<'z> = Mm<'z, StdEnv>;
 pub type Sp<'z> = Space<'z, StdEnv>;
 
-/// Runs `test` on a machine with `bytes` of memory and audits it afterwards: every frame is free again.
+/// Runs `test` on a machine with `bytes` of memory and audits it afterwards: every frame is free
+/// again.
 pub fn machine(bytes: u64, config: MmConfig, test: impl for<'z> FnOnce(&Mem<'z>, &'z Zone<'z>, &'z StdEnv)) {
     let ram = Ram::new(bytes);
     let zone = ram.zone().unwrap();
@@ -56,7 +57,8 @@ pub fn byte(space: &Sp<'_>, addr: VirtAddr) -> u8 {
     bytes(space, addr, 1)[0]
 }
 
-/// Asks for huge pages, then for a collapse: memory in small pages is had by asking for no huge ones.
+/// Asks for huge pages, then for a collapse: memory in small pages is had by asking for no huge
+/// ones.
 pub fn collapse<E: Env>(
     space: &Space<'_, E>,
     addr: VirtAddr,

@@ -1,10 +1,11 @@
 //! Allocations that fail, at every place where one is made.
 //!
-//! Each operation is run on a fresh machine with its first allocation failing, then its second, and so on until all have
-//! had their turn; once with all later ones failing too (memory has run out), once with that one alone. After a
-//! failure every byte of every space and under every pin is as before, as much is mapped and present, and the
-//! accounts are exact: each frame in use is a page table or memory that somebody has. What may be different is that a huge
-//! leaf has become 512 small ones, or that an empty page table waits for its next use.
+//! Each operation is run on a fresh machine with its first allocation failing, then its second, and
+//! so on until all have had their turn; once with all later ones failing too (memory has run out),
+//! once with that one alone. After a failure every byte of every space and under every pin is as
+//! before, as much is mapped and present, and the accounts are exact: each frame in use is a page
+//! table or memory that somebody has. What may be different is that a huge leaf has become 512
+//! small ones, or that an empty page table waits for its next use.
 
 #![allow(unreachable_pub)] // A test has no outside.
 
@@ -174,8 +175,8 @@ fn a_fork() {
     }
 }
 
-/// Memory of which a part is to be changed: the space's own, and shared after a fork, in which case the mapping splits
-/// apart from the block.
+/// Memory of which a part is to be changed: the space's own, and shared after a fork, in which case
+/// the mapping splits apart from the block.
 fn in_part(operation: impl for<'z> Fn(&mut Stage<'_, 'z>, VirtAddr, u64) -> Result<(), MapError>) {
     let (from, len) = (5 * PAGE, HUGE);
     for forked in [false, true] {

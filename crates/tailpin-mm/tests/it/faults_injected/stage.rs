@@ -31,7 +31,8 @@ pub struct Stage<'a, 'z> {
     pub pins: Vec<Pins<'z, Flaky<'z>>>,
 }
 
-/// What may not change: bytes, through every mapping and every pin, and how much is mapped and present.
+/// What may not change: bytes, through every mapping and every pin, and how much is mapped and
+/// present.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pages: Vec<(usize, VirtAddr, Vec<u8>)>,
@@ -122,7 +123,8 @@ impl<'a, 'z> Stage<'a, 'z> {
     }
 }
 
-/// Runs `operation` on what `set` made, with each of its allocations panicking: a caller's code that does so loses nothing.
+/// Runs `operation` on what `set` made, with each of its allocations panicking: a caller's code
+/// that does so loses nothing.
 fn each_allocation_panics<F: Debug>(
     config: MmConfig,
     set: &impl for<'z> Fn(&mut Stage<'_, 'z>),
@@ -154,7 +156,8 @@ fn each_allocation_panics<F: Debug>(
     }
 }
 
-/// Runs `operation` on what `set` made, with each of its allocations failing, alone and with all that follow.
+/// Runs `operation` on what `set` made, with each of its allocations failing, alone and with all
+/// that follow.
 pub fn each_allocation<F: Debug>(
     config: MmConfig,
     set: impl for<'z> Fn(&mut Stage<'_, 'z>),

@@ -1,8 +1,9 @@
-//! Several threads do everything at once to several spaces and objects, and one allocation in a few fails.
+//! Several threads do everything at once to several spaces and objects, and one allocation in a few
+//! fails.
 //!
-//! Whoever writes to a page writes the page's stamp: which memory it is, and which page of it. So whatever a read, a word
-//! or a pin finds is the right stamp or zeroes, whoever forks, moves, splits, collapses, truncates or exits meanwhile. At
-//! the end the accounts are exact.
+//! Whoever writes to a page writes the page's stamp: which memory it is, and which page of it. So
+//! whatever a read, a word or a pin finds is the right stamp or zeroes, whoever forks, moves,
+//! splits, collapses, truncates or exits meanwhile. At the end the accounts are exact.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -16,7 +16,8 @@ fn anonymous(pages: u64) -> Op {
     Op::Map { what: What::Anonymous, span, prot, huge, round: true }
 }
 
-/// A huge leaf reached over the border that the advice made between two regions, and a fork counted it twice.
+/// A huge leaf reached over the border that the advice made between two regions, and a fork counted
+/// it twice.
 #[test]
 fn advice_that_ends_inside_a_huge_page_keeps_its_count() {
     let span = Span { start: START, pages: 513 };

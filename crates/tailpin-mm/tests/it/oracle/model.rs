@@ -1,5 +1,6 @@
-//! The sequential model: what every byte is, who sees whose writes, and which accesses are errors. No frames, no huge
-//! pages, no counts: a page is a shared cell, and to pin it is to have a handle on the cell.
+//! The sequential model: what every byte is, who sees whose writes, and which accesses are errors.
+//! No frames, no huge pages, no counts: a page is a shared cell, and to pin it is to have a handle
+//! on the cell.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ pub const PAGE: u64 = 4096;
 /// Pages of a hugetlb block.
 pub const UNIT: u64 = 512;
 
-/// One page's bytes; nothing is all zeroes. Two places that have the same cell see each other's writes for ever.
+/// One page's bytes; nothing is all zeroes. Two places that have the same cell see each other's
+/// writes for ever.
 #[derive(Default)]
 pub struct Page(RefCell<Option<Box<[u8; PAGE as usize]>>>);
 

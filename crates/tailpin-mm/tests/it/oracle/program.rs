@@ -171,7 +171,8 @@ fn stretch() -> impl Strategy<Value = Span> {
     prop::sample::select(STRETCHES.to_vec()).prop_map(all)
 }
 
-/// Whether ends are rounded to what a hugetlb mapping asks for; else that is an error to be predicted.
+/// Whether ends are rounded to what a hugetlb mapping asks for; else that is an error to be
+/// predicted.
 fn round() -> impl Strategy<Value = bool> {
     prop::bool::weighted(0.9)
 }
@@ -250,8 +251,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Programs: something is mapped at both stretches, then anything goes. In a `failing` one a third of the steps meet
-/// failed allocations.
+/// Programs: something is mapped at both stretches, then anything goes. In a `failing` one a third
+/// of the steps meet failed allocations.
 pub fn program(failing: bool) -> impl Strategy<Value = Vec<Step>> {
     let begin = |stretch: usize| {
         (what(), 0..2u64).prop_map(move |(what, gap)| {

@@ -253,8 +253,8 @@ impl<'a, 'z> Machine<'a, 'z> {
         }
     }
 
-    /// Whether an operation did its work. It has to have done so, unless memory was let run out, or an error was to be
-    /// expected; then it has to be one of those.
+    /// Whether an operation did its work. It has to have done so, unless memory was let run out, or
+    /// an error was to be expected; then it has to be one of those.
     fn agrees(&self, done: Result<(), MapError>, expected: &[MapError]) -> bool {
         match done {
             Ok(()) => assert_eq!(expected, &[], "an error was to be expected"),
