@@ -1,11 +1,11 @@
-"""`proof/prove [--json] [--table] [--or-skip]`."""
+"""`proof/prove [--json] [--mutants] [--table] [--or-skip]`."""
 
 import argparse
 import json
 import sys
 import time
 
-from . import callers, compile, llvm, steps, translator_test, words
+from . import callers, compile, llvm, mutants, steps, translator_test, words, wrong
 from .counting import MACHINES
 from .transitions import FUNCTIONS
 
@@ -58,12 +58,24 @@ def prove_words(report):
     report.group("Lists: names here are names there", callers.results())
     report.group("Translator: compared with the machine", translator_results(release, cases))
     report.group("Functions: every word", words.function_statements(release.module, checked.module))
+    report.group("Wrong on purpose: refuted", wrong.results(checked.module, TARGET / "wrong"))
     report.group("Pairs: what undoes what", words.pair_statements(release.module))
     report.group("Limits: no field runs into the next", words.limit_statements(release.module))
     report.group(
         "States: each arrow and no other, nothing leads out of the reachable words",
         steps.step_statements(release.module),
     )
+
+
+def judge_mutants(report):
+    """How many mutants of the page word have which verdict; those not refuted are shown."""
+    counts = dict.fromkeys(["refuted", "equal", "equal_where_it_matters", "open", "unviable"], 0)
+    for verdict in mutants.verdicts(TARGET / "mutants"):
+        counts[verdict.verdict.replace(" ", "_")] += 1
+        if verdict.verdict not in ("refuted", "unviable"):
+            print(f"  {verdict.verdict}: {verdict.name} {verdict.by}", file=report.out, flush=True)
+    print("Mutants: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()), file=report.out)
+    return counts
 
 
 def prove_counting(report):
@@ -103,6 +115,7 @@ def main():
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument("--table", action="store_true", help="print the table of states and end")
+    parser.add_argument("--mutants", action="store_true", help="also judge each mutant that cargo-mutants lists: several minutes")
     arguments = parser.parse_args()
     if arguments.table:
         return table()
@@ -110,14 +123,19 @@ def main():
     try:
         prove_words(report)
         prove_counting(report)
+        judged = judge_mutants(report) if arguments.mutants else None
+    except mutants.NoCargoMutants as error:
+        print(f"proof: {error}", file=sys.stderr)
+        return 2
     except (compile.DoesNotCompile, llvm.NotTranslated) as error:
         print(f"proof: {error}", file=sys.stderr)
         return 1
     done = len(report.results)
     print(f"{report.proved} of {done} statements proved in {report.elapsed_ms / 1e3:.1f} s", file=report.out)
     if arguments.json:
-        print(json.dumps({"statements": done, "proved": report.proved, "elapsed_ms": report.elapsed_ms}))
-    return 0 if report.proved == done else 1
+        answer = {"statements": done, "proved": report.proved, "mutants": judged, "elapsed_ms": report.elapsed_ms}
+        print(json.dumps(answer))
+    return 0 if report.proved == done and not (judged and judged["open"]) else 1
 
 
 if __name__ == "__main__":

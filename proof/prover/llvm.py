@@ -84,6 +84,8 @@ def parse(text):
             if pending.count("[") == pending.count("]"):  # a switch goes on for several lines
                 current.blocks[block].append(re.sub(r"(, ![\w.]+ !\d+)+$", "", pending))
                 pending = ""
+    if current is not None or "\n!llvm.ident = " not in text:
+        raise NotTranslated("the module is cut off")
     return Module(functions, aliases)
 
 

@@ -7,7 +7,6 @@ or a question is asked of. What the solver or the translator gives up on is *ope
 
 import json
 import multiprocessing
-import os
 import re
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
@@ -60,21 +59,21 @@ def changed(source, mutant):
     return source[:start] + mutant["replacement"] + source[end:]
 
 
-def compiled(number, mutant, source, folder):
-    """The mutant's code, or None where it doesn't compile."""
-    home = folder / str(number)
+def harness_over(home, source):
+    """The harness over another text of the page word; all else is what ships."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "page_word.rs").write_text(changed(source, mutant))
+    (home / "page_word.rs").write_text(source)
     harness = (compile.PROOF / "harness.rs").read_text()
-    harness = re.sub(
-        r'#\[path = "(\.\./crates/[^"]*|exports\.rs)"\]',
-        lambda m: f'#[path = "{compile.PROOF}/{m[1]}"]',
-        harness,
-    )
+    harness = re.sub(r'#\[path = "([^"]*)"\]', lambda path: f'#[path = "{compile.PROOF}/{path[1]}"]', harness)
     harness = harness.replace(f"{compile.PROOF}/../crates/tailpin/src/page_word.rs", "page_word.rs")
     (home / "harness.rs").write_text(harness)
+    return compile.compile_harness(home, compile.RELEASE, root=home / "harness.rs", link=False)
+
+
+def compiled(home, source):
+    """The code of a mutant, or None where it doesn't compile."""
     try:
-        return compile.compile_harness(home, compile.RELEASE, root=home / "harness.rs", link=False)
+        return harness_over(home, source).module
     except compile.DoesNotCompile:
         return None
 
@@ -220,15 +219,15 @@ def judged(name, shipped, mutant):
 
 def one(number, mutant, source, folder, shipped):
     """Compiles and judges one mutant; in another process, as z3 is for one thread."""
-    code = compiled(number, mutant, source, folder)
+    code = compiled(folder / str(number), changed(source, mutant))
     name = mutant["name"].split(f"{compile.SHIPPED.name}:", 1)[-1]
-    return judged(name, shipped, code.module if code else None)
+    return judged(name, shipped, code)
 
 
 def verdicts(folder):
     source = compile.SHIPPED.read_text()
     shipped = compile.compile_harness(folder, compile.RELEASE, link=False).module
-    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), os.nice, (5,)) as pool:
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
         waiting = [
             pool.submit(one, number, mutant, source, folder, shipped)
             for number, mutant in enumerate(listed())

@@ -15,6 +15,9 @@ from .statements import Result
 
 ROUNDS = 60
 
+# What a whole module ends with.
+END = "\n\n!llvm.ident = !{!0}\n"
+
 # IR by hand, since running can't show poison: instruction, and whether the result of `f` is poison for (x, y).
 FLAGS = [
     ("add nuw i8 %x, %y", 255, 1, True),
@@ -176,7 +179,7 @@ def poison_case(instruction, x, y, is_poison):
 
 
 def whole_case(text, x, y, should_fail):
-    outcome = llvm.call(llvm.parse(text), "f", z3.BitVecVal(x, 8), z3.BitVecVal(y, 8))
+    outcome = llvm.call(llvm.parse(text + END), "f", z3.BitVecVal(x, 8), z3.BitVecVal(y, 8))
     solver = z3.Solver()
     solver.add(outcome.fails)
     return (solver.check() == z3.sat) == should_fail
@@ -185,7 +188,7 @@ def whole_case(text, x, y, should_fail):
 def is_error(instruction):
     text = f"define noundef i8 @f(i8 noundef %x, i8 noundef %y) {{\nstart:\n  %r = {instruction}\n  ret i8 %r\n}}"
     try:
-        llvm.call(llvm.parse(text), "f", z3.BitVec("x", 8), z3.BitVec("y", 8))
+        llvm.call(llvm.parse(text + END), "f", z3.BitVec("x", 8), z3.BitVec("y", 8))
     except llvm.NotTranslated:
         return True
     return False
