@@ -44,6 +44,9 @@ crate::symbols! {
     fn is_mergeable(w) = word(w).is_mergeable();
     fn is_plain_page(w) = word(w).is_plain_page();
     fn is_idle(w) = word(w).is_idle();
+    fn is_piece(w) = word(w).is_piece();
+    fn was_of(w, o) = word(w).was_of(order(o));
+    fn smallest_pieces(w) = word(w).smallest_pieces();
     fn is_loose(w, o) = word(w).is_loose(order(o));
 
     fn loosened(w, o) = word(w).loosened(order(o));
@@ -63,11 +66,15 @@ crate::symbols! {
     fn rested(w) = word(w).rested();
     fn begin_split(w, o) = word(w).begin_split(order(o));
     fn begin_self_split(w, o) = word(w).begin_self_split(order(o));
+    fn begin_last_split(w, o) = word(w).begin_last_split(order(o));
     fn end_split(w) = word(w).end_split();
     fn page(w, n) = word(w).page(n);
     fn piece(w, begun, n) = word(w).piece(word(begun), n);
     fn begin_merge(w, o, flag) = word(w).begin_merge(order(o), flag != 0);
     fn end_merge(w) = word(w).end_merge();
+    fn set_apart(w) = word(w).set_apart();
+    fn adopted(w) = word(w).adopted();
+    fn renewed(w) = word(w).renewed();
     fn reserved() = PageWord::reserved();
     fn set_aside(w) = word(w).set_aside();
     fn poisoned(w) = word(w).poisoned();

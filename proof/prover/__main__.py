@@ -74,7 +74,10 @@ def judge_mutants(report):
         counts[verdict.verdict.replace(" ", "_")] += 1
         if verdict.verdict not in ("refuted", "unviable"):
             print(f"  {verdict.verdict}: {verdict.name} {verdict.by}", file=report.out, flush=True)
-    print("Mutants: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()), file=report.out)
+    print(
+        "Mutants: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items()),
+        file=report.out,
+    )
     return counts
 
 
@@ -115,7 +118,11 @@ def main():
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument("--table", action="store_true", help="print the table of states and end")
-    parser.add_argument("--mutants", action="store_true", help="also judge each mutant that cargo-mutants lists: several minutes")
+    parser.add_argument(
+        "--mutants",
+        action="store_true",
+        help="also judge each mutant that cargo-mutants lists: several minutes",
+    )
     arguments = parser.parse_args()
     if arguments.table:
         return table()
@@ -133,7 +140,12 @@ def main():
     done = len(report.results)
     print(f"{report.proved} of {done} statements proved in {report.elapsed_ms / 1e3:.1f} s", file=report.out)
     if arguments.json:
-        answer = {"statements": done, "proved": report.proved, "mutants": judged, "elapsed_ms": report.elapsed_ms}
+        answer = {
+            "statements": done,
+            "proved": report.proved,
+            "mutants": judged,
+            "elapsed_ms": report.elapsed_ms,
+        }
         print(json.dumps(answer))
     return 0 if report.proved == done and not (judged and judged["open"]) else 1
 

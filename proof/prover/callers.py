@@ -26,6 +26,8 @@ BARE = {
     "blocks::get_ref_at",
     "blocks::put_ref_at",
     "blocks::put_last_ref",
+    "token::settled",
+    "token::split_on",
 }
 
 
@@ -103,7 +105,9 @@ def results():
 def unnamed_callers(named):
     methods = "|".join(f.symbol for f in TRANSITIONS if f.symbol not in ("pin", "unpin", "hold"))
     # `hold`, `pin` and `unpin` are also operations of the protocol: those are called on `self`, with a frame.
-    call = re.compile(rf"\.(?:{methods})\(|(?<!self)\.(?:pin|unpin|hold)\(\d|PageWord::(?:{methods})\b")
+    call = re.compile(
+        rf"(?<!self)\.(?:{methods})\(|(?<!self)\.(?:pin|unpin|hold)\(\d|PageWord::(?:{methods})\b"
+    )
     found = set()
     for path in sorted(CORE.glob("*.rs")):
         for function, body in functions_in(path):

@@ -10,7 +10,7 @@ LAYOUT = {
     "pins": (0, 24),
     "refs": (24, 18),
     "generation": (42, 6),
-    "unsplittable": (48, 1),
+    "piece": (48, 1),
     "poisoned": (49, 1),
     "wary": (50, 1),
     "recorded": (51, 1),
@@ -20,7 +20,9 @@ LAYOUT = {
 }
 ALL = tuple(LAYOUT)
 
-TAIL, FREE, HEAD, SPLITTING, CLEAN, MERGING, RESERVED, SET_ASIDE = range(8)
+TAIL, FREE, HEAD, SPLITTING, CLEAN, MERGING, UNSPLITTABLE, OUT = range(8)
+# In `drop`: of a split of a head that has a rise, this much more; of a settled head, that its rise is not known any more.
+AGAIN, UNKNOWN = 9, 15
 PIN_LIMIT, REF_LIMIT, MOST_PINS = 1 << 23, 1 << 17, (1 << 24) - 1
 PAGE, HUGE, MAX = 0, 9, 18
 
@@ -46,15 +48,24 @@ class Word:
 
     @property
     def target(self):
-        return self.order - self.drop
+        return self.order - self.fall
+
+    @property
+    def fall(self):
+        """By how many orders a split under way goes down."""
+        return z3.If(z3.UGT(self.drop, AGAIN), self.drop - AGAIN, self.drop)
+
+    @property
+    def is_settled(self):
+        return among(self.kind, HEAD, UNSPLITTABLE)
 
     @property
     def flagged(self):
-        return z3.Or(self.unsplittable == 1, self.poisoned == 1, self.wary == 1)
+        return z3.Or(self.poisoned == 1, self.wary == 1)
 
     @property
     def is_head(self):
-        return among(self.kind, HEAD, SPLITTING, CLEAN, MERGING)
+        return among(self.kind, HEAD, SPLITTING, CLEAN, MERGING, UNSPLITTABLE)
 
     @property
     def is_live(self):
@@ -111,8 +122,9 @@ STATES = {
     "splitting": lambda w: w.kind == SPLITTING,
     "splitting clean": lambda w: w.kind == CLEAN,
     "merging": lambda w: w.kind == MERGING,
-    "reserved": lambda w: w.kind == RESERVED,
-    "set aside": lambda w: w.kind == SET_ASIDE,
+    "unsplittable": lambda w: w.kind == UNSPLITTABLE,
+    "reserved": lambda w: z3.And(w.kind == OUT, w.poisoned == 0),
+    "set aside": lambda w: z3.And(w.kind == OUT, w.poisoned == 1),
 }
 
 
@@ -126,37 +138,48 @@ def reachable(w):
     by_kind = {
         # At rest, or a tail that records its order; a 2 MiB part of a larger block may have recorded tails.
         TAIL: z3.And(
-            no("refs", "unsplittable", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_rest)
+            no("refs", "piece", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_rest)
         ),
         FREE: z3.And(
-            no("pins", "refs", "unsplittable", "poisoned", "wary"),
+            no("pins", "refs", "piece", "poisoned", "wary"),
             z3.Or(
                 no("drop", "order"),
                 z3.And(w.drop == 1, w.order == PAGE, w.recorded == 0),
                 z3.And(w.drop == 1, w.order == HUGE),
             ),
         ),
-        HEAD: z3.And(
-            no("drop"), le(w.order, MAX), le(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.recorded == 0)
-        ),
+        HEAD: z3.And(blocks(w), has_rise(w)),
+        UNSPLITTABLE: z3.And(blocks(w), no("drop", "piece")),
         SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), w.recorded == 1)),
         CLEAN: z3.And(splits(w), le(w.order, HUGE), w.target != 0, w.recorded == 0),
-        MERGING: z3.And(no("drop", "unsplittable"), w.refs == 1, w.order != 0, le(w.order, MAX)),
-        RESERVED: nothing_but(w, "kind"),
-        SET_ASIDE: z3.And(no("pins", "refs", "unsplittable", "wary", "drop", "order"), w.poisoned == 1),
+        MERGING: z3.And(blocks(w), has_rise(w), w.refs == 1),
+        OUT: z3.Or(
+            nothing_but(w, "kind"),
+            z3.And(no("pins", "refs", "piece", "wary", "drop", "order"), w.poisoned == 1),
+        ),
     }
     return z3.And([z3.Implies(w.kind == kind, rule) for kind, rule in by_kind.items()])
+
+
+def blocks(w):
+    """The head of a block: a page has no tails that could record anything."""
+    return z3.And(
+        z3.ULE(w.order, MAX), z3.ULE(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.recorded == 0)
+    )
+
+
+def has_rise(w):
+    """How many orders larger its block once was, up to a step of a split; or that is not known any more."""
+    return z3.Or(w.drop == UNKNOWN, z3.And(z3.ULE(w.drop, HUGE), z3.ULE(w.order + w.drop, MAX)))
 
 
 def splits(w):
     """A split under way: to a lower order, above 2 MiB to 2 MiB at the lowest, of a block that can be split."""
     return z3.And(
-        w.unsplittable == 0,
         z3.ULE(w.refs, REF_LIMIT),
         w.order != 0,
         z3.ULE(w.order, MAX),
         w.drop != 0,
-        z3.ULE(w.drop, HUGE),
-        z3.ULE(w.drop, w.order),
+        z3.ULE(w.fall, w.order),
         z3.Or(z3.ULE(w.order, HUGE), z3.UGE(w.target, HUGE)),
     )

@@ -26,11 +26,13 @@ from .fields import (
     SPLITTING,
     STATES,
     TAIL,
+    UNSPLITTABLE,
     Word,
     among,
     reachable,
 )
 from .statements import prove, show
+from .transitions import smallest_pieces
 
 CORE = ROOT / "crates/tailpin/src/one_word"
 
@@ -60,7 +62,7 @@ class Code:
         return applied
 
 
-HEADS = ("page", "head", "splitting", "splitting clean", "merging")
+HEADS = ("page", "head", "unsplittable", "splitting", "splitting clean", "merging")
 
 
 def same(*states):
@@ -72,16 +74,21 @@ def live(w):
 
 
 def dead(w):
-    return z3.And(w.kind == HEAD, w.pins == 0, w.refs == 0)
+    return z3.And(w.is_settled, w.pins == 0, w.refs == 0)
 
 
 def splittable(w):
-    return z3.And(w.kind == HEAD, w.unsplittable == 0)
+    return w.kind == HEAD
 
 
 def split_target(w, o):
-    """`split_piece`: below the order, above 2 MiB one level at a time."""
-    return z3.And(z3.ULT(o, w.order), z3.Or(z3.ULE(w.order, HUGE), z3.UGE(o, HUGE)))
+    """`split_piece`: below the order, and no smaller than one step can make them."""
+    return z3.And(z3.ULT(o, w.order), z3.UGE(o, smallest_pieces(w)))
+
+
+def mergeable(w):
+    """A piece of the caller's alone, or one that was set apart as such."""
+    return z3.And(among(w.kind, HEAD, MERGING), w.refs == 1)
 
 
 def unpinned_tail(w):
@@ -93,6 +100,9 @@ def begun(b):
     return z3.And(reachable(b), among(b.kind, SPLITTING, CLEAN))
 
 
+# What a block that is handed out has for a head.
+NEW = ("page", "head", "unsplittable")
+
 # Arguments: w the word, o an order up to 18, n a number of references or a truth value, b another word.
 STEPS = [
     Step(
@@ -100,14 +110,14 @@ STEPS = [
         ("life::publish_block",),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_idle,
-        {"rest": ("page", "head"), "tail": ("page", "head"), "free": ("page", "head")},
+        {"rest": NEW, "tail": NEW, "free": NEW},
     ),
     Step(
         "publish",
         ("life::claim_block",),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_loose(o),
-        {"loose": ("page", "head")},
+        {"loose": NEW},
     ),
     Step(
         "claimed",
@@ -178,7 +188,7 @@ STEPS = [
         "hold",
         ("pin::hold", "pin::count_on"),
         lambda c, w, o, n, b: c.hold(w, 1),
-        lambda w, o, n, b: z3.And(w.is_live, w.order != 0, z3.ULT(w.pins, MOST_PINS)),
+        lambda w, o, n, b: z3.And(w.is_live, w.kind != UNSPLITTABLE, w.order != 0, z3.ULT(w.pins, MOST_PINS)),
         {
             "head": ("head",),
             "splitting": ("splitting",),
@@ -197,19 +207,19 @@ STEPS = [
     ),
     Step(
         "add_refs",
-        ("blocks::get_refs_on", "blocks::get_ref_at", "blocks::get_block_found"),
+        ("blocks::get_refs_on", "blocks::get_ref_at", "blocks::get_block_found", "token::get_on"),
         lambda c, w, o, n, b: c.add_refs(w, n),
         lambda w, o, n, b: z3.And(
-            w.kind == HEAD, w.refs != 0, z3.ULE(n, REF_LIMIT), z3.ULE(w.refs + n, REF_LIMIT)
+            w.is_settled, w.refs != 0, z3.ULE(n, REF_LIMIT), z3.ULE(w.refs + n, REF_LIMIT)
         ),
-        same("page", "head"),
+        same("page", "head", "unsplittable"),
     ),
     Step(
         "drop_refs",
-        ("blocks::put_refs_on", "blocks::put_ref_at"),
+        ("blocks::drop_refs_from", "blocks::put_ref_at"),
         lambda c, w, o, n, b: c.drop_refs(w, n),
-        lambda w, o, n, b: z3.And(w.kind == HEAD, z3.ULE(n, w.refs)),
-        same("page", "head"),
+        lambda w, o, n, b: z3.And(w.is_settled, z3.ULE(n, w.refs)),
+        same("page", "head", "unsplittable"),
     ),
     Step(
         "loosens",
@@ -220,17 +230,17 @@ STEPS = [
     ),
     Step(
         "freed",
-        ("life::free_block", "life::store_freed", "blocks::put_last_ref", "blocks::put_refs_on"),
+        ("life::free_block", "life::store_freed", "blocks::put_last_ref", "blocks::drop_refs_from"),
         lambda c, w, o, n, b: c.freed(w),
         lambda w, o, n, b: dead(w),
-        {"page": ("free", "set aside"), "head": ("free", "set aside")},
+        {state: ("free", "set aside") for state in NEW},
     ),
     Step(
         "freed, then loosened",
         ("life::free_at_once",),
         lambda c, w, o, n, b: c.loosened(c.frees_at_once(w), o),
         lambda w, o, n, b: z3.And(dead(w), w.poisoned == 0, w.wary == 0, w.order == o, among(o, PAGE, HUGE)),
-        {"page": ("loose",), "head": ("loose",)},
+        {state: ("loose",) for state in NEW},
     ),
     Step(
         "freed, a tail with its block",
@@ -247,6 +257,34 @@ STEPS = [
         {"head": ("splitting", "splitting clean")},
     ),
     Step(
+        "begin_split under a pin of the splitter",
+        ("token::split_on",),
+        lambda c, w, o, n, b: c.begin_split(w + 1, o),
+        lambda w, o, n, b: z3.And(splittable(w), w.refs != 0, split_target(w, o), z3.ULT(w.pins, MOST_PINS)),
+        {"head": ("splitting", "splitting clean")},
+    ),
+    Step(
+        "a pin of one who helps",
+        ("token::settled",),
+        lambda c, w, o, n, b: w + 1,
+        lambda w, o, n, b: z3.And(among(w.kind, SPLITTING, CLEAN), w.refs != 0, z3.ULT(w.pins, MOST_PINS)),
+        same("splitting", "splitting clean"),
+    ),
+    Step(
+        "adopted",
+        ("token::adopt_token",),
+        lambda c, w, o, n, b: c.adopted(w),
+        lambda w, o, n, b: z3.And(w.is_settled, w.refs == 1),
+        same(*NEW),
+    ),
+    Step(
+        "set_apart",
+        ("token::set_apart",),
+        lambda c, w, o, n, b: c.set_apart(w),
+        lambda w, o, n, b: z3.And(splittable(w), w.refs == 1),
+        {"page": ("merging",), "head": ("merging",)},
+    ),
+    Step(
         "begin_self_split",
         ("split::self_split",),
         lambda c, w, o, n, b: c.begin_self_split(w, o),
@@ -261,9 +299,9 @@ STEPS = [
         {"head": ("splitting",)},
     ),
     Step(
-        "end_split, then begin_split to pages",
+        "end_split, then begin_last_split to pages",
         ("split::scatter_areas",),
-        lambda c, w, o, n, b: c.begin_split(c.end_split(w), PAGE),
+        lambda c, w, o, n, b: c.begin_last_split(c.end_split(w), PAGE),
         lambda w, o, n, b: z3.And(w.kind == SPLITTING, z3.UGT(w.order, HUGE), w.target == HUGE),
         {"splitting": ("splitting",)},
     ),
@@ -320,33 +358,40 @@ STEPS = [
         "begin_merge",
         ("merge::join",),
         lambda c, w, o, n, b: c.begin_merge(w, o, n),
-        lambda w, o, n, b: z3.And(splittable(w), w.refs == 1, z3.ULT(w.order, o)),
-        {"page": ("merging",), "head": ("merging",)},
+        lambda w, o, n, b: z3.And(mergeable(w), z3.ULT(w.order, o)),
+        {"page": ("merging",), "head": ("merging",), "merging": ("merging",)},
     ),
     Step(
         "tail_of, in a merge",
         ("merge::join", "merge::adopt", "merge::adopt_pinned"),
         lambda c, w, o, n, b: c.tail_of(w, o),
-        lambda w, o, n, b: z3.And(z3.Or(splittable(w), w.kind == TAIL), z3.ULT(w.order, o)),
-        {"page": ("tail",), "head": ("tail",), "tail": ("tail",), "rest": ("tail",)},
+        lambda w, o, n, b: z3.And(z3.Or(mergeable(w), w.kind == TAIL), z3.ULT(w.order, o)),
+        {state: ("tail",) for state in ("page", "head", "merging", "tail", "rest")},
     ),
     Step(
         "rested, in a merge",
         ("merge::join", "merge::adopt"),
         lambda c, w, o, n, b: c.rested(w),
-        lambda w, o, n, b: z3.And(z3.Or(splittable(w), w.kind == TAIL), w.pins == 0, w.poisoned == 0),
-        {"page": ("rest",), "head": ("rest",), "tail": ("rest",), "rest": ("rest",)},
+        lambda w, o, n, b: z3.And(z3.Or(mergeable(w), w.kind == TAIL), w.pins == 0, w.poisoned == 0),
+        {state: ("rest",) for state in ("page", "head", "merging", "tail", "rest")},
     ),
     Step(
         "end_merge",
-        ("merge::join",),
+        ("merge::join", "token::set_together"),
         lambda c, w, o, n, b: z3.If(
             n & 1 == 0,
             c.end_merge(w),
             z3.If(n & 2 == 0, c.wary(c.end_merge(w)), c.recorded(c.wary(c.end_merge(w)))),
         ),
-        lambda w, o, n, b: w.kind == MERGING,
-        {"merging": ("head",)},
+        lambda w, o, n, b: z3.And(w.kind == MERGING, z3.Or(n & 1 == 0, w.order != 0)),
+        {"merging": ("page", "head")},
+    ),
+    Step(
+        "wary or recorded, where another merge follows",
+        ("merge::join",),
+        lambda c, w, o, n, b: z3.If(n == 0, c.wary(w), c.recorded(w)),
+        lambda w, o, n, b: z3.And(w.kind == MERGING, w.order != 0),
+        same("merging"),
     ),
     Step(
         "poisoned, in use",

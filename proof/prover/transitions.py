@@ -13,6 +13,7 @@ from typing import Callable
 import z3
 
 from .fields import (
+    AGAIN,
     ALL,
     CLEAN,
     FREE,
@@ -21,12 +22,14 @@ from .fields import (
     MAX,
     MERGING,
     MOST_PINS,
+    PAGE,
     PIN_LIMIT,
     REF_LIMIT,
-    RESERVED,
-    SET_ASIDE,
+    OUT,
     SPLITTING,
     TAIL,
+    UNKNOWN,
+    UNSPLITTABLE,
     among,
     nothing_but,
     truth,
@@ -70,25 +73,42 @@ def becomes_clean(w, target, recorded):
     return z3.And(z3.ULE(w.order, HUGE), target != 0, recorded == 0)
 
 
-def split_begun(w, target, pins, recorded):
+def split_begun(w, target, pins, recorded, drop):
+    """The split is clean if all tails rest. `drop`: that of the head, or 0 where it is forgotten."""
     clean = becomes_clean(w, target, recorded)
     small = z3.ULE(w.order, HUGE)
     return {
         "pins": pins,
-        "drop": w.order - target,
+        "drop": w.order - target + z3.If(drop == 0, z3.BitVecVal(0, 64), z3.BitVecVal(AGAIN, 64)),
         "kind": z3.If(clean, z3.BitVecVal(CLEAN, 64), z3.BitVecVal(SPLITTING, 64)),
         "recorded": z3.If(z3.And(small, z3.Not(clean)), z3.BitVecVal(1, 64), recorded),
     }
 
 
-def may_split_to(w, target):
+def may_fall_to(w, target):
     return z3.And(
-        w.kind == HEAD,
-        w.drop == 0,
-        z3.ULE(w.order, MAX),
-        z3.ULT(target, w.order),
-        z3.ULE(w.order - target, HUGE),
+        w.kind == HEAD, z3.ULE(w.order, MAX), z3.ULT(target, w.order), z3.ULE(w.order - target, HUGE)
     )
+
+
+def may_split_to(w, target):
+    """A head that has a rise has less room for its drop."""
+    return z3.And(may_fall_to(w, target), z3.Or(w.drop == 0, z3.ULE(w.order - target + AGAIN, UNKNOWN)))
+
+
+def smallest_pieces(w):
+    floor = z3.If(z3.UGT(w.order, HUGE), z3.BitVecVal(HUGE, 64), z3.BitVecVal(PAGE, 64))
+    step = UNKNOWN - AGAIN
+    lower = z3.If(z3.UGT(w.order, step), w.order - step, z3.BitVecVal(0, 64))
+    return z3.If(z3.Or(w.drop == 0, z3.ULT(lower, floor)), floor, lower)
+
+
+def was_of(w, order):
+    """Whether the block was of that order in this generation, as far as the word can tell."""
+    splitting = among(w.kind, SPLITTING, CLEAN)
+    unknown = z3.If(splitting, z3.UGT(w.drop, AGAIN), w.drop == UNKNOWN)
+    rise = z3.If(splitting, z3.BitVecVal(0, 64), w.drop)
+    return z3.And(z3.ULE(w.order, order), z3.Or(unknown, z3.ULE(order, w.order + rise)))
 
 
 def recorded_if(condition, w):
@@ -101,7 +121,7 @@ def is_whole_area(w):
 
 def freed_fields(w):
     return {
-        "kind": z3.If(w.poisoned == 1, z3.BitVecVal(SET_ASIDE, 64), z3.BitVecVal(FREE, 64)),
+        "kind": z3.If(w.poisoned == 1, z3.BitVecVal(OUT, 64), z3.BitVecVal(FREE, 64)),
         "recorded": recorded_if(is_whole_area(w), w),
     }
 
@@ -111,6 +131,7 @@ def piece_fields(w, begun, n):
     zero = z3.BitVecVal(0, 64)
     return {
         "kind": HEAD,
+        "piece": 1,
         "order": begun.target,
         "refs": n,
         "generation": whole_generation(w),
@@ -133,11 +154,11 @@ def decoded_kind(w):
         (w.is_rest, rest),
         (w.kind == TAIL, tail),
         (w.kind == FREE, free),
-        (z3.And(w.kind == HEAD, w.order == 0), page),
-        (w.kind == HEAD, head),
+        (z3.And(w.is_settled, w.order == 0), page),
+        (w.is_settled, head),
         (among(w.kind, SPLITTING, CLEAN), splitting),
         (w.kind == MERGING, merging),
-        (w.kind == RESERVED, reserved),
+        (w.poisoned == 0, reserved),
     ]
     result = set_aside
     for condition, kind in reversed(cases):
@@ -155,23 +176,23 @@ QUESTIONS = [
     question("generation", lambda w: w.generation),
     question("order_of", lambda w: w.order, method="order"),
     question("target", lambda w: w.target & 0xFF),
-    question("is_unsplittable", lambda w: w.unsplittable == 1),
+    question("is_unsplittable", lambda w: w.kind == UNSPLITTABLE),
     question("is_poisoned", lambda w: w.poisoned == 1),
     question("is_wary", lambda w: w.wary == 1),
     question("is_rest", lambda w: w.is_rest),
     question("tails_rest", lambda w: w.recorded == 0),
     question("is_tail", lambda w: w.kind == TAIL),
     question("is_head", lambda w: w.is_head),
-    question("is_settled_head", lambda w: w.kind == HEAD),
+    question("is_settled_head", lambda w: w.is_settled),
     question("is_splitting", lambda w: among(w.kind, SPLITTING, CLEAN)),
     question("is_splitting_clean", lambda w: w.kind == CLEAN),
     question("is_merging", lambda w: w.kind == MERGING),
     question("is_live_head", lambda w: w.is_live),
     question(
         "is_pinnable_alone",
-        lambda w: z3.Or(z3.And(w.kind == HEAD, w.is_live), z3.And(w.kind == TAIL, w.pins != 0)),
+        lambda w: z3.Or(z3.And(w.is_settled, w.is_live), z3.And(w.kind == TAIL, w.pins != 0)),
     ),
-    question("is_settled_head_of", lambda w, o: z3.And(w.kind == HEAD, w.order == o), WITH_ORDER),
+    question("is_settled_head_of", lambda w, o: z3.And(w.is_settled, w.order == o), WITH_ORDER),
     # Never more than the limit, so that more than it are none.
     question(
         "has_more_refs_than",
@@ -189,19 +210,22 @@ QUESTIONS = [
         lambda w, o: z3.And(nothing_but(w, "generation", "order"), z3.Or(w.order == 0, w.order == o)),
         WITH_ORDER,
     ),
-    question("is_mergeable", lambda w: z3.And(w.kind == HEAD, w.refs == 1, w.unsplittable == 0)),
+    question("is_mergeable", lambda w: z3.And(w.kind == HEAD, w.refs == 1)),
     question(
         "is_plain_page",
         lambda w: z3.And(w.kind == HEAD, w.order == 0, z3.Not(w.flagged), w.pins == 0),
     ),
     question("is_idle", lambda w: w.is_idle),
+    question("is_piece", lambda w: w.piece == 1),
+    question("was_of", was_of, WITH_ORDER),
+    question("smallest_pieces", smallest_pieces, when=lambda w: z3.ULE(w.order, MAX)),
     question("is_loose", lambda w, o: w.is_loose(o), WITH_ORDER),
     question("decoded_kind", decoded_kind, method="decode"),
     question("decoded_order", lambda w: least(w.order, MAX), method="decode"),
     question("decoded_pins", lambda w: w.pins, method="decode"),
     question("decoded_refs", lambda w: w.refs, method="decode"),
     question("decoded_generation", lambda w: w.generation, method="decode"),
-    question("decoded_unsplittable", lambda w: w.unsplittable == 1, method="decode"),
+    question("decoded_unsplittable", lambda w: w.kind == UNSPLITTABLE, method="decode"),
     question("decoded_poisoned", lambda w: w.poisoned == 1, method="decode"),
     question("pin_limit", lambda: z3.BitVecVal(PIN_LIMIT, 64), arguments={"": ""}, method="PIN_LIMIT"),
     question("ref_limit", lambda: z3.BitVecVal(REF_LIMIT, 64), arguments={"": ""}, method="REF_LIMIT"),
@@ -267,11 +291,10 @@ TRANSITIONS = [
         "publish",
         {"w": "word", "o": "order", "flag": "flag"},
         changes=lambda w, o, flag: {
-            "kind": HEAD,
+            "kind": z3.If(flag != 0, z3.BitVecVal(UNSPLITTABLE, 64), z3.BitVecVal(HEAD, 64)),
             "order": o,
             "refs": 1,
             "generation": whole_generation(w),
-            "unsplittable": truth(flag != 0),
             "recorded": recorded_if(o != 0, w),
         },
         keeps=(),
@@ -289,13 +312,14 @@ TRANSITIONS = [
     Function(
         "loosens",
         WITH_ORDER,
-        changes=lambda w, o: {"kind": FREE, "order": o, "refs": 0, "drop": 1},
+        changes=lambda w, o: {"kind": FREE, "order": o, "drop": 1},
+        keeps=("generation", "recorded"),
         refuses=lambda w, o: z3.Not(
             z3.And(
                 w.kind == HEAD,
                 w.order == o,
                 w.refs == 1,
-                nothing_but(w, "kind", "order", "refs", "generation", "recorded"),
+                nothing_but(w, "kind", "order", "refs", "generation", "recorded", "piece", "drop"),
                 z3.Or(w.recorded == 0, o != 0),
             )
         ),
@@ -304,14 +328,20 @@ TRANSITIONS = [
     Function(
         "begin_split",
         WITH_ORDER,
-        changes=lambda w, o: split_begun(w, o, w.pins, w.recorded),
+        changes=lambda w, o: split_begun(w, o, w.pins, w.recorded, w.drop),
         when=may_split_to,
+    ),
+    Function(
+        "begin_last_split",
+        WITH_ORDER,
+        changes=lambda w, o: split_begun(w, o, w.pins, w.recorded, z3.BitVecVal(0, 64)),
+        when=may_fall_to,
     ),
     Function(
         "begin_self_split",
         WITH_ORDER,
-        changes=lambda w, o: split_begun(w, o, w.pins + 1, z3.BitVecVal(1, 64)),
-        when=lambda w, o: z3.And(may_split_to(w, o), z3.ULT(w.pins, MOST_PINS)),
+        changes=lambda w, o: split_begun(w, o, w.pins + 1, z3.BitVecVal(1, 64), z3.BitVecVal(0, 64)),
+        when=lambda w, o: z3.And(may_fall_to(w, o), z3.ULT(w.pins, MOST_PINS)),
     ),
     Function(
         "end_split",
@@ -319,15 +349,15 @@ TRANSITIONS = [
         changes=lambda w: {
             "kind": HEAD,
             "order": w.target,
-            "drop": 0,
+            "drop": z3.If(z3.UGT(w.drop, AGAIN), z3.BitVecVal(UNKNOWN, 64), w.drop),
             "recorded": recorded_if(w.target != 0, w),
         },
-        when=lambda w: z3.And(among(w.kind, SPLITTING, CLEAN), z3.ULE(w.order, MAX), z3.ULE(w.drop, w.order)),
+        when=lambda w: z3.And(among(w.kind, SPLITTING, CLEAN), z3.ULE(w.order, MAX), z3.ULE(w.fall, w.order)),
     ),
     Function(
         "page",
         WITH_NUMBER,
-        changes=lambda w, n: {"kind": HEAD, "refs": n, "generation": whole_generation(w)},
+        changes=lambda w, n: {"kind": HEAD, "piece": 1, "refs": n, "generation": whole_generation(w)},
         keeps=("pins", "poisoned"),
         when=lambda w, n: z3.ULE(n, REF_LIMIT),
     ),
@@ -337,17 +367,25 @@ TRANSITIONS = [
         changes=piece_fields,
         keeps=("pins", "poisoned"),
         when=lambda w, begun, n: z3.And(
-            z3.ULE(n, REF_LIMIT), z3.ULE(begun.order, MAX), z3.ULE(begun.drop, begun.order)
+            z3.ULE(n, REF_LIMIT), z3.ULE(begun.order, MAX), z3.ULE(begun.fall, begun.order)
         ),
     ),
     Function(
         "begin_merge",
         {"w": "word", "o": "order", "flag": "flag"},
-        changes=lambda w, o, flag: {"kind": MERGING, "order": o, "recorded": truth(flag == 0)},
+        changes=lambda w, o, flag: {
+            "kind": MERGING,
+            "drop": 0,
+            "generation": whole_generation(w),
+            "order": o,
+            "recorded": truth(flag == 0),
+        },
     ),
     Function("end_merge", W, changes=lambda w: {"kind": HEAD}),
-    Function("reserved", {"": ""}, changes=lambda: {"kind": RESERVED}, keeps=()),
-    Function("set_aside", W, changes=lambda w: {"kind": SET_ASIDE, "poisoned": 1}, keeps=("generation",)),
+    Function("set_apart", W, changes=lambda w: {"kind": MERGING}),
+    Function("adopted", W, changes=lambda w: {"generation": whole_generation(w), "piece": 0, "drop": 0}),
+    Function("reserved", {"": ""}, changes=lambda: {"kind": OUT}, keeps=()),
+    Function("set_aside", W, changes=lambda w: {"kind": OUT, "poisoned": 1}, keeps=("generation",)),
     Function(
         "poisoned",
         W,
@@ -360,7 +398,10 @@ TRANSITIONS = [
     Function("wary", W, changes=lambda w: {"wary": 1}),
 ]
 
-FUNCTIONS = QUESTIONS + TRANSITIONS
+# Part of transitions, and no step alone.
+HELPERS = [Function("renewed", W, changes=lambda w: {"generation": whole_generation(w)})]
+
+FUNCTIONS = QUESTIONS + TRANSITIONS + HELPERS
 
 # Private parts of the functions above, seen only through them, and the one constructor.
 PARTS = {
@@ -369,6 +410,7 @@ PARTS = {
     "generation_bits",
     "next_generation",
     "is_whole_area",
+    "drop_bits",
     "with_kind",
     "from_bits",
     "fmt",

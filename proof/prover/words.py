@@ -5,7 +5,7 @@ import z3
 from . import llvm
 from .fields import HUGE, MAX, MOST_PINS, PIN_LIMIT, REF_LIMIT, Word, reachable, with_fields
 from .statements import prove
-from .transitions import EVERY, FUNCTIONS
+from .transitions import EVERY, FUNCTIONS, may_split_to
 
 
 def variables(function):
@@ -88,7 +88,7 @@ def sane(function, seen):
     if function.symbol.startswith("decoded"):
         return EVERY
     return z3.And(
-        [z3.And(z3.ULE(w.order, MAX), z3.ULE(w.drop, w.order)) for w in seen if isinstance(w, Word)] + [EVERY]
+        [z3.And(z3.ULE(w.order, MAX), z3.ULE(w.fall, w.order)) for w in seen if isinstance(w, Word)] + [EVERY]
     )
 
 
@@ -124,19 +124,13 @@ def pair_statements(release):
         z3.And(yes("unpin_allowed", held, 1), bits("unpin", held, 1) == bits("hold", w, 0)),
         z3.ULT(word.pins, MOST_PINS),
     )
-    splits = z3.And(
-        word.kind == 2,
-        word.drop == 0,
-        z3.ULE(word.order, MAX),
-        z3.ULT(o, word.order),
-        z3.ULE(word.order - o, HUGE),
-    )
+    splits = may_split_to(word, o)
     frozen = bits("begin_split", w, o)
     ended = Word(bits("end_split", frozen))
     kept = z3.And(
         [
             getattr(ended, f) == getattr(word, f)
-            for f in ("pins", "refs", "generation", "unsplittable", "poisoned", "wary")
+            for f in ("pins", "refs", "generation", "piece", "poisoned", "wary")
         ]
     )
     yield prove(
@@ -151,6 +145,11 @@ def pair_statements(release):
         pinned_then_ended == bits("pin", bits("end_split", frozen), 1),
         splits,
         z3.ULT(word.pins, PIN_LIMIT),
+    )
+    yield prove(
+        "a head that was split is still known as what it was",
+        yes("was_of", ended.bits, word.order),
+        splits,
     )
     loose = bits("loosens", w, o)
     yield prove(
@@ -187,13 +186,8 @@ def pair_statements(release):
     )
     merging = bits("begin_merge", w, o, n)
     yield prove(
-        "a merge keeps pins, references and generation of its head",
-        z3.And(
-            [
-                getattr(Word(bits("end_merge", merging)), f) == getattr(word, f)
-                for f in ("pins", "refs", "generation")
-            ]
-        ),
+        "a merge keeps pins and references of its head, and begins a generation",
+        z3.And([getattr(Word(bits("end_merge", merging)), f) == getattr(word, f) for f in ("pins", "refs")]),
         z3.ULE(o, MAX),
     )
     piece = Word(bits("piece", w, begun, n))

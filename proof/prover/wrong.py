@@ -32,8 +32,12 @@ def results(checked, folder):
     for number, (what, shipped, wrong, symbol) in enumerate(WRONG):
         name = f"refuted, as it has to be: {what}"
         if shipped not in source:
-            yield Result(name, "open", 0.0, {"not in page_word.rs any more, see proof/prover/wrong.py": shipped})
+            yield Result(
+                name, "open", 0.0, {"not in page_word.rs any more, see proof/prover/wrong.py": shipped}
+            )
             continue
         code = harness_over(folder / str(number), source.replace(shipped, wrong))
-        refuted = [r for r in words.function_statements(code.module, checked, only=symbol) if r.verdict == "refuted"]
+        refuted = [
+            r for r in words.function_statements(code.module, checked, only=symbol) if r.verdict == "refuted"
+        ]
         yield Result(name, "proved" if refuted else "refuted", 0.0, {"by": [r.name for r in refuted]})
