@@ -109,3 +109,25 @@ impl<'m, W: AtomicWord> Sparse<'m, W> {
         (before & mask != 0) != sparse
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    #[test]
+    fn an_area_changes_once_in_each_direction() {
+        let words = [const { AtomicU64::new(0) }; 2];
+        let sparse = Sparse::new(&words);
+        for area in [0, 63, 64, 100] {
+            let changes = [false, true, true, false, false].map(|now| {
+                let changed = sparse.changed_to(area, now);
+                assert_eq!(sparse.is(area), now);
+                changed
+            });
+            assert_eq!(changes, [false, true, false, true, false], "area {area}");
+            sparse.changed_to(area, true);
+            assert!(!sparse.set(area, true), "another thread may have been first");
+        }
+    }
+}

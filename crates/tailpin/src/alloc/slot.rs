@@ -152,3 +152,18 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         self.words[TAKEN].load(Ordering::Relaxed) as i64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    #[test]
+    fn slots_begin_far_apart() {
+        let words = [const { AtomicU64::new(0) }; SLOT_WORDS];
+        let first = |areas| [0, 1, 2, 3, 4].map(|index| Slot::new(&words, index).first_area(areas));
+        assert_eq!(first(16), [0, 8, 4, 12, 2]);
+        assert_eq!(first(1), [0; 5]);
+        assert_eq!(first(1 << 40), [0, 4, 2, 6, 1].map(|eighths| eighths << 37));
+    }
+}

@@ -147,6 +147,39 @@ fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
 }
 
 #[test]
+fn pages_and_areas_freed_lately_are_had_without_a_search() {
+    on_a_zone(|zone| {
+        let blocks = |order| [(); 3].map(|()| zone.alloc(order).unwrap());
+        for order in [Order::PAGE, Order::HUGE] {
+            // The first keeps its place; the one that was freed last is somewhere else.
+            let [_first, second, third] = blocks(order);
+            let freed = [second.pfn(), third.pfn()];
+            drop(second);
+            drop(third);
+            let lately = if order == Order::PAGE { 2 } else { 1 };
+            for expected in freed.into_iter().rev().take(lately) {
+                let (found, block) = cost(|| zone.alloc(order).unwrap());
+                assert_eq!((block.pfn(), found.locked), (expected, 1), "{found:?}");
+                assert!(found.loads <= 4, "{found:?}");
+                std::mem::forget(block);
+            }
+        }
+    });
+}
+
+#[test]
+fn neighbours_of_a_page_from_the_store_are_remembered() {
+    on_a_zone(|zone| {
+        let first = zone.alloc(Order::PAGE).unwrap();
+        for nth in 1..64 {
+            let (found, page) = cost(|| zone.alloc(Order::PAGE).unwrap());
+            assert_eq!((page.pfn(), found.locked), (first.pfn().offset(nth), 1), "{found:?}");
+            std::mem::forget(page);
+        }
+    });
+}
+
+#[test]
 fn it_is_two_in_an_area_that_is_left_alone_as_well() {
     on_a_zone(|zone| {
         // All but the first page come back, so the area is sparse, and the next page is the only one of its run.

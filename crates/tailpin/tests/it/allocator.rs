@@ -3,7 +3,7 @@
 use crate::common;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tailpin::{
     AllocError, FrameRange, Hooks, Kind, Nodes, OneWord, Order, Pfn, Protocol, Request, Zone, ZoneConfig,
@@ -362,6 +362,47 @@ fn small_blocks_leave_large_runs_alone() {
         assert_eq!(zone.free_frames(), 0);
     }
     on_one!(OneWord, 9 * 512, run);
+}
+
+#[test]
+fn what_was_freed_counts_as_free_for_the_watermark() {
+    struct Never;
+    impl Hooks for Never {
+        fn reclaim(&self, _: Order, free: u64) -> bool {
+            panic!("{free} frames are said to be free")
+        }
+    }
+    let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let config = ZoneConfig::default().hooks(&Never).low_watermark(100);
+    let zone: Zone<'_> = memory.zone(layout, config).unwrap();
+    for _ in 0..10 {
+        for size in [0, 3, 9] {
+            drop(zone.alloc(order(size)).unwrap());
+        }
+        let block = zone.alloc(Order::HUGE).unwrap();
+        let pin = block.pin(7).unwrap();
+        drop(block);
+        drop(pin);
+        zone.drain();
+    }
+}
+
+#[test]
+fn loose_pages_are_counted_once_though_two_cpus_lead_to_them() {
+    static CPU: AtomicUsize = AtomicUsize::new(0);
+    let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+    let layout = ZoneLayout::new(&ranges, 2).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let config = ZoneConfig::default().cpu(|| CPU.load(Ordering::Relaxed));
+    let zone: Zone<'_> = memory.zone(layout, config).unwrap();
+    let page = zone.alloc(Order::PAGE).unwrap();
+    assert_eq!(zone.free_frames(), 1023);
+    CPU.store(1, Ordering::Relaxed);
+    // The first CPU answers for its group of 64, and this one hints at it.
+    drop(page);
+    assert_eq!(zone.free_frames(), 1024);
 }
 
 #[test]

@@ -147,3 +147,19 @@ fn one_more_reference_only_to_a_block_of_that_order_that_has_one() {
     refused(head, 0);
     assert_eq!(zone.used_frames(), 0);
 }
+
+#[test]
+fn blocks_are_found_from_the_zones_first_frame_to_its_last() {
+    let ranges = [FrameRange::new(Pfn::new(1024), 1024)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let blocks = [(); 2].map(|()| zone.alloc(Order::HUGE).unwrap());
+    for block in &blocks {
+        assert_eq!(zone.try_block(block.pfn(), Order::HUGE).map(|found| found.pfn()), Ok(block.pfn()));
+    }
+    for outside in [0, 512, 2048, 2560, 1 << 40] {
+        let found = zone.try_block(Pfn::new(outside), Order::HUGE);
+        assert_eq!(found.err(), Some(GetError::NotInUse), "{outside}");
+    }
+}

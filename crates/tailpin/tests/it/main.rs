@@ -16,6 +16,7 @@ mod model;
 mod placement;
 mod refused;
 mod rest;
+mod slices;
 mod stopped_thread;
 mod stress;
 mod tokens;

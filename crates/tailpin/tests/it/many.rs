@@ -32,6 +32,21 @@ fn all_pages_there_are_and_no_more() {
 }
 
 #[test]
+fn all_blocks_that_come_are_dropped() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        for n in [0, 1, 16, 17, 100] {
+            let mut made = 0;
+            zone.drop_many((0..n).map(|_| {
+                made += 1;
+                zone.alloc(Order::PAGE).unwrap()
+            }));
+            assert_eq!((made, zone.used_frames()), (n, 0));
+        }
+    }
+    on_both!(1024, run);
+}
+
+#[test]
 fn what_was_not_asked_for_goes_back() {
     fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
         let three: Vec<_> = zone.alloc_many(PAGES, 3).collect();

@@ -2,9 +2,11 @@
 
 use crate::common;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tailpin::{
-    Cause, FrameRange, GetError, Kind, MergeError, Operation, Order, Pfn, Protocol, RawBlock, Request,
-    SetAside, SplitError, Zone,
+    Cause, FrameRange, GetError, Kind, MergeError, OneWord, Operation, Order, Pfn, Protocol, RawBlock,
+    Request, SetAside, SplitError, Zone, ZoneConfig, ZoneLayout,
 };
 
 const FRAMES: u64 = 1024;
@@ -538,4 +540,24 @@ fn offsets_say_when_they_do_not_fit() {
 #[test]
 fn frame_numbers_up_to_the_last() {
     on_both!(FRAMES, frames_of_no_zone);
+}
+
+#[test]
+fn a_frame_that_the_allocator_has_already_is_told_and_set_aside() {
+    let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+    let (pages, areas) = (words(layout.page_words::<OneWord<'_>>()), words(layout.area_words()));
+    let heard = common::Heard(Default::default());
+    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &areas).unwrap();
+    let block = zone.alloc(Order::new(2).unwrap()).unwrap();
+    let second = block.pfn().offset(1);
+    // Something else writes the allocator's words: they say that a frame in use is free.
+    areas[second.get() as usize / 64].fetch_or(1 << (second.get() % 64), Ordering::SeqCst);
+    drop(block);
+    let told: Vec<_> = heard.0.lock().unwrap().iter().map(|m| (m.frame, m.operation, m.cause)).collect();
+    assert_eq!(told, [(second, Operation::Free, Cause::AlreadyFree)]);
+    assert_eq!(zone.set_aside_frames(), 1);
+    // Its neighbours stay out too: of the block nothing is given back.
+    assert_eq!(exhaust(&zone, &[second]), FRAMES - 4);
 }

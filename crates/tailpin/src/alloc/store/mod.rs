@@ -405,3 +405,40 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         lost.then_some("no hint leads to the area")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+    use std::vec::Vec;
+
+    fn on_three_areas(test: impl FnOnce(&Store<'_, AtomicU64>)) {
+        let ranges = [FrameRange::new(Pfn::new(1024), 3 * 512)];
+        let layout = ZoneLayout::new(&ranges, 1).unwrap();
+        let words: Vec<_> = (0..layout.area_words()).map(|_| AtomicU64::new(0)).collect();
+        let store = Store::new(&layout, &words);
+        store.begin();
+        test(&store);
+    }
+
+    #[test]
+    fn a_block_that_is_free_already_is_told_by_its_first_free_frame() {
+        on_three_areas(|store| {
+            let give = |frame, order| store.give(Pfn::new(frame), Order::wrap(order));
+            for (head, order) in [(1536, 9), (1664, 7), (1728, 6), (1541, 0), (1608, 3)] {
+                assert_eq!(give(head, order), Err(Pfn::new(head)));
+            }
+            assert!(store.take_frame(Pfn::new(1600)));
+            for (head, order) in [(1600, 1), (1600, 6), (1536, 7), (1536, 9)] {
+                assert_eq!(give(head, order), Err(Pfn::new(1601)));
+            }
+            assert_eq!((give(1600, 0), store.free_frames()), (Ok(()), 3 * 512));
+            assert_eq!(give(1600, 0), Err(Pfn::new(1600)));
+        });
+    }
+
+    #[test]
+    fn the_area_after_the_last_is_the_first() {
+        on_three_areas(|store| assert_eq!([0, 1, 2].map(|area| store.area_after(area)), [1, 2, 0]));
+    }
+}
