@@ -6,7 +6,7 @@ use tailpin::{FrameRange, Order, Protocol, Zone, ZoneConfig, ZoneLayout, ZoneMem
 
 fn slices<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
     let block = zone.alloc(Order::new(3).unwrap()).unwrap();
-    let page = |index| FrameRange::new(block.pfn().offset(index), 1).start;
+    let page = |index| block.pfn().offset(index);
     let slice = block.slice(5000..9000).unwrap();
     assert_eq!((slice.offset(), slice.len(), slice.is_empty()), (904, 4000, false));
     assert_eq!(slice.pages(), FrameRange::new(page(1), 2));
