@@ -30,6 +30,8 @@ cases! {
     case_add(x, y) = x.wrapping_add(y);
     case_sub(x, y) = x.wrapping_sub(y);
     case_mul(x, y) = x.wrapping_mul(y);
+    case_udiv(x, y) = x / (y | 1);
+    case_urem(x, y) = x % (y | 1);
     case_shl(x, y) = x << (y & 63);
     case_lshr(x, y) = x >> (y & 63);
     case_ashr(x, y) = ((x as i64) >> (y & 63)) as u64;

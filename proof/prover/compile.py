@@ -40,7 +40,8 @@ def compile_harness(out, flags, root=PROOF / "harness.rs", name="page_word", lin
         "-Ccodegen-units=1",
     ]
     command += ["-Cpanic=abort", "-Cllvm-args=-switch-to-lookup=false", f"--emit={emit}", *flags, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    # In that folder, as rustc leaves what lies between in the current one: two at once must not meet there.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=out)
     if done.returncode != 0:
         raise DoesNotCompile(explained(done.stderr))
     return Compiled(llvm.parse(ir.read_text()), library)

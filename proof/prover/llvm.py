@@ -155,6 +155,8 @@ ARITHMETIC = {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
+    "udiv": z3.UDiv,
+    "urem": z3.URem,
     "shl": lambda x, y: x << y,
     "lshr": z3.LShR,
     "ashr": lambda x, y: x >> y,
@@ -167,6 +169,8 @@ FLAGS = {
     "add": {"nuw", "nsw"},
     "sub": {"nuw", "nsw"},
     "mul": {"nuw", "nsw"},
+    "udiv": {"exact"},
+    "urem": set(),
     "shl": {"nuw", "nsw"},
     "lshr": {"exact"},
     "ashr": {"exact"},
@@ -185,7 +189,7 @@ def broken_flags(op, flags, x, y):
         if flag == "disjoint":
             broken.append((x & y) != 0)
         elif flag == "exact":
-            back = z3.LShR(x, y) << y
+            back = z3.UDiv(x, y) * y if op == "udiv" else z3.LShR(x, y) << y
             broken.append(back != x)
         else:
             signed = flag == "nsw"
@@ -290,12 +294,14 @@ class Call:
 
     # One method for each form of instruction.
 
-    def arithmetic(self, _block, _here, m):
+    def arithmetic(self, _block, here, m):
         op, flags = m["op"], set(m["flags"].split())
         MET.add(op)
         if not flags <= FLAGS[op]:
             raise NotTranslated(f"{self.function.name}: {m[0]}")
         x, y = self.value(int(m["width"]), m["x"]), self.value(int(m["width"]), m["y"])
+        if op in ("udiv", "urem"):
+            self.fails.append(z3.And(here, z3.Or(y.poison, y.bits == 0)))
         poison = z3.Or(x.poison, y.poison, broken_flags(op, flags, x.bits, y.bits))
         self.values[m["to"]] = Value(ARITHMETIC[op](x.bits, y.bits), z3.simplify(poison))
 

@@ -44,6 +44,11 @@ FLAGS = [
     ("lshr exact i8 %x, %y", 2, 1, False),
     ("ashr exact i8 %x, %y", 129, 1, True),
     ("ashr exact i8 %x, %y", 128, 1, False),
+    ("udiv i8 %x, %y", 3, 0, True),
+    ("udiv i8 %x, %y", 3, 2, False),
+    ("urem i8 %x, %y", 3, 0, True),
+    ("udiv exact i8 %x, %y", 3, 2, True),
+    ("udiv exact i8 %x, %y", 4, 2, False),
     ("or disjoint i8 %x, %y", 3, 1, True),
     ("or disjoint i8 %x, %y", 2, 1, False),
     ("icmp samesign ult i8 %x, %y", 128, 1, True),
@@ -107,7 +112,7 @@ WHOLE = [
 ]
 
 UNKNOWN = [
-    "udiv i8 %x, %y",
+    "sdiv i8 %x, %y",
     "call i8 @llvm.ctpop.i8(i8 %x)",
     "load i8, ptr @table",
     "freeze i8 %x",
