@@ -277,3 +277,21 @@ fn first_bits(mask: &[u64; 8], n: usize) -> [u64; 8] {
         taken
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bits_are_the_lowest_as_many_as_asked_for() {
+        let mut mask = [0; 8];
+        (mask[1], mask[2], mask[7]) = (0b1011_0000, 1 << 63 | 1, 1 << 63);
+        let first = |n| first_bits(&mask, n);
+        assert_eq!(first(0), [0; 8]);
+        assert_eq!(first(1), [0, 1 << 4, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(first(3), [0, 0b1011_0000, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(first(4), [0, 0b1011_0000, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(first(5), [0, 0b1011_0000, 1 << 63 | 1, 0, 0, 0, 0, 0]);
+        assert_eq!([first(6), first(7), first(usize::MAX)], [mask; 3]);
+    }
+}

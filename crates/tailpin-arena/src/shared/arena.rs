@@ -377,3 +377,18 @@ impl fmt::Debug for SharedArena {
         write!(f, "SharedArena({} bytes, {})", self.size(), self.0.me)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thread_that_is_in_an_operation_has_a_journal_of_its_own() {
+        let arena = SharedArena::create(1, 1).unwrap();
+        for _ in 0..2 {
+            let turns = [(); THREADS].map(|()| arena.0.take_turn().unwrap());
+            assert!(turns.iter().map(|turn| turn.thread).eq(0..THREADS));
+            turns.map(Turn::end);
+        }
+    }
+}

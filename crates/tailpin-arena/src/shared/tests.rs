@@ -503,3 +503,29 @@ fn who_joins_finds_a_whole_arena() {
     }
     assert!(early > 0, "some came early");
 }
+
+#[test]
+fn what_a_process_does_not_hold_it_cannot_give_back() {
+    let arena = SharedArena::create(BYTES, 1).unwrap();
+    let entry = |page| {
+        let entry = arena.0.machine.ledger.entry(arena.me().index, page);
+        (entry.pins, entry.blocks)
+    };
+    let block = arena.alloc(PAGE).unwrap().freeze();
+    let slice = block.slice(..).unwrap();
+    let (page, _) = slice.block();
+    let refused = |operation| assert_eq!(arena.0.operate(operation), Err(Refusal::NotHeld));
+    let unpin = |page| Operation::Unpin(FrameRange::new(page, 1));
+    drop(block);
+    refused(Operation::Put(page, Order::PAGE));
+    assert_eq!(entry(page), (1, 0));
+    drop(slice);
+    let block = arena.alloc(PAGE).unwrap().freeze();
+    let (page, _) = block.slice(..).unwrap().block();
+    refused(unpin(page));
+    assert_eq!(entry(page), (0, 1));
+    let other = page.offset(1);
+    refused(unpin(other));
+    refused(Operation::Put(other, Order::PAGE));
+    assert_eq!(entry(other), (0, 0));
+}
