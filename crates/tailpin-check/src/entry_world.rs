@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tailpin::Class::Splittable;
 use tailpin::{AtomicWord, Held, Kind, Pfn, Protocol};
-use tailpin_mm::arch::{Arch, Entry, Flags, Leaf, X86_64};
-use tailpin_mm::model::{Entries, Found, Slot, Steps};
+use tailpin_mm::arch::{Arch, Flags, Leaf, TableEntry, X86_64};
+use tailpin_mm::model::{Entries, EntrySlot, Steps, WalkEnd, gup_fast};
 use tailpin_mm::{Level, VirtAddr};
 
 use crate::engine::Engine;
@@ -33,7 +33,7 @@ const PMD: u64 = 102;
 const LAST: u64 = 103;
 
 /// A mapping of the space's own that may be written to.
-const OWN: Flags = Flags::ANON.with(Flags::OWN).with(Flags::USER).with(Flags::WRITE);
+const EXCLUSIVE: Flags = Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::USER).with(Flags::WRITE);
 
 /// What a table of the last level is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl<E: Engine> Entries for EntryWorld<E> {
         Section(&self.readers)
     }
 
-    fn bits(&self, slot: Slot) -> u64 {
+    fn bits(&self, slot: EntrySlot) -> u64 {
         match slot.table.get() {
             ROOT => X86_64::table(Pfn::new(PUD)),
             PUD => X86_64::table(Pfn::new(PMD)),
@@ -135,10 +135,10 @@ fn leaf(level: Level, frame: u64, flags: Flags) -> u64 {
 
 fn described(level: Level, bits: u64) -> String {
     match X86_64::decode(level, bits) {
-        Entry::Empty => "empty".to_owned(),
-        Entry::Table(table) => format!("table {}", table.get() - LAST),
-        Entry::Leaf(leaf) => {
-            let own = if leaf.flags.has(Flags::OWN) { "own" } else { "shared" };
+        TableEntry::Empty => "empty".to_owned(),
+        TableEntry::Table(table) => format!("table {}", table.get() - LAST),
+        TableEntry::Leaf(leaf) => {
+            let own = if leaf.flags.has(Flags::EXCLUSIVE) { "exclusive" } else { "shared" };
             format!("frame {} {own}", leaf.frame.get())
         }
     }
@@ -219,7 +219,7 @@ impl<E: Engine> EntryWorld<E> {
 
     fn table(&self) -> Option<usize> {
         match X86_64::decode(Level::PMD, self.pmd.load(Ordering::Acquire)) {
-            Entry::Table(table) => Some((table.get() - LAST) as usize),
+            TableEntry::Table(table) => Some((table.get() - LAST) as usize),
             _ => None,
         }
     }
@@ -227,7 +227,7 @@ impl<E: Engine> EntryWorld<E> {
     /// The page mapped by an entry of the last level, and how.
     fn page(&self, table: usize, index: usize) -> Option<Leaf> {
         match X86_64::decode(Level::PTE, self.last[table][index].load(Ordering::Acquire)) {
-            Entry::Leaf(leaf) => Some(leaf),
+            TableEntry::Leaf(leaf) => Some(leaf),
             _ => None,
         }
     }
@@ -250,7 +250,7 @@ pub(crate) fn huge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let space = EntryWorld::<E>::new();
     w.alloc(0, 1, Splittable);
     (0..2).for_each(|frame| space.mapped(frame));
-    space.pmd.store(leaf(Level::PMD, 0, OWN), Ordering::Release);
+    space.pmd.store(leaf(Level::PMD, 0, EXCLUSIVE), Ordering::Release);
     w.bring(space);
 }
 
@@ -261,7 +261,7 @@ pub(crate) fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frames:
     for (index, frame) in frames.into_iter().enumerate() {
         w.alloc(frame, 0, Splittable);
         space.mapped(frame);
-        space.last[table][index].store(leaf(Level::PTE, frame, OWN), Ordering::Release);
+        space.last[table][index].store(leaf(Level::PTE, frame, EXCLUSIVE), Ordering::Release);
     }
     space.pmd.store(X86_64::table(Pfn::new(LAST + table as u64)), Ordering::Release);
     w.bring(space);
@@ -271,12 +271,12 @@ pub(crate) fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frames:
 pub(crate) fn pin<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, slot: usize) {
     let space = space(w);
     let start = space.ledger().clock;
-    let try_pin = |found: Found, leaf: Leaf| -> Result<_, std::convert::Infallible> {
+    let try_pin = |found: WalkEnd, leaf: Leaf| -> Result<_, std::convert::Infallible> {
         let page = leaf.frame.offset(u64::from(found.slot.level == Level::PMD));
         Ok(w.try_get(page.get()).ok().map(|held| Pinned { world: w, held: Some(held) }))
     };
-    let meets = |flags: Flags| flags.has(Flags::OWN);
-    match space.pin_under::<F::Entry, _, _>(Pfn::new(ROOT), ADDR, meets, try_pin) {
+    let meets = |flags: Flags| flags.has(Flags::EXCLUSIVE);
+    match gup_fast::<F::Entry, _, _, _>(space, Pfn::new(ROOT), ADDR, meets, try_pin) {
         Ok(Some((mut pinned, _))) => {
             if let Some(held) = pinned.held.take() {
                 space.confirm(held.page.get(), start);
@@ -293,7 +293,7 @@ pub(crate) fn pin<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, slot: usi
 pub(crate) fn split<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let space = space(w);
     let seen = space.pmd.load(Ordering::Acquire);
-    let Entry::Leaf(old) = X86_64::decode(Level::PMD, seen) else { return };
+    let TableEntry::Leaf(old) = X86_64::decode(Level::PMD, seen) else { return };
     let head = old.frame.get();
     w.split(head, 1, 0);
     let table = space.new_table();
@@ -312,7 +312,7 @@ pub(crate) fn unmap<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     split(w);
     let Some(table) = space.table() else { return };
     let taken = space.last[table][1].fetch_and(0, Ordering::AcqRel);
-    let Entry::Leaf(gone) = X86_64::decode(Level::PTE, taken) else { return };
+    let TableEntry::Leaf(gone) = X86_64::decode(Level::PTE, taken) else { return };
     let frame = gone.frame.get();
     w.drop_refs(frame, 0, 1);
     space.unmapped(frame);
@@ -344,11 +344,11 @@ pub(crate) fn collapse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
         if let Err(error) = w.protocol().merge(Pfn::new(frames[0]), o(1), w) {
             violation(format!("nobody else has the pages, but: {error}"));
         }
-        space.pmd.store(leaf(Level::PMD, frames[0], OWN), Ordering::Release);
-    } else if frames.iter().all(|frame| is_sole(w, *frame)) {
+        space.pmd.store(leaf(Level::PMD, frames[0], EXCLUSIVE), Ordering::Release);
+    } else if frames.iter().all(|frame| is_exclusive(w, *frame)) {
         frames.iter().for_each(|frame| w.touch(*frame));
         (2..4).for_each(|frame| space.mapped(frame));
-        space.pmd.store(leaf(Level::PMD, 2, OWN), Ordering::Release);
+        space.pmd.store(leaf(Level::PMD, 2, EXCLUSIVE), Ordering::Release);
         for frame in frames {
             w.drop_refs(frame, 0, 1);
             space.unmapped(frame);
@@ -365,7 +365,7 @@ pub(crate) fn collapse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
 }
 
 /// Whether the mapping's own count is the only one on a page.
-fn is_sole<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) -> bool {
+fn is_exclusive<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) -> bool {
     let state = w.protocol().state(Pfn::new(frame));
     state.kind == Kind::Page && state.refs == 1 && state.pins == 0
 }
@@ -377,14 +377,14 @@ pub(crate) fn fork<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let Some(table) = space.table() else { return };
     let entry = &space.last[table][1];
     let seen = entry.load(Ordering::Acquire);
-    let Entry::Leaf(own) = X86_64::decode(Level::PTE, seen) else { return };
+    let TableEntry::Leaf(own) = X86_64::decode(Level::PTE, seen) else { return };
     let frame = own.frame.get();
-    let shared = leaf(Level::PTE, frame, own.flags.without(Flags::OWN.with(Flags::WRITE)));
+    let shared = leaf(Level::PTE, frame, own.flags.without(Flags::EXCLUSIVE.with(Flags::WRITE)));
     if entry.compare_exchange(seen, shared, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         violation("an entry was changed by somebody without the lock".to_owned());
     }
     F::Entry::change_barrier::<CheckWord<E>>();
-    if is_sole(w, frame) {
+    if is_exclusive(w, frame) {
         w.more_refs(frame, 0, 1);
         space.ledger().others.push(frame);
     } else {
@@ -414,7 +414,9 @@ pub(crate) fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
     let space = space(w);
     let found = space.look_up(Pfn::new(ROOT), ADDR);
     let mapped = match X86_64::decode(found.slot.level, found.bits) {
-        Entry::Leaf(leaf) => Some((leaf.frame.get() + u64::from(found.slot.level == Level::PMD), leaf.flags)),
+        TableEntry::Leaf(leaf) => {
+            Some((leaf.frame.get() + u64::from(found.slot.level == Level::PMD), leaf.flags))
+        }
         _ => None,
     };
     for held in (0..2).filter_map(|slot| w.kept(slot)) {
@@ -423,7 +425,7 @@ pub(crate) fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
             if frame != pinned {
                 violation(format!("frame {pinned} is pinned, and frame {frame} is mapped in its place"));
             }
-            if !flags.has(Flags::OWN) {
+            if !flags.has(Flags::EXCLUSIVE) {
                 violation(format!("frame {pinned} is pinned, and shared with the child"));
             }
         }

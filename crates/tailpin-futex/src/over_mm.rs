@@ -2,7 +2,7 @@
 //!
 //! Identities are those of one [`Mm`](tailpin_mm::Mm): a table of futexes serves the spaces of one.
 
-use tailpin_mm::{BasePage, Env, FaultError, Place, Space, VirtAddr};
+use tailpin_mm::{BasePage, Env, FaultError, PageIdentity, Space, VirtAddr};
 
 use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, SpaceId};
 
@@ -52,16 +52,16 @@ impl<E: Env> Memory for Space<'_, E> {
 
     fn owner(&self, page: BasePage) -> Owner {
         match self.identify_base_page(page) {
-            Place::Anonymous { .. } => Owner::Anonymous,
-            Place::Object { object, .. } => Owner::Object(ObjectId(object.get())),
-            Place::Special => Owner::Special,
+            PageIdentity::Anonymous { .. } => Owner::Anonymous,
+            PageIdentity::Object { object, .. } => Owner::Object(ObjectId(object.get())),
+            PageIdentity::Special => Owner::Special,
         }
     }
 
     fn index(&self, page: BasePage) -> u64 {
         match self.identify_base_page(page) {
-            Place::Object { index, .. } => index,
-            Place::Anonymous { .. } | Place::Special => 0,
+            PageIdentity::Object { index, .. } => index,
+            PageIdentity::Anonymous { .. } | PageIdentity::Special => 0,
         }
     }
 

@@ -14,8 +14,8 @@ use std::ptr::NonNull;
 use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{
-    Access, DirectMap, Env, FaultError, FrameInfo, Map, Mark, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
-    Readers, SpaceId, Tlb, VirtRange,
+    Access, Cookie, DirectMap, Env, FaultError, FrameInfo, Map, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
+    ReadSide, SpaceId, Tlb, VirtRange,
 };
 
 const MEMORY: u64 = 32 << 20;
@@ -45,7 +45,7 @@ unsafe impl DirectMap for Machine {
     }
 }
 
-impl Readers for Machine {
+impl ReadSide for Machine {
     /// Bare machine: interrupts off while it lives. With one CPU nobody else runs then, so every
     /// section is over whenever anybody can ask. With several: a grace period, as in
     /// read-copy-update.
@@ -53,15 +53,15 @@ impl Readers for Machine {
 
     fn enter(&self) {}
 
-    fn mark(&self) -> Mark {
-        Mark(0)
+    fn cookie(&self) -> Cookie {
+        Cookie(0)
     }
 
-    fn passed(&self, _mark: Mark) -> bool {
+    fn poll(&self, _cookie: Cookie) -> bool {
         true
     }
 
-    fn wait(&self, _mark: Mark) {}
+    fn synchronize(&self, _cookie: Cookie) {}
 }
 
 impl Tlb for Machine {

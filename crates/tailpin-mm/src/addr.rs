@@ -71,6 +71,11 @@ impl VirtRange {
         Self { start, end: start.offset(len) }
     }
 
+    /// The aligned 2 MiB around `addr`.
+    pub(crate) const fn huge_around(addr: VirtAddr) -> Self {
+        Self::new(addr.align_down(Level::PMD.bytes()), Level::PMD.bytes())
+    }
+
     /// Its length in bytes.
     pub const fn len(self) -> u64 {
         self.end.0.saturating_sub(self.start.0)
@@ -145,6 +150,17 @@ impl Level {
     /// The level whose leaves map blocks of `order`.
     pub(crate) const fn of(order: Order) -> Self {
         Self(order.get() / 9)
+    }
+}
+
+/// Identity of a space; never used for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpaceId(pub(crate) u64);
+
+impl SpaceId {
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
     }
 }
 

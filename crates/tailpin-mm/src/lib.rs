@@ -10,34 +10,35 @@ mod addr;
 pub mod arch;
 mod env;
 mod error;
+mod frame_info;
 mod mm;
 mod object;
 mod ops;
 mod page_table;
 mod space;
 
-pub use addr::{Access, Level, PAGE_BYTES, Prot, VirtAddr, VirtRange};
+pub use addr::{Access, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 #[cfg(feature = "std")]
-pub use env::std_env::{Ram, Section, StdEnv};
-pub use env::{DirectMap, Env, Mark, Readers, Tlb};
+pub use env::std_env::{Ram, StdEnv, StdSection};
+pub use env::{Cookie, DirectMap, Env, ReadSide, Tlb};
 pub use error::{CollapseError, FaultError, MapError, MmError, NotPresent, PageSplitError, PinError};
+pub use frame_info::FrameInfo;
 pub use mm::{Cow, Mm, MmConfig};
 pub use object::{Object, ObjectConfig, ObjectId, Source};
-pub use ops::access::Place;
+pub use ops::access::PageIdentity;
 pub use ops::advise::{Advice, AdviseError};
 pub use ops::base_page::BasePage;
-pub use ops::collapse::{CollapseLimits, Collapsed};
+pub use ops::collapse::{CollapseLimits, CollapseOutcome};
 pub use ops::pin::Pins;
-pub use page_table::frame_info::FrameInfo;
 pub use space::region::HugePages;
-pub use space::{Loaded, Map, Mapping, Space, SpaceId, Usage};
+pub use space::{Map, MappedPage, RootRef, Space, Usage};
 
 /// The pin's walk and second look over other words than a page table's, for model checkers. No
 /// stable interface.
 #[doc(hidden)]
 pub mod model {
-    pub use crate::page_table::gup_fast::{Complete, Entries, Steps};
-    pub use crate::page_table::table::{Found, Slot};
+    pub use crate::page_table::gup_fast::{Complete, Steps, gup_fast};
+    pub use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
 }
 
 /// Spaces, objects and pins may be sent to and shared with other threads.

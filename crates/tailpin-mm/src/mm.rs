@@ -8,9 +8,9 @@ use tailpin::{FrameRange, Order, Pfn, RawBlock, Request, Zone};
 
 use crate::arch::Arch;
 use crate::env::sync::Locked;
-use crate::env::{Env, Mark};
+use crate::env::{Cookie, Env};
 use crate::error::{MmError, Shortage};
-use crate::page_table::frame_info::{FrameInfo, FrameInfos, Owner};
+use crate::frame_info::{FrameInfo, FrameInfos, PageOwner};
 
 /// What a write to a huge page does that other spaces also map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Default for MmConfig {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Mm<'z, E: Env> {
-    pub(crate) core: Arc<Core<'z, E>>,
+    pub(crate) core: Arc<MmCore<'z, E>>,
 }
 
 impl<E: Env> Clone for Mm<'_, E> {
@@ -96,7 +96,7 @@ impl<'z, E: Env> Mm<'z, E> {
         if let Some(frame) = config.kernel_root.filter(|frame| !frames.contains(*frame)) {
             return Err(MmError::NotInZone { frame });
         }
-        let mut core = Core {
+        let mut core = MmCore {
             zone,
             env,
             infos: FrameInfos::new(infos, zone.span().start),
@@ -106,7 +106,7 @@ impl<'z, E: Env> Mm<'z, E> {
             huge_zero: AtomicU64::new(NO_FRAME),
             retired: Locked::new(Retired::default()),
         };
-        core.zero = Some(core.fresh(Order::PAGE, Owner::None, 0)?.pfn());
+        core.zero = Some(core.fresh(Order::PAGE, PageOwner::None, 0)?.pfn());
         Ok(Self { core: Arc::new(core) })
     }
 
@@ -123,7 +123,7 @@ impl<'z, E: Env> Mm<'z, E> {
     /// Waits until every page table that was taken out of use is free. With all spaces and objects
     /// gone, what is in use of the zone then is the pages of zeroes, which go with the last clone
     /// of this handle.
-    pub fn settle(&self) {
+    pub fn synchronize(&self) {
         self.core.free_retired(true);
     }
 }
@@ -141,7 +141,7 @@ struct Retired {
     number: usize,
 }
 
-pub(crate) struct Core<'z, E: Env> {
+pub(crate) struct MmCore<'z, E: Env> {
     pub(crate) zone: &'z Zone<'z>,
     pub(crate) env: &'z E,
     pub(crate) infos: FrameInfos<'z>,
@@ -154,7 +154,7 @@ pub(crate) struct Core<'z, E: Env> {
     retired: Locked<E, Retired>,
 }
 
-impl<'z, E: Env> Core<'z, E> {
+impl<'z, E: Env> MmCore<'z, E> {
     /// An identity that was never given before and never will be again. Zero is never one.
     pub(crate) fn new_id(&self) -> u64 {
         // Relaxed: only the value matters.
@@ -175,7 +175,7 @@ impl<'z, E: Env> Core<'z, E> {
     }
 
     /// A cleared block, described; one reference, for whoever maps it.
-    pub(crate) fn fresh(&self, order: Order, owner: Owner, index: u64) -> Result<RawBlock, Shortage> {
+    pub(crate) fn fresh(&self, order: Order, owner: PageOwner, index: u64) -> Result<RawBlock, Shortage> {
         let block = self.allocate(Request::new(order))?;
         self.clear(block.pfn(), order);
         self.infos.describe(block.pfn(), order.frames(), owner, index);
@@ -197,7 +197,7 @@ impl<'z, E: Env> Core<'z, E> {
 
     /// Makes one block of 2 MiB of blocks to each of which the caller has the only reference; false
     /// if that can't be.
-    pub(crate) fn merge_area(&self, head: Pfn) -> bool {
+    pub(crate) fn merge_huge(&self, head: Pfn) -> bool {
         let raw = self.zone.raw();
         raw.merge(raw.tokens(FrameRange::block(head, Order::HUGE))).is_ok()
     }
@@ -214,7 +214,7 @@ impl<'z, E: Env> Core<'z, E> {
         if seen != NO_FRAME {
             return Some(Pfn::new(seen));
         }
-        let made = self.fresh(Order::HUGE, Owner::None, 0).ok()?.pfn();
+        let made = self.fresh(Order::HUGE, PageOwner::None, 0).ok()?.pfn();
         match self.huge_zero.compare_exchange(NO_FRAME, made.get(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(made),
             Err(first) => {
@@ -236,10 +236,10 @@ impl<'z, E: Env> Core<'z, E> {
         // Orders the clearing of the entry that led to the table before the mark: a section that
         // begins after the mark does not find it.
         fence(Ordering::SeqCst);
-        let mark = self.env.mark();
+        let cookie = self.env.cookie();
         let many = {
             let mut retired = self.retired.write();
-            self.infos.link(table, retired.first, mark.0);
+            self.infos.link(table, retired.first, cookie.0);
             retired.first = Some(table);
             retired.number += 1;
             retired.number >= RETIRED_BATCH
@@ -254,15 +254,15 @@ impl<'z, E: Env> Core<'z, E> {
         let mut taken = core::mem::take(&mut *self.retired.write());
         let (mut keep, mut kept) = (None, 0);
         while let Some(table) = taken.first {
-            let (next, mark) = self.infos.linked(table);
+            let (next, cookie) = self.infos.linked(table);
             taken.first = next;
             if wait {
-                self.env.wait(Mark(mark));
+                self.env.synchronize(Cookie(cookie));
             }
-            if self.env.passed(Mark(mark)) {
+            if self.env.poll(Cookie(cookie)) {
                 self.drop_block(table, Order::PAGE);
             } else {
-                self.infos.link(table, keep, mark);
+                self.infos.link(table, keep, cookie);
                 keep = Some(table);
                 kept += 1;
             }
@@ -274,15 +274,15 @@ impl<'z, E: Env> Core<'z, E> {
             while let (Some(next), _) = self.infos.linked(last) {
                 last = next;
             }
-            let (_, mark) = self.infos.linked(last);
-            self.infos.link(last, retired.first, mark);
+            let (_, cookie) = self.infos.linked(last);
+            self.infos.link(last, retired.first, cookie);
             retired.first = first;
             retired.number += kept;
         }
     }
 }
 
-impl<E: Env> Drop for Core<'_, E> {
+impl<E: Env> Drop for MmCore<'_, E> {
     fn drop(&mut self) {
         self.free_retired(true);
         if let Some(zero) = self.zero {

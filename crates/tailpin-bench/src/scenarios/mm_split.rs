@@ -5,7 +5,7 @@
 //! privilege. Its refusals count as failed: huge pages that are still there afterwards.
 
 use tailpin::Order;
-use tailpin_mm::{Access, CollapseLimits, Collapsed, Map, Prot, Space, VirtAddr};
+use tailpin_mm::{Access, CollapseLimits, CollapseOutcome, Map, Prot, Space, VirtAddr};
 
 use crate::clock::{goes_on, once};
 use crate::cores::on_cores;
@@ -64,7 +64,7 @@ fn ours<'s>(split: &'static Split, space: &'s Space<'_, LazyEnv>, blocks: &'s [V
                 failed += blocks.iter().filter(|at| order(space, **at) != Some(Order::PAGE)).count() as u64;
                 let (ns, done) = once(effort, split.collapse, || {
                     let collapse = |at: &VirtAddr| space.collapse(*at, CollapseLimits::NONE);
-                    (BLOCKS, blocks.iter().filter(|at| collapse(at) == Ok(Collapsed::InPlace)).count())
+                    (BLOCKS, blocks.iter().filter(|at| collapse(at) == Ok(CollapseOutcome::InPlace)).count())
                 });
                 collapsing += ns;
                 failed += BLOCKS - done as u64;

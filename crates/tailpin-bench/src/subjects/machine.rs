@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use memmap2::{Advice, MmapMut};
 use tailpin::{OneWord, Pfn, Zone};
 use tailpin_mm::{
-    DirectMap, Env, FrameInfo, Mark, Mm, MmConfig, Ram, Readers, Section, SpaceId, StdEnv, Tlb, VirtRange,
+    Cookie, DirectMap, Env, FrameInfo, Mm, MmConfig, Ram, ReadSide, SpaceId, StdEnv, StdSection, Tlb,
+    VirtRange,
 };
 
 use super::{Memory, zone};
@@ -59,23 +60,23 @@ unsafe impl DirectMap for LazyEnv {
     }
 }
 
-impl Readers for LazyEnv {
-    type Section<'a> = Section<'a>;
+impl ReadSide for LazyEnv {
+    type Section<'a> = StdSection<'a>;
 
-    fn enter(&self) -> Section<'_> {
+    fn enter(&self) -> StdSection<'_> {
         self.sections().enter()
     }
 
-    fn mark(&self) -> Mark {
-        self.sections().mark()
+    fn cookie(&self) -> Cookie {
+        self.sections().cookie()
     }
 
-    fn passed(&self, mark: Mark) -> bool {
-        self.sections().passed(mark)
+    fn poll(&self, cookie: Cookie) -> bool {
+        self.sections().poll(cookie)
     }
 
-    fn wait(&self, mark: Mark) {
-        self.sections().wait(mark);
+    fn synchronize(&self, cookie: Cookie) {
+        self.sections().synchronize(cookie);
     }
 }
 

@@ -32,7 +32,7 @@ impl Flags {
     /// What is under this mapping stays under it: the page is an object's mapped shared, or an
     /// anonymous page that no other mapping has. Only through such an entry may a page be pinned,
     /// so that the pin and the mapping never part (H21; the kernel's `PageAnonExclusive`).
-    pub const OWN: Self = Self(1 << 6);
+    pub const EXCLUSIVE: Self = Self(1 << 6);
     /// The mapping's count is a pin on the page; otherwise it is one reference on each block in its
     /// reach.
     pub const BY_PIN: Self = Self(1 << 7);
@@ -66,7 +66,7 @@ impl Flags {
 impl core::fmt::Debug for Flags {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         const NAMES: [&str; 9] =
-            ["write", "user", "exec", "accessed", "dirty", "anon", "own", "by-pin", "zero"];
+            ["write", "user", "exec", "accessed", "dirty", "anon", "exclusive", "by-pin", "zero"];
         let mut set = f.debug_set();
         for (bit, name) in NAMES.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 != 0) {
             let _ = bit;
@@ -87,7 +87,7 @@ pub struct Leaf {
 
 /// An entry, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum TableEntry {
     /// Nothing is mapped.
     Empty,
     /// The next level is in this frame.
@@ -110,11 +110,11 @@ pub trait Arch: 'static {
     }
 
     /// What the bits say, in a table of `level`.
-    fn decode(level: Level, bits: u64) -> Entry;
+    fn decode(level: Level, bits: u64) -> TableEntry;
     /// Bits of a leaf in a table of `level` (4 KiB, 2 MiB or 1 GiB).
     fn leaf(level: Level, leaf: Leaf) -> u64;
     /// Bits of an entry that leads to the table in `frame`.
     fn table(frame: Pfn) -> u64;
     /// The same bits with everything clear that the hardware sets by itself.
-    fn settled(bits: u64) -> u64;
+    fn stable_bits(bits: u64) -> u64;
 }

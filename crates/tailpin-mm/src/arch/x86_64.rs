@@ -2,7 +2,7 @@
 
 use tailpin::Pfn;
 
-use super::{Arch, Entry, Flags, Leaf};
+use super::{Arch, Flags, Leaf, TableEntry};
 use crate::addr::{Level, VirtAddr};
 
 /// Four-level paging of x86-64, with leaves of 4 KiB, 2 MiB and 1 GiB.
@@ -26,7 +26,7 @@ const BITS: [(Flags, u64); 8] = [
     (Flags::ACCESSED, ACCESSED),
     (Flags::DIRTY, DIRTY),
     (Flags::BY_PIN, 1 << 9),
-    (Flags::OWN, 1 << 10),
+    (Flags::EXCLUSIVE, 1 << 10),
     (Flags::ANON, 1 << 11),
     (Flags::ZERO, 1 << 52),
 ];
@@ -36,17 +36,17 @@ impl Arch for X86_64 {
     const FRAMES_END: Pfn = Pfn::new(1 << 40);
 
     #[inline]
-    fn decode(level: Level, bits: u64) -> Entry {
+    fn decode(level: Level, bits: u64) -> TableEntry {
         if bits & PRESENT == 0 {
-            return Entry::Empty;
+            return TableEntry::Empty;
         }
         let frame = Pfn::new((bits & FRAME) >> 12);
         if level != Level::PTE && bits & PAGE_SIZE == 0 {
-            return Entry::Table(frame);
+            return TableEntry::Table(frame);
         }
         let start = Flags::NONE.with_if(Flags::EXEC, bits & NO_EXECUTE == 0);
         let flags = BITS.iter().fold(start, |flags, (flag, bit)| flags.with_if(*flag, bits & bit != 0));
-        Entry::Leaf(Leaf { frame, flags })
+        TableEntry::Leaf(Leaf { frame, flags })
     }
 
     #[inline]
@@ -65,7 +65,7 @@ impl Arch for X86_64 {
     }
 
     #[inline]
-    fn settled(bits: u64) -> u64 {
+    fn stable_bits(bits: u64) -> u64 {
         bits & !(ACCESSED | DIRTY)
     }
 }
@@ -81,7 +81,7 @@ mod tests {
                 let frame = Pfn::new(0x0abc_de00_0000 >> 12 << 2).head(level.order());
                 let flags = Flags(bits);
                 let leaf = Leaf { frame, flags };
-                assert_eq!(X86_64::decode(level, X86_64::leaf(level, leaf)), Entry::Leaf(leaf));
+                assert_eq!(X86_64::decode(level, X86_64::leaf(level, leaf)), TableEntry::Leaf(leaf));
             }
         }
     }
@@ -94,8 +94,8 @@ mod tests {
         assert_eq!(X86_64::leaf(Level::PMD, leaf), 0x20_0087);
         let read_only = Leaf { frame: Pfn::new(1), flags: Flags::NONE };
         assert_eq!(X86_64::leaf(Level::PTE, read_only), 0x8000_0000_0000_1001);
-        assert_eq!(X86_64::decode(Level::PMD, X86_64::table(Pfn::new(7))), Entry::Table(Pfn::new(7)));
-        assert_eq!(X86_64::decode(Level::PTE, 0), Entry::Empty);
+        assert_eq!(X86_64::decode(Level::PMD, X86_64::table(Pfn::new(7))), TableEntry::Table(Pfn::new(7)));
+        assert_eq!(X86_64::decode(Level::PTE, 0), TableEntry::Empty);
     }
 
     #[test]

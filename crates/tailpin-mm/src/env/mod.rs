@@ -9,9 +9,8 @@ use core::ptr::NonNull;
 
 use tailpin::{Order, Pfn};
 
-use crate::addr::VirtRange;
+use crate::addr::{SpaceId, VirtRange};
 use crate::arch::Arch;
-use crate::space::SpaceId;
 
 /// Where a frame's 4096 bytes are.
 ///
@@ -31,14 +30,14 @@ pub unsafe trait DirectMap {
 
 /// A moment, for asking later whether everybody who was looking then has looked away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(pub u64);
+pub struct Cookie(pub u64);
 
 /// Readers without a lock, and waiting for them: read-copy-update, interrupts off, epochs.
 ///
 /// While it walks a page table without a lock, or touches memory through one, this crate is inside
 /// a *section*. Sections are short (one page of copying at most), don't nest, and nothing in them
 /// waits.
-pub trait Readers {
+pub trait ReadSide {
     /// Keeps the section open until dropped.
     type Section<'a>
     where
@@ -48,24 +47,24 @@ pub trait Readers {
     /// it began to wait for sections is seen in every section it did not wait for.
     fn enter(&self) -> Self::Section<'_>;
     /// This moment.
-    fn mark(&self) -> Mark;
+    fn cookie(&self) -> Cookie;
     /// Whether every section that was open at the mark is over. May be late, never early.
-    fn passed(&self, mark: Mark) -> bool;
+    fn poll(&self, cookie: Cookie) -> bool;
     /// Waits until it has passed.
-    fn wait(&self, mark: Mark);
+    fn synchronize(&self, cookie: Cookie);
 }
 
 /// Getting rid of stale translations.
 pub trait Tlb {
     /// When it returns, no CPU uses a translation of `range` of `space` (paging-structure caches
-    /// included) that was read before the call, and every [section](Readers) that was open at the
+    /// included) that was read before the call, and every [section](ReadSide) that was open at the
     /// call is over. An interrupt to each CPU does both, if sections run with interrupts off.
     fn invalidate(&self, space: SpaceId, range: VirtRange);
 }
 
 /// Everything this crate needs of its surroundings. See [`StdEnv`](crate::StdEnv) for one that runs
 /// in user space.
-pub trait Env: DirectMap + Readers + Tlb + Send + Sync {
+pub trait Env: DirectMap + ReadSide + Tlb + Send + Sync {
     /// Format of the page tables.
     type Arch: Arch;
     /// Lock of an address space's regions and of an object's cache. Shared by faults, exclusive for

@@ -14,27 +14,26 @@ use std::vec::Vec;
 
 use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneError, ZoneLayout, ZoneMemory};
 
-use crate::addr::VirtRange;
+use crate::addr::{SpaceId, VirtRange};
 use crate::arch::X86_64;
-use crate::env::{DirectMap, Env, Mark, Readers, Tlb};
-use crate::page_table::frame_info::FrameInfo;
-use crate::space::SpaceId;
+use crate::env::{Cookie, DirectMap, Env, ReadSide, Tlb};
+use crate::frame_info::FrameInfo;
 
 /// Threads count their sections in one of these many places.
-const SLOTS: usize = 32;
+const SHARDS: usize = 32;
 
 /// Open sections of the threads that share a slot, by phase.
 #[derive(Default)]
 #[repr(align(128))]
-struct Slot([AtomicU64; 2]);
+struct Shard([AtomicU64; 2]);
 
 /// Sections counted in two phases, as in sleepable RCU: whoever waits flips the phase twice and
 /// each time waits for those who are still in the other one.
 struct Sections {
-    slots: [Slot; SLOTS],
+    shards: [Shard; SHARDS],
     phase: AtomicUsize,
     /// Number of the last period that is over; periods run one at a time.
-    over: AtomicU64,
+    completed: AtomicU64,
     /// Number of the last period that has begun.
     begun: Mutex<u64>,
     last_begun: AtomicU64,
@@ -43,29 +42,29 @@ struct Sections {
 impl Sections {
     fn new() -> Self {
         Self {
-            slots: core::array::from_fn(|_| Slot::default()),
+            shards: core::array::from_fn(|_| Shard::default()),
             phase: AtomicUsize::new(0),
-            over: AtomicU64::new(0),
+            completed: AtomicU64::new(0),
             begun: Mutex::new(0),
             last_begun: AtomicU64::new(0),
         }
     }
 
-    fn enter(&self) -> Section<'_> {
+    fn enter(&self) -> StdSection<'_> {
         // Relaxed: a stale phase is why waiters wait for both.
         let phase = self.phase.load(Ordering::Relaxed) & 1;
-        let count = &self.slots[slot_of_thread()].0[phase];
+        let count = &self.shards[shard_of_thread()].0[phase];
         // SeqCst, with the fence: either the waiter's sum has this section, or the section sees
         // what the waiter did before it began to wait.
         count.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        Section { count }
+        StdSection { count }
     }
 
     fn open(&self, phase: usize) -> bool {
         // SeqCst: as above. Acquire is part of it: what was done in the sections that are over is
         // seen.
-        self.slots.iter().any(|slot| slot.0[phase].load(Ordering::SeqCst) != 0)
+        self.shards.iter().any(|shard| shard.0[phase].load(Ordering::SeqCst) != 0)
     }
 
     /// Waits until every section that is open now is over.
@@ -81,31 +80,31 @@ impl Sections {
             }
         }
         // Release: pairs with the Acquire in `passed`.
-        self.over.store(*begun, Ordering::Release);
+        self.completed.store(*begun, Ordering::Release);
     }
 }
 
 /// Each thread has a slot, shared with others if there are many.
-fn slot_of_thread() -> usize {
+fn shard_of_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     std::thread_local! {
-        static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
+        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    SLOT.with(|slot| {
-        if slot.get() == usize::MAX {
+    SHARD.with(|shard| {
+        if shard.get() == usize::MAX {
             // Relaxed: only the value matters.
-            slot.set(NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS);
+            shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
         }
-        slot.get()
+        shard.get()
     })
 }
 
 /// An open section of [`StdEnv`].
-pub struct Section<'a> {
+pub struct StdSection<'a> {
     count: &'a AtomicU64,
 }
 
-impl Drop for Section<'_> {
+impl Drop for StdSection<'_> {
     fn drop(&mut self) {
         // Release: pairs with the waiter's load, which sees all that was done in the section.
         self.count.fetch_sub(1, Ordering::Release);
@@ -193,26 +192,26 @@ unsafe impl DirectMap for StdEnv {
     }
 }
 
-impl Readers for StdEnv {
-    type Section<'a> = Section<'a>;
+impl ReadSide for StdEnv {
+    type Section<'a> = StdSection<'a>;
 
-    fn enter(&self) -> Section<'_> {
+    fn enter(&self) -> StdSection<'_> {
         self.sections.enter()
     }
 
-    fn mark(&self) -> Mark {
+    fn cookie(&self) -> Cookie {
         fence(Ordering::SeqCst);
         // A period that has begun already may not wait for everybody: it is the next one that does.
-        Mark(self.sections.last_begun.load(Ordering::SeqCst) + 1)
+        Cookie(self.sections.last_begun.load(Ordering::SeqCst) + 1)
     }
 
-    fn passed(&self, mark: Mark) -> bool {
+    fn poll(&self, cookie: Cookie) -> bool {
         // Acquire: pairs with the Release of the period's end.
-        self.sections.over.load(Ordering::Acquire) >= mark.0
+        self.sections.completed.load(Ordering::Acquire) >= cookie.0
     }
 
-    fn wait(&self, mark: Mark) {
-        while !self.passed(mark) {
+    fn synchronize(&self, cookie: Cookie) {
+        while !self.poll(cookie) {
             self.sections.synchronize();
         }
     }
@@ -278,7 +277,7 @@ impl Ram {
     /// # Errors
     /// As [`Zone::new`].
     pub fn zone(&self) -> Result<Zone<'_>, ZoneError> {
-        self.zone_with(ZoneConfig::default().cpu(slot_of_thread))
+        self.zone_with(ZoneConfig::default().cpu(shard_of_thread))
     }
 
     /// As [`Ram::zone`], with a configuration.
@@ -310,19 +309,19 @@ mod tests {
     fn a_mark_passes_only_when_the_sections_open_then_are_over() {
         let env = StdEnv::new(1);
         let section = env.enter();
-        let mark = env.mark();
+        let cookie = env.cookie();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                env.wait(mark);
+                env.synchronize(cookie);
                 assert!(done.load(Ordering::SeqCst), "the wait ended with the section open");
             });
             std::thread::sleep(std::time::Duration::from_millis(20));
-            assert!(!env.passed(mark));
+            assert!(!env.poll(cookie));
             done.store(true, Ordering::SeqCst);
             drop(section);
         });
-        assert!(env.passed(mark));
+        assert!(env.poll(cookie));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Objects: files, shared memory, hugetlb.
 
-pub(crate) mod collapse;
 pub(crate) mod page_cache;
 pub(crate) mod truncate;
 
@@ -14,7 +13,7 @@ use crate::addr::PAGE_BYTES;
 use crate::env::Env;
 use crate::error::MmError;
 use crate::mm::Mm;
-use crate::object::page_cache::Pages;
+use crate::object::page_cache::ObjectPages;
 
 /// Identity of an object; never used for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,7 +85,7 @@ impl<'z> ObjectConfig<'z> {
 /// A file, a piece of shared memory, a hugetlb object. Cheap to clone; all clones are the same. The
 /// pages go when the last clone and the last mapping are gone.
 pub struct Object<'z, E: Env> {
-    pub(crate) pages: Arc<Pages<'z, E>>,
+    pub(crate) pages: Arc<ObjectPages<'z, E>>,
 }
 
 impl<E: Env> Clone for Object<'_, E> {
@@ -102,7 +101,7 @@ impl<'z, E: Env> Mm<'z, E> {
     /// [`MmError::Misaligned`] if a hugetlb object's length is no multiple of its unit.
     pub fn object(&self, config: ObjectConfig<'z>) -> Result<Object<'z, E>, MmError> {
         check_len(config.len, config.unit)?;
-        Ok(Object { pages: Arc::new(Pages::new(&self.core, config)) })
+        Ok(Object { pages: Arc::new(ObjectPages::new(&self.core, config)) })
     }
 }
 

@@ -7,49 +7,47 @@ use core::ops::Range;
 
 use tailpin::{Order, Pfn, Request};
 
-use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
-use crate::arch::{Arch, Entry, Flags, Leaf};
+use crate::addr::{PAGE_BYTES, VirtAddr, VirtRange};
+use crate::arch::Flags;
 use crate::env::Env;
 use crate::env::sync::Locked;
-use crate::error::{FaultError, PageSplitError, Shortage};
-use crate::mm::Core;
+use crate::error::{PageSplitError, Shortage};
+use crate::frame_info::PageOwner;
+use crate::mm::MmCore;
 use crate::object::{ObjectConfig, Source};
-use crate::ops::fault::{Turn, huge_around};
-use crate::page_table::frame_info::Owner;
-use crate::page_table::gup_fast::Entries;
-use crate::space::Inner;
-use crate::space::region::{Backing, HugePages, Region};
-use crate::space::rmap::Reverse;
+use crate::space::SpaceInner;
+use crate::space::region::{HugePages, Region};
+use crate::space::rmap::Rmap;
 
 /// A block in the cache, of which the cache has a reference. Its index is a multiple of its size.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cached {
+pub(crate) struct CacheBlock {
     pub(crate) index: u64,
     pub(crate) head: Pfn,
     pub(crate) order: Order,
 }
 
-impl Cached {
+impl CacheBlock {
     pub(crate) fn pages(self) -> Range<u64> {
         self.index..self.index + self.order.frames()
     }
 }
 
-pub(crate) struct Cache {
+pub(crate) struct PageCache {
     /// Length of the object in bytes.
     pub(crate) len: u64,
-    pub(crate) blocks: BTreeMap<u64, Cached>,
+    pub(crate) blocks: BTreeMap<u64, CacheBlock>,
     /// Pages that are being collapsed: faults wait.
     pub(crate) busy: Vec<Range<u64>>,
 }
 
-impl Cache {
-    pub(crate) fn find(&self, index: u64) -> Option<Cached> {
+impl PageCache {
+    pub(crate) fn find(&self, index: u64) -> Option<CacheBlock> {
         let (_, block) = self.blocks.range(..=index).next_back()?;
         block.pages().contains(&index).then_some(*block)
     }
 
-    pub(crate) fn insert(&mut self, block: Cached) {
+    pub(crate) fn insert(&mut self, block: CacheBlock) {
         self.blocks.insert(block.index, block);
     }
 
@@ -62,62 +60,34 @@ impl Cache {
     }
 }
 
-pub(crate) struct Pages<'z, E: Env> {
-    pub(crate) core: Arc<Core<'z, E>>,
+pub(crate) struct ObjectPages<'z, E: Env> {
+    pub(crate) core: Arc<MmCore<'z, E>>,
     pub(crate) id: u64,
     /// Blocks are of this order and don't split, unless it is that of a page.
     pub(crate) unit: Order,
     huge: bool,
     pub(crate) tracks_writes: bool,
     source: Option<Arc<dyn Source + 'z>>,
-    pub(crate) cache: Locked<E, Cache>,
-    pub(crate) reverse: Reverse<'z, E>,
+    pub(crate) cache: Locked<E, PageCache>,
+    pub(crate) rmap: Rmap<E, SpaceInner<'z, E>>,
 }
 
-impl<'z, E: Env> Pages<'z, E> {
-    pub(crate) fn new(core: &Arc<Core<'z, E>>, config: ObjectConfig<'z>) -> Self {
+impl<'z, E: Env> ObjectPages<'z, E> {
+    pub(crate) fn new(core: &Arc<MmCore<'z, E>>, config: ObjectConfig<'z>) -> Self {
         let ObjectConfig { len, unit, huge, tracks_writes, source } = config;
-        let (core, id, reverse) = (core.clone(), core.new_id(), Reverse::new());
-        let cache = Locked::new(Cache { len, blocks: BTreeMap::new(), busy: Vec::new() });
-        Self { core, id, unit, huge, tracks_writes, source, cache, reverse }
-    }
-
-    /// Puts a leaf for the page at `addr` in place, making the page if there is none. With the
-    /// space's regions shared.
-    pub(crate) fn map_page(
-        self: &Arc<Self>,
-        space: &Inner<'z, E>,
-        region: &Region<'z, E>,
-        addr: VirtAddr,
-    ) -> Result<Result<Turn, Shortage>, FaultError> {
-        let index = region.index(addr);
-        let refuse = |cache: &Cache| {
-            if index >= cache.len.div_ceil(PAGE_BYTES) {
-                return Err(FaultError::BeyondEnd { addr });
-            }
-            Ok(cache.is_busy(&(index..index + 1)))
-        };
-        {
-            let cache = self.cache.read();
-            if refuse(&cache)? {
-                return Ok(Ok(Turn::Yield));
-            }
-            if let Some(block) = cache.find(index) {
-                return Ok(self.map_block(space, region, addr, block, cache.len));
-            }
-        }
-        let mut cache = self.cache.write();
-        if refuse(&cache)? {
-            return Ok(Ok(Turn::Yield));
-        }
-        Ok(self
-            .page(&mut cache, index, region.huge)
-            .and_then(|block| self.map_block(space, region, addr, block, cache.len)))
+        let (core, id, rmap) = (core.clone(), core.new_id(), Rmap::new());
+        let cache = Locked::new(PageCache { len, blocks: BTreeMap::new(), busy: Vec::new() });
+        Self { core, id, unit, huge, tracks_writes, source, cache, rmap }
     }
 
     /// The block that page `index` is in, made if there is none: no huge one for a region that is
     /// to have none.
-    fn page(&self, cache: &mut Cache, index: u64, advice: HugePages) -> Result<Cached, Shortage> {
+    pub(crate) fn page(
+        &self,
+        cache: &mut PageCache,
+        index: u64,
+        advice: HugePages,
+    ) -> Result<CacheBlock, Shortage> {
         if let Some(block) = cache.find(index) {
             return Ok(block);
         }
@@ -135,14 +105,14 @@ impl<'z, E: Env> Pages<'z, E> {
         self.new_block(cache, index, Order::PAGE)
     }
 
-    fn new_block(&self, cache: &mut Cache, index: u64, order: Order) -> Result<Cached, Shortage> {
+    fn new_block(&self, cache: &mut PageCache, index: u64, order: Order) -> Result<CacheBlock, Shortage> {
         let request = Request::new(order);
         let request = if self.unit > Order::PAGE { request.unsplittable() } else { request };
         // The source is the caller's code: if it panics, the block is free again.
         let head = self.core.allocate(request)?.pfn();
-        let made = Made::new(&self.core, Cached { index, head, order });
+        let made = BlockGuard::new(&self.core, CacheBlock { index, head, order });
         self.core.clear(head, order);
-        self.core.infos.describe(head, order.frames(), Owner::Object(self.id), index);
+        self.core.infos.describe(head, order.frames(), PageOwner::Object(self.id), index);
         if let Some(source) = &self.source {
             for i in 0..order.frames() {
                 let mut page = [0; PAGE_BYTES as usize];
@@ -155,64 +125,8 @@ impl<'z, E: Env> Pages<'z, E> {
         Ok(block)
     }
 
-    /// Maps the page at `addr`, which is in `block`: all of a huge block where it fits, else 4 KiB.
-    /// With the cache locked.
-    fn map_block(
-        &self,
-        space: &Inner<'z, E>,
-        region: &Region<'z, E>,
-        addr: VirtAddr,
-        block: Cached,
-        len: u64,
-    ) -> Result<Turn, Shortage> {
-        let shared = matches!(region.backing, Backing::Shared(_));
-        let flags = region
-            .rights()
-            .with(Flags::ACCESSED)
-            .with_if(Flags::OWN, shared)
-            .with_if(Flags::WRITE, shared && region.prot.write);
-        if self.unit > Order::PAGE {
-            self.put_leaf(space, addr, Level::of(self.unit), Leaf { frame: block.head, flags })?;
-            return Ok(Turn::Again);
-        }
-        let huge = huge_around(addr);
-        // All of it has to be within the object, so that an access beyond the end is an error.
-        let fits = block.order >= Order::HUGE
-            && space.fits_huge(region, addr)
-            && region.index(huge.start) == block.index
-            && block.pages().end <= len.div_ceil(PAGE_BYTES);
-        if fits && self.put_leaf(space, addr, Level::PMD, Leaf { frame: block.head, flags })? {
-            return Ok(Turn::Again);
-        }
-        let frame = block.head.offset(region.index(addr) - block.index);
-        self.put_leaf(space, addr, Level::PTE, Leaf { frame, flags: flags.with(Flags::BY_PIN) })?;
-        Ok(Turn::Again)
-    }
-
-    /// False if there is a table where the leaf would go.
-    fn put_leaf(
-        &self,
-        space: &Inner<'z, E>,
-        addr: VirtAddr,
-        level: Level,
-        leaf: Leaf,
-    ) -> Result<bool, Shortage> {
-        let core = &self.core;
-        let slot = core.make_slot(space.root, addr, level)?;
-        let bits = core.bits(slot);
-        if slot.level != level || bits != 0 {
-            return Ok(!matches!(E::Arch::decode(slot.level, bits), Entry::Table(_)));
-        }
-        // The cache, which is locked, has a reference: so the count succeeds but for its limit.
-        core.count_leaf(level, leaf)?;
-        if !core.change(slot, 0, E::Arch::leaf(level, leaf)) {
-            core.uncount_leaf(level, leaf);
-        }
-        Ok(true)
-    }
-
     /// Makes `at` a border between blocks, splitting only what is around it.
-    pub(crate) fn cut_at(&self, cache: &mut Cache, at: u64) {
+    pub(crate) fn cut_at(&self, cache: &mut PageCache, at: u64) {
         let Some(block) = cache.find(at).filter(|block| block.index != at) else { return };
         let raw = self.core.zone.raw();
         let page = block.head.offset(at - block.index);
@@ -224,13 +138,13 @@ impl<'z, E: Env> Pages<'z, E> {
     }
 
     /// Replaces a block by the pieces it has been split to.
-    fn note_pieces(&self, cache: &mut Cache, block: Cached) {
+    fn note_pieces(&self, cache: &mut PageCache, block: CacheBlock) {
         cache.blocks.remove(&block.index);
         let mut at = 0;
         while at < block.order.frames() {
             let head = block.head.offset(at);
             let order = self.core.zone.state(head).map_or(Order::PAGE, |state| state.order);
-            cache.insert(Cached { index: block.index + at, head, order });
+            cache.insert(CacheBlock { index: block.index + at, head, order });
             at += order.frames();
         }
     }
@@ -252,7 +166,7 @@ impl<'z, E: Env> Pages<'z, E> {
             // split.
             block
         };
-        for place in self.reverse.places(block.pages()) {
+        for place in self.rmap.ranges(block.pages()) {
             let regions = place.space.regions.read();
             for region in regions.within(place.range).filter(|region| self.is_behind(region)) {
                 let range = Self::range_in(region, block.pages());
@@ -278,29 +192,29 @@ impl<'z, E: Env> Pages<'z, E> {
 }
 
 /// A reference on a block that goes back when this is dropped.
-pub(crate) struct Made<'c, 'z, E: Env> {
-    core: &'c Core<'z, E>,
-    block: Cached,
+pub(crate) struct BlockGuard<'c, 'z, E: Env> {
+    core: &'c MmCore<'z, E>,
+    block: CacheBlock,
 }
 
-impl<'c, 'z, E: Env> Made<'c, 'z, E> {
-    pub(crate) fn new(core: &'c Core<'z, E>, block: Cached) -> Self {
+impl<'c, 'z, E: Env> BlockGuard<'c, 'z, E> {
+    pub(crate) fn new(core: &'c MmCore<'z, E>, block: CacheBlock) -> Self {
         Self { core, block }
     }
 
     /// The reference is the caller's.
-    pub(crate) fn keep(self) -> Cached {
+    pub(crate) fn keep(self) -> CacheBlock {
         core::mem::ManuallyDrop::new(self).block
     }
 }
 
-impl<E: Env> Drop for Made<'_, '_, E> {
+impl<E: Env> Drop for BlockGuard<'_, '_, E> {
     fn drop(&mut self) {
         self.core.drop_block(self.block.head, self.block.order);
     }
 }
 
-impl<E: Env> Drop for Pages<'_, E> {
+impl<E: Env> Drop for ObjectPages<'_, E> {
     fn drop(&mut self) {
         // No mapping is left, as each holds a handle.
         let blocks = core::mem::take(&mut self.cache.write().blocks);

@@ -13,7 +13,7 @@ use core::ops::Range;
 use crate::addr::PAGE_BYTES;
 use crate::env::Env;
 use crate::error::MmError;
-use crate::object::page_cache::{Cache, Cached, Made, Pages};
+use crate::object::page_cache::{BlockGuard, CacheBlock, ObjectPages, PageCache};
 use crate::object::{Object, check_len};
 
 impl<E: Env> Object<'_, E> {
@@ -38,7 +38,7 @@ impl<E: Env> Object<'_, E> {
     }
 }
 
-impl<'z, E: Env> Pages<'z, E> {
+impl<'z, E: Env> ObjectPages<'z, E> {
     /// Changes the length.
     fn set_len(&self, len: u64) {
         let unit = self.unit.bytes();
@@ -73,7 +73,7 @@ impl<'z, E: Env> Pages<'z, E> {
     }
 
     /// Unmaps pages that were taken out of the cache, then gives them back.
-    fn release(&self, gone: Vec<Made<'_, 'z, E>>, pages: Range<u64>, copies: bool) {
+    fn release(&self, gone: Vec<BlockGuard<'_, 'z, E>>, pages: Range<u64>, copies: bool) {
         if !pages.is_empty() {
             self.clear_everywhere(pages, copies);
         }
@@ -86,7 +86,7 @@ impl<'z, E: Env> Pages<'z, E> {
     pub(crate) fn clear_everywhere(&self, pages: Range<u64>, copies: bool) {
         let mut done = BTreeSet::new();
         loop {
-            let places = self.reverse.places(pages.clone());
+            let places = self.rmap.ranges(pages.clone());
             let new: Vec<_> = places.into_iter().filter(|place| done.insert(place.space.id)).collect();
             if new.is_empty() {
                 return;
@@ -102,21 +102,21 @@ impl<'z, E: Env> Pages<'z, E> {
 
     /// Takes the pages out of the cache, splitting blocks at the ends. The references are the
     /// caller's.
-    fn take(&self, cache: &mut Cache, pages: Range<u64>) -> Vec<Made<'_, 'z, E>> {
+    fn take(&self, cache: &mut PageCache, pages: Range<u64>) -> Vec<BlockGuard<'_, 'z, E>> {
         if pages.is_empty() {
             return Vec::new();
         }
         self.cut_at(cache, pages.start);
         self.cut_at(cache, pages.end);
-        let taken: Vec<Cached> = cache.blocks.range(pages).map(|(_, block)| *block).collect();
+        let taken: Vec<CacheBlock> = cache.blocks.range(pages).map(|(_, block)| *block).collect();
         taken.iter().for_each(|block| {
             cache.blocks.remove(&block.index);
         });
-        taken.into_iter().map(|block| Made::new(&self.core, block)).collect()
+        taken.into_iter().map(|block| BlockGuard::new(&self.core, block)).collect()
     }
 
     /// Clears bytes of pages that stay.
-    fn clear_bytes(&self, cache: &Cache, bytes: Range<u64>) {
+    fn clear_bytes(&self, cache: &PageCache, bytes: Range<u64>) {
         let mut at = bytes.start;
         while at < bytes.end {
             let page = at / PAGE_BYTES;

@@ -10,17 +10,17 @@ use crate::addr::{Access, PAGE_BYTES, VirtAddr};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{FaultError, NotPresent};
-use crate::mm::Core;
+use crate::frame_info::PageOwner;
+use crate::mm::MmCore;
 use crate::object::ObjectId;
 use crate::ops::fault::Want;
 use crate::ops::pin::CountLimit;
-use crate::page_table::frame_info::Owner;
-use crate::page_table::gup_fast::Entries;
-use crate::space::{Inner, Space};
+use crate::page_table::walk::Entries;
+use crate::space::{Space, SpaceInner};
 
 /// What a page is, for keys that have to be the same for everybody who waits on the same word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum PageIdentity {
     /// Private memory: known by space and address.
     Anonymous {
         /// Whether the mapping allowed writing at that moment.
@@ -65,7 +65,7 @@ impl<E: Env> Space<'_, E> {
         addr: VirtAddr,
         len: usize,
         access: Access,
-        mut f: impl FnMut(&Core<'_, E>, Pfn, usize, core::ops::Range<usize>),
+        mut f: impl FnMut(&MmCore<'_, E>, Pfn, usize, core::ops::Range<usize>),
     ) -> Result<(), FaultError> {
         let mut done = 0;
         while done < len {
@@ -134,7 +134,7 @@ impl<E: Env> Space<'_, E> {
     ///
     /// # Errors
     /// [`FaultError`] if the page can't be had so.
-    pub fn identify(&self, addr: VirtAddr, access: Access) -> Result<Place, FaultError> {
+    pub fn identify(&self, addr: VirtAddr, access: Access) -> Result<PageIdentity, FaultError> {
         let inner = &self.inner;
         loop {
             match inner.look_at(addr, Want::of(access)).map_err(|_| FaultError::CountLimit { addr })? {
@@ -149,7 +149,7 @@ fn word_in_page(addr: VirtAddr) -> Result<usize, NotPresent> {
     if addr.is_aligned(4) { Ok((addr.get() % PAGE_BYTES) as usize) } else { Err(NotPresent { addr }) }
 }
 
-impl<E: Env> Inner<'_, E> {
+impl<E: Env> SpaceInner<'_, E> {
     /// Does something with the page at `addr` if the leaf there allows it, as the hardware would.
     #[inline]
     fn touch<R>(&self, addr: VirtAddr, access: Access, f: impl FnOnce(Pfn) -> R) -> Result<R, NotPresent> {
@@ -175,9 +175,9 @@ impl<E: Env> Inner<'_, E> {
     }
 
     /// What the page is, `None` if no leaf meets `want` or it changed meanwhile. The pin need not
-    /// outlast this, so the leaf need not be `OWN`: a page shared after a fork is looked at as it
+    /// outlast this, so the leaf need not be `EXCLUSIVE`: a page shared after a fork is looked at as it
     /// is.
-    fn look_at(&self, addr: VirtAddr, want: Want) -> Result<Option<Place>, CountLimit> {
+    fn look_at(&self, addr: VirtAddr, want: Want) -> Result<Option<PageIdentity>, CountLimit> {
         if addr >= E::Arch::USER_END {
             return Ok(None);
         }
@@ -185,9 +185,9 @@ impl<E: Env> Inner<'_, E> {
         let (owner, index) = self.core.infos.read(pin.pfn());
         let writable = flags.has(Flags::WRITE);
         Ok(Some(match owner {
-            Owner::Object(object) => Place::Object { object: ObjectId(object), index, writable },
-            Owner::Anonymous(_) => Place::Anonymous { writable },
-            Owner::None => Place::Special,
+            PageOwner::Object(object) => PageIdentity::Object { object: ObjectId(object), index, writable },
+            PageOwner::Anonymous(_) => PageIdentity::Anonymous { writable },
+            PageOwner::None => PageIdentity::Special,
         }))
     }
 }

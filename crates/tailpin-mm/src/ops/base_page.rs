@@ -8,10 +8,10 @@ use crate::addr::{Access, VirtAddr};
 use crate::arch::Flags;
 use crate::env::Env;
 use crate::error::NotPresent;
+use crate::frame_info::PageOwner;
 use crate::object::ObjectId;
-use crate::ops::access::Place;
+use crate::ops::access::PageIdentity;
 use crate::ops::fault::Want;
-use crate::page_table::frame_info::Owner;
 use crate::space::Space;
 
 /// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy
@@ -31,7 +31,7 @@ use crate::space::Space;
 /// space.split_page(addr, tailpin::Order::PAGE)?;
 /// object.truncate(0)?;
 /// let found = space.identify_base_page(page);                 // still what it was
-/// assert!(matches!(found, Place::Object { index: 7, .. }));
+/// assert!(matches!(found, PageIdentity::Object { index: 7, .. }));
 /// space.unpin_base_page(page);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -69,14 +69,14 @@ impl<E: Env> Space<'_, E> {
     }
 
     /// What a base page is, read from the page itself. Under its pin the answer does not change.
-    pub fn identify_base_page(&self, page: BasePage) -> Place {
+    pub fn identify_base_page(&self, page: BasePage) -> PageIdentity {
         let (owner, index) = self.inner.core.infos.read(page.frame);
         match owner {
-            Owner::Object(object) => {
-                Place::Object { object: ObjectId(object), index, writable: page.writable }
+            PageOwner::Object(object) => {
+                PageIdentity::Object { object: ObjectId(object), index, writable: page.writable }
             }
-            Owner::Anonymous(_) => Place::Anonymous { writable: page.writable },
-            Owner::None => Place::Special,
+            PageOwner::Anonymous(_) => PageIdentity::Anonymous { writable: page.writable },
+            PageOwner::None => PageIdentity::Special,
         }
     }
 

@@ -15,18 +15,18 @@ use core::sync::atomic::AtomicU64;
 use tailpin::{Order, Pfn, Request};
 
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
-use crate::arch::{Arch, Entry, Flags, Leaf};
+use crate::arch::{Arch, Flags, Leaf, TableEntry};
 use crate::env::Env;
 use crate::error::CollapseError;
-use crate::mm::Core;
-use crate::object::page_cache::{Cached, Made};
-use crate::ops::fault::huge_around;
-use crate::page_table::frame_info::Owner;
-use crate::page_table::gup_fast::{Complete, Entries, Steps};
-use crate::page_table::table::{Found, Slot};
+use crate::frame_info::PageOwner;
+use crate::mm::MmCore;
+use crate::object::page_cache::{BlockGuard, CacheBlock};
+use crate::page_table::gup_fast::{Complete, Steps};
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::{EntrySlot, WalkEnd};
 use crate::space::region::{Backing, HugePages, Region};
-use crate::space::rmap::Root;
-use crate::space::{Inner, Space};
+use crate::space::rmap::AnonRoot;
+use crate::space::{Space, SpaceInner};
 
 /// Up to what a collapse is worth it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Default for CollapseLimits {
 
 /// What a collapse came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Collapsed {
+pub enum CollapseOutcome {
     /// A huge page was there already.
     AlreadyHuge,
     /// The frames were merged where they are.
@@ -75,8 +75,8 @@ impl<'z, E: Env> Space<'z, E> {
     ///
     /// # Errors
     /// [`CollapseError`]; then nothing was changed.
-    pub fn collapse(&self, addr: VirtAddr, limits: CollapseLimits) -> Result<Collapsed, CollapseError> {
-        let range = huge_around(addr);
+    pub fn collapse(&self, addr: VirtAddr, limits: CollapseLimits) -> Result<CollapseOutcome, CollapseError> {
+        let range = VirtRange::huge_around(addr);
         let not_eligible = CollapseError::NotEligible { addr: range.start };
         let object = {
             let regions = self.inner.regions.write();
@@ -108,42 +108,44 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 /// A table that was taken out of the tree and goes back when this is dropped.
-struct Detached<'c, 'z, E: Env> {
-    core: &'c Core<'z, E>,
-    slot: Slot,
+struct DetachedTable<'c, 'z, E: Env> {
+    core: &'c MmCore<'z, E>,
+    slot: EntrySlot,
     bits: u64,
 }
 
-impl<E: Env> Detached<'_, '_, E> {
+impl<E: Env> DetachedTable<'_, '_, E> {
     /// Puts a huge leaf in its place. The table is the caller's.
     fn replace(mut self, leaf: Leaf) {
         self.bits = E::Arch::leaf(Level::PMD, leaf);
     }
 }
 
-impl<E: Env> Drop for Detached<'_, '_, E> {
+impl<E: Env> Drop for DetachedTable<'_, '_, E> {
     fn drop(&mut self) {
         self.core.put(self.slot, self.bits);
     }
 }
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     /// With the regions exclusive.
     fn collapse_own(
         &self,
         region: &Region<'z, E>,
-        root: &Root<'z, E>,
+        root: &AnonRoot<E, SpaceInner<'z, E>>,
         range: VirtRange,
         limits: CollapseLimits,
-    ) -> Result<Collapsed, CollapseError> {
+    ) -> Result<CollapseOutcome, CollapseError> {
         let core = &self.core;
         let addr = range.start;
         let nothing = CollapseError::Nothing { addr };
         let slot = core.slot_at(self.root, addr, Level::PMD).ok_or(nothing)?;
         let table = match E::Arch::decode(Level::PMD, core.bits(slot)) {
-            Entry::Table(table) => table,
-            Entry::Leaf(leaf) if !leaf.flags.has(Flags::ZERO) => return Ok(Collapsed::AlreadyHuge),
-            Entry::Leaf(_) | Entry::Empty => return Err(nothing),
+            TableEntry::Table(table) => table,
+            TableEntry::Leaf(leaf) if !leaf.flags.has(Flags::ZERO) => {
+                return Ok(CollapseOutcome::AlreadyHuge);
+            }
+            TableEntry::Leaf(_) | TableEntry::Empty => return Err(nothing),
         };
         let survey = self.survey(table);
         if survey.present == 0 {
@@ -157,27 +159,29 @@ impl<'z, E: Env> Inner<'z, E> {
             return Err(CollapseError::TooManyShared { addr, shared: survey.shared });
         }
         let new_block = || match core.allocate(Request::new(Order::HUGE)) {
-            Ok(block) => Ok(Made::new(core, Cached { index: 0, head: block.pfn(), order: Order::HUGE })),
+            Ok(block) => {
+                Ok(BlockGuard::new(core, CacheBlock { index: 0, head: block.pfn(), order: Order::HUGE }))
+            }
             Err(_) => Err(CollapseError::OutOfMemory { addr }),
         };
         // Before anything is touched, so that a failure costs nothing.
         let new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
-        let detached = Detached { core, slot, bits: core.take(slot) };
+        let detached = DetachedTable { core, slot, bits: core.take(slot) };
         core.env.invalidate(self.id, range);
-        // Pairs with the barrier in a pin, `look_twice.rs`: a pin that found its entry unchanged is
+        // Pairs with the barrier in a pin, `gup_fast.rs`: a pin that found its entry unchanged is
         // counted by now.
         Complete::change_barrier::<AtomicU64>();
         let flags = region
             .rights()
-            .with(Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED).with(Flags::DIRTY))
+            .with(Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::ACCESSED).with(Flags::DIRTY))
             .with_if(Flags::WRITE, region.prot.write);
         // The merge wants the only reference on each page: so no other space has any of them.
         if let Some(head) = survey.in_order
-            && core.merge_area(head)
+            && core.merge_huge(head)
         {
             detached.replace(Leaf { frame: head, flags });
             core.retire(table);
-            return Ok(Collapsed::InPlace);
+            return Ok(CollapseOutcome::InPlace);
         }
         if let Some(addr) = self.first_pinned(table, addr) {
             return Err(CollapseError::Pinned { addr });
@@ -193,21 +197,21 @@ impl<'z, E: Env> Inner<'z, E> {
                 None => core.clear(to, Order::PAGE),
             }
         }
-        core.infos.describe(new, Order::HUGE.frames(), Owner::Anonymous(root.id), region.index(addr));
+        core.infos.describe(new, Order::HUGE.frames(), PageOwner::Anonymous(root.id), region.index(addr));
         detached.replace(Leaf { frame: new, flags });
         // Translations were invalidated when the table was taken out.
         self.leaves_of(table)
             .filter_map(|(_, leaf)| leaf)
             .for_each(|leaf| core.uncount_leaf(Level::PTE, leaf));
         core.retire(table);
-        Ok(Collapsed::ByCopy)
+        Ok(CollapseOutcome::ByCopy)
     }
 
     /// The entries of a table of the last level.
     fn leaves_of(&self, table: Pfn) -> impl Iterator<Item = (u64, Option<Leaf>)> {
         (0..512).map(move |index| {
-            let slot = Slot { table, index, level: Level::PTE };
-            (index as u64, self.core.leaf_of(Found { slot, bits: self.core.bits(slot) }))
+            let slot = EntrySlot { table, index, level: Level::PTE };
+            (index as u64, self.core.leaf_of(WalkEnd { slot, bits: self.core.bits(slot) }))
         })
     }
 
@@ -220,7 +224,7 @@ impl<'z, E: Env> Inner<'z, E> {
                 continue;
             };
             survey.present += 1;
-            if !leaf.flags.has(Flags::OWN) && !self.core.is_sole(Level::PTE, leaf) {
+            if !leaf.flags.has(Flags::EXCLUSIVE) && !self.core.is_exclusive(Level::PTE, leaf) {
                 survey.shared += 1;
             }
             if index == 0 {
@@ -238,7 +242,8 @@ impl<'z, E: Env> Inner<'z, E> {
     /// The first page that may not move. Pages that are shared may: what is pinned of them is
     /// pinned through others.
     fn first_pinned(&self, table: Pfn, start: VirtAddr) -> Option<VirtAddr> {
-        let pinned = |leaf: Leaf| leaf.flags.has(Flags::OWN) && !self.core.is_sole(Level::PTE, leaf);
+        let pinned =
+            |leaf: Leaf| leaf.flags.has(Flags::EXCLUSIVE) && !self.core.is_exclusive(Level::PTE, leaf);
         let (index, _) = self.leaves_of(table).find(|(_, leaf)| leaf.is_some_and(pinned))?;
         Some(start.offset(index * PAGE_BYTES))
     }

@@ -6,25 +6,25 @@
 //!
 //! # Copy-on-write and pins (H21)
 //!
-//! A leaf is [`Flags::OWN`] if nothing that others do can take its page from under it. Pins are
+//! A leaf is [`Flags::EXCLUSIVE`] if nothing that others do can take its page from under it. Pins are
 //! taken only through such leaves, and only `fork` takes the flag away, asking for pins first: so a
-//! page whose leaf is not `OWN` has no lasting pin that belongs to this mapping, and a write may
-//! replace it by a copy. For anonymous memory a leaf that allows writing is always `OWN`. If the
+//! page whose leaf is not `EXCLUSIVE` has no lasting pin that belongs to this mapping, and a write may
+//! replace it by a copy. For anonymous memory a leaf that allows writing is always `EXCLUSIVE`. If the
 //! count says that this mapping is the only one, the flag comes back and nothing is copied.
 
 use tailpin::{Order, Request};
 
 use crate::addr::{Access, Level, VirtAddr, VirtRange};
-use crate::arch::{Arch, Entry, Flags, Leaf};
+use crate::arch::{Arch, Flags, Leaf, TableEntry};
 use crate::env::Env;
 use crate::error::{FaultError, Shortage};
+use crate::frame_info::PageOwner;
 use crate::mm::Cow;
-use crate::page_table::frame_info::Owner;
-use crate::page_table::gup_fast::Entries;
-use crate::page_table::table::Found;
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::WalkEnd;
 use crate::space::region::{Backing, HugePages, Region};
-use crate::space::rmap::Root;
-use crate::space::{Inner, Space};
+use crate::space::rmap::AnonRoot;
+use crate::space::{Space, SpaceInner};
 
 /// What a leaf has to allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) enum Want {
     /// Reading.
     Read,
     /// Reading, and being pinned.
-    Own,
+    Exclusive,
     /// Writing, which for anonymous memory includes being pinned.
     Write,
 }
@@ -48,7 +48,7 @@ impl Want {
     /// For a pin that lasts.
     pub(crate) fn pinned(access: Access) -> Self {
         match access {
-            Access::Read => Self::Own,
+            Access::Read => Self::Exclusive,
             Access::Write => Self::Write,
         }
     }
@@ -62,8 +62,8 @@ impl Want {
     pub(crate) fn is_met(self, flags: Flags) -> bool {
         let needed = match self {
             Self::Read => Flags::USER,
-            Self::Own => Flags::USER.with(Flags::OWN),
-            Self::Write => Flags::USER.with(Flags::OWN).with(Flags::WRITE),
+            Self::Exclusive => Flags::USER.with(Flags::EXCLUSIVE),
+            Self::Write => Flags::USER.with(Flags::EXCLUSIVE).with(Flags::WRITE),
         };
         flags.has(needed)
     }
@@ -96,21 +96,21 @@ impl<E: Env> Fault<'_, '_, E> {
     }
 
     /// Flags of memory of the space's own.
-    fn own_flags(&self) -> Flags {
-        let own = Flags::ANON.with(Flags::OWN).with(Flags::ACCESSED);
+    fn exclusive_flags(&self) -> Flags {
+        let own = Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::ACCESSED);
         self.region.rights().with(own).with(self.write_flags())
     }
 }
 
 /// What a turn of a fault came to.
-pub(crate) enum Turn {
+pub(crate) enum FaultTurn {
     /// Look again.
     Again,
     /// Let others run, with no lock held, and look again: they have the page in hand.
     Yield,
 }
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     pub(crate) fn fault(&self, addr: VirtAddr, want: Want) -> Result<(), FaultError> {
         loop {
             let regions = self.regions.read();
@@ -138,9 +138,9 @@ impl<'z, E: Env> Inner<'z, E> {
         loop {
             let found = self.core.look_up(self.root, addr);
             let turn = match self.core.decode(found) {
-                Entry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
-                Entry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
-                Entry::Empty | Entry::Table(_) => match &region.backing {
+                TableEntry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
+                TableEntry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
+                TableEntry::Empty | TableEntry::Table(_) => match &region.backing {
                     Backing::Anonymous(root) => self.new_memory(&fault, root, found),
                     Backing::Shared(pages) | Backing::Private(pages, _) => {
                         pages.map_page(self, region, addr)?
@@ -149,8 +149,8 @@ impl<'z, E: Env> Inner<'z, E> {
                 },
             };
             match turn.map_err(|shortage| FaultError::from_shortage(shortage, addr))? {
-                Turn::Again => {}
-                Turn::Yield => return Ok(false),
+                FaultTurn::Again => {}
+                FaultTurn::Yield => return Ok(false),
             }
         }
     }
@@ -159,19 +159,19 @@ impl<'z, E: Env> Inner<'z, E> {
     fn new_memory(
         &self,
         fault: &Fault<'_, 'z, E>,
-        root: &Root<'z, E>,
-        found: Found,
-    ) -> Result<Turn, Shortage> {
+        root: &AnonRoot<E, SpaceInner<'z, E>>,
+        found: WalkEnd,
+    ) -> Result<FaultTurn, Shortage> {
         if found.slot.level >= Level::PMD && self.fits_huge(fault.region, fault.addr) {
             match self.new_leaf(fault, root, Level::PMD) {
-                Ok(()) => return Ok(Turn::Again),
+                Ok(()) => return Ok(FaultTurn::Again),
                 // No free block that large, or no table: 4 KiB may do.
                 Err(Shortage::Frames(_)) => {}
                 Err(shortage) => return Err(shortage),
             }
         }
         self.new_leaf(fault, root, Level::PTE)?;
-        Ok(Turn::Again)
+        Ok(FaultTurn::Again)
     }
 
     /// Whether the region allows a huge page around `addr`.
@@ -181,10 +181,15 @@ impl<'z, E: Env> Inner<'z, E> {
             HugePages::Always => true,
             HugePages::Never => false,
         };
-        allowed && region.range.covers(huge_around(addr))
+        allowed && region.range.covers(VirtRange::huge_around(addr))
     }
 
-    fn new_leaf(&self, fault: &Fault<'_, 'z, E>, root: &Root<'z, E>, level: Level) -> Result<(), Shortage> {
+    fn new_leaf(
+        &self,
+        fault: &Fault<'_, 'z, E>,
+        root: &AnonRoot<E, SpaceInner<'z, E>>,
+        level: Level,
+    ) -> Result<(), Shortage> {
         let core = &self.core;
         let Fault { region, addr, want } = *fault;
         let slot = core.make_slot(self.root, addr, level)?;
@@ -199,9 +204,9 @@ impl<'z, E: Env> Inner<'z, E> {
             let flags = region.rights().with(Flags::ANON.with(Flags::ZERO).with(Flags::ACCESSED));
             (Leaf { frame, flags }, false)
         } else {
-            let owner = Owner::Anonymous(root.id);
+            let owner = PageOwner::Anonymous(root.id);
             let frame = core.fresh(level.order(), owner, region.index(start))?.pfn();
-            (Leaf { frame, flags: fault.own_flags() }, true)
+            (Leaf { frame, flags: fault.exclusive_flags() }, true)
         };
         if !core.change(slot, 0, E::Arch::leaf(level, leaf)) && counted {
             core.drop_block(leaf.frame, level.order());
@@ -210,38 +215,38 @@ impl<'z, E: Env> Inner<'z, E> {
     }
 
     /// A leaf is there but allows too little.
-    fn upgrade(&self, fault: &Fault<'_, 'z, E>, found: Found, leaf: Leaf) -> Result<Turn, Shortage> {
+    fn upgrade(&self, fault: &Fault<'_, 'z, E>, found: WalkEnd, leaf: Leaf) -> Result<FaultTurn, Shortage> {
         let core = &self.core;
         let level = found.slot.level;
         let more = |flags: Flags| {
             let bits = E::Arch::leaf(level, Leaf { flags: leaf.flags.with(flags), ..leaf });
             core.change(found.slot, found.bits, bits);
-            Ok(Turn::Again)
+            Ok(FaultTurn::Again)
         };
         let write = fault.write_flags();
-        if leaf.flags.has(Flags::OWN) {
+        if leaf.flags.has(Flags::EXCLUSIVE) {
             return more(write);
         }
-        if leaf.flags.has(Flags::ANON) && core.is_sole(level, leaf) {
-            return more(write.with(Flags::OWN));
+        if leaf.flags.has(Flags::ANON) && core.is_exclusive(level, leaf) {
+            return more(write.with(Flags::EXCLUSIVE));
         }
-        let Some(root) = fault.region.backing.root() else {
-            // An object mapped shared is mapped OWN from the start.
-            return more(write.with(Flags::OWN));
+        let Some(root) = fault.region.backing.anon_root() else {
+            // An object mapped shared is mapped exclusive from the start.
+            return more(write.with(Flags::EXCLUSIVE));
         };
         if level == Level::PTE {
             self.copy_page(fault, root, found, leaf)?;
         } else {
             self.copy_huge(fault, root, found, leaf)?;
         }
-        Ok(Turn::Again)
+        Ok(FaultTurn::Again)
     }
 
     fn copy_page(
         &self,
         fault: &Fault<'_, 'z, E>,
-        root: &Root<'z, E>,
-        found: Found,
+        root: &AnonRoot<E, SpaceInner<'z, E>>,
+        found: WalkEnd,
         leaf: Leaf,
     ) -> Result<(), Shortage> {
         let core = &self.core;
@@ -257,8 +262,8 @@ impl<'z, E: Env> Inner<'z, E> {
         }
         core.copy_frame(leaf.frame, new);
         drop(source);
-        core.infos.describe(new, 1, Owner::Anonymous(root.id), region.index(addr));
-        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.own_flags() });
+        core.infos.describe(new, 1, PageOwner::Anonymous(root.id), region.index(addr));
+        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.exclusive_flags() });
         Ok(())
     }
 
@@ -266,8 +271,8 @@ impl<'z, E: Env> Inner<'z, E> {
     fn copy_huge(
         &self,
         fault: &Fault<'_, 'z, E>,
-        root: &Root<'z, E>,
-        found: Found,
+        root: &AnonRoot<E, SpaceInner<'z, E>>,
+        found: WalkEnd,
         leaf: Leaf,
     ) -> Result<(), Shortage> {
         let core = &self.core;
@@ -297,13 +302,13 @@ impl<'z, E: Env> Inner<'z, E> {
             (0..order.frames()).for_each(|i| core.copy_frame(leaf.frame.offset(i), new.offset(i)));
         }
         let start = found.slot.reach(addr).start;
-        core.infos.describe(new, order.frames(), Owner::Anonymous(root.id), region.index(start));
-        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.own_flags() });
+        core.infos.describe(new, order.frames(), PageOwner::Anonymous(root.id), region.index(start));
+        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.exclusive_flags() });
         Ok(())
     }
 
     /// Puts a copy in the place of what was found, unless the entry has changed.
-    fn replace(&self, found: Found, addr: VirtAddr, old: Leaf, new: Leaf) {
+    fn replace(&self, found: WalkEnd, addr: VirtAddr, old: Leaf, new: Leaf) {
         let level = found.slot.level;
         if self.core.change(found.slot, found.bits, E::Arch::leaf(level, new)) {
             self.core.env.invalidate(self.id, found.slot.reach(addr));
@@ -312,9 +317,4 @@ impl<'z, E: Env> Inner<'z, E> {
             self.core.drop_block(new.frame, level.order());
         }
     }
-}
-
-/// The aligned 2 MiB around an address.
-pub(crate) fn huge_around(addr: VirtAddr) -> VirtRange {
-    VirtRange::new(addr.align_down(Level::PMD.bytes()), Level::PMD.bytes())
 }

@@ -4,9 +4,9 @@
 //!
 //! | fork | pin |
 //! | --- | --- |
-//! | takes `OWN` and the right to write off the leaf | counts its pin |
+//! | takes `EXCLUSIVE` and the right to write off the leaf | counts its pin |
 //! | full barrier | full barrier |
-//! | reads the count: more than the leaf's own? | reads the leaf again: still `OWN`? |
+//! | reads the count: more than the leaf's own? | reads the leaf again: still `EXCLUSIVE`? |
 //!
 //! In whatever order the six steps fall, at least one of the two last reads sees the other's first
 //! step. If fork sees a pin, the page is *not* shared: the leaf gets its rights back and the child
@@ -23,12 +23,13 @@ use crate::addr::Level;
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
-use crate::page_table::frame_info::Owner;
-use crate::page_table::gup_fast::{Complete, Entries, Steps};
-use crate::page_table::table::Found;
+use crate::frame_info::PageOwner;
+use crate::page_table::gup_fast::{Complete, Steps};
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::WalkEnd;
 use crate::space::region::Region;
-use crate::space::rmap::Root;
-use crate::space::{Inner, Space};
+use crate::space::rmap::AnonRoot;
+use crate::space::{Space, SpaceInner};
 
 impl<'z, E: Env> Space<'z, E> {
     /// A copy of the space. Private memory is shared until one side writes, whole huge pages as
@@ -42,7 +43,7 @@ impl<'z, E: Env> Space<'z, E> {
         let mut copies = child.inner.regions.write();
         let result = regions.iter().try_for_each(|region| {
             copies.insert(&child.inner, region.clone());
-            let Some(root) = region.backing.root() else { return Ok(()) };
+            let Some(root) = region.backing.anon_root() else { return Ok(()) };
             let copied = self.inner.share_leaves(&child.inner, region, root);
             // Before the child can run, and before this space goes on: no CPU may write to a page
             // that is shared now.
@@ -55,10 +56,15 @@ impl<'z, E: Env> Space<'z, E> {
     }
 }
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     /// Gives `child` every page of the space's own in `region`. With both spaces' regions
     /// exclusive.
-    fn share_leaves(&self, child: &Self, region: &Region<'z, E>, root: &Root<'z, E>) -> Result<(), Shortage> {
+    fn share_leaves(
+        &self,
+        child: &Self,
+        region: &Region<'z, E>,
+        root: &AnonRoot<E, SpaceInner<'z, E>>,
+    ) -> Result<(), Shortage> {
         let core = &self.core;
         let mut at = region.range.start;
         while at < region.range.end {
@@ -72,18 +78,18 @@ impl<'z, E: Env> Inner<'z, E> {
             };
             let level = found.slot.level;
             let slot = core.make_slot(child.root, at, level)?;
-            let shared = Leaf { flags: leaf.flags.without(Flags::OWN.with(Flags::WRITE)), ..leaf };
-            if leaf.flags.has(Flags::OWN) {
+            let shared = Leaf { flags: leaf.flags.without(Flags::EXCLUSIVE.with(Flags::WRITE)), ..leaf };
+            if leaf.flags.has(Flags::EXCLUSIVE) {
                 if !core.change(found.slot, found.bits, E::Arch::leaf(level, shared)) {
                     continue; // The hardware noted something.
                 }
-                // Pairs with the barrier in a pin, `look_twice.rs`: see above.
+                // Pairs with the barrier in a pin, `gup_fast.rs`: see above.
                 Complete::change_barrier::<AtomicU64>();
-                if !core.is_sole(level, leaf) {
+                if !core.is_exclusive(level, leaf) {
                     self.give_back_rights(found, leaf);
                     if level == Level::PMD && !region.is_hugetlb() {
                         let _leaves = self.leaves.write();
-                        self.split_leaf(Found { bits: core.bits(found.slot), ..found }, at)?;
+                        self.split_leaf(WalkEnd { bits: core.bits(found.slot), ..found }, at)?;
                         continue;
                     }
                     let request = Request::new(level.order());
@@ -91,7 +97,12 @@ impl<'z, E: Env> Inner<'z, E> {
                     let new = core.allocate(request)?.pfn();
                     let frames = level.order().frames();
                     (0..frames).for_each(|i| core.copy_frame(leaf.frame.offset(i), new.offset(i)));
-                    core.infos.describe(new, frames, Owner::Anonymous(root.id), region.index(reach.start));
+                    core.infos.describe(
+                        new,
+                        frames,
+                        PageOwner::Anonymous(root.id),
+                        region.index(reach.start),
+                    );
                     let flags = leaf.flags.without(Flags::BY_PIN);
                     core.put(slot, E::Arch::leaf(level, Leaf { frame: new, flags }));
                     at = reach.end;
@@ -105,12 +116,12 @@ impl<'z, E: Env> Inner<'z, E> {
         Ok(())
     }
 
-    fn give_back_rights(&self, found: Found, leaf: Leaf) {
+    fn give_back_rights(&self, found: WalkEnd, leaf: Leaf) {
         let core = &self.core;
         loop {
             let bits = core.bits(found.slot);
-            let Some(now) = core.leaf_of(Found { bits, ..found }) else { return };
-            let rights = Flags::OWN.with_if(Flags::WRITE, leaf.flags.has(Flags::WRITE));
+            let Some(now) = core.leaf_of(WalkEnd { bits, ..found }) else { return };
+            let rights = Flags::EXCLUSIVE.with_if(Flags::WRITE, leaf.flags.has(Flags::WRITE));
             let back = Leaf { flags: now.flags.with(rights), ..now };
             if core.change(found.slot, bits, E::Arch::leaf(found.slot.level, back)) {
                 return;

@@ -3,7 +3,7 @@
 //! # The fast path (N5, H13, H19)
 //!
 //! 1. Inside a section, so that no table is freed under the walk: walk to the leaf; it must allow
-//!    the access and be `OWN`.
+//!    the access and be `EXCLUSIVE`.
 //! 2. Pin the page by its number. The core does that only if the page is in use, and takes hold of
 //!    its head first if it is a tail; what it pins is *that page*, whatever its block becomes (the
 //!    re-check of the head).
@@ -11,7 +11,7 @@
 //!    value, the page was mapped at that moment and pinned already, so it can't have been anything
 //!    else since. Walking again looks at every level, so a table that was detached meanwhile is
 //!    noticed as well as an entry that was changed. If anything differs, the pin is given back. The
-//!    three steps are in `look_twice.rs`.
+//!    three steps are in `gup_fast.rs`.
 //!
 //! Nothing is locked, no interrupt is held off beyond the section. If the leaf does not allow it,
 //! the slow path faults and the fast path tries again: each turn means that somebody changed
@@ -32,12 +32,13 @@ use crate::addr::{Access, Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{FaultError, NotPresent, PinError};
-use crate::mm::Core;
+use crate::mm::MmCore;
 use crate::ops::fault::Want;
-use crate::page_table::gup_fast::{Complete, Entries};
-use crate::page_table::table::Found;
+use crate::page_table::gup_fast::{Complete, gup_fast};
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::WalkEnd;
 use crate::space::region::Backing;
-use crate::space::{Inner, Space};
+use crate::space::{Space, SpaceInner};
 
 /// What one step of pinning got.
 enum Part<'z> {
@@ -80,7 +81,7 @@ impl Part<'_> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Pins<'z, E: Env> {
-    core: Arc<Core<'z, E>>,
+    core: Arc<MmCore<'z, E>>,
     parts: Vec<Part<'z>>,
     access: Access,
     /// Where in the first page the bytes begin.
@@ -174,7 +175,7 @@ fn pages_to(at: VirtAddr, end: VirtAddr) -> u64 {
 /// A page is pinned or mapped as often as its count can say.
 pub(crate) struct CountLimit;
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     /// The three steps: walk to the leaf at `addr`, pin under it what `pin` pins, walk again.
     /// `None` if no leaf meets `want`, if there was nothing to pin, or somebody changed the entry
     /// during the call. Says also what the leaf allowed.
@@ -183,9 +184,9 @@ impl<'z, E: Env> Inner<'z, E> {
         &self,
         addr: VirtAddr,
         want: Want,
-        pin: impl FnOnce(Found, Leaf) -> Result<Option<R>, CountLimit>,
+        pin: impl FnOnce(WalkEnd, Leaf) -> Result<Option<R>, CountLimit>,
     ) -> Result<Option<(R, Flags)>, CountLimit> {
-        self.core.pin_under::<Complete, _, _>(self.root, addr, |flags| want.is_met(flags), pin)
+        gup_fast::<Complete, _, _, _>(&*self.core, self.root, addr, |flags| want.is_met(flags), pin)
     }
 
     /// Pins the page at `addr`; says also what the leaf allowed.
@@ -312,7 +313,7 @@ impl<'z, E: Env> Pins<'z, E> {
         &self,
         at: u64,
         len: usize,
-        mut f: impl FnMut(&Core<'z, E>, Pfn, usize, core::ops::Range<usize>),
+        mut f: impl FnMut(&MmCore<'z, E>, Pfn, usize, core::ops::Range<usize>),
     ) {
         let end = at.checked_add(len as u64).filter(|end| *end <= self.len);
         assert!(end.is_some(), "{len} bytes at {at} are not within {} pinned bytes", self.len);

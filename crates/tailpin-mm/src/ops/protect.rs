@@ -5,9 +5,9 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::MapError;
 use crate::ops::unmap::checked_range;
-use crate::page_table::gup_fast::Entries;
-use crate::page_table::table::Found;
-use crate::space::{Inner, Space};
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::WalkEnd;
+use crate::space::{Space, SpaceInner};
 
 impl<E: Env> Space<'_, E> {
     /// Changes what the range allows, any multiple of 4 KiB (of the unit for hugetlb). Rights that
@@ -36,9 +36,9 @@ impl<E: Env> Space<'_, E> {
     }
 }
 
-impl<E: Env> Inner<'_, E> {
+impl<E: Env> SpaceInner<'_, E> {
     /// With the regions exclusive: only the hardware's notes can change the entry meanwhile.
-    fn set_rights(&self, mut found: Found, rights: Flags, write: bool) {
+    fn set_rights(&self, mut found: WalkEnd, rights: Flags, write: bool) {
         while let Some(leaf) = self.core.leaf_of(found) {
             let stays = leaf.flags.without(Flags::USER.with(Flags::EXEC)).with(rights);
             let flags = if write { stays } else { stays.without(Flags::WRITE) };

@@ -14,8 +14,8 @@ use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
 use crate::ops::unmap::checked_range;
-use crate::page_table::gup_fast::Entries;
-use crate::space::{Inner, Space};
+use crate::page_table::walk::Entries;
+use crate::space::{Space, SpaceInner};
 
 impl<'z, E: Env> Space<'z, E> {
     /// Moves the mappings of a range, any multiple of 4 KiB (of the unit for hugetlb), to `to` or
@@ -55,11 +55,11 @@ impl<'z, E: Env> Space<'z, E> {
         let target = VirtRange::new(start, len);
         inner.split_ends(&regions, range)?;
         if let Err(shortage) = inner.prepare_move(range, distance) {
-            inner.prune(target);
+            inner.free_pgtables(target);
             return Err(shortage.into());
         }
         inner.move_leaves(range, distance);
-        inner.prune(range);
+        inner.free_pgtables(range);
         regions.cut(inner, range);
         let moved: Vec<_> = regions.within(range).cloned().collect();
         for mut region in moved {
@@ -78,7 +78,7 @@ fn shifted(addr: VirtAddr, distance: u64) -> VirtAddr {
     VirtAddr::new(addr.get().wrapping_add(distance))
 }
 
-impl<E: Env> Inner<'_, E> {
+impl<E: Env> SpaceInner<'_, E> {
     /// Splits the huge leaves that will not fit at their new place and makes the tables there.
     fn prepare_move(&self, range: VirtRange, distance: u64) -> Result<(), Shortage> {
         let mut at = range.start;

@@ -17,19 +17,19 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{PageSplitError, Shortage};
-use crate::page_table::gup_fast::Entries;
-use crate::page_table::table::{Found, Slot};
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::{EntrySlot, WalkEnd};
 use crate::space::region::Region;
-use crate::space::{Inner, Space};
+use crate::space::{Space, SpaceInner};
 
 /// Entries in a table.
 const ENTRIES: u64 = 512;
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     /// Splits the 2 MiB leaf in `found`, which reaches `addr`. Does nothing if the entry is no
     /// longer what was found. With the leaf lock, or the regions exclusive: so the leaf and its
     /// count stay while this looks at them.
-    pub(crate) fn split_leaf(&self, found: Found, addr: VirtAddr) -> Result<(), Shortage> {
+    pub(crate) fn split_leaf(&self, found: WalkEnd, addr: VirtAddr) -> Result<(), Shortage> {
         let core = &self.core;
         if core.bits(found.slot) != found.bits || found.slot.level != Level::PMD {
             return Ok(());
@@ -38,7 +38,7 @@ impl<'z, E: Env> Inner<'z, E> {
         let table = core.new_table()?;
         let zero = leaf.flags.has(Flags::ZERO);
         let anonymous = leaf.flags.has(Flags::ANON);
-        let ours = anonymous && (leaf.flags.has(Flags::OWN) || core.is_sole(Level::PMD, leaf));
+        let ours = anonymous && (leaf.flags.has(Flags::EXCLUSIVE) || core.is_exclusive(Level::PMD, leaf));
         if ours && !zero {
             // Our reference on the block becomes one on each page. Infallible: the block is of the
             // splittable class.
@@ -55,12 +55,12 @@ impl<'z, E: Env> Inner<'z, E> {
         }
         let mut seen = found.bits;
         loop {
-            let now = core.leaf_of(Found { bits: seen, ..found }).unwrap_or(leaf);
+            let now = core.leaf_of(WalkEnd { bits: seen, ..found }).unwrap_or(leaf);
             let flags = now.flags.with_if(Flags::BY_PIN, !ours && !zero);
             for index in 0..ENTRIES as usize {
                 let frame = if zero { core.zero_page() } else { leaf.frame.offset(index as u64) };
                 let bits = E::Arch::leaf(Level::PTE, Leaf { frame, flags });
-                core.put(Slot { table, index, level: Level::PTE }, bits);
+                core.put(EntrySlot { table, index, level: Level::PTE }, bits);
             }
             if core.change(found.slot, seen, E::Arch::table(table)) {
                 break;
@@ -114,8 +114,8 @@ impl<'z, E: Env> Space<'z, E> {
             let index = region.index(addr);
             let huge = index.saturating_sub(ENTRIES - 1)..index + ENTRIES;
             let anonymous = leaf.flags.has(Flags::ANON);
-            let root = region.backing.root().filter(|_| anonymous);
-            let places = root.map(|root| root.reverse.places(huge));
+            let root = region.backing.anon_root().filter(|_| anonymous);
+            let places = root.map(|root| root.rmap.ranges(huge));
             let object = region.backing.object().filter(|_| !anonymous).cloned();
             (places, object, index, root.map_or(0, |root| root.id))
         };
@@ -125,9 +125,9 @@ impl<'z, E: Env> Space<'z, E> {
         let frame = self.mapping(addr).ok_or(PageSplitError::NotPresent { addr })?.frame;
         for place in mapped.into_iter().flatten() {
             let regions = place.space.regions.read();
-            let root = |region: &&Region<'z, E>| region.backing.root().is_some_and(|root| root.id == id);
+            let root = |region: &&Region<'z, E>| region.backing.anon_root().is_some_and(|root| root.id == id);
             for region in regions.within(place.range).filter(root) {
-                let maps_it = |found: &Found, leaf: Leaf| {
+                let maps_it = |found: &WalkEnd, leaf: Leaf| {
                     let offset = frame.get().wrapping_sub(leaf.frame.get());
                     found.slot.level == Level::PMD && leaf.flags.has(Flags::ANON) && offset < ENTRIES
                 };
@@ -140,7 +140,7 @@ impl<'z, E: Env> Space<'z, E> {
     }
 }
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     /// With the regions shared.
     pub(crate) fn split_mapping_at(&self, addr: VirtAddr) -> Result<(), PageSplitError> {
         let _leaves = self.leaves.write();
@@ -155,7 +155,7 @@ impl<'z, E: Env> Inner<'z, E> {
     pub(crate) fn split_leaves(
         &self,
         range: VirtRange,
-        meant: impl Fn(&Found, Leaf) -> bool,
+        meant: impl Fn(&WalkEnd, Leaf) -> bool,
     ) -> Result<(), Shortage> {
         let mut at = range.start;
         while at < range.end {
@@ -170,7 +170,7 @@ impl<'z, E: Env> Inner<'z, E> {
     }
 
     /// Number of the page within the leaf that reaches `addr`.
-    pub(crate) fn page_in(found: Found, addr: VirtAddr) -> u64 {
+    pub(crate) fn page_in(found: WalkEnd, addr: VirtAddr) -> u64 {
         (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES
     }
 }

@@ -13,24 +13,24 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
-use crate::page_table::gup_fast::Entries;
-use crate::page_table::table::Found;
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::WalkEnd;
 use crate::space::region::Regions;
-use crate::space::{Inner, Space};
+use crate::space::{Space, SpaceInner};
 
 /// Leaves between two invalidations.
 const GATHERED: usize = 64;
 
 /// Leaves that are gone from the table and whose counts are still held.
 pub(crate) struct Gather<'a, 'z, E: Env> {
-    inner: &'a Inner<'z, E>,
+    inner: &'a SpaceInner<'z, E>,
     leaves: [Option<(Level, Leaf)>; GATHERED],
     number: usize,
     range: Option<VirtRange>,
 }
 
 impl<'a, 'z, E: Env> Gather<'a, 'z, E> {
-    pub(crate) fn new(inner: &'a Inner<'z, E>) -> Self {
+    pub(crate) fn new(inner: &'a SpaceInner<'z, E>) -> Self {
         Self { inner, leaves: [None; GATHERED], number: 0, range: None }
     }
 
@@ -98,7 +98,7 @@ pub(crate) fn checked_range<E: Env>(addr: VirtAddr, len: u64) -> Result<VirtRang
     Ok(range)
 }
 
-impl<'z, E: Env> Inner<'z, E> {
+impl<'z, E: Env> SpaceInner<'z, E> {
     /// Makes the ends of `range` borders between leaves. With the regions exclusive. What it does
     /// is no change that anybody could see, so it need not be undone if the second end fails.
     pub(crate) fn split_ends(&self, regions: &Regions<'z, E>, range: VirtRange) -> Result<(), MapError> {
@@ -139,7 +139,7 @@ impl<'z, E: Env> Inner<'z, E> {
 
     /// Calls `f` for each leaf that meets `range`, lowest first, with where it is and the address
     /// it begins at. `f` may change the entry. With the regions locked, so that tables stay.
-    pub(crate) fn for_each_leaf(&self, range: VirtRange, mut f: impl FnMut(Found, VirtAddr, Leaf)) {
+    pub(crate) fn for_each_leaf(&self, range: VirtRange, mut f: impl FnMut(WalkEnd, VirtAddr, Leaf)) {
         let mut at = range.start;
         while at < range.end {
             let found = self.core.look_up(self.root, at);
@@ -159,19 +159,19 @@ impl<'z, E: Env> Inner<'z, E> {
             self.for_each_leaf(part, |found, start, _| {
                 // Taken, not compared: what the hardware notes until the last moment is in it.
                 let bits = self.core.take(found.slot);
-                if let Some(leaf) = self.core.leaf_of(Found { bits, ..found }) {
+                if let Some(leaf) = self.core.leaf_of(WalkEnd { bits, ..found }) {
                     gather.push(found.slot.reach(start), found.slot.level, leaf);
                 }
             });
         }
         gather.flush();
-        self.prune(range);
+        self.free_pgtables(range);
     }
 
     /// Takes empty tables in `range` out of use. With the regions exclusive.
-    pub(crate) fn prune(&self, range: VirtRange) {
+    pub(crate) fn free_pgtables(&self, range: VirtRange) {
         let mut gone: Vec<Pfn> = Vec::new();
-        self.core.prune(self.root, range, &mut |table| gone.push(table));
+        self.core.free_pgtables(self.root, range, &mut |table| gone.push(table));
         if !gone.is_empty() {
             self.core.env.invalidate(self.id, range);
             gone.into_iter().for_each(|table| self.core.retire(table));

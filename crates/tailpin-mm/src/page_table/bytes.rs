@@ -13,12 +13,12 @@ use tailpin::{FrameRange, Order, Pfn};
 
 use crate::addr::PAGE_BYTES;
 use crate::env::Env;
-use crate::mm::Core;
+use crate::mm::MmCore;
 
 /// Words in a frame.
 const WORDS: usize = (PAGE_BYTES / 8) as usize;
 
-impl<E: Env> Core<'_, E> {
+impl<E: Env> MmCore<'_, E> {
     /// The words of a frame of the zone.
     pub(crate) fn words(&self, frame: Pfn) -> &[AtomicU64; WORDS] {
         assert!(self.zone.span().contains(frame), "frame {frame} is not of this zone");
@@ -90,7 +90,7 @@ impl<E: Env> Core<'_, E> {
     }
 
     /// The aligned 32-bit word at byte `at` of a frame. Acquire: pairs with the Release of
-    /// [`Core::update_u32`].
+    /// [`MmCore::update_u32`].
     pub(crate) fn load_u32(&self, frame: Pfn, at: usize) -> u32 {
         half(self.words(frame)[at / 8].load(Ordering::Acquire), at)
     }

@@ -19,9 +19,9 @@ use core::sync::atomic::Ordering;
 
 use tailpin::{AtomicWord, Pfn};
 
-use crate::addr::{Level, VirtAddr};
-use crate::arch::{Arch, Entry, Flags, Leaf};
-use crate::page_table::table::{Found, Slot};
+use crate::addr::VirtAddr;
+use crate::arch::{Arch, Flags, Leaf, TableEntry};
+use crate::page_table::walk::{Entries, WalkEnd};
 
 /// The protective steps. The provided methods are the correct ones.
 pub trait Steps: Send + Sync + 'static {
@@ -53,69 +53,36 @@ pub struct Complete;
 
 impl Steps for Complete {}
 
-/// Where entries are read.
-pub trait Entries {
-    /// Format of the entries.
-    type Arch: Arch;
-    /// Keeps tables that were found from being used for something else until dropped.
-    type Section<'a>
-    where
-        Self: 'a;
-    /// A word like those that the entries are in.
-    type Word: AtomicWord;
-
-    /// Opens a section.
-    fn enter(&self) -> Self::Section<'_>;
-
-    /// Reads an entry. Acquire: what it leads to is ready.
-    fn bits(&self, slot: Slot) -> u64;
-
-    /// Walks to the entry that decides about `addr`: a leaf, or the empty one at which the tables
-    /// end.
-    #[inline]
-    fn look_up(&self, root: Pfn, addr: VirtAddr) -> Found {
-        let (mut table, mut level) = (root, Level::TOP);
-        loop {
-            let slot = Slot { table, index: Self::Arch::index(addr, level), level };
-            let bits = self.bits(slot);
-            match Self::Arch::decode(level, bits) {
-                Entry::Table(next) => (table, level) = (next, level.below()),
-                _ => return Found { slot, bits },
-            }
-        }
+/// Walks to the leaf at `addr`, pins under it what `pin` pins, and walks again. `None` if there
+/// is no leaf of which `meets` is true, if there was nothing to pin, or if somebody changed the
+/// entry during the call; what was pinned is dropped then. Says also what the leaf allowed.
+///
+/// # Errors
+/// Those of `pin`.
+#[inline]
+pub fn gup_fast<S: Steps, T: Entries, R, X>(
+    entries: &T,
+    root: Pfn,
+    addr: VirtAddr,
+    meets: impl FnOnce(Flags) -> bool,
+    pin: impl FnOnce(WalkEnd, Leaf) -> Result<Option<R>, X>,
+) -> Result<Option<(R, Flags)>, X> {
+    let _section = entries.enter();
+    let found = entries.look_up(root, addr);
+    let TableEntry::Leaf(leaf) = T::Arch::decode(found.slot.level, found.bits) else { return Ok(None) };
+    if !meets(leaf.flags) {
+        return Ok(None);
     }
-
-    /// Walks to the leaf at `addr`, pins under it what `pin` pins, and walks again. `None` if there
-    /// is no leaf of which `meets` is true, if there was nothing to pin, or if somebody changed the
-    /// entry during the call; what was pinned is dropped then. Says also what the leaf allowed.
-    ///
-    /// # Errors
-    /// Those of `pin`.
-    #[inline]
-    fn pin_under<S: Steps, R, X>(
-        &self,
-        root: Pfn,
-        addr: VirtAddr,
-        meets: impl FnOnce(Flags) -> bool,
-        pin: impl FnOnce(Found, Leaf) -> Result<Option<R>, X>,
-    ) -> Result<Option<(R, Flags)>, X> {
-        let _section = self.enter();
-        let found = self.look_up(root, addr);
-        let Entry::Leaf(leaf) = Self::Arch::decode(found.slot.level, found.bits) else { return Ok(None) };
-        if !meets(leaf.flags) {
-            return Ok(None);
-        }
-        let Some(pinned) = pin(found, leaf)? else { return Ok(None) };
-        S::pin_barrier::<Self::Word>();
-        // The hardware's notes aside.
-        let same = |bits| Self::Arch::settled(bits) == Self::Arch::settled(found.bits);
-        let still = S::second_look(
-            || same(self.bits(found.slot)),
-            || {
-                let again = self.look_up(root, addr);
-                again.slot == found.slot && same(again.bits)
-            },
-        );
-        Ok(still.then_some((pinned, leaf.flags)))
-    }
+    let Some(pinned) = pin(found, leaf)? else { return Ok(None) };
+    S::pin_barrier::<T::Word>();
+    // The hardware's notes aside.
+    let same = |bits| T::Arch::stable_bits(bits) == T::Arch::stable_bits(found.bits);
+    let still = S::second_look(
+        || same(entries.bits(found.slot)),
+        || {
+            let again = entries.look_up(root, addr);
+            again.slot == found.slot && same(again.bits)
+        },
+    );
+    Ok(still.then_some((pinned, leaf.flags)))
 }

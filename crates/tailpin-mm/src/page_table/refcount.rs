@@ -17,9 +17,9 @@ use crate::addr::Level;
 use crate::arch::{Flags, Leaf};
 use crate::env::Env;
 use crate::error::Shortage;
-use crate::mm::Core;
+use crate::mm::MmCore;
 
-impl<E: Env> Core<'_, E> {
+impl<E: Env> MmCore<'_, E> {
     /// One more count of the same kind, for one more leaf like this one. The caller knows that the
     /// leaf stays.
     pub(crate) fn count_leaf(&self, level: Level, leaf: Leaf) -> Result<(), Shortage> {
@@ -60,9 +60,9 @@ impl<E: Env> Core<'_, E> {
     ///
     /// May be wrong in one direction only: somebody in passing (a speculative pin about to be given
     /// back, a tail's hold on its head) makes it say no. Pins that last are taken through leaves
-    /// that are [`Flags::OWN`]; for such a leaf, which has no other mapping, "no" means *may be
+    /// that are [`Flags::EXCLUSIVE`]; for such a leaf, which has no other mapping, "no" means *may be
     /// pinned*.
-    pub(crate) fn is_sole(&self, level: Level, leaf: Leaf) -> bool {
+    pub(crate) fn is_exclusive(&self, level: Level, leaf: Leaf) -> bool {
         if leaf.flags.has(Flags::ZERO) {
             return false;
         }

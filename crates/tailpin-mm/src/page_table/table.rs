@@ -18,41 +18,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tailpin::{Order, Pfn};
 
 use crate::addr::{Level, VirtAddr, VirtRange};
-use crate::arch::{Arch, Entry, Leaf};
+use crate::arch::{Arch, Leaf, TableEntry};
 use crate::env::Env;
 use crate::error::Shortage;
-use crate::mm::Core;
-use crate::page_table::frame_info::Owner;
-use crate::page_table::gup_fast::Entries;
+use crate::frame_info::PageOwner;
+use crate::mm::MmCore;
+use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
 
-/// Place of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// Frame of the table that it is in.
-    pub table: Pfn,
-    /// Which of the 512.
-    pub index: usize,
-    /// Reach of the table's entries.
-    pub level: Level,
-}
-
-impl Slot {
-    /// The addresses that the entry for `addr` reaches.
-    pub(crate) fn reach(self, addr: VirtAddr) -> VirtRange {
-        VirtRange::new(addr.align_down(self.level.bytes()), self.level.bytes())
-    }
-}
-
-/// Where a walk ended: the entry and what it was.
-#[derive(Clone, Copy, Debug)]
-pub struct Found {
-    /// The entry's place.
-    pub slot: Slot,
-    /// What was in it.
-    pub bits: u64,
-}
-
-impl<E: Env> Entries for Core<'_, E> {
+impl<E: Env> Entries for MmCore<'_, E> {
     type Arch = E::Arch;
     type Section<'a>
         = E::Section<'a>
@@ -67,64 +40,64 @@ impl<E: Env> Entries for Core<'_, E> {
 
     /// Acquire: pairs with the Release of whoever wrote them, so what they lead to is ready.
     #[inline]
-    fn bits(&self, slot: Slot) -> u64 {
+    fn bits(&self, slot: EntrySlot) -> u64 {
         self.entry(slot).load(Ordering::Acquire)
     }
 }
 
-impl<E: Env> Core<'_, E> {
-    fn entry(&self, slot: Slot) -> &AtomicU64 {
+impl<E: Env> MmCore<'_, E> {
+    fn entry(&self, slot: EntrySlot) -> &AtomicU64 {
         &self.words(slot.table)[slot.index]
     }
 
     /// Changes an entry from the bits seen. AcqRel: publishes what the new bits lead to, and sees
     /// what led to the old ones.
-    pub(crate) fn change(&self, slot: Slot, seen: u64, new: u64) -> bool {
+    pub(crate) fn change(&self, slot: EntrySlot, seen: u64, new: u64) -> bool {
         self.entry(slot).compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Empties an entry; what the hardware had noted in it until the end is returned with it.
     /// AcqRel as above.
-    pub(crate) fn take(&self, slot: Slot) -> u64 {
+    pub(crate) fn take(&self, slot: EntrySlot) -> u64 {
         self.entry(slot).swap(0, Ordering::AcqRel)
     }
 
     /// Writes an entry of a table that is not yet or no longer to be found. Release: pairs with the
     /// Acquire of a walk that finds the table later.
-    pub(crate) fn put(&self, slot: Slot, bits: u64) {
+    pub(crate) fn put(&self, slot: EntrySlot, bits: u64) {
         self.entry(slot).store(bits, Ordering::Release);
     }
 
-    pub(crate) fn decode(&self, found: Found) -> Entry {
+    pub(crate) fn decode(&self, found: WalkEnd) -> TableEntry {
         E::Arch::decode(found.slot.level, found.bits)
     }
 
-    pub(crate) fn leaf_of(&self, found: Found) -> Option<Leaf> {
+    pub(crate) fn leaf_of(&self, found: WalkEnd) -> Option<Leaf> {
         match self.decode(found) {
-            Entry::Leaf(leaf) => Some(leaf),
+            TableEntry::Leaf(leaf) => Some(leaf),
             _ => None,
         }
     }
 
     /// The entry for `addr` in the table of `level`, if the tables above exist.
-    pub(crate) fn slot_at(&self, root: Pfn, addr: VirtAddr, level: Level) -> Option<Slot> {
-        let mut slot = Slot { table: root, index: E::Arch::index(addr, Level::TOP), level: Level::TOP };
+    pub(crate) fn slot_at(&self, root: Pfn, addr: VirtAddr, level: Level) -> Option<EntrySlot> {
+        let mut slot = EntrySlot { table: root, index: E::Arch::index(addr, Level::TOP), level: Level::TOP };
         while slot.level > level {
-            let Entry::Table(table) = E::Arch::decode(slot.level, self.bits(slot)) else { return None };
+            let TableEntry::Table(table) = E::Arch::decode(slot.level, self.bits(slot)) else { return None };
             let level = slot.level.below();
-            slot = Slot { table, index: E::Arch::index(addr, level), level };
+            slot = EntrySlot { table, index: E::Arch::index(addr, level), level };
         }
         Some(slot)
     }
 
-    /// As [`Core::slot_at`], making the tables that are missing; ends early at a leaf.
-    pub(crate) fn make_slot(&self, root: Pfn, addr: VirtAddr, level: Level) -> Result<Slot, Shortage> {
-        let mut slot = Slot { table: root, index: E::Arch::index(addr, Level::TOP), level: Level::TOP };
+    /// As [`MmCore::slot_at`], making the tables that are missing; ends early at a leaf.
+    pub(crate) fn make_slot(&self, root: Pfn, addr: VirtAddr, level: Level) -> Result<EntrySlot, Shortage> {
+        let mut slot = EntrySlot { table: root, index: E::Arch::index(addr, Level::TOP), level: Level::TOP };
         while slot.level > level {
             let table = match E::Arch::decode(slot.level, self.bits(slot)) {
-                Entry::Table(table) => table,
-                Entry::Leaf(_) => return Ok(slot),
-                Entry::Empty => {
+                TableEntry::Table(table) => table,
+                TableEntry::Leaf(_) => return Ok(slot),
+                TableEntry::Empty => {
                     let table = self.new_table()?;
                     if !self.change(slot, 0, E::Arch::table(table)) {
                         // Somebody else was first; nobody has seen this one.
@@ -135,32 +108,32 @@ impl<E: Env> Core<'_, E> {
                 }
             };
             let level = slot.level.below();
-            slot = Slot { table, index: E::Arch::index(addr, level), level };
+            slot = EntrySlot { table, index: E::Arch::index(addr, level), level };
         }
         Ok(slot)
     }
 
     /// An empty table.
     pub(crate) fn new_table(&self) -> Result<Pfn, Shortage> {
-        Ok(self.fresh(Order::PAGE, Owner::None, 0)?.pfn())
+        Ok(self.fresh(Order::PAGE, PageOwner::None, 0)?.pfn())
     }
 
     /// Takes the tables within `range` out of use that have become empty, calling `gone` for each.
     /// With the region lock held exclusively.
-    pub(crate) fn prune(&self, root: Pfn, range: VirtRange, gone: &mut dyn FnMut(Pfn)) {
-        self.prune_below(Slot { table: root, index: 0, level: Level::TOP }, range, gone);
+    pub(crate) fn free_pgtables(&self, root: Pfn, range: VirtRange, gone: &mut dyn FnMut(Pfn)) {
+        self.free_pgtables_below(EntrySlot { table: root, index: 0, level: Level::TOP }, range, gone);
     }
 
     /// Prunes the tables below the table of `first`; says whether that table is empty now.
-    fn prune_below(&self, first: Slot, range: VirtRange, gone: &mut dyn FnMut(Pfn)) -> bool {
+    fn free_pgtables_below(&self, first: EntrySlot, range: VirtRange, gone: &mut dyn FnMut(Pfn)) -> bool {
         let level = first.level;
         let mut addr = range.start.align_down(level.bytes());
         while level > Level::PTE && addr < range.end {
-            let slot = Slot { index: E::Arch::index(addr, level), ..first };
+            let slot = EntrySlot { index: E::Arch::index(addr, level), ..first };
             let reach = slot.reach(addr);
-            if let Entry::Table(table) = E::Arch::decode(level, self.bits(slot)) {
-                let below = Slot { table, index: 0, level: level.below() };
-                if self.prune_below(below, reach.meet(range), gone) {
+            if let TableEntry::Table(table) = E::Arch::decode(level, self.bits(slot)) {
+                let below = EntrySlot { table, index: 0, level: level.below() };
+                if self.free_pgtables_below(below, reach.meet(range), gone) {
                     self.take(slot);
                     gone(table);
                 }
@@ -168,6 +141,6 @@ impl<E: Env> Core<'_, E> {
             addr = reach.end;
         }
         // Relaxed would do: nobody else writes entries while the region lock is held exclusively.
-        (0..512).all(|index| self.bits(Slot { index, ..first }) == 0)
+        (0..512).all(|index| self.bits(EntrySlot { index, ..first }) == 0)
     }
 }

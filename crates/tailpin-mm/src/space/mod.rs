@@ -8,28 +8,17 @@ use core::fmt;
 
 use tailpin::{Order, Pfn};
 
-use crate::addr::{Level, PAGE_BYTES, Prot, VirtAddr, VirtRange};
+use crate::addr::{Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::env::sync::Locked;
 use crate::error::{MapError, MmError};
-use crate::mm::{Core, Mm};
+use crate::mm::{Mm, MmCore};
 use crate::object::Object;
-use crate::page_table::gup_fast::Entries;
-use crate::page_table::table::Slot;
+use crate::page_table::walk::Entries;
+use crate::page_table::walk::EntrySlot;
 use crate::space::region::{Backing, HugePages, Region, Regions};
-use crate::space::rmap::{Reverse, Root};
-
-/// Identity of a space; never used for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SpaceId(pub(crate) u64);
-
-impl SpaceId {
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
+use crate::space::rmap::{AnonRoot, Rmap};
 
 /// What is to be mapped, and where.
 ///
@@ -52,10 +41,10 @@ pub struct Map<'z, E: Env> {
     len: u64,
     prot: Prot,
     huge: HugePages,
-    what: What<'z, E>,
+    what: MapTarget<'z, E>,
 }
 
-enum What<'z, E: Env> {
+enum MapTarget<'z, E: Env> {
     Anonymous,
     Shared(Object<'z, E>, u64),
     Private(Object<'z, E>, u64),
@@ -63,30 +52,30 @@ enum What<'z, E: Env> {
 }
 
 impl<'z, E: Env> Map<'z, E> {
-    fn new(len: u64, prot: Prot, what: What<'z, E>) -> Self {
+    fn new(len: u64, prot: Prot, what: MapTarget<'z, E>) -> Self {
         Self { at: None, len, prot, huge: HugePages::Default, what }
     }
 
     /// `len` bytes of private memory that begin as zeroes.
     pub fn anonymous(len: u64, prot: Prot) -> Self {
-        Self::new(len, prot, What::Anonymous)
+        Self::new(len, prot, MapTarget::Anonymous)
     }
 
     /// `len` bytes of an object from byte `offset`; what is written there is written to the object.
     /// The mapping may reach beyond the object's end; accesses there are errors until the object
     /// grows.
     pub fn shared(object: &Object<'z, E>, offset: u64, len: u64, prot: Prot) -> Self {
-        Self::new(len, prot, What::Shared(object.clone(), offset))
+        Self::new(len, prot, MapTarget::Shared(object.clone(), offset))
     }
 
     /// As [`Map::shared`], but a page written to becomes the space's own first.
     pub fn private(object: &Object<'z, E>, offset: u64, len: u64, prot: Prot) -> Self {
-        Self::new(len, prot, What::Private(object.clone(), offset))
+        Self::new(len, prot, MapTarget::Private(object.clone(), offset))
     }
 
     /// `len` bytes of addresses that nothing else gets and that can't be accessed.
     pub fn guard(len: u64) -> Self {
-        Self::new(len, Prot::NONE, What::Guard)
+        Self::new(len, Prot::NONE, MapTarget::Guard)
     }
 
     /// At this address, or not at all.
@@ -119,7 +108,7 @@ pub struct Usage {
 
 /// What one leaf maps, as found at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub struct MappedPage {
     /// Frame of the base page asked for.
     pub frame: Pfn,
     /// Size of the leaf: 0, 9 or 18.
@@ -130,7 +119,7 @@ pub struct Mapping {
     pub anonymous: bool,
     /// Pins through it and the mapping never part: an object mapped shared, or memory no other
     /// space has.
-    pub own: bool,
+    pub exclusive: bool,
     /// A page of zeroes.
     pub zero: bool,
     /// Used since it was mapped.
@@ -149,11 +138,11 @@ pub struct Mapping {
 /// [`split_mapping`](Space::split_mapping), [`split_page`](Space::split_page),
 /// [`collapse`](Space::collapse) in files of their names.
 pub struct Space<'z, E: Env> {
-    pub(crate) inner: Arc<Inner<'z, E>>,
+    pub(crate) inner: Arc<SpaceInner<'z, E>>,
 }
 
-pub(crate) struct Inner<'z, E: Env> {
-    pub(crate) core: Arc<Core<'z, E>>,
+pub(crate) struct SpaceInner<'z, E: Env> {
+    pub(crate) core: Arc<MmCore<'z, E>>,
     pub(crate) id: SpaceId,
     /// The page table.
     pub(crate) root: Pfn,
@@ -175,12 +164,12 @@ impl<'z, E: Env> Mm<'z, E> {
         let root = core.new_table()?;
         if let Some(kernel) = core.config.kernel_root {
             for index in 256..512 {
-                let slot = Slot { table: kernel, index, level: Level::TOP };
-                core.put(Slot { table: root, ..slot }, core.bits(slot));
+                let slot = EntrySlot { table: kernel, index, level: Level::TOP };
+                core.put(EntrySlot { table: root, ..slot }, core.bits(slot));
             }
         }
         let (id, regions) = (SpaceId(core.new_id()), Locked::new(Regions::new()));
-        Ok(Space { inner: Arc::new(Inner { core, id, root, regions, leaves: Locked::new(()) }) })
+        Ok(Space { inner: Arc::new(SpaceInner { core, id, root, regions, leaves: Locked::new(()) }) })
     }
 }
 
@@ -191,8 +180,8 @@ impl<'z, E: Env> Space<'z, E> {
     }
 
     /// Keeps the top-level page table for a CPU that is to run on it.
-    pub fn load(&self) -> Loaded<'z, E> {
-        Loaded { inner: self.inner.clone() }
+    pub fn load(&self) -> RootRef<'z, E> {
+        RootRef { inner: self.inner.clone() }
     }
 
     /// The `Mm` it belongs to.
@@ -210,12 +199,12 @@ impl<'z, E: Env> Space<'z, E> {
     pub fn map(&self, map: Map<'z, E>) -> Result<VirtAddr, MapError> {
         let Map { at, len, prot, huge, what } = map;
         let unit = match &what {
-            What::Shared(object, _) | What::Private(object, _) => object.unit().bytes(),
-            What::Anonymous | What::Guard => PAGE_BYTES,
+            MapTarget::Shared(object, _) | MapTarget::Private(object, _) => object.unit().bytes(),
+            MapTarget::Anonymous | MapTarget::Guard => PAGE_BYTES,
         };
         let offset = match what {
-            What::Shared(_, offset) | What::Private(_, offset) => offset,
-            What::Anonymous | What::Guard => 0,
+            MapTarget::Shared(_, offset) | MapTarget::Private(_, offset) => offset,
+            MapTarget::Anonymous | MapTarget::Guard => 0,
         };
         if len == 0 {
             return Err(MapError::Empty);
@@ -243,12 +232,14 @@ impl<'z, E: Env> Space<'z, E> {
                 regions.find_gap(len, unit.max(large), end).ok_or(MapError::NoRoom { len })?
             }
         };
-        let root = || Arc::new(Root { id: self.inner.core.new_id(), reverse: Reverse::new() });
+        let root = || Arc::new(AnonRoot { id: self.inner.core.new_id(), rmap: Rmap::new() });
         let (backing, first) = match what {
-            What::Anonymous => (Backing::Anonymous(root()), start.page()),
-            What::Shared(object, offset) => (Backing::Shared(object.pages), offset / PAGE_BYTES),
-            What::Private(object, offset) => (Backing::Private(object.pages, root()), offset / PAGE_BYTES),
-            What::Guard => (Backing::Guard, 0),
+            MapTarget::Anonymous => (Backing::Anonymous(root()), start.page()),
+            MapTarget::Shared(object, offset) => (Backing::Shared(object.pages), offset / PAGE_BYTES),
+            MapTarget::Private(object, offset) => {
+                (Backing::Private(object.pages, root()), offset / PAGE_BYTES)
+            }
+            MapTarget::Guard => (Backing::Guard, 0),
         };
         let range = VirtRange::new(start, len);
         regions.insert(&self.inner, Region { range, prot, huge, backing, first });
@@ -257,7 +248,7 @@ impl<'z, E: Env> Space<'z, E> {
     }
 
     /// What is mapped at `addr` at this moment; `None` if nothing is present.
-    pub fn mapping(&self, addr: VirtAddr) -> Option<Mapping> {
+    pub fn mapping(&self, addr: VirtAddr) -> Option<MappedPage> {
         let core = &self.inner.core;
         if addr >= E::Arch::USER_END {
             return None;
@@ -267,12 +258,12 @@ impl<'z, E: Env> Space<'z, E> {
         let leaf = core.leaf_of(found)?;
         drop(section);
         let page = (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES;
-        Some(Mapping {
+        Some(MappedPage {
             frame: leaf.frame.offset(page),
             order: found.slot.level.order(),
             writable: leaf.flags.has(Flags::WRITE),
             anonymous: leaf.flags.has(Flags::ANON),
-            own: leaf.flags.has(Flags::OWN),
+            exclusive: leaf.flags.has(Flags::EXCLUSIVE),
             zero: leaf.flags.has(Flags::ZERO),
             accessed: leaf.flags.has(Flags::ACCESSED),
             dirty: leaf.flags.has(Flags::DIRTY),
@@ -301,7 +292,7 @@ impl<'z, E: Env> Space<'z, E> {
 
 impl<E: Env> Drop for Space<'_, E> {
     /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a
-    /// little later: the top-level one after the last [`Loaded`] is gone.
+    /// little later: the top-level one after the last [`RootRef`] is gone.
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut regions = inner.regions.write();
@@ -311,7 +302,7 @@ impl<E: Env> Drop for Space<'_, E> {
     }
 }
 
-impl<E: Env> Drop for Inner<'_, E> {
+impl<E: Env> Drop for SpaceInner<'_, E> {
     /// No handle is left, and no CPU has the table loaded: only walks without a lock may still be
     /// in it.
     fn drop(&mut self) {
@@ -332,19 +323,19 @@ impl<E: Env> Drop for Inner<'_, E> {
 /// # let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
 /// let space = mm.space()?;
 /// let loaded = space.load();
-/// let register = loaded.root().get() << 12; // goes into the root register of this CPU
+/// let register = loaded.anon_root().get() << 12; // goes into the root register of this CPU
 /// drop(space);
-/// mm.settle();
+/// mm.synchronize();
 /// assert!(zone.state(loaded.root()).is_some_and(|state| state.refs == 1)); // still the table's
 /// # let _ = register;
 /// drop(loaded); // the CPU has loaded another
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Loaded<'z, E: Env> {
-    inner: Arc<Inner<'z, E>>,
+pub struct RootRef<'z, E: Env> {
+    inner: Arc<SpaceInner<'z, E>>,
 }
 
-impl<E: Env> Loaded<'_, E> {
+impl<E: Env> RootRef<'_, E> {
     /// Frame of the top-level page table: what goes into the processor's root register. It stays
     /// that for as long as this lives.
     pub fn root(&self) -> Pfn {
@@ -357,15 +348,15 @@ impl<E: Env> Loaded<'_, E> {
     }
 }
 
-impl<E: Env> Clone for Loaded<'_, E> {
+impl<E: Env> Clone for RootRef<'_, E> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
     }
 }
 
-impl<E: Env> fmt::Debug for Loaded<'_, E> {
+impl<E: Env> fmt::Debug for RootRef<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loaded({}, root {})", self.inner.id.0, self.inner.root)
+        write!(f, "RootRef({}, root {})", self.inner.id.0, self.inner.root)
     }
 }
 

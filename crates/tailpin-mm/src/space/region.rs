@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use crate::addr::{PAGE_BYTES, Prot, VirtAddr, VirtRange};
 use crate::arch::Flags;
 use crate::env::Env;
-use crate::object::page_cache::Pages;
-use crate::space::Inner;
-use crate::space::rmap::{Reverse, Root};
+use crate::object::page_cache::ObjectPages;
+use crate::space::SpaceInner;
+use crate::space::rmap::{AnonRoot, Rmap};
 
 /// Whether a region gets pages of 2 MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,11 +26,11 @@ pub enum HugePages {
 /// What is behind a region.
 pub(crate) enum Backing<'z, E: Env> {
     /// Private memory that begins as zeroes.
-    Anonymous(Arc<Root<'z, E>>),
+    Anonymous(Arc<AnonRoot<E, SpaceInner<'z, E>>>),
     /// An object, its own pages.
-    Shared(Arc<Pages<'z, E>>),
+    Shared(Arc<ObjectPages<'z, E>>),
     /// An object until written to, then private pages of this root.
-    Private(Arc<Pages<'z, E>>, Arc<Root<'z, E>>),
+    Private(Arc<ObjectPages<'z, E>>, Arc<AnonRoot<E, SpaceInner<'z, E>>>),
     /// Nothing: addresses kept free.
     Guard,
 }
@@ -48,14 +48,14 @@ impl<E: Env> Clone for Backing<'_, E> {
 
 impl<'z, E: Env> Backing<'z, E> {
     /// The lists on which the region stands.
-    fn reverse(&self) -> impl Iterator<Item = &Reverse<'z, E>> {
+    fn rmap(&self) -> impl Iterator<Item = &Rmap<E, SpaceInner<'z, E>>> {
         let (root, pages) = match self {
             Self::Anonymous(root) => (Some(root), None),
             Self::Shared(pages) => (None, Some(pages)),
             Self::Private(pages, root) => (Some(root), Some(pages)),
             Self::Guard => (None, None),
         };
-        root.map(|root| &root.reverse).into_iter().chain(pages.map(|pages| &pages.reverse))
+        root.map(|root| &root.rmap).into_iter().chain(pages.map(|pages| &pages.rmap))
     }
 
     /// Whether the pages of both are of the same memory.
@@ -72,7 +72,7 @@ impl<'z, E: Env> Backing<'z, E> {
     }
 
     /// The object, if there is one.
-    pub(crate) fn object(&self) -> Option<&Arc<Pages<'z, E>>> {
+    pub(crate) fn object(&self) -> Option<&Arc<ObjectPages<'z, E>>> {
         match self {
             Self::Shared(pages) | Self::Private(pages, _) => Some(pages),
             Self::Anonymous(_) | Self::Guard => None,
@@ -80,7 +80,7 @@ impl<'z, E: Env> Backing<'z, E> {
     }
 
     /// Where the region's own pages belong, if it can have any.
-    pub(crate) fn root(&self) -> Option<&Arc<Root<'z, E>>> {
+    pub(crate) fn anon_root(&self) -> Option<&Arc<AnonRoot<E, SpaceInner<'z, E>>>> {
         match self {
             Self::Anonymous(root) | Self::Private(_, root) => Some(root),
             Self::Shared(_) | Self::Guard => None,
@@ -207,30 +207,30 @@ impl<'z, E: Env> Regions<'z, E> {
     }
 
     /// Adds a region where there is none.
-    pub(crate) fn insert(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
+    pub(crate) fn insert(&mut self, space: &Arc<SpaceInner<'z, E>>, region: Region<'z, E>) {
         self.next = region.range.end;
         self.place(space, region);
     }
 
     /// Puts a region into the tree and onto its lists, in the place of one that begins where it
     /// does.
-    fn place(&mut self, space: &Arc<Inner<'z, E>>, region: Region<'z, E>) {
-        for reverse in region.backing.reverse() {
-            reverse.attach(space, region.range, region.first);
+    fn place(&mut self, space: &Arc<SpaceInner<'z, E>>, region: Region<'z, E>) {
+        for rmap in region.backing.rmap() {
+            rmap.attach(space, space.id, region.range, region.first);
         }
         self.tree.insert(region.range.start, region);
     }
 
-    fn remove(&mut self, space: &Arc<Inner<'z, E>>, start: VirtAddr) -> Option<Region<'z, E>> {
+    fn remove(&mut self, space: &Arc<SpaceInner<'z, E>>, start: VirtAddr) -> Option<Region<'z, E>> {
         let region = self.tree.remove(&start)?;
-        for reverse in region.backing.reverse() {
-            reverse.detach(space.id, start);
+        for rmap in region.backing.rmap() {
+            rmap.detach(space.id, start);
         }
         Some(region)
     }
 
     /// Makes `at` a border between regions, if it is inside one.
-    fn cut_at(&mut self, space: &Arc<Inner<'z, E>>, at: VirtAddr) {
+    fn cut_at(&mut self, space: &Arc<SpaceInner<'z, E>>, at: VirtAddr) {
         let Some(inside) = self.find(at).map(|region| region.range) else { return };
         if inside.start < at
             && let Some(mut back) = self.tree.remove(&inside.start)
@@ -244,14 +244,14 @@ impl<'z, E: Env> Regions<'z, E> {
     }
 
     /// Makes the ends of `range` borders between regions.
-    pub(crate) fn cut(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
+    pub(crate) fn cut(&mut self, space: &Arc<SpaceInner<'z, E>>, range: VirtRange) {
         self.cut_at(space, range.start);
         self.cut_at(space, range.end);
     }
 
     /// Takes away the borders in `range`, its ends included, on both sides of which everything is
     /// the same: a huge page fits there again.
-    pub(crate) fn join(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) {
+    pub(crate) fn join(&mut self, space: &Arc<SpaceInner<'z, E>>, range: VirtRange) {
         let borders: Vec<VirtAddr> = self.tree.range(range.start..=range.end).map(|(at, _)| *at).collect();
         for at in borders {
             let Some(back) = self.tree.get(&at) else { continue };
@@ -267,7 +267,7 @@ impl<'z, E: Env> Regions<'z, E> {
     }
 
     /// Takes out everything in `range`, cutting regions at its ends.
-    pub(crate) fn take(&mut self, space: &Arc<Inner<'z, E>>, range: VirtRange) -> Vec<Region<'z, E>> {
+    pub(crate) fn take(&mut self, space: &Arc<SpaceInner<'z, E>>, range: VirtRange) -> Vec<Region<'z, E>> {
         self.cut(space, range);
         let starts: Vec<VirtAddr> = self.within(range).map(|region| region.range.start).collect();
         starts.into_iter().filter_map(|start| self.remove(space, start)).collect()
@@ -276,7 +276,7 @@ impl<'z, E: Env> Regions<'z, E> {
     /// Changes every region in `range`, cutting regions at its ends.
     pub(crate) fn change(
         &mut self,
-        space: &Arc<Inner<'z, E>>,
+        space: &Arc<SpaceInner<'z, E>>,
         range: VirtRange,
         change: impl Fn(&mut Region<'z, E>),
     ) {

@@ -5,8 +5,8 @@ use crate::common;
 use common::*;
 use tailpin::Order;
 use tailpin_mm::{
-    Access, Advice, AdviseError, CollapseError, CollapseLimits, Collapsed, Cow, HugePages, Map, MmConfig,
-    ObjectConfig, Prot, VirtAddr,
+    Access, Advice, AdviseError, CollapseError, CollapseLimits, CollapseOutcome, Cow, HugePages, Map,
+    MmConfig, ObjectConfig, Prot, VirtAddr,
 };
 
 /// Huge pages where they are asked for, and only there.
@@ -24,13 +24,16 @@ fn frames_in_order_are_merged_in_place_under_pins() {
         let head = frame(&space, addr);
         let pins = space.pin_pages(addr.offset(33 * PAGE), 2 * PAGE, Access::Write).unwrap();
         space.split_page(addr, Order::PAGE).unwrap();
-        assert_eq!(space.collapse(addr.offset(PAGE), CollapseLimits::default()), Ok(Collapsed::InPlace));
+        assert_eq!(
+            space.collapse(addr.offset(PAGE), CollapseLimits::default()),
+            Ok(CollapseOutcome::InPlace)
+        );
         assert_eq!(zone.head_of(head.offset(5)), Some((head, Order::HUGE)));
         assert!(is_huge(&space, addr));
         assert_eq!(bytes(&space, addr, HUGE), data);
         pins.write(0, b"still the same page");
         assert_eq!(bytes(&space, addr.offset(33 * PAGE), 19), b"still the same page");
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(CollapseOutcome::AlreadyHuge));
     });
 }
 
@@ -51,9 +54,9 @@ fn others_are_copied_unless_pinned() {
         assert_eq!(zone.used_frames(), used);
         assert_eq!(bytes(&space, addr, HUGE), data);
         drop(pins);
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
         assert_eq!(bytes(&space, addr, HUGE), data);
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), used - 1);
     });
 }
@@ -70,7 +73,7 @@ fn absent_pages_become_zeroes_up_to_the_limit() {
         space.write(addr.offset(5 * PAGE), b"one").unwrap();
         let tight = CollapseLimits { max_ptes_none: 510, ..CollapseLimits::default() };
         assert_eq!(space.collapse(addr, tight), Err(CollapseError::TooManyAbsent { addr, absent: 511 }));
-        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(space.collapse(addr, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
         let mut expected = vec![0; HUGE as usize];
         expected[5 * PAGE as usize..][..3].copy_from_slice(b"one");
         assert_eq!(bytes(&space, addr, HUGE), expected);
@@ -97,7 +100,7 @@ fn shared_pages_collapse_in_the_child_and_the_parent_keeps_its_own() {
         let shared = CollapseError::TooManyShared { addr, shared: 511 };
         assert_eq!(child.collapse(addr, CollapseLimits::default()), Err(shared));
         let before = frame(&parent, addr.offset(9 * PAGE));
-        assert_eq!(child.collapse(addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+        assert_eq!(child.collapse(addr, CollapseLimits::NONE), Ok(CollapseOutcome::ByCopy));
         assert_eq!(bytes(&parent, addr, HUGE), data);
         assert_eq!(frame(&parent, addr.offset(9 * PAGE)), before);
         assert_eq!(bytes(&child, addr, 5), b"child");
@@ -167,7 +170,7 @@ fn what_is_to_have_no_huge_pages_has_none_after_every_operation() {
         space.write(never, b"one page").unwrap();
         assert_eq!(fresh.blocks().iter().map(|block| block.2).collect::<Vec<_>>(), [Order::PAGE]);
         let may = map(HugePages::Default);
-        assert_eq!(space.collapse(may, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+        assert_eq!(space.collapse(may, CollapseLimits::NONE), Ok(CollapseOutcome::ByCopy));
         byte(&space, may);
         byte(&space, never);
         assert!(is_huge(&space, may) && !is_huge(&space, never));

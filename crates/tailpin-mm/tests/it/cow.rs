@@ -4,7 +4,7 @@ use crate::common;
 
 use common::*;
 use tailpin::Order;
-use tailpin_mm::{Access, Cow, HugePages, Map, MmConfig, Place, Prot};
+use tailpin_mm::{Access, Cow, HugePages, Map, MmConfig, PageIdentity, Prot};
 
 #[test]
 fn neither_side_sees_what_the_other_writes_after_a_fork() {
@@ -155,10 +155,10 @@ fn private_memory_is_identified_as_such() {
     machine(16 * MIB, MmConfig::default(), |mm, _, _| {
         let space = mm.space().unwrap();
         let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
-        assert_eq!(space.identify(addr, Access::Read), Ok(Place::Special));
-        assert_eq!(space.identify(addr, Access::Write), Ok(Place::Anonymous { writable: true }));
+        assert_eq!(space.identify(addr, Access::Read), Ok(PageIdentity::Special));
+        assert_eq!(space.identify(addr, Access::Write), Ok(PageIdentity::Anonymous { writable: true }));
         let child = space.fork().unwrap();
-        assert_eq!(child.identify(addr, Access::Read), Ok(Place::Anonymous { writable: false }));
-        assert_eq!(child.identify(addr, Access::Write), Ok(Place::Anonymous { writable: true }));
+        assert_eq!(child.identify(addr, Access::Read), Ok(PageIdentity::Anonymous { writable: false }));
+        assert_eq!(child.identify(addr, Access::Write), Ok(PageIdentity::Anonymous { writable: true }));
     });
 }

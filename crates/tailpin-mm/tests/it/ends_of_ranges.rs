@@ -144,13 +144,13 @@ fn objects_as_long_as_can_be_said() {
                     assert!(space.fault(beyond, Access::Read).is_err(), "the last page is left at {len:#x}");
                 }
             }
-            mm.settle();
+            mm.synchronize();
             assert!(object.blocks().is_empty());
             object.truncate(u64::MAX).unwrap();
             assert_eq!(bytes(&space, beyond, 4), [0; 4]);
             drop(space);
             drop(object);
-            mm.settle();
+            mm.synchronize();
             assert!(zone.used_frames() <= before);
         }
         for (unit, bytes) in [(Order::HUGE, HUGE), (Order::MAX, 1 << 30)] {

@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use common::{HUGE, MIB, PAGE, is_free};
 use tailpin::{Order, Pfn, Zone};
-use tailpin_mm::arch::{Arch, Entry, Leaf, X86_64};
+use tailpin_mm::arch::{Arch, Leaf, TableEntry, X86_64};
 use tailpin_mm::{
-    Access, Advice, CollapseLimits, DirectMap, Env, FaultError, HugePages, Level, Map, Mark, Mm, MmConfig,
-    Object, ObjectConfig, Pins, Place, Prot, Ram, Readers, Section, Space, SpaceId, StdEnv, Tlb, VirtAddr,
-    VirtRange,
+    Access, Advice, CollapseLimits, Cookie, DirectMap, Env, FaultError, HugePages, Level, Map, Mm, MmConfig,
+    Object, ObjectConfig, PageIdentity, Pins, Prot, Ram, ReadSide, Space, SpaceId, StdEnv, StdSection, Tlb,
+    VirtAddr, VirtRange,
 };
 
 /// An operation to run in the middle of another.
@@ -38,7 +38,7 @@ impl Arch for Interrupted {
     const USER_END: VirtAddr = X86_64::USER_END;
     const FRAMES_END: Pfn = X86_64::FRAMES_END;
 
-    fn decode(level: Level, bits: u64) -> Entry {
+    fn decode(level: Level, bits: u64) -> TableEntry {
         match LEFT.get() {
             Some(0) => {
                 LEFT.set(None);
@@ -61,8 +61,8 @@ impl Arch for Interrupted {
         X86_64::table(frame)
     }
 
-    fn settled(bits: u64) -> u64 {
-        X86_64::settled(bits)
+    fn stable_bits(bits: u64) -> u64 {
+        X86_64::stable_bits(bits)
     }
 }
 
@@ -77,28 +77,28 @@ unsafe impl DirectMap for NoWaiting<'_> {
     }
 }
 
-impl Readers for NoWaiting<'_> {
+impl ReadSide for NoWaiting<'_> {
     type Section<'a>
-        = Section<'a>
+        = StdSection<'a>
     where
         Self: 'a;
 
-    fn enter(&self) -> Section<'_> {
+    fn enter(&self) -> StdSection<'_> {
         self.0.enter()
     }
 
-    fn mark(&self) -> Mark {
-        self.0.mark()
+    fn cookie(&self) -> Cookie {
+        self.0.cookie()
     }
 
-    fn passed(&self, mark: Mark) -> bool {
-        self.0.passed(mark)
+    fn poll(&self, cookie: Cookie) -> bool {
+        self.0.poll(cookie)
     }
 
-    fn wait(&self, mark: Mark) {
+    fn synchronize(&self, cookie: Cookie) {
         // What runs in the middle of a section can't wait for it; a table stays retired then.
         if !ACTING.get() {
-            self.0.wait(mark);
+            self.0.synchronize(cookie);
         }
     }
 }
@@ -135,7 +135,7 @@ impl Machine {
 
     /// Everything is over: nothing may be lost.
     fn check(&self, what: &str) {
-        self.mm.settle();
+        self.mm.synchronize();
         let audit = self.zone.audit();
         assert_eq!(audit.violations(), 0, "{what}: {audit}");
         assert_eq!((self.zone.used_frames(), self.zone.set_aside_frames()), (1, 0), "{what}: {audit}");
@@ -405,7 +405,7 @@ fn a_page_is_identified_rightly_whatever_comes_in_between() {
                     };
                     let addr = BASE.offset(page * PAGE);
                     let (place, hit) = interrupt(n, Box::new(action), || space.identify(addr, Access::Read));
-                    let right = Place::Object { object: object.id(), index: page, writable: true };
+                    let right = PageIdentity::Object { object: object.id(), index: page, writable: true };
                     match place {
                         Ok(place) => assert_eq!(place, right, "{what}"),
                         Err(error) => assert_eq!(error, FaultError::BeyondEnd { addr }, "{what}"),
@@ -439,7 +439,7 @@ fn tables_wait_for_open_sections() {
         };
         assert_eq!(machine.zone.used_frames(), kept, "a table was freed under an open section");
         drop(section);
-        machine.mm.settle();
+        machine.mm.synchronize();
         assert!(machine.zone.used_frames() < kept);
         drop(space);
         machine.check("sections");

@@ -1,12 +1,12 @@
 //! A page table that a CPU has loaded.
 
 use tailpin::{Kind, Zone};
-use tailpin_mm::{Loaded, Map, MmConfig, Prot, StdEnv};
+use tailpin_mm::{Map, MmConfig, Prot, RootRef, StdEnv};
 
 use crate::common::*;
 
 /// Whether the table's frame is still a page of one reference, and maps nothing.
-fn is_kept(zone: &Zone<'_>, env: &StdEnv, loaded: &Loaded<'_, StdEnv>) -> bool {
+fn is_kept(zone: &Zone<'_>, env: &StdEnv, loaded: &RootRef<'_, StdEnv>) -> bool {
     use tailpin_mm::DirectMap;
     let state = zone.state(loaded.root());
     let table = env.frame(loaded.root()).cast::<[std::sync::atomic::AtomicU64; 512]>();
@@ -27,7 +27,7 @@ fn a_table_outlives_its_space_while_a_cpu_has_it() {
         let second = first.clone();
         assert_eq!((first.id(), first.root()), (id, second.root()));
         drop(space);
-        mm.settle();
+        mm.synchronize();
         assert!(is_kept(zone, env, &first), "the table is gone, or maps what is gone");
         // Everything else is free: the table and the page of zeroes are left, for as long as one
         // CPU has it.
@@ -37,11 +37,11 @@ fn a_table_outlives_its_space_while_a_cpu_has_it() {
         assert!(others.iter().all(|other| other.load().root() != first.root()));
         drop(others);
         drop(first);
-        mm.settle();
+        mm.synchronize();
         assert!(is_kept(zone, env, &second));
         assert_eq!(zone.used_frames(), 2);
         drop(second);
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), 1);
     });
 }
@@ -65,11 +65,11 @@ fn spaces_end_on_one_thread_while_others_have_them_loaded() {
                 space.write(addr, b"mapped").unwrap();
                 let last = space.load();
                 drop(space);
-                mm.settle();
+                mm.synchronize();
                 assert!(is_kept(zone, env, &last));
             });
         }
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), 1);
     });
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::*;
 use tailpin::Order;
 use tailpin_mm::{
-    Access, CollapseError, CollapseLimits, Collapsed, FaultError, Map, MapError, MmConfig, MmError,
-    ObjectConfig, Place, Prot, Source, VirtAddr,
+    Access, CollapseError, CollapseLimits, CollapseOutcome, FaultError, Map, MapError, MmConfig, MmError,
+    ObjectConfig, PageIdentity, Prot, Source, VirtAddr,
 };
 
 #[test]
@@ -149,7 +149,8 @@ fn the_index_is_that_of_the_page_itself_whatever_is_split() {
             b.map(Map::shared(&object, HUGE, 4 * MIB, Prot::READ).at(VirtAddr::new(0x1234_5000))).unwrap();
         let check = |what| {
             for page in [0, 1, 300, 511, 512, 1023] {
-                let place = |writable| Place::Object { object: object.id(), index: 512 + page, writable };
+                let place =
+                    |writable| PageIdentity::Object { object: object.id(), index: 512 + page, writable };
                 let offset = page * PAGE + 8;
                 assert_eq!(a.identify(here.offset(offset), Access::Write), Ok(place(true)), "{what}");
                 assert_eq!(b.identify(there.offset(offset), Access::Read), Ok(place(false)), "{what}");
@@ -164,14 +165,14 @@ fn the_index_is_that_of_the_page_itself_whatever_is_split() {
             assert_eq!(a.usage().huge_bytes, if is_huge(&a, here.offset(HUGE)) { HUGE } else { 0 });
             check("page split");
         }
-        assert_eq!(a.collapse(here, CollapseLimits::NONE), Ok(Collapsed::InPlace));
+        assert_eq!(a.collapse(here, CollapseLimits::NONE), Ok(CollapseOutcome::InPlace));
         check("collapsed");
         assert!(is_huge(&a, here));
         // A private mapping of it: the file's page until written to.
         let private = b.map(Map::private(&object, 0, HUGE, Prot::READ_WRITE)).unwrap();
-        let place = Place::Object { object: object.id(), index: 0, writable: false };
+        let place = PageIdentity::Object { object: object.id(), index: 0, writable: false };
         assert_eq!(b.identify(private, Access::Read), Ok(place));
-        assert_eq!(b.identify(private, Access::Write), Ok(Place::Anonymous { writable: true }));
+        assert_eq!(b.identify(private, Access::Write), Ok(PageIdentity::Anonymous { writable: true }));
     });
 }
 
@@ -220,8 +221,8 @@ fn an_object_collapses_by_copy_unless_a_page_that_would_move_is_pinned() {
         assert_eq!(a.collapse(here, CollapseLimits::NONE), Err(pinned));
         assert_eq!(bytes(&a, here, 4 * MIB), data);
         drop(pins);
-        assert_eq!(a.collapse(here, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
-        assert_eq!(a.collapse(here, CollapseLimits::NONE), Ok(Collapsed::AlreadyHuge));
+        assert_eq!(a.collapse(here, CollapseLimits::NONE), Ok(CollapseOutcome::ByCopy));
+        assert_eq!(a.collapse(here, CollapseLimits::NONE), Ok(CollapseOutcome::AlreadyHuge));
         assert_eq!(bytes(&a, here, 4 * MIB), data);
         assert_eq!(bytes(&b, there, 4 * MIB), data);
         assert!(is_huge(&a, here));
@@ -261,7 +262,7 @@ fn an_object_collapses_while_everybody_reads() {
                 stop.store(true, Ordering::Relaxed);
                 // A page that is only mapped is no reason to refuse, however often it is faulted in
                 // meanwhile.
-                assert_eq!(done, Ok(Collapsed::ByCopy), "round {round}");
+                assert_eq!(done, Ok(CollapseOutcome::ByCopy), "round {round}");
             });
         }
     });
@@ -299,7 +300,7 @@ fn hugetlb_comes_in_units_only_and_never_splits() {
         assert_eq!(zone.free_frames(), free + 2 * 512);
         space.unmap(addr, 8 * MIB).unwrap();
         assert_eq!(space.identify(private.offset(HUGE + 3 * PAGE), Access::Read), {
-            Ok(Place::Object { object: object.id(), index: 512 + 3, writable: false })
+            Ok(PageIdentity::Object { object: object.id(), index: 512 + 3, writable: false })
         });
         drop(pins);
     });
@@ -316,7 +317,7 @@ fn hugetlb_of_a_gigabyte_is_one_leaf() {
         space.write(far, b"far").unwrap();
         assert_eq!(space.mapping(far).unwrap().order, Order::MAX);
         let index = (1 << 18) - 3;
-        let place = Place::Object { object: object.id(), index, writable: true };
+        let place = PageIdentity::Object { object: object.id(), index, writable: true };
         assert_eq!(space.identify(far, Access::Read), Ok(place));
         let head = frame(&space, addr);
         let pins = space.pin_pages(far, 2 * PAGE, Access::Write).unwrap();
@@ -342,7 +343,7 @@ fn the_object_goes_with_its_last_mapping() {
         space.write(addr, b"alive").unwrap();
         assert_eq!(bytes(&space, addr, 5), b"alive");
         space.unmap(addr, MIB).unwrap();
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), base);
         assert_ne!(mm.object(ObjectConfig::new(1)).unwrap().id(), first);
     });

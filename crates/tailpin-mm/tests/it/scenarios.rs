@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use common::*;
 use tailpin::Order;
 use tailpin_mm::{
-    Access, Advice, CollapseError, CollapseLimits, Collapsed, HugePages, Map, MmConfig, ObjectConfig, Prot,
-    VirtAddr,
+    Access, Advice, CollapseError, CollapseLimits, CollapseOutcome, HugePages, Map, MmConfig, ObjectConfig,
+    Prot, VirtAddr,
 };
 
 fn usual() -> MmConfig {
@@ -127,7 +127,7 @@ fn s04_a_huge_page_that_reaches_beyond_the_end_of_its_file_splits_and_goes() {
         assert_eq!(file.blocks().len(), 3);
         drop(pins);
         drop((space, file));
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), base);
     });
 }
@@ -221,7 +221,7 @@ fn became_huge(space: &Sp<'_>, addr: VirtAddr) -> bool {
 fn s07_full_collapses_and_keeps_its_contents() {
     on_each_kind(|_, space, addr| {
         let data = fill_scattered(&space, addr, HUGE);
-        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
         assert!(became_huge(&space, addr));
         assert_eq!(bytes(&space, addr, HUGE), data);
     });
@@ -243,7 +243,7 @@ fn s08_empty_does_not_collapse() {
 fn s09_a_single_present_page_collapses() {
     on_each_kind(|_, space, addr| {
         space.write(addr.offset(77 * PAGE), b"alone").unwrap();
-        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
         assert!(became_huge(&space, addr));
         let mut expected = vec![0; HUGE as usize];
         expected[77 * PAGE as usize..][..5].copy_from_slice(b"alone");
@@ -263,7 +263,7 @@ fn s10_one_page_more_than_may_be_absent_refuses_and_advice_knows_no_limit() {
         assert_eq!(bytes(&space, addr, present * PAGE), data);
         // One more, and it is within the limit.
         space.write(addr.offset(present * PAGE), &[9]).unwrap();
-        assert_eq!(common::collapse(&space, addr, limit), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, limit), Ok(CollapseOutcome::ByCopy));
         assert_eq!(bytes(&space, addr, present * PAGE), data);
     });
     on_each_kind(|_, space, addr| {
@@ -283,7 +283,7 @@ fn s12_pages_of_huge_blocks_collapse() {
         let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
         let data = fill(&space, addr, HUGE);
         space.split_mapping(addr).unwrap();
-        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::InPlace));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(CollapseOutcome::InPlace));
         assert_eq!(bytes(&space, addr, HUGE), data);
         // A single page of a block.
         space.split_mapping(addr).unwrap();
@@ -291,7 +291,7 @@ fn s12_pages_of_huge_blocks_collapse() {
         space.map(Map::anonymous(9 * PAGE, Prot::READ_WRITE).at(addr)).unwrap();
         let there = space.map(Map::anonymous(HUGE, Prot::READ_WRITE).huge(HugePages::Never)).unwrap();
         space.write(there, &[1]).unwrap();
-        assert_eq!(common::collapse(&space, there, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, there, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
         assert_eq!(byte(&space, there), 1);
     });
     // A page, or each page, from a block that another space has whole.
@@ -308,7 +308,7 @@ fn s12_pages_of_huge_blocks_collapse() {
                 data[(pages * PAGE) as usize..].fill(0);
             }
             assert_eq!(zone.head_of(frame(&child, addr)).unwrap().1, Order::HUGE);
-            assert_eq!(common::collapse(&child, addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+            assert_eq!(common::collapse(&child, addr, CollapseLimits::NONE), Ok(CollapseOutcome::ByCopy));
             assert!(is_huge(&child, addr) && frame(&child, addr) != frame(&parent, addr));
             assert_eq!(bytes(&child, addr, HUGE), data);
             assert_eq!(bytes(&parent, addr, HUGE), pattern(0xa5, HUGE as usize));
@@ -354,7 +354,7 @@ fn s13_shared_pages_collapse_in_the_child_and_the_parent_notices_nothing() {
                 assert_eq!(common::collapse(&child, addr, limits), Err(refused));
                 child.write(addr.offset(HUGE - PAGE), &[1; 4096]).unwrap();
             }
-            assert_eq!(common::collapse(&child, addr, limits), Ok(Collapsed::ByCopy));
+            assert_eq!(common::collapse(&child, addr, limits), Ok(CollapseOutcome::ByCopy));
             assert!(is_huge(&child, addr) && !is_huge(&parent, addr));
             assert_eq!(bytes(&parent, addr, HUGE), data);
             let half = HUGE as usize / 2;
@@ -375,7 +375,7 @@ fn s13_shared_pages_collapse_in_the_child_and_the_parent_notices_nothing() {
         let child = parent.fork().unwrap();
         child.split_mapping(whole).unwrap();
         for addr in [single, whole] {
-            assert_eq!(common::collapse(&child, addr, CollapseLimits::NONE), Ok(Collapsed::ByCopy));
+            assert_eq!(common::collapse(&child, addr, CollapseLimits::NONE), Ok(CollapseOutcome::ByCopy));
             assert_ne!(frame(&child, addr), frame(&parent, addr));
             child.write(addr, b"CHILD!").unwrap();
         }
@@ -398,9 +398,12 @@ fn s14_where_a_huge_page_is_nothing_changes() {
             };
             let data = fill(&space, addr, HUGE);
             let before = (frame(&space, addr), zone.used_frames(), env.allocations());
-            assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+            assert_eq!(
+                common::collapse(&space, addr, CollapseLimits::default()),
+                Ok(CollapseOutcome::AlreadyHuge)
+            );
             assert!(became_huge(&space, addr));
-            mm.settle();
+            mm.synchronize();
             assert_eq!((frame(&space, addr), zone.used_frames()), (before.0, before.1));
             // Of an object at most the tables are made anew.
             assert!(env.allocations() - before.2 <= if of_object { 2 } else { 0 });
@@ -418,13 +421,16 @@ fn s15_with_the_page_tables_gone_an_object_still_collapses() {
         let data = fill_scattered(&space, addr, HUGE);
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
         assert_eq!(space.mapping(addr), None);
-        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::ByCopy));
+        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
         // Once more, by one who maps it by pages and by one who does not map it at all yet.
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
-        assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+        assert_eq!(
+            common::collapse(&space, addr, CollapseLimits::default()),
+            Ok(CollapseOutcome::AlreadyHuge)
+        );
         let other = mm.space().unwrap();
         let there = other.map(Map::shared(&object, 0, HUGE, Prot::READ)).unwrap();
-        assert_eq!(other.collapse(there, CollapseLimits::default()), Ok(Collapsed::AlreadyHuge));
+        assert_eq!(other.collapse(there, CollapseLimits::default()), Ok(CollapseOutcome::AlreadyHuge));
         assert!(became_huge(&space, addr) && became_huge(&other, there));
         assert_eq!(bytes(&other, there, HUGE), data);
     });
@@ -446,7 +452,7 @@ fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
             .map(|page| (page, space.pin_pages(addr.offset(page * PAGE), PAGE, Access::Write).unwrap()))
             .collect();
         space.split_mapping(addr).unwrap();
-        mm.settle();
+        mm.synchronize();
         for (done, page) in [256u64, 1, 510, 300].into_iter().enumerate() {
             let (victim, free) = (frame(&space, addr.offset(page * PAGE)), zone.free_frames());
             space.unmap(addr.offset(page * PAGE), PAGE).unwrap();
@@ -457,7 +463,7 @@ fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
         // with them.
         let free = zone.free_frames();
         space.unmap(addr, HUGE).unwrap();
-        mm.settle();
+        mm.synchronize();
         let tables = 3; // of levels 1 to 3
         assert_eq!(zone.free_frames(), free + 512 - 4 - 5 + tables);
         for (page, pins) in pins {

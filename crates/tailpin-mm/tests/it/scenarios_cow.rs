@@ -240,7 +240,7 @@ fn s20_a_pin_for_reading_sees_what_is_written_through_the_mapping() {
                 scene.protect(Prot::READ);
                 if fast {
                     scene.pin(Access::Read);
-                    assert!(scene.space.mapping(scene.addr).unwrap().own);
+                    assert!(scene.space.mapping(scene.addr).unwrap().exclusive);
                 }
                 let pins = scene.pin(Access::Read);
                 assert_eq!(&pinned(&pins), b"before");

@@ -5,7 +5,7 @@ use crate::common;
 use common::*;
 use tailpin::Order;
 use tailpin_mm::{
-    Access, Advice, AdviseError, CollapseError, CollapseLimits, Collapsed, FaultError, HugePages, Map,
+    Access, Advice, AdviseError, CollapseError, CollapseLimits, CollapseOutcome, FaultError, HugePages, Map,
     MapError, MmConfig, NotPresent, ObjectConfig, Prot, VirtAddr,
 };
 
@@ -66,7 +66,7 @@ fn partial_unmap_frees_at_once_also_beside_a_pin() {
         assert_eq!(kept, pattern(9, HUGE as usize)[10 * PAGE as usize..][..8]);
         // Everything but the pinned page goes with the rest.
         space.unmap(addr, HUGE).unwrap();
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), 3, "the pinned page, the root table, the page of zeroes");
         drop(pins);
         assert_eq!(zone.used_frames(), 2);
@@ -143,7 +143,7 @@ fn what_is_not_needed_is_free_at_once_and_reads_as_zeroes() {
         space.write(addr, &pattern(2, 4 * MIB as usize)).unwrap();
         let used = zone.used_frames();
         space.advise(addr.offset(MIB), 2 * MIB, Advice::DontNeed).unwrap();
-        mm.settle();
+        mm.synchronize();
         assert_eq!(zone.used_frames(), used - 512 + 2, "two tables in their place");
         assert_eq!(bytes(&space, addr.offset(MIB), 2 * MIB), vec![0; 2 * MIB as usize]);
         assert_eq!(byte(&space, addr.offset(MIB - 1)), pattern(2, MIB as usize)[MIB as usize - 1]);
@@ -185,7 +185,7 @@ fn a_page_protected_and_back_leaves_no_border() {
         let not_eligible = Err(CollapseError::NotEligible { addr });
         assert_eq!(space.collapse(addr, CollapseLimits::NONE), not_eligible, "three regions");
         space.protect(page, PAGE, Prot::READ_WRITE).unwrap();
-        assert_eq!(space.collapse(addr, CollapseLimits::NONE), Ok(Collapsed::InPlace));
+        assert_eq!(space.collapse(addr, CollapseLimits::NONE), Ok(CollapseOutcome::InPlace));
         assert!(is_huge(&space, page));
         assert_eq!(bytes(&space, addr, HUGE), pattern(6, HUGE as usize));
         // And by a fault, after advice that was taken back.
@@ -227,7 +227,7 @@ fn an_objects_pages_are_one_region_only_in_order() {
         assert!(space.mapping(at).is_none(), "mapped as a whole from the next fault on");
         assert_eq!((byte(&space, at), byte(&space, at.offset(MIB))), (1, 2));
         assert!(is_huge(&space, at));
-        assert_eq!(space.collapse(at, CollapseLimits::NONE), Ok(Collapsed::AlreadyHuge));
+        assert_eq!(space.collapse(at, CollapseLimits::NONE), Ok(CollapseOutcome::AlreadyHuge));
         assert!(is_huge(&space, at), "what was huge was left alone");
         assert_eq!((byte(&swapped, at), byte(&swapped, at.offset(MIB))), (2, 1));
     });

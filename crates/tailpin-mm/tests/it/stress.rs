@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use tailpin::Order;
 use tailpin_mm::{
-    Access, Advice, CollapseLimits, Map, MmConfig, ObjectConfig, Place, Prot, StdEnv, VirtAddr,
+    Access, Advice, CollapseLimits, Map, MmConfig, ObjectConfig, PageIdentity, Prot, StdEnv, VirtAddr,
 };
 
 /// A small generator, so that runs differ by seed only.
@@ -265,7 +265,8 @@ fn an_object_is_one_thing_to_everybody_while_it_changes() {
                         }
                         let _ = space.write(at, &page.to_le_bytes());
                         if let Ok(place) = space.identify(at, Access::Read) {
-                            let expected = Place::Object { object: object.id(), index: page, writable: true };
+                            let expected =
+                                PageIdentity::Object { object: object.id(), index: page, writable: true };
                             assert_eq!(place, expected);
                         }
                         if random.below(4) == 0

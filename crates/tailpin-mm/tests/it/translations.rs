@@ -15,8 +15,8 @@ use common::{HUGE, MIB, PAGE};
 use tailpin::{FrameRange, Hooks, Order, Pfn, ZoneConfig};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{
-    Access, Advice, CollapseLimits, Cow, DirectMap, Env, HugePages, Map, Mark, Mm, MmConfig, Object,
-    ObjectConfig, Prot, Ram, Readers, Section, Space, SpaceId, StdEnv, Tlb, VirtAddr, VirtRange,
+    Access, Advice, CollapseLimits, Cookie, Cow, DirectMap, Env, HugePages, Map, Mm, MmConfig, Object,
+    ObjectConfig, Prot, Ram, ReadSide, Space, SpaceId, StdEnv, StdSection, Tlb, VirtAddr, VirtRange,
 };
 
 /// By space and page: which frame, and whether for writing.
@@ -53,26 +53,26 @@ unsafe impl DirectMap for Machine<'_> {
     }
 }
 
-impl Readers for Machine<'_> {
+impl ReadSide for Machine<'_> {
     type Section<'a>
-        = Section<'a>
+        = StdSection<'a>
     where
         Self: 'a;
 
-    fn enter(&self) -> Section<'_> {
+    fn enter(&self) -> StdSection<'_> {
         self.std.enter()
     }
 
-    fn mark(&self) -> Mark {
-        self.std.mark()
+    fn cookie(&self) -> Cookie {
+        self.std.cookie()
     }
 
-    fn passed(&self, mark: Mark) -> bool {
-        self.std.passed(mark)
+    fn poll(&self, cookie: Cookie) -> bool {
+        self.std.poll(cookie)
     }
 
-    fn wait(&self, mark: Mark) {
-        self.std.wait(mark);
+    fn synchronize(&self, cookie: Cookie) {
+        self.std.synchronize(cookie);
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{Order, Pfn, Zone};
-use tailpin_mm::arch::{Arch, Entry, Flags, X86_64};
+use tailpin_mm::arch::{Arch, Flags, TableEntry, X86_64};
 use tailpin_mm::{DirectMap, Env, Level, Mm, Object, Pins, Space};
 
 /// Frames and who they were found at.
@@ -35,13 +35,13 @@ impl Accounts {
         let entries = unsafe { env.frame(table).cast::<[AtomicU64; 512]>().as_ref() };
         for entry in entries {
             match X86_64::decode(level, entry.load(Ordering::Acquire)) {
-                Entry::Empty => {}
-                Entry::Table(below) => {
+                TableEntry::Empty => {}
+                TableEntry::Table(below) => {
                     let levels = [Level::PTE, Level::PMD, Level::PUD];
                     self.table(env, below, levels[usize::from(level.get()) - 1]);
                 }
-                Entry::Leaf(leaf) if leaf.flags.has(Flags::ZERO) => {}
-                Entry::Leaf(leaf) => self.block(leaf.frame, level.order()),
+                TableEntry::Leaf(leaf) if leaf.flags.has(Flags::ZERO) => {}
+                TableEntry::Leaf(leaf) => self.block(leaf.frame, level.order()),
             }
         }
     }
@@ -76,7 +76,7 @@ impl Accounts {
 
     /// Holds the accounts against the zone, with nobody else at work.
     pub fn settle<E: Env>(self, mm: &Mm<'_, E>, zone: &Zone<'_>) {
-        mm.settle();
+        mm.synchronize();
         assert!(self.tables.is_disjoint(&self.memory), "a page table is mapped as memory");
         for frame in self.tables.iter().chain(&self.memory) {
             assert!(zone.head_of(*frame).is_some(), "{frame} is in use and free");

@@ -6,7 +6,7 @@ pub mod accounts;
 
 use tailpin::{Kind, Order, Pfn, Zone};
 use tailpin_mm::{
-    Advice, CollapseError, CollapseLimits, Collapsed, Env, Mm, MmConfig, Ram, Space, StdEnv, VirtAddr,
+    Advice, CollapseError, CollapseLimits, CollapseOutcome, Env, Mm, MmConfig, Ram, Space, StdEnv, VirtAddr,
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -63,7 +63,7 @@ pub fn collapse<E: Env>(
     space: &Space<'_, E>,
     addr: VirtAddr,
     limits: CollapseLimits,
-) -> Result<Collapsed, CollapseError> {
+) -> Result<CollapseOutcome, CollapseError> {
     let _ = space.advise(addr.align_down(HUGE), HUGE, Advice::Huge);
     space.collapse(addr, limits)
 }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailpin::{Order, Pfn, Zone};
-use tailpin_mm::{DirectMap, Env, Mark, Mm, MmConfig, Ram, Readers, SpaceId, StdEnv, Tlb, VirtRange};
+use tailpin_mm::{Cookie, DirectMap, Env, Mm, MmConfig, Ram, ReadSide, SpaceId, StdEnv, Tlb, VirtRange};
 
 /// What an environment says that panics.
 pub const PANIC: &str = "told to panic";
@@ -68,9 +68,9 @@ unsafe impl DirectMap for Flaky<'_> {
     }
 }
 
-impl Readers for Flaky<'_> {
+impl ReadSide for Flaky<'_> {
     type Section<'a>
-        = <StdEnv as Readers>::Section<'a>
+        = <StdEnv as ReadSide>::Section<'a>
     where
         Self: 'a;
 
@@ -78,16 +78,16 @@ impl Readers for Flaky<'_> {
         self.env.enter()
     }
 
-    fn mark(&self) -> Mark {
-        self.env.mark()
+    fn cookie(&self) -> Cookie {
+        self.env.cookie()
     }
 
-    fn passed(&self, mark: Mark) -> bool {
-        self.env.passed(mark)
+    fn poll(&self, cookie: Cookie) -> bool {
+        self.env.poll(cookie)
     }
 
-    fn wait(&self, mark: Mark) {
-        self.env.wait(mark);
+    fn synchronize(&self, cookie: Cookie) {
+        self.env.synchronize(cookie);
     }
 }
 

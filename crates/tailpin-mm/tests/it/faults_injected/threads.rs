@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tailpin::Order;
 use tailpin_mm::{
-    Access, Advice, CollapseLimits, Map, Mm, MmConfig, Object, ObjectConfig, Place, Prot, Space, VirtAddr,
+    Access, Advice, CollapseLimits, Map, Mm, MmConfig, Object, ObjectConfig, PageIdentity, Prot, Space,
+    VirtAddr,
 };
 
 use super::flaky::{Fail, Flaky, machine};
@@ -140,7 +141,7 @@ impl<'z> World<'_, 'z> {
                     )
             }
             "identify" => match space.identify(addr, Access::Read) {
-                Ok(Place::Object { object, index, .. }) => {
+                Ok(PageIdentity::Object { object, index, .. }) => {
                     let number = usize::from(stretch == HUGETLB);
                     assert_eq!((object, index), (self.objects[number].id(), page));
                     true

@@ -5,8 +5,8 @@ use std::ops::Range;
 use tailpin::{Order, Pfn, Zone};
 use tailpin_mm::{
     Access, Advice, AdviseError, CollapseError, CollapseLimits, FaultError, HugePages, Map, MapError,
-    MmConfig, MmError, NotPresent, Object, ObjectConfig, PageSplitError, PinError, Pins, Place, Prot, StdEnv,
-    VirtAddr,
+    MmConfig, MmError, NotPresent, Object, ObjectConfig, PageIdentity, PageSplitError, PinError, Pins, Prot,
+    StdEnv, VirtAddr,
 };
 
 use super::model::{Back, Cell, Mapped, Model, ModelObject, ModelSpace, Need, PAGE, UNIT};
@@ -417,16 +417,19 @@ impl<'a, 'z> Machine<'a, 'z> {
         let space = self.model.space(s);
         let (mapped, own) = (space.mapped[&at.page()], space.own.contains_key(&at.page()));
         match (done.unwrap(), mapped.back) {
-            (Place::Object { object, index, writable }, Back::Shared(number) | Back::Private(number)) => {
+            (
+                PageIdentity::Object { object, index, writable },
+                Back::Shared(number) | Back::Private(number),
+            ) => {
                 assert!(!own, "the space has a page of its own at {at}");
                 assert_eq!((object, index), (self.objects[number].id(), mapped.index));
                 assert!(!writable || mapped.prot.write && matches!(mapped.back, Back::Shared(_)));
             }
-            (Place::Anonymous { writable }, Back::Anonymous | Back::Private(_)) => {
+            (PageIdentity::Anonymous { writable }, Back::Anonymous | Back::Private(_)) => {
                 assert!(own || mapped.back == Back::Anonymous, "a page of the object's at {at}");
                 assert!(mapped.prot.write || !writable);
             }
-            (Place::Special, Back::Anonymous) => assert!(!own, "the page at {at} was written to"),
+            (PageIdentity::Special, Back::Anonymous) => assert!(!own, "the page at {at} was written to"),
             (place, back) => panic!("{place:?} at {at}, which is {back:?}"),
         }
     }

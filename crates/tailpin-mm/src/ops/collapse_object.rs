@@ -9,23 +9,23 @@ use crate::addr::{PAGE_BYTES, VirtAddr};
 use crate::env::Env;
 use crate::env::sync::Locked;
 use crate::error::CollapseError;
-use crate::object::page_cache::{Cache, Cached, Pages};
-use crate::ops::collapse::{CollapseLimits, Collapsed};
-use crate::page_table::frame_info::Owner;
+use crate::frame_info::PageOwner;
+use crate::object::page_cache::{CacheBlock, ObjectPages, PageCache};
+use crate::ops::collapse::{CollapseLimits, CollapseOutcome};
 
 /// Pages that faults leave alone until this is dropped.
-struct Busy<'c, E: Env> {
-    cache: &'c Locked<E, Cache>,
+struct BusyPages<'c, E: Env> {
+    cache: &'c Locked<E, PageCache>,
     pages: Range<u64>,
 }
 
-impl<E: Env> Drop for Busy<'_, E> {
+impl<E: Env> Drop for BusyPages<'_, E> {
     fn drop(&mut self) {
         self.cache.write().busy.retain(|busy| *busy != self.pages);
     }
 }
 
-impl<E: Env> Pages<'_, E> {
+impl<E: Env> ObjectPages<'_, E> {
     /// Makes the 512 pages from the aligned `index` one block of the cache: by merging them where
     /// they are, pins and all, if they are the frames of one aligned block in order, else by
     /// copying, if none of them is pinned.
@@ -34,7 +34,7 @@ impl<E: Env> Pages<'_, E> {
         index: u64,
         limits: CollapseLimits,
         addr: VirtAddr,
-    ) -> Result<Collapsed, CollapseError> {
+    ) -> Result<CollapseOutcome, CollapseError> {
         let frames = Order::HUGE.frames();
         let pages = index..index + frames;
         if !index.is_multiple_of(frames) {
@@ -43,7 +43,7 @@ impl<E: Env> Pages<'_, E> {
         {
             let mut cache = self.cache.write();
             if cache.find(index).is_some_and(|block| block.order >= Order::HUGE) {
-                return Ok(Collapsed::AlreadyHuge);
+                return Ok(CollapseOutcome::AlreadyHuge);
             }
             if cache.is_busy(&pages) || pages.end > cache.len.div_ceil(PAGE_BYTES) {
                 return Err(CollapseError::NotEligible { addr });
@@ -59,7 +59,7 @@ impl<E: Env> Pages<'_, E> {
             // From here on no fault maps these pages, so once they are cleared they stay so.
             cache.busy.push(pages.clone());
         }
-        let _busy = Busy { cache: &self.cache, pages: pages.clone() };
+        let _busy = BusyPages { cache: &self.cache, pages: pages.clone() };
         self.clear_everywhere(pages.clone(), false);
         self.collapse_unmapped(&mut self.cache.write(), pages, addr)
     }
@@ -67,25 +67,25 @@ impl<E: Env> Pages<'_, E> {
     /// With no leaf anywhere for these pages: what counts there are besides the cache's are pins.
     fn collapse_unmapped(
         &self,
-        cache: &mut Cache,
+        cache: &mut PageCache,
         pages: Range<u64>,
         addr: VirtAddr,
-    ) -> Result<Collapsed, CollapseError> {
+    ) -> Result<CollapseOutcome, CollapseError> {
         let core = &self.core;
         let index = pages.start;
         // Truncation may have come in between.
-        let blocks: Vec<Cached> = cache.blocks.range(pages).map(|(_, block)| *block).collect();
+        let blocks: Vec<CacheBlock> = cache.blocks.range(pages).map(|(_, block)| *block).collect();
         let first = *blocks.first().ok_or(CollapseError::Nothing { addr })?;
         let head = first.head;
         let in_order = first.index == index
             && head.is_aligned(Order::HUGE)
             && blocks.iter().map(|block| block.order.frames()).sum::<u64>() == Order::HUGE.frames()
             && blocks.iter().all(|block| block.head == head.offset(block.index - index));
-        let in_place = in_order && core.merge_area(head);
+        let in_place = in_order && core.merge_huge(head);
         let new = if in_place {
             head
         } else {
-            let sole = |block: &&Cached| {
+            let sole = |block: &&CacheBlock| {
                 let state = core.zone.state(block.head);
                 state.is_none_or(|state| state.refs != 1 || state.pins != 0)
             };
@@ -102,17 +102,17 @@ impl<E: Env> Pages<'_, E> {
                     core.copy_frame(block.head.offset(i), new.offset(block.index - index + i));
                 }
             }
-            core.infos.describe(new, Order::HUGE.frames(), Owner::Object(self.id), index);
+            core.infos.describe(new, Order::HUGE.frames(), PageOwner::Object(self.id), index);
             new
         };
         blocks.iter().for_each(|block| {
             cache.blocks.remove(&block.index);
         });
-        cache.insert(Cached { index, head: new, order: Order::HUGE });
+        cache.insert(CacheBlock { index, head: new, order: Order::HUGE });
         if in_place {
-            return Ok(Collapsed::InPlace);
+            return Ok(CollapseOutcome::InPlace);
         }
         blocks.into_iter().for_each(|block| core.drop_block(block.head, block.order));
-        Ok(Collapsed::ByCopy)
+        Ok(CollapseOutcome::ByCopy)
     }
 }

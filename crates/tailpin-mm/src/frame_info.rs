@@ -26,7 +26,7 @@ impl FrameInfo {
 
 /// Whose a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum PageOwner {
     /// Nobody's: a page table, the page of zeroes, or a frame not used for memory.
     None,
     /// Anonymous memory of the family of spaces with this root.
@@ -54,11 +54,11 @@ impl<'z> FrameInfos<'z> {
 
     /// Notes that `frames` frames from `head` are pages `index` and on of `owner`. The frames are
     /// the caller's.
-    pub(crate) fn describe(&self, head: Pfn, frames: u64, owner: Owner, index: u64) {
+    pub(crate) fn describe(&self, head: Pfn, frames: u64, owner: PageOwner, index: u64) {
         let owner = match owner {
-            Owner::None => 0,
-            Owner::Anonymous(root) => root | ANONYMOUS,
-            Owner::Object(object) => object,
+            PageOwner::None => 0,
+            PageOwner::Anonymous(root) => root | ANONYMOUS,
+            PageOwner::Object(object) => object,
         };
         for i in 0..frames {
             let info = self.of(head.offset(i));
@@ -69,25 +69,25 @@ impl<'z> FrameInfos<'z> {
     }
 
     /// Whose page `frame` is and which. Meaningful under a pin taken through an entry that maps it.
-    pub(crate) fn read(&self, frame: Pfn) -> (Owner, u64) {
+    pub(crate) fn read(&self, frame: Pfn) -> (PageOwner, u64) {
         let info = self.of(frame);
         // Relaxed: the entry that led here was read with Acquire, and the words don't change under
         // a pin.
         let owner = match info.owner.load(Ordering::Relaxed) {
-            0 => Owner::None,
-            root if root & ANONYMOUS != 0 => Owner::Anonymous(root & !ANONYMOUS),
-            object => Owner::Object(object),
+            0 => PageOwner::None,
+            root if root & ANONYMOUS != 0 => PageOwner::Anonymous(root & !ANONYMOUS),
+            object => PageOwner::Object(object),
         };
         (owner, info.index.load(Ordering::Relaxed))
     }
 
     /// The words of a page-table frame on its way to being free: which one is next, and when it was
     /// taken out of use.
-    pub(crate) fn link(&self, table: Pfn, next: Option<Pfn>, mark: u64) {
+    pub(crate) fn link(&self, table: Pfn, next: Option<Pfn>, cookie: u64) {
         let info = self.of(table);
         // Relaxed: under the lock of the list.
         info.owner.store(next.map_or(u64::MAX, Pfn::get), Ordering::Relaxed);
-        info.index.store(mark, Ordering::Relaxed);
+        info.index.store(cookie, Ordering::Relaxed);
     }
 
     pub(crate) fn linked(&self, table: Pfn) -> (Option<Pfn>, u64) {
