@@ -1,11 +1,20 @@
 //! Traits of other crates, each a feature.
 
+#[cfg(feature = "allocator-api2")]
 pub(crate) mod allocator_api;
+#[cfg(feature = "arrow")]
 pub(crate) mod arrow;
+#[cfg(feature = "bytes")]
 pub(crate) mod bytes;
+#[cfg(feature = "compio")]
 pub(crate) mod compio;
+#[cfg(feature = "foyer")]
 pub mod foyer;
+#[cfg(feature = "io-uring")]
 pub mod io_uring;
+#[cfg(feature = "monoio")]
 pub(crate) mod monoio;
+#[cfg(feature = "tokio")]
 pub(crate) mod tokio;
+#[cfg(feature = "vm-memory")]
 pub mod vm_memory;

@@ -49,6 +49,7 @@ impl Mapping {
         for _ in 0..TRIES {
             // Where there is room: known as the kernel gave it, and given back at once.
             let begin = Self::reserve(around)?.base.as_ptr();
+            #[expect(clippy::arithmetic_side_effects, reason = "an alignment is not zero")]
             let place = begin.wrapping_byte_add(begin.addr().wrapping_neg() % align);
             match Self::at(place.cast(), source, len) {
                 // Another thread was quicker.
