@@ -5,12 +5,14 @@
 //! 0 need no lock: nothing splits them. A reference is in `count` for at least as long as in
 //! `mapcount`, so `count − mapcount` never hides a pin.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::page::{PG_HEAD, PG_TAIL};
 use super::steps::NEGATIVE;
 use super::{Classic, Steps};
 use tailpin::AtomicWord;
+use tailpin::Finally;
 use tailpin::GetError;
 use tailpin::Owner;
 use tailpin::{Cause, Operation};
@@ -92,14 +94,20 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// `n` references less on each piece of `range`.
     pub(super) fn unmap_range(&self, range: FrameRange, n: u64, owner: &impl Owner) {
-        let mut at = range.start;
-        while range.contains(at) {
-            let order = self.unmap_piece(at, range.end, n, owner).unwrap_or_else(|cause| {
-                self.bad_page(at, Operation::PutBlock, cause, owner);
-                self.compound_order(at)
-            });
-            at = at.offset(order.frames());
-        }
+        let next = Cell::new(range.start);
+        let rest = || {
+            while range.contains(next.get()) {
+                let at = next.get();
+                // Before the piece goes, as what follows may panic: hooks hear of what is freed.
+                next.set(at.offset(self.compound_order(at).frames()));
+                match self.unmap_piece(at, range.end, n, owner) {
+                    Ok(order) => next.set(at.offset(order.frames())),
+                    Err(cause) => self.bad_page(at, Operation::PutBlock, cause, owner),
+                }
+            }
+        };
+        let _rest = Finally(rest);
+        rest();
     }
 
     fn unmap_piece(&self, at: Pfn, end: Pfn, n: u64, owner: &impl Owner) -> Result<Order, Cause> {

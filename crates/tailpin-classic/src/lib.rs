@@ -81,6 +81,7 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     const NAME: &'static str = "classic";
     const WORDS_PER_FRAME: usize = page::WORDS;
     const REARRANGES: bool = false;
+    const HANDS_OUT_AT_ONCE: bool = false;
 
     /// Checks every frame. That they become one block is left to [`Protocol::publish`], which is
     /// the mail's sequence as a whole.

@@ -9,6 +9,7 @@ mod alloc;
 mod atomic;
 mod audit;
 mod error;
+mod finally;
 mod frame;
 pub mod handle;
 pub mod one_word;
@@ -28,6 +29,8 @@ pub use alloc::zone::{SetAside, Zone};
 pub use atomic::AtomicWord;
 pub use audit::{Audit, Finding};
 pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneError};
+#[doc(hidden)]
+pub use finally::Finally;
 pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 pub use handle::{Block, Page, PageRef, Pieces, Raw, Slice};
 pub use one_word::OneWord;

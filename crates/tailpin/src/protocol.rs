@@ -197,6 +197,10 @@ pub trait Protocol: Sized + Send + Sync {
     /// reference.
     const REARRANGES: bool;
 
+    /// Whether [`Protocol::publish`] and [`Protocol::claim_and_publish`] are one step each, so that
+    /// no loose block is between owners while it is handed out.
+    const HANDS_OUT_AT_ONCE: bool;
+
     /// Whether the frames of this block may be handed out. What is left to do then is done by
     /// [`Protocol::publish`]; nobody can obtain any of them before. The caller owns the frames.
     /// Errs with the first frame in a wrong state.
@@ -204,8 +208,8 @@ pub trait Protocol: Sized + Send + Sync {
     /// Progress: wait-free; one look at each word of the block that has to be looked at, and nobody
     /// else writes them.
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
-    /// Last step of an allocation: one reference, visible with everything written before. Returns
-    /// the generation of the block.
+    /// Last step of an allocation: one reference, visible with everything written before. SeqCst if
+    /// it [hands out at once](Self::HANDS_OUT_AT_ONCE). Returns the generation of the block.
     ///
     /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;

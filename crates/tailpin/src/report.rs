@@ -47,7 +47,8 @@ pub enum Cause {
         /// Its order.
         order: Order,
     },
-    /// The token is of an earlier generation of this frame: its block was freed, merged or adopted since.
+    /// The token is of an earlier generation of this frame: its block was freed, merged or adopted
+    /// since.
     StaleToken {
         /// The generation the token was made in.
         claimed: u8,
@@ -86,7 +87,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// One misuse, as handed to the zone's [`Sink`] and returned by the raw interface (the kernel's `bad_page`).
+/// One misuse, as handed to the zone's [`Sink`] and returned by the raw interface (the kernel's
+/// `bad_page`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Misuse {
     /// The frame it was done to.

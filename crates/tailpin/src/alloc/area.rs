@@ -1,12 +1,14 @@
-//! One 2 MiB area as the allocator sees it: eight words of 64 frames, and the word that is their home.
+//! One 2 MiB area as the allocator sees it: eight words of 64 frames, and the word that is their
+//! home.
 //!
-//! A word of frames is *in* or *out*. The frames of a word that is in are all free and belong to the home: they go out
-//! together, alone or with their neighbours, by one compare-and-swap on it, up to the whole area at once; their bits
-//! are all clear meanwhile. Of a word that is out, set bits are free frames, there for anybody to claim, and clear
-//! ones are in use. Who frees the last frame of such a word claims all 64 instead of setting the last bit, and
-//! brings them home.
+//! A word of frames is *in* or *out*. The frames of a word that is in are all free and belong to
+//! the home: they go out together, alone or with their neighbours, by one compare-and-swap on it,
+//! up to the whole area at once; their bits are all clear meanwhile. Of a word that is out, set
+//! bits are free frames, there for anybody to claim, and clear ones are in use. Who frees the last
+//! frame of such a word claims all 64 instead of setting the last bit, and brings them home.
 //!
-//! So each frame is owned by exactly one of: the home, its bit, whoever took it. Zero-filled words are a free area.
+//! So each frame is owned by exactly one of: the home, its bit, whoever took it. Zero-filled words
+//! are a free area.
 
 use core::sync::atomic::Ordering;
 
@@ -30,6 +32,16 @@ const TOUCHED: u64 = 1 << 16;
 /// The area never enters service.
 const WITHHELD: u64 = 1 << 17;
 
+/// Where the frames of the area that wait to leave service are noted, and how many bits each has:
+/// its number within the area plus one, or zero.
+const WAITING_AT: u32 = 20;
+const WAITING_BITS: u32 = 10;
+const WAITING_MASK: u64 = (1 << WAITING_BITS) - 1;
+/// Frames of one area that can wait at once.
+const MOST_WAITING: u32 = 4;
+
+const _: () = assert!(AREA_FRAMES as u64 <= WAITING_MASK && WAITING_AT + MOST_WAITING * WAITING_BITS <= 64);
+
 /// The home word of an area, as a value: which of its words are out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Home(u64);
@@ -52,6 +64,35 @@ impl Home {
 
     pub(crate) fn is_withheld(self) -> bool {
         self.0 & WITHHELD != 0
+    }
+
+    /// Whether a frame of the area waits to leave service.
+    #[inline]
+    pub(crate) fn has_waiting(self) -> bool {
+        self.0 >> WAITING_AT != 0
+    }
+
+    /// The frames that wait, by their numbers within the area.
+    pub(crate) fn waiting(self) -> impl Iterator<Item = u64> {
+        let noted = move |place| self.0 >> (WAITING_AT + place * WAITING_BITS) & WAITING_MASK;
+        (0..MOST_WAITING).filter_map(move |place| noted(place).checked_sub(1))
+    }
+
+    /// With this frame among them; `None` if as many as can be wait already.
+    fn with_waiting(self, frame: u64) -> Option<Self> {
+        if self.waiting().any(|waiting| waiting == frame) {
+            return Some(self);
+        }
+        let mut places = (0..MOST_WAITING).map(|place| WAITING_AT + place * WAITING_BITS);
+        let place = places.find(|place| self.0 >> place & WAITING_MASK == 0)?;
+        Some(Self(self.0 | (frame + 1) << place))
+    }
+
+    /// Without it.
+    fn without_waiting(self, frame: u64) -> Self {
+        let places = (0..MOST_WAITING).map(|place| WAITING_AT + place * WAITING_BITS);
+        let mut noted = places.filter(|place| self.0 >> place & WAITING_MASK == frame + 1);
+        noted.next().map_or(self, |place| Self(self.0 & !(WAITING_MASK << place)))
     }
 
     /// Order of the largest block that words that are in can make: 6 to 9.
@@ -115,8 +156,8 @@ impl<W: AtomicWord> Area<'_, W> {
         self.bits[word].load(Ordering::SeqCst)
     }
 
-    /// SeqCst: before hints to this area are read; and what was done to the frames is before their next owner's
-    /// use of them.
+    /// SeqCst: before hints to this area are read; and what was done to the frames is before their
+    /// next owner's use of them.
     #[inline]
     fn change(word: &W, from: u64, to: u64) -> bool {
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
@@ -133,8 +174,8 @@ impl<W: AtomicWord> Area<'_, W> {
         (1..SPARSE).contains(&used)
     }
 
-    /// Claims the free frames that `select` picks of a word that is out; these and what is left are returned. Goes round only because somebody else
-    /// changed the word.
+    /// Claims the free frames that `select` picks of a word that is out; these and what is left are
+    /// returned. Goes round only because somebody else changed the word.
     #[inline]
     pub(crate) fn claim(&self, word: usize, select: impl Fn(u64) -> Option<u64>) -> Option<(u64, u64)> {
         loop {
@@ -160,13 +201,15 @@ impl<W: AtomicWord> Area<'_, W> {
         }
     }
 
-    /// Offers frames of a word all of whose frames the caller had: it was the one to take the word out.
+    /// Offers frames of a word all of whose frames the caller had: it was the one to take the word
+    /// out.
     pub(crate) fn offer(&self, word: usize, frames: u64) {
         // SeqCst: as in `change`.
         self.bits[word].fetch_or(frames, Ordering::SeqCst);
     }
 
-    /// Gives back frames of a word. Errs with those that are free already, and then gives back none.
+    /// Gives back frames of a word. Errs with those that are free already, and then gives back
+    /// none.
     #[inline]
     pub(crate) fn give(&self, word: usize, frames: u64) -> Result<Given, u64> {
         // Relaxed: with some of its frames the caller's, the word stays out.
@@ -186,8 +229,8 @@ impl<W: AtomicWord> Area<'_, W> {
         }
     }
 
-    /// Brings words home, all frames of which are the caller's. Errs with one that was in, or of which a frame is
-    /// free, as (word, frames), and then brings none.
+    /// Brings words home, all frames of which are the caller's. Errs with one that was in, or of
+    /// which a frame is free, as (word, frames), and then brings none.
     pub(crate) fn give_words(&self, words: u64) -> Result<Change, (usize, u64)> {
         // Relaxed: all these frames are the caller's, so nobody changes their bits.
         let free = |word: &usize| words >> word & 1 != 0 && self.bits[*word].load(Ordering::Relaxed) != 0;
@@ -214,6 +257,29 @@ impl<W: AtomicWord> Area<'_, W> {
         match from.with(ALL_WORDS) {
             Some(to) if free == 0 && Self::change(self.home, from.0, to.0) => Ok(()),
             _ => self.give_words(ALL_WORDS).map(|_| ()),
+        }
+    }
+
+    /// Notes that a frame waits to leave service; false if too many do already. SeqCst: before the
+    /// frame is looked for.
+    pub(crate) fn await_frame(&self, frame: u64) -> bool {
+        loop {
+            let from = self.home();
+            let Some(to) = from.with_waiting(frame) else { return false };
+            if Self::change(self.home, from.0, to.0) {
+                return true;
+            }
+        }
+    }
+
+    /// It waits no longer.
+    pub(crate) fn forget_frame(&self, frame: u64) {
+        loop {
+            let from = self.home();
+            let to = from.without_waiting(frame);
+            if from == to || Self::change(self.home, from.0, to.0) {
+                return;
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Free frames taken out of circulation for a while: for whoever has something to do to them while nobody can be
-//! given them, such as giving the memory under them back to a host.
+//! Free frames taken out of circulation for a while: for whoever has something to do to them while
+//! nobody can be given them, such as giving the memory under them back to a host.
 
 use core::fmt;
 
@@ -9,7 +9,8 @@ use crate::protocol::Protocol;
 
 use super::zone::Zone;
 
-/// Free frames of one 2 MiB area that nobody is handed meanwhile; they are free again when this is dropped.
+/// Free frames of one 2 MiB area that nobody is handed meanwhile; they are free again when this is
+/// dropped.
 ///
 /// ```
 /// # use tailpin::*;
@@ -59,14 +60,15 @@ impl<P: Protocol> Claimed<'_, P> {
 
 impl<P: Protocol> Drop for Claimed<'_, P> {
     fn drop(&mut self) {
+        if self.count() == 0 {
+            return;
+        }
+        let store = self.zone.store();
         let given = match self.whole {
-            Some(touched) => {
-                let store = self.zone.store();
-                store.unclaim_area(store.area_of(self.area), touched)
-            }
-            None => self.zone.store().give_area(self.area, &self.frames),
+            Some(touched) => store.unclaim_area(store.area_of(self.area), touched),
+            None => store.give_area(self.area, &self.frames),
         };
-        debug_assert!(given.is_ok(), "nobody else gives back claimed frames");
+        self.zone.given(self.area, Order::PAGE, given);
     }
 }
 
@@ -77,13 +79,18 @@ impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
 }
 
 impl<'m, P: Protocol> Zone<'m, P> {
-    /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out of circulation. Loose
-    /// frames are not found; see [`Zone::drain`].
+    /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out
+    /// of circulation. Loose frames are not found; see [`Zone::drain`].
     ///
     /// An area that is not within the zone has no free frames.
     pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
         let frames = match self.index_of_area(area) {
-            Some(index) => self.store().take_all_wanted(index, wanted),
+            Some(index) => {
+                let frames = self.store().take_all_wanted(index, wanted);
+                // Others of the same words may have changed hands with them.
+                self.retire_waiting_in(index);
+                frames
+            }
             None => [0; 8],
         };
         Claimed { zone: self, area, frames, whole: None }
@@ -95,7 +102,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(touched) })
     }
 
-    /// Frames of the area that are not free to be handed out: in use, loose, claimed, or not in service.
+    /// Frames of the area that are not free to be handed out: in use, loose, claimed, or not in
+    /// service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
         let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index));
         Order::HUGE.frames() - free

@@ -36,16 +36,16 @@ impl<'m> ZoneConfig<'m> {
         self
     }
 
-    /// Says which CPU (or thread) is asking: what it remembers is in slot `cpu()` modulo slots. Wrong answers cost speed,
-    /// nothing else.
+    /// Says which CPU (or thread) is asking: what it remembers is in slot `cpu()` modulo slots.
+    /// Wrong answers cost speed, nothing else.
     #[must_use]
     pub fn cpu(mut self, cpu: fn() -> usize) -> Self {
         self.cpu = cpu;
         self
     }
 
-    /// Below this many free frames [`Hooks::reclaim`] is called. Checked at each request; that makes each request and each
-    /// free a step more.
+    /// Below this many free frames [`Hooks::reclaim`] is called. Checked at each request; that
+    /// makes each request and each free a step more.
     #[must_use]
     pub fn low_watermark(mut self, frames: u64) -> Self {
         self.low_watermark = frames;

@@ -37,12 +37,14 @@ pub struct ZoneLayout<'r> {
 }
 
 impl<'r> ZoneLayout<'r> {
-    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots` places for what
-    /// each CPU remembers (rounded up to a power of two, at least one; 1,152 bytes each).
+    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots`
+    /// places for what each CPU remembers (rounded up to a power of two, at least one; 1,152 bytes
+    /// each).
     ///
     /// # Errors
-    /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or unordered one, or one
-    /// that ends beyond 2⁵² frames, [`ZoneError::TooLarge`] if the metadata can't be addressed.
+    /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or
+    /// unordered one, or one that ends beyond 2⁵² frames, [`ZoneError::TooLarge`] if the metadata
+    /// can't be addressed.
     pub fn new(ranges: &'r [FrameRange], slots: usize) -> Result<Self, ZoneError> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Err(ZoneError::Empty) };
         let mut free_from = Pfn::new(0);
@@ -65,8 +67,8 @@ impl<'r> ZoneLayout<'r> {
         Ok(Self { ranges, reserved: &[], base, areas, slots })
     }
 
-    /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They may overlap each
-    /// other and holes.
+    /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They
+    /// may overlap each other and holes.
     #[must_use]
     pub fn without(mut self, reserved: &'r [FrameRange]) -> Self {
         self.reserved = reserved;
@@ -124,7 +126,8 @@ impl<'r> ZoneLayout<'r> {
         (0..self.areas).map(|i| in_service(area(i))).sum()
     }
 
-    /// `Some(true)` if all of an area is in service, `Some(false)` if none of it is, `None` if it is mixed.
+    /// `Some(true)` if all of an area is in service, `Some(false)` if none of it is, `None` if it
+    /// is mixed.
     pub(crate) fn area_in_service(&self, area: Pfn) -> Option<bool> {
         let whole = FrameRange::block(area, Order::HUGE);
         let overlaps = |range: &FrameRange| range.start < whole.end && whole.start < range.end;
@@ -135,7 +138,8 @@ impl<'r> ZoneLayout<'r> {
         (self.ranges.iter().any(covers) && !self.reserved.iter().any(overlaps)).then_some(true)
     }
 
-    // The area metadata, part by part: bitmaps first, so that each is one aligned cache line if the memory is.
+    // The area metadata, part by part: bitmaps first, so that each is one aligned cache line if the
+    // memory is.
 
     pub(crate) fn homes_at(&self) -> usize {
         self.areas * AREA_WORDS
@@ -165,7 +169,8 @@ mod tests {
 
     #[test]
     fn an_area_is_in_service_wholly_in_part_or_not_at_all() {
-        // The area from 1024 on is a hole between two ranges; 2048 is reserved as a whole, 2560 begins late.
+        // The area from 1024 on is a hole between two ranges; 2048 is reserved as a whole, 2560
+        // begins late.
         let ranges = [frames(512, 1024), frames(1536, 2560), frames(2660, 3072)];
         let reserved = [frames(1500, 1536), frames(2048, 2560)];
         let layout = ZoneLayout::new(&ranges, 3).unwrap().without(&reserved);

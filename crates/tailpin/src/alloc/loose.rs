@@ -1,20 +1,23 @@
-//! Where loose frames are: pages and whole areas that are free, outside the store, and there for whoever claims them
-//! by their own words.
+//! Where loose frames are: pages and whole areas that are free, outside the store, and there for
+//! whoever claims them by their own words.
 //!
-//! A page that is freed becomes loose in that very step, and is claimed in the very step that hands it out, so its life
-//! is two atomic steps on one word. All that is kept here is how to find it: a hint to each group of 64 pages with a
-//! loose one in it, unless a CPU's [slot](super::slot) answers for the group; for each group, which of its pages may be
-//! loose; and a hint to each area that is loose as a whole. Runs of pages come together only in the store, so loose
-//! ones are [gathered](Zone::drain) into it when they are missed there.
+//! A page that is freed becomes loose in that very step, and is claimed in the very step that hands
+//! it out, so its life is two atomic steps on one word. All that is kept here is how to find it: a
+//! hint to each group of 64 pages with a loose one in it, unless a CPU's [slot](super::slot)
+//! answers for the group; for each group, which of its pages may be loose; and a hint to each area
+//! that is loose as a whole. Runs of pages come together only in the store, so loose ones are
+//! [gathered](Zone::drain) into it when they are missed there.
 //!
-//! No loose page is forgotten: who makes one loose looks whether its group has it down, and for a hint or a slot that leads to
-//! the group, *after* that; and who takes any of these away looks for loose pages after *that*. Each writes first and looks
-//! then, all of it SeqCst, so one of the two sees the other. What is noted and no longer so costs a look at a word, and is
-//! taken away by who had that look.
+//! No loose page is forgotten: who makes one loose looks whether its group has it down, and for a
+//! hint or a slot that leads to the group, *after* that; and who takes any of these away looks for
+//! loose pages after *that*. Each writes first and looks then, all of it SeqCst, so one of the two
+//! sees the other. What is noted and no longer so costs a look at a word, and is taken away by who
+//! had that look.
 
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
+use crate::finally::Finally;
 use crate::frame::{AREA_FRAMES, Order, Pfn};
 use crate::protocol::Protocol;
 
@@ -53,10 +56,17 @@ impl<'m, W: AtomicWord> Loose<'m, W> {
         }
     }
 
-    /// The pages of a group that may be loose. SeqCst: after one became loose, or after a hint to the group was taken away.
+    /// The pages of a group that may be loose. SeqCst: after one became loose, or after a hint to
+    /// the group was taken away.
     #[inline]
     fn pages(&self, group: usize) -> u64 {
         self.pages[group].load(Ordering::SeqCst)
+    }
+
+    /// Groups of which something is noted.
+    fn noted(&self) -> impl Iterator<Item = usize> {
+        // Relaxed: what is noted of each is looked at by `pages`.
+        (0..self.pages.len()).filter(|group| self.pages[*group].load(Ordering::Relaxed) != 0)
     }
 
     /// Notes that pages of a group may be loose. SeqCst: after they became loose.
@@ -75,7 +85,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// Sees to it that a page which has just become loose is found.
     #[inline(always)]
     pub(super) fn lead_to_page(&self, page: Pfn) {
-        let (slot, number) = (self.slot(), self.store.number(page));
+        // Which slot it is the caller's code says, which may panic.
+        let unwinds = Finally(|| self.lead_by_hint(page));
+        let slot = self.slot();
+        core::mem::forget(unwinds);
+        let number = self.store.number(page);
         let group = group_of(number);
         if self.loose.pages(group) >> (number % GROUP_PAGES) & 1 == 0 {
             self.loose.note(group, 1 << (number % GROUP_PAGES));
@@ -90,17 +104,27 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
+    /// The same where no slot is known.
+    #[cold]
+    fn lead_by_hint(&self, page: Pfn) {
+        let number = self.store.number(page);
+        self.loose.note(group_of(number), 1 << (number % GROUP_PAGES));
+        self.loose.groups.mark(group_of(number));
+    }
+
     /// The same for a whole area.
     #[inline(always)]
     pub(super) fn lead_to_area(&self, head: Pfn) {
         let area = self.store.area_of(head);
-        self.slot().set_next_area(area);
         self.loose.areas.mark(area);
+        self.slot().set_next_area(area);
     }
 
-    /// A loose page: where the slot remembers one, of the group that it answers for, or of the lowest that is hinted at.
+    /// A loose page: where the slot remembers one, of the group that it answers for, or of the
+    /// lowest that is hinted at.
     pub(super) fn claim_page(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
-        // A place that was in vain is forgotten, so this ends unless others remember more in the same slot.
+        // A place that was in vain is forgotten, so this ends unless others remember more in the
+        // same slot.
         while let Some(number) = slot.next_page() {
             let page = self.store.frame(number);
             if self.protocol.claim(page, Order::PAGE) {
@@ -119,7 +143,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         loop {
             let group = self.next_group()?;
             let loose = self.loose_hinted(group);
-            // With more than one the slot answers for them; with one, which is taken, there is nothing to answer for.
+            // With more than one the slot answers for them; with one, which is taken, there is
+            // nothing to answer for.
             if loose.count_ones() > 1 && !self.answer_for(slot, slot.group(), Some(group)) {
                 self.loose.groups.mark(group);
             }
@@ -149,8 +174,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         None
     }
 
-    /// Has the slot answer for `new` instead of the `old` group, and hints at what is left there. False if somebody else
-    /// came first.
+    /// Has the slot answer for `new` instead of the `old` group, and hints at what is left there.
+    /// False if somebody else came first.
     pub(super) fn answer_for(
         &self,
         slot: &Slot<'m, P::Word>,
@@ -164,7 +189,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         changed
     }
 
-    /// The lowest group that a hint leads to, which is taken away. What is loose in sparse areas goes to the store.
+    /// The lowest group that a hint leads to, which is taken away. What is loose in sparse areas
+    /// goes to the store.
     fn next_group(&self) -> Option<usize> {
         loop {
             let group = self.loose.groups.next(0)?;
@@ -176,7 +202,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// The lowest group with loose pages that a hint leads to, and these pages, for which the caller answers now.
+    /// The lowest group with loose pages that a hint leads to, and these pages, for which the
+    /// caller answers now.
     pub(super) fn loose_group(&self) -> Option<(usize, u64)> {
         // As in `claim_page`.
         loop {
@@ -198,8 +225,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.loose_of(group, self.loose.pages(group))
     }
 
-    /// The same where a hint led to the group: what is noted of other pages is taken away, so that the next one who is led
-    /// here finds loose ones sooner.
+    /// The same where a hint led to the group: what is noted of other pages is taken away, so that
+    /// the next one who is led here finds loose ones sooner.
     fn loose_hinted(&self, group: usize) -> u64 {
         let noted = self.loose.pages(group);
         let loose = self.loose_of(group, noted);
@@ -250,7 +277,20 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// The same for the lowest of the groups that are hinted at, an area's worth of them; false if there is none.
+    /// The same wherever a loose page is noted or an area is loose, whether or not a hint leads
+    /// there.
+    pub(super) fn drain_unhinted(&self) {
+        // What is noted stays: most pages that are in use will be loose again.
+        self.loose.noted().for_each(|group| self.gather_pages(group, self.loose_in(group)));
+        for head in (0..self.store.areas()).map(|area| self.store.first_frame(area)) {
+            if self.protocol.claim(head, Order::HUGE) {
+                self.give(head, Order::HUGE);
+            }
+        }
+    }
+
+    /// The same for the lowest of the groups that are hinted at, an area's worth of them; false if
+    /// there is none.
     pub(super) fn gather_some(&self) -> bool {
         self.gather_hinted(GROUPS_IN_AREA) > 0
     }
@@ -264,7 +304,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     fn gather(&self, group: usize) {
-        let (mut rest, mut pages) = (self.loose_hinted(group), 0);
+        self.gather_pages(group, self.loose_hinted(group));
+    }
+
+    fn gather_pages(&self, group: usize, loose: u64) {
+        let (mut rest, mut pages) = (loose, 0);
         while rest != 0 {
             let lowest = rest & rest.wrapping_neg();
             if self.protocol.claim(self.page_of(group, rest.trailing_zeros()), Order::PAGE) {
@@ -273,18 +317,20 @@ impl<'m, P: Protocol> Zone<'m, P> {
             rest ^= lowest;
         }
         if pages != 0 {
-            self.given(self.store.give_frames(group, pages));
+            self.give_pages(group, pages);
         }
     }
 
     /// Loose frames, by a look from outside.
     pub(super) fn loose_frames(&self) -> u64 {
-        let named = |n: usize| self.all_slots().take(n).filter_map(|slot| slot.group());
+        let named = |slots: usize| self.all_slots().take(slots).filter_map(|slot| slot.group());
         // Groups that a slot answers for may be hinted at too, and two slots may answer for one.
-        let unhinted = named(usize::MAX).enumerate().filter(|(n, group)| {
-            !self.loose.groups.leads_to(*group) && named(*n).all(|earlier| earlier != *group)
+        let unhinted = self.all_slots().enumerate().filter_map(|(index, slot)| {
+            let group = slot.group()?;
+            let new = !self.loose.groups.leads_to(group) && named(index).all(|earlier| earlier != group);
+            new.then_some(group)
         });
-        let groups = self.loose.groups.iter().chain(unhinted.map(|(_, group)| group));
+        let groups = self.loose.groups.iter().chain(unhinted);
         let pages: u64 = groups.map(|group| u64::from(self.loose_in(group).count_ones())).sum();
         pages + self.loose_areas() * AREA_FRAMES as u64
     }

@@ -47,6 +47,7 @@ impl<'z, P: Protocol> Blocks<'z, P> {
             self.pages.rest &= self.pages.rest - 1;
             if loose {
                 if self.zone.protocol().claim_and_publish(page, Order::PAGE, self.request.class) {
+                    self.zone.handed_out_loose(page, Order::PAGE);
                     return Some(page);
                 }
             } else {
@@ -62,9 +63,17 @@ impl<'z, P: Protocol> Blocks<'z, P> {
     /// Has more pages at hand; false if there are none but those that a single request may find.
     #[inline(never)]
     fn look_further(&mut self) -> bool {
-        let loose = self.zone.loose_group().map(|(group, rest)| Pages { group, rest, loose: true });
+        // No more than are going to be handed out are kept from others. The one that is asked for
+        // has been counted off.
+        let most = self.left.saturating_add(1);
+        let loose = self.zone.loose_group().map(|(group, rest)| {
+            if rest.count_ones() as usize > most {
+                self.zone.hint_at_group(group);
+            }
+            Pages { group, rest, loose: true }
+        });
         let found = loose.or_else(|| {
-            let (group, rest) = self.zone.take_group()?;
+            let (group, rest) = self.zone.take_group(most)?;
             // They are likely to be loose one day; then each of them is noted already.
             self.zone.loose.note(group, rest);
             Some(Pages { group, rest, loose: false })
@@ -109,7 +118,7 @@ impl<P: Protocol> Drop for Blocks<'_, P> {
         match self.pages {
             Pages { rest: 0, .. } => {}
             Pages { group, loose: true, .. } => self.zone.hint_at_group(group),
-            Pages { group, rest, .. } => self.zone.given(self.zone.store().give_frames(group, rest)),
+            Pages { group, rest, .. } => self.zone.give_pages(group, rest),
         }
     }
 }
@@ -121,9 +130,10 @@ impl<P: Protocol> fmt::Debug for Blocks<'_, P> {
 }
 
 impl<'m, P: Protocol> Zone<'m, P> {
-    /// Up to `n` blocks, one for each turn of the iterator; fewer if there are no more. Pages are looked for 64 at a time, which
-    /// makes each of them cheaper than by [`Zone::alloc`] (the kernel's `alloc_pages_bulk`). Up to 63 free pages belong to the
-    /// iterator until it is dropped, so don't forget it (or keep it for long).
+    /// Up to `n` blocks, one for each turn of the iterator; fewer if there are no more. Pages are
+    /// looked for 64 at a time, which makes each of them cheaper than by [`Zone::alloc`] (the
+    /// kernel's `alloc_pages_bulk`). Up to 63 free pages belong to the iterator until it is
+    /// dropped, so don't forget it (or keep it for long).
     ///
     /// Progress: lock-free; as [`Zone::alloc`].
     ///
@@ -144,8 +154,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Blocks { zone: self, request, left: n, pages: NO_PAGES }
     }
 
-    /// Drops blocks, as if one by one. If their words are in no cache, the misses overlap, which drops by themselves can't (the
-    /// kernel's `folios_put`).
+    /// Drops blocks, as if one by one. If their words are in no cache, the misses overlap, which
+    /// drops by themselves can't (the kernel's `folios_put`).
     ///
     /// Progress: as that of each drop.
     pub fn drop_many<'z>(&'z self, blocks: impl IntoIterator<Item = Block<'z, P>>) {

@@ -51,8 +51,8 @@ impl ZoneMemory {
         })
     }
 
-    /// The zone over this memory. Once: a second zone over the same memory finds frames in use that it never
-    /// handed out, and refuses them as misuse.
+    /// The zone over this memory. Once: a second zone over the same memory finds frames in use that
+    /// it never handed out, and refuses them as misuse.
     ///
     /// # Errors
     /// As [`Zone::new`].

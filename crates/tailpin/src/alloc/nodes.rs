@@ -46,8 +46,8 @@ impl<'z, 'a, P: Protocol> Nodes<'z, 'a, P> {
     /// A block for `node`: from the first zone of its list that has one.
     ///
     /// # Errors
-    /// The error of the last zone tried; for an unknown node or an empty list, [`AllocError::Exhausted`] with
-    /// nothing left.
+    /// The error of the last zone tried; for an unknown node or an empty list,
+    /// [`AllocError::Exhausted`] with nothing left.
     pub fn alloc(&self, node: usize, order: Order) -> Result<Block<'z, P>, AllocError> {
         self.alloc_with(node, Request::new(order))
     }

@@ -1,5 +1,5 @@
-//! Naturally aligned runs of set bits in a word, by order. Pure functions; a set bit is a free frame (or, in the
-//! eight bits of an area, a free word).
+//! Naturally aligned runs of set bits in a word, by order. Pure functions; a set bit is a free
+//! frame (or, in the eight bits of an area, a free word).
 
 use crate::frame::Order;
 
@@ -36,8 +36,8 @@ const fn covered(mut starts: u64, order: usize) -> u64 {
     starts
 }
 
-/// Order of the largest run in `free`, 0 to 5; `None` without any. Without branches: bits of free frames are as good
-/// as random.
+/// Order of the largest run in `free`, 0 to 5; `None` without any. Without branches: bits of free
+/// frames are as good as random.
 #[inline]
 pub(super) const fn largest(free: u64) -> Option<Order> {
     let mut starts = free;
@@ -51,8 +51,8 @@ pub(super) const fn largest(free: u64) -> Option<Order> {
     if free == 0 { None } else { Some(Order::wrap(largest)) }
 }
 
-/// First bit of the best run for `order` (0 to 5): the lowest one that is part of no larger run, else the lowest
-/// in the smallest larger ones.
+/// First bit of the best run for `order` (0 to 5): the lowest one that is part of no larger run,
+/// else the lowest in the smallest larger ones.
 #[inline]
 pub(super) const fn best(free: u64, order: Order) -> Option<u32> {
     let mut starts = free;
@@ -88,6 +88,16 @@ pub(super) const fn smallest(free: u64) -> u64 {
         order += 1;
     }
     free
+}
+
+/// The lowest bits, at most so many.
+#[inline]
+pub(super) fn lowest(bits: u64, most: usize) -> u64 {
+    let mut bits = bits;
+    while bits.count_ones() as usize > most {
+        bits ^= 1 << bits.ilog2();
+    }
+    bits
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Hints to the free runs of areas, by order; and which areas are sparse.
 //!
-//! An area is *sparse* while only a few of its frames are in use. Such an area is likely to be whole again soon if it is left
-//! alone, so its runs are hinted at on a shelf of their own, which is looked at last. Without that, requests that fit best
-//! somewhere in it would keep it from ever being whole.
+//! An area is *sparse* while only a few of its frames are in use. Such an area is likely to be
+//! whole again soon if it is left alone, so its runs are hinted at on a shelf of their own, which
+//! is looked at last. Without that, requests that fit best somewhere in it would keep it from ever
+//! being whole.
 
 use core::sync::atomic::Ordering;
 

@@ -1,11 +1,12 @@
-//! What each CPU remembers: the pages it freed lately, the area it is likely to get next, and the group of pages it looks
-//! through.
+//! What each CPU remembers: the pages it freed lately, the area it is likely to get next, and the
+//! group of pages it looks through.
 //!
-//! Nothing is kept here but hints and one duty. The hints may be wrong, as the words of the frames decide: a stack of
-//! pages that may be loose, of which the oldest fall out at the bottom. The duty: a
-//! slot that names a group answers for the loose pages in it, so that no hint has to lead to them. Who makes a slot name
-//! another group sees to that for what is left in the one before. Anybody may do it at any time: two threads that share
-//! a CPU number, one that was preempted, one that drains.
+//! Nothing is kept here but hints and one duty. The hints may be wrong, as the words of the frames
+//! decide: a stack of pages that may be loose, of which the oldest fall out at the bottom. The
+//! duty: a slot that names a group answers for the loose pages in it, so that no hint has to lead
+//! to them. Who makes a slot name another group sees to that for what is left in the one before.
+//! Anybody may do it at any time: two threads that share a CPU number, one that was preempted, one
+//! that drains.
 
 use core::sync::atomic::Ordering;
 
@@ -19,10 +20,15 @@ const TOP: usize = 0;
 const GROUP: usize = 1;
 /// The area to try next.
 const AREA: usize = 2;
-/// In a line of their own: net frames handed out through this slot, where somebody wants to know ...
+/// In a line of their own: net frames handed out through this slot, where somebody wants to know
+/// ...
 const TAKEN: usize = 8;
 /// ... and a word of the first slot that the zone uses for itself.
 pub(crate) const SPARE: usize = 9;
+/// Moves of pages from the store to where they can be claimed: how many have begun at this slot,
+/// and how many of them ended.
+const BEGUN: usize = 10;
+const ENDED: usize = 11;
 /// The stack, around at its end: page numbers plus one, and zeros where nothing is.
 const FIRST_PLACE: usize = 16;
 const PLACES: usize = 128;
@@ -47,6 +53,18 @@ pub(crate) fn first_of(group: usize) -> u64 {
 pub(crate) struct Slot<'m, W> {
     words: &'m [W; SLOT_WORDS],
     index: usize,
+}
+
+/// A move of pages under way.
+pub(crate) struct Moving<'m, W: AtomicWord> {
+    ended: &'m W,
+}
+
+impl<W: AtomicWord> Drop for Moving<'_, W> {
+    fn drop(&mut self) {
+        // SeqCst: as in `move_pages`.
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl<'m, W: AtomicWord> Slot<'m, W> {
@@ -126,18 +144,32 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
         (self.words[GROUP].load(Ordering::SeqCst) as usize).checked_sub(1)
     }
 
-    /// Has the slot answer for another group; false if it does not answer for `from` any more. SeqCst: what is loose in
-    /// the old group is looked at after it, and in the new one it was made loose before.
+    /// Has the slot answer for another group; false if it does not answer for `from` any more.
+    /// SeqCst: what is loose in the old group is looked at after it, and in the new one it was made
+    /// loose before.
     pub(crate) fn change_group(&self, from: Option<usize>, to: Option<usize>) -> bool {
         let [from, to] = [from, to].map(|group| group.map_or(0, |group| group as u64 + 1));
         self.words[GROUP].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The area of so many from which this slot looks for what it remembers nothing of. Slots begin far apart: slot 1
-    /// in the middle, 2 and 3 at the quarters, and so on.
+    /// The area of so many from which this slot looks for what it remembers nothing of. Slots begin
+    /// far apart: slot 1 in the middle, 2 and 3 at the quarters, and so on.
     pub(crate) fn first_area(&self, areas: usize) -> usize {
         let part = (self.index as u64).reverse_bits();
         ((u128::from(part) * areas as u128) >> 64) as usize
+    }
+
+    /// A move of pages begins; it ends when what is returned is dropped. SeqCst: before the pages
+    /// are taken, and after they are where they can be found.
+    pub(crate) fn move_pages(&self) -> Moving<'m, W> {
+        self.words[BEGUN].fetch_add(1, Ordering::SeqCst);
+        Moving { ended: &self.words[ENDED] }
+    }
+
+    /// How many moves have begun and ended. SeqCst: before and after a look for free frames.
+    pub(crate) fn moves(&self) -> (u64, u64) {
+        let ended = self.words[ENDED].load(Ordering::SeqCst);
+        (self.words[BEGUN].load(Ordering::SeqCst), ended)
     }
 
     /// Notes frames handed out (or, negative, freed) through this slot.

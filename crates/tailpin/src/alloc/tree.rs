@@ -1,12 +1,14 @@
-//! Hints for finding something in a few loads: one bit per place, with packed summaries above, 64 to one.
+//! Hints for finding something in a few loads: one bit per place, with packed summaries above, 64
+//! to one.
 //!
-//! A hint says "look here". Whoever makes a place worth looking at [marks](Tree::mark) it, at all levels; a mark that
-//! turns out to be stale is [cleared](Tree::clear) by the search that ran into it, and by nobody else. So a place that
-//! goes back and forth costs no write at all, and each mark costs at most one clearing.
+//! A hint says "look here". Whoever makes a place worth looking at [marks](Tree::mark) it, at all
+//! levels; a mark that turns out to be stale is [cleared](Tree::clear) by the search that ran into
+//! it, and by nobody else. So a place that goes back and forth costs no write at all, and each mark
+//! costs at most one clearing.
 //!
-//! That no mark is lost: marker and clearer both write first (the place, the hint) and then look at what the other one
-//! writes. All four are SeqCst, so one of them sees the other: the marker finds the hint gone, or the clearer finds
-//! the place worth looking at and marks it again.
+//! That no mark is lost: marker and clearer both write first (the place, the hint) and then look at
+//! what the other one writes. All four are SeqCst, so one of them sees the other: the marker finds
+//! the hint gone, or the clearer finds the place worth looking at and marks it again.
 
 use core::sync::atomic::Ordering;
 
@@ -126,8 +128,8 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         }
     }
 
-    /// Takes a hint away that led nowhere, and those above that lead nowhere else, unless `worth` says by now that it
-    /// leads somewhere.
+    /// Takes a hint away that led nowhere, and those above that lead nowhere else, unless `worth`
+    /// says by now that it leads somewhere.
     pub(crate) fn clear(&self, place: usize, worth: impl Fn() -> bool) {
         self.write(0, place, false);
         if worth() {
@@ -149,8 +151,8 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         }
     }
 
-    /// Follows hints from `from` on until `take` takes something. Hints that lead nowhere are cleared, unless `worth` says
-    /// otherwise by then.
+    /// Follows hints from `from` on until `take` takes something. Hints that lead nowhere are
+    /// cleared, unless `worth` says otherwise by then.
     #[inline]
     pub(crate) fn search<T>(
         &self,
@@ -158,7 +160,8 @@ impl<'m, W: AtomicWord> Tree<'m, W> {
         worth: impl Fn(usize) -> bool,
         take: impl Fn(usize) -> Option<T>,
     ) -> Option<T> {
-        // A hint that was cleared is not found again, unless somebody else did something there in between.
+        // A hint that was cleared is not found again, unless somebody else did something there in
+        // between.
         while let Some(place) = self.next(from) {
             if let Some(taken) = take(place) {
                 return Some(taken);

@@ -1,10 +1,12 @@
 //! Pinned bytes: a range of a block that keeps just the pages it touches.
 
+use core::cell::Cell;
 use core::fmt;
 use core::ops::Range;
 
 use crate::alloc::zone::Zone;
 use crate::error::GetError;
+use crate::finally::Finally;
 use crate::frame::{FrameRange, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{Held, Protocol};
@@ -135,9 +137,17 @@ impl<P: Protocol> Drop for Slice<'_, P> {
     ///
     /// Progress: as the drop of a [`PageRef`](crate::PageRef), for each page.
     fn drop(&mut self) {
-        for page in self.pages().iter() {
-            self.zone.protocol().put(self.held(page), self.zone);
-        }
+        let FrameRange { start, end } = self.pages();
+        let next = Cell::new(start);
+        let rest = || {
+            while next.get() < end {
+                let page = next.replace(next.get().offset(1));
+                self.zone.protocol().put(self.held(page), self.zone);
+            }
+        };
+        // A page that is freed is told to hooks, and they may panic.
+        let _rest = Finally(rest);
+        rest();
     }
 }
 

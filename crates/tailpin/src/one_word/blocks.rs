@@ -1,8 +1,11 @@
 //! References to whole blocks: more of them, fewer of them, and what the last one sets off.
 
+use core::cell::Cell;
+
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
+use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::Owner;
@@ -110,24 +113,36 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `n` references less on each piece of `range`.
     #[inline(never)]
     pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
-        let mut at = range.start;
-        while range.contains(at) {
-            let order = match self.put_refs_on(at, n, owner) {
-                Ok(order) => order,
-                Err((seen, cause)) => {
-                    let state = seen.decode();
+        let next = Cell::new(range.start);
+        let rest = || {
+            while range.contains(next.get()) {
+                let at = next.get();
+                // Before the step on the piece, as what follows that one may panic: hooks hear of
+                // what is freed.
+                let on_it = |seen: PageWord| next.set(at.offset(seen.order().frames()));
+                if let Err((seen, cause)) = self.put_refs_on(at, n, on_it, owner) {
+                    let (state, head) = (seen.decode(), seen.is_head());
+                    next.set(at.offset(if head { state.order.frames() } else { 1 }));
                     owner.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
-                    if seen.is_head() { seen.order() } else { Order::PAGE }
                 }
-            };
-            at = at.offset(order.frames());
-        }
+            }
+        };
+        let _rest = Finally(rest);
+        rest();
     }
 
-    /// `n` references less on the piece at `at`, whose order is returned.
-    fn put_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, (PageWord, Cause)> {
+    /// `n` references less on the piece at `at`, whose order is returned. `on_it` hears of its word
+    /// before each attempt.
+    fn put_refs_on(
+        &self,
+        at: Pfn,
+        n: u64,
+        on_it: impl Fn(PageWord),
+        owner: &impl Owner,
+    ) -> Result<Order, (PageWord, Cause)> {
         loop {
             let seen = self.load(at);
+            on_it(seen);
             if S::are_refs_frozen(seen.is_splitting()) {
                 self.help_split(at, seen, owner);
             } else if !seen.is_head() || seen.is_merging() {

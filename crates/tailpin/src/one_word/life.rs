@@ -60,13 +60,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the
     /// Acquire of every conditional get, so nobody has a page before its tails, hooks and zeroing
-    /// are done.
+    /// are done. SeqCst: what waits to leave service is looked at after it.
     #[inline]
     pub(super) fn publish_block(&self, head: Pfn, order: Order, class: Class) -> u8 {
         let word = self.word(head);
         // Relaxed: the frame is the caller's, nobody else writes its word.
         let new = PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
-        word.store(new.0, Ordering::Release);
+        word.store(new.0, Ordering::SeqCst);
         new.generation()
     }
 

@@ -7,7 +7,7 @@ use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{Held, Owner, Protocol};
+use crate::protocol::{Owner, Protocol};
 use crate::report::Cause;
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
@@ -71,12 +71,46 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 }
                 continue;
             }
-            // A pin keeps the tail with its head, or takes it along into a piece of its own.
-            let Ok((Held { counted_at, .. }, _)) = self.pin_found(frame, owner) else { return false };
-            self.poison_pinned(frame);
-            self.unpin(counted_at, owner);
-            return true;
+            let pin = self.pin_found(frame, owner).map(|(held, _)| held.counted_at);
+            let done = if pin == Ok(frame) {
+                // A pin keeps the tail with its head, or takes it along into a piece of its own.
+                self.poison_pinned(frame);
+                Some(true)
+            } else {
+                // In use, too, is what can't be pinned: at the limit of the count, or in the middle
+                // of a merge.
+                self.poison_tail(frame)
+            };
+            if let Ok(counted_at) = pin {
+                self.unpin(counted_at, owner);
+            }
+            match done {
+                Some(false) => {}
+                done => return done.is_some(),
+            }
         }
+    }
+
+    /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail records
+    /// its order. False if one of the words changed in between, `None` if the frame is in no live
+    /// block.
+    fn poison_tail(&self, frame: Pfn) -> Option<bool> {
+        let seen = self.load(frame);
+        let (head, above) = self.find_head(frame)?;
+        let (order, part) = (above.order(), frame.head(Order::HUGE));
+        if head == frame || !seen.is_tail() {
+            return Some(false);
+        }
+        let within_part = order > Order::HUGE && part != frame;
+        if within_part && part != head {
+            let seen = self.load(part);
+            if !seen.is_tail() || !self.change(part, seen, seen.recorded()) {
+                return Some(false);
+            }
+        }
+        let records = if within_part { Order::HUGE } else { order };
+        let tail = if seen.is_rest() { seen.tail_of(records) } else { seen };
+        Some(self.change(head, above, above.recorded().wary()) && self.change(frame, seen, tail.poisoned()))
     }
 
     fn poison_pinned(&self, frame: Pfn) {

@@ -149,6 +149,7 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     const NAME: &'static str = "one-word";
     const WORDS_PER_FRAME: usize = 1;
     const REARRANGES: bool = true;
+    const HANDS_OUT_AT_ONCE: bool = true;
 
     #[inline]
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {

@@ -32,6 +32,7 @@
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::SplitError;
+use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::Owner;
@@ -139,8 +140,27 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         loop {
             let seen = self.load(head);
             let same = seen.is_splitting() && seen.order() == begun.order();
+            if same && seen.is_wary() {
+                self.warn_pieces(head, begun);
+            }
             if !same || self.change(head, seen, S::settled(seen, begun).end_split()) {
                 return;
+            }
+        }
+    }
+
+    /// A frame of the block was poisoned, perhaps while it was being split: each piece but the
+    /// first is told, whose head was.
+    #[cold]
+    fn warn_pieces(&self, head: Pfn, begun: PageWord) {
+        let piece = begun.target().frames();
+        for at in (piece..begun.order().frames()).step_by(piece as usize).map(|at| head.offset(at)) {
+            loop {
+                let seen = self.load(at);
+                let warned = !seen.is_head() || seen.order() == Order::PAGE || seen.is_wary();
+                if warned || self.change(at, seen, seen.wary()) {
+                    break;
+                }
             }
         }
     }
@@ -253,6 +273,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             loop {
                 let seen = self.load(area);
                 let pinned = seen.pins() > 0;
+                // A frame may have been poisoned since, under a pin that has gone.
+                let begun = if self.load(head).is_wary() { begun.wary() } else { begun };
                 let piece = seen.piece(begun, 0);
                 let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
                 if !self.change(area, seen, new) {
@@ -301,8 +323,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
         }
         self.settle(head, self.load(head));
-        owner.freed_frames(gathered.area, &gathered.frames);
         // This thread's own hold; if the first page has no pins it goes now.
-        self.unpin(head, owner);
+        let _own = Finally(|| self.unpin(head, owner));
+        owner.freed_frames(gathered.area, &gathered.frames);
     }
 }

@@ -1,6 +1,7 @@
 //! What operations cost where a clock can't be trusted: accesses to shared words, counted.
 //!
-//! The bounds are the ones that docs/performance-floors.md names; an operation that comes to cost more fails here.
+//! The bounds are the ones that docs/performance-floors.md names; an operation that comes to cost
+//! more fails here.
 
 use crate::common::hooked;
 
@@ -140,7 +141,8 @@ fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
         for order in [Order::PAGE, Order::HUGE] {
             drop(zone.alloc(order).unwrap());
             let (life, ()) = cost(|| drop(zone.alloc(order).unwrap()));
-            // Claimed and published in one step, freed and made loose in another. The stores are what the CPU remembers.
+            // Claimed and published in one step, freed and made loose in another. The stores are
+            // what the CPU remembers.
             assert!(life.locked == 2 && life.loads <= 10 && life.stores <= 3 && life.lines <= 4, "{life:?}");
         }
     });
@@ -182,7 +184,8 @@ fn neighbours_of_a_page_from_the_store_are_remembered() {
 #[test]
 fn it_is_two_in_an_area_that_is_left_alone_as_well() {
     on_a_zone(|zone| {
-        // All but the first page come back, so the area is sparse, and the next page is the only one of its run.
+        // All but the first page come back, so the area is sparse, and the next page is the only
+        // one of its run.
         let mut pages: Vec<_> = (0..64).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
         pages.truncate(1);
         zone.drain();
@@ -196,7 +199,8 @@ fn it_is_two_in_an_area_that_is_left_alone_as_well() {
 fn a_free_is_one_locked_instruction_wherever_the_page_lies() {
     on_a_zone(|zone| {
         let mut pages: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
-        // One page of each group of 64, and then each group's next but one: never two of a group in a row.
+        // One page of each group of 64, and then each group's next but one: never two of a group in
+        // a row.
         pages.sort_by_key(|page| (page.pfn().get() % 64 / 2, page.pfn().get() % 2, page.pfn().get()));
         let n = pages.len();
         let (frees, ()) = cost(|| drop(pages));
@@ -230,7 +234,8 @@ fn what_is_free_of_a_dying_block_comes_back_in_one_go() {
         let block = zone.alloc(Order::HUGE).unwrap();
         let pin = block.pin(100).unwrap();
         let (drop, ()) = cost(|| drop(block));
-        // One for each tail, three for each of the eight words of bits; the head becomes loose, which is noted.
+        // One for each tail, three for each of the eight words of bits; the head becomes loose,
+        // which is noted.
         assert!(drop.locked <= 512 + 3 * 8 + 1, "{drop:?}");
         assert_eq!(pin.pfn(), Pfn::new(100));
     });

@@ -1,4 +1,5 @@
-//! The allocator's promises: alignment, holes, reserved ranges, exhaustion, hooks, watermarks, nodes.
+//! The allocator's promises: alignment, holes, reserved ranges, exhaustion, hooks, watermarks,
+//! nodes.
 
 use crate::common;
 
@@ -247,7 +248,8 @@ fn nodes_fall_back_in_their_own_order() {
 
 #[test]
 fn a_terabyte_starts_without_touching_its_map() {
-    // The page words are never read or written here, so a slice of the right length is all that is needed.
+    // The page words are never read or written here, so a slice of the right length is all that is
+    // needed.
     let ranges = [FrameRange::new(Pfn::new(0), 1 << 28)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     assert!(layout.metadata_bytes::<OneWord<'_>>() as f64 / (1u64 << 28) as f64 <= 8.5);

@@ -1,5 +1,5 @@
-//! The audit finds what is planted, says it of the right frame, and counts what is pinned; where nothing is
-//! planted it finds nothing.
+//! The audit finds what is planted, says it of the right frame, and counts what is pinned; where
+//! nothing is planted it finds nothing.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -174,8 +174,8 @@ fn a_counted_tail_of_a_block_that_counts_at_its_head() {
     One::new(10, Class::Splittable, &[700]).add(0, UNSPLITTABLE).finds(&[(700, COUNTED)]);
 }
 
-/// Plants something in the words of a zone of two areas in which 4 frames at frame 0 are one block and another is free.
-/// Returns what the zone's own audit finds.
+/// Plants something in the words of a zone of two areas in which 4 frames at frame 0 are one block
+/// and another is free. Returns what the zone's own audit finds.
 fn planted(plant: impl FnOnce(&[AtomicU64])) -> Vec<(u64, &'static str)> {
     let ranges = [FrameRange::new(Pfn::new(0), 1024)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();

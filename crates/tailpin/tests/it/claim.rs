@@ -139,8 +139,8 @@ fn claims_go_with_everything_else() {
     });
 }
 
-/// An allocation of several areas gives back those it has when it can't have the next; what they looked like must not be
-/// forgotten.
+/// An allocation of several areas gives back those it has when it can't have the next; what they
+/// looked like must not be forgotten.
 #[test]
 fn areas_given_back_half_way_are_put_to_rest_all_the_same() {
     with_zone(2, |zone| {

@@ -39,8 +39,8 @@ impl Hook for StopsForEver {
 type Word = hooked::Word<StopsForEver>;
 type Stoppable<'m> = OneWord<'m, Word>;
 
-/// Sets up a zone, stops a thread at step `at` of `operation` and returns whether it came that far. Then takes all
-/// pages there are and gives them back, twice.
+/// Sets up a zone, stops a thread at step `at` of `operation` and returns whether it came that far.
+/// Then takes all pages there are and gives them back, twice.
 fn stop_at(
     at: u32,
     lost_at_most: u64,
@@ -112,7 +112,8 @@ fn take<P: Protocol>(zone: &Zone<'_, P>, order: Order) {
 
 #[test]
 fn in_a_refill() {
-    // What may be lost is the word of 64 frames that is on its way from its area to a CPU's pockets.
+    // What may be lost is the word of 64 frames that is on its way from its area to a CPU's
+    // pockets.
     stop_everywhere(64, nothing, |zone| take(zone, Order::PAGE));
     let holes = |zone: &Zone<'_, Stoppable<'_>>| full_but_drained(zone, |page| page % 3 == 0);
     stop_everywhere(64, holes, |zone| take(zone, Order::PAGE));

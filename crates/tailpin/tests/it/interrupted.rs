@@ -1,8 +1,9 @@
-//! One operation is interrupted before each of its accesses to shared memory, and another is done there in whole.
+//! One operation is interrupted before each of its accesses to shared memory, and another is done
+//! there in whole.
 //!
-//! No thread is needed for that: the words themselves start the other operation. After each pair the words must
-//! agree with each other, every page must have exactly the pins that were taken, and once everybody has given back what
-//! they have, each frame must have come back exactly once.
+//! No thread is needed for that: the words themselves start the other operation. After each pair
+//! the words must agree with each other, every page must have exactly the pins that were taken, and
+//! once everybody has given back what they have, each frame must have come back exactly once.
 
 use crate::common::hooked;
 
@@ -106,7 +107,8 @@ struct Scene {
     pins: &'static [u64],
     /// Split to this order before.
     pieces: Option<u8>,
-    /// Split before the pins were taken, not after: so the other tails of pinned pieces are at rest.
+    /// Split before the pins were taken, not after: so the other tails of pinned pieces are at
+    /// rest.
     rested: bool,
     class: Class,
 }
@@ -155,7 +157,8 @@ impl World {
         Rc::new(world)
     }
 
-    /// An earlier life, after which tails still record its order: a larger one, or the same where areas are whole.
+    /// An earlier life, after which tails still record its order: a larger one, or the same where
+    /// areas are whole.
     fn live_once(&self) {
         let order = self.order.max(Order::new(3).unwrap());
         let protocol = self.protocol();
@@ -300,7 +303,8 @@ fn pair(scene: Scene, used: bool, first: Act, then: Act, k: u64) -> bool {
     reached
 }
 
-/// Every pair, everywhere; in long operations everywhere at the beginning and here and there after it.
+/// Every pair, everywhere; in long operations everywhere at the beginning and here and there after
+/// it.
 fn pairs(scene: Scene, firsts: &[Act], thens: &[Act]) {
     let has_what_it_needs =
         |act: &&Act| !matches!(act, PinAgain | Unpin | RawUnpin) || !scene.pins.is_empty();

@@ -1,4 +1,5 @@
-//! What the one-word protocol finds by a frame's number alone: the head, a pin, a reference to the whole.
+//! What the one-word protocol finds by a frame's number alone: the head, a pin, a reference to the
+//! whole.
 
 use std::sync::atomic::AtomicU64;
 
@@ -65,7 +66,8 @@ fn a_block_behind_a_first_frame_that_is_free() {
 
 #[test]
 fn a_block_where_a_part_of_a_larger_one_was() {
-    // The words of the parts must not go on naming the block that is gone, on whose frames there are others now.
+    // The words of the parts must not go on naming the block that is gone, on whose frames there
+    // are others now.
     let words = words();
     let protocol = OneWord::new(&words, Pfn::new(0));
     begin(&protocol, 0, 11);

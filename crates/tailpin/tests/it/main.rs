@@ -1,4 +1,5 @@
-//! The tests of this crate that see it from outside, in one program, since each program is linked by itself.
+//! The tests of this crate that see it from outside, in one program, since each program is linked
+//! by itself.
 
 #[macro_use]
 mod common;
@@ -9,10 +10,12 @@ mod audit;
 mod claim;
 mod dead_thread;
 mod interrupted;
+mod leave_service;
 mod lookup;
 mod many;
 mod misuse;
 mod model;
+mod panics;
 mod placement;
 mod refused;
 mod rest;
@@ -20,3 +23,4 @@ mod slices;
 mod stopped_thread;
 mod stress;
 mod tokens;
+mod truth;

@@ -1,4 +1,5 @@
-//! What a wrong caller does, and that it is noticed in release builds, reported, and never handed out again.
+//! What a wrong caller does, and that it is noticed in release builds, reported, and never handed
+//! out again.
 
 use crate::common;
 
@@ -19,7 +20,8 @@ fn huge() -> Request {
     Request::new(Order::HUGE)
 }
 
-/// Takes everything there is, one page at a time, and checks that no frame comes twice nor any of `never`.
+/// Takes everything there is, one page at a time, and checks that no frame comes twice nor any of
+/// `never`.
 fn exhaust<P: Protocol>(zone: &Zone<'_, P>, never: &[Pfn]) -> u64 {
     let mut blocks = Vec::new();
     while let Ok(block) = zone.alloc(Order::PAGE) {
@@ -313,7 +315,8 @@ fn a_token_is_adopted_once() {
     on_both!(FRAMES, adopted_twice);
 }
 
-/// Two pages side by side, as the block of two that they are not, with everything that takes a token.
+/// Two pages side by side, as the block of two that they are not, with everything that takes a
+/// token.
 fn neighbours_as_one_block<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
     let raw = zone.raw();
     let mut pages: Vec<RawBlock> = (0..2).map(|_| raw.alloc(page()).unwrap()).collect();
@@ -440,7 +443,8 @@ fn counts_never_wrap() {
     on_both!(FRAMES, counts_beyond_all_limits);
 }
 
-/// Frames at the ends of what a number can say, and beside the zone, with everything that takes a frame.
+/// Frames at the ends of what a number can say, and beside the zone, with everything that takes a
+/// frame.
 fn frames_of_no_zone<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
     let raw = zone.raw();
     let numbers = [FRAMES, FRAMES + 1, 1 << 52, 1 << 63, u64::MAX - 511, u64::MAX - 1, u64::MAX];

@@ -1,7 +1,7 @@
 //! Random programs against a plain sequential model, the same for both protocols.
 //!
-//! The model keeps what a person would: pieces with references, pages with pins. After each program the real zone
-//! must agree with it frame by frame, and the audit must find nothing.
+//! The model keeps what a person would: pieces with references, pages with pins. After each program
+//! the real zone must agree with it frame by frame, and the audit must find nothing.
 
 use crate::common;
 

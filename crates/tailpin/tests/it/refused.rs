@@ -1,4 +1,5 @@
-//! References and blocks that the one-word protocol refuses, and that nothing has changed afterwards.
+//! References and blocks that the one-word protocol refuses, and that nothing has changed
+//! afterwards.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;

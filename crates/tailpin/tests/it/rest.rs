@@ -1,8 +1,9 @@
 //! Words of a block in use come to rest only where nobody is fooled by it.
 //!
-//! A thread reads a tail at rest, holds the head and stops. Meanwhile the block is split to pages and merged as many times
-//! as it takes for the tail's generation to come round, and split once more. The late pin must find its tail changed, or
-//! the tail would name a head that is not its own.
+//! A thread reads a tail at rest, holds the head and stops. Meanwhile the block is split to pages
+//! and merged as many times as it takes for the tail's generation to come round, and split once
+//! more. The late pin must find its tail changed, or the tail would name a head that is not its
+//! own.
 
 use crate::common::stop;
 
@@ -25,7 +26,8 @@ impl Steps for Careless {
     }
 }
 
-/// Stops a get of a tail before access `k`. Returns whether it got so far, and what the audit found.
+/// Stops a get of a tail before access `k`. Returns whether it got so far, and what the audit
+/// found.
 fn late_pin<S: Steps>(k: u64) -> (bool, u64) {
     let ranges = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
@@ -74,8 +76,8 @@ fn it_would_be_if_merges_did_not_ask_who_holds() {
     assert!(late_pins::<Careless>() > 0);
 }
 
-/// Merges 2 MiB out of pieces of an order under a pin or none. Whether what was the head of a piece is at rest then, for
-/// each but the first.
+/// Merges 2 MiB out of pieces of an order under a pin or none. Whether what was the head of a piece
+/// is at rest then, for each but the first.
 fn merged_under(pieces: u8, pin: Option<u64>) -> Vec<bool> {
     let ranges = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();

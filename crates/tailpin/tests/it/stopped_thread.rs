@@ -1,9 +1,10 @@
 //! A thread is stopped before every access it makes to shared memory, and the others go on.
 //!
-//! The zone is made of words that count the accesses of one chosen thread and stop it before the k-th, for every k
-//! until its operation ends before it gets there. While it stands still, another one does a single thing to the same
-//! block, alone, and then two pin, clone, drop, split, allocate, free and drain. All must be done by a deadline. Then the
-//! stopped thread is let go, and the zone is audited.
+//! The zone is made of words that count the accesses of one chosen thread and stop it before the
+//! k-th, for every k until its operation ends before it gets there. While it stands still, another
+//! one does a single thing to the same block, alone, and then two pin, clone, drop, split,
+//! allocate, free and drain. All must be done by a deadline. Then the stopped thread is let go, and
+//! the zone is audited.
 
 use crate::common::stop;
 
@@ -78,7 +79,8 @@ fn order(order: u8) -> Order {
 }
 
 impl Stopped {
-    /// Stops before each access, once for each deed. Returns how many accesses there were to stop before.
+    /// Stops before each access, once for each deed. Returns how many accesses there were to stop
+    /// before.
     fn everywhere(&self) -> u64 {
         let stops = |deed: &Deed| (0..).take_while(|k| self.at(*k, *deed)).count() as u64;
         self.deeds.iter().map(stops).max().unwrap_or(0)

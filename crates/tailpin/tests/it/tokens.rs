@@ -1,5 +1,6 @@
-//! Raw calls with right and wrong arguments in any order, beside a model that knows each frame's truth: what is right is
-//! done, what is wrong is refused and told, and no frame of another owner ever changes.
+//! Raw calls with right and wrong arguments in any order, beside a model that knows each frame's
+//! truth: what is right is done, what is wrong is refused and told, and no frame of another owner
+//! ever changes.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +69,8 @@ impl<'z, P: Protocol> Model<'z, P> {
     /// The pieces that the token stands for, if it is right.
     fn right(&self, token: RawBlock) -> Option<Vec<u64>> {
         let first = self.live.get(&token.pfn().get()).filter(|live| live.generation == token.generation())?;
-        // Or of the first half of what it was, the first quarter and so on: whoever has the whole has these.
+        // Or of the first half of what it was, the first quarter and so on: whoever has the whole
+        // has these.
         let is_it = |was: &&Was| was.0 == token.pfn().get() && was.1 >= token.order().get();
         let was = first.was.iter().rev().find(is_it)?;
         let (mut pieces, mut at) = (Vec::new(), token.pfn().get());
@@ -80,8 +82,8 @@ impl<'z, P: Protocol> Model<'z, P> {
         (at == frames(token).end && token.pfn().is_aligned(token.order())).then_some(pieces)
     }
 
-    /// Whether the call would be right in all its parts, but not by one who may: that can't be told. A frame that was split
-    /// more than once is believed about what it was.
+    /// Whether the call would be right in all its parts, but not by one who may: that can't be
+    /// told. A frame that was split more than once is believed about what it was.
     fn is_untold(&self, token: RawBlock) -> bool {
         let first = self.live.get(&token.pfn().get());
         let split_often = first.is_some_and(|live| live.splits > 1 && token.order().get() > live.order);
@@ -116,7 +118,8 @@ impl<'z, P: Protocol> Model<'z, P> {
         }
     }
 
-    /// Does something with a token; `does` says whether the model would have it done, and changes the model then.
+    /// Does something with a token; `does` says whether the model would have it done, and changes
+    /// the model then.
     fn with_token(
         &mut self,
         token: RawBlock,

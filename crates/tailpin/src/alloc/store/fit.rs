@@ -1,11 +1,12 @@
 //! Where in the store a request fits best.
 //!
-//! A request looks for runs of exactly its own order first, then for larger ones, and takes the lowest place there is, so
-//! that large runs stay whole; in areas that are not sparse first, then in sparse ones, and in whole areas last of all. A
-//! word of 64 frames counts by its largest free run, an area by its largest run of words at home.
+//! A request looks for runs of exactly its own order first, then for larger ones, and takes the
+//! lowest place there is, so that large runs stay whole; in areas that are not sparse first, then
+//! in sparse ones, and in whole areas last of all. A word of 64 frames counts by its largest free
+//! run, an area by its largest run of words at home.
 
 use crate::alloc::area::{AREA_WORDS, Home, WORD_ORDER};
-use crate::alloc::runs::{best, largest, run, smallest};
+use crate::alloc::runs::{best, largest, lowest, run, smallest};
 use crate::alloc::shelf::{Kind, Shelf};
 use crate::alloc::tree::Tree;
 use crate::atomic::AtomicWord;
@@ -27,16 +28,18 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         Some(Taken::untouched(self.frame(number as u64)))
     }
 
-    /// Single pages of one word of frames, those in the smallest runs, out of nothing larger than a block of `largest`: the
-    /// number of the first frame of the word, and a mask.
-    pub(crate) fn take_pages(&self, largest: Order) -> Option<(u64, u64)> {
-        let select = |free| (free != 0).then(|| smallest(free));
+    /// At most so many single pages of one word of frames, those in the smallest runs, out of
+    /// nothing larger than a block of `largest`: the number of the first frame of the word, and a
+    /// mask.
+    pub(crate) fn take_pages(&self, largest: Order, most: usize) -> Option<(u64, u64)> {
+        let select = |free| (free != 0).then(|| lowest(smallest(free), most));
         let (word, mask) = self.take_frames(Order::PAGE, largest, select)?;
         Some((word as u64 * 64, mask))
     }
 
-    /// What `select` picks, from the lowest of the words that come closest to `order`, in sparse areas last; only if there
-    /// is none is one more taken out. Returns the word and what was taken of it.
+    /// What `select` picks, from the lowest of the words that come closest to `order`, in sparse
+    /// areas last; only if there is none is one more taken out. Returns the word and what was taken
+    /// of it.
     fn take_frames(
         &self,
         order: Order,
@@ -83,8 +86,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         )
     }
 
-    /// Follows the hints of one tree of a shelf. One to a place of an area that has become sparse goes to the shelf of these;
-    /// nothing has to leave that one.
+    /// Follows the hints of one tree of a shelf. One to a place of an area that has become sparse
+    /// goes to the shelf of these; nothing has to leave that one.
     #[inline]
     fn search<T>(
         &self,
@@ -125,8 +128,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         }
     }
 
-    /// A run of words for a block of `order`, 6 to 8, as (area, words), from the lowest of the areas that come closest to it,
-    /// sparse ones last.
+    /// A run of words for a block of `order`, 6 to 8, as (area, words), from the lowest of the
+    /// areas that come closest to it, sparse ones last.
     fn take_words(&self, order: Order, largest: Order) -> Option<(usize, u64)> {
         Kind::ALL
             .into_iter()

@@ -1,8 +1,9 @@
 //! The shared store of free frames: areas, found through hints.
 //!
-//! Each word of 64 frames that is out is hinted at by the order of its largest free run, 0 to 5, and each area by the
-//! largest run of words at home, 6 to 9; where a request fits [best](fit) is found by that. All operations are lock-free: a
-//! loop goes round only because somebody else's operation succeeded.
+//! Each word of 64 frames that is out is hinted at by the order of its largest free run, 0 to 5,
+//! and each area by the largest run of words at home, 6 to 9; where a request fits [best](fit) is
+//! found by that. All operations are lock-free: a loop goes round only because somebody else's
+//! operation succeeded.
 
 mod fit;
 
@@ -144,8 +145,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         if self.is_sparse(area) { Kind::Sparse } else { Kind::Filled }
     }
 
-    /// Hints at a word whose free frames are these now. Whether the hint is there already is one load, less than to work
-    /// out whether it must be.
+    /// Hints at a word whose free frames are these now. Whether the hint is there already is one
+    /// load, less than to work out whether it must be.
     #[inline]
     fn word_changed(&self, word: usize, free: u64) {
         let area = word / AREA_WORDS;
@@ -174,8 +175,9 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         }
     }
 
-    /// Sees whether an area has become sparse or is no longer. What is hinted at on the wrong shelf is moved by who finds it
-    /// on the first one, but on the second one nobody may look for long: so it is hinted at anew.
+    /// Sees whether an area has become sparse or is no longer. What is hinted at on the wrong shelf
+    /// is moved by who finds it on the first one, but on the second one nobody may look for long:
+    /// so it is hinted at anew.
     #[inline]
     fn area_changed(&self, area: usize) {
         let sparse = self.area(area).is_sparse();
@@ -194,8 +196,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.hint_at_home(area, Kind::Filled, self.area(area).home().largest());
     }
 
-    /// A whole area: the first from `from` on, else the first of all. Not simply the next one each time: the page words
-    /// of areas that were never used are memory that was never touched.
+    /// A whole area: the first from `from` on, else the first of all. Not simply the next one each
+    /// time: the page words of areas that were never used are memory that was never touched.
     pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
         let worth = |area: usize| self.area(area).home().is_whole();
         let search = |from| self.whole.search(from, worth, |area| self.try_area(area));
@@ -221,16 +223,17 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.area(area).take_words(all).map(|(_, change)| change.from.is_touched())
     }
 
-    /// Takes back an area that [`claim_area`](Self::claim_area) returned, as it was then. Words that come home in two
-    /// parts say by themselves that they are not at rest.
+    /// Takes back an area that [`claim_area`](Self::claim_area) returned, as it was then. Words
+    /// that come home in two parts say by themselves that they are not at rest.
     pub(crate) fn unclaim_area(&self, area: usize, touched: bool) -> Result<(), Pfn> {
         const HALF: u64 = ALL_WORDS >> (AREA_WORDS / 2);
         let parts: &[u64] = if touched { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
         parts.iter().try_for_each(|words| self.give_words(area, *words))
     }
 
-    /// A naturally aligned row of whole areas.
-    pub(crate) fn take_row(&self, order: Order) -> Option<Taken> {
+    /// A naturally aligned row of whole areas. `given_back` hears of each area that was taken for
+    /// nothing.
+    pub(crate) fn take_row(&self, order: Order, given_back: impl Fn(usize)) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
         let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
         let first = if misaligned == 0 { 0 } else { n - misaligned };
@@ -243,8 +246,10 @@ impl<'m, W: AtomicWord> Store<'m, W> {
                 match self.claim_area(area) {
                     Some(one) => touched |= one,
                     None => {
-                        // Cannot fail: these areas were taken whole just now. If one was touched, all are said to be.
+                        // Cannot fail: these areas were taken whole just now. If one was touched,
+                        // all are said to be.
                         let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, touched));
+                        (row..area).for_each(&given_back);
                         return None;
                     }
                 }
@@ -341,6 +346,28 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         };
         self.word_changed(word, left);
         taken
+    }
+
+    /// Whether a frame of an area waits to leave service. SeqCst: after frames of it changed hands.
+    #[inline]
+    pub(crate) fn has_waiting(&self, area: usize) -> bool {
+        self.area(area).home().has_waiting()
+    }
+
+    /// The frames of an area that wait to leave service.
+    pub(crate) fn waiting(&self, area: usize) -> impl Iterator<Item = Pfn> {
+        let first = self.first_frame(area);
+        self.area(area).home().waiting().map(move |frame| first.offset(frame))
+    }
+
+    /// Notes that a frame waits to leave service; false if too many of its area do already.
+    pub(crate) fn await_frame(&self, frame: Pfn) -> bool {
+        self.area(self.area_of(frame)).await_frame(self.number(frame) % AREA_FRAMES as u64)
+    }
+
+    /// A frame waits no longer.
+    pub(crate) fn forget_frame(&self, frame: Pfn) {
+        self.area(self.area_of(frame)).forget_frame(self.number(frame) % AREA_FRAMES as u64);
     }
 
     /// Keeps an area out of service. Before the zone is shared.

@@ -10,15 +10,16 @@ use crate::protocol::{PageState, Protocol};
 use super::Zone;
 
 impl<P: Protocol> Zone<'_, P> {
-    /// Pins the page with this number if it is in use (`get_page_unless_zero`). If you found the number in some
-    /// structure, look there again afterwards: the page may have been freed and handed out anew before the pin.
+    /// Pins the page with this number if it is in use (`get_page_unless_zero`). If you found the
+    /// number in some structure, look there again afterwards: the page may have been freed and
+    /// handed out anew before the pin.
     ///
-    /// Progress: lock-free; it looks again only where a word changed in between, that is, where another
-    /// operation got on.
+    /// Progress: lock-free; it looks again only where a word changed in between, that is, where
+    /// another operation got on.
     ///
     /// # Errors
-    /// [`GetError::NotInUse`] if the frame is free, out of service or outside the zone, or its block was being
-    /// merged during the call; [`GetError::CountLimit`].
+    /// [`GetError::NotInUse`] if the frame is free, out of service or outside the zone, or its
+    /// block was being merged during the call; [`GetError::CountLimit`].
     #[inline]
     pub fn try_pin(&self, page: Pfn) -> Result<PageRef<'_, P>, GetError> {
         if !self.protocol.covers(page) {
@@ -35,7 +36,8 @@ impl<P: Protocol> Zone<'_, P> {
         if self.protocol.covers(frame) { self.protocol.head_of(frame) } else { None }
     }
 
-    /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or reference.
+    /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or
+    /// reference.
     ///
     /// Progress: wait-free; one load.
     pub fn state(&self, frame: Pfn) -> Option<PageState> {
@@ -44,12 +46,13 @@ impl<P: Protocol> Zone<'_, P> {
 }
 
 impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
-    /// One more reference to the block of exactly `order` at `head`, found by its number alone: [`Zone::try_pin`] for whole
-    /// blocks. If you found the number in some structure, look there again afterwards.
+    /// One more reference to the block of exactly `order` at `head`, found by its number alone:
+    /// [`Zone::try_pin`] for whole blocks. If you found the number in some structure, look there
+    /// again afterwards.
     ///
     /// # Errors
-    /// [`GetError::NotInUse`] if no such block is in use there, nobody has a reference to it as a whole, or it is being
-    /// split or merged; [`GetError::CountLimit`].
+    /// [`GetError::NotInUse`] if no such block is in use there, nobody has a reference to it as a
+    /// whole, or it is being split or merged; [`GetError::CountLimit`].
     ///
     /// ```
     /// # use tailpin::*;

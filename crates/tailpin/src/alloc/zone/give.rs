@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
+use crate::finally::Finally;
 use crate::frame::{Order, Pfn};
 use crate::protocol::{Owner, Protocol};
 use crate::report::Misuse;
@@ -13,37 +14,51 @@ impl<P: Protocol> Zone<'_, P> {
     /// Gives a block to the store.
     #[inline(never)]
     pub(in crate::alloc) fn give(&self, head: Pfn, order: Order) {
-        self.given(self.store.give(head, order));
+        self.given(head, order, self.store.give(head, order));
     }
 
-    /// What the store was given it may have already.
+    /// Gives pages of a group to the store.
+    pub(in crate::alloc) fn give_pages(&self, group: usize, pages: u64) {
+        let given = self.store.give_frames(group, pages);
+        self.given(self.page_of(group, 0), Order::PAGE, given);
+    }
+
+    /// What the store was given, in the areas of a block of `order` at `head`, it may have already;
+    /// and some of it may have to leave service.
     #[inline]
-    pub(in crate::alloc) fn given(&self, given: Result<(), Pfn>) {
+    pub(in crate::alloc) fn given(&self, head: Pfn, order: Order, given: Result<(), Pfn>) {
         if let Err(frame) = given {
             self.refuse_free_frame(frame);
         }
+        self.retire_waiting(head, order);
     }
 
     /// Tells those who want to know that a block was freed.
     #[inline]
     fn attend_free(&self, head: Pfn, order: Order) {
-        if let Some(hooks) = self.config.hooks {
-            hooks.after_last_reference(head, order);
-        }
         if self.config.low_watermark != 0 {
             self.slot().note_taken(-(order.frames() as i64));
+        }
+        if let Some(hooks) = self.config.hooks {
+            hooks.after_last_reference(head, order);
         }
     }
 
     /// A page or 2 MiB that was freed becomes loose, now that everybody has heard of it.
     fn loosen(&self, head: Pfn, order: Order) {
+        if self.waiting_among(head, order).is_some() {
+            return self.give(head, order);
+        }
         match self.protocol.loosen(head, order) {
             Ok(()) => {
-                // SeqCst: what leads to it is looked at after it is loose, as where it became so in the step that freed it.
+                // SeqCst: what leads to it is looked at after it is loose, as where it became so in
+                // the step that freed it; and so is what waits to leave service.
                 P::Word::fence(Ordering::SeqCst);
                 self.loosened(head, order);
+                self.retire_waiting(head, order);
             }
-            // The protocol has just freed it, so somebody has written its word who had no business to.
+            // The protocol has just freed it, so somebody has written its word who had no business
+            // to.
             Err(_) => self.refuse_bad_frame(head, order, head),
         }
     }
@@ -61,22 +76,26 @@ impl<P: Protocol> Owner for Zone<'_, P> {
     }
 
     fn freed_block(&self, head: Pfn, order: Order) {
+        let back = Finally(|| {
+            if order == Order::PAGE || order == Order::HUGE {
+                self.loosen(head, order);
+            } else {
+                self.give(head, order);
+            }
+        });
         self.attend_free(head, order);
-        if order == Order::PAGE || order == Order::HUGE {
-            self.loosen(head, order);
-        } else {
-            self.give(head, order);
-        }
+        drop(back);
     }
 
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
         let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
+        let back = Finally(|| self.given(area, Order::PAGE, self.store.give_area(area, frames)));
         if self.attended {
             for index in (0..Order::HUGE.frames()).filter(freed) {
                 self.attend_free(area.offset(index), Order::PAGE);
             }
         }
-        self.given(self.store.give_area(area, frames));
+        drop(back);
     }
 
     fn retired(&self, _frame: Pfn) {
@@ -85,7 +104,8 @@ impl<P: Protocol> Owner for Zone<'_, P> {
 
     #[cold]
     fn misuse(&self, misuse: Misuse) {
-        self.tell(&misuse);
+        // First, as the sink is the caller's code and may panic.
         self.set_aside(misuse.frame);
+        self.tell(&misuse);
     }
 }

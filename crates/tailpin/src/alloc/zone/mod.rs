@@ -7,8 +7,12 @@ mod set_aside;
 
 pub use set_aside::SetAside;
 
+use core::sync::atomic::Ordering;
+
+use crate::atomic::AtomicWord;
 use crate::audit::{Audit, audit};
 use crate::error::{AllocError, ZoneError};
+use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::handle::{Block, Raw};
 use crate::one_word::OneWord;
@@ -20,9 +24,11 @@ use super::loose::Loose;
 use super::slot::{SLOT_WORDS, SPARE, Slot};
 use super::store::{Store, Taken};
 
-/// Frames of one or more memory ranges, with everything that hands them out, counts them and takes them back.
+/// Frames of one or more memory ranges, with everything that hands them out, counts them and takes
+/// them back.
 ///
-/// Shared by reference between threads and CPUs. The metadata memory is the caller's; its size is asked first.
+/// Shared by reference between threads and CPUs. The metadata memory is the caller's; its size is
+/// asked first.
 ///
 /// ```
 /// use std::sync::atomic::AtomicU64;
@@ -44,10 +50,10 @@ use super::store::{Store, Taken};
 /// ```
 ///
 /// # Progress
-/// No operation takes a lock, and a thread that is stopped anywhere keeps nobody. Pin and unpin by a holder are
-/// wait-free up to the last pin of a tail, which may have to give back a hold or free a page; everything else is
-/// lock-free: a loop goes round only because another thread's operation changed the word in between. Each operation says
-/// which it is.
+/// No operation takes a lock, and a thread that is stopped anywhere keeps nobody. Pin and unpin by
+/// a holder are wait-free up to the last pin of a tail, which may have to give back a hold or free
+/// a page; everything else is lock-free: a loop goes round only because another thread's operation
+/// changed the word in between. Each operation says which it is.
 pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     pub(super) protocol: P,
     pub(super) store: Store<'m, P::Word>,
@@ -55,15 +61,16 @@ pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     slots: &'m [[P::Word; SLOT_WORDS]],
     set_aside: &'m P::Word,
     config: ZoneConfig<'m>,
-    /// Somebody wants to hear of what is handed out and freed, so that nothing of it can be one step.
+    /// Somebody wants to hear of what is handed out and freed, so that nothing of it can be one
+    /// step.
     attended: bool,
     usable: u64,
 }
 
 impl<'m, P: Attach<'m>> Zone<'m, P> {
     /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `areas` of
-    /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of areas that are not
-    /// wholly in service are written, so a zone of 1 TiB starts at once.
+    /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of areas
+    /// that are not wholly in service are written, so a zone of 1 TiB starts at once.
     ///
     /// # Errors
     /// [`ZoneError::TooFewWords`] if a slice is too short.
@@ -79,8 +86,9 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         Ok(zone)
     }
 
-    /// The zone that [`Zone::new`] made of these words, once more: all its state is in them, so another process that has
-    /// them mapped can use it too. Nothing is written. The layout must be the same.
+    /// The zone that [`Zone::new`] made of these words, once more: all its state is in them, so
+    /// another process that has them mapped can use it too. Nothing is written. The layout must be
+    /// the same.
     ///
     /// # Errors
     /// As [`Zone::new`].
@@ -160,11 +168,13 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
     ///
-    /// Progress: lock-free; a loose page or a step in the store is had by a compare-and-swap that fails only because
-    /// another thread's succeeded. The hooks are the caller's and may do as they like.
+    /// Progress: lock-free; a loose page or a step in the store is had by a compare-and-swap that
+    /// fails only because another thread's succeeded. The hooks are the caller's and may do as they
+    /// like.
     ///
     /// # Errors
-    /// [`AllocError::Exhausted`] if there is none, also after loose pages were gathered and the reclaim hook asked.
+    /// [`AllocError::Exhausted`] if there is none, also after loose pages were gathered and the
+    /// reclaim hook asked.
     #[inline(always)]
     pub fn alloc(&self, order: Order) -> Result<Block<'_, P>, AllocError> {
         self.alloc_with(Request::new(order))
@@ -200,6 +210,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
         claimed.then(|| {
             slot.went();
+            self.handed_out_loose(page, Order::PAGE);
             page
         })
     }
@@ -213,6 +224,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
         claimed.then(|| {
             slot.set_next_area(self.store.area_after(area));
+            self.handed_out_loose(head, Order::HUGE);
             head
         })
     }
@@ -232,7 +244,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[inline]
     pub(super) fn finish(&self, taken: Taken, request: Request) -> Result<Pfn, Pfn> {
         self.prepare(taken, request.order)?;
+        if let Some(frame) = self.waiting_among(taken.head, request.order) {
+            return Err(frame);
+        }
         self.publish(taken.head, request.order, request);
+        self.retire_waiting(taken.head, request.order);
         Ok(taken.head)
     }
 
@@ -261,17 +277,41 @@ impl<'m, P: Protocol> Zone<'m, P> {
         if self.attended {
             self.attend(head, order, request.zero);
         }
-        // "Keeping the refcounted at the very last with a comment is preferable": this is the comment.
+        // "Keeping the refcounted at the very last with a comment is preferable": this is the
+        // comment.
         self.protocol.publish(head, order, request.class);
+        self.fence_if_in_steps();
+    }
+
+    /// SeqCst: what waits to leave service is looked at after a block was handed out. A protocol
+    /// that does that in one step does it with one that is SeqCst.
+    #[inline]
+    fn fence_if_in_steps(&self) {
+        if !P::HANDS_OUT_AT_ONCE {
+            P::Word::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// After a loose block was handed out: in a protocol that has to do this in several steps it
+    /// was between owners.
+    #[inline]
+    pub(in crate::alloc) fn handed_out_loose(&self, head: Pfn, order: Order) {
+        if !P::HANDS_OUT_AT_ONCE {
+            self.fence_if_in_steps();
+            self.retire_waiting(head, order);
+        }
     }
 
     /// The hook, and the watermark.
     #[inline(never)]
     fn attend(&self, head: Pfn, order: Order, zero: bool) {
+        // If a hook panics the block goes back.
+        let back = Finally(|| self.give(head, order));
         if let Some(hooks) = self.config.hooks {
             hooks.before_publication(head, order, zero);
         }
         self.watch(order);
+        core::mem::forget(back);
     }
 
     #[inline]
@@ -299,8 +339,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable
     }
 
-    /// Free frames, loose ones included. A snapshot; adds up at most nine words per 2 MiB, and looks at 64 pages for each
-    /// group of them that has loose ones.
+    /// Free frames, loose ones included. A snapshot; adds up at most nine words per 2 MiB, and
+    /// looks at 64 pages for each group of them that has loose ones.
     ///
     /// Progress: lock-free; looks once at each place that may have free frames.
     pub fn free_frames(&self) -> u64 {
@@ -324,9 +364,9 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.store.span()
     }
 
-    /// Walks every frame and proves that each is in exactly one state, that counts and holds add up, and that the
-    /// allocator and the protocol agree. Only at a quiet moment: with other threads inside, it reports what they
-    /// are in the middle of. Gathers loose pages.
+    /// Walks every frame and proves that each is in exactly one state, that counts and holds add
+    /// up, and that the allocator and the protocol agree. Only at a quiet moment: with other
+    /// threads inside, it reports what they are in the middle of. Gathers loose pages.
     pub fn audit(&self) -> Audit {
         audit(self)
     }

@@ -1,4 +1,5 @@
-//! Where the frames of a request come from: loose ones, the store, or what others can be made to give up.
+//! Where the frames of a request come from: loose ones, the store, or what others can be made to
+//! give up.
 
 use crate::error::AllocError;
 use crate::frame::{Order, Pfn};
@@ -6,11 +7,21 @@ use crate::protocol::Protocol;
 
 use super::Zone;
 use crate::alloc::area::WORD_ORDER;
-use crate::alloc::slot::{Slot, group_of};
+use crate::alloc::slot::{GROUP_PAGES, Slot, group_of};
 use crate::alloc::store::Taken;
+use crate::atomic::AtomicWord;
 
-/// Times a request may call the reclaim hook before it fails, though the hook says it freed something.
+/// Times a request may call the reclaim hook before it fails, though the hook says it freed
+/// something.
 const RECLAIM_ROUNDS: usize = 16;
+
+/// Times a request looks everywhere before it fails, though other threads have moved pages during
+/// each look.
+const LOOKS: usize = 16;
+
+/// Turns of a loop in which it lets moves of other threads come to their end, some hundred
+/// instructions later.
+const TURNS: usize = 1 << 8;
 
 /// The largest run that is less than a whole area.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
@@ -30,13 +41,14 @@ impl<'m, P: Protocol> Zone<'m, P> {
                 Some(Taken::untouched(page))
             }
             Order::HUGE => self.obtain_area(),
-            _ if order > Order::HUGE => self.store.take_row(order),
+            _ if order > Order::HUGE => self.store.take_row(order, |area| self.retire_waiting_in(area)),
             _ => self.in_part_or_whole(|largest| self.store.take_part(order, largest)),
         }
     }
 
-    /// What can be taken out of areas that are not whole, once loose pages have come together there if need be; else out
-    /// of a whole one, and rather of one that was in use than of one that may never have been touched.
+    /// What can be taken out of areas that are not whole, once loose pages have come together there
+    /// if need be; else out of a whole one, and rather of one that was in use than of one that may
+    /// never have been touched.
     fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
         // Each turn takes away hints, so it goes round only as long as pages become loose.
         loop {
@@ -65,31 +77,43 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// Pages of one group from the store.
-    pub(in crate::alloc) fn take_group(&self) -> Option<(usize, u64)> {
-        let taken = self.in_part_or_whole(|largest| self.store.take_pages(largest));
+    /// At most so many pages of one group from the store.
+    pub(in crate::alloc) fn take_group(&self, most: usize) -> Option<(usize, u64)> {
+        let taken = self.in_part_or_whole(|largest| self.store.take_pages(largest, most));
         taken.map(|(first, pages)| (group_of(first), pages))
     }
 
     /// A page from the store; its neighbours become loose, and the slot answers for them.
     #[inline(never)]
     fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
-        let (group, pages) = self.take_group()?;
+        // A request that finds nothing now looks again when the pages can be claimed.
+        let _moving = slot.move_pages();
+        let (group, pages) = self.take_group(GROUP_PAGES as usize)?;
         let (mut rest, mut loose) = (pages & (pages - 1), 0);
+        let first = self.page_of(group, 0);
+        let waits = self.waiting_among(first.head(Order::HUGE), Order::HUGE).is_some();
         while rest != 0 {
             let bit = rest.trailing_zeros();
-            match self.protocol.loosen(self.page_of(group, bit), Order::PAGE) {
-                Ok(()) => loose |= 1 << bit,
-                Err(bad) => self.refuse_bad_frame(bad, Order::PAGE, bad),
+            let page = self.page_of(group, bit);
+            if waits && self.waiting_among(page, Order::PAGE).is_some() {
+                self.refuse_bad_frame(page, Order::PAGE, page);
+            } else {
+                match self.protocol.loosen(page, Order::PAGE) {
+                    Ok(()) => loose |= 1 << bit,
+                    Err(bad) => self.refuse_bad_frame(bad, Order::PAGE, bad),
+                }
             }
             rest &= rest - 1;
         }
-        // The one that is handed out too: it is likely to be loose one day, and the step is taken anyhow.
+        // The one that is handed out too: it is likely to be loose one day, and the step is taken
+        // anyhow.
         self.loose.note(group, pages);
-        // Also where nothing is left over: the page that is handed out is likely to come back here. Goes round only because
-        // somebody else had the slot answer for another one.
+        // Also where nothing is left over: the page that is handed out is likely to come back here.
+        // Goes round only because somebody else had the slot answer for another one.
         while !self.answer_for(slot, slot.group(), Some(group)) {}
         slot.remember_all(group, loose);
+        // What waits to leave service is looked at after the pages became loose: `note` is SeqCst.
+        self.retire_waiting(first, Order::PAGE);
         Some(self.page_of(group, pages.trailing_zeros()))
     }
 
@@ -97,8 +121,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[cold]
     fn obtain_hard(&self, order: Order) -> Result<Taken, AllocError> {
         for _ in 0..RECLAIM_ROUNDS {
-            self.drain();
-            if let Some(taken) = self.try_obtain(order) {
+            if let Some(taken) = self.obtain_for_sure(order) {
                 return Ok(taken);
             }
             if !self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames())) {
@@ -108,18 +131,57 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas: self.free_areas() })
     }
 
+    /// Looks everywhere, also where no hint leads: others may have taken one away for their own
+    /// look. And again, if pages were on their way from the store to where they can be claimed.
+    fn obtain_for_sure(&self, order: Order) -> Option<Taken> {
+        self.drain();
+        let found = self.try_obtain(order);
+        if found.is_some() {
+            return found;
+        }
+        for _ in 0..LOOKS {
+            let moves = self.moves_at_rest();
+            self.drain_unhinted();
+            let found = self.try_obtain(order);
+            if found.is_some() || moves == self.moves() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// How many moves of pages have begun and ended.
+    fn moves(&self) -> (u64, u64) {
+        self.all_slots().map(|slot| slot.moves()).fold((0, 0), |sum, slot| (sum.0 + slot.0, sum.1 + slot.1))
+    }
+
+    /// The same once those that had begun have ended. A thread that is stopped in the middle of one
+    /// is not waited for: the pages that it has are not free.
+    fn moves_at_rest(&self) -> (u64, u64) {
+        let mut moves = self.moves();
+        for _ in 0..TURNS {
+            if moves.0 == moves.1 {
+                break;
+            }
+            P::Word::relax();
+            moves = self.moves();
+        }
+        moves
+    }
+
     /// Notes what is about to be handed out, and has memory reclaimed when little is left.
     pub(super) fn watch(&self, order: Order) {
         if self.config.low_watermark == 0 {
             return;
         }
-        self.slot().note_taken(order.frames() as i64);
         if let Some(hooks) = self.config.hooks {
-            let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum();
+            let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum::<i64>() + order.frames() as i64;
             let free = self.usable.saturating_sub(taken.max(0) as u64);
             if free < self.config.low_watermark {
                 hooks.reclaim(order, free);
             }
         }
+        // Last: if the hook panics nothing was handed out.
+        self.slot().note_taken(order.frames() as i64);
     }
 }

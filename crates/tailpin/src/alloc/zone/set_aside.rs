@@ -3,8 +3,8 @@
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
-use crate::frame::{FrameRange, Order, Pfn};
-use crate::protocol::{Owner, PageState, Protocol};
+use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::protocol::{Kind, Owner, PageState, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
 use super::Zone;
@@ -14,31 +14,134 @@ use super::Zone;
 pub enum SetAside {
     /// It was free and is out of service.
     Done,
-    /// It is in use and leaves service when it is freed.
+    /// It is in use and leaves service when it is freed, or it is on its way from one owner to the
+    /// next (which includes frames in a [`Claimed`](crate::Claimed) and pages at hand in
+    /// [`Blocks`](crate::Blocks)) and leaves service where it arrives.
     WhenFreed,
-    /// It is not in service: outside the zone, reserved, out of service already, or on its way between owners.
+    /// Nothing was done: it is on its way, and four other frames of its 2 MiB that are so, too, are
+    /// waited for already. To be asked again.
+    AskAgain,
+    /// It is not in service: outside the zone, reserved or out of service already.
     NotInService,
 }
 
+/// Areas that a block of this order, one or more, has frames in.
+fn areas_of(order: Order) -> usize {
+    (order.frames() as usize).div_ceil(AREA_FRAMES)
+}
+
 impl<P: Protocol> Zone<'_, P> {
-    /// Takes a frame out of service for good (memory failure): at once if it is free, else when it is freed.
+    /// Takes a frame out of service for good (memory failure): at once if it is free, else when it
+    /// is freed. Unless the answer is [`SetAside::AskAgain`], no request that is made later is
+    /// served with it.
     ///
-    /// Progress: lock-free; as [`Zone::try_pin`] and [`Zone::drain`].
+    /// Progress: lock-free; as [`Zone::try_pin`]. It looks again only where the frame changed hands
+    /// during the look.
     pub fn set_aside(&self, frame: Pfn) -> SetAside {
-        if !self.protocol.covers(frame) {
+        if !self.protocol.covers(frame) || self.is_out_of_service(frame) {
             return SetAside::NotInService;
         }
-        if self.protocol.poison(frame, self) {
-            return SetAside::WhenFreed;
+        if let Some(found) = self.set_aside_found(frame) {
+            return found;
         }
-        // It may be loose.
-        for _ in 0..2 {
-            if self.retire_free(frame) {
+        // It is between owners: the next one is told.
+        let noted = self.store.await_frame(frame);
+        // SeqCst: pairs with that of the step after which `retire_waiting` looks whether anything
+        // waits. So it sees the note, or the frame is found here.
+        P::Word::fence(Ordering::SeqCst);
+        let found = self.set_aside_found(frame);
+        match found {
+            Some(_) => self.store.forget_frame(frame),
+            None if self.is_out_of_service(frame) => {
+                self.store.forget_frame(frame);
                 return SetAside::Done;
             }
-            self.drain();
+            None => {}
         }
-        SetAside::NotInService
+        found.unwrap_or(if noted { SetAside::WhenFreed } else { SetAside::AskAgain })
+    }
+
+    fn is_out_of_service(&self, frame: Pfn) -> bool {
+        matches!(self.protocol.state(frame).kind, Kind::Reserved | Kind::SetAside)
+            || self.store.is_withheld(frame)
+    }
+
+    /// Sets a frame aside wherever it is: in use, free in the store or loose. `None` if it was
+    /// between owners at some moment.
+    fn set_aside_found(&self, frame: Pfn) -> Option<SetAside> {
+        let area = frame.head(Order::HUGE);
+        // A page that is loose, handed out and loose again while it is looked for is in another
+        // life then.
+        let lives = || [frame, area].map(|frame| self.protocol.state(frame));
+        loop {
+            let before = lives();
+            if self.protocol.poison(frame, self) {
+                return Some(SetAside::WhenFreed);
+            }
+            if self.retire_free(frame) {
+                return Some(SetAside::Done);
+            }
+            if self.protocol.claim(frame, Order::PAGE) {
+                self.retire(frame);
+                return Some(SetAside::Done);
+            }
+            if self.protocol.claim(area, Order::HUGE) {
+                self.give(area, Order::HUGE);
+            } else if before == lives() {
+                return None;
+            }
+        }
+    }
+
+    /// A frame of a block of the caller's that waits to leave service.
+    #[inline(always)]
+    pub(super) fn waiting_among(&self, head: Pfn, order: Order) -> Option<Pfn> {
+        let area = self.store.area_of(head);
+        if order <= Order::HUGE && !self.store.has_waiting(area) {
+            return None;
+        }
+        self.find_waiting(area, head, order)
+    }
+
+    #[inline(never)]
+    fn find_waiting(&self, area: usize, head: Pfn, order: Order) -> Option<Pfn> {
+        let areas = area..area + areas_of(order);
+        areas
+            .filter(|area| self.store.has_waiting(*area))
+            .find_map(|area| self.waiting_in(area, FrameRange::block(head, order)))
+    }
+
+    #[cold]
+    fn waiting_in(&self, area: usize, frames: FrameRange) -> Option<Pfn> {
+        self.store.waiting(area).find(|frame| frames.contains(*frame))
+    }
+
+    /// After frames in the areas of this block changed hands, by a step that is SeqCst: what waits
+    /// there to leave service does so, if it has arrived.
+    #[inline(always)]
+    pub(in crate::alloc) fn retire_waiting(&self, head: Pfn, order: Order) {
+        let area = self.store.area_of(head);
+        if order <= Order::HUGE {
+            self.retire_waiting_in(area);
+        } else {
+            (area..area + areas_of(order)).for_each(|area| self.retire_waiting_in(area));
+        }
+    }
+
+    #[inline(always)]
+    pub(in crate::alloc) fn retire_waiting_in(&self, area: usize) {
+        if self.store.has_waiting(area) {
+            self.retire_arrived(area);
+        }
+    }
+
+    #[cold]
+    fn retire_arrived(&self, area: usize) {
+        for frame in self.store.waiting(area) {
+            if self.set_aside_found(frame).is_some() || self.is_out_of_service(frame) {
+                self.store.forget_frame(frame);
+            }
+        }
     }
 
     /// Frames that have gone out of service.
@@ -46,13 +149,13 @@ impl<P: Protocol> Zone<'_, P> {
         self.set_aside.load(Ordering::Relaxed)
     }
 
-    /// A frame that was to be given to the store is there already. Only reported, not searched for among the
-    /// loose ones: this may be what gathers them.
+    /// A frame that was to be given to the store is there already. Only reported, not searched for
+    /// among the loose ones: this may be what gathers them.
     #[cold]
     pub(super) fn refuse_free_frame(&self, frame: Pfn) {
         let state = self.protocol.state(frame);
-        self.tell(&Misuse { frame, state, operation: Operation::Free, cause: Cause::AlreadyFree });
         self.retire_free(frame);
+        self.tell(&Misuse { frame, state, operation: Operation::Free, cause: Cause::AlreadyFree });
     }
 
     pub(super) fn tell(&self, misuse: &Misuse) {
@@ -65,22 +168,34 @@ impl<P: Protocol> Zone<'_, P> {
     fn retire_free(&self, frame: Pfn) -> bool {
         let taken = self.store.take_frame(frame);
         if taken {
-            self.protocol.retire(frame);
-            self.count_set_aside(1);
+            self.retire(frame);
+            // Others of its word may have changed hands with it.
+            self.retire_waiting(frame, Order::PAGE);
         }
         taken
     }
 
-    /// A frame that came from the store is not in a state to be handed out: it leaves service, the rest of the
-    /// block goes back.
+    /// Takes a free frame of the caller's out of service.
+    fn retire(&self, frame: Pfn) {
+        self.protocol.retire(frame);
+        self.count_set_aside(1);
+    }
+
+    /// A frame of a free block of the caller's leaves service, the rest of the block goes back: it
+    /// is not in a state to be handed out, or waits for this.
     #[cold]
     pub(in crate::alloc) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
         let state = self.protocol.state(bad);
-        self.protocol.retire(bad);
-        self.count_set_aside(1);
-        self.tell(&Misuse { frame: bad, state, operation: Operation::Allocate, cause: Cause::BadState });
+        let waited = self.waiting_among(bad, Order::PAGE).is_some();
+        self.retire(bad);
+        if waited {
+            self.store.forget_frame(bad);
+        }
         for frame in FrameRange::block(head, order).iter().filter(|frame| *frame != bad) {
             self.give(frame, Order::PAGE);
+        }
+        if !waited {
+            self.tell(&Misuse { frame: bad, state, operation: Operation::Allocate, cause: Cause::BadState });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Memory for a test's zone, and a sink that remembers.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod between;
 pub mod hooked;
 pub mod stop;
 
@@ -50,7 +51,8 @@ pub fn thread_number() -> usize {
     MINE.with(|mine| *mine)
 }
 
-/// Runs a generic `fn(&Zone<P>, &Heard, ..)` on a fresh zone of `frames` frames, once with each protocol.
+/// Runs a generic `fn(&Zone<P>, &Heard, ..)` on a fresh zone of `frames` frames, once with each
+/// protocol.
 #[macro_export]
 macro_rules! on_both {
     ($frames:expr, $test:ident $(, $argument:expr)*) => {

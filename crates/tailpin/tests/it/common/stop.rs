@@ -69,7 +69,8 @@ impl Hook for Stops {
 /// A word that the chosen thread may be stopped in front of.
 pub type Word = hooked::Word<Stops>;
 
-/// Stops this thread before access `k` of what `act` does; lets go of the stop at the end in any case.
+/// Stops this thread before access `k` of what `act` does; lets go of the stop at the end in any
+/// case.
 pub fn stopped_at<T>(stop: &Arc<Stop>, k: u64, act: impl FnOnce() -> T) -> T {
     CHOSEN.set(Some((k, Arc::clone(stop))));
     let result = act();
