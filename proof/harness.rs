@@ -45,7 +45,7 @@ macro_rules! symbols {
 }
 pub(crate) use symbols;
 
-#[path = "../crates/tailpin/src/page_word.rs"]
+#[path = "../crates/tailpin/src/page_word/mod.rs"]
 mod page_word;
 #[path = "exports.rs"]
 mod exports;

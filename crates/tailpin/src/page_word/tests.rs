@@ -1,7 +1,9 @@
 //! Every transition over all kinds, orders and flags and the interesting counts: it changes what it
 //! says and nothing else.
 
-use super::*;
+use super::layout::*;
+use crate::frame::Order;
+use crate::protocol::{Kind, PageState};
 use std::vec::Vec;
 
 /// The fields a transition may or may not touch.

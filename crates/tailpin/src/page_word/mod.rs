@@ -1,0 +1,106 @@
+//! The page word: everything there is to know about one 4 KiB frame, in 64 bits.
+//!
+//! ```text
+//!  63   61 60   56 55    52 51 ... 48 47 ... 42 41 ...... 24 23 ....... 0
+//! | kind  | order | drop   | flags    | generation | refs     | pins      |
+//! ```
+//!
+//! | field | on a head | on a tail |
+//! | --- | --- | --- |
+//! | `pins` | pins of its own first page, plus one *hold* for each of its tails that has pins, plus holds in passing | pins of this page (on the first page of a 2 MiB part of a larger block: also one hold for each pinned tail of that part) |
+//! | `refs` | references to the whole block | 0 |
+//! | `order` | order of the block | order of the block; 0 in a resting tail |
+//!
+//! An ordinary page is a head of order 0. A word that is zero but for its generation is *at rest*:
+//! a free frame, or a tail without pins of whichever head covers it. A zero-filled map is thus a
+//! valid map of free frames, and a whole 2 MiB block is handed out by writing one word.
+//!
+//! A head (and the first word of each 2 MiB part of a larger block) says by a flag whether any 4
+//! KiB tail below it may have *recorded* its order. While none has, all of them are at rest, and a
+//! split has nothing to do but to make the heads of the pieces.
+//!
+//! A free frame may be *loose*: not in the allocator's store but there for whoever comes first, by
+//! a compare-and-swap on this very word. A page's life is then one such step out of it and one
+//! back.
+//!
+//! A token of the raw interface names a block by its first frame, order and generation. It still
+//! stands for its pieces when another holder has split the block, so a word tells which blocks it
+//! was part of. A head that a split made says so by a flag. A settled head has its *rise* in the
+//! place of `drop`: how many orders larger the block was when its generation began. So no two
+//! blocks that were handed out one by one can pass for one.
+//!
+//! Every change of state is a pure function from word to word in [`transitions`]; only where a word
+//! is known to have room is a pin or a reference added to its number at once. The loops that apply
+//! them live with the protocol. This is the answer to "can never be changed to point to this page"
+//! of the mail: there is no pointer, and *is it a tail*, *of which head* and *how often pinned* are
+//! one load.
+//!
+//! # States
+//!
+//! Every change of a page word, and nothing else happens to one. A test of this module applies each
+//! function to all kinds of words as its caller may meet them, and finds these arrows and no
+//! others; another runs the protocol over words that note each change. *Head* is a page or larger
+//! block that may be split, *unsplittable* one that may not, *heads-only* a split that has no tail
+//! to rewrite. An *implicit* word is zero but for its generation; *tail* is a tail without pins that
+//! names its head's order. *Uncoalesced* is a free frame outside the allocator's pool. "The same"
+//! means that the kind stays and a count or a flag changes.
+//!
+//! | from | to | by | in |
+//! | --- | --- | --- | --- |
+//! | free, implicit, tail | free | `readied` | `life::prepare_tails` |
+//! | free, implicit, tail | tail | `tail_of` | `life::prepare_tails` |
+//! | free, implicit, tail | head, unsplittable | `publish` | `life::publish_block` |
+//! | uncoalesced | head, unsplittable | `publish` | `life::claim_block` |
+//! | uncoalesced | free | `claimed` | `life::claim_block` |
+//! | free, implicit, tail | uncoalesced | `loosened` | `life::loosen_block` |
+//! | head | uncoalesced | `loosens` | `life::loosen_at` |
+//! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `loosened` | `life::free_at_once` |
+//! | head, unsplittable | free | `drop_refs`, `frees_at_once` | `life::free_at_once` |
+//! | head, unsplittable | free, offline | `freed` | `life::free_block` |
+//! | implicit | free | `freed` | `life::store_freed` |
+//! | head, unsplittable, tail | free, offline | `freed` | `life::store_freed` |
+//! | free, implicit, tail | implicit | `rested` | `life::scrub_area` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `pin` | `pin::pin_found` |
+//! | head, splitting, merging, pinned tail | the same | `hold` | `pin::count_on` |
+//! | heads-only | splitting | `hold` | `pin::count_on` |
+//! | implicit, tail | pinned tail | `tail_of`, `pin` | `pin::pin_first` |
+//! | implicit, tail | pinned tail | `tail_of`, `hold` | `pin::pin_first` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::unpin_at` |
+//! | pinned tail | tail | `unpin` | `pin::unpin_at` |
+//! | head, unsplittable | the same | `add_refs` | `blocks::get_refs_on` |
+//! | head, unsplittable | the same | `drop_refs` | `blocks::drop_refs_from` |
+//! | head, unsplittable | the same | `adopted` | `token::adopt_token` |
+//! | head | splitting, heads-only | `begin_split` | `split::split_piece` |
+//! | head | splitting | `begin_self_split` | `split::self_split` |
+//! | pinned tail | splitting | `piece`, `begin_self_split` | `split::scatter_areas` |
+//! | splitting | splitting | `end_split`, `begin_last_split` | `split::scatter_areas` |
+//! | implicit, tail, pinned tail | head | `page` | `split::convert_all` |
+//! | implicit, tail, pinned tail | head | `piece` | `split::convert` |
+//! | implicit, tail | tail | `tail_of` | `split::convert` |
+//! | pinned tail | the same | `tail_of` | `split::convert` |
+//! | head | the same | `recorded` | `split::convert` |
+//! | splitting | head | `end_split` | `split::settle` |
+//! | heads-only | head | `end_split` | `split::split_clean` |
+//! | implicit | free | `freed` | `split::scatter_pages` |
+//! | tail | free, offline | `freed` | `split::scatter_pages` |
+//! | head | merging | `set_apart` | `token::set_apart` |
+//! | head, merging | merging | `begin_merge` | `merge::join` |
+//! | head, merging, tail | implicit | `rested` | `merge::adopt` |
+//! | head, merging, tail | tail | `tail_of` | `merge::adopt` |
+//! | head, merging, pinned tail | pinned tail | `tail_of` | `merge::adopt_pinned` |
+//! | merging | merging | `wary`, `recorded` | `merge::join` |
+//! | merging | head | `end_merge` | `merge::join` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `poisoned` | `misuse::poison_in_use` |
+//! | head, unsplittable, splitting, heads-only, merging | the same | `wary` | `misuse::poison_pinned` |
+//! | implicit | reserved | `reserved` | `mod::reserve` |
+//! | free, implicit, tail | offline | `set_aside` | `mod::retire` |
+
+mod layout;
+#[cfg(test)]
+mod state_table;
+#[cfg(test)]
+mod tests;
+mod transitions;
+
+pub(crate) use layout::ONE_REF;
+pub use layout::{PIN_LIMIT, PageWord, REF_LIMIT};

@@ -1,0 +1,275 @@
+//! Every transition, as a pure function from word to word.
+//!
+//! A function here computes; the loop that applies it by an atomic step, and the reason why it may,
+//! stand with the protocol. The table of [`super`] names both.
+
+use super::layout::*;
+use crate::frame::Order;
+
+/// A block begins.
+impl PageWord {
+    /// The word of a free frame that a block is about to begin at; whether its tails are at rest
+    /// was looked up.
+    #[inline]
+    pub(crate) const fn readied(self, tails_rest: bool) -> Self {
+        let free = Self::build(FREE, Order::PAGE, self.generation_bits());
+        if tails_rest { free } else { free.recorded() }
+    }
+
+    /// A fresh block begins here: one reference, a new generation. What its tails record they have
+    /// recorded before.
+    #[inline]
+    pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
+        let kind = if unsplittable { UNSPLITTABLE } else { HEAD };
+        let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
+        Self::build(kind, order, self.next_generation() | recorded | ONE_REF)
+    }
+
+    /// Its only reference becomes a handle's: tokens of the block, and of any that it was part of,
+    /// are used up.
+    #[inline]
+    pub(crate) const fn adopted(self) -> Self {
+        Self(self.renewed().0 & !(PIECE | DROP_FIELD))
+    }
+
+    /// A generation begins without anything else.
+    #[inline]
+    pub(crate) const fn renewed(self) -> Self {
+        Self(self.0 & !(GEN_MASK << GEN_SHIFT) | self.next_generation())
+    }
+
+    const fn next_generation(self) -> u64 {
+        (self.generation_bits() + (1 << GEN_SHIFT)) & (GEN_MASK << GEN_SHIFT)
+    }
+}
+
+/// Pins, holds and references.
+impl PageWord {
+    /// `n` more pins for a caller, or `None` beyond [`PIN_LIMIT`].
+    #[inline]
+    pub(crate) const fn pin(self, n: u64) -> Option<Self> {
+        match self.pins().checked_add(n) {
+            Some(pins) if pins <= PIN_LIMIT => Some(Self(self.0 + n)),
+            _ => None,
+        }
+    }
+
+    /// `n` more holds. They are never refused. From here on a tail may record its order; a clean
+    /// split becomes an ordinary one, in which every tail word has to be rewritten.
+    #[inline]
+    pub(crate) const fn hold(self, n: u64) -> Self {
+        let held = Self(self.0 + n).recorded();
+        if self.is_splitting_clean() { held.with_kind(SPLITTING) } else { held }
+    }
+
+    /// `n` pins or holds less, or `None` where there are fewer.
+    #[inline]
+    pub(crate) const fn unpin(self, n: u64) -> Option<Self> {
+        if self.pins() < n { None } else { Some(Self(self.0 - n)) }
+    }
+
+    /// `n` more references to a settled block, or `None` beyond [`REF_LIMIT`].
+    #[inline]
+    pub(crate) const fn add_refs(self, n: u64) -> Option<Self> {
+        match self.refs().checked_add(n) {
+            Some(refs) if refs <= REF_LIMIT => Some(Self(self.0 + n * ONE_REF)),
+            _ => None,
+        }
+    }
+
+    /// `n` references less, or `None` where there are fewer.
+    #[inline]
+    pub(crate) const fn drop_refs(self, n: u64) -> Option<Self> {
+        if self.refs() < n { None } else { Some(Self(self.0 - n * ONE_REF)) }
+    }
+}
+
+/// Tails.
+impl PageWord {
+    /// The same tail, now of a block of `order`.
+    #[inline]
+    pub(crate) const fn tail_of(self, order: Order) -> Self {
+        Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | POISONED | RECORDED))
+    }
+
+    /// Some tail may record its order.
+    #[inline]
+    pub(crate) const fn recorded(self) -> Self {
+        Self(self.0 | RECORDED)
+    }
+
+    /// At rest again; only for a wholly free area that the allocator owns.
+    #[inline]
+    pub(crate) const fn rested(self) -> Self {
+        Self(self.generation_bits())
+    }
+}
+
+/// Split.
+impl PageWord {
+    /// A settled head starts to split into pieces of `target`. References are frozen where they
+    /// are. The split is clean if all tails rest; if not, all of them are going to record the new
+    /// order.
+    #[inline]
+    pub(crate) const fn begin_split(self, target: Order) -> Self {
+        let small = self.order().get() <= Order::HUGE.get();
+        let clean = small && target.get() > 0 && self.tails_rest();
+        let drop = (self.order().get() - target.get()) as u64;
+        let drop = if self.drop_bits() == 0 { drop } else { drop + AGAIN };
+        debug_assert!(drop <= DROP_MASK);
+        let begun = Self(self.0 & !DROP_FIELD | drop << DROP_SHIFT);
+        let begun = begun.with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING });
+        if small && !clean { begun.recorded() } else { begun }
+    }
+
+    /// The last reference goes while pages are pinned: the dropper takes a hold and splits the
+    /// block, with no reference left to hand on.
+    #[inline]
+    pub(crate) const fn begin_self_split(self, target: Order) -> Self {
+        self.hold(1).begin_last_split(target)
+    }
+
+    /// A block without references is split: there can be no token of it, so what it was does not
+    /// matter any more.
+    #[inline]
+    pub(crate) const fn begin_last_split(self, target: Order) -> Self {
+        Self(self.0 & !DROP_FIELD).begin_split(target)
+    }
+
+    /// A split is over for its head: it heads the first piece.
+    #[inline]
+    pub(crate) const fn end_split(self) -> Self {
+        let target = self.target();
+        let no_tails = if target.get() > 0 { 0 } else { RECORDED };
+        let drop = self.drop_bits();
+        let rise = if drop > AGAIN { RISE_UNKNOWN } else { drop };
+        let rest = self.0 & !(ORDER_FIELD | DROP_FIELD | no_tails) | rise << DROP_SHIFT;
+        Self::build(HEAD, target, rest).with_kind(HEAD)
+    }
+
+    /// A tail becomes a page by itself with `refs` references; its pins stay.
+    #[inline]
+    pub(crate) const fn page(self, refs: u64) -> Self {
+        let keep = self.0 & (PINS_MASK | POISONED);
+        Self::build(HEAD, Order::PAGE, keep | PIECE | self.next_generation() | (refs * ONE_REF))
+    }
+
+    /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references;
+    /// its pins stay.
+    #[inline]
+    pub(crate) const fn piece(self, begun: Self, refs: u64) -> Self {
+        let order = begun.target();
+        if order.get() == 0 {
+            return self.page(refs);
+        }
+        let wary = begun.0 & WARY;
+        let recorded = if begun.order().get() > Order::HUGE.get() {
+            self.0 & RECORDED // The tails of a 2 MiB part stay as they are.
+        } else {
+            begun.0 & RECORDED
+        };
+        let keep = self.0 & (PINS_MASK | POISONED);
+        Self::build(HEAD, order, keep | PIECE | wary | recorded | self.next_generation() | (refs * ONE_REF))
+    }
+}
+
+/// Merge.
+impl PageWord {
+    /// A settled head that its only owner is about to merge: references stand still, pins go on.
+    #[inline]
+    pub(crate) const fn set_apart(self) -> Self {
+        self.with_kind(MERGING)
+    }
+
+    /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will
+    /// all be at rest, or some not. Tokens of the pieces are used up, so a generation begins.
+    #[inline]
+    pub(crate) const fn begin_merge(self, order: Order, tails_rest: bool) -> Self {
+        let keep = self.renewed().0 & !(ORDER_FIELD | DROP_FIELD | RECORDED);
+        let merging = Self((order.get() as u64) << ORDER_SHIFT | keep).with_kind(MERGING);
+        if tails_rest { merging } else { merging.recorded() }
+    }
+
+    /// All parts are tails now.
+    #[inline]
+    pub(crate) const fn end_merge(self) -> Self {
+        self.with_kind(HEAD)
+    }
+}
+
+/// A block ends.
+impl PageWord {
+    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned.
+    /// Whole areas can be handed out again without a look at their tails, so these go on saying
+    /// whether all rest.
+    #[inline]
+    pub(crate) const fn freed(self) -> Self {
+        let kind = if self.is_poisoned() { OUT } else { FREE };
+        let recorded = if self.is_whole_area() { self.0 & RECORDED } else { 0 };
+        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED | recorded)
+    }
+
+    /// What a head becomes in the very step that takes its last reference, if it has no pins and
+    /// its own word is all there is to look at and to write.
+    #[inline]
+    pub(crate) const fn frees_at_once(self) -> Option<Self> {
+        let alone = self.order().get() <= Order::HUGE.get() && self.0 & (POISONED | WARY) == 0;
+        if self.is_live_head() || !alone { None } else { Some(self.freed()) }
+    }
+
+    /// The loose page or 2 MiB that a block of `order` becomes in the step that takes its last
+    /// reference: one that is settled, has neither pins nor flags, and whose own word is all there
+    /// is to look at and to write.
+    #[inline]
+    pub(crate) const fn loosens(self, order: Order) -> Option<Self> {
+        let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { RECORDED } else { 0 };
+        let lone = Self::build(HEAD, order, ONE_REF);
+        // Whether a split made it, and what it was part of, ends here.
+        if self.0 & !(stays | PIECE | DROP_FIELD) == lone.0 {
+            Some(Self(self.0 & stays | Self::build(FREE, order, LOOSE).0))
+        } else {
+            None
+        }
+    }
+
+    /// A free block of `order`, a page or 2 MiB, becomes loose.
+    #[inline]
+    pub(crate) const fn loosened(self, order: Order) -> Self {
+        let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
+        Self::build(FREE, order, self.generation_bits() | recorded | LOOSE)
+    }
+
+    /// A loose block becomes its claimer's.
+    #[inline]
+    pub(crate) const fn claimed(self) -> Self {
+        Self::build(FREE, Order::PAGE, self.generation_bits() | self.0 & RECORDED)
+    }
+}
+
+/// Out of service.
+impl PageWord {
+    /// A frame that never enters service.
+    pub(crate) const fn reserved() -> Self {
+        Self::build(OUT, Order::PAGE, 0)
+    }
+
+    /// Out of service for good.
+    pub(crate) const fn set_aside(self) -> Self {
+        Self::build(OUT, Order::PAGE, self.generation_bits() | POISONED)
+    }
+
+    /// To be set aside when freed; a head of several frames is made wary too.
+    pub(crate) const fn poisoned(self) -> Self {
+        let flagged = Self(self.0 | POISONED);
+        if self.is_head() && self.order().get() > 0 { flagged.wary() } else { flagged }
+    }
+
+    /// Some frame of this block is poisoned.
+    pub(crate) const fn wary(self) -> Self {
+        Self(self.0 | WARY)
+    }
+
+    const fn with_kind(self, kind: u64) -> Self {
+        Self(self.0 & !(0b111 << KIND_SHIFT) | kind << KIND_SHIFT)
+    }
+}
