@@ -4,7 +4,7 @@ import re
 
 import z3
 
-from .compile import EXPORTS, SHIPPED, methods_of_page_word
+from .compile import EXPORTS, PAGE_WORD, methods_of_page_word
 from .counting import MACHINES
 from .fields import Word
 from .statements import Result
@@ -14,7 +14,7 @@ from .transitions import FUNCTIONS, PARTS, TRANSITIONS
 # Functions that compute a word for a step of `STEPS`, and take none themselves.
 COMPUTE = {"pin::added_to", "pin::first_on", "split::help_split", "mod::claim", "mod::claim_and_publish"}
 
-# Counting on the bare word, without a function of `page_word.rs`: a pin or a reference more or less, where there is room or one to take.
+# Counting on the bare word, without a function of `page_word/`: a pin or a reference more or less, where there is room or one to take.
 BARE = {
     "pin::first_on",
     "pin::hold",
@@ -74,7 +74,7 @@ def results():
     )
     described = {f.method or f.symbol for f in FUNCTIONS} | PARTS
     yield listed(
-        f"each function of {SHIPPED.name} is described in proof/prover/transitions.py",
+        f"each function of {PAGE_WORD.name} is described in proof/prover/transitions.py",
         methods_of_page_word() - described,
         "say what it does",
     )

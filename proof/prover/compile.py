@@ -9,7 +9,9 @@ from . import llvm
 
 PROOF = Path(__file__).resolve().parent.parent
 ROOT = PROOF.parent
-SHIPPED = ROOT / "crates/tailpin/src/page_word.rs"
+PAGE_WORD = ROOT / "crates/tailpin/src/page_word"
+# What it is split into: where its fields are, and what changes it.
+SHIPPED = [PAGE_WORD / "layout.rs", PAGE_WORD / "transitions.rs"]
 EXPORTS = PROOF / "exports.rs"
 
 # As it is shipped, and with every check that a debug build has: there an overflow is a panic, and a panic is a failure.
@@ -63,6 +65,6 @@ def explained(message):
 
 
 def methods_of_page_word(source=None):
-    """Every function that `page_word.rs` (and what it is split into) defines."""
-    text = source if source is not None else SHIPPED.read_text()
+    """Every function that the page word's files define."""
+    text = source if source is not None else "".join(path.read_text() for path in SHIPPED)
     return set(re.findall(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:const )?fn (\w+)", text, re.M))

@@ -1,4 +1,4 @@
-"""The fields of a page word, as `page_word.rs` documents them, and which words there can be.
+"""The fields of a page word, as `page_word/layout.rs` documents them, and which words there can be.
 
 Written down here a second time, on purpose: that the compiled code reads the same fields is the first thing proved.
 """

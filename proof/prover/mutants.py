@@ -39,8 +39,9 @@ class NoCargoMutants(Exception):
 
 def listed():
     """What cargo-mutants lists for the page word. Printing a word is not asked."""
-    path = compile.SHIPPED.relative_to(compile.ROOT)
-    command = ["cargo", "mutants", "--list", "--json", "--package", "tailpin", "--file", str(path)]
+    command = ["cargo", "mutants", "--list", "--json", "--package", "tailpin"]
+    for path in compile.SHIPPED:
+        command += ["--file", str(path.relative_to(compile.ROOT))]
     command += ["--exclude-re", "impl fmt::(Debug|Display)"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=compile.ROOT)
     if done.returncode != 0:
@@ -59,21 +60,23 @@ def changed(source, mutant):
     return source[:start] + mutant["replacement"] + source[end:]
 
 
-def harness_over(home, source):
-    """The harness over another text of the page word; all else is what ships."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "page_word.rs").write_text(source)
+def harness_over(home, shipped, source):
+    """The harness over another text of one file of the page word, `shipped`; all else is what ships."""
+    parts = home / "page_word"
+    parts.mkdir(parents=True, exist_ok=True)
+    for path in [compile.PAGE_WORD / "mod.rs", *compile.SHIPPED]:
+        (parts / path.name).write_text(source if path == shipped else path.read_text())
     harness = (compile.PROOF / "harness.rs").read_text()
     harness = re.sub(r'#\[path = "([^"]*)"\]', lambda path: f'#[path = "{compile.PROOF}/{path[1]}"]', harness)
-    harness = harness.replace(f"{compile.PROOF}/../crates/tailpin/src/page_word.rs", "page_word.rs")
+    harness = harness.replace(f"{compile.PROOF}/../crates/tailpin/src/page_word/", "page_word/")
     (home / "harness.rs").write_text(harness)
     return compile.compile_harness(home, compile.RELEASE, root=home / "harness.rs", link=False)
 
 
-def compiled(home, source):
+def compiled(home, shipped, source):
     """The code of a mutant, or None where it doesn't compile."""
     try:
-        return harness_over(home, source).module
+        return harness_over(home, shipped, source).module
     except compile.DoesNotCompile:
         return None
 
@@ -217,19 +220,19 @@ def judged(name, shipped, mutant):
         return Verdict(name, "open", str(error))
 
 
-def one(number, mutant, source, folder, shipped):
+def one(number, mutant, folder, shipped):
     """Compiles and judges one mutant; in another process, as z3 is for one thread."""
-    code = compiled(folder / str(number), changed(source, mutant))
-    name = mutant["name"].split(f"{compile.SHIPPED.name}:", 1)[-1]
+    path = compile.ROOT / mutant["file"]
+    code = compiled(folder / str(number), path, changed(path.read_text(), mutant))
+    name = mutant["name"].split(f"{compile.PAGE_WORD.name}/", 1)[-1]
     return judged(name, shipped, code)
 
 
 def verdicts(folder):
-    source = compile.SHIPPED.read_text()
     shipped = compile.compile_harness(folder, compile.RELEASE, link=False).module
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
         waiting = [
-            pool.submit(one, number, mutant, source, folder, shipped)
+            pool.submit(one, number, mutant, folder, shipped)
             for number, mutant in enumerate(listed())
         ]
         for verdict in waiting:

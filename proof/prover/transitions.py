@@ -4,7 +4,7 @@ Two lists. `FUNCTIONS` says what each function gives for *every* word (or, where
 it): which fields it changes and which it keeps, and when it refuses. `STEPS` says between which states a frame passes by it, and who
 takes the step.
 
-A function of `page_word.rs` that no entry names, and an entry whose function isn't there, are errors.
+A function of `page_word/` that no entry names, and an entry whose function isn't there, are errors.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Function:
     keeps: Callable | tuple = ALL
     refuses: Callable | None = None
     when: Callable = lambda *_: EVERY
-    # Its name in `page_word.rs`, where the symbol is another.
+    # Its name in `page_word/`, where the symbol is another.
     method: str = ""
 
 
