@@ -110,7 +110,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         let records = if within_part { Order::HUGE } else { order };
         let tail = if seen.is_rest() { seen.tail_of(records) } else { seen };
-        Some(self.change(head, above, above.recorded().wary()) && self.change(frame, seen, tail.poisoned()))
+        // Like a hold: a clean split has to look at every tail from here on.
+        Some(self.change(head, above, above.hold(0).wary()) && self.change(frame, seen, tail.poisoned()))
     }
 
     fn poison_pinned(&self, frame: Pfn) {
