@@ -62,7 +62,7 @@ def parse(text):
     functions, aliases, current, block = {}, {}, None, None
     pending = ""
     for raw in text.splitlines():
-        line = strip_comment(raw).strip()
+        line = strip_comment(raw if current is None else unquoted(raw)).strip()
         if not line:
             continue
         if current is None:
@@ -87,6 +87,11 @@ def parse(text):
     if current is not None or "\n!llvm.ident = " not in text:
         raise NotTranslated("the module is cut off")
     return Module(functions, aliases)
+
+
+def unquoted(line):
+    """Names of blocks with other characters are quoted."""
+    return re.sub(r'"([^"]*)"', lambda name: re.sub(r"[^-\w.$]", "_", name[1]), line)
 
 
 def strip_comment(line):
