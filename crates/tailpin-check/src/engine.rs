@@ -7,15 +7,15 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Threads, atomic words and tracked memory of one kind.
-pub trait Engine: Sized + Send + Sync + 'static {
+pub(crate) trait Engine: Sized + Send + Sync + 'static {
     /// A 64-bit atomic.
     type Atomic: Send + Sync;
     /// Memory whose unordered use is noticed, where the engine can.
-    type Memory: Send + Sync;
+    type Contents: Send + Sync;
     /// A thread to wait for.
     type Join;
     /// A thread that may be blocked.
-    type Thread: Clone + Send + Sync + 'static;
+    type ThreadHandle: Clone + Send + Sync + 'static;
     /// Whether one thread runs at a time, so that a trace has an order.
     const TRACES: bool;
     /// Whether SeqCst of an operation is no more than AcqRel here, and takes a fence to be what it
@@ -52,18 +52,18 @@ pub trait Engine: Sized + Send + Sync + 'static {
     fn relax();
 
     /// Names the thread that calls.
-    fn current() -> Self::Thread;
+    fn current() -> Self::ThreadHandle;
     /// Lets other threads go on until somebody [releases](Self::release) this one, or some time.
     fn block();
     /// Ends the current or next [`block`](Self::block) of a thread.
-    fn release(thread: &Self::Thread);
+    fn release(thread: &Self::ThreadHandle);
 
     /// New tracked memory.
-    fn memory() -> Self::Memory;
+    fn contents() -> Self::Contents;
     /// Reads it: wrong while anybody may write.
-    fn read(memory: &Self::Memory);
+    fn read(contents: &Self::Contents);
     /// Writes it: wrong while anybody else may read or write.
-    fn write(memory: &Self::Memory);
+    fn write(contents: &Self::Contents);
 
     /// Starts a thread.
     fn spawn(body: impl FnOnce() + Send + 'static) -> Self::Join;
@@ -72,28 +72,28 @@ pub trait Engine: Sized + Send + Sync + 'static {
 }
 
 thread_local! {
-    static ROLE: Cell<usize> = const { Cell::new(MAIN) };
+    static THREAD: Cell<usize> = const { Cell::new(MAIN) };
 }
 
-/// The role of whatever is not one: set-up and final audit.
-pub const MAIN: usize = usize::MAX;
+/// The thread of whatever is not one: set-up and final audit.
+pub(crate) const MAIN: usize = usize::MAX;
 
-/// Which role is running.
-pub(crate) fn role() -> usize {
-    ROLE.get()
+/// Which thread is running.
+pub(crate) fn current_thread() -> usize {
+    THREAD.get()
 }
 
-/// Says which role is running from here on.
-pub(crate) fn enter_role(role: usize) {
-    ROLE.set(role);
+/// Says which thread is running from here on.
+pub(crate) fn enter_thread(thread: usize) {
+    THREAD.set(thread);
 }
 
 /// Model threads are coroutines of one OS thread: whenever one may have been switched away from, it
 /// says again who it is.
 fn switching<T>(operation: impl FnOnce() -> T) -> T {
-    let role = ROLE.get();
+    let thread = THREAD.get();
     let result = operation();
-    ROLE.set(role);
+    THREAD.set(thread);
     result
 }
 
@@ -137,20 +137,20 @@ macro_rules! atomic_by_method {
 }
 
 /// Memory that has no contents: loom only notes who uses it when.
-pub struct LoomMemory(loom::cell::UnsafeCell<()>);
+pub(crate) struct LoomContents(loom::cell::UnsafeCell<()>);
 
 // SAFETY: the pointers that loom gives out are never followed, and loom itself runs one thread at a
 // time.
-unsafe impl Sync for LoomMemory {}
+unsafe impl Sync for LoomContents {}
 
 /// All interleavings and weak-memory outcomes, through loom.
-pub struct Loom;
+pub(crate) struct Loom;
 
 impl Engine for Loom {
     atomic_by_method!(loom::sync::atomic::AtomicU64);
-    type Memory = LoomMemory;
+    type Contents = LoomContents;
     type Join = loom::thread::JoinHandle<()>;
-    type Thread = loom::thread::Thread;
+    type ThreadHandle = loom::thread::Thread;
     const TRACES: bool = true;
     const NEEDS_FENCES: bool = true;
 
@@ -160,40 +160,40 @@ impl Engine for Loom {
     fn relax() {
         switching(loom::thread::yield_now);
     }
-    fn current() -> Self::Thread {
+    fn current() -> Self::ThreadHandle {
         loom::thread::current()
     }
     fn block() {
         switching(loom::thread::park);
     }
-    fn release(thread: &Self::Thread) {
+    fn release(thread: &Self::ThreadHandle) {
         switching(|| thread.unpark());
     }
-    fn memory() -> Self::Memory {
-        LoomMemory(loom::cell::UnsafeCell::new(()))
+    fn contents() -> Self::Contents {
+        LoomContents(loom::cell::UnsafeCell::new(()))
     }
-    fn read(memory: &Self::Memory) {
-        switching(|| memory.0.with(|_| ()));
+    fn read(contents: &Self::Contents) {
+        switching(|| contents.0.with(|_| ()));
     }
-    fn write(memory: &Self::Memory) {
-        switching(|| memory.0.with_mut(|_| ()));
+    fn write(contents: &Self::Contents) {
+        switching(|| contents.0.with_mut(|_| ()));
     }
     fn spawn(body: impl FnOnce() + Send + 'static) -> Self::Join {
         switching(|| loom::thread::spawn(body))
     }
     fn join(thread: Self::Join) {
-        switching(|| thread.join()).expect("a role that fails ends the run");
+        switching(|| thread.join()).expect("a thread that fails ends the run");
     }
 }
 
 /// Random schedules of many threads, sequentially consistent, through shuttle.
-pub struct Shuttle;
+pub(crate) struct Shuttle;
 
 impl Engine for Shuttle {
     atomic_by_method!(shuttle::sync::atomic::AtomicU64);
-    type Memory = ();
+    type Contents = ();
     type Join = shuttle::thread::JoinHandle<()>;
-    type Thread = ();
+    type ThreadHandle = ();
     const TRACES: bool = true;
 
     fn fence(order: Ordering) {
@@ -207,30 +207,30 @@ impl Engine for Shuttle {
         Self::relax();
     }
     fn release((): &()) {}
-    fn memory() {}
+    fn contents() {}
     fn read((): &()) {}
     fn write((): &()) {}
     fn spawn(body: impl FnOnce() + Send + 'static) -> Self::Join {
         switching(|| shuttle::thread::spawn(body))
     }
     fn join(thread: Self::Join) {
-        switching(|| thread.join()).expect("a role that fails ends the run");
+        switching(|| thread.join()).expect("a thread that fails ends the run");
     }
 }
 
 /// Ends an execution that lacks what it needs of the machine, and says what: nothing was found out
 /// by it.
 #[derive(Debug)]
-pub(crate) struct Hindered(pub(crate) String);
+pub(crate) struct Missing(pub(crate) String);
 
 /// The machine's own threads.
-pub struct Machine;
+pub(crate) struct OsThreads;
 
-impl Engine for Machine {
+impl Engine for OsThreads {
     atomic_by_method!(AtomicU64);
-    type Memory = ();
+    type Contents = ();
     type Join = std::thread::JoinHandle<()>;
-    type Thread = ();
+    type ThreadHandle = ();
     const TRACES: bool = false;
 
     fn fence(order: Ordering) {
@@ -244,7 +244,7 @@ impl Engine for Machine {
         Self::relax();
     }
     fn release((): &()) {}
-    fn memory() {}
+    fn contents() {}
     fn read((): &()) {}
     fn write((): &()) {}
     fn spawn(body: impl FnOnce() + Send + 'static) -> Self::Join {
@@ -253,7 +253,7 @@ impl Engine for Machine {
         // a find.
         thread.unwrap_or_else(|error| {
             let why = format!("a thread can't be started: {error}");
-            std::panic::resume_unwind(Box::new(Hindered(why)))
+            std::panic::resume_unwind(Box::new(Missing(why)))
         })
     }
     fn join(thread: Self::Join) {

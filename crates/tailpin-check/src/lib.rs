@@ -1,25 +1,28 @@
-//! Model checks the page protocols of tailpin.
+//! Model checks the page protocols of tailpin, the futexes over them and pins by address.
 //!
-//! The protocols are the ones that ship: only their atomic word is the checker's, and where a
-//! protective step is left out to see that its absence is noticed, that is an implementation of the
-//! protocol's own step trait.
+//! The code under test is the code that ships: only its atomic word is the checker's. To see that a
+//! missing safeguard is noticed, the checker gives that code an implementation of its own trait of
+//! safeguards that leaves one out.
 
-pub mod engine;
-mod entry_steps;
-mod entry_world;
-pub mod family;
-mod futex_steps;
-mod futex_world;
+mod engine;
+mod fixture;
+mod futex_fixture;
+mod futex_safeguards;
 mod lock_wait;
 pub mod names;
-pub mod plan;
+mod page_table_fixture;
+mod page_table_safeguards;
 pub mod report;
-pub mod runner;
-pub mod scenarios;
-pub mod stress;
+mod runner;
+pub mod safeguards;
+mod scenario;
+mod scenarios;
+mod stress;
 pub mod suite;
-pub mod switches;
 pub mod table;
-pub mod trace;
-pub mod word;
-pub mod world;
+mod tested_protocol;
+mod trace;
+mod word;
+
+pub use runner::Counterexample;
+pub use tested_protocol::ProtocolKind;

@@ -1,7 +1,7 @@
 //! Names of scenarios and hazards, and those that were perhaps meant by one that does not exist.
 
+use crate::safeguards::Safeguard;
 use crate::suite::{Check, Selection};
-use crate::switches::Switch;
 
 /// Hazards that docs/races.md names and no scenario shows, and why.
 pub const NOT_SHOWN: [(&str, &str); 3] = [
@@ -32,13 +32,13 @@ pub fn scenarios() -> Vec<Check> {
 /// Why a selection has no checks, with the names that were perhaps meant.
 pub fn why_nothing(selection: &Selection) -> String {
     if let Some(hazard) = &selection.hazard
-        && !Switch::ALL.iter().any(|&switch| selection.wants(switch))
+        && !Safeguard::ALL.iter().any(|&safeguard| selection.wants(safeguard))
     {
         let asked = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(hazard);
         if let Some((name, why)) = NOT_SHOWN.iter().find(asked) {
             return format!("no scenario shows {name}: {why}");
         }
-        return unknown("hazard", hazard, Switch::ALL.iter().map(|switch| switch.name()));
+        return unknown("hazard", hazard, Safeguard::ALL.iter().map(|safeguard| safeguard.name()));
     }
     if let Some(scenario) = &selection.scenario {
         let known = scenarios();
@@ -116,8 +116,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{NOT_SHOWN, distance, near, scenarios, why_nothing};
-    use crate::family::Which;
     use crate::suite::Selection;
+    use crate::tested_protocol::ProtocolKind;
 
     #[test]
     fn near_names_are_offered() {
@@ -151,10 +151,10 @@ mod tests {
             assert!(of("", &name.to_lowercase(), None).ends_with(why));
         }
         assert!(of("I4", "H2", None).contains("these do: I2 (classic)"));
-        assert!(of("", "H2", Some(Which::OneWord)).contains("these do: I2 (classic)"));
-        let classic = scenarios().into_iter().find(|check| check.protocol == Which::Classic);
+        assert!(of("", "H2", Some(ProtocolKind::OneWord)).contains("these do: I2 (classic)"));
+        let classic = scenarios().into_iter().find(|check| check.protocol == ProtocolKind::Classic);
         if let Some(check) = classic {
-            let told = of(check.scenario, "", Some(Which::OneWord));
+            let told = of(check.scenario, "", Some(ProtocolKind::OneWord));
             assert!(told.contains("other protocol"), "{told}");
         }
     }

@@ -57,8 +57,8 @@ impl Row {
             protocol: check.protocol.name(),
             engine: check.layer.name(),
             threads: check.threads,
-            hazard: check.switch.map(|switch| switch.name()),
-            expected: if check.switch.is_some() { Verdict::Violation } else { Verdict::Clean },
+            hazard: check.safeguard.map(|safeguard| safeguard.name()),
+            expected: if check.safeguard.is_some() { Verdict::Violation } else { Verdict::Clean },
             found: match (&outcome.found, &outcome.hindered, outcome.executions) {
                 (Some(_), ..) => Verdict::Violation,
                 (None, Some(_), _) | (None, None, 0) => Verdict::NotRun,

@@ -1,53 +1,53 @@
-//! Runs a plan through the exhaustive checker and says honestly how far it got.
+//! Runs a scenario through the exhaustive checker and says honestly how far it got.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Hindered, Loom};
-use crate::family::Family;
-use crate::plan::Plan;
-use crate::switches::{Switch, without};
+use crate::engine::{Loom, Missing};
+use crate::safeguards::{Safeguard, without};
+use crate::scenario::Scenario;
+use crate::tested_protocol::TestedProtocol;
 use crate::trace::{self, Event};
 use crate::word::LoomWord;
 
 /// How far to explore.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Most involuntary switches per execution, or `None` for all.
-    pub preemptions: Option<usize>,
+    pub(crate) preemptions: Option<usize>,
     /// Longest time, after which the run counts as not exhausted.
-    pub time: Duration,
+    pub(crate) time: Duration,
 }
 
 /// A run that broke something.
 #[derive(Clone, Debug)]
 pub struct Counterexample {
     /// What broke.
-    pub what: String,
+    pub(crate) what: String,
     /// All that happened before.
-    pub events: Vec<Event>,
-    /// Names of the roles.
-    pub roles: Vec<&'static str>,
+    pub(crate) events: Vec<Event>,
+    /// Names of the threads.
+    pub(crate) threads: Vec<&'static str>,
 }
 
 /// What came of exploring one scenario.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The first execution that went wrong.
-    pub found: Option<Counterexample>,
+    pub(crate) found: Option<Counterexample>,
     /// What the machine lacked, where that ended the search.
-    pub hindered: Option<String>,
+    pub(crate) hindered: Option<String>,
     /// Executions explored.
-    pub executions: u64,
+    pub(crate) executions: u64,
     /// Every execution within the preemption bound was explored. False as well if exploring ended
     /// with a find.
-    pub complete: bool,
+    pub(crate) complete: bool,
     /// That bound; `None` for any number of preemptions, and where it is not explored.
-    pub bound: Option<usize>,
+    pub(crate) bound: Option<usize>,
     /// Time it took.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
 }
 
 /// Steps in one execution beyond which somebody waits for ever.
@@ -55,10 +55,10 @@ const LONGEST: usize = 2_500;
 /// How often the clock is looked at, in executions.
 const CLOCK: usize = 256;
 
-/// Explores `plan` with a step left out or none.
-pub fn explore<F: Family<LoomWord>>(
-    plan: Plan<Loom, F>,
-    switch: Option<Switch>,
+/// Explores `scenario` with a step left out or none.
+pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
+    scenario: Scenario<Loom, F>,
+    safeguard: Option<Safeguard>,
     limits: Limits,
     count: Arc<AtomicU64>,
 ) -> Outcome {
@@ -68,25 +68,25 @@ pub fn explore<F: Family<LoomWord>>(
     builder.max_branches = LONGEST;
     builder.checkpoint_interval = CLOCK;
     builder.log = false;
-    let roles = plan.roles.iter().map(|role| role.name).collect();
+    let threads = scenario.threads.iter().map(|thread| thread.name).collect();
     let executions = Arc::new(AtomicU64::new(0));
     let ours = Arc::clone(&executions);
     let start = Instant::now();
-    let result = without(switch, || {
+    let result = without(safeguard, || {
         quietly(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 builder.check(move || {
                     // Relaxed: numbers for people.
                     ours.fetch_add(1, Ordering::Relaxed);
                     count.fetch_add(1, Ordering::Relaxed);
-                    plan.execute();
+                    scenario.execute();
                 });
             }))
         })
     });
     let executions = executions.load(Ordering::Relaxed);
     let elapsed = start.elapsed();
-    let (found, hindered) = ended(result, roles);
+    let (found, hindered) = ended(result, threads);
     // The checker looks at the clock before every so many executions, and just returns.
     let stopped = elapsed >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
     let complete = found.is_none() && hindered.is_none() && !stopped;
@@ -97,7 +97,7 @@ pub fn explore<F: Family<LoomWord>>(
 /// lacked.
 pub(crate) fn ended(
     result: std::thread::Result<()>,
-    roles: Vec<&'static str>,
+    threads: Vec<&'static str>,
 ) -> (Option<Counterexample>, Option<String>) {
     let Err(panic) = result else { return (None, None) };
     let (events, broke) = trace::take();
@@ -106,12 +106,12 @@ pub(crate) fn ended(
     {
         return (None, Some(why));
     }
-    (Some(Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, roles }), None)
+    (Some(Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, threads }), None)
 }
 
 /// What an execution lacked of the machine, if that is what ended it.
 fn lacking(panic: &(dyn std::any::Any + Send)) -> Option<String> {
-    if let Some(Hindered(why)) = panic.downcast_ref() {
+    if let Some(Missing(why)) = panic.downcast_ref() {
         return Some(why.clone());
     }
     // The words of the library that makes the stacks of model threads.

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use crate::engine::{Machine, Shuttle};
-use crate::family::Family;
-use crate::plan::Plan;
+use crate::engine::{OsThreads, Shuttle};
 use crate::runner::{Outcome, ended, quietly};
-use crate::switches::{Switch, without};
-use crate::word::{MachineWord, ShuttleWord};
+use crate::safeguards::{Safeguard, without};
+use crate::scenario::Scenario;
+use crate::tested_protocol::TestedProtocol;
+use crate::word::{OsWord, ShuttleWord};
 
 /// How often: schedules or rounds, and the longest time.
 #[derive(Clone, Copy, Debug)]
-pub struct Amount {
+pub(crate) struct Amount {
     /// Schedules, or rounds on the machine.
-    pub runs: u64,
+    pub(crate) runs: u64,
     /// Longest time.
-    pub time: Duration,
+    pub(crate) time: Duration,
 }
 
 /// Schedules between two looks at the clock.
@@ -31,9 +31,9 @@ const LONGEST: usize = 100_000;
 const PRIORITY_CHANGES: usize = 3;
 
 /// Runs random schedules, half of them by priorities, always the same ones.
-pub fn random<F: Family<ShuttleWord>>(
-    plan: Plan<Shuttle, F>,
-    switch: Option<Switch>,
+pub(crate) fn random<F: TestedProtocol<ShuttleWord>>(
+    scenario: Scenario<Shuttle, F>,
+    safeguard: Option<Safeguard>,
     amount: Amount,
     count: Arc<AtomicU64>,
 ) -> Outcome {
@@ -41,21 +41,22 @@ pub fn random<F: Family<ShuttleWord>>(
     config.max_steps = shuttle::MaxSteps::FailAfter(LONGEST);
     config.failure_persistence = shuttle::FailurePersistence::None;
     config.silence_warnings = true;
-    let roles: Vec<_> = plan.roles.iter().map(|role| role.name).collect();
-    let (plan, ours, start) = (Arc::new(plan), Arc::new(AtomicU64::new(0)), Instant::now());
-    let result = without(switch, || {
+    let threads: Vec<_> = scenario.threads.iter().map(|thread| thread.name).collect();
+    let (scenario, ours, start) = (Arc::new(scenario), Arc::new(AtomicU64::new(0)), Instant::now());
+    let result = without(safeguard, || {
         quietly(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 for seed in 0..amount.runs.div_ceil(CHUNK) {
                     if start.elapsed() >= amount.time {
                         break;
                     }
-                    let (plan, ours, count) = (Arc::clone(&plan), Arc::clone(&ours), Arc::clone(&count));
+                    let (scenario, ours, count) =
+                        (Arc::clone(&scenario), Arc::clone(&ours), Arc::clone(&count));
                     let once = move || {
                         // Relaxed: numbers for people.
                         ours.fetch_add(1, Ordering::Relaxed);
                         count.fetch_add(1, Ordering::Relaxed);
-                        plan.execute();
+                        scenario.execute();
                     };
                     let (config, runs) = (config.clone(), CHUNK as usize);
                     if seed % 2 == 0 {
@@ -68,7 +69,7 @@ pub fn random<F: Family<ShuttleWord>>(
             }))
         })
     });
-    let (found, hindered) = ended(result, roles);
+    let (found, hindered) = ended(result, threads);
     Outcome {
         found,
         hindered,
@@ -80,21 +81,21 @@ pub fn random<F: Family<ShuttleWord>>(
 }
 
 /// Runs the same again and again on the machine's own threads, each round audited.
-pub fn machine<F: Family<MachineWord>>(
-    plan: &Plan<Machine, F>,
+pub(crate) fn os_threads<F: TestedProtocol<OsWord>>(
+    scenario: &Scenario<OsThreads, F>,
     amount: Amount,
     count: &AtomicU64,
 ) -> Outcome {
     let (start, mut executions) = (Instant::now(), 0);
     let result = catch_unwind(AssertUnwindSafe(|| {
         while executions < amount.runs && start.elapsed() < amount.time {
-            plan.execute();
+            scenario.execute();
             executions += 1;
             // Relaxed: a number for people.
             count.fetch_add(1, Ordering::Relaxed);
         }
     }));
-    let (mut found, hindered) = ended(result, plan.roles.iter().map(|role| role.name).collect());
+    let (mut found, hindered) = ended(result, scenario.threads.iter().map(|thread| thread.name).collect());
     if let Some(found) = &mut found {
         // Real threads leave no order of steps.
         found.events.clear();

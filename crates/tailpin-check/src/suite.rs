@@ -5,21 +5,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::engine::{Engine, Loom, Machine, Shuttle};
-use crate::family::{ClassicFamily, ClassicSwitched, Family, OneWordFamily, OneWordSwitched, Which};
-use crate::plan::Plan;
+use crate::engine::{Engine, Loom, OsThreads, Shuttle};
 use crate::report::Row;
 use crate::runner::{Counterexample, Limits, Outcome, explore};
+use crate::safeguards::Safeguard;
+use crate::scenario::Scenario;
 use crate::scenarios;
-use crate::stress::{Amount, machine, random};
-use crate::switches::Switch;
-use crate::word::{CheckWord, LoomWord, MachineWord, ShuttleWord};
+use crate::stress::{Amount, os_threads, random};
+use crate::tested_protocol::{
+    ClassicLessOne, OneWordLessOne, ProtocolKind, TestedClassic, TestedOneWord, TestedProtocol,
+};
+use crate::word::{CheckWord, LoomWord, OsWord, ShuttleWord};
 
 /// Which of the checks to run, and how thoroughly.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Only this protocol.
-    pub protocol: Option<Which>,
+    pub protocol: Option<ProtocolKind>,
     /// Only scenarios of this name.
     pub scenario: Option<String>,
     /// Only switches whose name is this, or begins with it and a dash.
@@ -61,9 +63,9 @@ pub struct Check {
     /// What it is about.
     pub title: &'static str,
     /// On which protocol.
-    pub protocol: Which,
+    pub protocol: ProtocolKind,
     /// What is left out.
-    pub switch: Option<Switch>,
+    pub safeguard: Option<Safeguard>,
     /// Threads it has.
     pub threads: usize,
     /// What runs it.
@@ -96,55 +98,58 @@ impl Selection {
     /// The checks that are selected.
     pub fn checks(&self) -> Vec<Check> {
         let mut checks = Vec::new();
-        for which in Which::ALL.into_iter().filter(|which| self.protocol.is_none_or(|only| only == *which)) {
+        for which in
+            ProtocolKind::ALL.into_iter().filter(|which| self.protocol.is_none_or(|only| only == *which))
+        {
             match which {
-                Which::OneWord => self.collect::<OneWordFamily>(&mut checks),
-                Which::Classic => self.collect::<ClassicFamily>(&mut checks),
+                ProtocolKind::OneWord => self.collect::<TestedOneWord>(&mut checks),
+                ProtocolKind::Classic => self.collect::<TestedClassic>(&mut checks),
             }
         }
         checks
     }
 
-    fn collect<F: AnyFamily>(&self, checks: &mut Vec<Check>) {
+    fn collect<F: TestedOnEveryEngine>(&self, checks: &mut Vec<Check>) {
         self.collect_from(scenarios::all::<Loom, F>(), Layer::Loom, checks);
-        self.collect_from(scenarios::crowds::<Shuttle, F>(), Layer::Shuttle, checks);
-        self.collect_from(scenarios::crowds::<Machine, F>(), Layer::Threads, checks);
+        self.collect_from(scenarios::many_threads::<Shuttle, F>(), Layer::Shuttle, checks);
+        self.collect_from(scenarios::many_threads::<OsThreads, F>(), Layer::Threads, checks);
     }
 
-    fn collect_from<E: Engine, F: Family<CheckWord<E>>>(
+    fn collect_from<E: Engine, F: TestedProtocol<CheckWord<E>>>(
         &self,
-        plans: Vec<Plan<E, F>>,
+        scenarios: Vec<Scenario<E, F>>,
         layer: Layer,
         checks: &mut Vec<Check>,
     ) {
-        for plan in plans {
-            if self.scenario.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(plan.name)) {
+        for scenario in scenarios {
+            if self.scenario.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(scenario.name)) {
                 continue;
             }
-            let found_here = plan.finds.iter().copied().filter(|switch| switch.protocol() == F::WHICH);
+            let found_here =
+                scenario.finds.iter().copied().filter(|safeguard| safeguard.protocol() == F::KIND);
             // The machine's threads are not told of switches.
             let wanted: Vec<_> =
-                found_here.filter(|switch| layer != Layer::Threads && self.wants(*switch)).collect();
+                found_here.filter(|safeguard| layer != Layer::Threads && self.wants(*safeguard)).collect();
             // With a hazard named, the same scenario with the step in place is the other half of
             // the evidence.
             let clean = self.hazard.is_none() || !wanted.is_empty();
-            for switch in clean.then_some(None).into_iter().chain(wanted.into_iter().map(Some)) {
+            for safeguard in clean.then_some(None).into_iter().chain(wanted.into_iter().map(Some)) {
                 checks.push(Check {
-                    scenario: plan.name,
-                    title: plan.title,
-                    protocol: F::WHICH,
-                    switch,
-                    threads: plan.roles.len(),
+                    scenario: scenario.name,
+                    title: scenario.title,
+                    protocol: F::KIND,
+                    safeguard,
+                    threads: scenario.threads.len(),
                     layer,
-                    preemptions: plan.preemptions,
+                    preemptions: scenario.preemptions,
                 });
             }
         }
     }
 
-    pub(crate) fn wants(&self, switch: Switch) -> bool {
+    pub(crate) fn wants(&self, safeguard: Safeguard) -> bool {
         self.hazard.as_ref().is_none_or(|only| {
-            let (name, only) = (switch.name().to_lowercase(), only.to_lowercase());
+            let (name, only) = (safeguard.name().to_lowercase(), only.to_lowercase());
             name == only || name.strip_prefix(&only).is_some_and(|rest| rest.starts_with('-'))
         })
     }
@@ -176,7 +181,7 @@ impl Selection {
     }
 
     fn limits(&self, check: &Check) -> Limits {
-        let (preemptions, seconds) = match (self.full, check.threads, check.switch) {
+        let (preemptions, seconds) = match (self.full, check.threads, check.safeguard) {
             // A find ends the run; the bound only keeps the search near the short ones.
             (_, _, Some(_)) => (Some(3), 60),
             (false, ..) => (Some(check.preemptions), 30),
@@ -185,7 +190,7 @@ impl Selection {
         };
         let default = Duration::from_secs(seconds);
         // What is to be found is searched for until it is.
-        let time = if check.switch.is_some() { default } else { self.time.unwrap_or(default) };
+        let time = if check.safeguard.is_some() { default } else { self.time.unwrap_or(default) };
         Limits { preemptions, time }
     }
 
@@ -199,26 +204,28 @@ impl Selection {
     }
 
     fn run_one(&self, check: &Check, progress: &Progress) -> Checked {
-        let outcome = match (check.protocol, check.switch) {
-            (Which::OneWord, None) => self.run_on::<OneWordFamily>(check, progress),
-            (Which::Classic, None) => self.run_on::<ClassicFamily>(check, progress),
-            (Which::OneWord, Some(_)) => self.run_on::<OneWordSwitched>(check, progress),
-            (Which::Classic, Some(_)) => self.run_on::<ClassicSwitched>(check, progress),
+        let outcome = match (check.protocol, check.safeguard) {
+            (ProtocolKind::OneWord, None) => self.run_on::<TestedOneWord>(check, progress),
+            (ProtocolKind::Classic, None) => self.run_on::<TestedClassic>(check, progress),
+            (ProtocolKind::OneWord, Some(_)) => self.run_on::<OneWordLessOne>(check, progress),
+            (ProtocolKind::Classic, Some(_)) => self.run_on::<ClassicLessOne>(check, progress),
         };
         Checked { row: Row::new(check, &outcome), title: check.title, counterexample: outcome.found }
     }
 
-    fn run_on<F: AnyFamily>(&self, check: &Check, progress: &Progress) -> Outcome {
+    fn run_on<F: TestedOnEveryEngine>(&self, check: &Check, progress: &Progress) -> Outcome {
         let (amount, count) = (self.amount(check.layer), Arc::clone(&progress.executions));
         match check.layer {
             Layer::Loom => as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
-                let plan = named::<Loom, F>(scenarios::all(), check);
-                explore(plan, check.switch, limits, Arc::clone(&count))
+                let scenario = named::<Loom, F>(scenarios::all(), check);
+                explore(scenario, check.safeguard, limits, Arc::clone(&count))
             }),
             Layer::Shuttle => {
-                random(named::<Shuttle, F>(scenarios::crowds(), check), check.switch, amount, count)
+                random(named::<Shuttle, F>(scenarios::many_threads(), check), check.safeguard, amount, count)
             }
-            Layer::Threads => machine(&named::<Machine, F>(scenarios::crowds(), check), amount, &count),
+            Layer::Threads => {
+                os_threads(&named::<OsThreads, F>(scenarios::many_threads(), check), amount, &count)
+            }
         }
     }
 }
@@ -243,10 +250,19 @@ fn as_far_as_it_goes(limits: Limits, own: usize, explore: impl Fn(Limits) -> Out
 }
 
 /// A protocol over the words of every engine.
-trait AnyFamily: Family<LoomWord> + Family<ShuttleWord> + Family<MachineWord> {}
+trait TestedOnEveryEngine:
+    TestedProtocol<LoomWord> + TestedProtocol<ShuttleWord> + TestedProtocol<OsWord>
+{
+}
 
-impl<F: Family<LoomWord> + Family<ShuttleWord> + Family<MachineWord>> AnyFamily for F {}
+impl<F: TestedProtocol<LoomWord> + TestedProtocol<ShuttleWord> + TestedProtocol<OsWord>> TestedOnEveryEngine
+    for F
+{
+}
 
-fn named<E: Engine, F>(plans: Vec<Plan<E, F>>, check: &Check) -> Plan<E, F> {
-    plans.into_iter().find(|plan| plan.name == check.scenario).expect("checks are made of these scenarios")
+fn named<E: Engine, F>(scenarios: Vec<Scenario<E, F>>, check: &Check) -> Scenario<E, F> {
+    scenarios
+        .into_iter()
+        .find(|scenario| scenario.name == check.scenario)
+        .expect("checks are made of these scenarios")
 }

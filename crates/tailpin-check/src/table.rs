@@ -16,9 +16,9 @@ const MOST_COLUMNS: usize = 3;
 /// The table, ending in what broke. A crowd is too wide for one: of that only what broke is told.
 pub fn render(found: &Counterexample) -> String {
     let mut text = String::new();
-    let columns = found.roles.len();
+    let columns = found.threads.len();
     if columns > MOST_COLUMNS {
-        let _ = writeln!(text, "{} threads: {}", columns, found.roles.join(" ‖ "));
+        let _ = writeln!(text, "{} threads: {}", columns, found.threads.join(" ‖ "));
         let _ = writeln!(text, "BROKE: {}", found.what);
         return text;
     }
@@ -30,19 +30,24 @@ pub fn render(found: &Counterexample) -> String {
         }
         text.push('\n');
     };
-    row(&mut text, "step", found.roles.iter().enumerate().map(|(i, role)| format!("{}: {role}", letter(i))));
+    row(
+        &mut text,
+        "step",
+        found.threads.iter().enumerate().map(|(i, thread)| format!("{}: {thread}", letter(i))),
+    );
     rule(&mut text);
     let shown = visible(&found.events);
     for (number, event) in shown.iter().take(MOST).enumerate() {
-        let (role, what) = match event {
-            Event::Word(step) => (step.role, describe(step)),
-            Event::Note(role, note) => (*role, format!("[{note}]")),
+        let (thread, what) = match event {
+            Event::Word(step) => (step.thread, describe(step)),
+            Event::Note(thread, note) => (*thread, format!("[{note}]")),
         };
-        if role == MAIN {
+        if thread == MAIN {
             // What main does is before or after everything: no column of its own.
             let _ = writeln!(text, "{:>4}  | {what}", number + 1);
         } else {
-            let cells = (0..columns).map(|column| if column == role { what.clone() } else { String::new() });
+            let cells =
+                (0..columns).map(|column| if column == thread { what.clone() } else { String::new() });
             row(&mut text, &(number + 1).to_string(), cells);
         }
     }
@@ -54,12 +59,12 @@ pub fn render(found: &Counterexample) -> String {
     text
 }
 
-/// Everything from where the roles start; of the set-up and the audit only what they note.
+/// Everything from where the threads start; of the set-up and the audit only what they note.
 fn visible(events: &[Event]) -> Vec<&Event> {
     events
         .iter()
         .filter(|event| match event {
-            Event::Word(step) => step.role != MAIN,
+            Event::Word(step) => step.thread != MAIN,
             Event::Note(..) => true,
         })
         .collect()

@@ -2,22 +2,22 @@
 
 use std::cell::RefCell;
 
-use crate::engine::role;
+use crate::engine::current_thread;
 
 /// Which word of the model an operation was on.
 #[derive(Clone, Copy, Debug)]
-pub struct Name {
+pub(crate) struct Name {
     /// Frame that the word belongs to.
-    pub frame: u32,
+    pub(crate) frame: u32,
     /// Field of the frame; empty where a frame has one word.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// Makes a value of this word readable.
-    pub decode: fn(u64) -> String,
+    pub(crate) decode: fn(u64) -> String,
 }
 
 impl Name {
     /// Whether it is a word of the allocator's, not of a page protocol's.
-    pub(crate) fn is_allocators(&self) -> bool {
+    pub(crate) fn is_of_allocator(&self) -> bool {
         ALLOCATORS.contains(&self.field)
     }
 }
@@ -27,25 +27,25 @@ pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "slot"];
 
 /// One operation on a shared word.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// Index of the thread, [`MAIN`](crate::engine::MAIN) for set-up and audit.
-    pub role: usize,
+    pub(crate) thread: usize,
     /// The word.
-    pub name: Name,
+    pub(crate) name: Name,
     /// What was done: `load`, `store`, `cas`, `cas fails`, `add`, `sub`, `and`, `or`.
-    pub operation: &'static str,
+    pub(crate) operation: &'static str,
     /// What was read; for a store, what the checker last saw there.
-    pub before: u64,
+    pub(crate) before: u64,
     /// What is there afterwards.
-    pub after: u64,
+    pub(crate) after: u64,
 }
 
 /// A line of a trace.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// An operation on a word.
     Word(Step),
-    /// Something a role says about itself, or a frame changing hands.
+    /// Something a thread says about itself, or a frame changing hands.
     Note(usize, String),
 }
 
@@ -65,7 +65,7 @@ thread_local! {
 
 /// Forgets the execution before.
 pub(crate) fn begin() {
-    crate::switches::begin();
+    crate::safeguards::begin();
     RECORDER.with_borrow_mut(|recorder| {
         recorder.events.clear();
         recorder.broke = None;
@@ -85,12 +85,12 @@ fn push(event: Event) {
 
 /// Notes an operation.
 pub(crate) fn step(name: Name, operation: &'static str, before: u64, after: u64) {
-    push(Event::Word(Step { role: role(), name, operation, before, after }));
+    push(Event::Word(Step { thread: current_thread(), name, operation, before, after }));
 }
 
 /// Notes something that is no operation on a word.
 pub(crate) fn note(text: impl FnOnce() -> String) {
-    push(Event::Note(role(), text()));
+    push(Event::Note(current_thread(), text()));
 }
 
 /// Ends the execution: this must not happen.

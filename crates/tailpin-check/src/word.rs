@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::AtomicWord;
 
-use crate::engine::{Engine, Loom, Machine, Shuttle};
+use crate::engine::{Engine, Loom, OsThreads, Shuttle};
 use crate::lock_wait;
-use crate::switches::{self, Weaken, mends_stuck_lock, only_heads_lock, watches_lock};
+use crate::safeguards::{self, Weaken, mends_stuck_lock, only_heads_lock, watches_lock};
 use crate::trace::{self, Name, violation};
 
 /// Bits of the classic protocol's flags: the mark of a head, and its lock.
@@ -16,11 +16,11 @@ const COMPOUND_LOCK: u64 = 1 << 2;
 
 /// A word whose operations are scheduled by the engine and written down.
 ///
-/// Only the frames a scenario is about are explored, and only while the roles run. The others are
+/// Only the frames a scenario is about are explored, and only while the threads run. The others are
 /// plain words: a step on them is no point at which threads are switched, so a model of a whole 2
 /// MiB area has no more interleavings than one of a few frames. Set-up and audit are one thread's
 /// work, before and after everything, and act on plain words too.
-pub struct CheckWord<E: Engine> {
+pub(crate) struct CheckWord<E: Engine> {
     name: Name,
     /// The engine's word, where this one is explored.
     explored: Option<E::Atomic>,
@@ -49,27 +49,27 @@ pub(crate) fn unscheduled<T>(body: impl FnOnce() -> T) -> T {
 }
 
 /// The word of the exhaustive checker.
-pub type LoomWord = CheckWord<Loom>;
+pub(crate) type LoomWord = CheckWord<Loom>;
 /// The word of the random scheduler.
-pub type ShuttleWord = CheckWord<Shuttle>;
+pub(crate) type ShuttleWord = CheckWord<Shuttle>;
 /// The word of the machine's own threads.
-pub type MachineWord = CheckWord<Machine>;
+pub(crate) type OsWord = CheckWord<OsThreads>;
 
 impl<E: Engine> CheckWord<E> {
     /// A word of zero whose operations are explored.
-    pub fn explored(name: Name) -> Self {
+    pub(crate) fn explored(name: Name) -> Self {
         Self { explored: Some(E::atomic(0)), ..Self::plain(name) }
     }
 
     /// A word of zero that no two threads ever touch at once in ways that matter.
-    pub fn plain(name: Name) -> Self {
+    pub(crate) fn plain(name: Name) -> Self {
         Self { name, explored: None, newest: AtomicU64::new(0), ever: AtomicU64::new(0) }
     }
 
-    /// The set-up is over: what it wrote is what the roles begin with.
+    /// The set-up is over: what it wrote is what the threads begin with.
     pub(crate) fn begin(&self) {
         if let Some(word) = &self.explored {
-            // Relaxed, here and below: the roles are started after this, and have ended before
+            // Relaxed, here and below: the threads are started after this, and have ended before
             // `end`.
             let value = self.newest.load(Ordering::Relaxed);
             if value != 0 {
@@ -78,7 +78,7 @@ impl<E: Engine> CheckWord<E> {
         }
     }
 
-    /// The roles have ended: what they wrote is what the audit looks at.
+    /// The threads have ended: what they wrote is what the audit looks at.
     pub(crate) fn end(&self) {
         if let Some(word) = &self.explored {
             self.newest.store(E::load(word, Ordering::Relaxed), Ordering::Relaxed);
@@ -196,7 +196,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
 
     fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
         let ok = Weaken::change(&self.name, ok);
-        let new = switches::replaces(&self.name, current, new);
+        let new = safeguards::replaces(&self.name, current, new);
         if std::thread::panicking() {
             // Nobody else runs any more who would give back what is waited for.
             self.newest.store(new, Ordering::Relaxed);
@@ -238,7 +238,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
 
     fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
         let order = Weaken::drop(&self.name, order);
-        if switches::only_looks(&self.name) {
+        if safeguards::only_looks(&self.name) {
             return self.fetch_add(0, order).wrapping_add(value);
         }
         let after = |before: u64| before.wrapping_sub(value);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tailpin_check::family::Which;
+use tailpin_check::ProtocolKind;
 use tailpin_check::report::{Report, Verdict};
+use tailpin_check::safeguards::Safeguard;
 use tailpin_check::suite::{Checked, Progress, Selection};
-use tailpin_check::switches::Switch;
 use tailpin_check::{names, table};
 
 use crate::Status;
@@ -19,7 +19,7 @@ use crate::output::{complain, print};
 /// left out.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tailpin check                    every scenario, every switch, in one to three minutes\n  \
+    after_help = "Examples:\n  tailpin check                    every scenario, every safeguard, in one to three minutes\n  \
     tailpin check --hazard H2        the interleaving of the mail's race, as a table\n  \
     tailpin check --scenario I4      one scenario, both protocols\n  \
     tailpin check --json             one row per check, for machines\n  \
@@ -29,7 +29,7 @@ use crate::output::{complain, print};
 pub(crate) struct Args {
     /// Only this protocol
     #[arg(long, value_enum)]
-    protocol: Option<Which>,
+    protocol: Option<ProtocolKind>,
     /// Only this scenario, as I4
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
@@ -87,7 +87,7 @@ fn listed() -> String {
         let _ = writeln!(text, "  {:<18} {}", check.scenario, check.title);
     }
     text += "\nHazards (--hazard), and what is done with the step left out:\n";
-    for hazard in Switch::ALL {
+    for hazard in Safeguard::ALL {
         let _ =
             writeln!(text, "  {:<18} {:<9} {}", hazard.name(), hazard.protocol().name(), hazard.without());
     }

@@ -1,30 +1,30 @@
 //! The allocator's own words: bits and homes of areas, hints, and the slots that answer for loose
 //! pages.
 //!
-//! The scenarios run on a whole zone. The set-up takes most of it, so that what the roles meet is a
+//! The scenarios run on a whole zone. The set-up takes most of it, so that what the threads meet is a
 //! few frames at the end of an area, in its last word of frames. Role n uses slot n, the set-up the
 //! last one.
 
-use super::{ONE_WORD, plan};
+use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
-use crate::family::Family;
-use crate::plan::Plan;
-use crate::switches::Switch;
+use crate::fixture::Fixture;
+use crate::safeguards::Safeguard;
+use crate::scenario::Scenario;
+use crate::tested_protocol::TestedProtocol;
 use crate::word::CheckWord;
-use crate::world::World;
 
 /// All but the last two frames of an area, the lowest first.
 const BUT_TWO: [u8; 8] = [8, 7, 6, 5, 4, 3, 2, 1];
 /// All of an area, its last four frames as pages.
 const FOUR_PAGES_LAST: [u8; 11] = [8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0];
 
-pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
-    let zone = |name, title, slots, finds| Plan {
+pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
+    let zone = |name, title, slots, finds| Scenario {
         frames: 512,
         explored: |frame| frame >= 508,
         slots: Some(slots),
         preemptions: 2,
-        ..plan::<E, F>(name, title, ONE_WORD, finds)
+        ..scenario::<E, F>(name, title, ONE_WORD, finds)
     };
     vec![
         zone(
@@ -34,184 +34,188 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
             &[],
         )
         // The last block is the one that is freed.
-        .setup(|w| w.occupy(BUT_TWO))
-        .role("take, give a page", take_and_give)
-        .role("give two pages", |w| {
-            w.give_kept();
+        .setup(|fx| fx.occupy(BUT_TWO))
+        .thread("take, give a page", take_and_give)
+        .thread("give two pages", |fx| {
+            fx.give_kept();
         }),
         zone("refill-refill", "two CPUs take the last four frames from the store", 2, &[])
-            .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2]))
-            .role("take a page", take_a_page)
-            .role("take a page", take_a_page),
+            .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3, 2]))
+            .thread("take a page", take_a_page)
+            .thread("take a page", take_a_page),
         zone("slot-shared", "two threads at one slot: one takes and gives, one gives", 1, &[])
-            .setup(|w| w.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
-            .role("take, give a page", take_and_give)
-            .role("give a page", |w| {
-                w.give_kept();
+            .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
+            .thread("take, give a page", take_and_give)
+            .thread("give a page", |fx| {
+                fx.give_kept();
             }),
         zone("drain", "loose pages are gathered ‖ somebody takes and gives", 2, &[])
-            .setup(|w| w.occupy(BUT_TWO))
-            .role("take, give a page", take_and_give)
-            .role("drain", |w| {
-                w.with_zone(|zone| zone.drain());
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("take, give a page", take_and_give)
+            .thread("drain", |fx| {
+                fx.with_zone(|zone| zone.drain());
             }),
-        zone("whole-area", "an area is taken whole ‖ the last of it comes back", 2, &[Switch::ARelease])
-            .setup(|w| w.occupy([1]))
-            .role("give two pages", |w| {
-                w.give_kept();
+        zone("whole-area", "an area is taken whole ‖ the last of it comes back", 2, &[Safeguard::ARelease])
+            .setup(|fx| fx.occupy([1]))
+            .thread("give two pages", |fx| {
+                fx.give_kept();
             })
-            .role("take 2 MiB", |w| {
-                if let Some(area) = w.take(9) {
-                    w.give(area);
+            .thread("take 2 MiB", |fx| {
+                if let Some(area) = fx.take(9) {
+                    fx.give(area);
                 }
             }),
         zone(
             "loose-hint",
             "a hint to loose pages that led nowhere is taken away ‖ a page becomes loose there",
             4,
-            &[Switch::AOrder],
+            &[Safeguard::AOrder],
         )
-        .setup(|w| {
-            w.occupy(FOUR_PAGES_LAST);
-            // No slot answers for the pages. So the first role hints at one, and has it again as it
+        .setup(|fx| {
+            fx.occupy(FOUR_PAGES_LAST);
+            // No slot answers for the pages. So the first thread hints at one, and has it again as it
             // remembers it.
-            w.with_zone(|zone| zone.drain());
-            w.as_role(0, |w| {
-                w.give_kept();
-                w.occupy([0]);
+            fx.with_zone(|zone| zone.drain());
+            fx.as_thread(0, |fx| {
+                fx.give_kept();
+                fx.occupy([0]);
             });
         })
-        .role("give a page", |w| {
-            w.give_kept();
+        .thread("give a page", |fx| {
+            fx.give_kept();
         })
-        .role("take a page", take_a_page)
+        .thread("take a page", take_a_page)
         // Before more is given back that would lead to what was lost.
-        .finish(|w| w.audit_allocator()),
+        .finish(|fx| fx.audit_allocator()),
         // There is another area to take from, so nobody looks twice.
-        Plan {
+        Scenario {
             frames: 1024,
             explored: |frame| (508..512).contains(&frame),
             ..zone(
                 "loose-left",
                 "a slot answers for a group no longer ‖ a page of it becomes loose at that slot",
                 1,
-                &[Switch::AOrder],
+                &[Safeguard::AOrder],
             )
         }
-        .setup(|w| w.occupy(FOUR_PAGES_LAST))
-        .role("give a page", |w| {
-            w.give_kept();
+        .setup(|fx| fx.occupy(FOUR_PAGES_LAST))
+        .thread("give a page", |fx| {
+            fx.give_kept();
         })
-        .role("take a page", take_a_page)
-        .finish(|w| w.audit_allocator()),
-        Plan {
+        .thread("take a page", take_a_page)
+        .finish(|fx| fx.audit_allocator()),
+        Scenario {
             frames: 1024,
             explored: |frame| frame == 512,
             ..zone(
                 "loose-area",
                 "a whole area becomes loose ‖ somebody needs a part of one",
                 4,
-                &[Switch::AOrder],
+                &[Safeguard::AOrder],
             )
         }
-        .setup(|w| {
-            w.occupy([9, 9]);
-            w.as_role(0, |w| {
-                w.give_kept();
+        .setup(|fx| {
+            fx.occupy([9, 9]);
+            fx.as_thread(0, |fx| {
+                fx.give_kept();
             });
-            w.occupy([9]);
+            fx.occupy([9]);
         })
-        .role("give 2 MiB", |w| {
-            w.give_kept();
+        .thread("give 2 MiB", |fx| {
+            fx.give_kept();
         })
-        .role("take 1 MiB", |w| {
-            if let Some(block) = w.take(8) {
-                w.keep_block(block);
+        .thread("take 1 MiB", |fx| {
+            if let Some(block) = fx.take(8) {
+                fx.keep_block(block);
             }
         }),
         // Nine areas have 72 words of frames, so hints at them are of two levels. The set-up leaves
         // one that leads nowhere.
-        Plan {
+        Scenario {
             frames: 9 * 512,
             explored: |frame| frame >= 9 * 512 - 4,
             ..zone(
                 "hints",
                 "a hint that led nowhere is taken away ‖ it does lead somewhere",
                 2,
-                &[Switch::AOrder],
+                &[Safeguard::AOrder],
             )
         }
-        .setup(|w| w.occupy([12, 8, 7, 6, 5, 4, 3, 2, 1, 1]))
-        .role("take two pages, give them", |w| {
-            if let Some(block) = w.take(1) {
-                w.give(block);
+        .setup(|fx| fx.occupy([12, 8, 7, 6, 5, 4, 3, 2, 1, 1]))
+        .thread("take two pages, give them", |fx| {
+            if let Some(block) = fx.take(1) {
+                fx.give(block);
             }
         })
-        .role("give two pages", |w| {
-            w.give_kept();
+        .thread("give two pages", |fx| {
+            fx.give_kept();
         })
-        .finish(|w| w.audit_allocator()),
+        .finish(|fx| fx.audit_allocator()),
         zone("many", "pages are taken many at a time ‖ one of the same group becomes loose", 4, &[])
-            .setup(|w| {
-                w.occupy(FOUR_PAGES_LAST);
+            .setup(|fx| {
+                fx.occupy(FOUR_PAGES_LAST);
                 // As in `loose-hint`: a hint that led nowhere, and two loose pages.
-                w.with_zone(|zone| zone.drain());
-                w.as_role(2, |w| {
-                    w.give_kept();
-                    w.give_kept();
+                fx.with_zone(|zone| zone.drain());
+                fx.as_thread(2, |fx| {
+                    fx.give_kept();
+                    fx.give_kept();
                 });
             })
-            .role("take three pages, give them", |w| w.take_many(3).into_iter().for_each(|page| w.give(page)))
-            .role("give a page", |w| {
-                w.give_kept();
+            .thread("take three pages, give them", |fx| {
+                fx.take_many(3).into_iter().for_each(|page| fx.give(page))
             })
-            .finish(|w| w.audit_allocator()),
+            .thread("give a page", |fx| {
+                fx.give_kept();
+            })
+            .finish(|fx| fx.audit_allocator()),
         zone("many-left", "not all pages at hand were asked for ‖ somebody takes one", 4, &[])
-            .setup(|w| {
-                w.occupy(FOUR_PAGES_LAST);
-                w.as_role(2, |w| {
-                    w.give_kept();
-                    w.give_kept();
-                    w.give_kept();
+            .setup(|fx| {
+                fx.occupy(FOUR_PAGES_LAST);
+                fx.as_thread(2, |fx| {
+                    fx.give_kept();
+                    fx.give_kept();
+                    fx.give_kept();
                 });
             })
-            .role("take a page of many", |w| w.take_many(1).into_iter().for_each(|page| w.keep_block(page)))
-            .role("take a page", take_a_page)
-            .finish(|w| w.audit_allocator()),
+            .thread("take a page of many", |fx| {
+                fx.take_many(1).into_iter().for_each(|page| fx.keep_block(page))
+            })
+            .thread("take a page", take_a_page)
+            .finish(|fx| fx.audit_allocator()),
         // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas,
         // and the rest of the area free.
-        Plan {
+        Scenario {
             explored: |frame| frame == 62 || frame == 63,
             ..zone("sparse", "a hint goes to the shelf of sparse areas ‖ the area is filled", 2, &[])
         }
-        .setup(|w| {
-            w.occupy([5, 4, 3, 2, 1, 6, 7, 8, 1]);
-            while w.with_zone(|zone| zone.used_frames()) > 62 {
-                w.give_kept();
+        .setup(|fx| {
+            fx.occupy([5, 4, 3, 2, 1, 6, 7, 8, 1]);
+            while fx.with_zone(|zone| zone.used_frames()) > 62 {
+                fx.give_kept();
             }
         })
-        .role("take two pages, give them", |w| {
-            if let Some(block) = w.take(1) {
-                w.give(block);
+        .thread("take two pages, give them", |fx| {
+            if let Some(block) = fx.take(1) {
+                fx.give(block);
             }
         })
-        .role("take half an area", |w| {
-            if let Some(block) = w.take(8) {
-                w.keep_block(block);
+        .thread("take half an area", |fx| {
+            if let Some(block) = fx.take(8) {
+                fx.keep_block(block);
             }
         })
-        .finish(|w| w.audit_allocator()),
+        .finish(|fx| fx.audit_allocator()),
     ]
 }
 
-fn take_and_give<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    if let Some(page) = w.take(0) {
-        w.give(page);
+fn take_and_give<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    if let Some(page) = fx.take(0) {
+        fx.give(page);
     }
 }
 
-fn take_a_page<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    if let Some(page) = w.take(0) {
-        w.keep_block(page);
+fn take_a_page<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    if let Some(page) = fx.take(0) {
+        fx.keep_block(page);
     }
 }

@@ -6,41 +6,41 @@
 use tailpin::Class::Splittable;
 use tailpin::Protocol;
 
-use super::{ONE_WORD, plan};
+use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
-use crate::family::Family;
-use crate::plan::Plan;
+use crate::fixture::{block, to_order};
+use crate::scenario::Scenario;
+use crate::tested_protocol::TestedProtocol;
 use crate::trace::note;
 use crate::word::CheckWord;
-use crate::world::{block, o};
 
-pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
-    let large = |name, title| Plan {
+pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
+    let large = |name, title| Scenario {
         frames: 1024,
         explored: |frame| frame % 512 < 2,
-        ..plan::<E, F>(name, title, ONE_WORD, &[])
+        ..scenario::<E, F>(name, title, ONE_WORD, &[])
     };
     vec![
         large("large-pin", "pin of a page in the second part ‖ split of the whole to parts")
-            .setup(|w| {
-                w.alloc(0, 10, Splittable);
+            .setup(|fx| {
+                fx.alloc(0, 10, Splittable);
             })
-            .role("get(513), put", |w| w.must_get_and_put(513))
-            .role("split to 9", |w| w.split(0, 10, 9))
-            .finish(|w| w.drop_refs(0, 10, 1)),
+            .thread("get(513), put", |fx| fx.must_get_and_put(513))
+            .thread("split to 9", |fx| fx.split(0, 10, 9))
+            .finish(|fx| fx.drop_refs(0, 10, 1)),
         large("large-split", "pin of a page ‖ split of the whole, then of its part")
-            .setup(|w| {
-                w.alloc(0, 10, Splittable);
+            .setup(|fx| {
+                fx.alloc(0, 10, Splittable);
             })
-            .role("get(513), put", |w| w.must_get_and_put(513))
-            .role("split to 9; split part", |w| {
-                w.split(0, 10, 9);
-                w.split(512, 9, 0);
+            .thread("get(513), put", |fx| fx.must_get_and_put(513))
+            .thread("split to 9; split part", |fx| {
+                fx.split(0, 10, 9);
+                fx.split(512, 9, 0);
             })
-            .finish(|w| w.drop_refs(0, 10, 1)),
+            .finish(|fx| fx.drop_refs(0, 10, 1)),
         // The three threads of a block of two levels. 2 MiB are the middle whatever is above: of 1
         // GiB it is the same code with more parts.
-        Plan {
+        Scenario {
             explored: |frame| frame == 0 || frame == 512 || frame == 513,
             preemptions: 1,
             ..large(
@@ -48,27 +48,27 @@ pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
                 "pin of a page ‖ split of the whole ‖ split of the page's part, once it is one",
             )
         }
-        .setup(|w| {
-            w.alloc(0, 10, Splittable);
-            w.more_refs(0, 10, 1);
+        .setup(|fx| {
+            fx.alloc(0, 10, Splittable);
+            fx.more_refs(0, 10, 1);
         })
-        .role("get(513)", |w| w.keep(0, w.must_get(513)))
-        .role("split to 9", |w| w.split(0, 10, 9))
-        .role("split part", |w| {
+        .thread("get(513)", |fx| fx.keep(0, fx.must_get(513)))
+        .thread("split to 9", |fx| fx.split(0, 10, 9))
+        .thread("split part", |fx| {
             // Not a block of its own yet, perhaps: then it is left as it is.
-            if w.protocol().split(block(512, 9), o(8), w).is_ok() {
+            if fx.protocol().split(block(512, 9), to_order(8), fx).is_ok() {
                 note(|| "has split the part".to_owned());
             }
         })
-        .finish(|w| {
-            w.drop_refs(0, 10, 2);
-            w.put_kept(0);
+        .finish(|fx| {
+            fx.drop_refs(0, 10, 2);
+            fx.put_kept(0);
         }),
         large("large-drop", "pin of a page ‖ the last reference to the whole goes")
-            .setup(|w| {
-                w.alloc(0, 10, Splittable);
+            .setup(|fx| {
+                fx.alloc(0, 10, Splittable);
             })
-            .role("get(513), put", |w| w.get_and_put(513))
-            .role("drop", |w| w.drop_refs(0, 10, 1)),
+            .thread("get(513), put", |fx| fx.get_and_put(513))
+            .thread("drop", |fx| fx.drop_refs(0, 10, 1)),
     ]
 }

@@ -2,62 +2,64 @@
 //! written once and runs on every engine and on each protocol it is for.
 
 mod allocator;
-mod crowd;
-mod entry;
 mod futex;
-mod kin;
 mod large;
+mod later_races;
 mod mail;
+mod many_threads;
 mod one_reference;
-mod parts;
+mod pin_by_address;
 mod rearrange;
+mod subcases;
 
 use crate::engine::Engine;
-use crate::family::{Family, Which};
-use crate::plan::{Plan, Role};
-use crate::switches::Switch;
+use crate::fixture::Fixture;
+use crate::safeguards::Safeguard;
+use crate::scenario::{Scenario, Thread};
+use crate::tested_protocol::{ProtocolKind, TestedProtocol};
 use crate::word::CheckWord;
-use crate::world::World;
 
 /// Both protocols.
-const BOTH: &[Which] = &Which::ALL;
+const BOTH: &[ProtocolKind] = &ProtocolKind::ALL;
 /// For what only the one-word protocol can do.
-const ONE_WORD: &[Which] = &[Which::OneWord];
+const ONE_WORD: &[ProtocolKind] = &[ProtocolKind::OneWord];
 /// For what only the classic protocol has.
-const CLASSIC: &[Which] = &[Which::Classic];
+const CLASSIC: &[ProtocolKind] = &[ProtocolKind::Classic];
 
 /// Every scenario that can be explored, for one engine and protocol.
-pub fn all<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
-    let mut plans = mail::plans();
-    plans.extend(kin::plans());
-    plans.extend(rearrange::plans());
-    plans.extend(one_reference::plans());
-    plans.extend(large::plans());
-    plans.extend(parts::plans());
-    plans.extend(allocator::plans());
-    plans.extend(futex::plans());
-    plans.extend(entry::plans());
-    of_protocol(plans)
+pub(crate) fn all<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
+    let mut scenarios = mail::scenarios();
+    scenarios.extend(later_races::scenarios());
+    scenarios.extend(rearrange::scenarios());
+    scenarios.extend(one_reference::scenarios());
+    scenarios.extend(large::scenarios());
+    scenarios.extend(subcases::scenarios());
+    scenarios.extend(allocator::scenarios());
+    scenarios.extend(futex::scenarios());
+    scenarios.extend(pin_by_address::scenarios());
+    of_protocol(scenarios)
 }
 
 /// Those with too many threads for that.
-pub fn crowds<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
-    of_protocol(crowd::plans())
+pub(crate) fn many_threads<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
+    of_protocol(many_threads::scenarios())
 }
 
-fn of_protocol<E: Engine, F: Family<CheckWord<E>>>(mut plans: Vec<Plan<E, F>>) -> Vec<Plan<E, F>> {
-    plans.retain(|plan| plan.protocols.contains(&F::WHICH));
-    plans
+fn of_protocol<E: Engine, F: TestedProtocol<CheckWord<E>>>(
+    mut scenarios: Vec<Scenario<E, F>>,
+) -> Vec<Scenario<E, F>> {
+    scenarios.retain(|scenario| scenario.protocols.contains(&F::KIND));
+    scenarios
 }
 
 /// Words for a new scenario: `frames` frames, all explored, used once.
-fn plan<E: Engine, F: Family<CheckWord<E>>>(
+fn scenario<E: Engine, F: TestedProtocol<CheckWord<E>>>(
     name: &'static str,
     title: &'static str,
-    protocols: &'static [Which],
-    finds: &'static [Switch],
-) -> Plan<E, F> {
-    Plan {
+    protocols: &'static [ProtocolKind],
+    finds: &'static [Safeguard],
+) -> Scenario<E, F> {
+    Scenario {
         name,
         title,
         protocols,
@@ -66,16 +68,16 @@ fn plan<E: Engine, F: Family<CheckWord<E>>>(
         explored: |_| true,
         reuses: false,
         slots: None,
-        quiet_ends: true,
+        plain_setup: true,
         preemptions: 2,
         setup: |_| {},
-        roles: Vec::new(),
+        threads: Vec::new(),
         finish: |_| {},
     }
 }
 
-impl<E: Engine, F> Plan<E, F> {
-    fn setup(mut self, setup: fn(&World<E, F>)) -> Self {
+impl<E: Engine, F> Scenario<E, F> {
+    fn setup(mut self, setup: fn(&Fixture<E, F>)) -> Self {
         self.setup = setup;
         self
     }
@@ -84,20 +86,20 @@ impl<E: Engine, F> Plan<E, F> {
     /// steps.
     fn classic_to(mut self, preemptions: usize) -> Self
     where
-        F: Family<CheckWord<E>>,
+        F: TestedProtocol<CheckWord<E>>,
     {
-        if F::WHICH == Which::Classic {
+        if F::KIND == ProtocolKind::Classic {
             self.preemptions = preemptions;
         }
         self
     }
 
-    fn role(mut self, name: &'static str, body: fn(&World<E, F>)) -> Self {
-        self.roles.push(Role { name, body });
+    fn thread(mut self, name: &'static str, body: fn(&Fixture<E, F>)) -> Self {
+        self.threads.push(Thread { name, body });
         self
     }
 
-    fn finish(mut self, finish: fn(&World<E, F>)) -> Self {
+    fn finish(mut self, finish: fn(&Fixture<E, F>)) -> Self {
         self.finish = finish;
         self
     }

@@ -3,381 +3,396 @@
 use tailpin::Class::{Splittable, Unsplittable};
 use tailpin::{Pfn, Protocol};
 
-use super::{BOTH, ONE_WORD, plan};
+use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;
-use crate::family::Family;
-use crate::plan::Plan;
-use crate::switches::Switch;
+use crate::fixture::{Fixture, block, to_order};
+use crate::safeguards::Safeguard;
+use crate::scenario::Scenario;
+use crate::tested_protocol::TestedProtocol;
 use crate::trace::violation;
 use crate::word::CheckWord;
-use crate::world::{World, block, o};
 
-pub(super) fn plans<E: Engine, F: Family<CheckWord<E>>>() -> Vec<Plan<E, F>> {
+pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
     vec![
-        plan::<E, F>("split-split", "two owners split and drop", BOTH, &[Switch::W10])
+        scenario::<E, F>("split-split", "two owners split and drop", BOTH, &[Safeguard::W10])
             .classic_to(1)
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-                w.more_refs(0, 1, 1);
+            .setup(|fx| {
+                fx.alloc(0, 1, Splittable);
+                fx.more_refs(0, 1, 1);
             })
-            .role("split; drop", split_and_drop)
-            .role("split; drop", split_and_drop),
-        plan::<E, F>("split-clone", "split ‖ a reference is cloned and dropped", BOTH, &[Switch::W5])
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-                w.more_refs(0, 1, 1);
+            .thread("split; drop", split_and_drop)
+            .thread("split; drop", split_and_drop),
+        scenario::<E, F>("split-clone", "split ‖ a reference is cloned and dropped", BOTH, &[Safeguard::W5])
+            .setup(|fx| {
+                fx.alloc(0, 1, Splittable);
+                fx.more_refs(0, 1, 1);
             })
-            .role("split", |w| w.split(0, 1, 0))
-            .role("clone; drop; drop", |w| {
-                w.more_refs(0, 1, 1);
-                w.drop_refs(0, 1, 1);
-                w.drop_refs(0, 1, 1);
+            .thread("split", |fx| fx.split(0, 1, 0))
+            .thread("clone; drop; drop", |fx| {
+                fx.more_refs(0, 1, 1);
+                fx.drop_refs(0, 1, 1);
+                fx.drop_refs(0, 1, 1);
             })
-            .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>(
+            .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>(
             "get-many",
             "split ‖ get_many and put_many of three references",
             BOTH,
-            &[Switch::W5, Switch::W12],
+            &[Safeguard::W5, Safeguard::W12],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-            w.more_refs(0, 1, 1);
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.more_refs(0, 1, 1);
         })
-        .role("split", |w| w.split(0, 1, 0))
-        .role("+3; −3", |w| {
-            w.more_refs(0, 1, 3);
-            w.drop_refs(0, 1, 3);
+        .thread("split", |fx| fx.split(0, 1, 0))
+        .thread("+3; −3", |fx| {
+            fx.more_refs(0, 1, 3);
+            fx.drop_refs(0, 1, 3);
         })
-        .finish(|w| w.drop_refs(0, 1, 2)),
-        plan::<E, F>(
+        .finish(|fx| fx.drop_refs(0, 1, 2)),
+        scenario::<E, F>(
             "split-pins",
             "split ‖ first and last pin of a tail, another kept",
             BOTH,
-            &[Switch::W11, Switch::W11Value],
+            &[Safeguard::W11, Safeguard::W11Value],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-            w.keep(0, w.must_get(1));
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.keep(0, fx.must_get(1));
         })
-        .role("put(T), get(T), put", |w| {
-            w.put_kept(0);
-            let held = w.must_get(1);
-            w.put(held);
+        .thread("put(T), get(T), put", |fx| {
+            fx.put_kept(0);
+            let held = fx.must_get(1);
+            fx.put(held);
         })
-        .role("split", |w| w.split(0, 1, 0))
-        .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>("split-head", "split ‖ pins of the head", BOTH, &[Switch::W11])
-            .setup(|w| w.begin_with(1))
-            .role("get(H), put", |w| w.must_get_and_put(0))
-            .role("split", |w| w.split(0, 1, 0))
-            .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>("split-to-1", "split to order 1 ‖ get of a far tail", BOTH, &[Switch::W7, Switch::W8])
-            .setup(|w| w.begin_with(2))
-            .role("get(3)", |w| w.keep(0, w.must_get(3)))
-            .role("split to 1", |w| w.split(0, 2, 1))
-            .finish(|w| {
-                if (w.audit(0, 1), w.audit(2, 1)) != (0, 1) {
-                    violation("page 3 should be the only one with a pin".to_owned());
-                }
-                w.drop_refs(0, 2, 1);
-                w.put_kept(0);
-            }),
-        plan::<E, F>(
+        .thread("split", |fx| fx.split(0, 1, 0))
+        .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>("split-head", "split ‖ pins of the head", BOTH, &[Safeguard::W11])
+            .setup(|fx| fx.begin_with(1))
+            .thread("get(H), put", |fx| fx.must_get_and_put(0))
+            .thread("split", |fx| fx.split(0, 1, 0))
+            .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>(
+            "split-to-1",
+            "split to order 1 ‖ get of a far tail",
+            BOTH,
+            &[Safeguard::W7, Safeguard::W8],
+        )
+        .setup(|fx| fx.begin_with(2))
+        .thread("get(3)", |fx| fx.keep(0, fx.must_get(3)))
+        .thread("split to 1", |fx| fx.split(0, 2, 1))
+        .finish(|fx| {
+            if (fx.audit(0, 1), fx.audit(2, 1)) != (0, 1) {
+                violation("page 3 should be the only one with a pin".to_owned());
+            }
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
+        }),
+        scenario::<E, F>(
             "split-two-steps",
             "split to 1, then the far half to pages ‖ get of its tail",
             BOTH,
-            &[Switch::W2],
+            &[Safeguard::W2],
         )
         .classic_to(1)
-        .setup(|w| w.begin_with(2))
-        .role("get(3)", |w| w.keep(0, w.must_get(3)))
-        .role("split to 1, 2 to 0", |w| {
-            w.split(0, 2, 1);
-            w.split(2, 1, 0);
+        .setup(|fx| fx.begin_with(2))
+        .thread("get(3)", |fx| fx.keep(0, fx.must_get(3)))
+        .thread("split to 1, 2 to 0", |fx| {
+            fx.split(0, 2, 1);
+            fx.split(2, 1, 0);
         })
-        .finish(|w| {
-            w.drop_refs(0, 2, 1);
-            w.put_kept(0);
+        .finish(|fx| {
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
         }),
         // Who helps may come late, when the head is being split once more.
-        plan::<E, F>(
+        scenario::<E, F>(
             "split-helped",
             "split to 1, then to pages ‖ split to 1; a tail has recorded its order",
             ONE_WORD,
             &[],
         )
-        .setup(|w| {
-            w.begin_with(2);
-            w.more_refs(0, 2, 1);
-            w.must_get_and_put(3);
+        .setup(|fx| {
+            fx.begin_with(2);
+            fx.more_refs(0, 2, 1);
+            fx.must_get_and_put(3);
         })
-        .role("split to 1, to 0", |w| {
-            w.split(0, 2, 1);
-            w.split(0, 1, 0);
+        .thread("split to 1, to 0", |fx| {
+            fx.split(0, 2, 1);
+            fx.split(0, 1, 0);
         })
-        .role("split to 1", |w| w.split(0, 2, 1))
-        .finish(|w| w.drop_refs(0, 2, 2)),
-        Plan {
+        .thread("split to 1", |fx| fx.split(0, 2, 1))
+        .finish(|fx| fx.drop_refs(0, 2, 2)),
+        Scenario {
             frames: 8,
-            ..plan::<E, F>("split-helped-clean", "split to 2, then to 1 ‖ split to 2", ONE_WORD, &[])
+            ..scenario::<E, F>("split-helped-clean", "split to 2, then to 1 ‖ split to 2", ONE_WORD, &[])
         }
-        .setup(|w| {
-            w.begin_with(3);
-            w.more_refs(0, 3, 1);
+        .setup(|fx| {
+            fx.begin_with(3);
+            fx.more_refs(0, 3, 1);
         })
-        .role("split to 2, to 1", |w| {
-            w.split(0, 3, 2);
-            w.split(0, 2, 1);
+        .thread("split to 2, to 1", |fx| {
+            fx.split(0, 3, 2);
+            fx.split(0, 2, 1);
         })
-        .role("split to 2", |w| w.split(0, 3, 2))
-        .finish(|w| {
+        .thread("split to 2", |fx| fx.split(0, 3, 2))
+        .finish(|fx| {
             for head in [0, 2] {
-                w.audit(head, 1);
+                fx.audit(head, 1);
             }
-            w.drop_refs(0, 3, 2);
+            fx.drop_refs(0, 3, 2);
         }),
-        plan::<E, F>("split-used", "get and put of a far tail ‖ split to order 1", ONE_WORD, &[Switch::W14])
-            .setup(|w| w.begin_with(2))
-            .role("get(3), put", |w| w.must_get_and_put(3))
-            .role("split to 1", |w| w.split(0, 2, 1))
-            .finish(audit_halves),
-        plan::<E, F>(
+        scenario::<E, F>(
+            "split-used",
+            "get and put of a far tail ‖ split to order 1",
+            ONE_WORD,
+            &[Safeguard::W14],
+        )
+        .setup(|fx| fx.begin_with(2))
+        .thread("get(3), put", |fx| fx.must_get_and_put(3))
+        .thread("split to 1", |fx| fx.split(0, 2, 1))
+        .finish(audit_halves),
+        scenario::<E, F>(
             "split-marks",
             "get and put of a near tail ‖ split to order 1",
             ONE_WORD,
-            &[Switch::W15],
+            &[Safeguard::W15],
         )
-        .setup(|w| w.begin_with(2))
-        .role("get(1), put", |w| w.must_get_and_put(1))
-        .role("split to 1", |w| w.split(0, 2, 1))
+        .setup(|fx| fx.begin_with(2))
+        .thread("get(1), put", |fx| fx.must_get_and_put(1))
+        .thread("split to 1", |fx| fx.split(0, 2, 1))
         .finish(audit_halves),
         // A pin of the piece itself, which leaves no mark, meets the mark that the split leaves.
-        Plan {
+        Scenario {
             preemptions: 3,
-            ..plan::<E, F>(
+            ..scenario::<E, F>(
                 "split-marks-late",
                 "get of a near tail, then of a piece ‖ split to order 1",
                 ONE_WORD,
                 &[],
             )
         }
-        .setup(|w| w.begin_with(2))
-        .role("get(1), get(2)", |w| {
-            w.keep(0, w.must_get(1));
-            w.keep(1, w.must_get(2));
+        .setup(|fx| fx.begin_with(2))
+        .thread("get(1), get(2)", |fx| {
+            fx.keep(0, fx.must_get(1));
+            fx.keep(1, fx.must_get(2));
         })
-        .role("split to 1", |w| w.split(0, 2, 1))
-        .finish(|w| {
-            if (w.audit(0, 1), w.audit(2, 1)) != (1, 1) {
+        .thread("split to 1", |fx| fx.split(0, 2, 1))
+        .finish(|fx| {
+            if (fx.audit(0, 1), fx.audit(2, 1)) != (1, 1) {
                 violation("pages 1 and 2 should be pinned".to_owned());
             }
-            w.drop_refs(0, 2, 1);
-            w.put_kept(0);
-            w.put_kept(1);
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
+            fx.put_kept(1);
         }),
-        plan::<E, F>(
+        scenario::<E, F>(
             "split-reused",
             "split to order 1 of frames with a past ‖ get",
             ONE_WORD,
-            &[Switch::W16],
+            &[Safeguard::W16],
         )
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-            w.split(0, 2, 0);
-            w.drop_refs(0, 2, 1);
-            w.alloc(0, 2, Splittable);
+        .setup(|fx| {
+            fx.alloc(0, 2, Splittable);
+            fx.split(0, 2, 0);
+            fx.drop_refs(0, 2, 1);
+            fx.alloc(0, 2, Splittable);
         })
-        .role("get(3), put", |w| w.must_get_and_put(3))
-        .role("split to 1", |w| w.split(0, 2, 1))
+        .thread("get(3), put", |fx| fx.must_get_and_put(3))
+        .thread("split to 1", |fx| fx.split(0, 2, 1))
         .finish(audit_halves),
-        plan::<E, F>("split-around", "split around a page ‖ pin on a far tail", ONE_WORD, &[Switch::W7])
-            .setup(|w| w.begin_with(2))
-            .role("get(3), put", |w| w.must_get_and_put(3))
-            .role("split around 1", |w| {
-                w.protocol().split_around(block(0, 2), Pfn::new(1), o(0), w).expect("splittable");
-            })
-            .finish(|w| w.drop_refs(0, 2, 1)),
-        plan::<E, F>("merge-pin", "merge of pages ‖ first and last pin of one", ONE_WORD, &[])
+        scenario::<E, F>(
+            "split-around",
+            "split around a page ‖ pin on a far tail",
+            ONE_WORD,
+            &[Safeguard::W7],
+        )
+        .setup(|fx| fx.begin_with(2))
+        .thread("get(3), put", |fx| fx.must_get_and_put(3))
+        .thread("split around 1", |fx| {
+            fx.protocol().split_around(block(0, 2), Pfn::new(1), to_order(0), fx).expect("splittable");
+        })
+        .finish(|fx| fx.drop_refs(0, 2, 1)),
+        scenario::<E, F>("merge-pin", "merge of pages ‖ first and last pin of one", ONE_WORD, &[])
             .setup(pages)
-            .role("get(1), put", |w| w.get_and_put(1))
-            .role("merge", |w| merge(w, 1))
-            .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>("merge-put", "merge of pages ‖ the last pin of one goes", ONE_WORD, &[])
-            .setup(|w| {
-                pages(w);
-                w.keep(0, w.must_get(1));
+            .thread("get(1), put", |fx| fx.get_and_put(1))
+            .thread("merge", |fx| merge(fx, 1))
+            .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>("merge-put", "merge of pages ‖ the last pin of one goes", ONE_WORD, &[])
+            .setup(|fx| {
+                pages(fx);
+                fx.keep(0, fx.must_get(1));
             })
-            .role("put(1)", |w| w.put_kept(0))
-            .role("merge", |w| merge(w, 1))
-            .finish(|w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>(
+            .thread("put(1)", |fx| fx.put_kept(0))
+            .thread("merge", |fx| merge(fx, 1))
+            .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>(
             "merge-held",
             "merge of two blocks, one of them pinned ‖ get of its tail",
             ONE_WORD,
             &[],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-            w.alloc(2, 1, Splittable);
-            w.keep(0, w.must_get(2));
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.alloc(2, 1, Splittable);
+            fx.keep(0, fx.must_get(2));
         })
-        .role("get(3)", |w| {
-            if let Ok(held) = w.try_get(3) {
-                w.keep(1, held);
+        .thread("get(3)", |fx| {
+            if let Ok(held) = fx.try_get(3) {
+                fx.keep(1, held);
             }
         })
-        .role("merge", |w| merge(w, 2))
-        .finish(|w| {
-            w.audit(0, 2);
-            w.drop_refs(0, 2, 1);
-            w.put_kept(0);
-            w.put_kept(1);
+        .thread("merge", |fx| merge(fx, 2))
+        .finish(|fx| {
+            fx.audit(0, 2);
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
+            fx.put_kept(1);
         }),
-        plan::<E, F>(
+        scenario::<E, F>(
             "merge-blocks",
             "merge of two blocks ‖ get of a tail",
             ONE_WORD,
-            &[Switch::W13, Switch::W7],
+            &[Safeguard::W13, Safeguard::W7],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-            w.alloc(2, 1, Splittable);
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.alloc(2, 1, Splittable);
         })
-        .role("get(3), put", |w| w.get_and_put(3))
-        .role("merge", |w| merge(w, 2))
-        .finish(|w| {
-            w.audit(0, 2);
-            w.drop_refs(0, 2, 1);
+        .thread("get(3), put", |fx| fx.get_and_put(3))
+        .thread("merge", |fx| merge(fx, 2))
+        .finish(|fx| {
+            fx.audit(0, 2);
+            fx.drop_refs(0, 2, 1);
         }),
-        plan::<E, F>("merge-first", "merge of two blocks ‖ get of a tail of the first", ONE_WORD, &[])
-            .setup(|w| {
-                w.alloc(0, 1, Splittable);
-                w.alloc(2, 1, Splittable);
+        scenario::<E, F>("merge-first", "merge of two blocks ‖ get of a tail of the first", ONE_WORD, &[])
+            .setup(|fx| {
+                fx.alloc(0, 1, Splittable);
+                fx.alloc(2, 1, Splittable);
             })
-            .role("get(1)", |w| keep_if_used(w, 1))
-            .role("merge", |w| merge(w, 2))
-            .finish(|w| {
-                w.audit(0, 2);
-                w.drop_refs(0, 2, 1);
-                w.put_kept(0);
+            .thread("get(1)", |fx| keep_if_used(fx, 1))
+            .thread("merge", |fx| merge(fx, 2))
+            .finish(|fx| {
+                fx.audit(0, 2);
+                fx.drop_refs(0, 2, 1);
+                fx.put_kept(0);
             }),
-        Plan {
+        Scenario {
             frames: 8,
-            ..plan::<E, F>(
+            ..scenario::<E, F>(
                 "merge-recorded",
                 "merge of two blocks ‖ get of a tail at rest beside one that has recorded its order",
                 ONE_WORD,
                 &[],
             )
         }
-        .setup(|w| {
-            w.alloc(0, 2, Splittable);
-            w.alloc(4, 2, Splittable);
-            w.must_get_and_put(5);
+        .setup(|fx| {
+            fx.alloc(0, 2, Splittable);
+            fx.alloc(4, 2, Splittable);
+            fx.must_get_and_put(5);
         })
-        .role("get(6)", |w| keep_if_used(w, 6))
-        .role("merge", |w| merge(w, 3))
-        .finish(|w| {
-            w.audit(0, 3);
-            w.drop_refs(0, 3, 1);
-            w.put_kept(0);
+        .thread("get(6)", |fx| keep_if_used(fx, 6))
+        .thread("merge", |fx| merge(fx, 3))
+        .finish(|fx| {
+            fx.audit(0, 3);
+            fx.drop_refs(0, 3, 1);
+            fx.put_kept(0);
         }),
-        plan::<E, F>(
+        scenario::<E, F>(
             "self-split",
             "last reference goes ‖ put of a tail ‖ get of another",
             BOTH,
-            &[Switch::W6],
+            &[Safeguard::W6],
         )
         .classic_to(1)
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-            w.keep(0, w.must_get(1));
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.keep(0, fx.must_get(1));
         })
-        .role("drop", |w| w.drop_refs(0, 1, 1))
-        .role("put(1)", |w| w.put_kept(0))
-        .role("get(0)", |w| {
-            if let Ok(held) = w.try_get(0) {
-                w.keep(1, held);
+        .thread("drop", |fx| fx.drop_refs(0, 1, 1))
+        .thread("put(1)", |fx| fx.put_kept(0))
+        .thread("get(0)", |fx| {
+            if let Ok(held) = fx.try_get(0) {
+                fx.keep(1, held);
             }
         })
-        .finish(|w| w.put_kept(1)),
-        plan::<E, F>(
+        .finish(|fx| fx.put_kept(1)),
+        scenario::<E, F>(
             "self-split-put",
             "last reference goes ‖ the first page's pin goes",
             BOTH,
-            &[Switch::W18],
+            &[Safeguard::W18],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Splittable);
-            w.keep(0, w.must_get(0));
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.keep(0, fx.must_get(0));
         })
-        .role("drop", |w| w.drop_refs(0, 1, 1))
-        .role("put(0)", |w| w.put_kept(0)),
-        plan::<E, F>(
+        .thread("drop", |fx| fx.drop_refs(0, 1, 1))
+        .thread("put(0)", |fx| fx.put_kept(0)),
+        scenario::<E, F>(
             "self-split-get",
             "last reference goes ‖ get of a tail",
             BOTH,
-            &[Switch::W1, Switch::W3],
+            &[Safeguard::W1, Safeguard::W3],
         )
-        .setup(|w| w.begin_with(1))
-        .role("drop", |w| w.drop_refs(0, 1, 1))
-        .role("get(1), put", |w| w.get_and_put(1)),
-        plan::<E, F>(
+        .setup(|fx| fx.begin_with(1))
+        .thread("drop", |fx| fx.drop_refs(0, 1, 1))
+        .thread("get(1), put", |fx| fx.get_and_put(1)),
+        scenario::<E, F>(
             "unsplittable",
             "last reference to an unsplittable block ‖ pins of its tails",
             BOTH,
             &[],
         )
-        .setup(|w| {
-            w.alloc(0, 1, Unsplittable);
+        .setup(|fx| {
+            fx.alloc(0, 1, Unsplittable);
         })
-        .role("get(1), put", |w| w.get_and_put(1))
-        .role("drop", |w| w.drop_refs(0, 1, 1)),
-        plan::<E, F>(
+        .thread("get(1), put", |fx| fx.get_and_put(1))
+        .thread("drop", |fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>(
             "reuse",
             "stale get ‖ free, and the frames in a block of another order",
             BOTH,
-            &[Switch::W1],
+            &[Safeguard::W1],
         )
-        .setup(|w| w.begin_with(2))
+        .setup(|fx| fx.begin_with(2))
         .reuses()
-        .role("get(3), put", |w| w.get_and_put(3))
-        .role("drop; allocate order 1; drop", |w| {
-            w.drop_refs(0, 2, 1);
-            if w.try_alloc(2, 1, Splittable) {
-                w.drop_refs(2, 1, 1);
+        .thread("get(3), put", |fx| fx.get_and_put(3))
+        .thread("drop; allocate order 1; drop", |fx| {
+            fx.drop_refs(0, 2, 1);
+            if fx.try_alloc(2, 1, Splittable) {
+                fx.drop_refs(2, 1, 1);
             }
         }),
     ]
 }
 
-fn split_and_drop<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    w.split(0, 1, 0);
-    w.drop_refs(0, 1, 1);
+fn split_and_drop<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.split(0, 1, 0);
+    fx.drop_refs(0, 1, 1);
 }
 
-fn audit_halves<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    if (w.audit(0, 1), w.audit(2, 1)) != (0, 0) {
+fn audit_halves<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    if (fx.audit(0, 1), fx.audit(2, 1)) != (0, 0) {
         violation("no page should be pinned".to_owned());
     }
-    w.drop_refs(0, 2, 1);
+    fx.drop_refs(0, 2, 1);
 }
 
 /// A pin for later, if the page is in use.
-pub(super) fn keep_if_used<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, page: u64) {
-    if let Ok(held) = w.try_get(page) {
-        w.keep(0, held);
+pub(super) fn keep_if_used<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, page: u64) {
+    if let Ok(held) = fx.try_get(page) {
+        fx.keep(0, held);
     }
 }
 
-fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    w.alloc(0, 0, Splittable);
-    w.alloc(1, 0, Splittable);
+fn pages<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.alloc(0, 0, Splittable);
+    fx.alloc(1, 0, Splittable);
 }
 
-pub(super) fn merge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, order: u8) {
-    if let Err(error) = w.protocol().merge(Pfn::new(0), o(order), w) {
+pub(super) fn merge<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, order: u8) {
+    if let Err(error) = fx.protocol().merge(Pfn::new(0), to_order(order), fx) {
         violation(format!("the pieces are the caller's alone, but: {error}"));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tailpin_check::report::{Report, Verdict};
+use tailpin_check::safeguards::Safeguard;
 use tailpin_check::suite::{Progress, Selection};
-use tailpin_check::switches::Switch;
 use tailpin_check::{names, table};
 
 #[test]
@@ -23,9 +23,9 @@ fn everything_comes_as_expected() {
 #[test]
 fn every_switch_is_found_by_a_scenario_that_is_clean_without_it() {
     let checks = Selection::default().checks();
-    for &switch in Switch::ALL {
-        let found = checks.iter().filter(|check| check.switch == Some(switch)).count();
-        assert!(found > 0, "{}", switch.name());
+    for &safeguard in Safeguard::ALL {
+        let found = checks.iter().filter(|check| check.safeguard == Some(safeguard)).count();
+        assert!(found > 0, "{}", safeguard.name());
     }
 }
 

@@ -12,9 +12,9 @@ use tailpin_futex::{
     QueueWord, Scheduler, SpaceId, Steps, Tid,
 };
 
-use crate::engine::{Engine, MAIN, role};
-use crate::family::{number, page_word};
+use crate::engine::{Engine, MAIN, current_thread};
 use crate::lock_wait;
+use crate::tested_protocol::{number, page_word};
 use crate::trace::Name;
 use crate::word::CheckWord;
 
@@ -25,7 +25,11 @@ unsafe impl<E: Engine> QueueWord for CheckWord<E> {
         match part {
             Part::Lock(bucket) => Self::explored(name("lock", bucket, locked)),
             Part::Waiters(bucket) => Self::explored(name("waiters", bucket, number)),
-            Part::Home => Self::explored(name("waiter", if role() == MAIN { 0 } else { role() }, home)),
+            Part::Home => Self::explored(name(
+                "waiter",
+                if current_thread() == MAIN { 0 } else { current_thread() },
+                home,
+            )),
             Part::PiLock => Self::explored(name("pi_lock", 0, locked)),
             Part::Of(field @ "mmap_lock", index) => Self::explored(name(field, index, locked)),
             Part::Of("page", index) => Self::explored(name("", index, page_word)),
@@ -48,16 +52,16 @@ fn home(value: u64) -> String {
     }
 }
 
-/// Most roles that a scenario has.
-const ROLES: usize = 4;
+/// Most threads that a scenario has.
+const THREADS: usize = 4;
 
-/// Roles as threads: who parks lets others go on until somebody unparks it. A role that nobody
+/// Threads as threads: who parks lets others go on until somebody unparks it. A thread that nobody
 /// unparks goes on for ever, which the checker notices.
 pub(crate) struct CheckScheduler<E: Engine> {
-    /// One per role. What was done before an unpark is seen after the park that it ends, as with
+    /// One per thread. What was done before an unpark is seen after the park that it ends, as with
     /// any scheduler.
-    tokens: [E::Atomic; ROLES],
-    parked: Mutex<[Option<E::Thread>; ROLES]>,
+    tokens: [E::Atomic; THREADS],
+    parked: Mutex<[Option<E::ThreadHandle>; THREADS]>,
     /// The thread that is gone. Set and asked with the lock of the waiters held.
     ended: Mutex<Option<Tid>>,
 }
@@ -72,7 +76,7 @@ impl<E: Engine> CheckScheduler<E> {
         }
     }
 
-    fn parked(&self) -> MutexGuard<'_, [Option<E::Thread>; ROLES]> {
+    fn parked(&self) -> MutexGuard<'_, [Option<E::ThreadHandle>; THREADS]> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,17 +85,19 @@ impl<E: Engine> Scheduler for CheckScheduler<E> {
     type Thread = usize;
 
     fn current(&self) -> usize {
-        role()
+        current_thread()
     }
 
     fn tid(&self) -> Tid {
         // The set-up and the audit are the last.
-        Tid(if role() == MAIN { ROLES } else { role() + 1 } as u32)
+        Tid(if current_thread() == MAIN { THREADS } else { current_thread() + 1 } as u32)
     }
 
     fn park(&self, _until: Option<Deadline>) {
-        self.parked()[role()] = Some(E::current());
-        while E::compare_exchange(&self.tokens[role()], 1, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        self.parked()[current_thread()] = Some(E::current());
+        while E::compare_exchange(&self.tokens[current_thread()], 1, 0, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
             E::block();
         }
     }
@@ -137,7 +143,7 @@ pub(crate) struct Flat<E: Engine> {
     words: Vec<CheckWord<E>>,
 }
 
-/// Words that roles fight over; those after them are only read.
+/// Words that threads fight over; those after them are only read.
 const EXPLORED: usize = 2;
 
 impl<E: Engine> Flat<E> {
@@ -190,17 +196,17 @@ impl<E: Engine> Memory for Flat<E> {
 }
 
 /// Futexes over a flat memory.
-pub(crate) struct FutexWorld<E: Engine, P: Steps> {
+pub(crate) struct FutexFixture<E: Engine, P: Steps> {
     pub(crate) futexes: Futexes<CheckScheduler<E>, CheckWord<E>, P>,
     pub(crate) flat: Flat<E>,
     /// What a lock protects.
-    guarded: E::Memory,
+    guarded: E::Contents,
 }
 
-impl<E: Engine, P: Steps> FutexWorld<E, P> {
+impl<E: Engine, P: Steps> FutexFixture<E, P> {
     pub(crate) fn new(buckets: usize) -> Self {
         let scheduler = CheckScheduler::new();
-        Self { futexes: Futexes::with_words(scheduler, buckets), flat: Flat::new(), guarded: E::memory() }
+        Self { futexes: Futexes::with_words(scheduler, buckets), flat: Flat::new(), guarded: E::contents() }
     }
 
     /// Uses what a lock protects.
@@ -214,13 +220,13 @@ impl<E: Engine, P: Steps> FutexWorld<E, P> {
 }
 
 /// An object of two pages in one address space.
-pub(crate) struct PageWorld<E: Engine> {
+pub(crate) struct KeyFixture<E: Engine> {
     pub(crate) model: Arc<Model<CheckWord<E>>>,
     pub(crate) space: ModelMemory<CheckWord<E>>,
     pub(crate) object: Object,
 }
 
-impl<E: Engine> PageWorld<E> {
+impl<E: Engine> KeyFixture<E> {
     /// Its pages are one block, or two.
     pub(crate) fn new(huge: bool) -> Self {
         lock_wait::blocks();

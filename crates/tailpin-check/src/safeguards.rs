@@ -1,6 +1,6 @@
 //! Protective steps, left out one at a time.
 //!
-//! Each switch says what is missing and what should come of it. [`Switched`] implements the step
+//! Each switch says what is missing and what should come of it. [`LessOne`] implements the step
 //! traits of both protocols and leaves out whatever is switched off on the current OS thread; with
 //! nothing switched off it is the protocol as it ships.
 
@@ -10,19 +10,19 @@ use std::sync::atomic::Ordering;
 use tailpin::{AtomicWord, Kind, Order, PageWord, Pfn, one_word};
 use tailpin_classic as classic;
 
-use crate::engine::role;
-use crate::family::Which;
+use crate::engine::current_thread;
+use crate::tested_protocol::ProtocolKind;
 use crate::trace::Name;
 
-macro_rules! switches {
+macro_rules! safeguards {
     ($($id:ident $name:literal $which:ident $without:literal;)*) => {
         /// A protective step that can be left out.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Switch {
+        pub enum Safeguard {
             $(#[doc = $without] $id,)*
         }
 
-        impl Switch {
+        impl Safeguard {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$id),*];
 
@@ -32,8 +32,8 @@ macro_rules! switches {
             }
 
             /// The protocol that the step is of.
-            pub fn protocol(self) -> Which {
-                match self { $(Self::$id => Which::$which,)* }
+            pub fn protocol(self) -> ProtocolKind {
+                match self { $(Self::$id => ProtocolKind::$which,)* }
             }
 
             /// What is done without the step.
@@ -44,7 +44,7 @@ macro_rules! switches {
     };
 }
 
-switches! {
+safeguards! {
     H1 "H1" Classic "the compound lock is taken without a reference on the head";
     H2 "H2" Classic "the count becomes 1 before the page is prepared as compound: the lock bit is lost";
     H2Stuck "H2-stuck" Classic "the same: the lock bit is put back after the unlock and stays";
@@ -102,35 +102,35 @@ switches! {
 }
 
 thread_local! {
-    static OFF: Cell<Option<Switch>> = const { Cell::new(None) };
+    static LEFT_OUT: Cell<Option<Safeguard>> = const { Cell::new(None) };
 }
 
 /// Whether a step is left out now.
-pub(crate) fn off(switch: Switch) -> bool {
-    OFF.get() == Some(switch)
+pub(crate) fn is_left_out(safeguard: Safeguard) -> bool {
+    LEFT_OUT.get() == Some(safeguard)
 }
 
 /// Whether a lock bit that is gone at the unlock is a violation by itself.
 pub(crate) fn watches_lock() -> bool {
-    !off(Switch::H2Stuck)
+    !is_left_out(Safeguard::H2Stuck)
 }
 
 /// Whether a lock bit that a plain store puts back is taken off again.
 pub(crate) fn mends_stuck_lock() -> bool {
-    off(Switch::H2)
+    is_left_out(Safeguard::H2)
 }
 
 /// Runs with a step left out, on this OS thread.
-pub(crate) fn without<T>(switch: Option<Switch>, body: impl FnOnce() -> T) -> T {
-    OFF.set(switch);
+pub(crate) fn without<T>(safeguard: Option<Safeguard>, body: impl FnOnce() -> T) -> T {
+    LEFT_OUT.set(safeguard);
     let result = body();
-    OFF.set(None);
+    LEFT_OUT.set(None);
     result
 }
 
-/// What the version of a step that is taken instead has to remember, for each role.
+/// What the version of a step that is taken instead has to remember, for each thread.
 #[derive(Clone, Copy, Default)]
-struct Memory {
+struct Remembered {
     /// H4, H12: the next comparison of this page and head is left out too.
     believed: bool,
     /// W11-value: tails are being rewritten.
@@ -145,19 +145,19 @@ struct Memory {
     scattered: bool,
 }
 
-const ROLES: usize = 16;
+const THREADS: usize = 16;
 
 thread_local! {
     static OWNERS_LOCK: Cell<bool> = const { Cell::new(false) };
     // Model threads are coroutines of one OS thread, so what one remembers is kept under its
     // number.
-    static MEMORY: RefCell<[Memory; ROLES]> = const { RefCell::new([Memory {
+    static REMEMBERED: RefCell<[Remembered; THREADS]> = const { RefCell::new([Remembered {
         believed: false, converting: false, moved: 0, begun: 0, splits_itself: None, scattered: false,
-    }; ROLES]) };
+    }; THREADS]) };
 }
 
-fn remember<T>(change: impl FnOnce(&mut Memory) -> T) -> T {
-    MEMORY.with_borrow_mut(|all| change(&mut all[role().min(ROLES - 1)]))
+fn remember<T>(change: impl FnOnce(&mut Remembered) -> T) -> T {
+    REMEMBERED.with_borrow_mut(|all| change(&mut all[current_thread().min(THREADS - 1)]))
 }
 
 /// From here on frames may be locked by their owner, who has yet to find out whether they are
@@ -168,28 +168,28 @@ pub(crate) fn owners_lock() {
 
 /// Whether locking a frame that never was a head is a violation by itself.
 pub(crate) fn only_heads_lock() -> bool {
-    !OWNERS_LOCK.get() && !off(Switch::H4Believed)
+    !OWNERS_LOCK.get() && !is_left_out(Safeguard::H4Believed)
 }
 
 /// A new execution begins.
 pub(crate) fn begin() {
     OWNERS_LOCK.set(false);
-    if OFF.get().is_some() {
-        MEMORY.with_borrow_mut(|all| *all = Default::default());
+    if LEFT_OUT.get().is_some() {
+        REMEMBERED.with_borrow_mut(|all| *all = Default::default());
     }
 }
 
 /// What a compare-and-swap of a page word writes where the right value is the step that is missing.
 pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
-    if !(off(Switch::W11Value) || off(Switch::W18)) || !name.field.is_empty() {
+    if !(is_left_out(Safeguard::W11Value) || is_left_out(Safeguard::W18)) || !name.field.is_empty() {
         return new;
     }
     let (before, after) = (PageWord::from_bits(current).decode(), PageWord::from_bits(new).decode());
     let settles = before.kind == Kind::Splitting && matches!(after.kind, Kind::Page | Kind::Head);
     let begins_itself = before.refs > 0 && after.refs == 0 && after.kind == Kind::Splitting;
-    if off(Switch::W11Value) && settles {
+    if is_left_out(Safeguard::W11Value) && settles {
         remember(|memory| new - after.pins + memory.begun - memory.moved)
-    } else if off(Switch::W18) && begins_itself {
+    } else if is_left_out(Safeguard::W18) && begins_itself {
         remember(|memory| memory.splits_itself = Some(name.frame));
         new - 1
     } else {
@@ -199,7 +199,7 @@ pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
 
 /// W18: all tails of a block that splits itself are done.
 pub(crate) fn scattered() {
-    if off(Switch::W18) {
+    if is_left_out(Safeguard::W18) {
         remember(|memory| memory.scattered = memory.splits_itself.is_some());
     }
 }
@@ -207,7 +207,7 @@ pub(crate) fn scattered() {
 /// W18: whether this subtraction is of the hold that was never taken. It becomes a look whether any
 /// is left.
 pub(crate) fn only_looks(name: &Name) -> bool {
-    off(Switch::W18)
+    is_left_out(Safeguard::W18)
         && remember(|memory| {
             let own = memory.scattered && memory.splits_itself == Some(name.frame);
             if own {
@@ -219,15 +219,15 @@ pub(crate) fn only_looks(name: &Name) -> bool {
 
 /// Either protocol's steps without the one that is switched off.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Switched;
+pub struct LessOne;
 
-impl classic::Steps for Switched {
+impl classic::Steps for LessOne {
     fn stabilise_head<W: AtomicWord>(count: &W) -> Option<u64> {
-        if off(Switch::H1) { Some(0) } else { classic::Corrected::stabilise_head(count) }
+        if is_left_out(Safeguard::H1) { Some(0) } else { classic::Corrected::stabilise_head(count) }
     }
 
     fn hand_out(prepare: impl FnOnce(), refcount: impl FnOnce()) {
-        if off(Switch::H2) || off(Switch::H2Stuck) {
+        if is_left_out(Safeguard::H2) || is_left_out(Safeguard::H2Stuck) {
             refcount();
             prepare();
         } else {
@@ -236,13 +236,13 @@ impl classic::Steps for Switched {
     }
 
     fn publish_barrier<W: AtomicWord>() {
-        if !off(Switch::H3) {
+        if !is_left_out(Safeguard::H3) {
             classic::Corrected::publish_barrier::<W>();
         }
     }
 
     fn link_tail<W: AtomicWord>(first_page: impl FnOnce(), tail_flag: impl FnOnce()) {
-        if off(Switch::H3Tail) {
+        if is_left_out(Safeguard::H3Tail) {
             tail_flag();
             first_page();
         } else {
@@ -251,8 +251,8 @@ impl classic::Steps for Switched {
     }
 
     fn is_another_page(page: Pfn, head: Pfn) -> bool {
-        if off(Switch::H4) || off(Switch::H4Believed) {
-            remember(|memory| memory.believed = off(Switch::H4Believed) && page == head);
+        if is_left_out(Safeguard::H4) || is_left_out(Safeguard::H4Believed) {
+            remember(|memory| memory.believed = is_left_out(Safeguard::H4Believed) && page == head);
             return true;
         }
         classic::Corrected::is_another_page(page, head)
@@ -260,39 +260,39 @@ impl classic::Steps for Switched {
 
     fn order_at_zero(believed: Option<Order>, now: impl FnOnce() -> Order) -> Order {
         match believed {
-            Some(order) if off(Switch::H5) => order,
+            Some(order) if is_left_out(Safeguard::H5) => order,
             _ => classic::Corrected::order_at_zero(believed, now),
         }
     }
 
     fn early_tail_refcounted(ask: impl FnOnce() -> bool) -> Option<bool> {
-        if off(Switch::H6) { Some(ask()) } else { classic::Corrected::early_tail_refcounted(ask) }
+        if is_left_out(Safeguard::H6) { Some(ask()) } else { classic::Corrected::early_tail_refcounted(ask) }
     }
 
     fn still_tail(look_again: impl FnOnce() -> bool) -> bool {
         let still = classic::Corrected::still_tail(look_again);
-        if off(Switch::H12) {
+        if is_left_out(Safeguard::H12) {
             remember(|memory| memory.believed = !still);
         }
-        still || off(Switch::H12)
+        still || is_left_out(Safeguard::H12)
     }
 
     fn still_together(look_again: impl FnOnce() -> bool) -> bool {
-        let pair = off(Switch::H4Believed) || off(Switch::H12);
-        if off(Switch::H13) || pair && remember(|memory| std::mem::take(&mut memory.believed)) {
+        let pair = is_left_out(Safeguard::H4Believed) || is_left_out(Safeguard::H12);
+        if is_left_out(Safeguard::H13) || pair && remember(|memory| std::mem::take(&mut memory.believed)) {
             return true;
         }
         classic::Corrected::still_together(look_again)
     }
 
     fn count_before_tail_goes<W: AtomicWord>() {
-        if !off(Switch::H14Barrier) {
+        if !is_left_out(Safeguard::H14Barrier) {
             classic::Corrected::count_before_tail_goes::<W>();
         }
     }
 
     fn change_flags<W: AtomicWord>(flags: &W, difference: u64) {
-        if off(Switch::H14) {
+        if is_left_out(Safeguard::H14) {
             let seen = flags.load(Ordering::Relaxed);
             flags.store(seen.wrapping_add(difference), Ordering::Relaxed);
         } else {
@@ -301,11 +301,11 @@ impl classic::Steps for Switched {
     }
 
     fn frees_after_drop(was_last: bool) -> bool {
-        off(Switch::H15) || classic::Corrected::frees_after_drop(was_last)
+        is_left_out(Safeguard::H15) || classic::Corrected::frees_after_drop(was_last)
     }
 
     fn page_ref_freeze<W: AtomicWord>(count: &W, expected: u64) -> bool {
-        if off(Switch::H16) {
+        if is_left_out(Safeguard::H16) {
             count.store(0, Ordering::Release);
             return true;
         }
@@ -313,17 +313,17 @@ impl classic::Steps for Switched {
     }
 
     fn count_limit() -> u64 {
-        if off(Switch::H18) { u64::MAX } else { classic::Corrected::count_limit() }
+        if is_left_out(Safeguard::H18) { u64::MAX } else { classic::Corrected::count_limit() }
     }
 }
 
-impl one_word::Steps for Switched {
+impl one_word::Steps for LessOne {
     fn pin_under_hold(
         pin: impl FnOnce() -> bool,
         unhold: impl FnOnce(),
         hold: impl FnOnce() -> bool,
     ) -> bool {
-        if !off(Switch::W1) {
+        if !is_left_out(Safeguard::W1) {
             return one_word::Unabridged::pin_under_hold(pin, unhold, hold);
         }
         unhold();
@@ -333,23 +333,25 @@ impl one_word::Steps for Switched {
     }
 
     fn is_head_meant(fits: bool) -> bool {
-        off(Switch::W2) || one_word::Unabridged::is_head_meant(fits)
+        is_left_out(Safeguard::W2) || one_word::Unabridged::is_head_meant(fits)
     }
 
     fn was_same_tail(pinned: bool) -> bool {
-        off(Switch::W3) || one_word::Unabridged::was_same_tail(pinned)
+        is_left_out(Safeguard::W3) || one_word::Unabridged::was_same_tail(pinned)
     }
 
     fn is_still_so(look_again: impl FnOnce() -> bool) -> bool {
-        off(Switch::W4) || one_word::Unabridged::is_still_so(look_again)
+        is_left_out(Safeguard::W4) || one_word::Unabridged::is_still_so(look_again)
     }
 
     fn are_refs_frozen(splitting: bool) -> bool {
-        !off(Switch::W5) && one_word::Unabridged::are_refs_frozen(splitting)
+        !is_left_out(Safeguard::W5) && one_word::Unabridged::are_refs_frozen(splitting)
     }
 
     fn give_back_hold(give_back: impl FnOnce()) {
-        if off(Switch::W6) || off(Switch::W11Value) && remember(|memory| memory.converting) {
+        if is_left_out(Safeguard::W6)
+            || is_left_out(Safeguard::W11Value) && remember(|memory| memory.converting)
+        {
             remember(|memory| memory.moved += 1);
         } else {
             one_word::Unabridged::give_back_hold(give_back);
@@ -357,16 +359,16 @@ impl one_word::Steps for Switched {
     }
 
     fn moves_hold(needed: bool) -> bool {
-        !off(Switch::W7) && one_word::Unabridged::moves_hold(needed)
+        !is_left_out(Safeguard::W7) && one_word::Unabridged::moves_hold(needed)
     }
 
     fn held(marked: PageWord, unmarked: impl FnOnce() -> PageWord) -> PageWord {
-        let switch = if marked.is_splitting() { Switch::W8 } else { Switch::W14 };
-        if off(switch) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
+        let safeguard = if marked.is_splitting() { Safeguard::W8 } else { Safeguard::W14 };
+        if is_left_out(safeguard) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
     }
 
     fn settle_last(convert_tails: impl FnOnce(), settle: impl FnOnce()) {
-        if off(Switch::W9) {
+        if is_left_out(Safeguard::W9) {
             settle();
             convert_tails();
             return;
@@ -382,28 +384,28 @@ impl one_word::Steps for Switched {
     }
 
     fn is_to_convert(untouched: bool) -> bool {
-        off(Switch::W10) || one_word::Unabridged::is_to_convert(untouched)
+        is_left_out(Safeguard::W10) || one_word::Unabridged::is_to_convert(untouched)
     }
 
     fn settled(now: PageWord, begun: PageWord) -> PageWord {
         remember(|memory| memory.begun = begun.pins());
-        if off(Switch::W11) { begun } else { one_word::Unabridged::settled(now, begun) }
+        if is_left_out(Safeguard::W11) { begun } else { one_word::Unabridged::settled(now, begun) }
     }
 
     fn refs_of_piece(refs: u64) -> u64 {
-        if off(Switch::W12) { refs.min(1) } else { one_word::Unabridged::refs_of_piece(refs) }
+        if is_left_out(Safeguard::W12) { refs.min(1) } else { one_word::Unabridged::refs_of_piece(refs) }
     }
 
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
-        !off(Switch::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
+        !is_left_out(Safeguard::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
     }
 
     fn marks_piece(tails_rest: bool) -> bool {
-        !off(Switch::W15) && one_word::Unabridged::marks_piece(tails_rest)
+        !is_left_out(Safeguard::W15) && one_word::Unabridged::marks_piece(tails_rest)
     }
 
     fn says_tails_rest(tails_rest: bool) -> bool {
-        off(Switch::W16) || one_word::Unabridged::says_tails_rest(tails_rest)
+        is_left_out(Safeguard::W16) || one_word::Unabridged::says_tails_rest(tails_rest)
     }
 }
 
@@ -413,16 +415,22 @@ pub(crate) struct Weaken;
 impl Weaken {
     pub(crate) fn load(name: &Name, order: Ordering) -> Ordering {
         match order {
-            Ordering::Acquire if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Relaxed,
-            Ordering::SeqCst if off(Switch::AOrder) => Ordering::Acquire,
-            Ordering::SeqCst if off(Switch::ARelease) && name.is_allocators() => Ordering::Acquire,
+            Ordering::Acquire if is_left_out(Safeguard::WAcquire) && !name.is_of_allocator() => {
+                Ordering::Relaxed
+            }
+            Ordering::SeqCst if is_left_out(Safeguard::AOrder) => Ordering::Acquire,
+            Ordering::SeqCst if is_left_out(Safeguard::ARelease) && name.is_of_allocator() => {
+                Ordering::Acquire
+            }
             _ => order,
         }
     }
 
     pub(crate) fn store(name: &Name, order: Ordering) -> Ordering {
         match order {
-            Ordering::Release if off(Switch::WRelease) && !name.is_allocators() => Ordering::Relaxed,
+            Ordering::Release if is_left_out(Safeguard::WRelease) && !name.is_of_allocator() => {
+                Ordering::Relaxed
+            }
             _ => order,
         }
     }
@@ -430,7 +438,9 @@ impl Weaken {
     /// Compare-and-swap.
     pub(crate) fn change(name: &Name, order: Ordering) -> Ordering {
         match order {
-            Ordering::AcqRel if off(Switch::WAcquire) && !name.is_allocators() => Ordering::Release,
+            Ordering::AcqRel if is_left_out(Safeguard::WAcquire) && !name.is_of_allocator() => {
+                Ordering::Release
+            }
             _ => Self::bits(name, order),
         }
     }
@@ -438,17 +448,19 @@ impl Weaken {
     /// Bitwise and, or.
     pub(crate) fn bits(name: &Name, order: Ordering) -> Ordering {
         match order {
-            Ordering::SeqCst | Ordering::AcqRel if off(Switch::ARelease) && name.is_allocators() => {
+            Ordering::SeqCst | Ordering::AcqRel
+                if is_left_out(Safeguard::ARelease) && name.is_of_allocator() =>
+            {
                 Ordering::Acquire
             }
-            Ordering::SeqCst if off(Switch::AOrder) => Ordering::AcqRel,
+            Ordering::SeqCst if is_left_out(Safeguard::AOrder) => Ordering::AcqRel,
             _ => order,
         }
     }
 
     /// Subtraction: a put.
     pub(crate) fn drop(name: &Name, order: Ordering) -> Ordering {
-        let weak = off(Switch::WDrop) && !name.is_allocators();
+        let weak = is_left_out(Safeguard::WDrop) && !name.is_of_allocator();
         if weak { Ordering::Relaxed } else { order }
     }
 }

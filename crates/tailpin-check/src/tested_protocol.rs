@@ -7,18 +7,18 @@ use tailpin::{AtomicWord, Attach, OneWord, PIN_LIMIT, PageWord, Pfn, Protocol};
 use tailpin_classic::Classic;
 use tailpin_classic::Corrected;
 
-use crate::switches::Switched;
+use crate::safeguards::LessOne;
 
 /// Which protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Which {
+pub enum ProtocolKind {
     /// One word per frame, lock-free.
     OneWord,
     /// The mail's, corrected.
     Classic,
 }
 
-impl Which {
+impl ProtocolKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::OneWord, Self::Classic];
 
@@ -32,14 +32,14 @@ impl Which {
 }
 
 /// Name of a word of a frame, and what makes its value readable.
-pub type Field = (&'static str, fn(u64) -> String);
+pub(crate) type Field = (&'static str, fn(u64) -> String);
 
 /// A protocol, before it is put over words.
-pub trait Family<W: AtomicWord + 'static>: Send + Sync + 'static {
+pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static {
     /// The protocol over words.
     type Over<'m>: Attach<'m, Word = W>;
     /// Which it is.
-    const WHICH: Which;
+    const KIND: ProtocolKind;
     /// Steps of the futexes that go with it: all of them, or with the same switch.
     type Futex: tailpin_futex::Steps;
     /// Steps of pinning by address, likewise.
@@ -55,42 +55,44 @@ pub trait Family<W: AtomicWord + 'static>: Send + Sync + 'static {
 }
 
 /// [`OneWord`] with steps `S`.
-pub struct OneWordFamily<S = Unabridged>(std::marker::PhantomData<fn() -> S>);
+pub(crate) struct TestedOneWord<S = Unabridged>(std::marker::PhantomData<fn() -> S>);
 /// [`Classic`] with steps `S`.
-pub struct ClassicFamily<S = Corrected>(std::marker::PhantomData<fn() -> S>);
+pub(crate) struct TestedClassic<S = Corrected>(std::marker::PhantomData<fn() -> S>);
 /// [`OneWord`] with a switch.
-pub type OneWordSwitched = OneWordFamily<Switched>;
+pub(crate) type OneWordLessOne = TestedOneWord<LessOne>;
 /// [`Classic`] with a switch.
-pub type ClassicSwitched = ClassicFamily<Switched>;
+pub(crate) type ClassicLessOne = TestedClassic<LessOne>;
 
 /// The steps of futexes and of pinning by address that go with a protocol's.
-pub trait WithFutex {
+pub(crate) trait UpperLayers {
     /// These.
     type Futex: tailpin_futex::Steps;
     /// Those of pinning by address.
     type Entry: tailpin_mm::model::Steps;
 }
 
-impl WithFutex for Unabridged {
+impl UpperLayers for Unabridged {
     type Futex = tailpin_futex::Complete;
     type Entry = tailpin_mm::model::Complete;
 }
 
-impl WithFutex for Corrected {
+impl UpperLayers for Corrected {
     type Futex = tailpin_futex::Complete;
     type Entry = tailpin_mm::model::Complete;
 }
 
-impl WithFutex for Switched {
-    type Futex = Switched;
-    type Entry = Switched;
+impl UpperLayers for LessOne {
+    type Futex = LessOne;
+    type Entry = LessOne;
 }
 
-impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + WithFutex> Family<W> for OneWordFamily<S> {
+impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + UpperLayers> TestedProtocol<W>
+    for TestedOneWord<S>
+{
     type Futex = S::Futex;
     type Entry = S::Entry;
     type Over<'m> = OneWord<'m, W, S>;
-    const WHICH: Which = Which::OneWord;
+    const KIND: ProtocolKind = ProtocolKind::OneWord;
     const FIELDS: &'static [Field] = &[("", page_word)];
 
     const ALL_BUT_ONE: u64 = PIN_LIMIT - 1;
@@ -104,11 +106,13 @@ impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + WithFutex> Family<W>
     }
 }
 
-impl<W: AtomicWord + 'static, S: tailpin_classic::Steps + WithFutex> Family<W> for ClassicFamily<S> {
+impl<W: AtomicWord + 'static, S: tailpin_classic::Steps + UpperLayers> TestedProtocol<W>
+    for TestedClassic<S>
+{
     type Futex = S::Futex;
     type Entry = S::Entry;
     type Over<'m> = Classic<'m, W, S>;
-    const WHICH: Which = Which::Classic;
+    const KIND: ProtocolKind = ProtocolKind::Classic;
     const FIELDS: &'static [Field] = &[
         ("count", number),
         ("mapcount", number),
@@ -129,7 +133,7 @@ impl<W: AtomicWord + 'static, S: tailpin_classic::Steps + WithFutex> Family<W> f
     }
 }
 
-impl<S> ClassicFamily<S> {
+impl<S> TestedClassic<S> {
     const FIELDS_PER_FRAME: usize = 5;
 }
 

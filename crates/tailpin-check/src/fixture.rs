@@ -1,6 +1,6 @@
 //! The world of one execution: frames, the protocol over them, and a ledger of who may use what.
 //!
-//! Roles act through the methods here. Each notes what it is entitled to, so that a protocol that
+//! Threads act through the methods here. Each notes what it is entitled to, so that a protocol that
 //! breaks a promise is caught where it does: a pin on a free frame, a frame freed under a pin or
 //! twice, a frame handed out dirty.
 
@@ -14,9 +14,9 @@ use tailpin::{
 };
 
 use crate::engine::Engine;
-use crate::family::{Family, Field};
-use crate::plan::Plan;
-use crate::switches;
+use crate::safeguards;
+use crate::scenario::Scenario;
+use crate::tested_protocol::{Field, TestedProtocol};
 use crate::trace::{self, Name, violation};
 use crate::word::CheckWord;
 use zone::allocator_words;
@@ -32,85 +32,85 @@ struct Frame {
 }
 
 /// The frames of one execution and everything around them.
-pub struct World<E: Engine, F> {
+pub(crate) struct Fixture<E: Engine, F> {
     words: Vec<CheckWord<E>>,
     /// The allocator's words, where there is one.
     areas: Vec<CheckWord<E>>,
     /// Caches of the allocator.
     slots: usize,
     /// Contents of the explored frames: used under a pin, overwritten by who allocates or frees.
-    memory: Vec<Option<E::Memory>>,
+    memory: Vec<Option<E::Contents>>,
     /// Where freed frames wait for the next owner, as the allocator's words are.
-    shelf: Option<E::Atomic>,
+    free_list: Option<E::Atomic>,
     ledger: Mutex<Vec<Frame>>,
     kept: Mutex<[Option<Held>; 8]>,
     blocks: Mutex<Vec<RawBlock>>,
     /// What a scenario brings along that is no frame.
     extension: OnceLock<Box<dyn Any + Send + Sync>>,
-    family: PhantomData<fn() -> F>,
+    tested_protocol: PhantomData<fn() -> F>,
 }
 
 /// The block of `order` at frame `head`.
 pub(crate) fn block(head: u64, order: u8) -> FrameRange {
-    FrameRange::block(Pfn::new(head), o(order))
+    FrameRange::block(Pfn::new(head), to_order(order))
 }
 
 /// Order `order`.
-pub(crate) fn o(order: u8) -> Order {
+pub(crate) fn to_order(order: u8) -> Order {
     Order::new(order).expect("scenarios name real orders")
 }
 
-impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
-    /// The free frames that a plan is about.
-    pub(crate) fn new(plan: &Plan<E, F>) -> Self {
-        let Plan { frames, explored, reuses, .. } = *plan;
+impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
+    /// The free frames that a scenario is about.
+    pub(crate) fn new(scenario: &Scenario<E, F>) -> Self {
+        let Scenario { frames, explored, reuses, .. } = *scenario;
         let word = |frame: u64, (field, decode): &Field| {
             let name = Name { frame: frame as u32, field, decode: *decode };
             if explored(frame) { CheckWord::explored(name) } else { CheckWord::plain(name) }
         };
         Self {
             words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
-            areas: plan.slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
-            slots: plan.slots.unwrap_or_default(),
-            memory: (0..frames).map(|frame| explored(frame).then(E::memory)).collect(),
-            shelf: reuses.then(|| E::atomic(0)),
+            areas: scenario.slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
+            slots: scenario.slots.unwrap_or_default(),
+            memory: (0..frames).map(|frame| explored(frame).then(E::contents)).collect(),
+            free_list: reuses.then(|| E::atomic(0)),
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),
             kept: Mutex::default(),
             blocks: Mutex::default(),
             extension: OnceLock::new(),
-            family: PhantomData,
+            tested_protocol: PhantomData,
         }
     }
 
-    /// The set-up is over, and the roles start.
+    /// The set-up is over, and the threads start.
     pub(crate) fn begin(&self) {
         self.words.iter().chain(&self.areas).for_each(CheckWord::begin);
-        trace::note(|| "the roles start".to_owned());
+        trace::note(|| "the threads start".to_owned());
     }
 
-    /// The roles have ended.
+    /// The threads have ended.
     pub(crate) fn end(&self) {
         self.words.iter().chain(&self.areas).for_each(CheckWord::end);
     }
 
     /// Brings something along, once.
-    pub(crate) fn bring<T: Any + Send + Sync>(&self, extension: T) {
+    pub(crate) fn extend_with<T: Any + Send + Sync>(&self, extension: T) {
         assert!(self.extension.set(Box::new(extension)).is_ok(), "a scenario brings one thing along");
     }
 
     /// What was brought along.
-    pub(crate) fn brought<T: Any>(&self) -> &T {
-        let brought = self.extension.get().and_then(|extension| extension.downcast_ref());
-        brought.expect("the set-up has brought it")
+    pub(crate) fn extension<T: Any>(&self) -> &T {
+        let extension = self.extension.get().and_then(|extension| extension.downcast_ref());
+        extension.expect("the set-up has brought it")
     }
 
     /// The protocol.
-    pub fn protocol(&self) -> F::Over<'_> {
+    pub(crate) fn protocol(&self) -> F::Over<'_> {
         F::Over::attach(&self.words, Pfn::new(0))
     }
 
     fn ledger(&self) -> MutexGuard<'_, Vec<Frame>> {
-        // A role that failed has left it as it was.
+        // A thread that failed has left it as it was.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,18 +150,18 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
             self.ledger()[frame.get() as usize] = Frame { used: true, refs: 1, ..Frame::default() };
         }
         let protocol = self.protocol();
-        if let Err(bad) = protocol.prepare(range.start, o(order)) {
+        if let Err(bad) = protocol.prepare(range.start, to_order(order)) {
             violation(format!("free frame {} is in a bad state: {}", bad.get(), protocol.state(bad)));
         }
         range.iter().for_each(|frame| self.write(frame.get()));
-        let generation = protocol.publish(range.start, o(order), class);
+        let generation = protocol.publish(range.start, to_order(order), class);
         trace::note(|| format!("has block {head}, order {order}"));
         generation
     }
 
     /// Takes a frame off the shelf if it is free, without handing it out.
     pub(crate) fn isolate(&self, frame: u64) -> bool {
-        self.look_at_shelf();
+        self.look_at_free_list();
         let taken = !std::mem::replace(&mut self.ledger()[frame as usize].used, true);
         if taken {
             trace::note(|| format!("isolates frame {frame}"));
@@ -176,16 +176,16 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         }
     }
 
-    fn look_at_shelf(&self) {
-        if let Some(shelf) = &self.shelf {
+    fn look_at_free_list(&self) {
+        if let Some(free_list) = &self.free_list {
             // Acquire: what was done to the frames comes first, as with the allocator's bits.
-            E::fetch_add(shelf, 0, Ordering::Acquire);
+            E::fetch_add(free_list, 0, Ordering::Acquire);
         }
     }
 
     /// Allocates if all the frames have been freed by now.
     pub(crate) fn try_alloc(&self, head: u64, order: u8, class: Class) -> bool {
-        self.look_at_shelf();
+        self.look_at_free_list();
         let free = {
             let ledger = self.ledger();
             block(head, order).iter().all(|frame| !ledger[frame.get() as usize].used)
@@ -280,7 +280,7 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
 
     /// Splits all of a block.
     pub(crate) fn split(&self, head: u64, order: u8, target: u8) {
-        if let Err(error) = self.protocol().split(block(head, order), o(target), self) {
+        if let Err(error) = self.protocol().split(block(head, order), to_order(target), self) {
             violation(format!("block {head} can be split, but: {error}"));
         }
         trace::note(|| format!("has split {head} to order {target}"));
@@ -289,9 +289,9 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
     /// Frees through the raw interface.
     pub(crate) fn raw_free(&self, head: u64, order: u8, generation: u8) {
         self.change_refs(head, order, -1);
-        switches::owners_lock();
+        safeguards::owners_lock();
         if let Err(cause) =
-            self.protocol().raw_free(RawBlock::from_parts(Pfn::new(head), o(order), generation), self)
+            self.protocol().raw_free(RawBlock::from_parts(Pfn::new(head), to_order(order), generation), self)
         {
             violation(format!("block {head} may be freed, but: {cause}"));
         }
@@ -333,10 +333,10 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
     pub(crate) fn audit(&self, head: u64, order: u8) -> u64 {
         let protocol = self.protocol();
         let found = protocol.head_of(Pfn::new(head));
-        if found != Some((Pfn::new(head), o(order))) {
+        if found != Some((Pfn::new(head), to_order(order))) {
             violation(format!("block {head} of order {order} should be live, found: {found:?}"));
         }
-        protocol.audit_block(Pfn::new(head), o(order), &mut |frame, what| {
+        protocol.audit_block(Pfn::new(head), to_order(order), &mut |frame, what| {
             violation(format!("frame {}: {what}", frame.get()));
         })
     }
@@ -386,31 +386,31 @@ impl<E: Engine, F: Family<CheckWord<E>>> World<E, F> {
         }
     }
 
-    fn shelve(&self) {
-        if let Some(shelf) = &self.shelf {
+    fn add_to_free_list(&self) {
+        if let Some(free_list) = &self.free_list {
             // Release: as the allocator gives frames back. No Acquire, which would order one free
             // after another.
-            E::fetch_add(shelf, 1, Ordering::Release);
+            E::fetch_add(free_list, 1, Ordering::Release);
         }
     }
 }
 
-impl<E: Engine, F: Family<CheckWord<E>>> Owner for World<E, F> {
+impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Owner for Fixture<E, F> {
     fn freed_block(&self, head: Pfn, order: Order) {
         trace::note(|| format!("frees block {} of order {order}", head.get()));
         FrameRange::block(head, order).iter().for_each(|frame| self.write(frame.get()));
-        self.shelve();
+        self.add_to_free_list();
         FrameRange::block(head, order).iter().for_each(|frame| self.free(frame, false));
     }
 
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        switches::scattered();
+        safeguards::scattered();
         let freed = || (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 != 0);
         if freed().next().is_none() {
             return;
         }
         freed().for_each(|bit| self.write(area.get() + bit as u64));
-        self.shelve();
+        self.add_to_free_list();
         for bit in freed() {
             trace::note(|| format!("frees frame {}", area.get() + bit as u64));
             self.free(area.offset(bit as u64), false);

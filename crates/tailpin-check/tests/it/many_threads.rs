@@ -11,7 +11,7 @@ use tailpin_check::table;
 fn crowds_come_as_expected() {
     let selection = Selection { time: Some(Duration::from_secs(2)), ..Selection::default() };
     let checks: Vec<_> = selection.checks().into_iter().filter(|check| check.layer != Layer::Loom).collect();
-    assert!(checks.iter().any(|check| check.switch.is_some()));
+    assert!(checks.iter().any(|check| check.safeguard.is_some()));
     for checked in selection.run(&checks, &Progress::default()) {
         let shown = checked.counterexample.as_ref().map(table::render).unwrap_or_default();
         assert!(checked.row.is_as_expected(), "{:?}\n{shown}", checked.row);

@@ -3,13 +3,13 @@
 use tailpin::AtomicWord;
 use tailpin_mm::model::{Complete, Steps};
 
-use crate::switches::{Switch, Switched, off};
+use crate::safeguards::{LessOne, Safeguard, is_left_out};
 
-impl Steps for Switched {
+impl Steps for LessOne {
     fn second_look(entry: impl FnOnce() -> bool, walk: impl FnOnce() -> bool) -> bool {
-        if off(Switch::H13Entry) {
+        if is_left_out(Safeguard::H13Entry) {
             true
-        } else if off(Switch::H19) {
+        } else if is_left_out(Safeguard::H19) {
             entry()
         } else {
             Complete::second_look(entry, walk)
@@ -17,13 +17,13 @@ impl Steps for Switched {
     }
 
     fn pin_barrier<W: AtomicWord>() {
-        if !off(Switch::H21Pin) {
+        if !is_left_out(Safeguard::H21Pin) {
             Complete::pin_barrier::<W>();
         }
     }
 
     fn change_barrier<W: AtomicWord>() {
-        if !off(Switch::H21Change) {
+        if !is_left_out(Safeguard::H21Change) {
             Complete::change_barrier::<W>();
         }
     }

@@ -5,19 +5,19 @@ use std::sync::atomic::Ordering;
 use tailpin::AtomicWord;
 use tailpin_futex::{Access, Complete, Steps};
 
-use crate::switches::{Switch, Switched, off};
+use crate::safeguards::{LessOne, Safeguard, is_left_out};
 
-impl Steps for Switched {
+impl Steps for LessOne {
     fn asks_next(proved: Access) -> Access {
-        if off(Switch::H8) { Access::Write } else { Complete::asks_next(proved) }
+        if is_left_out(Safeguard::H8) { Access::Write } else { Complete::asks_next(proved) }
     }
 
     fn asks_afresh(before: Access) -> Access {
-        if off(Switch::H25) { before } else { Complete::asks_afresh(before) }
+        if is_left_out(Safeguard::H25) { before } else { Complete::asks_afresh(before) }
     }
 
     fn before_unpin<T>(read: impl FnOnce() -> T, unpin: impl FnOnce()) -> T {
-        if off(Switch::H9) {
+        if is_left_out(Safeguard::H9) {
             unpin();
             read()
         } else {
@@ -26,21 +26,21 @@ impl Steps for Switched {
     }
 
     fn whose_index<P>(page: P, head: impl FnOnce() -> P) -> P {
-        if off(Switch::H10) { head() } else { Complete::whose_index(page, head) }
+        if is_left_out(Safeguard::H10) { head() } else { Complete::whose_index(page, head) }
     }
 
     fn whose_owner<P>(page: P, head: impl FnOnce() -> P) -> P {
-        if off(Switch::H11) { head() } else { Complete::whose_owner(page, head) }
+        if is_left_out(Safeguard::H11) { head() } else { Complete::whose_owner(page, head) }
     }
 
     fn waiter_barrier<W: AtomicWord>() {
-        if !off(Switch::FWait) {
+        if !is_left_out(Safeguard::FWait) {
             Complete::waiter_barrier::<W>();
         }
     }
 
     fn waker_barrier<W: AtomicWord>() {
-        if off(Switch::FWake) {
+        if is_left_out(Safeguard::FWake) {
             W::fence(Ordering::Release);
         } else {
             Complete::waker_barrier::<W>();
@@ -48,10 +48,10 @@ impl Steps for Switched {
     }
 
     fn reads_early<T>(read: impl FnOnce() -> T) -> Option<T> {
-        if off(Switch::FLook) { Some(read()) } else { Complete::reads_early(read) }
+        if is_left_out(Safeguard::FLook) { Some(read()) } else { Complete::reads_early(read) }
     }
 
     fn announces_moved(moved: u64) -> u64 {
-        if off(Switch::FMove) { 0 } else { Complete::announces_moved(moved) }
+        if is_left_out(Safeguard::FMove) { 0 } else { Complete::announces_moved(moved) }
     }
 }

@@ -16,12 +16,12 @@ use tailpin_mm::model::{Entries, EntrySlot, Steps, WalkEnd, gup_fast};
 use tailpin_mm::{Level, VirtAddr};
 
 use crate::engine::Engine;
-use crate::family::{Family, number};
+use crate::fixture::{Fixture, to_order};
 use crate::lock_wait;
-use crate::switches::{Switch, off};
+use crate::safeguards::{Safeguard, is_left_out};
+use crate::tested_protocol::{TestedProtocol, number};
 use crate::trace::{Name, note, violation};
 use crate::word::CheckWord;
-use crate::world::{World, o};
 
 /// The address looked at: the second page of its huge page.
 const ADDR: VirtAddr = VirtAddr::new(4096);
@@ -37,7 +37,7 @@ const EXCLUSIVE: Flags = Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::USER).wi
 
 /// What a table of the last level is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
+enum TableUse {
     Free,
     Used,
     /// Out of use while a walk may be in it.
@@ -46,7 +46,7 @@ enum Table {
 
 /// Whose contents a frame has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
+enum FrameUse {
     /// The mapping's, until now.
     Mapped,
     /// The mapping's, until the count was given back at this moment.
@@ -56,20 +56,20 @@ enum Whose {
 
 struct Ledger {
     clock: u64,
-    frames: [Whose; 4],
-    tables: [Table; 2],
+    frames: [FrameUse; 4],
+    tables: [TableUse; 2],
     /// Pages on which somebody else has a reference.
     others: Vec<u64>,
 }
 
 /// One address space of one huge page.
-pub(crate) struct EntryWorld<E: Engine> {
+pub(crate) struct PageTableFixture<E: Engine> {
     pmd: CheckWord<E>,
     /// The entries for the first page, which nobody fights over, and for the second.
     last: [[CheckWord<E>; 2]; 2],
     /// The frames that the tables are in, as memory: written by whoever makes a table or something
     /// else of one, in use while a walk reads an entry.
-    memory: [E::Memory; 2],
+    memory: [E::Contents; 2],
     /// Open sections.
     readers: CheckWord<E>,
     /// Held by whoever changes the space.
@@ -87,7 +87,7 @@ impl<E: Engine> Drop for Section<'_, E> {
     }
 }
 
-impl<E: Engine> Entries for EntryWorld<E> {
+impl<E: Engine> Entries for PageTableFixture<E> {
     type Arch = X86_64;
     type Section<'a> = Section<'a, E>;
     type Word = CheckWord<E>;
@@ -114,17 +114,17 @@ impl<E: Engine> Entries for EntryWorld<E> {
 }
 
 /// A pin that is given back unless it is kept.
-struct Pinned<'w, E: Engine, F: Family<CheckWord<E>>> {
-    world: &'w World<E, F>,
+struct Pinned<'fx, E: Engine, F: TestedProtocol<CheckWord<E>>> {
+    fixture: &'fx Fixture<E, F>,
     held: Option<Held>,
 }
 
-impl<E: Engine, F: Family<CheckWord<E>>> Drop for Pinned<'_, E, F> {
+impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Drop for Pinned<'_, E, F> {
     fn drop(&mut self) {
         // After a failure the ledger is not what it should be.
         if let Some(held) = self.held.take().filter(|_| !std::thread::panicking()) {
             note(|| "gives the pin back".to_owned());
-            self.world.put(held);
+            self.fixture.put(held);
         }
     }
 }
@@ -144,7 +144,7 @@ fn described(level: Level, bits: u64) -> String {
     }
 }
 
-impl<E: Engine> EntryWorld<E> {
+impl<E: Engine> PageTableFixture<E> {
     fn new() -> Self {
         lock_wait::blocks();
         let name = |field, frame, decode| Name { frame, field, decode };
@@ -153,11 +153,11 @@ impl<E: Engine> EntryWorld<E> {
         let table =
             |table| [CheckWord::plain(name("pte", table, pte)), CheckWord::explored(name("pte", table, pte))];
         let ledger =
-            Ledger { clock: 0, frames: [Whose::Else; 4], tables: [Table::Free; 2], others: Vec::new() };
+            Ledger { clock: 0, frames: [FrameUse::Else; 4], tables: [TableUse::Free; 2], others: Vec::new() };
         Self {
             pmd: CheckWord::explored(name("pmd", 0, pmd)),
             last: [table(0), table(1)],
-            memory: [E::memory(), E::memory()],
+            memory: [E::contents(), E::contents()],
             readers: CheckWord::explored(name("sections", 0, number)),
             lock: CheckWord::explored(name("mmap_lock", 0, number)),
             ledger: Mutex::new(ledger),
@@ -165,12 +165,12 @@ impl<E: Engine> EntryWorld<E> {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // A role that failed has left it as it was.
+        // A thread that failed has left it as it was.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mapped(&self, frame: u64) {
-        self.ledger().frames[frame as usize] = Whose::Mapped;
+        self.ledger().frames[frame as usize] = FrameUse::Mapped;
     }
 
     /// The mapping's count on a page was given back. Until then the call that unmaps is under way,
@@ -178,19 +178,19 @@ impl<E: Engine> EntryWorld<E> {
     fn unmapped(&self, frame: u64) {
         let mut ledger = self.ledger();
         ledger.clock += 1;
-        ledger.frames[frame as usize] = Whose::Until(ledger.clock);
+        ledger.frames[frame as usize] = FrameUse::Until(ledger.clock);
     }
 
     /// Whether the page was mapped at some moment from `start` on, and is what it was then.
     fn confirm(&self, frame: u64, start: u64) {
         let whose = self.ledger().frames[frame as usize];
         match whose {
-            Whose::Mapped => {}
-            Whose::Until(end) if end > start => {}
-            Whose::Until(_) => {
+            FrameUse::Mapped => {}
+            FrameUse::Until(end) if end > start => {}
+            FrameUse::Until(_) => {
                 violation(format!("frame {frame} was pinned and mapped at no moment of the call"))
             }
-            Whose::Else => {
+            FrameUse::Else => {
                 violation(format!("frame {frame} was pinned for the mapping and is somebody else's"))
             }
         }
@@ -200,9 +200,9 @@ impl<E: Engine> EntryWorld<E> {
     /// A table of the last level that nobody uses.
     fn new_table(&self) -> usize {
         let mut ledger = self.ledger();
-        let free = ledger.tables.iter().position(|table| *table == Table::Free);
+        let free = ledger.tables.iter().position(|table| *table == TableUse::Free);
         let table = free.expect("scenarios have tables enough");
-        ledger.tables[table] = Table::Used;
+        ledger.tables[table] = TableUse::Used;
         drop(ledger);
         E::write(&self.memory[table]);
         table
@@ -213,8 +213,8 @@ impl<E: Engine> EntryWorld<E> {
     fn retire(&self, table: usize) {
         // AcqRel: either this sees a section, or the section sees that the table is out of the
         // tree.
-        let free = self.readers.fetch_add(0, Ordering::AcqRel) == 0 || off(Switch::H19Wait);
-        self.ledger().tables[table] = if free { Table::Free } else { Table::Retired };
+        let free = self.readers.fetch_add(0, Ordering::AcqRel) == 0 || is_left_out(Safeguard::H19Wait);
+        self.ledger().tables[table] = if free { TableUse::Free } else { TableUse::Retired };
     }
 
     fn table(&self) -> Option<usize> {
@@ -241,46 +241,46 @@ impl<E: Engine> EntryWorld<E> {
     }
 }
 
-fn space<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) -> &EntryWorld<E> {
-    w.brought()
+fn space<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) -> &PageTableFixture<E> {
+    fx.extension()
 }
 
 /// Set-up: frames 0 and 1 are one block, mapped whole.
-pub(crate) fn huge<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = EntryWorld::<E>::new();
-    w.alloc(0, 1, Splittable);
+pub(crate) fn huge<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = PageTableFixture::<E>::new();
+    fx.alloc(0, 1, Splittable);
     (0..2).for_each(|frame| space.mapped(frame));
     space.pmd.store(leaf(Level::PMD, 0, EXCLUSIVE), Ordering::Release);
-    w.bring(space);
+    fx.extend_with(space);
 }
 
 /// Set-up: the two pages are in these frames, mapped one by one.
-pub(crate) fn pages<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frames: [u64; 2]) {
-    let space = EntryWorld::<E>::new();
+pub(crate) fn pages<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, frames: [u64; 2]) {
+    let space = PageTableFixture::<E>::new();
     let table = space.new_table();
     for (index, frame) in frames.into_iter().enumerate() {
-        w.alloc(frame, 0, Splittable);
+        fx.alloc(frame, 0, Splittable);
         space.mapped(frame);
         space.last[table][index].store(leaf(Level::PTE, frame, EXCLUSIVE), Ordering::Release);
     }
     space.pmd.store(X86_64::table(Pfn::new(LAST + table as u64)), Ordering::Release);
-    w.bring(space);
+    fx.extend_with(space);
 }
 
 /// Pins by address, as ships, and keeps what it got in a slot.
-pub(crate) fn pin<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, slot: usize) {
-    let space = space(w);
+pub(crate) fn pin<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, slot: usize) {
+    let space = space(fx);
     let start = space.ledger().clock;
     let try_pin = |found: WalkEnd, leaf: Leaf| -> Result<_, std::convert::Infallible> {
         let page = leaf.frame.offset(u64::from(found.slot.level == Level::PMD));
-        Ok(w.try_get(page.get()).ok().map(|held| Pinned { world: w, held: Some(held) }))
+        Ok(fx.try_get(page.get()).ok().map(|held| Pinned { fixture: fx, held: Some(held) }))
     };
     let meets = |flags: Flags| flags.has(Flags::EXCLUSIVE);
     match gup_fast::<F::Entry, _, _, _>(space, Pfn::new(ROOT), ADDR, meets, try_pin) {
         Ok(Some((mut pinned, _))) => {
             if let Some(held) = pinned.held.take() {
                 space.confirm(held.page.get(), start);
-                w.keep(slot, held);
+                fx.keep(slot, held);
             }
         }
         Ok(None) => note(|| "has no pin".to_owned()),
@@ -290,12 +290,12 @@ pub(crate) fn pin<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, slot: usi
 
 /// The huge mapping becomes two, and the block two pages: the table is complete before it is in the
 /// tree.
-pub(crate) fn split<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = space(w);
+pub(crate) fn split<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
     let seen = space.pmd.load(Ordering::Acquire);
     let TableEntry::Leaf(old) = X86_64::decode(Level::PMD, seen) else { return };
     let head = old.frame.get();
-    w.split(head, 1, 0);
+    fx.split(head, 1, 0);
     let table = space.new_table();
     for index in 0..2 {
         space.last[table][index].store(leaf(Level::PTE, head + index as u64, old.flags), Ordering::Release);
@@ -307,73 +307,73 @@ pub(crate) fn split<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
 }
 
 /// Unmaps the second page, and somebody else has its frame if it is free then.
-pub(crate) fn unmap<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = space(w);
-    split(w);
+pub(crate) fn unmap<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
+    split(fx);
     let Some(table) = space.table() else { return };
     let taken = space.last[table][1].fetch_and(0, Ordering::AcqRel);
     let TableEntry::Leaf(gone) = X86_64::decode(Level::PTE, taken) else { return };
     let frame = gone.frame.get();
-    w.drop_refs(frame, 0, 1);
+    fx.drop_refs(frame, 0, 1);
     space.unmapped(frame);
-    reuse(w, frame);
+    reuse(fx, frame);
 }
 
-fn reuse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) {
-    if w.try_alloc(frame, 0, Splittable) {
-        let mut ledger = space(w).ledger();
-        ledger.frames[frame as usize] = Whose::Else;
+fn reuse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, frame: u64) {
+    if fx.try_alloc(frame, 0, Splittable) {
+        let mut ledger = space(fx).ledger();
+        ledger.frames[frame as usize] = FrameUse::Else;
         ledger.others.push(frame);
     }
 }
 
 /// The two pages become a huge one: where they are if they are a block in order, else by copy if
 /// nobody has pinned them. The table is out of the tree before anybody looks at counts.
-pub(crate) fn collapse<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = space(w);
+pub(crate) fn collapse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
     let Some(table) = space.table() else { return };
     let (Some(first), Some(second)) = (space.page(table, 0), space.page(table, 1)) else { return };
     let frames = [first, second].map(|leaf| leaf.frame.get());
     let in_order = frames[0].is_multiple_of(2) && frames[1] == frames[0] + 1;
     if !in_order {
-        w.alloc(2, 1, Splittable);
+        fx.alloc(2, 1, Splittable);
     }
     let detached = space.pmd.fetch_and(0, Ordering::AcqRel);
     F::Entry::change_barrier::<CheckWord<E>>();
     if in_order {
-        if let Err(error) = w.protocol().merge(Pfn::new(frames[0]), o(1), w) {
+        if let Err(error) = fx.protocol().merge(Pfn::new(frames[0]), to_order(1), fx) {
             violation(format!("nobody else has the pages, but: {error}"));
         }
         space.pmd.store(leaf(Level::PMD, frames[0], EXCLUSIVE), Ordering::Release);
-    } else if frames.iter().all(|frame| is_exclusive(w, *frame)) {
-        frames.iter().for_each(|frame| w.touch(*frame));
+    } else if frames.iter().all(|frame| is_exclusive(fx, *frame)) {
+        frames.iter().for_each(|frame| fx.touch(*frame));
         (2..4).for_each(|frame| space.mapped(frame));
         space.pmd.store(leaf(Level::PMD, 2, EXCLUSIVE), Ordering::Release);
         for frame in frames {
-            w.drop_refs(frame, 0, 1);
+            fx.drop_refs(frame, 0, 1);
             space.unmapped(frame);
         }
     } else {
         note(|| "finds a pin: all stays as it was".to_owned());
         space.pmd.store(detached, Ordering::Release);
-        return w.drop_refs(2, 1, 1);
+        return fx.drop_refs(2, 1, 1);
     }
     space.retire(table);
     if !in_order {
-        reuse(w, frames[1]);
+        reuse(fx, frames[1]);
     }
 }
 
 /// Whether the mapping's own count is the only one on a page.
-fn is_exclusive<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, frame: u64) -> bool {
-    let state = w.protocol().state(Pfn::new(frame));
+fn is_exclusive<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, frame: u64) -> bool {
+    let state = fx.protocol().state(Pfn::new(frame));
     state.kind == Kind::Page && state.refs == 1 && state.pins == 0
 }
 
 /// A child shares the second page, if it is not pinned; else the child gets a copy, which is no
 /// step of this.
-pub(crate) fn fork<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = space(w);
+pub(crate) fn fork<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
     let Some(table) = space.table() else { return };
     let entry = &space.last[table][1];
     let seen = entry.load(Ordering::Acquire);
@@ -384,8 +384,8 @@ pub(crate) fn fork<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
         violation("an entry was changed by somebody without the lock".to_owned());
     }
     F::Entry::change_barrier::<CheckWord<E>>();
-    if is_exclusive(w, frame) {
-        w.more_refs(frame, 0, 1);
+    if is_exclusive(fx, frame) {
+        fx.more_refs(frame, 0, 1);
         space.ledger().others.push(frame);
     } else {
         note(|| "finds a pin: the child gets a copy".to_owned());
@@ -394,10 +394,10 @@ pub(crate) fn fork<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
 }
 
 /// Somebody uses the frames of tables that are free, for what is no table.
-pub(crate) fn use_tables<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = space(w);
+pub(crate) fn use_tables<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
     for table in 0..2 {
-        if space.ledger().tables[table] == Table::Free {
+        if space.ledger().tables[table] == TableUse::Free {
             note(|| format!("somebody writes to the frame of table {table}"));
             E::write(&space.memory[table]);
         }
@@ -405,13 +405,16 @@ pub(crate) fn use_tables<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
 }
 
 /// Runs with the space locked, as everybody does who changes it.
-pub(crate) fn locked<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>, body: fn(&World<E, F>)) {
-    space(w).locked(|| body(w));
+pub(crate) fn locked<E: Engine, F: TestedProtocol<CheckWord<E>>>(
+    fx: &Fixture<E, F>,
+    body: fn(&Fixture<E, F>),
+) {
+    space(fx).locked(|| body(fx));
 }
 
 /// The end: a pin that is left and the mapping have not parted. Then everything is given back.
-pub(crate) fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
-    let space = space(w);
+pub(crate) fn exit<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
     let found = space.look_up(Pfn::new(ROOT), ADDR);
     let mapped = match X86_64::decode(found.slot.level, found.bits) {
         TableEntry::Leaf(leaf) => {
@@ -419,7 +422,7 @@ pub(crate) fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
         }
         _ => None,
     };
-    for held in (0..2).filter_map(|slot| w.kept(slot)) {
+    for held in (0..2).filter_map(|slot| fx.kept(slot)) {
         let pinned = held.page.get();
         if let Some((frame, flags)) = mapped {
             if frame != pinned {
@@ -429,15 +432,15 @@ pub(crate) fn exit<E: Engine, F: Family<CheckWord<E>>>(w: &World<E, F>) {
                 violation(format!("frame {pinned} is pinned, and shared with the child"));
             }
         }
-        w.put(held);
+        fx.put(held);
     }
     match space.table() {
-        None => w.drop_refs(mapped.expect("a huge page stays mapped").0 - 1, 1, 1),
+        None => fx.drop_refs(mapped.expect("a huge page stays mapped").0 - 1, 1, 1),
         Some(table) => {
             let left = (0..2).filter_map(|index| space.page(table, index));
-            left.for_each(|leaf| w.drop_refs(leaf.frame.get(), 0, 1));
+            left.for_each(|leaf| fx.drop_refs(leaf.frame.get(), 0, 1));
         }
     }
     let others = std::mem::take(&mut space.ledger().others);
-    others.into_iter().for_each(|frame| w.drop_refs(frame, 0, 1));
+    others.into_iter().for_each(|frame| fx.drop_refs(frame, 0, 1));
 }
