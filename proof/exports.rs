@@ -25,15 +25,15 @@ crate::symbols! {
     fn order_of(w) = word(w).order();
     fn target(w) = word(w).target();
     fn is_unsplittable(w) = word(w).is_unsplittable();
-    fn is_poisoned(w) = word(w).is_poisoned();
-    fn is_wary(w) = word(w).is_wary();
-    fn is_rest(w) = word(w).is_rest();
-    fn tails_rest(w) = word(w).tails_rest();
+    fn is_hwpoison(w) = word(w).is_hwpoison();
+    fn has_hwpoisoned(w) = word(w).has_hwpoisoned();
+    fn is_implicit(w) = word(w).is_implicit();
+    fn all_tails_implicit(w) = word(w).all_tails_implicit();
     fn is_tail(w) = word(w).is_tail();
     fn is_head(w) = word(w).is_head();
     fn is_settled_head(w) = word(w).is_settled_head();
     fn is_splitting(w) = word(w).is_splitting();
-    fn is_splitting_clean(w) = word(w).is_splitting_clean();
+    fn is_heads_only_split(w) = word(w).is_heads_only_split();
     fn is_merging(w) = word(w).is_merging();
     fn is_live_head(w) = word(w).is_live_head();
     fn is_pinnable_alone(w) = word(w).is_pinnable_alone();
@@ -47,14 +47,14 @@ crate::symbols! {
     fn is_piece(w) = word(w).is_piece();
     fn was_of(w, o) = word(w).was_of(order(o));
     fn smallest_pieces(w) = word(w).smallest_pieces();
-    fn is_loose(w, o) = word(w).is_loose(order(o));
+    fn is_uncoalesced(w, o) = word(w).is_uncoalesced(order(o));
 
-    fn loosened(w, o) = word(w).loosened(order(o));
+    fn as_uncoalesced(w, o) = word(w).as_uncoalesced(order(o));
     fn claimed(w) = word(w).claimed();
     fn pin / pin_allowed(w, n) = word(w).pin(n);
     fn hold(w, n) = word(w).hold(n);
-    fn recorded(w) = word(w).recorded();
-    fn readied(w, flag) = word(w).readied(flag != 0);
+    fn with_explicit_tails(w) = word(w).with_explicit_tails();
+    fn as_free(w, flag) = word(w).as_free(flag != 0);
     fn unpin / unpin_allowed(w, n) = word(w).unpin(n);
     fn add_refs / add_refs_allowed(w, n) = word(w).add_refs(n);
     fn drop_refs / drop_refs_allowed(w, n) = word(w).drop_refs(n);
@@ -62,8 +62,8 @@ crate::symbols! {
     fn publish(w, o, flag) = word(w).publish(order(o), flag != 0);
     fn freed(w) = word(w).freed();
     fn frees_at_once / frees_at_once_allowed(w) = word(w).frees_at_once();
-    fn loosens / loosens_allowed(w, o) = word(w).loosens(order(o));
-    fn rested(w) = word(w).rested();
+    fn frees_uncoalesced / loosens_allowed(w, o) = word(w).frees_uncoalesced(order(o));
+    fn as_implicit(w) = word(w).as_implicit();
     fn begin_split(w, o) = word(w).begin_split(order(o));
     fn begin_self_split(w, o) = word(w).begin_self_split(order(o));
     fn begin_last_split(w, o) = word(w).begin_last_split(order(o));
@@ -76,9 +76,9 @@ crate::symbols! {
     fn adopted(w) = word(w).adopted();
     fn renewed(w) = word(w).renewed();
     fn reserved() = PageWord::reserved();
-    fn set_aside(w) = word(w).set_aside();
-    fn poisoned(w) = word(w).poisoned();
-    fn wary(w) = word(w).wary();
+    fn as_offline(w) = word(w).as_offline();
+    fn mark_hwpoison(w) = word(w).mark_hwpoison();
+    fn mark_has_hwpoisoned(w) = word(w).mark_has_hwpoisoned();
 
     fn decoded_kind(w) = word(w).decode().kind;
     fn decoded_order(w) = word(w).decode().order;
@@ -86,7 +86,7 @@ crate::symbols! {
     fn decoded_refs(w) = word(w).decode().refs;
     fn decoded_generation(w) = word(w).decode().generation;
     fn decoded_unsplittable(w) = word(w).decode().unsplittable;
-    fn decoded_poisoned(w) = word(w).decode().poisoned;
+    fn decoded_hwpoison(w) = word(w).decode().hwpoison;
     fn pin_limit() = super::page_word::PIN_LIMIT;
     fn ref_limit() = super::page_word::REF_LIMIT;
     fn one_ref() = super::page_word::ONE_REF;

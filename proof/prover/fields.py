@@ -72,14 +72,14 @@ class Word:
         return z3.And(self.is_head, z3.Or(self.pins != 0, self.refs != 0))
 
     @property
-    def is_rest(self):
+    def is_implicit(self):
         return nothing_but(self, "generation")
 
     @property
     def is_idle(self):
         return z3.And(among(self.kind, TAIL, FREE), self.pins == 0, z3.Not(self.flagged), self.drop & 1 == 0)
 
-    def is_loose(self, order):
+    def is_uncoalesced(self, order):
         return z3.And(
             self.kind == FREE,
             self.order == order,
@@ -113,8 +113,8 @@ def with_fields(word, changed, keep=ALL):
 
 # What a frame is, as the table of states names it.
 STATES = {
-    "rest": lambda w: w.is_rest,
-    "tail": lambda w: z3.And(w.kind == TAIL, z3.Not(w.is_rest)),
+    "rest": lambda w: w.is_implicit,
+    "tail": lambda w: z3.And(w.kind == TAIL, z3.Not(w.is_implicit)),
     "free": lambda w: z3.And(w.kind == FREE, w.drop == 0),
     "loose": lambda w: z3.And(w.kind == FREE, w.drop != 0),
     "page": lambda w: z3.And(w.kind == HEAD, w.order == 0),
@@ -138,7 +138,7 @@ def reachable(w):
     by_kind = {
         # At rest, or a tail that records its order; a 2 MiB part of a larger block may have recorded tails.
         TAIL: z3.And(
-            no("refs", "piece", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_rest)
+            no("refs", "piece", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_implicit)
         ),
         FREE: z3.And(
             no("pins", "refs", "piece", "poisoned", "wary"),

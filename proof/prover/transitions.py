@@ -151,7 +151,7 @@ def decoded_kind(w):
         z3.BitVecVal(i, 64) for i in range(9)
     )
     cases = [
-        (w.is_rest, rest),
+        (w.is_implicit, rest),
         (w.kind == TAIL, tail),
         (w.kind == FREE, free),
         (z3.And(w.is_settled, w.order == 0), page),
@@ -177,15 +177,15 @@ QUESTIONS = [
     question("order_of", lambda w: w.order, method="order"),
     question("target", lambda w: w.target & 0xFF),
     question("is_unsplittable", lambda w: w.kind == UNSPLITTABLE),
-    question("is_poisoned", lambda w: w.poisoned == 1),
-    question("is_wary", lambda w: w.wary == 1),
-    question("is_rest", lambda w: w.is_rest),
-    question("tails_rest", lambda w: w.recorded == 0),
+    question("is_hwpoison", lambda w: w.poisoned == 1),
+    question("has_hwpoisoned", lambda w: w.wary == 1),
+    question("is_implicit", lambda w: w.is_implicit),
+    question("all_tails_implicit", lambda w: w.recorded == 0),
     question("is_tail", lambda w: w.kind == TAIL),
     question("is_head", lambda w: w.is_head),
     question("is_settled_head", lambda w: w.is_settled),
     question("is_splitting", lambda w: among(w.kind, SPLITTING, CLEAN)),
-    question("is_splitting_clean", lambda w: w.kind == CLEAN),
+    question("is_heads_only_split", lambda w: w.kind == CLEAN),
     question("is_merging", lambda w: w.kind == MERGING),
     question("is_live_head", lambda w: w.is_live),
     question(
@@ -219,14 +219,14 @@ QUESTIONS = [
     question("is_piece", lambda w: w.piece == 1),
     question("was_of", was_of, WITH_ORDER),
     question("smallest_pieces", smallest_pieces, when=lambda w: z3.ULE(w.order, MAX)),
-    question("is_loose", lambda w, o: w.is_loose(o), WITH_ORDER),
+    question("is_uncoalesced", lambda w, o: w.is_uncoalesced(o), WITH_ORDER),
     question("decoded_kind", decoded_kind, method="decode"),
     question("decoded_order", lambda w: least(w.order, MAX), method="decode"),
     question("decoded_pins", lambda w: w.pins, method="decode"),
     question("decoded_refs", lambda w: w.refs, method="decode"),
     question("decoded_generation", lambda w: w.generation, method="decode"),
     question("decoded_unsplittable", lambda w: w.kind == UNSPLITTABLE, method="decode"),
-    question("decoded_poisoned", lambda w: w.poisoned == 1, method="decode"),
+    question("decoded_hwpoison", lambda w: w.poisoned == 1, method="decode"),
     question("pin_limit", lambda: z3.BitVecVal(PIN_LIMIT, 64), arguments={"": ""}, method="PIN_LIMIT"),
     question("ref_limit", lambda: z3.BitVecVal(REF_LIMIT, 64), arguments={"": ""}, method="REF_LIMIT"),
     question("one_ref", lambda: z3.BitVecVal(1 << 24, 64), arguments={"": ""}, method="ONE_REF"),
@@ -234,7 +234,7 @@ QUESTIONS = [
 
 TRANSITIONS = [
     Function(
-        "loosened",
+        "as_uncoalesced",
         WITH_ORDER,
         changes=lambda w, o: {"kind": FREE, "order": o, "drop": 1, "recorded": recorded_if(o != 0, w)},
         keeps=("generation",),
@@ -256,9 +256,9 @@ TRANSITIONS = [
         },
         when=lambda w, n: sum_at_most(w.pins, n, MOST_PINS),
     ),
-    Function("recorded", W, changes=lambda w: {"recorded": 1}),
+    Function("with_explicit_tails", W, changes=lambda w: {"recorded": 1}),
     Function(
-        "readied",
+        "as_free",
         {"w": "word", "flag": "flag"},
         changes=lambda w, flag: {"kind": FREE, "recorded": truth(flag == 0)},
         keeps=("generation",),
@@ -310,7 +310,7 @@ TRANSITIONS = [
         when=lambda w: z3.ULE(w.order, MAX),
     ),
     Function(
-        "loosens",
+        "frees_uncoalesced",
         WITH_ORDER,
         changes=lambda w, o: {"kind": FREE, "order": o, "drop": 1},
         keeps=("generation", "recorded"),
@@ -324,7 +324,7 @@ TRANSITIONS = [
             )
         ),
     ),
-    Function("rested", W, changes=lambda w: {}, keeps=("generation",)),
+    Function("as_implicit", W, changes=lambda w: {}, keeps=("generation",)),
     Function(
         "begin_split",
         WITH_ORDER,
@@ -385,9 +385,9 @@ TRANSITIONS = [
     Function("set_apart", W, changes=lambda w: {"kind": MERGING}),
     Function("adopted", W, changes=lambda w: {"generation": whole_generation(w), "piece": 0, "drop": 0}),
     Function("reserved", {"": ""}, changes=lambda: {"kind": OUT}, keeps=()),
-    Function("set_aside", W, changes=lambda w: {"kind": OUT, "poisoned": 1}, keeps=("generation",)),
+    Function("as_offline", W, changes=lambda w: {"kind": OUT, "poisoned": 1}, keeps=("generation",)),
     Function(
-        "poisoned",
+        "mark_hwpoison",
         W,
         changes=lambda w: {
             "poisoned": 1,
@@ -395,7 +395,7 @@ TRANSITIONS = [
         },
         when=lambda w: z3.ULE(w.order, MAX),
     ),
-    Function("wary", W, changes=lambda w: {"wary": 1}),
+    Function("mark_has_hwpoisoned", W, changes=lambda w: {"wary": 1}),
 ]
 
 # Part of transitions, and no step alone.

@@ -151,17 +151,17 @@ def pair_statements(release):
         yes("was_of", ended.bits, word.order),
         splits,
     )
-    loose = bits("loosens", w, o)
+    loose = bits("frees_uncoalesced", w, o)
     yield prove(
-        "what loosens makes is loose",
-        z3.And(yes("is_loose", loose, o), z3.Not(yes("is_idle", loose))),
+        "what frees_uncoalesced makes is loose",
+        z3.And(yes("is_uncoalesced", loose, o), z3.Not(yes("is_idle", loose))),
         yes("loosens_allowed", w, o),
         z3.ULE(o, MAX),
     )
     yield prove(
         "what is loose can't be taken for idle; claimed, it is",
         z3.And(z3.Not(yes("is_idle", w)), yes("is_idle", bits("claimed", w))),
-        yes("is_loose", w, o),
+        yes("is_uncoalesced", w, o),
         z3.ULE(o, MAX),
     )
     yield prove(
@@ -169,7 +169,7 @@ def pair_statements(release):
         z3.And(
             yes("is_idle", bits("freed", w)) == (word.poisoned == 0),
             z3.Not(yes("is_live_head", bits("freed", w))),
-            z3.Not(yes("is_loose", bits("freed", w), o)),
+            z3.Not(yes("is_uncoalesced", bits("freed", w), o)),
         ),
         z3.ULE(o, MAX),
     )

@@ -8,7 +8,7 @@ from .statements import Result
 WRONG = [
     (
         "a hold leaves no mark that a tail may record its order",
-        "Self(self.0 + n).recorded()",
+        "Self(self.0 + n).with_explicit_tails()",
         "Self(self.0 + n)",
         "hold",
     ),

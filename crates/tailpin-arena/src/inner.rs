@@ -5,7 +5,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::{self, Errno};
-use tailpin::{FrameRange, GetError, Held, Misuse, OneWord, Order, Owner, Pfn, Protocol, SplitError, Zone};
+use tailpin::{
+    FrameRange, FreeSink, GetError, Misuse, OneWord, Order, PagePin, Pfn, Protocol, SplitError, Zone,
+};
 
 use crate::builder::Settings;
 use crate::error::{AllocError, ReleaseError};
@@ -416,9 +418,9 @@ fn not_home() -> ! {
     panic!("the arena's memory stayed with the parent of this forked process")
 }
 
-fn held(page: Pfn) -> Held {
+fn held(page: Pfn) -> PagePin {
     // Blocks of an arena are of the class whose pages are counted each by itself.
-    Held { page, counted_at: page }
+    PagePin { page, counted_at: page }
 }
 
 /// Hands what the protocol frees to the zone, and counts it. Reaches for the arena only when something was freed: then
@@ -440,7 +442,7 @@ impl Freeing {
     }
 }
 
-impl Owner for Freeing {
+impl FreeSink for Freeing {
     #[inline]
     fn freed_block(&self, head: Pfn, order: Order) {
         self.zone().freed_block(head, order);
@@ -452,8 +454,8 @@ impl Owner for Freeing {
         self.count(frames.iter().map(|word| u64::from(word.count_ones())).sum());
     }
 
-    fn retired(&self, frame: Pfn) {
-        self.zone().retired(frame);
+    fn freed_offline(&self, frame: Pfn) {
+        self.zone().freed_offline(frame);
         self.count(1);
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailpin::{
-    Attach, Class, FrameRange, GetError, Held, Kind, Misuse, Order, Owner, Pfn, Protocol, RawBlock,
+    Attach, Class, FrameRange, FreeSink, GetError, Kind, Misuse, Order, PagePin, Pfn, Protocol, RawBlock,
 };
 
 use crate::engine::Engine;
@@ -43,7 +43,7 @@ pub(crate) struct Fixture<E: Engine, F> {
     /// Where freed frames wait for the next owner, as the allocator's words are.
     free_list: Option<E::Atomic>,
     ledger: Mutex<Vec<Frame>>,
-    kept: Mutex<[Option<Held>; 8]>,
+    kept: Mutex<[Option<PagePin>; 8]>,
     blocks: Mutex<Vec<RawBlock>>,
     /// What a scenario brings along that is no frame.
     extension: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -197,7 +197,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 
     /// A pin on a page found by its number.
-    pub(crate) fn try_get(&self, page: u64) -> Result<Held, GetError> {
+    pub(crate) fn try_get(&self, page: u64) -> Result<PagePin, GetError> {
         let got = self.protocol().try_get(Pfn::new(page), self);
         if got.is_ok() {
             self.pinned(page);
@@ -226,7 +226,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 
     /// A pin on a page that is certainly in use.
-    pub(crate) fn must_get(&self, page: u64) -> Held {
+    pub(crate) fn must_get(&self, page: u64) -> PagePin {
         match self.try_get(page) {
             Ok(held) => held,
             Err(error) => violation(format!("page {page} is in use, but: {error}")),
@@ -240,7 +240,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 
     /// One more pin.
-    pub(crate) fn get(&self, held: Held) {
+    pub(crate) fn get(&self, held: PagePin) {
         if let Err(error) = self.protocol().get(held, self) {
             violation(format!("a pin was there on page {}, but: {error}", held.page.get()));
         }
@@ -248,7 +248,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 
     /// Gives a pin back.
-    pub(crate) fn put(&self, held: Held) {
+    pub(crate) fn put(&self, held: PagePin) {
         self.touch(held.page.get());
         self.ledger()[held.page.get() as usize].pins -= 1;
         self.protocol().put(held, self);
@@ -298,12 +298,12 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 
     /// Keeps a pin for somebody.
-    pub(crate) fn keep(&self, slot: usize, held: Held) {
+    pub(crate) fn keep(&self, slot: usize, held: PagePin) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some(held);
     }
 
     /// The pin kept in a slot, if any; it is not there afterwards.
-    pub(crate) fn kept(&self, slot: usize) -> Option<Held> {
+    pub(crate) fn kept(&self, slot: usize) -> Option<PagePin> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)[slot].take()
     }
 
@@ -354,9 +354,9 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
                 violation(format!("frame {index} was never freed: {state}"));
             }
             let clean = if entry.retired {
-                state.kind == Kind::SetAside
+                state.kind == Kind::Offline
             } else {
-                matches!(state.kind, Kind::Free | Kind::Rest | Kind::Tail)
+                matches!(state.kind, Kind::Free | Kind::Implicit | Kind::Tail)
                     && protocol.prepare(frame, Order::PAGE).is_ok()
             };
             if !clean || state.pins > 0 || state.refs > 0 {
@@ -395,7 +395,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 }
 
-impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Owner for Fixture<E, F> {
+impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
     fn freed_block(&self, head: Pfn, order: Order) {
         trace::note(|| format!("frees block {} of order {order}", head.get()));
         FrameRange::block(head, order).iter().for_each(|frame| self.write(frame.get()));
@@ -417,7 +417,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Owner for Fixture<E, F> {
         }
     }
 
-    fn retired(&self, frame: Pfn) {
+    fn freed_offline(&self, frame: Pfn) {
         trace::note(|| format!("takes frame {} out of service", frame.get()));
         self.write(frame.get());
         self.free(frame, true);

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tailpin::Class::Splittable;
-use tailpin::{AtomicWord, Held, Kind, Pfn, Protocol};
+use tailpin::{AtomicWord, Kind, PagePin, Pfn, Protocol};
 use tailpin_mm::arch::{Arch, Flags, Leaf, TableEntry, X86_64};
 use tailpin_mm::model::{Entries, EntrySlot, Steps, WalkEnd, gup_fast};
 use tailpin_mm::{Level, VirtAddr};
@@ -116,7 +116,7 @@ impl<E: Engine> Entries for PageTableFixture<E> {
 /// A pin that is given back unless it is kept.
 struct Pinned<'fx, E: Engine, F: TestedProtocol<CheckWord<E>>> {
     fixture: &'fx Fixture<E, F>,
-    held: Option<Held>,
+    held: Option<PagePin>,
 }
 
 impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Drop for Pinned<'_, E, F> {

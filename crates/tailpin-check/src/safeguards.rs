@@ -400,12 +400,12 @@ impl one_word::Steps for LessOne {
         !is_left_out(Safeguard::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
     }
 
-    fn marks_piece(tails_rest: bool) -> bool {
-        !is_left_out(Safeguard::W15) && one_word::Unabridged::marks_piece(tails_rest)
+    fn marks_piece(all_tails_implicit: bool) -> bool {
+        !is_left_out(Safeguard::W15) && one_word::Unabridged::marks_piece(all_tails_implicit)
     }
 
-    fn says_tails_rest(tails_rest: bool) -> bool {
-        is_left_out(Safeguard::W16) || one_word::Unabridged::says_tails_rest(tails_rest)
+    fn says_all_tails_implicit(all_tails_implicit: bool) -> bool {
+        is_left_out(Safeguard::W16) || one_word::Unabridged::says_all_tails_implicit(all_tails_implicit)
     }
 }
 

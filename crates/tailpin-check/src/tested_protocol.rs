@@ -146,7 +146,7 @@ pub(crate) fn page_word(value: u64) -> String {
     let word = PageWord::from_bits(value);
     let state = word.decode();
     let mut text = format!("{:?}", state.kind);
-    if word.is_loose(state.order) {
+    if word.is_uncoalesced(state.order) {
         text += " loose";
     }
     if state.order.get() > 0 {
@@ -160,7 +160,7 @@ pub(crate) fn page_word(value: u64) -> String {
     if state.unsplittable {
         text += " unsplittable";
     }
-    if state.poisoned {
+    if state.hwpoison {
         text += " poisoned";
     }
     text

@@ -13,8 +13,8 @@ use super::steps::NEGATIVE;
 use super::{Classic, Steps};
 use tailpin::AtomicWord;
 use tailpin::Finally;
+use tailpin::FreeSink;
 use tailpin::GetError;
-use tailpin::Owner;
 use tailpin::{Cause, Operation};
 use tailpin::{FrameRange, Order, Pfn};
 
@@ -26,13 +26,13 @@ pub(super) fn fits(at: Pfn, order: Order, end: Pfn) -> bool {
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
     /// are undone.
-    pub(super) fn map_range(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+    pub(super) fn map_range(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
         let mut at = range.start;
         while n > 0 && range.contains(at) {
-            match self.map_piece(at, range.end, n, owner) {
+            match self.map_piece(at, range.end, n, sink) {
                 Ok(order) => at = at.offset(order.frames()),
                 Err(error) => {
-                    self.unmap_range(FrameRange { start: range.start, end: at }, n, owner);
+                    self.unmap_range(FrameRange { start: range.start, end: at }, n, sink);
                     return Err(error);
                 }
             }
@@ -40,7 +40,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         Ok(())
     }
 
-    fn map_piece(&self, at: Pfn, end: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
+    fn map_piece(&self, at: Pfn, end: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {
         let flags = self.page_flags(at);
         if flags & PG_TAIL != 0 {
             return Err(GetError::NotInUse);
@@ -68,7 +68,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             self.mapcount(at).fetch_add(n, Ordering::Release);
         }
         self.compound_unlock(at);
-        self.put_refs(at, locked.own, None, owner);
+        self.put_refs(at, locked.own, None, sink);
         result.map(|()| locked.order)
     }
 
@@ -93,16 +93,16 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     /// `n` references less on each piece of `range`.
-    pub(super) fn unmap_range(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+    pub(super) fn unmap_range(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
         let next = Cell::new(range.start);
         let rest = || {
             while range.contains(next.get()) {
                 let at = next.get();
                 // Before the piece goes, as what follows may panic: hooks hear of what is freed.
                 next.set(at.offset(self.compound_order(at).frames()));
-                match self.unmap_piece(at, range.end, n, owner) {
+                match self.unmap_piece(at, range.end, n, sink) {
                     Ok(order) => next.set(at.offset(order.frames())),
-                    Err(cause) => self.bad_page(at, Operation::PutBlock, cause, owner),
+                    Err(cause) => self.bad_page(at, Operation::PutBlock, cause, sink),
                 }
             }
         };
@@ -110,14 +110,14 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         rest();
     }
 
-    fn unmap_piece(&self, at: Pfn, end: Pfn, n: u64, owner: &impl Owner) -> Result<Order, Cause> {
+    fn unmap_piece(&self, at: Pfn, end: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, Cause> {
         let flags = self.page_flags(at);
         if flags & PG_TAIL != 0 {
             return Err(self.inside_block(at));
         }
         if flags & PG_HEAD == 0 {
             self.unmap_words(at, n)?;
-            self.put_refs(at, n, None, owner);
+            self.put_refs(at, n, None, sink);
             return Ok(Order::PAGE);
         }
         let locked = self.lock_head(at).ok_or(Cause::FrameIsFree)?;
@@ -129,7 +129,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         };
         self.compound_unlock(at);
         let gone = if result.is_ok() { n } else { 0 };
-        self.put_refs(at, locked.own + gone, None, owner);
+        self.put_refs(at, locked.own + gone, None, sink);
         result.map(|()| locked.order)
     }
 

@@ -9,7 +9,7 @@ use super::{Classic, Steps};
 use tailpin::AtomicWord;
 use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
 use tailpin::{Cause, Misuse, Operation};
-use tailpin::{Class, Owner};
+use tailpin::{Class, FreeSink};
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has
@@ -76,23 +76,23 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// The count is zero and this thread was the last: the frames become the allocator's.
     ///
     /// Frames that are poisoned or in a bad state stay behind, out of service.
-    pub(super) fn free_block(&self, head: Pfn, order: Order, owner: &impl Owner) {
+    pub(super) fn free_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         // Relaxed: the last reference went with Acquire.
         let maps = self.mapcount(head).load(Ordering::Relaxed);
         if maps > 0 {
             // Somebody gave back a pin he did not have: the block references are real, so they are
             // put back. Release: as a publication.
             self.count(head).fetch_add(maps, Ordering::Release);
-            return self.bad_page(head, Operation::Put, Cause::NotPinned, owner);
+            return self.bad_page(head, Operation::Put, Cause::NotPinned, sink);
         }
         let mut bad = 0u64;
         for frame in FrameRange::block(head, order).iter() {
-            bad += u64::from(!self.free_pages_check(frame, owner));
+            bad += u64::from(!self.free_pages_check(frame, sink));
         }
         if bad == 0 {
-            owner.freed_block(head, order);
+            sink.freed_block(head, order);
         } else if bad < order.frames() {
-            self.free_the_good(head, order, owner);
+            self.free_the_good(head, order, sink);
         }
     }
 
@@ -101,7 +101,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     ///
     /// With the count at zero nobody else touches the flags (N3), as everybody takes a reference
     /// first (H1). So plain stores do.
-    fn free_pages_check(&self, frame: Pfn, owner: &impl Owner) -> bool {
+    fn free_pages_check(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
         // Relaxed: the last reference went with Acquire.
         let flags = self.flags(frame).load(Ordering::Relaxed);
         let bad = self.count(frame).load(Ordering::Relaxed) != 0
@@ -109,20 +109,20 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             || flags & (PG_COMPOUND_LOCK | PG_RESERVED) != 0;
         if bad {
             let state = self.decode(frame);
-            owner.misuse(Misuse { frame, state, operation: Operation::Free, cause: Cause::BadState });
+            sink.misuse(Misuse { frame, state, operation: Operation::Free, cause: Cause::BadState });
         }
         let aside = bad || flags & PG_HWPOISON != 0;
         let kept = if aside { PG_HWPOISON | PG_RESERVED } else { 0 };
         // Release: the frame goes to the allocator, whose own Release hands it on.
         self.flags(frame).store(flags & GENERATION | kept, Ordering::Release);
         if aside {
-            owner.retired(frame);
+            sink.freed_offline(frame);
         }
         !aside
     }
 
     /// Hands back what of a freed block was not set aside, area by area.
-    fn free_the_good(&self, head: Pfn, order: Order, owner: &impl Owner) {
+    fn free_the_good(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         let span = order.frames().min(AREA_FRAMES as u64);
         for part in (0..order.frames()).step_by(AREA_FRAMES) {
             let part = head.offset(part);
@@ -135,7 +135,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                     good[(bit / 64) as usize] |= 1 << (bit % 64);
                 }
             }
-            owner.freed_frames(area, &good);
+            sink.freed_frames(area, &good);
         }
     }
 

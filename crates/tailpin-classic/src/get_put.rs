@@ -9,8 +9,8 @@ use core::sync::atomic::Ordering;
 use super::steps::{NEGATIVE, get_unless_zero};
 use super::{Classic, Steps};
 use tailpin::AtomicWord;
+use tailpin::FreeSink;
 use tailpin::GetError;
-use tailpin::Owner;
 use tailpin::{Cause, Operation};
 use tailpin::{Order, Pfn};
 
@@ -38,10 +38,10 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `NotInUse` is certain: the count that was read as zero belonged to the page (or to the head
     /// of which it still is a tail), and a page that stays in use never has that. Each turn of the
     /// loop means that the page was split, freed or handed out meanwhile.
-    pub(super) fn pin_found(&self, page: Pfn, limit: u64, owner: &impl Owner) -> Result<(), GetError> {
+    pub(super) fn pin_found(&self, page: Pfn, limit: u64, sink: &impl FreeSink) -> Result<(), GetError> {
         loop {
             if self.page_tail(page) {
-                if self.__get_page_tail(page, limit, owner)? == Tail::Done {
+                if self.__get_page_tail(page, limit, sink)? == Tail::Done {
                     return Ok(());
                 }
                 continue;
@@ -52,14 +52,14 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             if S::still_together(|| !self.page_tail(page)) {
                 return Ok(());
             }
-            self.put_refs(page, 1, None, owner);
+            self.put_refs(page, 1, None, sink);
         }
     }
 
     /// One more pin on a page on which the caller has one (`get_page`).
-    pub(super) fn get_page(&self, page: Pfn, owner: &impl Owner) -> Result<(), GetError> {
+    pub(super) fn get_page(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), GetError> {
         while self.page_tail(page) {
-            if self.__get_page_tail(page, S::count_limit(), owner)? == Tail::Done {
+            if self.__get_page_tail(page, S::count_limit(), sink)? == Tail::Done {
                 return Ok(());
             }
         }
@@ -74,7 +74,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     /// A pin on a tail: a reference on its head first, then under the lock one in the tail.
-    fn __get_page_tail(&self, page: Pfn, limit: u64, owner: &impl Owner) -> Result<Tail, GetError> {
+    fn __get_page_tail(&self, page: Pfn, limit: u64, sink: &impl FreeSink) -> Result<Tail, GetError> {
         let head = self.compound_trans_head(page);
         if !S::is_another_page(page, head) {
             return Ok(Tail::Changed);
@@ -102,20 +102,20 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if together {
             return Ok(Tail::Done);
         }
-        self.put_refs(head, 1, Some(Order::PAGE), owner);
+        self.put_refs(head, 1, Some(Order::PAGE), sink);
         Ok(Tail::Changed)
     }
 
     /// `put_page`: gives back a pin.
-    pub(super) fn put_page(&self, page: Pfn, owner: &impl Owner) {
+    pub(super) fn put_page(&self, page: Pfn, sink: &impl FreeSink) {
         while self.page_tail(page) {
-            match self.put_compound_page(page, 1, owner) {
+            match self.put_compound_page(page, 1, sink) {
                 Ok(Some(_)) => return,
                 Ok(None) => {}
-                Err(cause) => return self.bad_page(page, Operation::Put, cause, owner),
+                Err(cause) => return self.bad_page(page, Operation::Put, cause, sink),
             }
         }
-        self.put_refs(page, 1, None, owner);
+        self.put_refs(page, 1, None, sink);
     }
 
     /// Gives back a pin on a tail: one in the tail, and `on_head` in its head, which is returned.
@@ -125,7 +125,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         &self,
         page: Pfn,
         on_head: u64,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Option<Pfn>, Cause> {
         let head = self.compound_trans_head(page);
         if !S::is_another_page(page, head) {
@@ -140,16 +140,16 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if !counted {
             let together = S::still_together(|| self.is_tail_of(page, head));
             if !together {
-                self.put_refs(head, own, Some(Order::PAGE), owner);
+                self.put_refs(head, own, Some(Order::PAGE), sink);
                 return Ok(None);
             }
-            return self.put_uncounted(head, own, on_head, owner);
+            return self.put_uncounted(head, own, on_head, sink);
         }
         self.compound_lock(head);
         if !S::still_together(|| self.is_tail_of(page, head)) {
             self.compound_unlock(head);
             // On whatever that frame is now: it may even be a smaller block (H5).
-            self.put_refs(head, own, Some(Order::PAGE), owner);
+            self.put_refs(head, own, Some(Order::PAGE), sink);
             return Ok(None);
         }
         // Relaxed, both: the lock orders them.
@@ -158,7 +158,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             self.mapcount(page).fetch_sub(1, Ordering::Relaxed);
         }
         self.compound_unlock(head);
-        self.put_refs(head, if pinned { own + on_head } else { own }, None, owner);
+        self.put_refs(head, if pinned { own + on_head } else { own }, None, sink);
         if pinned { Ok(Some(head)) } else { Err(Cause::NotPinned) }
     }
 
@@ -169,10 +169,10 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         head: Pfn,
         own: u64,
         on_head: u64,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Option<Pfn>, Cause> {
         let pinned = self.has_pins(head, own);
-        self.put_refs(head, if pinned { own + on_head } else { own }, None, owner);
+        self.put_refs(head, if pinned { own + on_head } else { own }, None, sink);
         if pinned { Ok(Some(head)) } else { Err(Cause::NotPinned) }
     }
 
@@ -181,7 +181,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     ///
     /// This is the helper of the mail's subject line. The reference keeps the block as it is only
     /// as long as it is not split: whoever needs to know about the tail keeps a pin on the tail.
-    pub fn get_compound_page(&self, page: Pfn, owner: &impl Owner) -> Option<Pfn> {
+    pub fn get_compound_page(&self, page: Pfn, sink: &impl FreeSink) -> Option<Pfn> {
         loop {
             let head = self.compound_trans_head(page);
             let alone = head == page;
@@ -195,7 +195,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             if S::still_together(same) {
                 return Some(head);
             }
-            self.put_refs(head, 1, Some(Order::PAGE), owner);
+            self.put_refs(head, 1, Some(Order::PAGE), sink);
         }
     }
 
@@ -204,13 +204,13 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     ///
     /// The mail: "the simplified version of put_compound_page() which doesn't dec
     /// page_head->_count", with the `get_page_unless_zero` that its draft had left out.
-    pub fn put_compound_tail(&self, page: Pfn, owner: &impl Owner) -> Pfn {
+    pub fn put_compound_tail(&self, page: Pfn, sink: &impl FreeSink) -> Pfn {
         while self.page_tail(page) {
-            match self.put_compound_page(page, 0, owner) {
+            match self.put_compound_page(page, 0, sink) {
                 Ok(Some(head)) => return head,
                 Ok(None) => {}
                 Err(cause) => {
-                    self.bad_page(page, Operation::Put, cause, owner);
+                    self.bad_page(page, Operation::Put, cause, sink);
                     break;
                 }
             }
@@ -220,7 +220,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// Gives back `n` references on `frame`; with the last one it is freed, as what it is then
     /// (H5). `believed`: what the caller took it for, where it has an opinion.
-    pub(super) fn put_refs(&self, frame: Pfn, n: u64, believed: Option<Order>, owner: &impl Owner) {
+    pub(super) fn put_refs(&self, frame: Pfn, n: u64, believed: Option<Order>, sink: &impl FreeSink) {
         if n == 0 {
             return;
         }
@@ -228,11 +228,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             Ok(false) => {}
             Ok(true) => {
                 let order = S::order_at_zero(believed, || self.compound_order(frame));
-                self.free_block(frame, order, owner);
+                self.free_block(frame, order, sink);
             }
             Err(had) => {
                 let cause = if had == 0 { Cause::FrameIsFree } else { Cause::TooFewReferences };
-                self.bad_page(frame, Operation::Put, cause, owner);
+                self.bad_page(frame, Operation::Put, cause, sink);
             }
         }
     }

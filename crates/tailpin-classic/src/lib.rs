@@ -38,7 +38,7 @@ pub use steps::{Corrected, Steps};
 
 use tailpin::AtomicWord;
 use tailpin::Cause;
-use tailpin::{Attach, Class, Held, Owner, PageState, Protocol, RawBlock};
+use tailpin::{Attach, Class, FreeSink, PagePin, PageState, Protocol, RawBlock};
 use tailpin::{FrameRange, Order, Pfn};
 use tailpin::{GetError, MergeError, SplitError, TokenError};
 
@@ -65,8 +65,8 @@ impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
         Self { words, base, steps: PhantomData }
     }
 
-    fn held(page: Pfn) -> Held {
-        Held { page, counted_at: page }
+    fn held(page: Pfn) -> PagePin {
+        PagePin { page, counted_at: page }
     }
 }
 
@@ -93,16 +93,16 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.hand_out(head, order, class)
     }
 
-    fn is_loose(&self, head: Pfn, order: Order) -> bool {
+    fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool {
         self.is_loose_block(head, order)
     }
 
-    fn loose_among(&self, first: Pfn, pages: u64) -> u64 {
-        let loose = |i: u64| pages >> i & 1 != 0 && self.is_loose(first.offset(i), Order::PAGE);
+    fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
+        let loose = |i: u64| pages >> i & 1 != 0 && self.is_uncoalesced(first.offset(i), Order::PAGE);
         (0..64).filter(|i| loose(*i)).fold(0, |among, i| among | 1 << i)
     }
 
-    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+    fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.loosen_block(head, order)
     }
 
@@ -118,7 +118,7 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.withdraw(frame, false);
     }
 
-    fn retire(&self, frame: Pfn) {
+    fn take_offline(&self, frame: Pfn) {
         self.withdraw(frame, true);
     }
 
@@ -134,24 +134,24 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.live_head_of(frame)
     }
 
-    fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
-        self.pin_found(page, S::count_limit(), owner).map(|()| Self::held(page))
+    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError> {
+        self.pin_found(page, S::count_limit(), sink).map(|()| Self::held(page))
     }
 
-    fn get(&self, held: Held, owner: &impl Owner) -> Result<(), GetError> {
-        self.get_page(held.page, owner)
+    fn get(&self, held: PagePin, sink: &impl FreeSink) -> Result<(), GetError> {
+        self.get_page(held.page, sink)
     }
 
-    fn put(&self, held: Held, owner: &impl Owner) {
-        self.put_page(held.page, owner);
+    fn put(&self, held: PagePin, sink: &impl FreeSink) {
+        self.put_page(held.page, sink);
     }
 
-    fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
-        self.map_range(range, n, owner)
+    fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
+        self.map_range(range, n, sink)
     }
 
-    fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner) {
-        self.unmap_range(range, n, owner);
+    fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
+        self.unmap_range(range, n, sink);
     }
 
     fn word_at(&self, frame: Pfn) -> &W {
@@ -159,45 +159,50 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     }
 
     /// To any lower order: 2013 had pages only, but it is the same walk.
-    fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError> {
-        self.split_range(range, target, owner)
+    fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
+        self.split_range(range, target, sink)
     }
 
-    fn split_around(&self, _: FrameRange, _: Pfn, _: Order, _: &impl Owner) -> Result<(), SplitError> {
+    fn split_around(&self, _: FrameRange, _: Pfn, _: Order, _: &impl FreeSink) -> Result<(), SplitError> {
         Err(SplitError::NotSupported)
     }
 
-    fn merge(&self, _: Pfn, _: Order, _: &impl Owner) -> Result<(), MergeError> {
+    fn merge(&self, _: Pfn, _: Order, _: &impl FreeSink) -> Result<(), MergeError> {
         Err(MergeError::NotSupported)
     }
 
-    fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
-        self.checked_put(page, owner)
+    fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.checked_put(page, sink)
     }
 
-    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
-        self.free_token(token, owner)
+    fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.free_token(token, sink)
     }
 
-    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>> {
-        self.get_token(token, n, owner)
+    fn raw_get_block(
+        &self,
+        token: RawBlock,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Result<(), TokenError<GetError>> {
+        self.get_token(token, n, sink)
     }
 
-    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
-        self.put_token(token, n, owner)
+    fn raw_put_block(&self, token: RawBlock, n: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)> {
+        self.put_token(token, n, sink)
     }
 
-    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
-        self.adopt_token(token, owner)
+    fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.adopt_token(token, sink)
     }
 
     fn raw_split(
         &self,
         token: RawBlock,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.split_token(token, target, owner)
+        self.split_token(token, target, sink)
     }
 
     fn raw_split_around(
@@ -205,7 +210,7 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         _: RawBlock,
         _: Pfn,
         _: Order,
-        _: &impl Owner,
+        _: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
         Err(TokenError::Refused(SplitError::NotSupported))
     }
@@ -213,7 +218,7 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     fn raw_merge(
         &self,
         _: impl Iterator<Item = RawBlock> + Clone,
-        _: &impl Owner,
+        _: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>> {
         Err(TokenError::Refused(MergeError::NotSupported))
     }
@@ -222,7 +227,7 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         self.audit_live(head, order, found)
     }
 
-    fn poison(&self, frame: Pfn, owner: &impl Owner) -> bool {
-        self.poison_page(frame, owner)
+    fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+        self.poison_page(frame, sink)
     }
 }

@@ -9,7 +9,7 @@ use super::get_put::NO_LIMIT;
 use super::page::{PG_HUGETLB, PG_HWPOISON};
 use super::{Classic, Steps};
 use tailpin::AtomicWord;
-use tailpin::Owner;
+use tailpin::FreeSink;
 use tailpin::{Cause, Misuse, Operation};
 use tailpin::{FrameRange, Pfn};
 
@@ -17,21 +17,21 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `bad_page`: marks the frame, if it is in use, so that it leaves service when freed, and
     /// reports it. A free frame is the allocator's and stays untouched.
     #[cold]
-    pub(super) fn bad_page(&self, frame: Pfn, operation: Operation, cause: Cause, owner: &impl Owner) {
+    pub(super) fn bad_page(&self, frame: Pfn, operation: Operation, cause: Cause, sink: &impl FreeSink) {
         let state = self.decode(frame);
-        self.poison_page(frame, owner);
-        owner.misuse(Misuse { frame, state, operation, cause });
+        self.poison_page(frame, sink);
+        sink.misuse(Misuse { frame, state, operation, cause });
     }
 
     /// Sets `PG_hwpoison` on a frame in use, under a pin on it, so that the mark can't fall between
     /// the flags' last look and the free.
-    pub(super) fn poison_page(&self, frame: Pfn, owner: &impl Owner) -> bool {
-        if self.pin_found(frame, NO_LIMIT, owner).is_err() {
+    pub(super) fn poison_page(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+        if self.pin_found(frame, NO_LIMIT, sink).is_err() {
             return false;
         }
         // Relaxed: the pin's own put publishes it.
         self.flags(frame).fetch_or(PG_HWPOISON, Ordering::Relaxed);
-        self.put_page(frame, owner);
+        self.put_page(frame, sink);
         true
     }
 
@@ -75,10 +75,10 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     /// Gives back a pin if there is one.
-    pub(super) fn checked_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
+    pub(super) fn checked_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
         loop {
             if self.page_tail(page) {
-                match self.put_compound_page(page, 1, owner)? {
+                match self.put_compound_page(page, 1, sink)? {
                     Some(_) => return Ok(()),
                     None => continue,
                 }
@@ -86,23 +86,23 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             let Some(own) = S::stabilise_head(self.count(page)) else { return Err(Cause::FrameIsFree) };
             if self.page_tail(page) {
                 // It was freed and handed out again in between.
-                self.put_refs(page, own, None, owner);
+                self.put_refs(page, own, None, sink);
                 continue;
             }
             self.compound_lock(page);
             let pinned = self.has_pins(page, own + self.tail_pins(page));
             self.compound_unlock(page);
-            self.put_refs(page, if pinned { own + 1 } else { own }, None, owner);
+            self.put_refs(page, if pinned { own + 1 } else { own }, None, sink);
             return if pinned { Ok(()) } else { Err(Cause::NotPinned) };
         }
     }
 
     /// `__free_pages`: drops `n` references, and the block with the last one. While others have
     /// some it is theirs to free, whole (H15).
-    pub(super) fn free_pages(&self, head: Pfn, n: u64, owner: &impl Owner) {
+    pub(super) fn free_pages(&self, head: Pfn, n: u64, sink: &impl FreeSink) {
         let free = || {
             let order = S::order_at_zero(None, || self.compound_order(head));
-            self.free_block(head, order, owner);
+            self.free_block(head, order, sink);
         };
         // Relaxed: a guess; the freeze decides (H16).
         if self.count(head).load(Ordering::Relaxed) == n && S::page_ref_freeze(self.count(head), n) {
@@ -111,7 +111,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         match self.drop_refs(head, n) {
             Ok(last) if S::frees_after_drop(last) => free(),
             Ok(_) => {}
-            Err(_) => self.bad_page(head, Operation::Free, Cause::TooFewReferences, owner),
+            Err(_) => self.bad_page(head, Operation::Free, Cause::TooFewReferences, sink),
         }
     }
 }

@@ -151,13 +151,13 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             refs: 0,
             generation: generation(flags),
             unsplittable: flags & PG_HUGETLB != 0,
-            poisoned: flags & PG_HWPOISON != 0,
+            hwpoison: flags & PG_HWPOISON != 0,
         };
         // Relaxed, here and below: a hint, or the caller's reference orders it already.
         let count = self.count(frame).load(Ordering::Relaxed);
         let mapcount = self.mapcount(frame).load(Ordering::Relaxed);
         if flags & PG_RESERVED != 0 {
-            state.kind = if state.poisoned { Kind::SetAside } else { Kind::Reserved };
+            state.kind = if state.hwpoison { Kind::Offline } else { Kind::Reserved };
         } else if flags & PG_TAIL != 0 {
             let head = Pfn::new(self.first_page(frame).load(Ordering::Acquire));
             let head_flags = self.page_flags(head);

@@ -12,7 +12,7 @@ use super::blocks::fits;
 use super::page::{ONE_GENERATION, PG_HEAD, PG_PIECE, PG_TAIL, began};
 use super::{Classic, Steps};
 use tailpin::AtomicWord;
-use tailpin::Owner;
+use tailpin::FreeSink;
 use tailpin::SplitError;
 use tailpin::{FrameRange, Order, Pfn};
 
@@ -22,11 +22,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         &self,
         range: FrameRange,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), SplitError> {
         let mut at = range.start;
         while range.contains(at) {
-            at = at.offset(self.split_huge_page(at, range.end, target, owner)?.frames());
+            at = at.offset(self.split_huge_page(at, range.end, target, sink)?.frames());
         }
         Ok(())
     }
@@ -37,7 +37,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         at: Pfn,
         end: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Order, SplitError> {
         let flags = self.page_flags(at);
         // Relaxed: only tells misuse; the caller's reference orders it.
@@ -60,23 +60,23 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         };
         if let Some(result) = refused {
             self.compound_unlock(at);
-            self.put_refs(at, locked.own, None, owner);
+            self.put_refs(at, locked.own, None, sink);
             return result;
         }
-        self.split_locked(at, order, target, locked.own, owner);
+        self.split_locked(at, order, target, locked.own, sink);
         Ok(order)
     }
 
     /// Splits the block at `at`, whose lock the caller has, and `own` references; both are given
     /// back.
-    pub(super) fn split_locked(&self, at: Pfn, order: Order, target: Order, own: u64, owner: &impl Owner) {
+    pub(super) fn split_locked(&self, at: Pfn, order: Order, target: Order, own: u64, sink: &impl FreeSink) {
         self.split_huge_page_refcount(at, order, target);
         // What the walk added to keep each piece; one without reference or pin is freed here,
         // outside the lock.
         for piece in pieces(at, order, target) {
-            self.put_refs(piece, 1, None, owner);
+            self.put_refs(piece, 1, None, sink);
         }
-        self.put_refs(at, own, None, owner);
+        self.put_refs(at, own, None, sink);
     }
 
     /// Under the head's lock, which it gives back, and a reference on the head.

@@ -34,14 +34,14 @@ impl Log {
     }
 }
 
-impl Owner for Log {
+impl FreeSink for Log {
     fn freed_block(&self, head: Pfn, order: Order) {
         self.blocks.lock().unwrap().push((head, order));
     }
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
         self.frames.lock().unwrap().push((area, *frames));
     }
-    fn retired(&self, frame: Pfn) {
+    fn freed_offline(&self, frame: Pfn) {
         self.retired.lock().unwrap().push(frame);
     }
     fn misuse(&self, misuse: Misuse) {
@@ -274,9 +274,9 @@ fn poisoned_frames_stay_behind() {
     let (words, log) = (map(1024), Log::default());
     let classic = Classic::new(&words, BASE);
     let bad = BASE.offset(70);
-    assert!(!classic.poison(bad, &log));
+    assert!(!classic.mark_hwpoison(bad, &log));
     begin(&classic, order(10), SPLITTABLE);
-    assert!(classic.poison(bad, &log));
+    assert!(classic.mark_hwpoison(bad, &log));
     classic.put_block(whole(order(10)), 1, &log);
     let mut first = [u64::MAX; 8];
     first[1] &= !(1 << 6);
@@ -284,7 +284,7 @@ fn poisoned_frames_stay_behind() {
     assert_eq!(frames, [(BASE, first), (BASE.offset(512), [u64::MAX; 8])]);
     assert_eq!(*log.retired.lock().unwrap(), [bad]);
     assert_eq!(log.blocks(), []);
-    assert_eq!(classic.state(bad).kind, Kind::SetAside);
+    assert_eq!(classic.state(bad).kind, Kind::Offline);
     assert_eq!(classic.scrub(BASE), Err(bad));
     assert_eq!(classic.prepare(bad, Order::PAGE), Err(bad));
     assert_eq!(classic.try_get(bad, &log), Err(GetError::NotInUse));
@@ -296,8 +296,8 @@ fn a_poisoned_tail_takes_the_mark_along_through_a_split() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
     begin(&classic, order(2), SPLITTABLE);
-    assert!(classic.poison(BASE.offset(2), &log));
-    assert_eq!([0, 1, 2].map(|page| classic.state(BASE.offset(page)).poisoned), [false, false, true]);
+    assert!(classic.mark_hwpoison(BASE.offset(2), &log));
+    assert_eq!([0, 1, 2].map(|page| classic.state(BASE.offset(page)).hwpoison), [false, false, true]);
     classic.split(whole(order(2)), Order::PAGE, &log).unwrap();
     classic.put_block(whole(order(2)), 1, &log);
     assert_eq!(log.blocks().len(), 3);
@@ -310,10 +310,10 @@ fn frames_out_of_service() {
     let classic = Classic::new(&words, BASE);
     begin(&classic, order(1), SPLITTABLE);
     classic.put_block(whole(order(1)), 1, &log);
-    classic.retire(BASE);
+    classic.take_offline(BASE);
     classic.reserve(BASE.offset(1));
     let (aside, never) = (classic.state(BASE), classic.state(BASE.offset(1)));
-    assert_eq!((aside.kind, aside.generation), (Kind::SetAside, 1));
+    assert_eq!((aside.kind, aside.generation), (Kind::Offline, 1));
     assert_eq!((never.kind, never.generation), (Kind::Reserved, 0));
     assert_eq!(classic.prepare(BASE, order(1)), Err(BASE));
     assert_eq!(classic.try_get(BASE, &log), Err(GetError::NotInUse));
@@ -401,7 +401,7 @@ fn misuse_through_the_unchecked_forms_is_reported_and_harmless() {
     classic.put(held(BASE), &log);
     assert_eq!(log.causes(), [(Operation::Put, Cause::NotPinned)]);
     assert_eq!(classic.state(BASE).refs, 1);
-    assert!(classic.state(tail).poisoned);
+    assert!(classic.state(tail).hwpoison);
     classic.put_block(whole(order(1)), 1, &log);
     assert_eq!((log.blocks(), log.retired.lock().unwrap().len()), (Vec::new(), 2));
     assert_eq!(log.causes(), []);
@@ -445,7 +445,7 @@ fn pins_against_splits_and_frees() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
     let of = order(3);
-    let (stop, given) = (AtomicBool::new(false), Mutex::new(Vec::<Held>::new()));
+    let (stop, given) = (AtomicBool::new(false), Mutex::new(Vec::<PagePin>::new()));
     std::thread::scope(|scope| {
         for seed in 0..2u64 {
             let (classic, log, stop, given) = (&classic, &log, &stop, &given);

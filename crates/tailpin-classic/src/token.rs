@@ -11,8 +11,8 @@ use super::{Classic, Steps};
 use tailpin::AtomicWord;
 use tailpin::Cause;
 use tailpin::{FrameRange, Order, Pfn};
+use tailpin::{FreeSink, RawBlock};
 use tailpin::{GetError, SplitError, TokenError};
-use tailpin::{Owner, RawBlock};
 
 /// A frame that is held, locked, and a piece of the token's block.
 struct Piece {
@@ -26,7 +26,7 @@ struct Piece {
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// Holds and locks the piece at `at`, if it is one of the token's block and has references.
-    fn lock_piece(&self, token: RawBlock, at: Pfn, owner: &impl Owner) -> Result<Piece, Cause> {
+    fn lock_piece(&self, token: RawBlock, at: Pfn, sink: &impl FreeSink) -> Result<Piece, Cause> {
         loop {
             if self.page_tail(at) {
                 return Err(self.inside_block(at));
@@ -42,7 +42,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             match Self::fault(token, at, &piece) {
                 Ok(()) if !tail => return Ok(piece),
                 result => {
-                    self.unlock_piece(at, piece, 0, owner);
+                    self.unlock_piece(at, piece, 0, sink);
                     // A tail: it was freed and handed out again in between.
                     if !tail {
                         return Err(result.err().unwrap_or(Cause::FrameIsFree));
@@ -76,18 +76,18 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     /// Gives back the lock, the hold and `refs` references more.
-    fn unlock_piece(&self, at: Pfn, piece: Piece, refs: u64, owner: &impl Owner) {
+    fn unlock_piece(&self, at: Pfn, piece: Piece, refs: u64, sink: &impl FreeSink) {
         self.compound_unlock(at);
-        self.put_refs(at, piece.own + refs, None, owner);
+        self.put_refs(at, piece.own + refs, None, sink);
     }
 
     /// Looks at each piece of a block before any is changed.
-    fn survey(&self, token: RawBlock, at_least: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
+    fn survey(&self, token: RawBlock, at_least: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)> {
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            let piece = self.lock_piece(token, at, owner).map_err(|cause| (at, cause))?;
+            let piece = self.lock_piece(token, at, sink).map_err(|cause| (at, cause))?;
             let (order, refs) = (piece.order, piece.refs);
-            self.unlock_piece(at, piece, 0, owner);
+            self.unlock_piece(at, piece, 0, sink);
             if refs < at_least {
                 return Err((at, Cause::TooFewReferences));
             }
@@ -100,16 +100,16 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         &self,
         token: RawBlock,
         n: u64,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<GetError>> {
-        self.survey(token, 0, owner).map_err(misuse)?;
+        self.survey(token, 0, sink).map_err(misuse)?;
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            match self.get_on(token, at, n, owner) {
+            match self.get_on(token, at, n, sink) {
                 Ok(order) => at = at.offset(order.frames()),
                 Err(error) => {
                     if n > 0 {
-                        self.unmap_range(FrameRange { start: token.pfn(), end: at }, n, owner);
+                        self.unmap_range(FrameRange { start: token.pfn(), end: at }, n, sink);
                     }
                     return Err(error);
                 }
@@ -123,36 +123,41 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         token: RawBlock,
         at: Pfn,
         n: u64,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Order, TokenError<GetError>> {
-        let piece = self.lock_piece(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+        let piece = self.lock_piece(token, at, sink).map_err(|cause| misuse((at, cause)))?;
         let order = piece.order;
         let added = self.add_refs(at, n);
         if added.is_ok() {
             // Release: whoever sees it sees the count too.
             self.mapcount(at).fetch_add(n, Ordering::Release);
         }
-        self.unlock_piece(at, piece, 0, owner);
+        self.unlock_piece(at, piece, 0, sink);
         added.map(|()| order).map_err(TokenError::Refused)
     }
 
-    pub(super) fn put_token(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
-        self.survey(token, n, owner)?;
+    pub(super) fn put_token(
+        &self,
+        token: RawBlock,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Result<(), (Pfn, Cause)> {
+        self.survey(token, n, sink)?;
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            let piece = self.lock_piece(token, at, owner).map_err(|cause| (at, cause))?;
+            let piece = self.lock_piece(token, at, sink).map_err(|cause| (at, cause))?;
             let order = piece.order;
             let put = self.unmap_words(at, n);
-            self.unlock_piece(at, piece, if put.is_ok() { n } else { 0 }, owner);
+            self.unlock_piece(at, piece, if put.is_ok() { n } else { 0 }, sink);
             put.map_err(|cause| (at, cause))?;
             at = at.offset(order.frames());
         }
         Ok(())
     }
 
-    pub(super) fn adopt_token(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+    pub(super) fn adopt_token(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
         let head = token.pfn();
-        let piece = self.lock_piece(token, head, owner)?;
+        let piece = self.lock_piece(token, head, sink)?;
         let only = only_reference(token, &piece);
         if only.is_ok() {
             // Tokens of what it was part of are used up too. As one addition it leaves the bits of
@@ -162,21 +167,21 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             // Relaxed: the lock orders it.
             self.flags(head).fetch_add(change, Ordering::Relaxed);
         }
-        self.unlock_piece(head, piece, 0, owner);
+        self.unlock_piece(head, piece, 0, sink);
         only
     }
 
     /// Drops the only reference to a block.
-    pub(super) fn free_token(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+    pub(super) fn free_token(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
         let head = token.pfn();
-        let piece = self.lock_piece(token, head, owner)?;
+        let piece = self.lock_piece(token, head, sink)?;
         let result = only_reference(token, &piece).and_then(|()| self.unmap_words(head, 1));
         if result.is_err() {
-            self.unlock_piece(head, piece, 0, owner);
+            self.unlock_piece(head, piece, 0, sink);
             return result;
         }
         self.compound_unlock(head);
-        self.free_pages(head, piece.own + 1, owner);
+        self.free_pages(head, piece.own + 1, sink);
         Ok(())
     }
 
@@ -184,20 +189,20 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         &self,
         token: RawBlock,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.survey(token, 0, owner).map_err(misuse)?;
+        self.survey(token, 0, sink).map_err(misuse)?;
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            let piece = self.lock_piece(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            let piece = self.lock_piece(token, at, sink).map_err(|cause| misuse((at, cause)))?;
             let (order, own) = (piece.order, piece.own);
             if order <= target || piece.flags & PG_HUGETLB != 0 {
-                self.unlock_piece(at, piece, 0, owner);
+                self.unlock_piece(at, piece, 0, sink);
                 if order > target {
                     return Err(TokenError::Refused(SplitError::Unsplittable { head: at }));
                 }
             } else {
-                self.split_locked(at, order, target, own, owner);
+                self.split_locked(at, order, target, own, sink);
             }
             at = at.offset(order.frames());
         }

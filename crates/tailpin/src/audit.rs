@@ -137,7 +137,7 @@ fn audit_at<P: Protocol>(zone: &Zone<'_, P>, at: Pfn, audit: &mut Audit) -> u64 
             }
             frames.frames()
         }
-        Kind::Reserved | Kind::SetAside => {
+        Kind::Reserved | Kind::Offline => {
             if !used {
                 audit.note(at, "a frame out of service is free for the allocator");
             }
@@ -147,7 +147,7 @@ fn audit_at<P: Protocol>(zone: &Zone<'_, P>, at: Pfn, audit: &mut Audit) -> u64 
             }
             1
         }
-        Kind::Rest | Kind::Free | Kind::Tail => {
+        Kind::Implicit | Kind::Free | Kind::Tail => {
             if state.pins > 0 {
                 audit.note(at, "a frame outside every block is pinned");
             }

@@ -35,5 +35,5 @@ pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 pub use handle::{Block, Page, PageRef, Pieces, Raw, Slice};
 pub use one_word::OneWord;
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
-pub use protocol::{Attach, Class, Held, Kind, Owner, PageState, Protocol, RawBlock};
+pub use protocol::{Attach, Class, FreeSink, Kind, PagePin, PageState, Protocol, RawBlock};
 pub use report::{Cause, Misuse, Operation, Sink};

@@ -15,7 +15,7 @@ use crate::report::{Cause, Misuse};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Free, or an unpinned tail of a block that never touched it.
-    Rest,
+    Implicit,
     /// Free.
     Free,
     /// In use by itself: a block of order 0.
@@ -31,7 +31,7 @@ pub enum Kind {
     /// Never in service: a hole, or a range the caller kept.
     Reserved,
     /// Taken out of service after a misuse or a memory failure.
-    SetAside,
+    Offline,
 }
 
 /// The state of one frame, decoded.
@@ -51,7 +51,7 @@ pub struct PageState {
     /// Tails of this block are not counted.
     pub unsplittable: bool,
     /// The frame goes out of service when freed.
-    pub poisoned: bool,
+    pub hwpoison: bool,
 }
 
 impl PageState {
@@ -63,7 +63,7 @@ impl PageState {
         refs: 0,
         generation: 0,
         unsplittable: false,
-        poisoned: false,
+        hwpoison: false,
     };
 }
 
@@ -73,8 +73,8 @@ impl fmt::Display for PageState {
         if self.unsplittable {
             write!(f, " unsplittable")?;
         }
-        if self.poisoned {
-            write!(f, " poisoned")?;
+        if self.hwpoison {
+            write!(f, " hwpoison")?;
         }
         Ok(())
     }
@@ -95,7 +95,7 @@ pub enum Class {
 /// The two differ only for tails of an unsplittable block. The place is settled when the pin is
 /// taken, so that "is this tail counted?" has the same answer when it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct PagePin {
     /// The page that is pinned.
     pub page: Pfn,
     /// The frame whose word counts the pin.
@@ -143,24 +143,24 @@ impl RawBlock {
 }
 
 /// Who takes back what the protocol frees, and hears of misuse.
-pub trait Owner {
+pub trait FreeSink {
     /// The last reference to this block is gone; its frames are the callee's.
     fn freed_block(&self, head: Pfn, order: Order);
     /// Whether a page or 2 MiB may become loose in the very step that frees it. The callee hears of
-    /// it by [`loosened`](Self::loosened) then, and of no such block by the functions above.
+    /// it by [`freed_uncoalesced`](Self::freed_uncoalesced) then, and of no such block by the functions above.
     #[inline]
-    fn takes_loose(&self) -> bool {
+    fn takes_uncoalesced(&self) -> bool {
         false
     }
     /// This page or 2 MiB was freed and is loose already: somebody else may have it by now.
     #[inline]
-    fn loosened(&self, head: Pfn, order: Order) {
+    fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         let _ = (head, order);
     }
     /// Of the area that begins at `area`, the frames with a bit set in `frames` are the callee's.
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]);
     /// These frames of the caller's went out of service when they were freed.
-    fn retired(&self, frame: Pfn);
+    fn freed_offline(&self, frame: Pfn);
     /// A misuse was noticed: to be reported, and the frame set aside.
     fn misuse(&self, misuse: Misuse);
 }
@@ -217,17 +217,17 @@ pub trait Protocol: Sized + Send + Sync {
     /// SeqCst: see [`Protocol::loosen`].
     ///
     /// Progress: wait-free; one load.
-    fn is_loose(&self, head: Pfn, order: Order) -> bool;
+    fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool;
     /// Which of some of the 64 pages from `first` on are loose, the first in the lowest bit.
     ///
     /// Progress: wait-free; one load for each that is asked for.
-    fn loose_among(&self, first: Pfn, pages: u64) -> u64;
+    fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64;
     /// Makes a free page or 2 MiB of the caller's loose. Errs if it is in a wrong state. What leads
     /// others to it comes after a SeqCst fence or change, as they look at that first and at the
     /// block then.
     ///
     /// Progress: wait-free; one load and one store.
-    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
+    fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
     /// Makes a loose page or 2 MiB the caller's, as it was before it became loose; false if it is
     /// not loose.
     ///
@@ -257,7 +257,7 @@ pub trait Protocol: Sized + Send + Sync {
     /// Takes a free frame that the caller owns out of service.
     ///
     /// Progress: wait-free; one load and one store.
-    fn retire(&self, frame: Pfn);
+    fn take_offline(&self, frame: Pfn);
 
     /// Whether this frame lies in the protocol's span: whether there are words for it.
     ///
@@ -278,26 +278,26 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: lock-free; it looks again only where a word changed in between, that is, where
     /// another operation got on.
-    fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError>;
+    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError>;
     /// One more pin where the caller has one already.
     ///
     /// Progress: wait-free; one fetch-and-add, and at the limit one subtraction.
-    fn get(&self, held: Held, owner: &impl Owner) -> Result<(), GetError>;
+    fn get(&self, held: PagePin, sink: &impl FreeSink) -> Result<(), GetError>;
     /// Gives back a pin. The caller must have it.
     ///
     /// Progress: wait-free up to the last pin; that one gives back at most two holds, or frees the
     /// page, which is lock-free.
-    fn put(&self, held: Held, owner: &impl Owner);
+    fn put(&self, held: PagePin, sink: &impl FreeSink);
     /// `n` more references on every piece of `range`; the caller has one on each.
     ///
     /// Progress: lock-free; it finishes a split that is under way in place of waiting for it, and
     /// otherwise goes round only when the word changed.
-    fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError>;
+    fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError>;
     /// Gives back `n` references on every piece of `range`.
     ///
     /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees what nobody
     /// has pinned by itself.
-    fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner);
+    fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink);
 
     /// The word in which pins and references that are counted at `frame` are counted. Handles keep
     /// it at hand: what comes after an atomic step begins with looking the word up, and this is the
@@ -312,8 +312,8 @@ pub trait Protocol: Sized + Send + Sync {
     /// # Errors
     /// As [`Protocol::try_get`].
     #[inline]
-    fn try_get_at(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &Self::Word), GetError> {
-        let held = self.try_get(page, owner)?;
+    fn try_get_at(&self, page: Pfn, sink: &impl FreeSink) -> Result<(PagePin, &Self::Word), GetError> {
+        let held = self.try_get(page, sink)?;
         Ok((held, self.word_at(held.counted_at)))
     }
     /// As [`Protocol::get`], with the word at hand.
@@ -323,17 +323,17 @@ pub trait Protocol: Sized + Send + Sync {
     /// # Errors
     /// As [`Protocol::get`].
     #[inline]
-    fn get_at(&self, word: &Self::Word, held: Held, owner: &impl Owner) -> Result<(), GetError> {
+    fn get_at(&self, word: &Self::Word, held: PagePin, sink: &impl FreeSink) -> Result<(), GetError> {
         let _ = word;
-        self.get(held, owner)
+        self.get(held, sink)
     }
     /// As [`Protocol::put`], with the word at hand.
     ///
     /// Progress: as [`Protocol::put`].
     #[inline]
-    fn put_at(&self, word: &Self::Word, held: Held, owner: &impl Owner) {
+    fn put_at(&self, word: &Self::Word, held: PagePin, sink: &impl FreeSink) {
         let _ = word;
-        self.put(held, owner);
+        self.put(held, sink);
     }
     /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by
     /// now, with the word of its head at hand.
@@ -348,18 +348,18 @@ pub trait Protocol: Sized + Send + Sync {
         word: &Self::Word,
         head: Pfn,
         order: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), GetError> {
         let _ = word;
-        self.get_block(FrameRange::block(head, order), 1, owner)
+        self.get_block(FrameRange::block(head, order), 1, sink)
     }
     /// One reference less, likewise.
     ///
     /// Progress: lock-free; as [`Protocol::put_block`].
     #[inline]
-    fn put_block_at(&self, word: &Self::Word, head: Pfn, order: Order, owner: &impl Owner) {
+    fn put_block_at(&self, word: &Self::Word, head: Pfn, order: Order, sink: &impl FreeSink) {
         let _ = word;
-        self.put_block(FrameRange::block(head, order), 1, owner);
+        self.put_block(FrameRange::block(head, order), 1, sink);
     }
 
     /// Splits every piece of `range` that is larger than `target`; the caller has a reference on
@@ -368,7 +368,7 @@ pub trait Protocol: Sized + Send + Sync {
     /// Progress: lock-free; everything that remains of it after the first step can be done by
     /// anybody with a reference, and each compare-and-swap fails only because somebody did it or a
     /// pin came or went.
-    fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError>;
+    fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError>;
     /// Splits only what is around `page`: afterwards `page` heads or lies in a piece of `target`
     /// and everything else in `range` is in pieces as large as possible.
     ///
@@ -378,7 +378,7 @@ pub trait Protocol: Sized + Send + Sync {
         range: FrameRange,
         page: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), SplitError>;
     /// Makes one block of `order` at `head` of the pieces there; the caller has the only reference
     /// on each.
@@ -386,12 +386,12 @@ pub trait Protocol: Sized + Send + Sync {
     /// Progress: lock-free; nobody helps and nobody waits: until it ends, others may be told that a
     /// page of it is not in use, and its own compare-and-swaps fail only because a pin came or
     /// went.
-    fn merge(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError>;
+    fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError>;
 
     /// The raw put: gives back a pin after checking that there is one.
     ///
     /// Progress: lock-free; its compare-and-swap fails only because the word changed.
-    fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause>;
+    fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause>;
     /// The raw free: drops the only reference to a block of exactly the token's order.
     ///
     /// This and what follows believe nothing of a token whose frames lie in the protocol's span:
@@ -403,14 +403,19 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// # Errors
     /// What is wrong with the token.
-    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause>;
+    fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause>;
     /// The raw form of [`Protocol::get_block`].
     ///
     /// Progress: lock-free; as that.
     ///
     /// # Errors
     /// What is wrong with the token, or the limit of the count. No reference was taken.
-    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>>;
+    fn raw_get_block(
+        &self,
+        token: RawBlock,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Result<(), TokenError<GetError>>;
     /// The raw form of [`Protocol::put_block`].
     ///
     /// Progress: lock-free; as that.
@@ -418,7 +423,7 @@ pub trait Protocol: Sized + Send + Sync {
     /// # Errors
     /// The frame at which the token is wrong or has too few references, and the cause. If the state
     /// did not change during the call, no reference was given back.
-    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)>;
+    fn raw_put_block(&self, token: RawBlock, n: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)>;
     /// The only reference to a block of exactly the token's order becomes that of a handle. The
     /// block's generation moves on, so the token is used up.
     ///
@@ -426,7 +431,7 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// # Errors
     /// What is wrong with the token.
-    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause>;
+    fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause>;
     /// The raw form of [`Protocol::split`]. Safe also if the caller's reference goes during the
     /// call.
     ///
@@ -438,7 +443,7 @@ pub trait Protocol: Sized + Send + Sync {
         &self,
         token: RawBlock,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>>;
     /// The raw form of [`Protocol::split_around`]. Safe also if the caller's reference goes during
     /// the call.
@@ -452,7 +457,7 @@ pub trait Protocol: Sized + Send + Sync {
         token: RawBlock,
         page: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>>;
     /// The raw form of [`Protocol::merge`]: makes one block of those that the tokens name one after
     /// the other, each of which is the only reference. All of them are set apart first, so that no
@@ -465,7 +470,7 @@ pub trait Protocol: Sized + Send + Sync {
     fn raw_merge(
         &self,
         tokens: impl Iterator<Item = RawBlock> + Clone,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>>;
     /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong.
     /// Returns how many of its pages are pinned.
@@ -475,5 +480,5 @@ pub trait Protocol: Sized + Send + Sync {
     /// Marks a frame that is in use so that it leaves service when freed. False if it is free.
     ///
     /// Progress: lock-free; as [`Protocol::try_get`].
-    fn poison(&self, frame: Pfn, owner: &impl Owner) -> bool;
+    fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool;
 }

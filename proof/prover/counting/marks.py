@@ -177,13 +177,13 @@ RULES = [
     # Also by a helper that still takes the split for a clean one.
     rule(
         "Q becomes a head while all rest",
-        "split::split_clean",
+        "split::split_heads_only",
         lambda s: And(Or(s.h == CLEAN, s.h == SPLIT), s.q == REST),
         lambda s: {"q": NUMBER(HEAD), "qm": NO},
     ),
     rule(
         "the clean split ends",
-        "split::split_clean",
+        "split::split_heads_only",
         lambda s: And(s.h == CLEAN, s.q != REST),
         lambda s: {"h": NUMBER(PIECE)},
     ),

@@ -102,8 +102,8 @@ fn walk(inner: &Inner, mut each: impl FnMut(FrameRange, Run)) {
                     Kind::Page | Kind::Head | Kind::Splitting | Kind::Merging => {
                         (state.order.frames(), Run::InUse(state))
                     }
-                    Kind::SetAside | Kind::Reserved => (1, Run::SetAside),
-                    Kind::Rest | Kind::Free | Kind::Tail => (1, Run::Free),
+                    Kind::Offline | Kind::Reserved => (1, Run::SetAside),
+                    Kind::Implicit | Kind::Free | Kind::Tail => (1, Run::Free),
                 },
                 None => (1, Run::SetAside),
             }

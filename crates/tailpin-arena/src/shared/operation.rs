@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{
-    AllocError, FrameRange, GetError, Held, Hooks, MergeError, OneWord, Order, Pfn, Protocol, Request,
+    AllocError, FrameRange, GetError, Hooks, MergeError, OneWord, Order, PagePin, Pfn, Protocol, Request,
     SplitError, Zone,
 };
 
@@ -166,7 +166,7 @@ impl Machine {
             if !self.ledger.unpinned(owner, page) {
                 return Err(Refusal::NotHeld);
             }
-            self.protocol.put(Held { page, counted_at: page }, &self.zone);
+            self.protocol.put(PagePin { page, counted_at: page }, &self.zone);
         }
         Ok(pages.start)
     }

@@ -22,7 +22,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         )
         .setup(|fx| fx.begin_with(1))
         .thread("get(T), mark, put", |fx| {
-            if !fx.protocol().poison(tailpin::Pfn::new(1), fx) {
+            if !fx.protocol().mark_hwpoison(tailpin::Pfn::new(1), fx) {
                 violation("page 1 is in use and can be marked".to_owned());
             }
         })

@@ -21,7 +21,7 @@ fn a_frame_in_a_bad_state_stays_behind_when_its_block_is_freed() {
         assert_eq!(*log.retired.lock().unwrap(), [bad]);
         assert_eq!(*log.frames.lock().unwrap(), [(BASE, [0b1011, 0, 0, 0, 0, 0, 0, 0])]);
         assert_eq!(log.blocks(), []);
-        assert_eq!(classic.state(bad).kind, Kind::SetAside);
+        assert_eq!(classic.state(bad).kind, Kind::Offline);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use tailpin::{Attach, Class, FrameRange, Misuse, OneWord, Order, Owner as FrameOwner, Pfn, Protocol};
+use tailpin::{Attach, Class, FrameRange, FreeSink, Misuse, OneWord, Order, Pfn, Protocol};
 
 use crate::memory::ObjectId;
 use crate::word::{Part, QueueWord};
@@ -394,7 +394,7 @@ impl<W: QueueWord> Model<W> {
     }
 }
 
-impl<W: QueueWord> FrameOwner for Model<W> {
+impl<W: QueueWord> FreeSink for Model<W> {
     fn freed_block(&self, head: Pfn, order: Order) {
         FrameRange::block(head, order).iter().for_each(|frame| self.freed(frame.get() as usize));
     }
@@ -404,7 +404,7 @@ impl<W: QueueWord> FrameOwner for Model<W> {
         set.for_each(|bit| self.freed(area.get() as usize + bit));
     }
 
-    fn retired(&self, _frame: Pfn) {}
+    fn freed_offline(&self, _frame: Pfn) {}
 
     fn misuse(&self, misuse: Misuse) {
         panic!("the model does not misuse its frames: {misuse}");

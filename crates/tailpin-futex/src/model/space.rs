@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
-use tailpin::{Held, Order, Pfn, Protocol};
+use tailpin::{Order, PagePin, Pfn, Protocol};
 
 use super::{ANONYMOUS, Mapping, Model, NOBODY, Object, SPECIAL, Size, locked};
 use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, PAGE_SIZE, SpaceId};
@@ -130,7 +130,7 @@ impl<W: QueueWord> ModelMemory<W> {
         (word & PRESENT != 0).then_some((word >> FRAME, word & WRITABLE != 0))
     }
 
-    fn value(&self, held: Held, at: Address) -> Option<&W> {
+    fn value(&self, held: PagePin, at: Address) -> Option<&W> {
         let word = usize::from(at.offset() / 4);
         let size = self.model.size.words;
         (word < size).then(|| &self.model.values[held.page.get() as usize * size + word])
@@ -161,13 +161,13 @@ impl<W: QueueWord> ModelMemory<W> {
 }
 
 impl<W: QueueWord> Memory for ModelMemory<W> {
-    type Page = Held;
+    type Page = PagePin;
 
     fn space(&self) -> SpaceId {
         SpaceId(self.tables.id)
     }
 
-    fn pin(&self, at: Address, access: Access) -> Result<Held, NotPresent> {
+    fn pin(&self, at: Address, access: Access) -> Result<PagePin, NotPresent> {
         loop {
             let found = self.entry(at);
             let (frame, writable) = found.ok_or(NotPresent)?;
@@ -186,11 +186,11 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
         }
     }
 
-    fn unpin(&self, page: Held) {
+    fn unpin(&self, page: PagePin) {
         self.model.protocol().put(page, &*self.model);
     }
 
-    fn owner(&self, page: Held) -> Owner {
+    fn owner(&self, page: PagePin) -> Owner {
         // Acquire: pairs with the Release in `release`.
         match self.model.owners[page.page.get() as usize].load(Ordering::Acquire) {
             NOBODY => Owner::Nobody,
@@ -200,13 +200,13 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
         }
     }
 
-    fn index(&self, page: Held) -> u64 {
+    fn index(&self, page: PagePin) -> u64 {
         self.model.indexes[page.page.get() as usize].load(Ordering::Acquire)
     }
 
-    fn head(&self, page: Held) -> Held {
+    fn head(&self, page: PagePin) -> PagePin {
         let head = self.model.protocol().head_of(page.page).map_or(page.page, |(head, _)| head);
-        Held { page: head, counted_at: head }
+        PagePin { page: head, counted_at: head }
     }
 
     fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {

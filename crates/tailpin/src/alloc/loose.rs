@@ -244,13 +244,13 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Which of these pages of a group are loose.
     fn loose_of(&self, group: usize, pages: u64) -> u64 {
-        self.protocol.loose_among(self.page_of(group, 0), pages)
+        self.protocol.uncoalesced_among(self.page_of(group, 0), pages)
     }
 
     /// A loose area: the first from `from` on, else the first of all.
     pub(super) fn claim_area_from(&self, from: usize) -> Option<Pfn> {
         let head = |area: usize| self.store.first_frame(area);
-        let worth = |area: usize| self.protocol.is_loose(head(area), Order::HUGE);
+        let worth = |area: usize| self.protocol.is_uncoalesced(head(area), Order::HUGE);
         let claim = |area: usize| self.protocol.claim(head(area), Order::HUGE).then(|| head(area));
         let search = |from| self.loose.areas.search(from, worth, claim);
         search(from).or_else(|| search(0))
@@ -337,7 +337,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Areas that are loose as a whole.
     pub(super) fn loose_areas(&self) -> u64 {
-        let is_loose = |area: &usize| self.protocol.is_loose(self.store.first_frame(*area), Order::HUGE);
-        self.loose.areas.iter().filter(is_loose).count() as u64
+        let is_uncoalesced =
+            |area: &usize| self.protocol.is_uncoalesced(self.store.first_frame(*area), Order::HUGE);
+        self.loose.areas.iter().filter(is_uncoalesced).count() as u64
     }
 }

@@ -123,7 +123,7 @@ impl<'z, P: Protocol> Block<'z, P> {
             return Err(GetError::NotInUse);
         }
         let page = self.pfn().offset(index);
-        // Held by the block's reference, the page is in use; only a merge by its sole owner could
+        // PagePin by the block's reference, the page is in use; only a merge by its sole owner could
         // say otherwise, and then this handle would not exist.
         let held = self.zone.protocol().try_get_at(page, self.zone)?;
         Ok(PageRef::adopt(self.zone, held))

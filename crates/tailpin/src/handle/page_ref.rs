@@ -6,7 +6,7 @@ use crate::alloc::zone::Zone;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{Held, Protocol};
+use crate::protocol::{PagePin, Protocol};
 
 /// One pin on one page, be it a page of its own or somewhere inside a block.
 ///
@@ -28,7 +28,7 @@ use crate::protocol::{Held, Protocol};
 /// ```
 pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
-    held: Held,
+    held: PagePin,
     /// Where it is counted.
     word: &'z P::Word,
 }
@@ -36,12 +36,12 @@ pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
 impl<'z, P: Protocol> PageRef<'z, P> {
     /// The caller's pin becomes the handle's.
     #[inline]
-    pub(crate) fn adopt(zone: &'z Zone<'z, P>, (held, word): (Held, &'z P::Word)) -> Self {
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, (held, word): (PagePin, &'z P::Word)) -> Self {
         Self { zone, held, word }
     }
 
     /// The pin itself, as the protocol knows it.
-    pub(crate) fn held(&self) -> Held {
+    pub(crate) fn held(&self) -> PagePin {
         self.held
     }
 

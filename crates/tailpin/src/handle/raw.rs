@@ -17,7 +17,7 @@ use crate::alloc::zone::Zone;
 use crate::error::{AllocError, GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{Held, PageState, Protocol, RawBlock};
+use crate::protocol::{PagePin, PageState, Protocol, RawBlock};
 use crate::report::{Cause, Misuse, Operation};
 
 use super::Block;
@@ -77,7 +77,7 @@ impl<'z, P: Protocol> Raw<'z, P> {
     ///
     /// # Errors
     /// As [`Zone::try_pin`].
-    pub fn pin(&self, page: Pfn) -> Result<Held, GetError> {
+    pub fn pin(&self, page: Pfn) -> Result<PagePin, GetError> {
         Ok(ManuallyDrop::new(self.zone.try_pin(page)?).held())
     }
 

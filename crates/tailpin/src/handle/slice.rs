@@ -9,7 +9,7 @@ use crate::error::GetError;
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{Held, Protocol};
+use crate::protocol::{PagePin, Protocol};
 
 use super::Block;
 
@@ -89,8 +89,8 @@ impl<'z, P: Protocol> Slice<'z, P> {
         self.len = len.min(before.wrapping_sub(self.start).wrapping_add(PAGE_BYTES));
     }
 
-    fn held(&self, page: Pfn) -> Held {
-        Held { page, counted_at: self.counted_at.unwrap_or(page) }
+    fn held(&self, page: Pfn) -> PagePin {
+        PagePin { page, counted_at: self.counted_at.unwrap_or(page) }
     }
 
     /// The pages it touches and pins.

@@ -59,9 +59,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let word = self.load(tail);
             if !word.is_tail() {
                 found(tail, "a frame inside a block is not a tail");
-            } else if !word.is_rest() && word.order() != order {
+            } else if !word.is_implicit() && word.order() != order {
                 found(tail, "a tail records another order than its block's");
-            } else if !word.is_rest() && above.tails_rest() {
+            } else if !word.is_implicit() && above.all_tails_implicit() {
                 found(tail, "a tail records its order, but its head says that all rest");
             } else if uncounted && word.pins() > 0 {
                 found(tail, "a tail of an unsplittable block is counted");

@@ -8,7 +8,7 @@ use crate::error::GetError;
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::{ONE_REF, PageWord};
-use crate::protocol::Owner;
+use crate::protocol::FreeSink;
 use crate::report::{Cause, Misuse, Operation};
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
@@ -19,7 +19,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         word: &W,
         head: Pfn,
         order: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), GetError> {
         let seen = Self::load_at(word);
         // While the block is whole and nothing happens to it, its head's word is all there is to
@@ -30,19 +30,19 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         {
             return Ok(());
         }
-        self.get_refs(FrameRange::block(head, order), 1, owner)
+        self.get_refs(FrameRange::block(head, order), 1, sink)
     }
 
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
     /// are undone.
     #[inline(never)]
-    pub(super) fn get_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
+    pub(super) fn get_refs(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
         let mut at = range.start;
         while range.contains(at) {
-            match self.get_refs_on(at, n, owner) {
+            match self.get_refs_on(at, n, sink) {
                 Ok(order) => at = at.offset(order.frames()),
                 Err(error) => {
-                    self.put_refs(FrameRange { start: range.start, end: at }, n, owner);
+                    self.put_refs(FrameRange { start: range.start, end: at }, n, sink);
                     return Err(error);
                 }
             }
@@ -50,11 +50,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    fn get_refs_on(&self, at: Pfn, n: u64, owner: &impl Owner) -> Result<Order, GetError> {
+    fn get_refs_on(&self, at: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);
             if S::are_refs_frozen(seen.is_splitting()) {
-                self.help_split(at, seen, owner);
+                self.help_split(at, seen, sink);
             } else if !seen.is_head() || seen.is_merging() || seen.refs() == 0 {
                 return Err(GetError::NotInUse);
             } else if self.change(at, seen, seen.add_refs(n).ok_or(GetError::CountLimit)?) {
@@ -80,39 +80,39 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// One reference less on what was a block of `order` at `head`, whose word is `word`.
     #[inline]
-    pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
+    pub(super) fn put_ref_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) {
         let seen = Self::load_at(word);
         // The last reference to a page, by far the most frequent case, has a short straight line.
-        if order == Order::PAGE && Self::loosen_at(word, seen, order, owner) {
-            return owner.loosened(head, Order::PAGE);
+        if order == Order::PAGE && Self::loosen_at(word, seen, order, sink) {
+            return sink.freed_uncoalesced(head, Order::PAGE);
         }
         if !(seen.is_settled_head_of(order)
             && seen.has_more_refs_than(1)
             && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
         {
-            self.put_last_ref(word, seen, head, order, owner);
+            self.put_last_ref(word, seen, head, order, sink);
         }
     }
 
     /// The same where the last reference goes, or the block is no longer whole.
     #[inline(never)]
-    fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, owner: &impl Owner) {
-        if order == Order::HUGE && Self::loosen_at(word, seen, order, owner) {
-            return owner.loosened(head, Order::HUGE);
+    fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
+        if order == Order::HUGE && Self::loosen_at(word, seen, order, sink) {
+            return sink.freed_uncoalesced(head, Order::HUGE);
         }
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
             && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()
-            && Self::free_at_once(word, seen, freed, head, order, owner)
+            && Self::free_at_once(word, seen, freed, head, order, sink)
         {
             return;
         }
-        self.put_refs(FrameRange::block(head, order), 1, owner);
+        self.put_refs(FrameRange::block(head, order), 1, sink);
     }
 
     /// `n` references less on each piece of `range`.
     #[inline(never)]
-    pub(super) fn put_refs(&self, range: FrameRange, n: u64, owner: &impl Owner) {
+    pub(super) fn put_refs(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
         let next = Cell::new(range.start);
         let rest = || {
             while range.contains(next.get()) {
@@ -120,10 +120,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 // Before the step on the piece, as what follows that one may panic: hooks hear of
                 // what is freed.
                 let on_it = |seen: PageWord| next.set(at.offset(seen.order().frames()));
-                if let Err((seen, cause)) = self.put_refs_on(at, n, on_it, owner) {
+                if let Err((seen, cause)) = self.put_refs_on(at, n, on_it, sink) {
                     let (state, head) = (seen.decode(), seen.is_head());
                     next.set(at.offset(if head { state.order.frames() } else { 1 }));
-                    owner.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
+                    sink.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
                 }
             }
         };
@@ -138,16 +138,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         at: Pfn,
         n: u64,
         on_it: impl Fn(PageWord),
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Order, (PageWord, Cause)> {
         loop {
             let seen = self.load(at);
             on_it(seen);
             if S::are_refs_frozen(seen.is_splitting()) {
-                self.help_split(at, seen, owner);
+                self.help_split(at, seen, sink);
             } else if !seen.is_head() || seen.is_merging() {
                 return Err((seen, Cause::FrameIsFree));
-            } else if self.drop_refs_from(at, seen, n, owner).ok_or((seen, Cause::TooFewReferences))? {
+            } else if self.drop_refs_from(at, seen, n, sink).ok_or((seen, Cause::TooFewReferences))? {
                 return Ok(seen.order());
             }
         }
@@ -156,18 +156,24 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// One attempt to take `n` references from the head `seen` at `at`, and what is to be done if
     /// they are the last. `None`: it has fewer. False: it has changed.
     #[inline(always)] // In a loop over all pages of a block.
-    pub(super) fn drop_refs_from(&self, at: Pfn, seen: PageWord, n: u64, owner: &impl Owner) -> Option<bool> {
+    pub(super) fn drop_refs_from(
+        &self,
+        at: Pfn,
+        seen: PageWord,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Option<bool> {
         let (order, new) = (seen.order(), seen.drop_refs(n)?);
         let live = new.is_live_head();
         if live && new.refs() == 0 && order > Order::PAGE && !new.is_unsplittable() {
-            return Some(self.self_split(at, seen, new, owner));
+            return Some(self.self_split(at, seen, new, sink));
         }
         if let Some(freed) = new.frees_at_once() {
-            return Some(Self::free_at_once(self.word(at), seen, freed, at, order, owner));
+            return Some(Self::free_at_once(self.word(at), seen, freed, at, order, sink));
         }
         let done = self.change(at, seen, new);
         if done && !live {
-            self.free_block(at, new, owner);
+            self.free_block(at, new, sink);
         }
         Some(done)
     }

@@ -6,7 +6,7 @@ use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{Class, Owner};
+use crate::protocol::{Class, FreeSink};
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one
@@ -35,25 +35,25 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     #[inline(never)]
     fn prepare_tails(&self, head: Pfn, order: Order, first: PageWord) -> Result<(), Pfn> {
         let below = order < Order::HUGE;
-        let mut tails_rest = true;
+        let mut all_tails_implicit = true;
         for tail in Self::units(head, order) {
             let word = self.load(tail);
             if !word.is_idle() {
                 return Err(tail);
             }
-            if below && word.is_rest() {
+            if below && word.is_implicit() {
                 continue;
             }
-            tails_rest = false;
+            all_tails_implicit = false;
             if !below || word != word.tail_of(order) {
                 // Relaxed: made visible by the Release store of the head's word in `publish_block`.
                 self.word(tail).store(word.tail_of(order).0, Ordering::Relaxed);
             }
         }
         // Above 2 MiB the parts and the first 2 MiB know about their tails from their last life.
-        if below && first.tails_rest() != S::says_tails_rest(tails_rest) {
+        if below && first.all_tails_implicit() != S::says_all_tails_implicit(all_tails_implicit) {
             // Relaxed: as above. The head is as free as it was.
-            self.word(head).store(first.readied(tails_rest).0, Ordering::Relaxed);
+            self.word(head).store(first.as_free(all_tails_implicit).0, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
         // SeqCst: after a hint was taken away or a group left; pairs with `free_at` and with the
         // fence after `loosen_block`.
-        PageWord(self.word(head).load(Ordering::SeqCst)).is_loose(order)
+        PageWord(self.word(head).load(Ordering::SeqCst)).is_uncoalesced(order)
     }
 
     /// Which of some of the 64 pages from `first` on are loose.
@@ -87,7 +87,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let i = rest.trailing_zeros() as usize;
             // SeqCst: as in `is_loose_block`.
             let word = PageWord(words[i].load(Ordering::SeqCst));
-            loose |= u64::from(word.is_loose(Order::PAGE)) << i;
+            loose |= u64::from(word.is_uncoalesced(Order::PAGE)) << i;
             rest &= rest - 1;
         }
         loose
@@ -100,7 +100,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             return Err(head);
         }
         // Release: pairs with the Acquire of whoever claims it.
-        self.word(head).store(word.loosened(order).0, Ordering::Release);
+        self.word(head).store(word.as_uncoalesced(order).0, Ordering::Release);
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let word = self.word(head);
         // SeqCst: as in `is_loose_block`.
         let seen = PageWord(word.load(Ordering::SeqCst));
-        seen.is_loose(order) && Self::change_at(word, seen, claimed(seen))
+        seen.is_uncoalesced(order) && Self::change_at(word, seen, claimed(seen))
     }
 
     /// The step that frees a block. SeqCst: what leads to a loose block is looked at after it, and
@@ -128,11 +128,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The last reference to a page or 2 MiB goes, and it becomes loose; false if that is not all
     /// there is to do.
     #[inline]
-    pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, owner: &impl Owner) -> bool {
-        owner.takes_loose() && seen.loosens(order).is_some_and(|loose| Self::free_at(word, seen, loose))
+    pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, sink: &impl FreeSink) -> bool {
+        sink.takes_uncoalesced()
+            && seen.frees_uncoalesced(order).is_some_and(|loose| Self::free_at(word, seen, loose))
     }
 
-    /// The step where that is all there is to do; a page or 2 MiB becomes loose in it if the owner
+    /// The step where that is all there is to do; a page or 2 MiB becomes loose in it if the sink
     /// takes it so.
     pub(super) fn free_at_once(
         word: &W,
@@ -140,13 +141,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         freed: PageWord,
         head: Pfn,
         order: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> bool {
-        let loose = owner.takes_loose() && (order == Order::PAGE || order == Order::HUGE);
-        let done = Self::free_at(word, seen, if loose { freed.loosened(order) } else { freed });
+        let loose = sink.takes_uncoalesced() && (order == Order::PAGE || order == Order::HUGE);
+        let done = Self::free_at(word, seen, if loose { freed.as_uncoalesced(order) } else { freed });
         match done {
-            true if loose => owner.loosened(head, order),
-            true => owner.freed_block(head, order),
+            true if loose => sink.freed_uncoalesced(head, order),
+            true => sink.freed_block(head, order),
             false => {}
         }
         done
@@ -159,9 +160,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if !word.is_idle() {
                 return Err(frame);
             }
-            if !word.is_rest() {
+            if !word.is_implicit() {
                 // Relaxed: made visible with the next block's head.
-                self.word(frame).store(word.rested().0, Ordering::Relaxed);
+                self.word(frame).store(word.as_implicit().0, Ordering::Relaxed);
             }
         }
         Ok(())
@@ -169,10 +170,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// The last reference or pin went: `dead` is the head's word with neither. No one else can
     /// reach the block.
-    pub(super) fn free_block(&self, head: Pfn, dead: PageWord, owner: &impl Owner) {
+    pub(super) fn free_block(&self, head: Pfn, dead: PageWord, sink: &impl FreeSink) {
         let order = dead.order();
-        if dead.is_poisoned() || dead.is_wary() {
-            return self.free_wary(head, order, owner);
+        if dead.is_hwpoison() || dead.has_hwpoisoned() {
+            return self.free_one_by_one(head, order, sink);
         }
         if order > Order::HUGE {
             for middle in Self::units(head, order) {
@@ -181,27 +182,27 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         // Release: the frame goes to the allocator, whose own Release hands it on.
         self.word(head).store(dead.freed().0, Ordering::Release);
-        owner.freed_block(head, order);
+        sink.freed_block(head, order);
     }
 
     /// Frees a block of which some frames go out of service: each frame's word decides.
-    fn free_wary(&self, head: Pfn, order: Order, owner: &impl Owner) {
+    fn free_one_by_one(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         let span = order.frames().min(AREA_FRAMES as u64);
         for part in (0..order.frames()).step_by(AREA_FRAMES) {
             let part = head.offset(part);
             let area = part.head(Order::HUGE);
             let mut good = [0u64; 8];
             for frame in FrameRange::new(part, span).iter() {
-                if self.load(frame).is_poisoned() {
+                if self.load(frame).is_hwpoison() {
                     self.store_freed(frame);
-                    owner.retired(frame);
+                    sink.freed_offline(frame);
                 } else {
                     self.store_freed(frame);
                     let bit = frame.get() - area.get();
                     good[(bit / 64) as usize] |= 1 << (bit % 64);
                 }
             }
-            owner.freed_frames(area, &good);
+            sink.freed_frames(area, &good);
         }
     }
 

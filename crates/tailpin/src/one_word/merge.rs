@@ -24,7 +24,7 @@ use crate::atomic::AtomicWord;
 use crate::error::MergeError;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::Owner;
+use crate::protocol::FreeSink;
 
 /// The block that pieces are merged into.
 #[derive(Clone, Copy)]
@@ -47,25 +47,30 @@ struct Progress {
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// One block of `order` at `head` out of the pieces there. The caller has the only reference on
     /// each, which is checked and can't change while it has.
-    pub(super) fn merge_block(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError> {
+    pub(super) fn merge_block(
+        &self,
+        head: Pfn,
+        order: Order,
+        sink: &impl FreeSink,
+    ) -> Result<(), MergeError> {
         if !head.is_aligned(order) {
             return Err(MergeError::NotABlock);
         }
         let unpinned = self.check_pieces(FrameRange::block(head, order))?;
-        self.join_areas(Whole { head, order }, unpinned, true, owner);
-        self.join(Whole { head, order }, unpinned, true, owner);
+        self.join_areas(Whole { head, order }, unpinned, true, sink);
+        self.join(Whole { head, order }, unpinned, true, sink);
         Ok(())
     }
 
     /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first.
-    pub(super) fn join_areas(&self, whole: Whole, unpinned: bool, settles: bool, owner: &impl Owner) {
+    pub(super) fn join_areas(&self, whole: Whole, unpinned: bool, settles: bool, sink: &impl FreeSink) {
         if whole.order <= Order::HUGE {
             return;
         }
         for area in (0..whole.order.frames()).step_by(Order::HUGE.frames() as usize) {
             let head = whole.head.offset(area);
             if self.load(head).is_head() {
-                self.join(Whole { head, order: Order::HUGE }, unpinned, settles, owner);
+                self.join(Whole { head, order: Order::HUGE }, unpinned, settles, sink);
             }
         }
     }
@@ -121,7 +126,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not.
     /// The block is settled in the end or stays set apart.
-    pub(super) fn join(&self, whole: Whole, unpinned: bool, settles: bool, owner: &impl Owner) {
+    pub(super) fn join(&self, whole: Whole, unpinned: bool, settles: bool, sink: &impl FreeSink) {
         let Whole { head, order } = whole;
         let mut progress = Progress::default();
         let first = loop {
@@ -130,13 +135,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 return;
             }
             if Self::may_pin_resting_tails(seen) {
-                self.to_pages(head, owner);
+                self.to_pages(head, sink);
                 continue;
             }
-            progress.to_rest = order == Order::HUGE && S::may_rest(unpinned && seen.pins() == 0);
-            let tails_rest = progress.to_rest || order > Order::HUGE && seen.tails_rest();
-            if self.change(head, seen, seen.begin_merge(order, tails_rest)) {
-                self.adopt_tails(head, seen, whole, &mut progress, owner);
+            progress.to_rest = order == Order::HUGE && S::may_be_implicit(unpinned && seen.pins() == 0);
+            let all_tails_implicit = progress.to_rest || order > Order::HUGE && seen.all_tails_implicit();
+            if self.change(head, seen, seen.begin_merge(order, all_tails_implicit)) {
+                self.adopt_tails(head, seen, whole, &mut progress, sink);
                 break seen.order();
             }
         };
@@ -145,21 +150,21 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         while range.contains(at) {
             let seen = self.load(at);
             // The common case by itself: between two compare-and-swaps every instruction counts.
-            let tail = if progress.to_rest { seen.rested() } else { seen.tail_of(order) };
+            let tail = if progress.to_rest { seen.as_implicit() } else { seen.tail_of(order) };
             at = if seen.is_plain_page() && self.change(at, seen, tail) {
                 at.offset(1)
             } else {
-                at.offset(self.absorb(at, whole, &mut progress, owner).frames())
+                at.offset(self.absorb(at, whole, &mut progress, sink).frames())
             };
         }
         loop {
             let seen = self.load(head);
             let mut done = if settles { seen.end_merge() } else { seen };
             if progress.wary {
-                done = done.wary();
+                done = done.mark_has_hwpoisoned();
             }
             if progress.recorded {
-                done = done.recorded();
+                done = done.with_explicit_tails();
             }
             if self.change(head, seen, done) {
                 return;
@@ -174,16 +179,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
     }
 
-    fn to_pages(&self, piece: Pfn, owner: &impl Owner) {
+    fn to_pages(&self, piece: Pfn, sink: &impl FreeSink) {
         let range = FrameRange::block(piece, self.load(piece).order());
-        let split = self.split_range(range, Order::PAGE, owner);
+        let split = self.split_range(range, Order::PAGE, sink);
         debug_assert!(split.is_ok(), "a settled splittable piece splits");
     }
 
     /// Makes the piece at `piece` and its tails tails of the whole. Returns how far the next one
     /// is, as an order.
     #[inline(never)]
-    fn absorb(&self, piece: Pfn, whole: Whole, progress: &mut Progress, owner: &impl Owner) -> Order {
+    fn absorb(&self, piece: Pfn, whole: Whole, progress: &mut Progress, sink: &impl FreeSink) -> Order {
         loop {
             let seen = self.load(piece);
             if seen.is_tail() {
@@ -193,13 +198,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 return Order::PAGE;
             }
             if Self::may_pin_resting_tails(seen) {
-                self.to_pages(piece, owner);
-            } else if self.adopt(piece, piece, seen, whole, progress, owner) {
+                self.to_pages(piece, sink);
+            } else if self.adopt(piece, piece, seen, whole, progress, sink) {
                 // Only now: until the piece was a tail, one of its own could be pinned and unpinned
                 // after it had been looked at, and so record the old order under a piece whose word
                 // was just as before.
-                progress.wary |= seen.is_wary() || seen.is_poisoned();
-                self.adopt_tails(piece, seen, whole, progress, owner);
+                progress.wary |= seen.has_hwpoisoned() || seen.is_hwpoison();
+                self.adopt_tails(piece, seen, whole, progress, sink);
                 return seen.order();
             }
         }
@@ -212,20 +217,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         was: PageWord,
         whole: Whole,
         progress: &mut Progress,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) {
         let old = was.order();
         let stay = whole.order > Order::HUGE && old == Order::HUGE; // Tails of a 2 MiB part stay tails of that part.
-        if old == Order::PAGE || stay || old <= Order::HUGE && was.tails_rest() {
+        if old == Order::PAGE || stay || old <= Order::HUGE && was.all_tails_implicit() {
             return;
         }
         for tail in Self::units(piece, old) {
             loop {
                 let seen = self.load(tail);
-                if !seen.is_tail() || seen.is_rest() || seen.order() == whole.order {
+                if !seen.is_tail() || seen.is_implicit() || seen.order() == whole.order {
                     break;
                 }
-                if self.adopt(piece, tail, seen, whole, progress, owner) {
+                if self.adopt(piece, tail, seen, whole, progress, sink) {
                     break;
                 }
             }
@@ -242,30 +247,41 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         seen: PageWord,
         whole: Whole,
         progress: &mut Progress,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> bool {
         if seen.pins() == 0 {
-            let rests = progress.to_rest && !seen.is_poisoned();
+            let rests = progress.to_rest && !seen.is_hwpoison();
             progress.recorded |= progress.to_rest && !rests;
-            return self.change(frame, seen, if rests { seen.rested() } else { seen.tail_of(whole.order) });
+            return self.change(
+                frame,
+                seen,
+                if rests { seen.as_implicit() } else { seen.tail_of(whole.order) },
+            );
         }
         progress.recorded |= progress.to_rest;
         progress.to_rest = false;
-        self.adopt_pinned(piece, frame, seen, whole, owner)
+        self.adopt_pinned(piece, frame, seen, whole, sink)
     }
 
     #[cold]
-    fn adopt_pinned(&self, piece: Pfn, frame: Pfn, seen: PageWord, whole: Whole, owner: &impl Owner) -> bool {
+    fn adopt_pinned(
+        &self,
+        piece: Pfn,
+        frame: Pfn,
+        seen: PageWord,
+        whole: Whole,
+        sink: &impl FreeSink,
+    ) -> bool {
         // The tails of the first piece are held by the same head before and after.
         let moves = S::moves_hold(piece != whole.head);
-        if moves && self.hold(whole.head, whole.order, owner).is_err() {
+        if moves && self.hold(whole.head, whole.order, sink).is_err() {
             return false;
         }
         let done = self.change(frame, seen, seen.tail_of(whole.order));
         if moves && !done {
-            self.unpin(whole.head, owner);
+            self.unpin(whole.head, sink);
         } else if moves && frame != piece {
-            self.unpin(piece, owner);
+            self.unpin(piece, sink);
         }
         done
     }

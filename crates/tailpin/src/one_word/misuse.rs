@@ -7,12 +7,12 @@ use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{Owner, Protocol};
+use crate::protocol::{FreeSink, Protocol};
 use crate::report::Cause;
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Gives back a pin if there is one.
-    pub(super) fn checked_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
+    pub(super) fn checked_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
         let mut at = page;
         loop {
             let seen = self.load(at);
@@ -22,7 +22,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             {
                 if self.change(at, seen, new) {
                     if new.pins() == 0 {
-                        self.last_pin_went(at, seen, owner);
+                        self.last_pin_went(at, seen, sink);
                     }
                     return Ok(());
                 }
@@ -53,7 +53,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         let pinned = |tail: &Pfn| self.load(*tail).pins() > 0;
         let tails = FrameRange::block(at, seen.order().min(Order::HUGE)).iter().skip(1);
-        let mut holds = if seen.tails_rest() { 0 } else { tails.filter(pinned).count() };
+        let mut holds = if seen.all_tails_implicit() { 0 } else { tails.filter(pinned).count() };
         if several && seen.order() > Order::HUGE {
             holds += Self::units(at, seen.order()).filter(pinned).count();
         }
@@ -62,27 +62,27 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Marks a frame in use so that it leaves service when it is freed, and the head of its block
     /// so that the frames are looked at one by one then. False if the frame is free.
-    pub(super) fn poison_in_use(&self, frame: Pfn, owner: &impl Owner) -> bool {
+    pub(super) fn mark_hwpoison_in_use(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
         loop {
             let seen = self.load(frame);
             if seen.is_live_head() {
-                if self.change(frame, seen, seen.poisoned()) {
+                if self.change(frame, seen, seen.mark_hwpoison()) {
                     return true;
                 }
                 continue;
             }
-            let pin = self.pin_found(frame, owner).map(|(held, _)| held.counted_at);
+            let pin = self.pin_found(frame, sink).map(|(held, _)| held.counted_at);
             let done = if pin == Ok(frame) {
                 // A pin keeps the tail with its head, or takes it along into a piece of its own.
-                self.poison_pinned(frame);
+                self.mark_hwpoison_pinned(frame);
                 Some(true)
             } else {
                 // In use, too, is what can't be pinned: at the limit of the count, or in the middle
                 // of a merge.
-                self.poison_tail(frame)
+                self.mark_hwpoison_tail(frame)
             };
             if let Ok(counted_at) = pin {
-                self.unpin(counted_at, owner);
+                self.unpin(counted_at, sink);
             }
             match done {
                 Some(false) => {}
@@ -94,7 +94,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail records
     /// its order. False if one of the words changed in between, `None` if the frame is in no live
     /// block.
-    fn poison_tail(&self, frame: Pfn) -> Option<bool> {
+    fn mark_hwpoison_tail(&self, frame: Pfn) -> Option<bool> {
         let seen = self.load(frame);
         let (head, above) = self.find_head(frame)?;
         let (order, part) = (above.order(), frame.head(Order::HUGE));
@@ -104,20 +104,23 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let within_part = order > Order::HUGE && part != frame;
         if within_part && part != head {
             let seen = self.load(part);
-            if !seen.is_tail() || !self.change(part, seen, seen.recorded()) {
+            if !seen.is_tail() || !self.change(part, seen, seen.with_explicit_tails()) {
                 return Some(false);
             }
         }
         let records = if within_part { Order::HUGE } else { order };
-        let tail = if seen.is_rest() { seen.tail_of(records) } else { seen };
+        let tail = if seen.is_implicit() { seen.tail_of(records) } else { seen };
         // Like a hold: a clean split has to look at every tail from here on.
-        Some(self.change(head, above, above.hold(0).wary()) && self.change(frame, seen, tail.poisoned()))
+        Some(
+            self.change(head, above, above.hold(0).mark_has_hwpoisoned())
+                && self.change(frame, seen, tail.mark_hwpoison()),
+        )
     }
 
-    fn poison_pinned(&self, frame: Pfn) {
+    fn mark_hwpoison_pinned(&self, frame: Pfn) {
         loop {
             let seen = self.load(frame);
-            if self.change(frame, seen, seen.poisoned()) {
+            if self.change(frame, seen, seen.mark_hwpoison()) {
                 break;
             }
         }
@@ -127,7 +130,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             && head != frame
         {
             let seen = self.load(head);
-            if seen.is_head() && self.change(head, seen, seen.wary()) {
+            if seen.is_head() && self.change(head, seen, seen.mark_has_hwpoisoned()) {
                 warned = Some(head);
             }
         }

@@ -35,7 +35,7 @@ use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{Attach, Class, Held, Owner, PageState, Protocol, RawBlock};
+use crate::protocol::{Attach, Class, FreeSink, PagePin, PageState, Protocol, RawBlock};
 use crate::report::Cause;
 
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
@@ -102,7 +102,7 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         }
         // What the tail records is where to look first: during a split there may be a larger head
         // above it still.
-        let recorded = if word.is_rest() { None } else { self.head_at(frame.head(word.order()), frame) };
+        let recorded = if word.is_implicit() { None } else { self.head_at(frame.head(word.order()), frame) };
         recorded.or_else(|| {
             let area = frame.head(Order::HUGE);
             loop {
@@ -162,17 +162,17 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     }
 
     #[inline]
-    fn is_loose(&self, head: Pfn, order: Order) -> bool {
+    fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool {
         self.is_loose_block(head, order)
     }
 
     #[inline]
-    fn loose_among(&self, first: Pfn, pages: u64) -> u64 {
+    fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
         self.loose_pages_among(first, pages)
     }
 
     #[inline]
-    fn loosen(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+    fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.loosen_block(head, order)
     }
 
@@ -195,10 +195,10 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         self.word(frame).store(PageWord::reserved().0, Ordering::Relaxed);
     }
 
-    fn retire(&self, frame: Pfn) {
+    fn take_offline(&self, frame: Pfn) {
         let seen = self.load(frame);
         // Release: pairs with the Acquire of a look-up that finds the frame out of service.
-        self.word(frame).store(seen.set_aside().0, Ordering::Release);
+        self.word(frame).store(seen.as_offline().0, Ordering::Release);
     }
 
     #[inline]
@@ -216,26 +216,26 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     }
 
     #[inline]
-    fn try_get(&self, page: Pfn, owner: &impl Owner) -> Result<Held, GetError> {
-        self.pin_found(page, owner).map(|(held, _)| held)
+    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError> {
+        self.pin_found(page, sink).map(|(held, _)| held)
     }
 
     #[inline]
-    fn get(&self, held: Held, _owner: &impl Owner) -> Result<(), GetError> {
+    fn get(&self, held: PagePin, _sink: &impl FreeSink) -> Result<(), GetError> {
         Self::pin_again(self.word(held.counted_at))
     }
 
     #[inline]
-    fn put(&self, held: Held, owner: &impl Owner) {
-        self.unpin(held.counted_at, owner);
+    fn put(&self, held: PagePin, sink: &impl FreeSink) {
+        self.unpin(held.counted_at, sink);
     }
 
-    fn get_block(&self, range: FrameRange, n: u64, owner: &impl Owner) -> Result<(), GetError> {
-        self.get_refs(range, n, owner)
+    fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
+        self.get_refs(range, n, sink)
     }
 
-    fn put_block(&self, range: FrameRange, n: u64, owner: &impl Owner) {
-        self.put_refs(range, n, owner);
+    fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
+        self.put_refs(range, n, sink);
     }
 
     #[inline]
@@ -244,32 +244,32 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     }
 
     #[inline]
-    fn try_get_at(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &W), GetError> {
-        self.pin_found(page, owner)
+    fn try_get_at(&self, page: Pfn, sink: &impl FreeSink) -> Result<(PagePin, &W), GetError> {
+        self.pin_found(page, sink)
     }
 
     #[inline]
-    fn get_at(&self, word: &W, _held: Held, _owner: &impl Owner) -> Result<(), GetError> {
+    fn get_at(&self, word: &W, _held: PagePin, _sink: &impl FreeSink) -> Result<(), GetError> {
         Self::pin_again(word)
     }
 
     #[inline]
-    fn put_at(&self, word: &W, held: Held, owner: &impl Owner) {
-        self.unpin_at(word, held.counted_at, owner);
+    fn put_at(&self, word: &W, held: PagePin, sink: &impl FreeSink) {
+        self.unpin_at(word, held.counted_at, sink);
     }
 
     #[inline]
-    fn get_block_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), GetError> {
-        self.get_ref_at(word, head, order, owner)
+    fn get_block_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
+        self.get_ref_at(word, head, order, sink)
     }
 
     #[inline]
-    fn put_block_at(&self, word: &W, head: Pfn, order: Order, owner: &impl Owner) {
-        self.put_ref_at(word, head, order, owner);
+    fn put_block_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) {
+        self.put_ref_at(word, head, order, sink);
     }
 
-    fn split(&self, range: FrameRange, target: Order, owner: &impl Owner) -> Result<(), SplitError> {
-        self.split_range(range, target, owner)
+    fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
+        self.split_range(range, target, sink)
     }
 
     fn split_around(
@@ -277,42 +277,47 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         range: FrameRange,
         page: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), SplitError> {
-        self.split_towards(range, page, target, owner)
+        self.split_towards(range, page, target, sink)
     }
 
-    fn merge(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<(), MergeError> {
-        self.merge_block(head, order, owner)
+    fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError> {
+        self.merge_block(head, order, sink)
     }
 
-    fn raw_put(&self, page: Pfn, owner: &impl Owner) -> Result<(), Cause> {
-        self.checked_put(page, owner)
+    fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.checked_put(page, sink)
     }
 
-    fn raw_free(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
-        self.free_token(token, owner)
+    fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.free_token(token, sink)
     }
 
-    fn raw_get_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), TokenError<GetError>> {
-        self.get_token(token, n, owner)
+    fn raw_get_block(
+        &self,
+        token: RawBlock,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Result<(), TokenError<GetError>> {
+        self.get_token(token, n, sink)
     }
 
-    fn raw_put_block(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
-        self.put_token(token, n, owner)
+    fn raw_put_block(&self, token: RawBlock, n: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)> {
+        self.put_token(token, n, sink)
     }
 
-    fn raw_adopt(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
-        self.adopt_token(token, owner)
+    fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.adopt_token(token, sink)
     }
 
     fn raw_split(
         &self,
         token: RawBlock,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.split_token(token, target, owner)
+        self.split_token(token, target, sink)
     }
 
     fn raw_split_around(
@@ -320,24 +325,24 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         token: RawBlock,
         page: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.split_token_around(token, page, target, owner)
+        self.split_token_around(token, page, target, sink)
     }
 
     fn raw_merge(
         &self,
         tokens: impl Iterator<Item = RawBlock> + Clone,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>> {
-        self.merge_tokens(tokens, owner)
+        self.merge_tokens(tokens, sink)
     }
 
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
         self.audit_live(head, order, found)
     }
 
-    fn poison(&self, frame: Pfn, owner: &impl Owner) -> bool {
-        self.poison_in_use(frame, owner)
+    fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+        self.mark_hwpoison_in_use(frame, sink)
     }
 }

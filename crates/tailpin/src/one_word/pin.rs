@@ -7,12 +7,12 @@ use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
 use crate::page_word::{PIN_LIMIT, PageWord};
-use crate::protocol::{Held, Owner};
+use crate::protocol::{FreeSink, PagePin};
 use crate::report::{Cause, Misuse, Operation};
 
 /// A count taken on a word: where, and on what kind of block.
 #[derive(Clone, Copy)]
-pub(super) struct Counted {
+pub(super) struct WordPin {
     at: Pfn,
     /// Order that a tail of this head records.
     order: Order,
@@ -20,7 +20,7 @@ pub(super) struct Counted {
     uncounted_tails: bool,
 }
 
-impl Counted {
+impl WordPin {
     /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they record
     /// that order.
     fn on_tail(at: Pfn) -> Self {
@@ -85,47 +85,47 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own
     /// word is live.
     #[inline]
-    pub(super) fn pin_found(&self, page: Pfn, owner: &impl Owner) -> Result<(Held, &W), GetError> {
+    pub(super) fn pin_found(&self, page: Pfn, sink: &impl FreeSink) -> Result<(PagePin, &W), GetError> {
         let word = self.word(page);
         let seen = Self::load_at(word);
         if seen.is_pinnable_alone()
             && let Some(new) = seen.pin(1)
             && Self::change_at(word, seen, new)
         {
-            return Ok((Held { page, counted_at: page }, word));
+            return Ok((PagePin { page, counted_at: page }, word));
         }
-        let held = self.pin_under_head(page, seen, owner)?;
+        let held = self.pin_under_head(page, seen, sink)?;
         Ok((held, if held.counted_at == page { word } else { self.word(held.counted_at) }))
     }
 
     /// The same for a page that was last `seen` as a tail without pins, and whatever else there is.
     #[inline(never)]
-    fn pin_under_head(&self, page: Pfn, seen: PageWord, owner: &impl Owner) -> Result<Held, GetError> {
+    fn pin_under_head(&self, page: Pfn, seen: PageWord, sink: &impl FreeSink) -> Result<PagePin, GetError> {
         let first = seen.is_tail() && seen.pins() == 0;
-        let counted = if first { self.pin_first(page, seen, For::Caller, owner) } else { None };
-        let counted = counted.unwrap_or_else(|| self.count_on(page, For::Caller, owner))?;
-        Ok(Held { page, counted_at: counted.at })
+        let counted = if first { self.pin_first(page, seen, For::Caller, sink) } else { None };
+        let counted = counted.unwrap_or_else(|| self.count_on(page, For::Caller, sink))?;
+        Ok(PagePin { page, counted_at: counted.at })
     }
 
     /// A hold on the head of a block of exactly `order` at `head`, or on the 2 MiB part of a larger
     /// block.
     #[inline]
-    pub(super) fn hold(&self, head: Pfn, order: Order, owner: &impl Owner) -> Result<Counted, GetError> {
+    pub(super) fn hold(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<WordPin, GetError> {
         let seen = self.load(head);
         if seen.is_settled_head() && seen.order() == order && seen.is_live_head() && !seen.is_unsplittable() {
             let held = S::held(seen.hold(1), || PageWord(seen.0 + 1));
             if self.change(head, seen, held) {
-                return Ok(Counted { at: head, order, uncounted_tails: false });
+                return Ok(WordPin { at: head, order, uncounted_tails: false });
             }
         }
-        self.count_on(head, For::Tail(order), owner)
+        self.count_on(head, For::Tail(order), sink)
     }
 
     /// Adds one to the pins of `at`, if it is live and (for a tail) the head it is taken for.
     ///
     /// Each turn of the loop means that the word changed under us. At most two levels of recursion:
     /// tail, 2 MiB part, head of a larger block.
-    fn count_on(&self, at: Pfn, whose: For, owner: &impl Owner) -> Result<Counted, GetError> {
+    fn count_on(&self, at: Pfn, whose: For, sink: &impl FreeSink) -> Result<WordPin, GetError> {
         loop {
             let seen = self.load(at);
             if seen.is_head() {
@@ -139,7 +139,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                     seen.pin(1)
                 };
                 if self.change(at, seen, new.ok_or(GetError::CountLimit)?) {
-                    return Ok(Counted { at, order: whose.records(seen), uncounted_tails });
+                    return Ok(WordPin { at, order: whose.records(seen), uncounted_tails });
                 }
                 continue;
             }
@@ -152,9 +152,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if seen.pins() > 0 {
                 let new = whose.added_to(seen).ok_or(GetError::CountLimit)?;
                 if self.change(at, seen, new) {
-                    return Ok(Counted::on_tail(at));
+                    return Ok(WordPin::on_tail(at));
                 }
-            } else if let Some(done) = self.pin_first(at, seen, whose, owner) {
+            } else if let Some(done) = self.pin_first(at, seen, whose, sink) {
                 return done;
             }
         }
@@ -168,23 +168,23 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         at: Pfn,
         seen: PageWord,
         whose: For,
-        owner: &impl Owner,
-    ) -> Option<Result<Counted, GetError>> {
+        sink: &impl FreeSink,
+    ) -> Option<Result<WordPin, GetError>> {
         // H1: before a tail is touched, its head is held.
-        match self.hold_head_of(at, seen, owner) {
+        match self.hold_head_of(at, seen, sink) {
             Ok(head) if head.uncounted_tails => Some(Ok(head)),
             Ok(head) => {
                 let first = whose.first_on(seen.tail_of(head.order));
                 let pinned = S::pin_under_hold(
                     || self.change(at, seen, first),
-                    || self.unpin(head.at, owner),
-                    || self.hold_head_of(at, seen, owner).is_ok(),
+                    || self.unpin(head.at, sink),
+                    || self.hold_head_of(at, seen, sink).is_ok(),
                 );
                 if S::was_same_tail(pinned) {
-                    return Some(Ok(Counted::on_tail(at)));
+                    return Some(Ok(WordPin::on_tail(at)));
                 }
                 // "Is it still a tail": something happened to it, so look again.
-                self.unpin(head.at, owner);
+                self.unpin(head.at, sink);
                 None
             }
             Err(error) => S::is_still_so(|| self.load(at) == seen).then_some(Err(error)),
@@ -193,12 +193,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// A hold on the head of the unpinned tail `seen` at `tail`.
     #[inline]
-    fn hold_head_of(&self, tail: Pfn, seen: PageWord, owner: &impl Owner) -> Result<Counted, GetError> {
-        if !seen.is_rest() {
-            return self.hold(tail.head(seen.order()), seen.order(), owner);
+    fn hold_head_of(&self, tail: Pfn, seen: PageWord, sink: &impl FreeSink) -> Result<WordPin, GetError> {
+        if !seen.is_implicit() {
+            return self.hold(tail.head(seen.order()), seen.order(), sink);
         }
-        while let Some((at, word)) = self.head_above_rest(tail) {
-            match self.hold(at, word.order().min(Order::HUGE), owner) {
+        while let Some((at, word)) = self.head_above_implicit(tail) {
+            match self.hold(at, word.order().min(Order::HUGE), sink) {
                 // The head has changed since it was found: search again. If not, the block is not
                 // live.
                 Err(GetError::NotInUse) if !S::is_still_so(|| self.load(at) == word) => {}
@@ -209,7 +209,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// The head of a resting tail, or the 2 MiB part of a larger block that it is in.
-    fn head_above_rest(&self, tail: Pfn) -> Option<(Pfn, PageWord)> {
+    fn head_above_implicit(&self, tail: Pfn) -> Option<(Pfn, PageWord)> {
         let area = tail.head(Order::HUGE);
         let part = self.load(area);
         if area != tail && part.is_tail() && part.order() > Order::HUGE {
@@ -233,44 +233,40 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     #[inline]
-    pub(super) fn unpin(&self, at: Pfn, owner: &impl Owner) {
-        self.unpin_at(self.word(at), at, owner);
+    pub(super) fn unpin(&self, at: Pfn, sink: &impl FreeSink) {
+        self.unpin_at(self.word(at), at, sink);
     }
 
     /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was
     /// done under it is before whatever the last one does; Acquire: the last one sees all of that.
     #[inline]
-    pub(super) fn unpin_at(&self, word: &W, at: Pfn, owner: &impl Owner) {
+    pub(super) fn unpin_at(&self, word: &W, at: Pfn, sink: &impl FreeSink) {
         let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));
         if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
             return;
         }
-        self.last_unpin(at, seen, owner);
+        self.last_unpin(at, seen, sink);
     }
 
     #[inline(never)]
-    fn last_unpin(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
-        if seen.pins() == 0 {
-            self.repair_unpin(at, seen, owner)
-        } else {
-            self.last_pin_went(at, seen, owner)
-        }
+    fn last_unpin(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
+        if seen.pins() == 0 { self.repair_unpin(at, seen, sink) } else { self.last_pin_went(at, seen, sink) }
     }
 
     /// The pins of `at` went from 1 to 0, from `seen`.
-    pub(super) fn last_pin_went(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
+    pub(super) fn last_pin_went(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
         if seen.is_tail() {
-            S::give_back_hold(|| self.unpin(at.head(seen.order()), owner));
+            S::give_back_hold(|| self.unpin(at.head(seen.order()), sink));
         } else if seen.is_settled_head() && seen.refs() == 0 {
-            self.free_block(at, PageWord(seen.0 - 1), owner);
+            self.free_block(at, PageWord(seen.0 - 1), sink);
         }
     }
 
     #[cold]
-    fn repair_unpin(&self, at: Pfn, seen: PageWord, owner: &impl Owner) {
+    fn repair_unpin(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
         // Relaxed: undoes the borrow of a pin that was not there; no one was let in by it.
         self.word(at).fetch_add(1, Ordering::Relaxed);
         let cause = if seen.is_head() || seen.is_tail() { Cause::NotPinned } else { Cause::FrameIsFree };
-        owner.misuse(Misuse { frame: at, state: seen.decode(), operation: Operation::Put, cause });
+        sink.misuse(Misuse { frame: at, state: seen.decode(), operation: Operation::Put, cause });
     }
 }

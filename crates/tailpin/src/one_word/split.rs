@@ -35,7 +35,7 @@ use crate::error::SplitError;
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::Owner;
+use crate::protocol::FreeSink;
 
 /// What became free while a block of at most 2 MiB was taken apart.
 struct Gathered {
@@ -49,22 +49,22 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         &self,
         range: FrameRange,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), SplitError> {
         let mut at = range.start;
         while range.contains(at) {
-            at = at.offset(self.split_piece(at, target, owner)?.frames());
+            at = at.offset(self.split_piece(at, target, sink)?.frames());
         }
         Ok(())
     }
 
     /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
     /// known to be done.
-    fn split_piece(&self, at: Pfn, target: Order, owner: &impl Owner) -> Result<Order, SplitError> {
+    fn split_piece(&self, at: Pfn, target: Order, sink: &impl FreeSink) -> Result<Order, SplitError> {
         loop {
             let seen = self.load(at);
             if seen.is_splitting() {
-                self.help_split(at, seen, owner);
+                self.help_split(at, seen, sink);
                 continue;
             }
             if !seen.is_settled_head() {
@@ -79,7 +79,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let step = target.max(seen.smallest_pieces());
             let frozen = seen.begin_split(step);
             if self.change(at, seen, frozen) {
-                self.help_split(at, frozen, owner);
+                self.help_split(at, frozen, sink);
                 if step == target {
                     return Ok(seen.order());
                 }
@@ -94,7 +94,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         range: FrameRange,
         page: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), SplitError> {
         if !range.contains(page) {
             return Err(SplitError::OutOfRange);
@@ -106,7 +106,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 return Ok(());
             }
             let half = Order::wrap(word.order().get() - 1);
-            self.split_piece(head, half, owner)?;
+            self.split_piece(head, half, sink)?;
             // Where the half around the page begins, unless somebody else has split it further.
             let head = page.head(half);
             piece = self.head_at(head, page).or_else(|| self.piece_around(range, page));
@@ -127,12 +127,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Does whatever is left of the split that `seen` says is under way at `head`. The caller has a
     /// reference on the block, or began the split itself.
-    pub(super) fn help_split(&self, head: Pfn, seen: PageWord, owner: &impl Owner) {
-        if seen.is_splitting_clean() && self.split_clean(head, seen) {
+    pub(super) fn help_split(&self, head: Pfn, seen: PageWord, sink: &impl FreeSink) {
+        if seen.is_heads_only_split() && self.split_heads_only(head, seen) {
             return;
         }
         let begun = seen.hold(0); // No longer clean, if it ever was.
-        S::settle_last(|| self.convert_all(head, begun, owner), || self.settle(head, begun));
+        S::settle_last(|| self.convert_all(head, begun, sink), || self.settle(head, begun));
     }
 
     /// The last step, by whoever comes first.
@@ -140,8 +140,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         loop {
             let seen = self.load(head);
             let same = seen.is_splitting() && seen.order() == begun.order();
-            if same && seen.is_wary() {
-                self.warn_pieces(head, begun);
+            if same && seen.has_hwpoisoned() {
+                self.mark_pieces_hwpoisoned(head, begun);
             }
             if !same || self.change(head, seen, S::settled(seen, begun).end_split()) {
                 return;
@@ -152,13 +152,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// A frame of the block was poisoned, perhaps while it was being split: each piece but the
     /// first is told, whose head was.
     #[cold]
-    fn warn_pieces(&self, head: Pfn, begun: PageWord) {
+    fn mark_pieces_hwpoisoned(&self, head: Pfn, begun: PageWord) {
         let piece = begun.target().frames();
         for at in (piece..begun.order().frames()).step_by(piece as usize).map(|at| head.offset(at)) {
             loop {
                 let seen = self.load(at);
-                let warned = !seen.is_head() || seen.order() == Order::PAGE || seen.is_wary();
-                if warned || self.change(at, seen, seen.wary()) {
+                let warned = !seen.is_head() || seen.order() == Order::PAGE || seen.has_hwpoisoned();
+                if warned || self.change(at, seen, seen.mark_has_hwpoisoned()) {
                     break;
                 }
             }
@@ -167,12 +167,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Makes the heads of the pieces, as all tails are at rest. False if a hold was taken before
     /// the end: then every tail has to be looked at.
-    fn split_clean(&self, head: Pfn, begun: PageWord) -> bool {
+    fn split_heads_only(&self, head: Pfn, begun: PageWord) -> bool {
         let (order, target) = (begun.order(), begun.target());
         for tail in (target.frames()..order.frames()).step_by(target.frames() as usize) {
             let tail = head.offset(tail);
             let seen = self.load(tail);
-            if seen.is_rest() {
+            if seen.is_implicit() {
                 // If this fails the tail was pinned under a hold, which is noticed below, or others
                 // were here.
                 self.change(tail, seen, seen.piece(begun, S::refs_of_piece(begun.refs())));
@@ -180,7 +180,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         loop {
             let seen = self.load(head);
-            if !seen.is_splitting_clean() || seen.order() != order {
+            if !seen.is_heads_only_split() || seen.order() != order {
                 return !seen.is_splitting() || seen.order() != order;
             }
             if self.change(head, seen, seen.end_split()) {
@@ -189,9 +189,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    fn convert_all(&self, head: Pfn, begun: PageWord, owner: &impl Owner) {
+    fn convert_all(&self, head: Pfn, begun: PageWord, sink: &impl FreeSink) {
         if begun.target() > Order::PAGE {
-            return Self::units(head, begun.order()).for_each(|tail| self.convert(head, tail, begun, owner));
+            return Self::units(head, begun.order()).for_each(|tail| self.convert(head, tail, begun, sink));
         }
         // Most tails are not pinned, and most splits go down to pages: between two
         // compare-and-swaps every instruction counts.
@@ -199,26 +199,28 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         for tail in FrameRange::block(head, order).iter().skip(1) {
             let seen = self.load(tail);
             if !seen.is_plain_tail_of(order) || !self.change(tail, seen, seen.page(refs)) {
-                self.convert(head, tail, begun, owner);
+                self.convert(head, tail, begun, sink);
             }
         }
     }
 
     /// Makes `tail` part of a piece, whatever its pins do meanwhile.
-    fn convert(&self, head: Pfn, tail: Pfn, begun: PageWord, owner: &impl Owner) {
+    fn convert(&self, head: Pfn, tail: Pfn, begun: PageWord, sink: &impl FreeSink) {
         let (order, target) = (begun.order(), begun.target());
         let piece = tail.head(target);
         loop {
             let seen = self.load(tail);
-            let untouched = seen.is_tail() && (seen.order() == order || seen.is_rest());
+            let untouched = seen.is_tail() && (seen.order() == order || seen.is_implicit());
             if !S::is_to_convert(untouched) {
                 // Made while the split was clean, the piece says that its tails rest; they are
                 // rewritten next.
-                let marks =
-                    piece == tail && order <= Order::HUGE && target > Order::PAGE && seen.tails_rest();
+                let marks = piece == tail
+                    && order <= Order::HUGE
+                    && target > Order::PAGE
+                    && seen.all_tails_implicit();
                 if S::marks_piece(marks)
                     && seen.is_settled_head()
-                    && !self.change(tail, seen, seen.recorded())
+                    && !self.change(tail, seen, seen.with_explicit_tails())
                 {
                     continue;
                 }
@@ -229,7 +231,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 let refs = S::refs_of_piece(begun.refs());
                 if self.change(tail, seen, seen.piece(begun, refs)) {
                     if pinned {
-                        S::give_back_hold(|| self.unpin(head, owner));
+                        S::give_back_hold(|| self.unpin(head, sink));
                     }
                     return;
                 }
@@ -237,12 +239,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
             // The hold moves: the new one first, the old one last. Within the first piece it stays.
             let moves = S::moves_hold(pinned && piece != head);
-            if moves && self.hold(piece, target, owner).is_err() {
+            if moves && self.hold(piece, target, sink).is_err() {
                 continue;
             }
             let done = self.change(tail, seen, seen.tail_of(target));
             if moves {
-                self.unpin(if done { head } else { piece }, owner);
+                self.unpin(if done { head } else { piece }, sink);
             }
             if done {
                 return;
@@ -253,38 +255,39 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The last reference goes (`seen` → `rest`) while pages are pinned: everything unpinned is
     /// free when this returns. False if the head changed first. Nobody else has a reference, so
     /// nobody helps, and each tail is met once.
-    pub(super) fn self_split(&self, head: Pfn, seen: PageWord, rest: PageWord, owner: &impl Owner) -> bool {
+    pub(super) fn self_split(&self, head: Pfn, seen: PageWord, rest: PageWord, sink: &impl FreeSink) -> bool {
         let target = if rest.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
         let begun = rest.begin_self_split(target);
         if !self.change(head, seen, begun) {
             return false;
         }
         if begun.order() > Order::HUGE {
-            self.scatter_areas(head, begun, owner);
+            self.scatter_areas(head, begun, sink);
         }
-        self.scatter_pages(head, owner);
+        self.scatter_pages(head, sink);
         true
     }
 
     /// Takes apart a dying block above 2 MiB: unpinned areas are free, pinned ones are taken apart
     /// in turn.
-    fn scatter_areas(&self, head: Pfn, begun: PageWord, owner: &impl Owner) {
+    fn scatter_areas(&self, head: Pfn, begun: PageWord, sink: &impl FreeSink) {
         for area in Self::units(head, begun.order()) {
             loop {
                 let seen = self.load(area);
                 let pinned = seen.pins() > 0;
                 // A frame may have been poisoned since, under a pin that has gone.
-                let begun = if self.load(head).is_wary() { begun.wary() } else { begun };
+                let begun =
+                    if self.load(head).has_hwpoisoned() { begun.mark_has_hwpoisoned() } else { begun };
                 let piece = seen.piece(begun, 0);
                 let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
                 if !self.change(area, seen, new) {
                     continue;
                 }
                 if pinned {
-                    self.unpin(head, owner);
-                    self.scatter_pages(area, owner);
+                    self.unpin(head, sink);
+                    self.scatter_pages(area, sink);
                 } else {
-                    self.free_block(area, new, owner);
+                    self.free_block(area, new, sink);
                 }
                 break;
             }
@@ -300,7 +303,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's
     /// hold: pinned tails become pages of their own, the others are free, as one bitmap.
-    fn scatter_pages(&self, head: Pfn, owner: &impl Owner) {
+    fn scatter_pages(&self, head: Pfn, sink: &impl FreeSink) {
         let begun = self.load(head);
         let mut gathered = Gathered { area: head.head(Order::HUGE), frames: [0; 8] };
         for tail in Self::units(head, begun.order()) {
@@ -312,9 +315,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                     continue;
                 }
                 if pinned {
-                    self.unpin(head, owner);
-                } else if new.is_poisoned() {
-                    owner.retired(tail);
+                    self.unpin(head, sink);
+                } else if new.is_hwpoison() {
+                    sink.freed_offline(tail);
                 } else {
                     let bit = tail.get() - gathered.area.get();
                     gathered.frames[(bit / 64) as usize] |= 1 << (bit % 64);
@@ -324,7 +327,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         self.settle(head, self.load(head));
         // This thread's own hold; if the first page has no pins it goes now.
-        let _own = Finally(|| self.unpin(head, owner));
-        owner.freed_frames(gathered.area, &gathered.frames);
+        let _own = Finally(|| self.unpin(head, sink));
+        sink.freed_frames(gathered.area, &gathered.frames);
     }
 }

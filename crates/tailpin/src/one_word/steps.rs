@@ -110,20 +110,20 @@ pub trait Steps: Send + Sync + 'static {
     /// W15: a piece made while the split was clean says that its tails record their order before
     /// they do.
     #[inline]
-    fn marks_piece(tails_rest: bool) -> bool {
-        tails_rest
+    fn marks_piece(all_tails_implicit: bool) -> bool {
+        all_tails_implicit
     }
 
     /// W16: the head of a fresh block says that its tails rest only if all were seen to.
     #[inline]
-    fn says_tails_rest(tails_rest: bool) -> bool {
-        tails_rest
+    fn says_all_tails_implicit(all_tails_implicit: bool) -> bool {
+        all_tails_implicit
     }
 
     /// W17: a merge puts tails to rest only if nobody who holds a piece may be about to pin one
     /// that was at rest before.
     #[inline]
-    fn may_rest(nobody_holds: bool) -> bool {
+    fn may_be_implicit(nobody_holds: bool) -> bool {
         nobody_holds
     }
 }

@@ -20,7 +20,7 @@ use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{Owner, Protocol, RawBlock};
+use crate::protocol::{FreeSink, Protocol, RawBlock};
 use crate::report::Cause;
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
@@ -59,7 +59,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// The word of the piece at `at` once no split is under way there.
-    fn settled(&self, token: RawBlock, at: Pfn, owner: &impl Owner) -> Result<PageWord, Cause> {
+    fn settled(&self, token: RawBlock, at: Pfn, sink: &impl FreeSink) -> Result<PageWord, Cause> {
         loop {
             let seen = self.load(at);
             self.fault(token, at, seen)?;
@@ -69,8 +69,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             // A pin that is never refused, like a hold: it is gone when this returns.
             let pinned = PageWord(seen.0 + 1);
             if self.change(at, seen, pinned) {
-                self.help_split(at, pinned, owner);
-                self.unpin(at, owner);
+                self.help_split(at, pinned, sink);
+                self.unpin(at, sink);
             }
         }
     }
@@ -80,11 +80,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         &self,
         token: RawBlock,
         check: impl Fn(PageWord) -> Result<(), Cause>,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), (Pfn, Cause)> {
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            let seen = self.settled(token, at, owner).map_err(|cause| (at, cause))?;
+            let seen = self.settled(token, at, sink).map_err(|cause| (at, cause))?;
             check(seen).map_err(|cause| (at, cause))?;
             at = at.offset(seen.order().frames());
         }
@@ -96,25 +96,25 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         &self,
         token: RawBlock,
         check: impl Fn(PageWord) -> Result<(), Cause>,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), (Pfn, Cause)> {
         let whole = self.load(token.pfn()).is_settled_head_of(token.order());
-        if whole { Ok(()) } else { self.survey(token, check, owner) }
+        if whole { Ok(()) } else { self.survey(token, check, sink) }
     }
 
     pub(super) fn get_token(
         &self,
         token: RawBlock,
         n: u64,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<GetError>> {
-        self.survey_pieces(token, |_| Ok(()), owner).map_err(misuse)?;
+        self.survey_pieces(token, |_| Ok(()), sink).map_err(misuse)?;
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            match self.get_on(token, at, n, owner) {
+            match self.get_on(token, at, n, sink) {
                 Ok(order) => at = at.offset(order.frames()),
                 Err(error) => {
-                    self.put_refs(FrameRange { start: token.pfn(), end: at }, n, owner);
+                    self.put_refs(FrameRange { start: token.pfn(), end: at }, n, sink);
                     return Err(error);
                 }
             }
@@ -127,10 +127,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         token: RawBlock,
         at: Pfn,
         n: u64,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Order, TokenError<GetError>> {
         loop {
-            let seen = self.settled(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            let seen = self.settled(token, at, sink).map_err(|cause| misuse((at, cause)))?;
             let more = seen.add_refs(n).ok_or(TokenError::Refused(GetError::CountLimit))?;
             if self.change(at, seen, more) {
                 return Ok(seen.order());
@@ -138,12 +138,17 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    pub(super) fn put_token(&self, token: RawBlock, n: u64, owner: &impl Owner) -> Result<(), (Pfn, Cause)> {
+    pub(super) fn put_token(
+        &self,
+        token: RawBlock,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Result<(), (Pfn, Cause)> {
         let enough = |seen: PageWord| if seen.refs() < n { Err(Cause::TooFewReferences) } else { Ok(()) };
-        self.survey_pieces(token, enough, owner)?;
+        self.survey_pieces(token, enough, sink)?;
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            let order = self.put_on(token, at, n, |_| Ok(()), owner).map_err(|cause| (at, cause))?;
+            let order = self.put_on(token, at, n, |_| Ok(()), sink).map_err(|cause| (at, cause))?;
             at = at.offset(order.frames());
         }
         Ok(())
@@ -156,24 +161,24 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         at: Pfn,
         n: u64,
         check: impl Fn(PageWord) -> Result<(), Cause>,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Order, Cause> {
         loop {
-            let seen = self.settled(token, at, owner)?;
+            let seen = self.settled(token, at, sink)?;
             check(seen)?;
-            if self.drop_refs_from(at, seen, n, owner).ok_or(Cause::TooFewReferences)? {
+            if self.drop_refs_from(at, seen, n, sink).ok_or(Cause::TooFewReferences)? {
                 return Ok(seen.order());
             }
         }
     }
 
-    pub(super) fn free_token(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
-        self.put_on(token, token.pfn(), 1, |seen| only_reference(token, seen), owner).map(|_| ())
+    pub(super) fn free_token(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        self.put_on(token, token.pfn(), 1, |seen| only_reference(token, seen), sink).map(|_| ())
     }
 
-    pub(super) fn adopt_token(&self, token: RawBlock, owner: &impl Owner) -> Result<(), Cause> {
+    pub(super) fn adopt_token(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
         loop {
-            let seen = self.settled(token, token.pfn(), owner)?;
+            let seen = self.settled(token, token.pfn(), sink)?;
             only_reference(token, seen)?;
             if self.change(token.pfn(), seen, seen.adopted()) {
                 return Ok(());
@@ -185,12 +190,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         &self,
         token: RawBlock,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.survey_pieces(token, |_| Ok(()), owner).map_err(misuse)?;
+        self.survey_pieces(token, |_| Ok(()), sink).map_err(misuse)?;
         let mut at = token.pfn();
         while token.frames().contains(at) {
-            at = at.offset(self.split_on(token, at, target, owner)?.frames());
+            at = at.offset(self.split_on(token, at, target, sink)?.frames());
         }
         Ok(())
     }
@@ -202,10 +207,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         token: RawBlock,
         at: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<Order, TokenError<SplitError>> {
         loop {
-            let seen = self.settled(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            let seen = self.settled(token, at, sink).map_err(|cause| misuse((at, cause)))?;
             if seen.order() <= target {
                 return Ok(seen.order());
             }
@@ -216,8 +221,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             // The pin stands for the reference, which another thread may give back meanwhile.
             let frozen = PageWord(seen.0 + 1).begin_split(step);
             if self.change(at, seen, frozen) {
-                self.help_split(at, frozen, owner);
-                self.unpin(at, owner);
+                self.help_split(at, frozen, sink);
+                self.unpin(at, sink);
                 if step == target {
                     return Ok(seen.order());
                 }
@@ -230,9 +235,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         token: RawBlock,
         page: Pfn,
         target: Order,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.survey(token, |_| Ok(()), owner).map_err(misuse)?;
+        self.survey(token, |_| Ok(()), sink).map_err(misuse)?;
         if !token.frames().contains(page) {
             return Err(TokenError::Refused(SplitError::OutOfRange));
         }
@@ -242,31 +247,31 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if word.order() <= target {
                 return Ok(());
             }
-            self.split_on(token, head, Order::wrap(word.order().get() - 1), owner)?;
+            self.split_on(token, head, Order::wrap(word.order().get() - 1), sink)?;
         }
     }
 
     pub(super) fn merge_tokens(
         &self,
         tokens: impl Iterator<Item = RawBlock> + Clone,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>> {
         let range = FrameRange::of_row(tokens.clone().map(RawBlock::frames));
         let row = range.and_then(|range| Some((range.start, range.as_order()?)));
         let (head, order) = row.ok_or(TokenError::Refused(MergeError::NotABlock))?;
         if let Some(token) = tokens.clone().next().filter(|token| token.order() == order) {
-            return self.lone(token, owner).map(|()| token); // There is nothing to merge.
+            return self.lone(token, sink).map(|()| token); // There is nothing to merge.
         }
         let mut unpinned = true;
         let mut apart = FrameRange { start: head, end: head };
         for token in tokens {
-            if let Err(error) = self.set_apart(token, &mut apart, &mut unpinned, owner) {
+            if let Err(error) = self.set_apart(token, &mut apart, &mut unpinned, sink) {
                 self.set_together(apart);
                 return Err(error);
             }
         }
-        self.join_areas(Whole { head, order }, unpinned, false, owner);
-        self.join(Whole { head, order }, unpinned, true, owner);
+        self.join_areas(Whole { head, order }, unpinned, false, sink);
+        self.join(Whole { head, order }, unpinned, true, sink);
         Ok(RawBlock::from_parts(head, order, self.load(head).generation()))
     }
 
@@ -277,19 +282,19 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         token: RawBlock,
         apart: &mut FrameRange,
         unpinned: &mut bool,
-        owner: &impl Owner,
+        sink: &impl FreeSink,
     ) -> Result<(), TokenError<MergeError>> {
         let head = token.pfn();
-        self.lone(token, owner)?;
+        self.lone(token, sink)?;
         if Order::PAGE < token.order() && token.order() < Order::HUGE {
-            self.split_on(token, head, Order::PAGE, owner).map_err(|error| match error {
+            self.split_on(token, head, Order::PAGE, sink).map_err(|error| match error {
                 TokenError::Misuse { frame, cause } => misuse((frame, cause)),
                 TokenError::Refused(_) => TokenError::Refused(MergeError::NotABlock),
             })?;
         }
         while token.frames().contains(apart.end) {
             let at = apart.end;
-            let seen = self.settled(token, at, owner).map_err(|cause| misuse((at, cause)))?;
+            let seen = self.settled(token, at, sink).map_err(|cause| misuse((at, cause)))?;
             if !seen.is_mergeable() {
                 return Err(TokenError::Refused(MergeError::Shared { head: at }));
             }
@@ -302,9 +307,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// Whether the token is the only reference to one block that can be merged.
-    fn lone(&self, token: RawBlock, owner: &impl Owner) -> Result<(), TokenError<MergeError>> {
+    fn lone(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), TokenError<MergeError>> {
         let head = token.pfn();
-        let seen = self.settled(token, head, owner).map_err(|cause| misuse((head, cause)))?;
+        let seen = self.settled(token, head, sink).map_err(|cause| misuse((head, cause)))?;
         if seen.order() != token.order() {
             Err(misuse((head, Cause::WrongOrder { claimed: token.order() })))
         } else if seen.is_unsplittable() {

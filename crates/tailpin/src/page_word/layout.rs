@@ -30,28 +30,28 @@ pub(super) const ORDER_MASK: u64 = 0x1f;
 pub(super) const KIND_FIELD: u64 = 0b111 << KIND_SHIFT;
 pub(super) const ORDER_FIELD: u64 = ORDER_MASK << ORDER_SHIFT;
 pub(super) const REFS_FIELD: u64 = REFS_MASK << REFS_SHIFT;
-pub(super) const FLAGS: u64 = POISONED | WARY;
+pub(super) const FLAGS: u64 = HWPOISON | HAS_HWPOISONED;
 
 /// On a head: a split made it, so its block is part of a larger one that began before it.
 pub(super) const PIECE: u64 = 1 << FLAGS_SHIFT;
 /// This frame goes out of service when it is freed.
-pub(super) const POISONED: u64 = 1 << (FLAGS_SHIFT + 1);
+pub(super) const HWPOISON: u64 = 1 << (FLAGS_SHIFT + 1);
 /// On a head: some frame of the block is poisoned, so look at each before freeing.
-pub(super) const WARY: u64 = 1 << (FLAGS_SHIFT + 2);
+pub(super) const HAS_HWPOISONED: u64 = 1 << (FLAGS_SHIFT + 2);
 /// On a head or a 2 MiB part: some 4 KiB tail below it may not be at rest. Set before the first one
 /// is not, kept when the block is freed whole, gone when its area is put to rest. Not one of
 /// `FLAGS`: a free frame may have it.
-pub(super) const RECORDED: u64 = 1 << (FLAGS_SHIFT + 3);
+pub(super) const EXPLICIT_TAILS: u64 = 1 << (FLAGS_SHIFT + 3);
 
 /// On a free frame, in the place of `drop`: it, or the 2 MiB it begins by its order, is nobody's
 /// and outside the store, there for whoever claims it in this word.
-pub(super) const LOOSE: u64 = 1 << DROP_SHIFT;
+pub(super) const UNCOALESCED: u64 = 1 << DROP_SHIFT;
 
 pub(super) const TAIL: u64 = 0;
 pub(super) const FREE: u64 = 1;
 pub(super) const HEAD: u64 = 2;
 pub(super) const SPLITTING: u64 = 3;
-pub(super) const SPLITTING_CLEAN: u64 = 4;
+pub(super) const SPLITTING_HEADS_ONLY: u64 = 4;
 pub(super) const MERGING: u64 = 5;
 /// A settled head whose block never splits and whose tails are not counted: a pin on any page is a
 /// pin on the head.
@@ -64,7 +64,7 @@ pub(super) const SETTLED_FIELD: u64 = 0b011 << KIND_SHIFT;
 const _: () = assert!(
     HEAD & 0b011 == HEAD && UNSPLITTABLE & 0b011 == HEAD && (TAIL | FREE | SPLITTING) & 0b011 != HEAD
 );
-const _: () = assert!(SPLITTING_CLEAN & 0b011 != HEAD && MERGING & 0b011 != HEAD && OUT & 0b011 != HEAD);
+const _: () = assert!(SPLITTING_HEADS_ONLY & 0b011 != HEAD && MERGING & 0b011 != HEAD && OUT & 0b011 != HEAD);
 
 /// Added to the drop of a split if the head has a rise already. It is no longer known how large the
 /// block was when its generation began.
@@ -161,26 +161,26 @@ impl PageWord {
 
     /// Whether this frame goes out of service when it is freed.
     #[inline]
-    pub const fn is_poisoned(self) -> bool {
-        self.0 & POISONED != 0
+    pub const fn is_hwpoison(self) -> bool {
+        self.0 & HWPOISON != 0
     }
 
     /// Whether some frame of the block is poisoned.
     #[inline]
-    pub const fn is_wary(self) -> bool {
-        self.0 & WARY != 0
+    pub const fn has_hwpoisoned(self) -> bool {
+        self.0 & HAS_HWPOISONED != 0
     }
 
     /// Free, or a tail without pins that never recorded its order.
     #[inline]
-    pub const fn is_rest(self) -> bool {
+    pub const fn is_implicit(self) -> bool {
         self.0 & !(GEN_MASK << GEN_SHIFT) == 0
     }
 
     /// All 4 KiB tails of this block (of a larger one: of its first 2 MiB) are at rest.
     #[inline]
-    pub const fn tails_rest(self) -> bool {
-        self.0 & RECORDED == 0
+    pub const fn all_tails_implicit(self) -> bool {
+        self.0 & EXPLICIT_TAILS == 0
     }
 
     /// A tail, at rest or not.
@@ -204,14 +204,14 @@ impl PageWord {
     /// A head being split.
     #[inline]
     pub const fn is_splitting(self) -> bool {
-        matches!(self.kind_bits(), SPLITTING | SPLITTING_CLEAN)
+        matches!(self.kind_bits(), SPLITTING | SPLITTING_HEADS_ONLY)
     }
 
     /// A head being split whose tails are all at rest, so that only the heads of the pieces have to
     /// be made.
     #[inline]
-    pub const fn is_splitting_clean(self) -> bool {
-        self.kind_bits() == SPLITTING_CLEAN
+    pub const fn is_heads_only_split(self) -> bool {
+        self.kind_bits() == SPLITTING_HEADS_ONLY
     }
 
     /// A head being put together from smaller blocks.
@@ -281,13 +281,13 @@ impl PageWord {
     /// there for others.
     #[inline]
     pub const fn is_idle(self) -> bool {
-        matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | LOOSE) == 0
+        matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | UNCOALESCED) == 0
     }
 
     /// A free block of `order`, a page or 2 MiB, that is there for whoever claims it.
     #[inline]
-    pub const fn is_loose(self, order: Order) -> bool {
-        self.0 & !(GEN_MASK << GEN_SHIFT | RECORDED) == Self::build(FREE, order, LOOSE).0
+    pub const fn is_uncoalesced(self, order: Order) -> bool {
+        self.0 & !(GEN_MASK << GEN_SHIFT | EXPLICIT_TAILS) == Self::build(FREE, order, UNCOALESCED).0
     }
 
     pub(super) const fn is_whole_area(self) -> bool {
@@ -330,14 +330,14 @@ impl PageWord {
     /// The fields, by name.
     pub const fn decode(self) -> PageState {
         let kind = match self.kind_bits() {
-            TAIL if self.is_rest() => Kind::Rest,
+            TAIL if self.is_implicit() => Kind::Implicit,
             TAIL => Kind::Tail,
             FREE => Kind::Free,
             HEAD | UNSPLITTABLE if self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => Kind::Page,
             HEAD | UNSPLITTABLE => Kind::Head,
-            SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
+            SPLITTING | SPLITTING_HEADS_ONLY => Kind::Splitting,
             MERGING => Kind::Merging,
-            _ if self.is_poisoned() => Kind::SetAside,
+            _ if self.is_hwpoison() => Kind::Offline,
             _ => Kind::Reserved,
         };
         // A scribbled word may say anything; a report about it must not fail.
@@ -352,7 +352,7 @@ impl PageWord {
             refs: self.refs(),
             generation: self.generation(),
             unsplittable: self.is_unsplittable(),
-            poisoned: self.is_poisoned(),
+            hwpoison: self.is_hwpoison(),
         }
     }
 }

@@ -47,19 +47,19 @@
 //!
 //! | from | to | by | in |
 //! | --- | --- | --- | --- |
-//! | free, implicit, tail | free | `readied` | `life::prepare_tails` |
+//! | free, implicit, tail | free | `as_free` | `life::prepare_tails` |
 //! | free, implicit, tail | tail | `tail_of` | `life::prepare_tails` |
 //! | free, implicit, tail | head, unsplittable | `publish` | `life::publish_block` |
 //! | uncoalesced | head, unsplittable | `publish` | `life::claim_block` |
 //! | uncoalesced | free | `claimed` | `life::claim_block` |
-//! | free, implicit, tail | uncoalesced | `loosened` | `life::loosen_block` |
-//! | head | uncoalesced | `loosens` | `life::loosen_at` |
-//! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `loosened` | `life::free_at_once` |
+//! | free, implicit, tail | uncoalesced | `as_uncoalesced` | `life::loosen_block` |
+//! | head | uncoalesced | `frees_uncoalesced` | `life::loosen_at` |
+//! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `as_uncoalesced` | `life::free_at_once` |
 //! | head, unsplittable | free | `drop_refs`, `frees_at_once` | `life::free_at_once` |
 //! | head, unsplittable | free, offline | `freed` | `life::free_block` |
 //! | implicit | free | `freed` | `life::store_freed` |
 //! | head, unsplittable, tail | free, offline | `freed` | `life::store_freed` |
-//! | free, implicit, tail | implicit | `rested` | `life::scrub_area` |
+//! | free, implicit, tail | implicit | `as_implicit` | `life::scrub_area` |
 //! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `pin` | `pin::pin_found` |
 //! | head, splitting, merging, pinned tail | the same | `hold` | `pin::count_on` |
 //! | heads-only | splitting | `hold` | `pin::count_on` |
@@ -78,22 +78,27 @@
 //! | implicit, tail, pinned tail | head | `piece` | `split::convert` |
 //! | implicit, tail | tail | `tail_of` | `split::convert` |
 //! | pinned tail | the same | `tail_of` | `split::convert` |
-//! | head | the same | `recorded` | `split::convert` |
+//! | head | the same | `with_explicit_tails` | `split::convert` |
 //! | splitting | head | `end_split` | `split::settle` |
-//! | heads-only | head | `end_split` | `split::split_clean` |
+//! | heads-only | head | `end_split` | `split::split_heads_only` |
 //! | implicit | free | `freed` | `split::scatter_pages` |
 //! | tail | free, offline | `freed` | `split::scatter_pages` |
 //! | head | merging | `set_apart` | `token::set_apart` |
 //! | head, merging | merging | `begin_merge` | `merge::join` |
-//! | head, merging, tail | implicit | `rested` | `merge::adopt` |
+//! | head, merging, tail | implicit | `as_implicit` | `merge::adopt` |
 //! | head, merging, tail | tail | `tail_of` | `merge::adopt` |
 //! | head, merging, pinned tail | pinned tail | `tail_of` | `merge::adopt_pinned` |
-//! | merging | merging | `wary`, `recorded` | `merge::join` |
+//! | merging | merging | `mark_has_hwpoisoned`, `with_explicit_tails` | `merge::join` |
 //! | merging | head | `end_merge` | `merge::join` |
-//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `poisoned` | `misuse::poison_in_use` |
-//! | head, unsplittable, splitting, heads-only, merging | the same | `wary` | `misuse::poison_pinned` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_in_use` |
+//! | head, unsplittable, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `misuse::mark_hwpoison_pinned` |
+//! | head, unsplittable, splitting, merging | the same | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |
+//! | heads-only | splitting | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |
+//! | tail, pinned tail | the same | `with_explicit_tails` | `misuse::mark_hwpoison_tail` |
+//! | implicit | tail | `tail_of`, `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
+//! | tail, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
 //! | implicit | reserved | `reserved` | `mod::reserve` |
-//! | free, implicit, tail | offline | `set_aside` | `mod::retire` |
+//! | free, implicit, tail | offline | `as_offline` | `mod::take_offline` |
 
 mod layout;
 #[cfg(test)]

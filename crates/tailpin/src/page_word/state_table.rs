@@ -21,17 +21,17 @@ type Arrows = BTreeSet<(&'static str, &'static str)>;
 /// The kind of a word, as the table calls it.
 fn state(word: PageWord) -> &'static str {
     match word.kind_bits() {
-        TAIL if word.is_rest() => "implicit",
+        TAIL if word.is_implicit() => "implicit",
         TAIL if word.pins() > 0 => "pinned tail",
         TAIL => "tail",
-        FREE if word.0 & LOOSE != 0 => "uncoalesced",
+        FREE if word.0 & UNCOALESCED != 0 => "uncoalesced",
         FREE => "free",
         HEAD => "head",
         UNSPLITTABLE => "unsplittable",
         SPLITTING => "splitting",
-        SPLITTING_CLEAN => "heads-only",
+        SPLITTING_HEADS_ONLY => "heads-only",
         MERGING => "merging",
-        _ if word.is_poisoned() => "offline",
+        _ if word.is_hwpoison() => "offline",
         _ => "reserved",
     }
 }
@@ -39,28 +39,28 @@ fn state(word: PageWord) -> &'static str {
 /// Whether the invariants of [`PageWord`] hold.
 fn is_valid(word: PageWord) -> bool {
     let (order, drop) = (word.order(), word.drop_bits());
-    let uncounted = word.0 & (REFS_FIELD | PIECE | WARY) == 0;
+    let uncounted = word.0 & (REFS_FIELD | PIECE | HAS_HWPOISONED) == 0;
     let own_area = order <= Order::HUGE;
-    if order == Order::PAGE && !word.tails_rest() && !matches!(word.kind_bits(), FREE | OUT) {
+    if order == Order::PAGE && !word.all_tails_implicit() && !matches!(word.kind_bits(), FREE | OUT) {
         return false;
     }
     match word.kind_bits() {
-        TAIL => uncounted && drop == 0 && (word.is_rest() || order > Order::PAGE),
+        TAIL => uncounted && drop == 0 && (word.is_implicit() || order > Order::PAGE),
         FREE => {
-            let loose = word.0 & LOOSE != 0;
-            let mark = drop == LOOSE >> DROP_SHIFT || drop == 0;
+            let loose = word.0 & UNCOALESCED != 0;
+            let mark = drop == UNCOALESCED >> DROP_SHIFT || drop == 0;
             let place = order == Order::PAGE || loose && order == Order::HUGE;
-            uncounted && word.pins() == 0 && !word.is_poisoned() && mark && place
+            uncounted && word.pins() == 0 && !word.is_hwpoison() && mark && place
         }
         HEAD | MERGING => drop <= 9 || drop == RISE_UNKNOWN,
         UNSPLITTABLE => drop == 0 && word.0 & PIECE == 0,
-        SPLITTING | SPLITTING_CLEAN => {
+        SPLITTING | SPLITTING_HEADS_ONLY => {
             let by = if drop > AGAIN { drop - AGAIN } else { drop } as u8;
             let lowest = if own_area { Order::PAGE } else { Order::HUGE };
             let down = by > 0 && order.get() >= by + lowest.get();
-            let clean = word.kind_bits() == SPLITTING_CLEAN;
-            let heads_only = down && own_area && word.target() > Order::PAGE && word.tails_rest();
-            down && if clean { heads_only } else { !own_area || !word.tails_rest() }
+            let clean = word.kind_bits() == SPLITTING_HEADS_ONLY;
+            let heads_only = down && own_area && word.target() > Order::PAGE && word.all_tails_implicit();
+            down && if clean { heads_only } else { !own_area || !word.all_tails_implicit() }
         }
         _ => uncounted && word.pins() == 0 && drop == 0 && order == Order::PAGE,
     }
@@ -112,10 +112,10 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
     }
     /// Splits under way of a block that `tail` may be in.
     fn splits_over(tail: PageWord) -> impl Iterator<Item = PageWord> {
-        let whole = tails_of().filter(move |order| tail.is_rest() || tail.order() == *order);
+        let whole = tails_of().filter(move |order| tail.is_implicit() || tail.order() == *order);
         let heads = whole.flat_map(|order| {
             let head = PageWord::build(HEAD, order, 2 * ONE_REF);
-            [head, head.recorded(), head.wary()]
+            [head, head.with_explicit_tails(), head.mark_has_hwpoisoned()]
         });
         heads.flat_map(|head| targets(head).map(move |target| head.begin_split(target)))
     }
@@ -124,11 +124,11 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
     }
     Vec::from([
         (
-            "`readied`",
+            "`as_free`",
             "life::prepare_tails",
             (|w, to| {
                 if w.is_idle() {
-                    [true, false].into_iter().for_each(|rest| to(w.readied(rest)));
+                    [true, false].into_iter().for_each(|rest| to(w.as_free(rest)));
                 }
             }) as Step,
         ),
@@ -145,30 +145,30 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
             }
         }),
         ("`publish`", "life::claim_block", |w, to| {
-            for order in [Order::PAGE, Order::HUGE].into_iter().filter(|order| w.is_loose(*order)) {
+            for order in [Order::PAGE, Order::HUGE].into_iter().filter(|order| w.is_uncoalesced(*order)) {
                 [true, false].into_iter().for_each(|unsplittable| to(w.publish(order, unsplittable)));
             }
         }),
         ("`claimed`", "life::claim_block", |w, to| {
-            if w.is_loose(Order::PAGE) || w.is_loose(Order::HUGE) {
+            if w.is_uncoalesced(Order::PAGE) || w.is_uncoalesced(Order::HUGE) {
                 to(w.claimed());
             }
         }),
-        ("`loosened`", "life::loosen_block", |w, to| {
+        ("`as_uncoalesced`", "life::loosen_block", |w, to| {
             if w.is_idle() {
-                [Order::PAGE, Order::HUGE].into_iter().for_each(|order| to(w.loosened(order)));
+                [Order::PAGE, Order::HUGE].into_iter().for_each(|order| to(w.as_uncoalesced(order)));
             }
         }),
-        ("`loosens`", "life::loosen_at", |w, to| {
+        ("`frees_uncoalesced`", "life::loosen_at", |w, to| {
             for order in [Order::PAGE, Order::HUGE] {
-                w.loosens(order).into_iter().for_each(&mut *to);
+                w.frees_uncoalesced(order).into_iter().for_each(&mut *to);
             }
         }),
-        ("`drop_refs`, `frees_at_once`, `loosened`", "life::free_at_once", |w, to| {
-            let loosens = w.order() == Order::PAGE || w.order() == Order::HUGE;
-            if is_settled(w) && w.refs() > 0 && loosens {
+        ("`drop_refs`, `frees_at_once`, `as_uncoalesced`", "life::free_at_once", |w, to| {
+            let frees_uncoalesced = w.order() == Order::PAGE || w.order() == Order::HUGE;
+            if is_settled(w) && w.refs() > 0 && frees_uncoalesced {
                 let freed = w.drop_refs(w.refs()).unwrap().frees_at_once();
-                freed.into_iter().for_each(|freed| to(freed.loosened(w.order())));
+                freed.into_iter().for_each(|freed| to(freed.as_uncoalesced(w.order())));
             }
         }),
         ("`drop_refs`, `frees_at_once`", "life::free_at_once", |w, to| {
@@ -187,9 +187,9 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.freed());
             }
         }),
-        ("`rested`", "life::scrub_area", |w, to| {
+        ("`as_implicit`", "life::scrub_area", |w, to| {
             if w.is_idle() {
-                to(w.rested());
+                to(w.as_implicit());
             }
         }),
         ("`pin`", "pin::pin_found", |w, to| {
@@ -258,7 +258,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
             }
         }),
         ("`page`", "split::convert_all", |w, to| {
-            if w.is_tail() && (w.is_rest() || w.order() <= Order::HUGE) {
+            if w.is_tail() && (w.is_implicit() || w.order() <= Order::HUGE) {
                 to(w.page(2));
             }
         }),
@@ -276,23 +276,23 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 });
             }
         }),
-        ("`recorded`", "split::convert", |w, to| {
+        ("`with_explicit_tails`", "split::convert", |w, to| {
             if is_splittable(w) && Order::PAGE < w.order() && w.order() < Order::HUGE {
-                to(w.recorded());
+                to(w.with_explicit_tails());
             }
         }),
         ("`end_split`", "split::settle", |w, to| {
-            if w.is_splitting() && !w.is_splitting_clean() {
+            if w.is_splitting() && !w.is_heads_only_split() {
                 to(w.end_split());
             }
         }),
-        ("`end_split`", "split::split_clean", |w, to| {
-            if w.is_splitting_clean() {
+        ("`end_split`", "split::split_heads_only", |w, to| {
+            if w.is_heads_only_split() {
                 to(w.end_split());
             }
         }),
         ("`freed`", "split::scatter_pages", |w, to| {
-            if unpinned_tail(w) && (w.is_rest() || w.order() <= Order::HUGE) {
+            if unpinned_tail(w) && (w.is_implicit() || w.order() <= Order::HUGE) {
                 to(w.freed());
             }
         }),
@@ -308,15 +308,15 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 }
             }
         }),
-        ("`rested`", "merge::adopt", |w, to| {
+        ("`as_implicit`", "merge::adopt", |w, to| {
             let piece = w.is_mergeable() || w.is_merging();
-            if (piece || unpinned_tail(w) && !w.is_rest()) && w.pins() == 0 && !w.is_poisoned() {
-                to(w.rested());
+            if (piece || unpinned_tail(w) && !w.is_implicit()) && w.pins() == 0 && !w.is_hwpoison() {
+                to(w.as_implicit());
             }
         }),
         ("`tail_of`", "merge::adopt", |w, to| {
             let piece = w.is_mergeable() || w.is_merging();
-            if (piece || unpinned_tail(w) && !w.is_rest()) && w.pins() == 0 {
+            if (piece || unpinned_tail(w) && !w.is_implicit()) && w.pins() == 0 {
                 tails_of().filter(|order| w.order() < *order).for_each(|order| to(w.tail_of(order)));
             }
         }),
@@ -325,9 +325,9 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 tails_of().filter(|order| w.order() < *order).for_each(|order| to(w.tail_of(order)));
             }
         }),
-        ("`wary`, `recorded`", "merge::join", |w, to| {
+        ("`mark_has_hwpoisoned`, `with_explicit_tails`", "merge::join", |w, to| {
             if w.is_merging() && w.order() > Order::PAGE {
-                [w.wary(), w.recorded()].into_iter().for_each(to);
+                [w.mark_has_hwpoisoned(), w.with_explicit_tails()].into_iter().for_each(to);
             }
         }),
         ("`end_merge`", "merge::join", |w, to| {
@@ -335,14 +335,34 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.end_merge());
             }
         }),
-        ("`poisoned`", "misuse::poison_in_use", |w, to| {
+        ("`mark_hwpoison`", "misuse::mark_hwpoison_in_use", |w, to| {
             if w.is_live_head() || w.is_tail() && w.pins() > 0 {
-                to(w.poisoned());
+                to(w.mark_hwpoison());
             }
         }),
-        ("`wary`", "misuse::poison_pinned", |w, to| {
+        ("`mark_has_hwpoisoned`", "misuse::mark_hwpoison_pinned", |w, to| {
             if w.is_live_head() {
-                to(w.wary());
+                to(w.mark_has_hwpoisoned());
+            }
+        }),
+        ("`hold`, `mark_has_hwpoisoned`", "misuse::mark_hwpoison_tail", |w, to| {
+            if w.is_live_head() && w.order() > Order::PAGE {
+                to(w.hold(0).mark_has_hwpoisoned());
+            }
+        }),
+        ("`with_explicit_tails`", "misuse::mark_hwpoison_tail", |w, to| {
+            if w.is_tail() && w.order() > Order::HUGE {
+                to(w.with_explicit_tails());
+            }
+        }),
+        ("`tail_of`, `mark_hwpoison`", "misuse::mark_hwpoison_tail", |w, to| {
+            if w.is_implicit() {
+                tails_of().for_each(|order| to(w.tail_of(order).mark_hwpoison()));
+            }
+        }),
+        ("`mark_hwpoison`", "misuse::mark_hwpoison_tail", |w, to| {
+            if w.is_tail() && !w.is_implicit() {
+                to(w.mark_hwpoison());
             }
         }),
         ("`reserved`", "mod::reserve", |w, to| {
@@ -350,9 +370,9 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(PageWord::reserved());
             }
         }),
-        ("`set_aside`", "mod::retire", |w, to| {
+        ("`as_offline`", "mod::take_offline", |w, to| {
             if w.is_idle() {
-                to(w.set_aside());
+                to(w.as_offline());
             }
         }),
     ])

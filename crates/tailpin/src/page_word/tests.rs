@@ -27,7 +27,7 @@ fn fields(word: PageWord) -> Fields {
         refs: word.refs(),
         generation: word.generation(),
         flags: word.0 & FLAGS,
-        recorded: !word.tails_rest(),
+        recorded: !word.all_tails_implicit(),
         piece: word.is_piece(),
     }
 }
@@ -71,7 +71,7 @@ fn fields_do_not_overlap() {
                 | f.refs << REFS_SHIFT
                 | u64::from(f.generation) << GEN_SHIFT
                 | f.flags
-                | (u64::from(f.recorded) * RECORDED)
+                | (u64::from(f.recorded) * EXPLICIT_TAILS)
                 | (u64::from(f.piece) * PIECE),
         );
         assert_eq!(again, word);
@@ -81,9 +81,9 @@ fn fields_do_not_overlap() {
 #[test]
 fn zero_is_a_free_frame_at_rest() {
     let zero = PageWord(0);
-    assert!(zero.is_rest() && zero.is_idle() && zero.is_tail());
+    assert!(zero.is_implicit() && zero.is_idle() && zero.is_tail());
     assert!(!zero.is_head() && !zero.is_live_head() && zero.pins() == 0);
-    assert_eq!(zero.decode().kind, Kind::Rest);
+    assert_eq!(zero.decode().kind, Kind::Implicit);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn pins_and_holds() {
     for word in words() {
         let before = fields(word);
         let held = fields(word.hold(1));
-        let unclean = if before.kind == SPLITTING_CLEAN { SPLITTING } else { before.kind };
+        let unclean = if before.kind == SPLITTING_HEADS_ONLY { SPLITTING } else { before.kind };
         assert_eq!(
             held,
             Fields { pins: before.pins + 1, kind: unclean, recorded: true, ..before },
@@ -134,7 +134,7 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
         for order in orders() {
             let fresh = word.publish(order, false);
             let generation = (word.generation() + 1) % (GEN_MASK as u8 + 1);
-            let recorded = !word.tails_rest() && order > Order::PAGE;
+            let recorded = !word.all_tails_implicit() && order > Order::PAGE;
             let expected =
                 Fields { kind: HEAD, order: order.get(), refs: 1, generation, recorded, ..NOTHING };
             assert_eq!(fields(fresh), expected);
@@ -151,10 +151,10 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
 fn a_loose_block_is_claimed_as_what_it_was() {
     for word in words().into_iter().filter(|word| word.is_idle()) {
         for order in [Order::PAGE, Order::HUGE] {
-            let loose = word.loosened(order);
-            assert!(Order::all().all(|other| loose.is_loose(other) == (other == order)), "{loose:?}");
-            assert!(!loose.is_idle() && !loose.is_rest() && !loose.is_tail() && !loose.is_head());
-            let recorded = !word.tails_rest() && order > Order::PAGE;
+            let loose = word.as_uncoalesced(order);
+            assert!(Order::all().all(|other| loose.is_uncoalesced(other) == (other == order)), "{loose:?}");
+            assert!(!loose.is_idle() && !loose.is_implicit() && !loose.is_tail() && !loose.is_head());
+            let recorded = !word.all_tails_implicit() && order > Order::PAGE;
             let generation = word.generation();
             let free = Fields { kind: FREE, generation, recorded, ..NOTHING };
             assert_eq!(fields(loose.claimed()), free);
@@ -164,7 +164,7 @@ fn a_loose_block_is_claimed_as_what_it_was() {
         }
     }
     let others = words().into_iter().flat_map(|word| Order::all().map(move |order| (word, order)));
-    assert!(others.into_iter().all(|(word, order)| !word.is_loose(order)), "nothing else is loose");
+    assert!(others.into_iter().all(|(word, order)| !word.is_uncoalesced(order)), "nothing else is loose");
 }
 
 #[test]
@@ -177,15 +177,15 @@ fn a_split_keeps_pins_references_and_flags() {
             assert!(begun.is_splitting() && begun.target() == target && begun.order() == word.order());
             assert_eq!((begun.pins(), begun.refs()), (before.pins, before.refs));
             let small = word.order() <= Order::HUGE;
-            let clean = small && target > Order::PAGE && word.tails_rest();
-            assert_eq!(begun.is_splitting_clean(), clean);
-            assert_eq!(begun.tails_rest(), if small { clean } else { word.tails_rest() });
+            let clean = small && target > Order::PAGE && word.all_tails_implicit();
+            assert_eq!(begun.is_heads_only_split(), clean);
+            assert_eq!(begun.all_tails_implicit(), if small { clean } else { word.all_tails_implicit() });
             // A hold taken meanwhile makes it ordinary and is there afterwards.
-            assert!(!begun.hold(1).is_splitting_clean());
+            assert!(!begun.hold(1).is_heads_only_split());
             let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
             let has_tails = target > Order::PAGE;
             assert_eq!(held, Fields { pins: before.pins + 1, recorded: has_tails, ..ended });
-            let recorded = has_tails && !begun.tails_rest();
+            let recorded = has_tails && !begun.all_tails_implicit();
             assert_eq!(ended, Fields { order: target.get(), recorded, ..before });
         }
     }
@@ -227,21 +227,22 @@ fn a_tail_keeps_its_pins_through_everything() {
     for word in words().into_iter().filter(|word| word.is_tail() && word.refs() == 0) {
         let before = fields(word);
         for (order, target) in [(1, 0), (2, 1), (9, 0), (9, 8), (10, 9), (18, 9), (18, 17)] {
-            for (tails_rest, wary) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (all_tails_implicit, wary) in [(false, false), (false, true), (true, false), (true, true)] {
                 let head = PageWord::build(HEAD, Order::wrap(order), 2 * ONE_REF);
-                let head = if tails_rest { head } else { head.recorded() };
-                let begun = (if wary { head.wary() } else { head }).begin_split(Order::wrap(target));
+                let head = if all_tails_implicit { head } else { head.with_explicit_tails() };
+                let begun =
+                    (if wary { head.mark_has_hwpoisoned() } else { head }).begin_split(Order::wrap(target));
                 let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
-                let wary = if wary && target > 0 { WARY } else { 0 };
+                let wary = if wary && target > 0 { HAS_HWPOISONED } else { 0 };
                 let expected = Fields {
                     kind: HEAD,
                     order: target,
                     pins: before.pins,
                     refs: 3,
                     generation,
-                    flags: before.flags & POISONED | wary,
+                    flags: before.flags & HWPOISON | wary,
                     // The parts of a larger block know about their own tails.
-                    recorded: target > 0 && if order > 9 { before.recorded } else { !tails_rest },
+                    recorded: target > 0 && if order > 9 { before.recorded } else { !all_tails_implicit },
                     piece: true,
                 };
                 assert_eq!(fields(word.piece(begun, 3)), expected);
@@ -251,7 +252,7 @@ fn a_tail_keeps_its_pins_through_everything() {
         }
         for order in orders() {
             let moved = fields(word.tail_of(order));
-            let flags = before.flags & POISONED;
+            let flags = before.flags & HWPOISON;
             assert_eq!(moved, Fields { order: order.get(), flags, piece: false, ..before });
         }
     }
@@ -261,11 +262,12 @@ fn a_tail_keeps_its_pins_through_everything() {
 fn a_merge_changes_only_order_and_generation_of_its_head() {
     for word in words().into_iter().filter(|word| word.kind_bits() == HEAD && word.order() < Order::MAX) {
         let before = fields(word);
-        for tails_rest in [false, true] {
-            let merging = word.begin_merge(Order::MAX, tails_rest);
+        for all_tails_implicit in [false, true] {
+            let merging = word.begin_merge(Order::MAX, all_tails_implicit);
             assert!(merging.is_merging() && merging.is_live_head() == word.is_live_head());
             let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
-            let expected = Fields { order: Order::MAX.get(), recorded: !tails_rest, generation, ..before };
+            let expected =
+                Fields { order: Order::MAX.get(), recorded: !all_tails_implicit, generation, ..before };
             assert_eq!(fields(merging.end_merge()), expected);
         }
     }
@@ -277,16 +279,16 @@ fn what_is_freed_is_idle_or_set_aside() {
         let freed = word.freed();
         assert_eq!(freed.generation(), word.generation());
         assert!(freed.pins() == 0 && freed.refs() == 0 && !freed.is_live_head());
-        assert_eq!(freed.is_idle(), !word.is_poisoned());
-        assert!(!freed.is_rest(), "a freed frame does not look like a resting tail");
-        assert!(word.rested().is_rest() && !word.set_aside().is_idle());
-        assert_eq!(freed.tails_rest(), word.tails_rest() || word.order() < Order::HUGE);
-        for tails_rest in [false, true] {
-            let readied = word.readied(tails_rest);
-            assert!(readied.is_idle() && readied.tails_rest() == tails_rest);
+        assert_eq!(freed.is_idle(), !word.is_hwpoison());
+        assert!(!freed.is_implicit(), "a freed frame does not look like a resting tail");
+        assert!(word.as_implicit().is_implicit() && !word.as_offline().is_idle());
+        assert_eq!(freed.all_tails_implicit(), word.all_tails_implicit() || word.order() < Order::HUGE);
+        for all_tails_implicit in [false, true] {
+            let as_free = word.as_free(all_tails_implicit);
+            assert!(as_free.is_idle() && as_free.all_tails_implicit() == all_tails_implicit);
         }
         let needs_a_look =
-            word.is_live_head() || word.is_poisoned() || word.is_wary() || word.order() > Order::HUGE;
+            word.is_live_head() || word.is_hwpoison() || word.has_hwpoisoned() || word.order() > Order::HUGE;
         match word.frees_at_once() {
             Some(at_once) => assert_eq!(at_once, freed),
             None => assert!(needs_a_look),
@@ -319,29 +321,30 @@ fn limits_leave_room_for_holds() {
 fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
     for order in [Order::PAGE, Order::HUGE] {
         let block = PageWord(0).publish(order, false);
-        let long_way = |word: PageWord| word.drop_refs(1)?.frees_at_once().map(|freed| freed.loosened(order));
-        assert_eq!(block.loosens(order), long_way(block));
-        assert!(block.loosens(order).unwrap().is_loose(order));
+        let long_way =
+            |word: PageWord| word.drop_refs(1)?.frees_at_once().map(|freed| freed.as_uncoalesced(order));
+        assert_eq!(block.frees_uncoalesced(order), long_way(block));
+        assert!(block.frees_uncoalesced(order).unwrap().is_uncoalesced(order));
         if order > Order::PAGE {
-            let recorded = block.recorded();
-            assert_eq!(recorded.loosens(order), long_way(recorded));
+            let recorded = block.with_explicit_tails();
+            assert_eq!(recorded.frees_uncoalesced(order), long_way(recorded));
         } else {
-            assert_eq!(block.recorded().loosens(order), None);
+            assert_eq!(block.with_explicit_tails().frees_uncoalesced(order), None);
         }
         let pieces = [PageWord(block.0 | PIECE), PageWord(block.0 | PIECE | 9 << DROP_SHIFT)];
-        assert_eq!(pieces.map(|piece| piece.loosens(order)), [block.loosens(order); 2]);
+        assert_eq!(pieces.map(|piece| piece.frees_uncoalesced(order)), [block.frees_uncoalesced(order); 2]);
         for word in [
             block.pin(1).unwrap(),
             block.add_refs(1).unwrap(),
             block.drop_refs(1).unwrap(),
-            block.poisoned(),
-            block.wary(),
+            block.mark_hwpoison(),
+            block.mark_has_hwpoisoned(),
             PageWord(0).publish(order, true),
             PageWord(0).publish(Order::new(4).unwrap(), false),
-            block.loosens(order).unwrap(),
+            block.frees_uncoalesced(order).unwrap(),
             PageWord::reserved(),
         ] {
-            assert_eq!(word.loosens(order), None, "{word:?}");
+            assert_eq!(word.frees_uncoalesced(order), None, "{word:?}");
         }
     }
 }
@@ -352,15 +355,15 @@ fn decoding_names_every_field() {
         let f = fields(word);
         let only_generation = Fields { generation: f.generation, ..NOTHING } == f;
         let kind = match f.kind {
-            TAIL if only_generation => Kind::Rest,
+            TAIL if only_generation => Kind::Implicit,
             TAIL => Kind::Tail,
             FREE => Kind::Free,
             HEAD | UNSPLITTABLE if f.order == 0 => Kind::Page,
             HEAD | UNSPLITTABLE => Kind::Head,
-            SPLITTING | SPLITTING_CLEAN => Kind::Splitting,
+            SPLITTING | SPLITTING_HEADS_ONLY => Kind::Splitting,
             MERGING => Kind::Merging,
-            _ if f.flags & POISONED == 0 => Kind::Reserved,
-            _ => Kind::SetAside,
+            _ if f.flags & HWPOISON == 0 => Kind::Reserved,
+            _ => Kind::Offline,
         };
         let expected = PageState {
             kind,
@@ -369,7 +372,7 @@ fn decoding_names_every_field() {
             refs: f.refs,
             generation: f.generation,
             unsplittable: f.kind == UNSPLITTABLE,
-            poisoned: f.flags & POISONED != 0,
+            hwpoison: f.flags & HWPOISON != 0,
         };
         assert_eq!(word.decode(), expected);
     }
@@ -381,15 +384,15 @@ fn marks_are_set_once_and_change_nothing_else() {
     for word in words() {
         let before = fields(word);
         let several = (HEAD..=UNSPLITTABLE).contains(&before.kind) && before.order > 0;
-        let wary = if several { WARY } else { 0 };
-        let poisoned = Fields { flags: before.flags | POISONED | wary, ..before };
-        assert_eq!(fields(word.poisoned()), poisoned, "the head of several frames is made wary");
-        let wary = word.wary();
-        assert_eq!(fields(wary), Fields { flags: before.flags | WARY, ..before });
-        assert!(wary.is_wary() && word.is_wary() == (before.flags & WARY != 0));
-        assert_eq!(fields(word.recorded()), Fields { recorded: true, ..before });
-        let aside = Fields { kind: OUT, flags: POISONED, generation: before.generation, ..NOTHING };
-        assert_eq!(fields(word.set_aside()), aside);
+        let wary = if several { HAS_HWPOISONED } else { 0 };
+        let poisoned = Fields { flags: before.flags | HWPOISON | wary, ..before };
+        assert_eq!(fields(word.mark_hwpoison()), poisoned, "the head of several frames is made wary");
+        let wary = word.mark_has_hwpoisoned();
+        assert_eq!(fields(wary), Fields { flags: before.flags | HAS_HWPOISONED, ..before });
+        assert!(wary.has_hwpoisoned() && word.has_hwpoisoned() == (before.flags & HAS_HWPOISONED != 0));
+        assert_eq!(fields(word.with_explicit_tails()), Fields { recorded: true, ..before });
+        let aside = Fields { kind: OUT, flags: HWPOISON, generation: before.generation, ..NOTHING };
+        assert_eq!(fields(word.as_offline()), aside);
     }
 }
 
@@ -398,7 +401,7 @@ fn short_cuts_say_what_the_fields_say() {
     for word in words() {
         let f = fields(word);
         let settled = matches!(f.kind, HEAD | UNSPLITTABLE);
-        let splitting = matches!(f.kind, SPLITTING | SPLITTING_CLEAN);
+        let splitting = matches!(f.kind, SPLITTING | SPLITTING_HEADS_ONLY);
         assert_eq!((word.is_tail(), word.is_settled_head()), (f.kind == TAIL, settled));
         assert_eq!((word.is_splitting(), word.is_merging()), (splitting, f.kind == MERGING));
         assert_eq!(word.is_head(), settled || splitting || f.kind == MERGING);

@@ -11,9 +11,9 @@ impl PageWord {
     /// The word of a free frame that a block is about to begin at; whether its tails are at rest
     /// was looked up.
     #[inline]
-    pub(crate) const fn readied(self, tails_rest: bool) -> Self {
+    pub(crate) const fn as_free(self, all_tails_implicit: bool) -> Self {
         let free = Self::build(FREE, Order::PAGE, self.generation_bits());
-        if tails_rest { free } else { free.recorded() }
+        if all_tails_implicit { free } else { free.with_explicit_tails() }
     }
 
     /// A fresh block begins here: one reference, a new generation. What its tails record they have
@@ -21,7 +21,7 @@ impl PageWord {
     #[inline]
     pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
         let kind = if unsplittable { UNSPLITTABLE } else { HEAD };
-        let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
+        let recorded = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
         Self::build(kind, order, self.next_generation() | recorded | ONE_REF)
     }
 
@@ -58,8 +58,8 @@ impl PageWord {
     /// split becomes an ordinary one, in which every tail word has to be rewritten.
     #[inline]
     pub(crate) const fn hold(self, n: u64) -> Self {
-        let held = Self(self.0 + n).recorded();
-        if self.is_splitting_clean() { held.with_kind(SPLITTING) } else { held }
+        let held = Self(self.0 + n).with_explicit_tails();
+        if self.is_heads_only_split() { held.with_kind(SPLITTING) } else { held }
     }
 
     /// `n` pins or holds less, or `None` where there are fewer.
@@ -89,18 +89,18 @@ impl PageWord {
     /// The same tail, now of a block of `order`.
     #[inline]
     pub(crate) const fn tail_of(self, order: Order) -> Self {
-        Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | POISONED | RECORDED))
+        Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | HWPOISON | EXPLICIT_TAILS))
     }
 
     /// Some tail may record its order.
     #[inline]
-    pub(crate) const fn recorded(self) -> Self {
-        Self(self.0 | RECORDED)
+    pub(crate) const fn with_explicit_tails(self) -> Self {
+        Self(self.0 | EXPLICIT_TAILS)
     }
 
     /// At rest again; only for a wholly free area that the allocator owns.
     #[inline]
-    pub(crate) const fn rested(self) -> Self {
+    pub(crate) const fn as_implicit(self) -> Self {
         Self(self.generation_bits())
     }
 }
@@ -113,13 +113,13 @@ impl PageWord {
     #[inline]
     pub(crate) const fn begin_split(self, target: Order) -> Self {
         let small = self.order().get() <= Order::HUGE.get();
-        let clean = small && target.get() > 0 && self.tails_rest();
+        let clean = small && target.get() > 0 && self.all_tails_implicit();
         let drop = (self.order().get() - target.get()) as u64;
         let drop = if self.drop_bits() == 0 { drop } else { drop + AGAIN };
         debug_assert!(drop <= DROP_MASK);
         let begun = Self(self.0 & !DROP_FIELD | drop << DROP_SHIFT);
-        let begun = begun.with_kind(if clean { SPLITTING_CLEAN } else { SPLITTING });
-        if small && !clean { begun.recorded() } else { begun }
+        let begun = begun.with_kind(if clean { SPLITTING_HEADS_ONLY } else { SPLITTING });
+        if small && !clean { begun.with_explicit_tails() } else { begun }
     }
 
     /// The last reference goes while pages are pinned: the dropper takes a hold and splits the
@@ -140,7 +140,7 @@ impl PageWord {
     #[inline]
     pub(crate) const fn end_split(self) -> Self {
         let target = self.target();
-        let no_tails = if target.get() > 0 { 0 } else { RECORDED };
+        let no_tails = if target.get() > 0 { 0 } else { EXPLICIT_TAILS };
         let drop = self.drop_bits();
         let rise = if drop > AGAIN { RISE_UNKNOWN } else { drop };
         let rest = self.0 & !(ORDER_FIELD | DROP_FIELD | no_tails) | rise << DROP_SHIFT;
@@ -150,7 +150,7 @@ impl PageWord {
     /// A tail becomes a page by itself with `refs` references; its pins stay.
     #[inline]
     pub(crate) const fn page(self, refs: u64) -> Self {
-        let keep = self.0 & (PINS_MASK | POISONED);
+        let keep = self.0 & (PINS_MASK | HWPOISON);
         Self::build(HEAD, Order::PAGE, keep | PIECE | self.next_generation() | (refs * ONE_REF))
     }
 
@@ -162,13 +162,13 @@ impl PageWord {
         if order.get() == 0 {
             return self.page(refs);
         }
-        let wary = begun.0 & WARY;
+        let wary = begun.0 & HAS_HWPOISONED;
         let recorded = if begun.order().get() > Order::HUGE.get() {
-            self.0 & RECORDED // The tails of a 2 MiB part stay as they are.
+            self.0 & EXPLICIT_TAILS // The tails of a 2 MiB part stay as they are.
         } else {
-            begun.0 & RECORDED
+            begun.0 & EXPLICIT_TAILS
         };
-        let keep = self.0 & (PINS_MASK | POISONED);
+        let keep = self.0 & (PINS_MASK | HWPOISON);
         Self::build(HEAD, order, keep | PIECE | wary | recorded | self.next_generation() | (refs * ONE_REF))
     }
 }
@@ -184,10 +184,10 @@ impl PageWord {
     /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will
     /// all be at rest, or some not. Tokens of the pieces are used up, so a generation begins.
     #[inline]
-    pub(crate) const fn begin_merge(self, order: Order, tails_rest: bool) -> Self {
-        let keep = self.renewed().0 & !(ORDER_FIELD | DROP_FIELD | RECORDED);
+    pub(crate) const fn begin_merge(self, order: Order, all_tails_implicit: bool) -> Self {
+        let keep = self.renewed().0 & !(ORDER_FIELD | DROP_FIELD | EXPLICIT_TAILS);
         let merging = Self((order.get() as u64) << ORDER_SHIFT | keep).with_kind(MERGING);
-        if tails_rest { merging } else { merging.recorded() }
+        if all_tails_implicit { merging } else { merging.with_explicit_tails() }
     }
 
     /// All parts are tails now.
@@ -204,16 +204,16 @@ impl PageWord {
     /// whether all rest.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
-        let kind = if self.is_poisoned() { OUT } else { FREE };
-        let recorded = if self.is_whole_area() { self.0 & RECORDED } else { 0 };
-        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & POISONED | recorded)
+        let kind = if self.is_hwpoison() { OUT } else { FREE };
+        let recorded = if self.is_whole_area() { self.0 & EXPLICIT_TAILS } else { 0 };
+        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & HWPOISON | recorded)
     }
 
     /// What a head becomes in the very step that takes its last reference, if it has no pins and
     /// its own word is all there is to look at and to write.
     #[inline]
     pub(crate) const fn frees_at_once(self) -> Option<Self> {
-        let alone = self.order().get() <= Order::HUGE.get() && self.0 & (POISONED | WARY) == 0;
+        let alone = self.order().get() <= Order::HUGE.get() && self.0 & (HWPOISON | HAS_HWPOISONED) == 0;
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
@@ -221,12 +221,12 @@ impl PageWord {
     /// reference: one that is settled, has neither pins nor flags, and whose own word is all there
     /// is to look at and to write.
     #[inline]
-    pub(crate) const fn loosens(self, order: Order) -> Option<Self> {
-        let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { RECORDED } else { 0 };
+    pub(crate) const fn frees_uncoalesced(self, order: Order) -> Option<Self> {
+        let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { EXPLICIT_TAILS } else { 0 };
         let lone = Self::build(HEAD, order, ONE_REF);
         // Whether a split made it, and what it was part of, ends here.
         if self.0 & !(stays | PIECE | DROP_FIELD) == lone.0 {
-            Some(Self(self.0 & stays | Self::build(FREE, order, LOOSE).0))
+            Some(Self(self.0 & stays | Self::build(FREE, order, UNCOALESCED).0))
         } else {
             None
         }
@@ -234,15 +234,15 @@ impl PageWord {
 
     /// A free block of `order`, a page or 2 MiB, becomes loose.
     #[inline]
-    pub(crate) const fn loosened(self, order: Order) -> Self {
-        let recorded = if order.get() > 0 { self.0 & RECORDED } else { 0 };
-        Self::build(FREE, order, self.generation_bits() | recorded | LOOSE)
+    pub(crate) const fn as_uncoalesced(self, order: Order) -> Self {
+        let recorded = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
+        Self::build(FREE, order, self.generation_bits() | recorded | UNCOALESCED)
     }
 
     /// A loose block becomes its claimer's.
     #[inline]
     pub(crate) const fn claimed(self) -> Self {
-        Self::build(FREE, Order::PAGE, self.generation_bits() | self.0 & RECORDED)
+        Self::build(FREE, Order::PAGE, self.generation_bits() | self.0 & EXPLICIT_TAILS)
     }
 }
 
@@ -254,19 +254,19 @@ impl PageWord {
     }
 
     /// Out of service for good.
-    pub(crate) const fn set_aside(self) -> Self {
-        Self::build(OUT, Order::PAGE, self.generation_bits() | POISONED)
+    pub(crate) const fn as_offline(self) -> Self {
+        Self::build(OUT, Order::PAGE, self.generation_bits() | HWPOISON)
     }
 
     /// To be set aside when freed; a head of several frames is made wary too.
-    pub(crate) const fn poisoned(self) -> Self {
-        let flagged = Self(self.0 | POISONED);
-        if self.is_head() && self.order().get() > 0 { flagged.wary() } else { flagged }
+    pub(crate) const fn mark_hwpoison(self) -> Self {
+        let flagged = Self(self.0 | HWPOISON);
+        if self.is_head() && self.order().get() > 0 { flagged.mark_has_hwpoisoned() } else { flagged }
     }
 
     /// Some frame of this block is poisoned.
-    pub(crate) const fn wary(self) -> Self {
-        Self(self.0 | WARY)
+    pub(crate) const fn mark_has_hwpoisoned(self) -> Self {
+        Self(self.0 | HAS_HWPOISONED)
     }
 
     const fn with_kind(self, kind: u64) -> Self {

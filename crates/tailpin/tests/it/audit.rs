@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tailpin::{
-    Class, Finding, FrameRange, Held, Misuse, OneWord, Order, Owner, Pfn, Protocol, Zone, ZoneConfig,
+    Class, Finding, FrameRange, FreeSink, Misuse, OneWord, Order, PagePin, Pfn, Protocol, Zone, ZoneConfig,
     ZoneLayout,
 };
 
@@ -33,10 +33,10 @@ const COUNTED: &str = "a tail of an unsplittable block is counted";
 
 struct Nobody;
 
-impl Owner for Nobody {
+impl FreeSink for Nobody {
     fn freed_block(&self, _: Pfn, _: Order) {}
     fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
-    fn retired(&self, _: Pfn) {}
+    fn freed_offline(&self, _: Pfn) {}
     fn misuse(&self, misuse: Misuse) {
         panic!("{misuse}");
     }
@@ -46,7 +46,7 @@ impl Owner for Nobody {
 struct One {
     words: Vec<AtomicU64>,
     order: Order,
-    pins: Vec<Held>,
+    pins: Vec<PagePin>,
 }
 
 impl One {

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 
 use hooked::{Access, Hook, words};
-use tailpin::{Class, FrameRange, GetError, Held, Kind, Misuse, OneWord, Order, Owner, Pfn, Protocol};
+use tailpin::{Class, FrameRange, FreeSink, GetError, Kind, Misuse, OneWord, Order, PagePin, Pfn, Protocol};
 
 const BASE: Pfn = Pfn::new(0x800);
 /// More accesses than any pair makes. Beyond them something goes round for ever.
@@ -59,7 +59,7 @@ type Word = hooked::Word<Interrupts>;
 #[derive(Default)]
 struct Freed(Mutex<Vec<u64>>);
 
-impl Owner for Freed {
+impl FreeSink for Freed {
     fn freed_block(&self, head: Pfn, order: Order) {
         self.0
             .lock()
@@ -70,7 +70,7 @@ impl Owner for Freed {
         let set = (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 == 1);
         self.0.lock().unwrap().extend(set.map(|bit| area.get() - BASE.get() + bit as u64));
     }
-    fn retired(&self, frame: Pfn) {
+    fn freed_offline(&self, frame: Pfn) {
         self.0.lock().unwrap().push(frame.get() - BASE.get());
     }
     fn misuse(&self, misuse: Misuse) {
@@ -122,7 +122,7 @@ struct World {
     whole: FrameRange,
     order: Order,
     refs: RefCell<u64>,
-    pins: RefCell<Vec<Held>>,
+    pins: RefCell<Vec<PagePin>>,
     poisoned: RefCell<Vec<u64>>,
     merging: bool,
 }
@@ -229,7 +229,7 @@ impl World {
                 assert_eq!(protocol.head_of(self.whole.iter().last().unwrap()), Some((BASE, self.order)));
             }
             Poison(page) => {
-                let done = protocol.poison(BASE.offset(page), owner);
+                let done = protocol.mark_hwpoison(BASE.offset(page), owner);
                 assert!(done || !sure(), "a page in use is poisoned");
                 if done {
                     self.poisoned.borrow_mut().push(page);
@@ -284,7 +284,7 @@ impl World {
         assert!(freed.into_iter().eq(0..self.whole.frames()), "each frame comes back once: {what:?}");
         for &page in self.poisoned.borrow().iter() {
             let kind = self.protocol().state(BASE.offset(page)).kind;
-            assert_eq!(kind, Kind::SetAside, "what is poisoned leaves service: {what:?}");
+            assert_eq!(kind, Kind::Offline, "what is poisoned leaves service: {what:?}");
         }
     }
 }

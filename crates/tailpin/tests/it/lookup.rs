@@ -4,16 +4,16 @@
 use std::sync::atomic::AtomicU64;
 
 use tailpin::{
-    Class, FrameRange, GetError, Kind, Misuse, OneWord, Order, Owner, Pfn, Protocol, REF_LIMIT, Zone,
+    Class, FrameRange, FreeSink, GetError, Kind, Misuse, OneWord, Order, Pfn, Protocol, REF_LIMIT, Zone,
     ZoneConfig, ZoneLayout, ZoneMemory,
 };
 
 struct Nobody;
 
-impl Owner for Nobody {
+impl FreeSink for Nobody {
     fn freed_block(&self, _: Pfn, _: Order) {}
     fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
-    fn retired(&self, _: Pfn) {}
+    fn freed_offline(&self, _: Pfn) {}
     fn misuse(&self, misuse: Misuse) {
         panic!("{misuse}");
     }

@@ -210,10 +210,10 @@ fn set_aside_by_hand<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
     let pin = block.pin(10).unwrap();
     assert_eq!(zone.set_aside(inside), SetAside::WhenFreed);
     assert_eq!(zone.set_aside(pinned), SetAside::WhenFreed);
-    assert!(zone.state(inside).unwrap().poisoned);
+    assert!(zone.state(inside).unwrap().hwpoison);
     drop(block);
     drop(pin);
-    assert_eq!(zone.state(inside).unwrap().kind, Kind::SetAside);
+    assert_eq!(zone.state(inside).unwrap().kind, Kind::Offline);
     assert_eq!(heard.count(), 0);
     assert_eq!(zone.set_aside_frames(), 3);
     assert_eq!(exhaust(zone, &[free, inside, pinned]), FRAMES - 3);

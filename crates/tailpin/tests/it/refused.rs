@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tailpin::{
-    Cause, Class, FrameRange, GetError, Kind, MergeError, Misuse, OneWord, Operation, Order, Owner,
+    Cause, Class, FrameRange, FreeSink, GetError, Kind, MergeError, Misuse, OneWord, Operation, Order,
     PIN_LIMIT, Pfn, Protocol, SplitError,
 };
 
@@ -17,12 +17,12 @@ struct Log {
     misuses: Mutex<Vec<(Pfn, Operation, Cause)>>,
 }
 
-impl Owner for Log {
+impl FreeSink for Log {
     fn freed_block(&self, head: Pfn, order: Order) {
         self.freed.lock().unwrap().push((head, order));
     }
     fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
-    fn retired(&self, _: Pfn) {}
+    fn freed_offline(&self, _: Pfn) {}
     fn misuse(&self, misuse: Misuse) {
         self.misuses.lock().unwrap().push((misuse.frame, misuse.operation, misuse.cause));
     }
@@ -63,7 +63,7 @@ fn references_where_nobody_has_any() {
     assert_eq!(get(FrameRange::block(tail, Order::PAGE)), Err(GetError::NotInUse), "a page with only a pin");
     protocol.put(pin, &log);
     assert_eq!(get(FrameRange::block(tail, Order::PAGE)), Err(GetError::NotInUse), "freed");
-    protocol.retire(BASE);
+    protocol.take_offline(BASE);
     assert_eq!(get(whole(0)), Err(GetError::NotInUse), "out of service");
     assert!(log.misuses.lock().unwrap().is_empty());
 }
@@ -87,7 +87,7 @@ fn frames_in_a_wrong_state_are_not_handed_out() {
         let words: Vec<_> = (0..2048).map(|_| AtomicU64::new(0)).collect();
         let protocol = OneWord::new(&words, Pfn::new(0));
         let head = bad.head(order(of));
-        protocol.retire(bad);
+        protocol.take_offline(bad);
         assert_eq!(protocol.prepare(head, order(of)), Err(if of > 9 { head.max(bad) } else { bad }));
         assert_eq!(protocol.scrub(bad.head(Order::HUGE)), Err(bad));
     }

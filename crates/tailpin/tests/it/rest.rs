@@ -21,7 +21,7 @@ const TAIL: Pfn = Pfn::new(300);
 struct Careless;
 
 impl Steps for Careless {
-    fn may_rest(_nobody_holds: bool) -> bool {
+    fn may_be_implicit(_nobody_holds: bool) -> bool {
         true
     }
 }
@@ -87,7 +87,7 @@ fn merged_under(pieces: u8, pin: Option<u64>) -> Vec<bool> {
     let pin = pin.map(|page| block.pin(page).unwrap());
     let _block = block.split_to(Order::new(pieces).unwrap()).unwrap().merge().unwrap();
     let heads = (0..512).step_by(1 << pieces).skip(1);
-    let rest = heads.map(|head| zone.state(Pfn::new(head)).unwrap().kind == Kind::Rest).collect();
+    let rest = heads.map(|head| zone.state(Pfn::new(head)).unwrap().kind == Kind::Implicit).collect();
     assert_eq!(zone.audit().violations(), 0);
     drop(pin);
     rest

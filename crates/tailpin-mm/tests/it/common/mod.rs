@@ -78,5 +78,5 @@ pub fn is_huge(space: &Sp<'_>, addr: VirtAddr) -> bool {
 }
 
 pub fn is_free(zone: &Zone<'_>, frame: Pfn) -> bool {
-    zone.head_of(frame).is_none() && matches!(zone.state(frame).unwrap().kind, Kind::Free | Kind::Rest)
+    zone.head_of(frame).is_none() && matches!(zone.state(frame).unwrap().kind, Kind::Free | Kind::Implicit)
 }

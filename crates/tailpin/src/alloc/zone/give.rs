@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use crate::atomic::AtomicWord;
 use crate::finally::Finally;
 use crate::frame::{Order, Pfn};
-use crate::protocol::{Owner, Protocol};
+use crate::protocol::{FreeSink, Protocol};
 use crate::report::Misuse;
 
 use super::Zone;
@@ -45,16 +45,16 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     /// A page or 2 MiB that was freed becomes loose, now that everybody has heard of it.
-    fn loosen(&self, head: Pfn, order: Order) {
+    fn leave_uncoalesced(&self, head: Pfn, order: Order) {
         if self.waiting_among(head, order).is_some() {
             return self.give(head, order);
         }
-        match self.protocol.loosen(head, order) {
+        match self.protocol.leave_uncoalesced(head, order) {
             Ok(()) => {
                 // SeqCst: what leads to it is looked at after it is loose, as where it became so in
                 // the step that freed it; and so is what waits to leave service.
                 P::Word::fence(Ordering::SeqCst);
-                self.loosened(head, order);
+                self.freed_uncoalesced(head, order);
                 self.retire_waiting(head, order);
             }
             // The protocol has just freed it, so somebody has written its word who had no business
@@ -64,21 +64,21 @@ impl<P: Protocol> Zone<'_, P> {
     }
 }
 
-impl<P: Protocol> Owner for Zone<'_, P> {
+impl<P: Protocol> FreeSink for Zone<'_, P> {
     #[inline]
-    fn takes_loose(&self) -> bool {
+    fn takes_uncoalesced(&self) -> bool {
         !self.attended
     }
 
     #[inline]
-    fn loosened(&self, head: Pfn, order: Order) {
+    fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         if order == Order::PAGE { self.lead_to_page(head) } else { self.lead_to_area(head) }
     }
 
     fn freed_block(&self, head: Pfn, order: Order) {
         let back = Finally(|| {
             if order == Order::PAGE || order == Order::HUGE {
-                self.loosen(head, order);
+                self.leave_uncoalesced(head, order);
             } else {
                 self.give(head, order);
             }
@@ -98,7 +98,7 @@ impl<P: Protocol> Owner for Zone<'_, P> {
         drop(back);
     }
 
-    fn retired(&self, _frame: Pfn) {
+    fn freed_offline(&self, _frame: Pfn) {
         self.count_set_aside(1);
     }
 

@@ -98,7 +98,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             if waits && self.waiting_among(page, Order::PAGE).is_some() {
                 self.refuse_bad_frame(page, Order::PAGE, page);
             } else {
-                match self.protocol.loosen(page, Order::PAGE) {
+                match self.protocol.leave_uncoalesced(page, Order::PAGE) {
                     Ok(()) => loose |= 1 << bit,
                     Err(bad) => self.refuse_bad_frame(bad, Order::PAGE, bad),
                 }

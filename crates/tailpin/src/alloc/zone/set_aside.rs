@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
-use crate::protocol::{Kind, Owner, PageState, Protocol};
+use crate::protocol::{FreeSink, Kind, PageState, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
 use super::Zone;
@@ -62,7 +62,7 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     fn is_out_of_service(&self, frame: Pfn) -> bool {
-        matches!(self.protocol.state(frame).kind, Kind::Reserved | Kind::SetAside)
+        matches!(self.protocol.state(frame).kind, Kind::Reserved | Kind::Offline)
             || self.store.is_withheld(frame)
     }
 
@@ -75,14 +75,14 @@ impl<P: Protocol> Zone<'_, P> {
         let lives = || [frame, area].map(|frame| self.protocol.state(frame));
         loop {
             let before = lives();
-            if self.protocol.poison(frame, self) {
+            if self.protocol.mark_hwpoison(frame, self) {
                 return Some(SetAside::WhenFreed);
             }
             if self.retire_free(frame) {
                 return Some(SetAside::Done);
             }
             if self.protocol.claim(frame, Order::PAGE) {
-                self.retire(frame);
+                self.take_offline(frame);
                 return Some(SetAside::Done);
             }
             if self.protocol.claim(area, Order::HUGE) {
@@ -168,7 +168,7 @@ impl<P: Protocol> Zone<'_, P> {
     fn retire_free(&self, frame: Pfn) -> bool {
         let taken = self.store.take_frame(frame);
         if taken {
-            self.retire(frame);
+            self.take_offline(frame);
             // Others of its word may have changed hands with it.
             self.retire_waiting(frame, Order::PAGE);
         }
@@ -176,8 +176,8 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     /// Takes a free frame of the caller's out of service.
-    fn retire(&self, frame: Pfn) {
-        self.protocol.retire(frame);
+    fn take_offline(&self, frame: Pfn) {
+        self.protocol.take_offline(frame);
         self.count_set_aside(1);
     }
 
@@ -187,7 +187,7 @@ impl<P: Protocol> Zone<'_, P> {
     pub(in crate::alloc) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
         let state = self.protocol.state(bad);
         let waited = self.waiting_among(bad, Order::PAGE).is_some();
-        self.retire(bad);
+        self.take_offline(bad);
         if waited {
             self.store.forget_frame(bad);
         }
