@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tailpin::Class::Splittable;
 use tailpin::{AtomicWord, Kind, PagePin, Pfn, Protocol};
 use tailpin_mm::arch::{Arch, Flags, Leaf, TableEntry, X86_64};
-use tailpin_mm::model::{Entries, EntrySlot, Steps, WalkEnd, gup_fast};
+use tailpin_mm::model::{Entries, EntrySlot, WalkEnd, change_barrier, gup_fast};
 use tailpin_mm::{Level, VirtAddr};
 
 use crate::engine::Engine;
@@ -339,7 +339,7 @@ pub(crate) fn collapse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<
         fx.alloc(2, 1, Splittable);
     }
     let detached = space.pmd.fetch_and(0, Ordering::AcqRel);
-    F::Entry::change_barrier::<CheckWord<E>>();
+    change_barrier::<F::Entry, CheckWord<E>>();
     if in_order {
         if let Err(error) = fx.protocol().merge(Pfn::new(frames[0]), to_order(1), fx) {
             violation(format!("nobody else has the pages, but: {error}"));
@@ -383,7 +383,7 @@ pub(crate) fn fork<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F
     if entry.compare_exchange(seen, shared, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         violation("an entry was changed by somebody without the lock".to_owned());
     }
-    F::Entry::change_barrier::<CheckWord<E>>();
+    change_barrier::<F::Entry, CheckWord<E>>();
     if is_exclusive(fx, frame) {
         fx.more_refs(frame, 0, 1);
         space.ledger().others.push(frame);

@@ -1,30 +1,16 @@
-//! The protective steps of pinning by address, left out one at a time.
+//! The safeguards of pinning by address, left out one at a time.
 
-use tailpin::AtomicWord;
-use tailpin_mm::model::{Complete, Steps};
+use tailpin_mm::model::{Safeguard as MmSafeguard, Safeguards};
 
 use crate::safeguards::{LessOne, Safeguard, is_left_out};
 
-impl Steps for LessOne {
-    fn second_look(entry: impl FnOnce() -> bool, walk: impl FnOnce() -> bool) -> bool {
-        if is_left_out(Safeguard::H13Entry) {
-            true
-        } else if is_left_out(Safeguard::H19) {
-            entry()
-        } else {
-            Complete::second_look(entry, walk)
-        }
-    }
-
-    fn pin_barrier<W: AtomicWord>() {
-        if !is_left_out(Safeguard::H21Pin) {
-            Complete::pin_barrier::<W>();
-        }
-    }
-
-    fn change_barrier<W: AtomicWord>() {
-        if !is_left_out(Safeguard::H21Change) {
-            Complete::change_barrier::<W>();
-        }
+impl Safeguards for LessOne {
+    fn keeps(safeguard: MmSafeguard) -> bool {
+        !is_left_out(match safeguard {
+            MmSafeguard::H13Entry => Safeguard::H13Entry,
+            MmSafeguard::H19 => Safeguard::H19,
+            MmSafeguard::H21Pin => Safeguard::H21Pin,
+            MmSafeguard::H21Change => Safeguard::H21Change,
+        })
     }
 }

@@ -42,8 +42,8 @@ pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static 
     const KIND: ProtocolKind;
     /// Steps of the futexes that go with it: all of them, or with the same switch.
     type Futex: tailpin_futex::Steps;
-    /// Steps of pinning by address, likewise.
-    type Entry: tailpin_mm::model::Steps;
+    /// Safeguards of pinning by address: all of them, or all but the one of the same switch.
+    type Entry: tailpin_mm::model::Safeguards;
     /// Names and decoders of a frame's words.
     const FIELDS: &'static [Field];
     /// Pins to add to a fresh block so that there is room for exactly one more.
@@ -68,17 +68,17 @@ pub(crate) trait UpperLayers {
     /// These.
     type Futex: tailpin_futex::Steps;
     /// Those of pinning by address.
-    type Entry: tailpin_mm::model::Steps;
+    type Entry: tailpin_mm::model::Safeguards;
 }
 
 impl UpperLayers for Unabridged {
     type Futex = tailpin_futex::Complete;
-    type Entry = tailpin_mm::model::Complete;
+    type Entry = tailpin_mm::model::AllSafeguards;
 }
 
 impl UpperLayers for Corrected {
     type Futex = tailpin_futex::Complete;
-    type Entry = tailpin_mm::model::Complete;
+    type Entry = tailpin_mm::model::AllSafeguards;
 }
 
 impl UpperLayers for LessOne {

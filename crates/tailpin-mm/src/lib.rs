@@ -37,7 +37,7 @@ pub use space::{Map, MappedPage, RootRef, Space, Usage};
 /// stable interface.
 #[doc(hidden)]
 pub mod model {
-    pub use crate::page_table::gup_fast::{Complete, Steps, gup_fast};
+    pub use crate::page_table::gup_fast::{AllSafeguards, Safeguard, Safeguards, change_barrier, gup_fast};
     pub use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
 }
 

@@ -21,7 +21,7 @@ use crate::error::CollapseError;
 use crate::frame_info::PageOwner;
 use crate::mm::MmCore;
 use crate::object::page_cache::{BlockGuard, CacheBlock};
-use crate::page_table::gup_fast::{Complete, Steps};
+use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::{EntrySlot, WalkEnd};
 use crate::space::region::{Backing, HugePages, Region};
@@ -170,7 +170,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         core.env.invalidate(self.id, range);
         // Pairs with the barrier in a pin, `gup_fast.rs`: a pin that found its entry unchanged is
         // counted by now.
-        Complete::change_barrier::<AtomicU64>();
+        change_barrier::<AllSafeguards, AtomicU64>();
         let flags = region
             .rights()
             .with(Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::ACCESSED).with(Flags::DIRTY))

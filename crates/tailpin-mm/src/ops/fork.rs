@@ -24,7 +24,7 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
 use crate::frame_info::PageOwner;
-use crate::page_table::gup_fast::{Complete, Steps};
+use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::WalkEnd;
 use crate::space::region::Region;
@@ -84,7 +84,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                     continue; // The hardware noted something.
                 }
                 // Pairs with the barrier in a pin, `gup_fast.rs`: see above.
-                Complete::change_barrier::<AtomicU64>();
+                change_barrier::<AllSafeguards, AtomicU64>();
                 if !core.is_exclusive(level, leaf) {
                     self.give_back_rights(found, leaf);
                     if level == Level::PMD && !region.is_hugetlb() {

@@ -34,7 +34,7 @@ use crate::env::Env;
 use crate::error::{FaultError, NotPresent, PinError};
 use crate::mm::MmCore;
 use crate::ops::fault::Want;
-use crate::page_table::gup_fast::{Complete, gup_fast};
+use crate::page_table::gup_fast::{AllSafeguards, gup_fast};
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::WalkEnd;
 use crate::space::region::Backing;
@@ -186,7 +186,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         want: Want,
         pin: impl FnOnce(WalkEnd, Leaf) -> Result<Option<R>, CountLimit>,
     ) -> Result<Option<(R, Flags)>, CountLimit> {
-        gup_fast::<Complete, _, _, _>(&*self.core, self.root, addr, |flags| want.is_met(flags), pin)
+        gup_fast::<AllSafeguards, _, _, _>(&*self.core, self.root, addr, |flags| want.is_met(flags), pin)
     }
 
     /// Pins the page at `addr`; says also what the leaf allowed.

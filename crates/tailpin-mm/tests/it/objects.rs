@@ -358,7 +358,7 @@ fn a_source_that_panics_loses_nothing() {
             let left = &self.0;
             let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
             assert!(taken.is_err() || index % 7 != 3, "as the test asks");
-            page.fill(index as u8 + 1);
+            page.fill((index as u8).wrapping_add(1));
         }
     }
     machine(16 * MIB, MmConfig::default(), |mm, zone, _| {
