@@ -30,7 +30,8 @@ struct Machine {
 // SAFETY: the pointer is to memory that lives for the whole run and is accessed as `DirectMap`
 // says.
 unsafe impl Send for Machine {}
-// SAFETY: as above.
+// SAFETY: the pointer is to memory that lives for the whole run and is accessed as `DirectMap`
+// says.
 unsafe impl Sync for Machine {}
 
 // SAFETY: one allocation of `MEMORY` bytes, aligned to 2 MiB, never freed; frames follow each other
@@ -46,9 +47,8 @@ unsafe impl DirectMap for Machine {
 }
 
 impl ReadSide for Machine {
-    /// Bare machine: interrupts off while it lives. With one CPU nobody else runs then, so every
-    /// section is over whenever anybody can ask. With several: a grace period, as in
-    /// read-copy-update.
+    /// Bare machine: interrupts off while it lives. With one CPU no other code runs then, so every
+    /// section is over whenever a thread can ask. With several CPUs: a grace period, as in RCU.
     type Section<'a> = ();
 
     fn enter(&self) {}
@@ -119,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = zone.free_frames();
     init.unmap(heap, 2 << 20)?;
     println!("unmapping 2 MiB with two pages pinned freed {} pages", zone.free_frames() - before);
-    pins.write(0, b"from the device"); // harms nobody
+    pins.write(0, b"from the device"); // harms no process
     drop(pins);
 
     // Shared memory between two processes.
@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the other process reads {:?}", std::str::from_utf8(&bytes)?);
     println!("which page that is, for a futex: {:?}", other.identify(there.offset(70_000), Access::Read)?);
 
-    // Exit of everybody: nothing is lost.
+    // Exit of all processes: no frame is lost.
     drop((init, other, shared, mm));
     let audit = zone.audit();
     println!("{audit}");

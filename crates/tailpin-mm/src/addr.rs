@@ -23,22 +23,22 @@ impl VirtAddr {
         self.0
     }
 
-    /// The address `bytes` further on; sticks at the end of the 64-bit range.
+    /// The address `bytes` further on, at most `u64::MAX`.
     pub const fn offset(self, bytes: u64) -> Self {
         Self(self.0.saturating_add(bytes))
     }
 
-    /// Number of the base page it lies in.
+    /// Number of the base page that the address lies in.
     pub const fn page(self) -> u64 {
         self.0 / PAGE_BYTES
     }
 
-    /// Whether it is a multiple of `bytes`, a power of two.
+    /// Whether the address is a multiple of `bytes`, a power of two.
     pub const fn is_aligned(self, bytes: u64) -> bool {
         self.0 & (bytes - 1) == 0
     }
 
-    /// The last multiple of `bytes`, a power of two, that is not above it.
+    /// The last multiple of `bytes`, a power of two, that is not above the address.
     pub const fn align_down(self, bytes: u64) -> Self {
         Self(self.0 & !(bytes - 1))
     }
@@ -76,33 +76,33 @@ impl VirtRange {
         Self::new(addr.align_down(Level::PMD.bytes()), Level::PMD.bytes())
     }
 
-    /// Its length in bytes.
+    /// The range's length in bytes.
     pub const fn len(self) -> u64 {
         self.end.0.saturating_sub(self.start.0)
     }
 
-    /// Whether it has no bytes.
+    /// Whether the range has no bytes.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Whether `addr` is in it.
+    /// Whether `addr` is in the range.
     pub const fn contains(self, addr: VirtAddr) -> bool {
         self.start.0 <= addr.0 && addr.0 < self.end.0
     }
 
-    /// Whether all of `other` is in it.
+    /// Whether all of `other` is in this range.
     pub const fn covers(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
 
-    /// What the two have in common, perhaps nothing.
+    /// What the two ranges have in common, perhaps nothing.
     pub(crate) fn meet(self, other: Self) -> Self {
         let start = self.start.max(other.start);
         Self { start, end: self.end.min(other.end).max(start) }
     }
 
-    /// Both and what lies between them.
+    /// Both ranges and what lies between them.
     pub(crate) fn join(self, other: Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
@@ -133,7 +133,7 @@ impl Level {
         self.0
     }
 
-    /// The level below.
+    /// The level of the tables that this level's entries lead to.
     pub(crate) const fn below(self) -> Self {
         Self(self.0 - 1)
     }
@@ -153,7 +153,7 @@ impl Level {
     }
 }
 
-/// Identity of a space; never used for another one.
+/// Identity of an address space; never used for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceId(pub(crate) u64);
 
@@ -164,12 +164,12 @@ impl SpaceId {
     }
 }
 
-/// What somebody wants to do with a page.
+/// What a thread wants to do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Look at it.
+    /// Read from it.
     Read,
-    /// Change it.
+    /// Write to it.
     Write,
 }
 

@@ -6,8 +6,8 @@ use tailpin::{Order, Pfn};
 
 use crate::addr::VirtAddr;
 
-/// No frame was to be had, or a count was at its limit: what every operation that allocates may
-/// meet. Turned into the operation's own error where the address is known.
+/// No frame was free, or a count was at its limit: what every operation that allocates may meet. It
+/// becomes the operation's own error where the address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shortage {
     Frames(Order),
@@ -32,7 +32,7 @@ pub enum FaultError {
         /// The address.
         addr: VirtAddr,
     },
-    /// The object ends before it (`SIGBUS`).
+    /// The object ends before the address (`SIGBUS`).
     BeyondEnd {
         /// The address.
         addr: VirtAddr,
@@ -59,7 +59,7 @@ impl FaultError {
         }
     }
 
-    /// Where it happened.
+    /// The address at which the access failed.
     pub fn addr(self) -> VirtAddr {
         match self {
             Self::Unmapped { addr }
@@ -85,10 +85,10 @@ impl fmt::Display for FaultError {
     }
 }
 
-/// Why a change of the mappings was refused; then nothing was changed.
+/// Why a change of the mappings was refused; nothing was changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MapError {
-    /// An empty range.
+    /// The range is empty.
     Empty,
     /// An address, length or offset is no multiple of what the mapping needs.
     Misaligned {
@@ -117,14 +117,14 @@ pub enum MapError {
         /// Its first address.
         addr: VirtAddr,
     },
-    /// Only private anonymous memory can be treated so.
+    /// The advice is for private anonymous memory only.
     NotAnonymous {
-        /// Where it is something else.
+        /// The first address that is mapped otherwise.
         addr: VirtAddr,
     },
     /// No frame for a page table or a copy.
     OutOfMemory {
-        /// Order of the block that was not to be had.
+        /// Order of the block that was not free.
         order: Order,
     },
     /// A page is mapped or pinned as often as its count can say.
@@ -156,7 +156,7 @@ impl fmt::Display for MapError {
     }
 }
 
-/// Why memory could not be pinned; then none of it is.
+/// Why memory was not pinned; none of it is pinned then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PinError {
     /// An empty range, or one that leaves the part of the space that users have.
@@ -236,7 +236,7 @@ impl fmt::Display for PageSplitError {
     }
 }
 
-/// Why memory was not collapsed; then it is as it was.
+/// Why memory was not collapsed; nothing was changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CollapseError {
     /// The 2 MiB around the address are not mapped by one region of a kind that has huge pages.
@@ -244,12 +244,13 @@ pub enum CollapseError {
         /// First address of the 2 MiB.
         addr: VirtAddr,
     },
-    /// The region gets no huge pages: it was mapped, or advised, so.
+    /// The region gets no huge pages: it was mapped, or advised, with
+    /// [`HugePages::Never`](crate::HugePages::Never).
     NoHugePages {
         /// First address of the 2 MiB.
         addr: VirtAddr,
     },
-    /// Nothing is present there.
+    /// No page of the 2 MiB is present.
     Nothing {
         /// First address of the 2 MiB.
         addr: VirtAddr,
@@ -258,7 +259,7 @@ pub enum CollapseError {
     TooManyAbsent {
         /// First address of the 2 MiB.
         addr: VirtAddr,
-        /// How many are.
+        /// How many pages are.
         absent: u32,
     },
     /// More pages are shared with other spaces than the limit allows.

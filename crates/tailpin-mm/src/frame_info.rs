@@ -1,24 +1,29 @@
-//! Two words beside each frame: whose page it is and which one. 16 bytes per frame, touched with
-//! the frame's first use.
+//! Two words beside each frame: whose page it is and which one (`page->mapping`, `page->index`). 16
+//! bytes per frame, touched with the frame's first use.
 //!
-//! Written by whoever has a fresh block to himself, before the entry that maps it is published, for
-//! *every* frame of the block; after that unchanged until the frame is free. So whoever has a pin
-//! on a page reads from the page itself what it is, whatever is split, merged, moved or truncated
-//! meanwhile (H9, H10, H11): nobody computes it from a head.
+//! A thread that has just allocated a block writes them, before it publishes the entry that maps
+//! the block, for *every* frame of the block; they are unchanged after that until the frame is
+//! free. So a thread with a pin on a page reads from the page itself what the page is, and a split,
+//! merge, move or truncation at the same time changes nothing of that (H9, H10, H11): it is never
+//! computed from a head.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::Pfn;
 
-/// The words of one frame; all zero for a frame never used.
+/// The two words of one frame; both are zero for a frame that was never used.
 #[derive(Debug, Default)]
 pub struct FrameInfo {
+    /// Written while the frame is in no entry, by the thread that allocated it; for a retired
+    /// page table under the
+    /// lock of the list it is on.
     owner: AtomicU64,
+    /// Written with `owner`, by the same rule.
     index: AtomicU64,
 }
 
 impl FrameInfo {
-    /// For a frame never used.
+    /// The words of a frame that was never used.
     pub const fn new() -> Self {
         Self { owner: AtomicU64::new(0), index: AtomicU64::new(0) }
     }
@@ -27,9 +32,9 @@ impl FrameInfo {
 /// Whose a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageOwner {
-    /// Nobody's: a page table, the page of zeroes, or a frame not used for memory.
+    /// No owner: a page table, the page of zeroes, or a frame not used for memory.
     None,
-    /// Anonymous memory of the family of spaces with this root.
+    /// Anonymous memory of the root with this identity.
     Anonymous(u64),
     /// The object with this identity.
     Object(u64),
@@ -37,7 +42,7 @@ pub(crate) enum PageOwner {
 
 const ANONYMOUS: u64 = 1 << 63;
 
-/// All frames of the zone's span.
+/// The words of all frames of the zone's span.
 pub(crate) struct FrameInfos<'z> {
     infos: &'z [FrameInfo],
     base: Pfn,
@@ -52,7 +57,7 @@ impl<'z> FrameInfos<'z> {
         &self.infos[(frame.get() - self.base.get()) as usize]
     }
 
-    /// Notes that `frames` frames from `head` are pages `index` and on of `owner`. The frames are
+    /// Writes that `frames` frames from `head` are pages `index` and on of `owner`. The frames are
     /// the caller's.
     pub(crate) fn describe(&self, head: Pfn, frames: u64, owner: PageOwner, index: u64) {
         let owner = match owner {
@@ -68,7 +73,8 @@ impl<'z> FrameInfos<'z> {
         }
     }
 
-    /// Whose page `frame` is and which. Meaningful under a pin taken through an entry that maps it.
+    /// Whose page `frame` is and which one. Meaningful under a pin taken through an entry that maps
+    /// it.
     pub(crate) fn read(&self, frame: Pfn) -> (PageOwner, u64) {
         let info = self.of(frame);
         // Relaxed: the entry that led here was read with Acquire, and the words don't change under
@@ -81,8 +87,8 @@ impl<'z> FrameInfos<'z> {
         (owner, info.index.load(Ordering::Relaxed))
     }
 
-    /// The words of a page-table frame on its way to being free: which one is next, and when it was
-    /// taken out of use.
+    /// Writes the words of a retired page table: which one is next, and the cookie of its
+    /// retirement.
     pub(crate) fn link(&self, table: Pfn, next: Option<Pfn>, cookie: u64) {
         let info = self.of(table);
         // Relaxed: under the lock of the list.
@@ -90,6 +96,7 @@ impl<'z> FrameInfos<'z> {
         info.index.store(cookie, Ordering::Relaxed);
     }
 
+    /// The words of a retired page table: which one is next, and the cookie of its retirement.
     pub(crate) fn linked(&self, table: Pfn) -> (Option<Pfn>, u64) {
         let info = self.of(table);
         // Relaxed: under the lock of the list.

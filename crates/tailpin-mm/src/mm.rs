@@ -1,5 +1,5 @@
-//! What all spaces over one zone share: frames, the pages of zeroes, identities, page tables on
-//! their way out.
+//! What all spaces over one zone share: frames, the pages of zeroes, identities, page tables that
+//! wait for a grace period.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -12,8 +12,9 @@ use crate::env::{Cookie, Env};
 use crate::error::{MmError, Shortage};
 use crate::frame_info::{FrameInfo, FrameInfos, PageOwner};
 
-/// What a write to a huge page does that other spaces also map.
+/// Copy-on-write: what a write to a huge page does that other spaces also map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "copy-on-write")]
 pub enum Cow {
     /// Splits this space's mapping and copies 4 KiB (what Linux does).
     #[default]
@@ -22,12 +23,13 @@ pub enum Cow {
     Whole,
 }
 
-/// How memory is provided; everything has a default.
+/// Settings of an [`Mm`]; everything has a default.
 #[derive(Clone, Copy, Debug)]
 pub struct MmConfig {
-    /// Whether regions get huge pages that were not advised otherwise.
+    /// Whether regions of [`HugePages::Default`](crate::HugePages::Default) get huge pages (THP
+    /// `always`).
     pub huge_by_default: bool,
-    /// What a write to a shared huge page does.
+    /// What a write to a huge page does that other spaces also map.
     pub cow: Cow,
     /// A page table at the top level whose upper half (entries 256 and on) every new space shares:
     /// the kernel's own part of the address space.
@@ -73,7 +75,7 @@ impl<E: Env> Clone for Mm<'_, E> {
 
 impl<'z, E: Env> Mm<'z, E> {
     /// Address spaces over `zone`. `infos` has one entry for each frame of the zone's span, the
-    /// first for its first frame; it may serve one `Mm` only. Other users of the zone are welcome.
+    /// first for its first frame; it may serve one `Mm` only. The zone may have other users.
     ///
     /// # Errors
     /// [`MmError::TooFewInfos`]; [`MmError::FrameTooHigh`] if the zone has frames that no
@@ -110,47 +112,55 @@ impl<'z, E: Env> Mm<'z, E> {
         Ok(Self { core: Arc::new(core) })
     }
 
-    /// The zone below.
+    /// The zone that the frames come from.
     pub fn zone(&self) -> &'z Zone<'z> {
         self.core.zone
     }
 
-    /// The environment.
+    /// The environment that it was made with.
     pub fn env(&self) -> &'z E {
         self.core.env
     }
 
-    /// Waits until every page table that was taken out of use is free. With all spaces and objects
-    /// gone, what is in use of the zone then is the pages of zeroes, which go with the last clone
-    /// of this handle.
+    /// Waits for a grace period, after which every page table that was taken out of use is free.
+    /// With all spaces and objects gone, what is in use of the zone then is the pages of zeroes,
+    /// which go with the last clone of this handle.
+    #[doc(alias = "grace period")]
+    #[doc(alias = "synchronize_rcu")]
     pub fn synchronize(&self) {
         self.core.free_retired(true);
     }
 }
 
-/// No block is so near the end of the address range.
+/// Not a frame: no block is so near the end of the address range.
 const NO_FRAME: u64 = u64::MAX;
 
-/// Retired page tables are looked through when this many have gathered.
+/// Retired page tables are looked through when there are this many.
 const RETIRED_BATCH: usize = 64;
 
-/// Page tables that walkers without a lock may still be in.
+/// Page tables that threads walking without a lock may still be in, as a list through their
+/// [`FrameInfo`].
 #[derive(Default)]
 struct Retired {
     first: Option<Pfn>,
     number: usize,
 }
 
+/// What every handle of an [`Mm`] shares. Its fields are fixed once it is made, but for those that
+/// say who writes them.
 pub(crate) struct MmCore<'z, E: Env> {
     pub(crate) zone: &'z Zone<'z>,
     pub(crate) env: &'z E,
     pub(crate) infos: FrameInfos<'z>,
     pub(crate) config: MmConfig,
+    /// The next identity. Any thread takes one, by one atomic addition.
     ids: AtomicU64,
-    /// The 4 KiB page of zeroes; there from the start.
+    /// The 4 KiB page of zeroes; made with the `Mm`, before it has handles.
     zero: Option<Pfn>,
-    /// The 2 MiB page of zeroes; made when first asked for.
+    /// The 2 MiB page of zeroes, made when first asked for. Written once, by the first thread whose
+    /// exchange succeeds.
     huge_zero: AtomicU64,
+    /// Under its own lock, the last in the order of locks.
     retired: Locked<E, Retired>,
 }
 
@@ -161,20 +171,20 @@ impl<'z, E: Env> MmCore<'z, E> {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A block whose contents are as they come.
+    /// A block of the caller's; its contents are undefined.
     pub(crate) fn allocate(&self, request: Request) -> Result<RawBlock, Shortage> {
         let order = request.order();
         if !self.env.may_allocate(order) {
             return Err(Shortage::Frames(order));
         }
         self.zone.raw().alloc(request).or_else(|_| {
-            // Page tables that only wait for their time may be what is missing.
+            // What is missing may be page tables that wait for a grace period.
             self.free_retired(true);
             self.zone.raw().alloc(request).map_err(|_| Shortage::Frames(order))
         })
     }
 
-    /// A cleared block, described; one reference, for whoever maps it.
+    /// A cleared block whose frame information is written. Its one reference is the caller's.
     pub(crate) fn fresh(&self, order: Order, owner: PageOwner, index: u64) -> Result<RawBlock, Shortage> {
         let block = self.allocate(Request::new(order))?;
         self.clear(block.pfn(), order);
@@ -184,19 +194,19 @@ impl<'z, E: Env> MmCore<'z, E> {
 
     /// Gives back one reference on each block of a naturally aligned range.
     pub(crate) fn drop_block(&self, head: Pfn, order: Order) {
-        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is
-        // left to do.
+        // On misuse the zone has reported it and taken the frame out of service: nothing is left to
+        // do.
         let _ = self.zone.raw().put_many(self.token(head, order), 1);
     }
 
-    /// The token of a reference to a naturally aligned range that was one block when the caller got
-    /// it, and is of that generation as long as the caller has it.
+    /// The token of a reference to a naturally aligned range that was one block when the caller
+    /// took the reference; its generation stays as long as the caller has that.
     pub(crate) fn token(&self, head: Pfn, order: Order) -> RawBlock {
         RawBlock::from_parts(head, order, self.zone.raw().token(head).generation())
     }
 
-    /// Makes one block of 2 MiB of blocks to each of which the caller has the only reference; false
-    /// if that can't be.
+    /// Merges blocks, to each of which the caller has the only reference, into one of 2 MiB; false
+    /// if the zone refuses.
     pub(crate) fn merge_huge(&self, head: Pfn) -> bool {
         let raw = self.zone.raw();
         raw.merge(raw.tokens(FrameRange::block(head, Order::HUGE))).is_ok()
@@ -209,7 +219,8 @@ impl<'z, E: Env> MmCore<'z, E> {
 
     /// The huge page of zeroes, `None` if there is no block for it.
     pub(crate) fn huge_zero_page(&self) -> Option<Pfn> {
-        // Acquire: pairs with the AcqRel below, so its contents are zeroes.
+        // Acquire: pairs with the AcqRel of the exchange that publishes it, so its contents are
+        // zeroes.
         let seen = self.huge_zero.load(Ordering::Acquire);
         if seen != NO_FRAME {
             return Some(Pfn::new(seen));
@@ -224,17 +235,17 @@ impl<'z, E: Env> MmCore<'z, E> {
         }
     }
 
-    /// One more reference on each block of the naturally aligned range, taken by one who knows that
-    /// it is in use.
+    /// One more reference on each block of the naturally aligned range, which the caller knows to
+    /// be in use.
     pub(crate) fn add_reference(&self, head: Pfn, order: Order) -> Result<(), Shortage> {
         self.zone.raw().get_many(self.token(head, order), 1).map_err(|_| Shortage::Count)
     }
 
-    /// A page table that no entry leads to any more, and whose translations are invalidated. It is
-    /// freed when no walker without a lock can be in it.
+    /// Takes a page table that no entry leads to any more, and whose translations are invalidated.
+    /// It is freed after a grace period, when no thread walking without a lock can be in it.
     pub(crate) fn retire(&self, table: Pfn) {
-        // Orders the clearing of the entry that led to the table before the mark: a section that
-        // begins after the mark does not find it.
+        // Orders the clearing of the entry that led to the table before the cookie: a section that
+        // opens after the cookie's moment does not find the table.
         fence(Ordering::SeqCst);
         let cookie = self.env.cookie();
         let many = {
@@ -249,7 +260,8 @@ impl<'z, E: Env> MmCore<'z, E> {
         }
     }
 
-    /// Frees the retired page tables whose time has come, or, if told to wait, all of them.
+    /// Frees the retired page tables whose grace period is over; with `wait`, waits and frees all
+    /// of them.
     pub(crate) fn free_retired(&self, wait: bool) {
         let mut taken = core::mem::take(&mut *self.retired.write());
         let (mut keep, mut kept) = (None, 0);
@@ -270,7 +282,7 @@ impl<'z, E: Env> MmCore<'z, E> {
         if let Some(mut last) = keep {
             let mut retired = self.retired.write();
             let first = keep;
-            // Others may have been added meanwhile: they go behind ours.
+            // Tables that other threads retired during this call go behind these.
             while let (Some(next), _) = self.infos.linked(last) {
                 last = next;
             }

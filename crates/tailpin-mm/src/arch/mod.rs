@@ -8,9 +8,10 @@ use tailpin::Pfn;
 
 use crate::addr::{Level, VirtAddr};
 
-/// What an entry that maps memory says besides where the memory is.
+/// What a leaf, an entry that maps memory, says besides where the memory is.
 ///
-/// The first five are the hardware's; the others are ours, in bits that the hardware ignores.
+/// The first five are the hardware's; the others are this crate's, in bits that the hardware
+/// ignores.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u16);
 
@@ -19,19 +20,22 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// Writing is allowed.
     pub const WRITE: Self = Self(1);
-    /// Users may use it; a mapping that allows nothing has it clear and keeps its page.
+    /// User code may use it; a mapping that allows nothing has the flag clear and keeps its page
+    /// (`PROT_NONE`).
     pub const USER: Self = Self(1 << 1);
     /// Execution is allowed.
     pub const EXEC: Self = Self(1 << 2);
-    /// It has been used since the flag was cleared.
+    /// The page was used since the flag was cleared.
     pub const ACCESSED: Self = Self(1 << 3);
-    /// It has been written to since the flag was cleared.
+    /// The page was written to since the flag was cleared.
     pub const DIRTY: Self = Self(1 << 4);
     /// The page is anonymous memory, not an object's.
     pub const ANON: Self = Self(1 << 5);
-    /// What is under this mapping stays under it: the page is an object's mapped shared, or an
-    /// anonymous page that no other mapping has. Only through such an entry may a page be pinned,
-    /// so that the pin and the mapping never part (H21; the kernel's `PageAnonExclusive`).
+    /// Exclusive (anon-exclusive, `PageAnonExclusive`): the page stays under this mapping, as it is
+    /// an anonymous page that no other mapping has, or an object's page mapped shared. Only through
+    /// such an entry may a page be pinned, so that the pin and the mapping never part (H21).
+    #[doc(alias = "anon-exclusive")]
+    #[doc(alias = "PageAnonExclusive")]
     pub const EXCLUSIVE: Self = Self(1 << 6);
     /// The mapping's count is a pin on the page; otherwise it is one reference on each block in its
     /// reach.
@@ -39,25 +43,25 @@ impl Flags {
     /// The shared page of zeroes, which is not counted.
     pub const ZERO: Self = Self(1 << 8);
 
-    /// Both.
+    /// The flags of both.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The first without the second.
+    /// These flags without those of `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// `other` if `on`, besides these.
+    /// These flags, and those of `other` if `on`.
     #[must_use]
     pub const fn with_if(self, other: Self, on: bool) -> Self {
         if on { self.with(other) } else { self }
     }
 
-    /// Whether all of `other` are set.
+    /// Whether all flags of `other` are set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -81,12 +85,13 @@ impl core::fmt::Debug for Flags {
 pub struct Leaf {
     /// First frame mapped.
     pub frame: Pfn,
-    /// How.
+    /// What the mapping allows, and what is known of the page.
     pub flags: Flags,
 }
 
-/// An entry, decoded.
+/// An entry of a page table (`pte`, `pmd`, `pud`), decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "pte")]
 pub enum TableEntry {
     /// Nothing is mapped.
     Empty,
@@ -104,17 +109,17 @@ pub trait Arch: 'static {
     /// First frame that an entry has no room for.
     const FRAMES_END: Pfn;
 
-    /// Index of the entry for `addr` in a table of `level`.
+    /// Index of the entry for `addr` in a table of `level`, 0 to 511.
     fn index(addr: VirtAddr, level: Level) -> usize {
         (addr.get() / level.bytes()) as usize % 512
     }
 
-    /// What the bits say, in a table of `level`.
+    /// What the bits of an entry say, in a table of `level`.
     fn decode(level: Level, bits: u64) -> TableEntry;
     /// Bits of a leaf in a table of `level` (4 KiB, 2 MiB or 1 GiB).
     fn leaf(level: Level, leaf: Leaf) -> u64;
     /// Bits of an entry that leads to the table in `frame`.
     fn table(frame: Pfn) -> u64;
-    /// The same bits with everything clear that the hardware sets by itself.
+    /// The bits of an entry without accessed and dirty, which the hardware sets at any time.
     fn stable_bits(bits: u64) -> u64;
 }

@@ -19,7 +19,7 @@ const NO_EXECUTE: u64 = 1 << 63;
 /// Bits 12 to 51.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
-/// Ours and the hardware's, bit by bit: 9, 10, 11 and 52 are free for software.
+/// Each flag and its bit: 9, 10, 11 and 52 are free for software.
 const BITS: [(Flags, u64); 8] = [
     (Flags::WRITE, WRITE),
     (Flags::USER, USER),
@@ -60,7 +60,7 @@ impl Arch for X86_64 {
 
     #[inline]
     fn table(frame: Pfn) -> u64 {
-        // What a user may do is decided by the leaf.
+        // What user code may do is decided by the leaf.
         frame.get() << 12 & FRAME | PRESENT | WRITE | USER
     }
 

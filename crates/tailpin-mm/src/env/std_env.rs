@@ -1,7 +1,8 @@
-//! The environment in user space: memory from the heap, sections counted, nothing privileged.
+//! The environment in user space: memory from the heap, read-side sections counted, nothing
+//! privileged.
 //!
-//! There is no TLB here, but there is something just like it: a thread that has read an entry and
-//! not yet used it. So invalidating waits until every open section is over.
+//! There is no TLB here; a thread that has read an entry and not yet used what it maps is like one.
+//! So invalidating waits for a grace period: until every open section is over.
 
 #![allow(unsafe_code)]
 
@@ -19,23 +20,25 @@ use crate::arch::X86_64;
 use crate::env::{Cookie, DirectMap, Env, ReadSide, Tlb};
 use crate::frame_info::FrameInfo;
 
-/// Threads count their sections in one of these many places.
+/// How many counters there are: each thread counts its sections in one of them.
 const SHARDS: usize = 32;
 
-/// Open sections of the threads that share a slot, by phase.
+/// Open sections of the threads that share a counter, by phase.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard([AtomicU64; 2]);
 
-/// Sections counted in two phases, as in sleepable RCU: whoever waits flips the phase twice and
-/// each time waits for those who are still in the other one.
+/// Sections counted in two phases, as in sleepable RCU (SRCU): a thread that waits flips the phase
+/// twice, and each time waits for the sections still open in the other phase.
 struct Sections {
     shards: [Shard; SHARDS],
     phase: AtomicUsize,
-    /// Number of the last period that is over; periods run one at a time.
+    /// Number of the last grace period that is over. Written, with Release, under the lock of
+    /// `begun`: grace periods run one at a time.
     completed: AtomicU64,
-    /// Number of the last period that has begun.
+    /// Number of the last grace period that has begun; its lock is held while one runs.
     begun: Mutex<u64>,
+    /// The same number, for reading without the lock. Written under it.
     last_begun: AtomicU64,
 }
 
@@ -51,19 +54,19 @@ impl Sections {
     }
 
     fn enter(&self) -> StdSection<'_> {
-        // Relaxed: a stale phase is why waiters wait for both.
+        // Relaxed: as the phase may be stale, a waiting thread waits for both.
         let phase = self.phase.load(Ordering::Relaxed) & 1;
         let count = &self.shards[shard_of_thread()].0[phase];
-        // SeqCst, with the fence: either the waiter's sum has this section, or the section sees
-        // what the waiter did before it began to wait.
+        // SeqCst, with the fence: either the waiting thread counts this section, or the section
+        // sees what that thread did before it began to wait.
         count.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         StdSection { count }
     }
 
     fn open(&self, phase: usize) -> bool {
-        // SeqCst: as above. Acquire is part of it: what was done in the sections that are over is
-        // seen.
+        // SeqCst, with the fence of `enter`: a section that is not seen here sees what the waiting
+        // thread did. Acquire is part of it: what was done in the sections that are over is seen.
         self.shards.iter().any(|shard| shard.0[phase].load(Ordering::SeqCst) != 0)
     }
 
@@ -79,12 +82,12 @@ impl Sections {
                 std::thread::yield_now();
             }
         }
-        // Release: pairs with the Acquire in `passed`.
+        // Release: pairs with the Acquire in `poll`.
         self.completed.store(*begun, Ordering::Release);
     }
 }
 
-/// Each thread has a slot, shared with others if there are many.
+/// Which counter this thread has; threads share one if there are more threads than counters.
 fn shard_of_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     std::thread_local! {
@@ -99,14 +102,15 @@ fn shard_of_thread() -> usize {
     })
 }
 
-/// An open section of [`StdEnv`].
+/// An open read-side section of [`StdEnv`].
 pub struct StdSection<'a> {
     count: &'a AtomicU64,
 }
 
 impl Drop for StdSection<'_> {
     fn drop(&mut self) {
-        // Release: pairs with the waiter's load, which sees all that was done in the section.
+        // Release: pairs with the load in `Sections::open`: the waiting thread sees all that was
+        // done in the section.
         self.count.fetch_sub(1, Ordering::Release);
     }
 }
@@ -125,13 +129,13 @@ pub struct StdEnv {
     invalidations: AtomicU64,
 }
 
-// SAFETY: the memory is this value's alone until it is dropped, and is only ever handed out as
+// SAFETY: the memory belongs to this value until it is dropped, and is handed out only as
 // `DirectMap` says, for atomic access.
 unsafe impl Send for StdEnv {}
-// SAFETY: as above; everything else in it is atomic or locked.
+// SAFETY: the memory is only accessed atomically; everything else in it is atomic or locked.
 unsafe impl Sync for StdEnv {}
 
-/// The first frame is not number 0, so that a zero nobody meant is never a frame.
+/// The first frame is not number 0, so that a word that was never written is never a frame.
 const FIRST_FRAME: Pfn = Pfn::new(Order::HUGE.frames());
 
 impl StdEnv {
@@ -142,8 +146,8 @@ impl StdEnv {
         let (bytes, allocated) =
             rounded.and_then(|bytes| Some((bytes, room(bytes)?))).expect("the size is in range");
         let frames = FrameRange::new(FIRST_FRAME, bytes / crate::PAGE_BYTES);
-        // Aligned by hand, as the heap clears memory of large alignment by writing to it, which
-        // would touch it all.
+        // Aligned here, as the heap clears memory of large alignment by writing to it, and all of
+        // it would be resident then.
         let huge = Order::HUGE.bytes() as usize;
         let layout = Layout::from_size_align(allocated, 16).expect("the size is in range");
         // SAFETY: the layout's size is at least 2 MiB.
@@ -156,19 +160,19 @@ impl StdEnv {
         Self { allocated, layout, memory, frames, sections, allowed, asked, invalidations }
     }
 
-    /// Lets that many more allocations succeed and all after them fail, until it is called again;
-    /// `None` for all. For testing what happens then.
+    /// Lets `allocations` more allocations succeed and all after them fail, until the next call;
+    /// with `None` none fails. For tests of what happens without memory.
     pub fn fail_after(&self, allocations: Option<u64>) {
         // Relaxed: a knob of tests.
         self.allowed.store(allocations.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Allocations asked for so far, those that failed included.
+    /// How many allocations were asked for so far, those that failed included.
     pub fn allocations(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Invalidations so far.
+    /// How many times translations were invalidated so far.
     pub fn invalidations(&self) -> u64 {
         self.invalidations.load(Ordering::Relaxed)
     }
@@ -201,12 +205,13 @@ impl ReadSide for StdEnv {
 
     fn cookie(&self) -> Cookie {
         fence(Ordering::SeqCst);
-        // A period that has begun already may not wait for everybody: it is the next one that does.
+        // A grace period that has begun already need not wait for every section open now; the next
+        // one does.
         Cookie(self.sections.last_begun.load(Ordering::SeqCst) + 1)
     }
 
     fn poll(&self, cookie: Cookie) -> bool {
-        // Acquire: pairs with the Release of the period's end.
+        // Acquire: pairs with the Release at the end of `Sections::synchronize`.
         self.sections.completed.load(Ordering::Acquire) >= cookie.0
     }
 
@@ -244,9 +249,10 @@ impl Env for StdEnv {
     }
 }
 
-/// Memory with all that goes with it, for an [`Mm`](crate::Mm) in user space.
+/// Memory in user space, with the metadata that a zone and an [`Mm`](crate::Mm) over it need.
 ///
-/// The zone borrows it, and the `Mm` borrows both; see there for an example.
+/// The zone borrows it, and the `Mm` borrows both: the documentation of [`Mm`](crate::Mm) has an
+/// example.
 pub struct Ram {
     env: StdEnv,
     metadata: ZoneMemory,
@@ -254,10 +260,10 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// `bytes` of memory, rounded up to 2 MiB; it is touched only as it is used.
+    /// `bytes` of memory, rounded up to 2 MiB; the process gets pages for it as they are used.
     ///
     /// # Panics
-    /// If the process can't have that much.
+    /// If the process can't allocate that much.
     pub fn new(bytes: u64) -> Self {
         let env = StdEnv::new(bytes);
         let ranges = [env.frames];
@@ -272,7 +278,7 @@ impl Ram {
         ZoneLayout::new(ranges, 4).expect("one range, not empty")
     }
 
-    /// The zone over it. Once: see [`ZoneMemory::zone`].
+    /// The zone over this memory. To be called once: see [`ZoneMemory::zone`].
     ///
     /// # Errors
     /// As [`Zone::new`].
@@ -280,7 +286,7 @@ impl Ram {
         self.zone_with(ZoneConfig::default().cpu(shard_of_thread))
     }
 
-    /// As [`Ram::zone`], with a configuration.
+    /// The zone over this memory, with a configuration; to be called once, as [`Ram::zone`].
     ///
     /// # Errors
     /// As [`Zone::new`].
@@ -289,12 +295,12 @@ impl Ram {
         self.metadata.zone(Self::layout(&ranges), config)
     }
 
-    /// The environment.
+    /// The environment that has this memory.
     pub fn env(&self) -> &StdEnv {
         &self.env
     }
 
-    /// One entry for each frame.
+    /// The frame information, one entry for each frame of the zone's span.
     pub fn infos(&self) -> &[FrameInfo] {
         &self.infos
     }

@@ -14,13 +14,13 @@ impl<E: Env, T> Locked<E, T> {
         Self(RwLock::new(value))
     }
 
-    /// Shared.
+    /// Takes the lock shared.
     pub(crate) fn read(&self) -> impl Deref<Target = T> + use<'_, E, T> {
         let guard: RwLockReadGuard<'_, E::Lock, T> = self.0.read();
         guard
     }
 
-    /// Exclusive.
+    /// Takes the lock exclusively.
     pub(crate) fn write(&self) -> impl DerefMut<Target = T> + use<'_, E, T> {
         let guard: RwLockWriteGuard<'_, E::Lock, T> = self.0.write();
         guard

@@ -1,4 +1,4 @@
-//! Objects: files, shared memory, hugetlb.
+//! Objects: files, shared memory, hugetlb, each with a page cache.
 
 pub(crate) mod page_cache;
 pub(crate) mod truncate;
@@ -26,16 +26,16 @@ impl ObjectId {
     }
 }
 
-/// Where an object's contents come from when they are first used, if not from nothing: a file
-/// system.
+/// Where an object's contents come from when they are first used: a file system.
 pub trait Source: Send + Sync {
-    /// Fills page `index`, which is all zeroes before. Called with the object's cache locked, so it
-    /// must not use the object or a space that maps it. Called again for a page that went with a
-    /// hole or a truncation: a file system knows of both, and leaves such a page as it is.
+    /// Fills page `index`, which is all zeroes before. The object's page cache is locked during the
+    /// call, which must not use the object or a space that maps it. It is called again for a page
+    /// that went with a hole or a truncation: a file system knows of both, and leaves such a page
+    /// as it is.
     fn fill(&self, index: u64, page: &mut [u8; PAGE_BYTES as usize]);
 }
 
-/// What kind of object to make.
+/// Settings of an object to be made.
 #[derive(Clone)]
 pub struct ObjectConfig<'z> {
     pub(crate) len: u64,
@@ -51,7 +51,7 @@ impl<'z> ObjectConfig<'z> {
         Self { len, unit: Order::PAGE, huge: false, tracks_writes: false, source: None }
     }
 
-    /// With blocks of 2 MiB in the cache wherever they fit, also beyond the end.
+    /// With blocks (folios) of 2 MiB in the page cache wherever they fit, also beyond the end.
     #[must_use]
     pub fn huge(mut self) -> Self {
         self.huge = true;
@@ -61,6 +61,7 @@ impl<'z> ObjectConfig<'z> {
     /// Of the hugetlb class: made of blocks of 2 MiB ([`Order::HUGE`]) or 1 GiB ([`Order::MAX`])
     /// that never split; every address and length of a mapping is a multiple of that.
     #[must_use]
+    #[doc(alias = "hugetlbfs")]
     pub fn hugetlb(mut self, unit: Order) -> Self {
         self.unit = if unit > Order::HUGE { Order::MAX } else { Order::HUGE };
         self
@@ -74,7 +75,7 @@ impl<'z> ObjectConfig<'z> {
         self
     }
 
-    /// With these contents.
+    /// With contents from this source.
     #[must_use]
     pub fn source(mut self, source: Arc<dyn Source + 'z>) -> Self {
         self.source = Some(source);
@@ -82,8 +83,12 @@ impl<'z> ObjectConfig<'z> {
     }
 }
 
-/// A file, a piece of shared memory, a hugetlb object. Cheap to clone; all clones are the same. The
-/// pages go when the last clone and the last mapping are gone.
+/// A file, a piece of shared memory, a hugetlb object. Cheap to clone; all clones are the same
+/// object. Its pages are free when the last clone and the last mapping are gone.
+#[doc(alias = "page cache")]
+#[doc(alias = "address_space")]
+#[doc(alias = "folio")]
+#[doc(alias = "hugetlb")]
 pub struct Object<'z, E: Env> {
     pub(crate) pages: Arc<ObjectPages<'z, E>>,
 }
@@ -111,27 +116,28 @@ pub(crate) fn check_len(len: u64, unit: Order) -> Result<(), MmError> {
 }
 
 impl<E: Env> Object<'_, E> {
-    /// Its identity, never used again.
+    /// The object's identity, never used for another one.
     pub fn id(&self) -> ObjectId {
         ObjectId(self.pages.id)
     }
 
-    /// Its length in bytes.
+    /// The object's length in bytes.
     pub fn len(&self) -> u64 {
         self.pages.cache.read().len
     }
 
-    /// Whether it has no bytes.
+    /// Whether the object has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Order of the blocks that a hugetlb object is made of; else that of a page.
+    /// Order of the blocks that a hugetlb object is made of; for other objects that of a page.
     pub fn unit(&self) -> Order {
         self.pages.unit
     }
 
-    /// Blocks in its cache: index of the first page, first frame, order; by index. A snapshot.
+    /// The blocks in the object's page cache, by index: index of the first page, first frame,
+    /// order. A snapshot.
     pub fn blocks(&self) -> Vec<(u64, Pfn, Order)> {
         let cache = self.pages.cache.read();
         cache.blocks.values().map(|block| (block.index, block.head, block.order)).collect()

@@ -1,4 +1,4 @@
-//! An object's cache: blocks of any order, and the leaves that map them.
+//! The page cache of an object: its pages, in blocks (folios) of any order.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -19,9 +19,11 @@ use crate::space::SpaceInner;
 use crate::space::region::{HugePages, Region};
 use crate::space::rmap::Rmap;
 
-/// A block in the cache, of which the cache has a reference. Its index is a multiple of its size.
+/// A block (folio) in a page cache, which has a reference on it. Its index is a multiple of its
+/// size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CacheBlock {
+    /// Index in the object of the block's first page.
     pub(crate) index: u64,
     pub(crate) head: Pfn,
     pub(crate) order: Order,
@@ -33,11 +35,18 @@ impl CacheBlock {
     }
 }
 
+/// The page cache of one object, guarded by [`ObjectPages::cache`].
+///
+/// # Invariants
+///
+/// * Blocks don't overlap, and the cache has one reference on each.
+/// * The frame information of each frame in a block says this object and the page's index.
 pub(crate) struct PageCache {
     /// Length of the object in bytes.
     pub(crate) len: u64,
+    /// Every block, by the index of its first page.
     pub(crate) blocks: BTreeMap<u64, CacheBlock>,
-    /// Pages that are being collapsed: faults wait.
+    /// Pages that a collapse works on: a fault on them waits.
     pub(crate) busy: Vec<Range<u64>>,
 }
 
@@ -60,15 +69,22 @@ impl PageCache {
     }
 }
 
+/// What an object's handles and mappings share (`address_space`). Its fields are fixed once it is
+/// made, but for those under a lock.
 pub(crate) struct ObjectPages<'z, E: Env> {
     pub(crate) core: Arc<MmCore<'z, E>>,
     pub(crate) id: u64,
-    /// Blocks are of this order and don't split, unless it is that of a page.
+    /// Order of all blocks, which don't split then (hugetlb); that of a page if blocks are of any
+    /// order.
     pub(crate) unit: Order,
     huge: bool,
     pub(crate) tracks_writes: bool,
     source: Option<Arc<dyn Source + 'z>>,
+    /// Under the object's lock: a thread that reads the cache or maps a page of it holds it
+    /// shared, one that
+    /// changes it exclusively.
     pub(crate) cache: Locked<E, PageCache>,
+    /// Where the object is mapped. Under its own lock.
     pub(crate) rmap: Rmap<E, SpaceInner<'z, E>>,
 }
 
@@ -80,8 +96,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         Self { core, id, unit, huge, tracks_writes, source, cache, rmap }
     }
 
-    /// The block that page `index` is in, made if there is none: no huge one for a region that is
-    /// to have none.
+    /// The block that page `index` is in. If there is none, one is allocated, and not a huge one
+    /// for a region with [`HugePages::Never`].
     pub(crate) fn page(
         &self,
         cache: &mut PageCache,
@@ -108,7 +124,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     fn new_block(&self, cache: &mut PageCache, index: u64, order: Order) -> Result<CacheBlock, Shortage> {
         let request = Request::new(order);
         let request = if self.unit > Order::PAGE { request.unsplittable() } else { request };
-        // The source is the caller's code: if it panics, the block is free again.
+        // The source is code of the kernel's: if it panics, the block is free again.
         let head = self.core.allocate(request)?.pfn();
         let made = BlockGuard::new(&self.core, CacheBlock { index, head, order });
         self.core.clear(head, order);
@@ -130,14 +146,14 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         let Some(block) = cache.find(at).filter(|block| block.index != at) else { return };
         let raw = self.core.zone.raw();
         let page = block.head.offset(at - block.index);
-        // Infallible: the page is in the block, and blocks that don't split are only ever cut at
-        // their borders.
+        // Infallible: the page is in the block, and blocks that don't split are only cut at their
+        // borders.
         let split = raw.split_around(self.core.token(block.head, block.order), page, Order::PAGE);
         debug_assert!(split.is_ok(), "a block of the cache splits");
         self.note_pieces(cache, block);
     }
 
-    /// Replaces a block by the pieces it has been split to.
+    /// Replaces a block in the cache by the pieces that it was split to.
     fn note_pieces(&self, cache: &mut PageCache, block: CacheBlock) {
         cache.blocks.remove(&block.index);
         let mut at = 0;
@@ -162,8 +178,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
             } else if block.order >= Order::HUGE {
                 return Ok(block.order);
             }
-            // Of small pieces, too, a mapping may be left that an earlier call had no frame to
-            // split.
+            // A block that is small already may have a huge mapping left, which an earlier call had
+            // no frame to split.
             block
         };
         for place in self.rmap.ranges(block.pages()) {
@@ -177,12 +193,12 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         Ok(block.order.min(order))
     }
 
-    /// Whether the region maps this object.
+    /// Whether the region's backing is this object.
     pub(crate) fn is_behind(&self, region: &Region<'z, E>) -> bool {
         region.backing.object().is_some_and(|object| object.id == self.id)
     }
 
-    /// The addresses of `region` at which pages `pages` are.
+    /// The addresses of `region` at which `pages` are.
     pub(crate) fn range_in(region: &Region<'z, E>, pages: Range<u64>) -> VirtRange {
         let from = pages.start.max(region.first) - region.first;
         let to = pages.end.max(region.first) - region.first;
@@ -191,7 +207,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     }
 }
 
-/// A reference on a block that goes back when this is dropped.
+/// A reference on a block, which is given back when this is dropped.
 pub(crate) struct BlockGuard<'c, 'z, E: Env> {
     core: &'c MmCore<'z, E>,
     block: CacheBlock,
@@ -202,7 +218,7 @@ impl<'c, 'z, E: Env> BlockGuard<'c, 'z, E> {
         Self { core, block }
     }
 
-    /// The reference is the caller's.
+    /// Hands the reference to the caller.
     pub(crate) fn keep(self) -> CacheBlock {
         core::mem::ManuallyDrop::new(self).block
     }
@@ -216,7 +232,7 @@ impl<E: Env> Drop for BlockGuard<'_, '_, E> {
 
 impl<E: Env> Drop for ObjectPages<'_, E> {
     fn drop(&mut self) {
-        // No mapping is left, as each holds a handle.
+        // No mapping is left, as each has a handle.
         let blocks = core::mem::take(&mut self.cache.write().blocks);
         blocks.into_values().for_each(|block| self.core.drop_block(block.head, block.order));
     }

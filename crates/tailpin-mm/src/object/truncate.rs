@@ -1,10 +1,10 @@
 //! Truncation and holes, under mappings and pins.
 //!
-//! Whoever removes pages first takes them out of the cache, under its lock; then has every space
-//! clear its leaves; last gives back the cache's references. A fault puts its leaf in place while
-//! it holds the cache's lock, so it is either before the removal, and its leaf is found and
-//! cleared, or after, and finds no page. A pinned page is kept by its pin, with contents, identity
-//! and index; everything else is free on return.
+//! An operation that removes pages first takes them out of the page cache, under its lock; then it
+//! clears the leaves of every space; last it gives back the cache's references. A fault puts its
+//! leaf in place while it holds the cache's lock, so it is either before the removal, and its leaf
+//! is found and cleared, or after, and finds no page. A pinned page is kept by its pin, with
+//! contents, identity and index; everything else is free on return.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -17,9 +17,9 @@ use crate::object::page_cache::{BlockGuard, CacheBlock, ObjectPages, PageCache};
 use crate::object::{Object, check_len};
 
 impl<E: Env> Object<'_, E> {
-    /// Makes it `len` bytes long. What is cut off is unmapped everywhere, private copies of it too,
-    /// and free on return but for pages that are pinned; the rest of a page that is cut in two
-    /// reads as zeroes if the object grows again.
+    /// Makes the object `len` bytes long. What is cut off is unmapped everywhere, private copies of
+    /// it too, and free on return but for pages that are pinned; the rest of a page that is cut in
+    /// two reads as zeroes if the object grows again.
     ///
     /// # Errors
     /// [`MmError::Misaligned`] for a hugetlb object whose unit does not divide `len`.
@@ -30,7 +30,8 @@ impl<E: Env> Object<'_, E> {
     }
 
     /// Makes a hole: the bytes read as zeroes afterwards. Whole pages (for hugetlb: whole units) in
-    /// it are free on return but for those that are pinned; private copies stay with who made them.
+    /// it are free on return but for those that are pinned; private copies stay with the spaces
+    /// that made them.
     pub fn punch_hole(&self, bytes: Range<u64>) {
         if !bytes.is_empty() {
             self.pages.clear_hole(bytes);
@@ -39,14 +40,14 @@ impl<E: Env> Object<'_, E> {
 }
 
 impl<'z, E: Env> ObjectPages<'z, E> {
-    /// Changes the length.
+    /// Changes the object's length.
     fn set_len(&self, len: u64) {
         let unit = self.unit.bytes();
         let pages = len.div_ceil(unit) * self.unit.frames()..u64::MAX.div_ceil(PAGE_BYTES);
         let gone = {
             let mut cache = self.cache.write();
-            // Growing shows what was written behind the end of the last page: it has to be zeroes,
-            // too.
+            // Growing shows what was written behind the old end in the last page: that has to be
+            // zeroes, too.
             let end = cache.len.min(len);
             self.clear_bytes(&cache, end..end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
             cache.len = len;
@@ -55,7 +56,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         self.release(gone, pages, true);
     }
 
-    /// Makes a hole.
+    /// Makes a hole in the object, of whole units and of bytes at its ends.
     fn clear_hole(&self, bytes: Range<u64>) {
         let (unit, frames) = (self.unit.bytes(), self.unit.frames());
         let (first, last) = (bytes.start.div_ceil(unit), bytes.end / unit);
@@ -72,7 +73,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         self.release(gone, pages, false);
     }
 
-    /// Unmaps pages that were taken out of the cache, then gives them back.
+    /// Unmaps pages that were taken out of the cache, then gives the cache's references back.
     fn release(&self, gone: Vec<BlockGuard<'_, 'z, E>>, pages: Range<u64>, copies: bool) {
         if !pages.is_empty() {
             self.clear_everywhere(pages, copies);
@@ -80,9 +81,10 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         drop(gone);
     }
 
-    /// Has every space clear its leaves for these pages, of which the cache has none. A space that
-    /// begins to map the object meanwhile either finds nothing in the cache or has forked from one
-    /// that is cleared later: so spaces that turned up during a round are cleared in the next.
+    /// Clears the leaves of every space for these pages, of which the cache has none. A space that
+    /// begins to map the object during this call either finds nothing in the cache or has forked
+    /// from a space that is cleared later: so spaces that appeared during a round are cleared in
+    /// the next.
     pub(crate) fn clear_everywhere(&self, pages: Range<u64>, copies: bool) {
         let mut done = BTreeSet::new();
         loop {
@@ -100,8 +102,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         }
     }
 
-    /// Takes the pages out of the cache, splitting blocks at the ends. The references are the
-    /// caller's.
+    /// Takes the pages out of the cache, splitting blocks at the ends. The references go to the
+    /// caller.
     fn take(&self, cache: &mut PageCache, pages: Range<u64>) -> Vec<BlockGuard<'_, 'z, E>> {
         if pages.is_empty() {
             return Vec::new();
@@ -115,7 +117,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         taken.into_iter().map(|block| BlockGuard::new(&self.core, block)).collect()
     }
 
-    /// Clears bytes of pages that stay.
+    /// Zeroes bytes of pages that stay in the cache.
     fn clear_bytes(&self, cache: &PageCache, bytes: Range<u64>) {
         let mut at = bytes.start;
         while at < bytes.end {

@@ -1,8 +1,10 @@
-//! Memory through its address: reading, writing, the words of futexes, and what a page is.
+//! Memory through its address: reading, writing (`copy_from_user`, `copy_to_user`), the words of
+//! futexes, and what a page is.
 //!
-//! All of it goes through the page table, as the hardware would: inside a section, checking what
-//! the leaf allows and noting that it was used. [`Tlb::invalidate`](crate::Tlb::invalidate) waits
-//! for open sections, so nobody here uses a page after it was given back.
+//! All accesses go through the page table, as the hardware's do: inside a read-side section,
+//! checking what the leaf allows and setting accessed and dirty in it.
+//! [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections, so no access is to a page
+//! that was given back.
 
 use tailpin::Pfn;
 
@@ -18,7 +20,7 @@ use crate::ops::pin::CountLimit;
 use crate::page_table::walk::Entries;
 use crate::space::{Space, SpaceInner};
 
-/// What a page is, for keys that have to be the same for everybody who waits on the same word.
+/// What a page is, for keys that have to be the same for all threads that wait on the same word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageIdentity {
     /// Private memory: known by space and address.
@@ -26,21 +28,22 @@ pub enum PageIdentity {
         /// Whether the mapping allowed writing at that moment.
         writable: bool,
     },
-    /// An object's page: known by identity and index, whoever maps it and where.
+    /// An object's page: known by identity and index, in whatever space and at whatever address it
+    /// is mapped.
     Object {
-        /// The object, never another one.
+        /// The object's identity.
         object: ObjectId,
         /// Index of exactly this 4 KiB page in the object, read from the page itself (H9, H10).
         index: u64,
         /// Whether the mapping allowed writing at that moment.
         writable: bool,
     },
-    /// A page of zeroes, which nothing is ever stored in.
+    /// A page of zeroes, which is never written to.
     Special,
 }
 
 impl<E: Env> Space<'_, E> {
-    /// Reads bytes, making pages present where they aren't.
+    /// Reads bytes into `buf`; faults pages in where they aren't present.
     ///
     /// # Errors
     /// [`FaultError`] with the first address that can't be read; what is before it has been.
@@ -50,7 +53,8 @@ impl<E: Env> Space<'_, E> {
         })
     }
 
-    /// Writes bytes, making pages present and breaking copy-on-write.
+    /// Writes the bytes of `buf`; faults pages in where they aren't present, and breaks
+    /// copy-on-write.
     ///
     /// # Errors
     /// [`FaultError`] with the first address that can't be written; what is before it has been.
@@ -113,9 +117,9 @@ impl<E: Env> Space<'_, E> {
         self.fetch_update_u32(addr, |found| (found == old).then_some(new))
     }
 
-    /// Changes the 32-bit word at `addr` to what `new` makes of it, in one step, unless that is
-    /// `None`; the word found is returned either way. `new` may be called more than once, inside a
-    /// section: it must not use this space. Never faults. AcqRel.
+    /// Changes the 32-bit word at `addr` to what `new` makes of it, in one atomic step, unless that
+    /// is `None`; the word found is returned either way. `new` may be called more than once, inside
+    /// a section: it must not use this space. Never faults. AcqRel.
     ///
     /// # Errors
     /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.
@@ -129,11 +133,11 @@ impl<E: Env> Space<'_, E> {
     }
 
     /// What the page at `addr` is, made present as `access` needs. Its identity and index are read
-    /// from the page itself, under a pin that is given back before the return: they hold whatever
-    /// is split, merged or moved meanwhile.
+    /// from the page itself, under a pin that is given back before the return: so they are right
+    /// also if the page is split, merged or moved at the same time.
     ///
     /// # Errors
-    /// [`FaultError`] if the page can't be had so.
+    /// [`FaultError`] if the page can't be made present so.
     pub fn identify(&self, addr: VirtAddr, access: Access) -> Result<PageIdentity, FaultError> {
         let inner = &self.inner;
         loop {
@@ -150,7 +154,8 @@ fn word_in_page(addr: VirtAddr) -> Result<usize, NotPresent> {
 }
 
 impl<E: Env> SpaceInner<'_, E> {
-    /// Does something with the page at `addr` if the leaf there allows it, as the hardware would.
+    /// Calls `f` with the frame of the page at `addr` if the leaf there allows `access`, and sets
+    /// accessed and dirty, as the hardware does.
     #[inline]
     fn touch<R>(&self, addr: VirtAddr, access: Access, f: impl FnOnce(Pfn) -> R) -> Result<R, NotPresent> {
         if addr >= E::Arch::USER_END {
@@ -174,9 +179,9 @@ impl<E: Env> SpaceInner<'_, E> {
         }
     }
 
-    /// What the page is, `None` if no leaf meets `want` or it changed meanwhile. The pin need not
-    /// outlast this, so the leaf need not be `EXCLUSIVE`: a page shared after a fork is looked at as it
-    /// is.
+    /// What the page is; `None` if no leaf meets `want`, or another thread changed it during the
+    /// call. The pin ends with the call, so the leaf need not be `EXCLUSIVE`: a page shared after a
+    /// fork is identified as it is.
     fn look_at(&self, addr: VirtAddr, want: Want) -> Result<Option<PageIdentity>, CountLimit> {
         if addr >= E::Arch::USER_END {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Advice about mappings.
+//! Advice about mappings (`madvise`).
 
 use core::fmt;
 
@@ -10,28 +10,28 @@ use crate::ops::unmap::checked_range;
 use crate::space::Space;
 use crate::space::region::{Backing, HugePages};
 
-/// What may be advised about a range.
+/// Advice about a range (`madvise`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
-    /// Huge pages from now on, wherever they fit.
+    /// Huge pages from now on, wherever they fit (`MADV_HUGEPAGE`).
     Huge,
-    /// No huge pages from now on; those present stay.
+    /// No huge pages from now on; those present stay (`MADV_NOHUGEPAGE`).
     NoHuge,
-    /// The contents are not needed: private memory reads as zeroes (or as its object) afterwards,
-    /// and what nobody else maps or has pinned is free on return, to the page.
+    /// The contents are not needed (`MADV_DONTNEED`): private memory reads as zeroes (or as its
+    /// object) afterwards, and every page that has no other mapping and no pin is free on return.
     DontNeed,
-    /// As [`Advice::DontNeed`], for private anonymous memory only. (The contents may go at any time
-    /// from now on; here they go at once.)
+    /// The contents of private anonymous memory may be discarded at any time from now on
+    /// (`MADV_FREE`): they are at once, as with [`Advice::DontNeed`].
     Free,
     /// Every aligned 2 MiB in the range becomes one huge page now, without limits on what is absent
-    /// or shared.
+    /// or shared (`MADV_COLLAPSE`).
     Collapse,
 }
 
 /// Why advice was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AdviseError {
-    /// The range is not right for it; nothing was done.
+    /// The advice does not fit the range; nothing was done.
     Map(MapError),
     /// Some 2 MiB were not collapsed; the others were.
     Collapse(CollapseError),
@@ -59,8 +59,9 @@ impl<E: Env> Space<'_, E> {
     ///
     /// # Errors
     /// [`AdviseError::Map`] with [`MapError::Unmapped`] if a part of the range is not mapped,
-    /// [`MapError::NotAnonymous`] for [`Advice::Free`] of something else, else as [`Space::unmap`];
-    /// [`AdviseError::Collapse`] with the first 2 MiB that could not be collapsed.
+    /// [`MapError::NotAnonymous`] for [`Advice::Free`] of something else, and the errors of
+    /// [`Space::unmap`]; [`AdviseError::Collapse`] with the first 2 MiB that could not be
+    /// collapsed.
     pub fn advise(&self, addr: VirtAddr, len: u64, advice: Advice) -> Result<(), AdviseError> {
         let range = checked_range::<E>(addr, len)?;
         match advice {
@@ -77,8 +78,8 @@ impl<E: Env> Space<'_, E> {
         if let Some(addr) = regions.first_gap(range) {
             return Err(MapError::Unmapped { addr });
         }
-        // No leaf reaches over the border of a region: whoever goes through a space region by
-        // region counts on that.
+        // No leaf reaches over the border of a region: operations that go through a space region by
+        // region rely on that.
         self.inner.split_ends(&regions, range)?;
         regions.change(&self.inner, range, |region| region.huge = huge);
         regions.join(&self.inner, range);

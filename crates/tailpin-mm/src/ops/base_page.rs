@@ -1,4 +1,5 @@
-//! A base page pinned by hand, for keys: pin, ask, unpin, each by itself, as `get_futex_key` does.
+//! A base page pinned for a futex key: pin, identify and unpin are three calls, as in
+//! `get_futex_key`.
 
 use core::mem;
 
@@ -14,8 +15,8 @@ use crate::ops::access::PageIdentity;
 use crate::ops::fault::Want;
 use crate::space::Space;
 
-/// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back by hand: a copy
-/// of this is no other pin.
+/// A base page that was pinned by [`Space::pin_base_page`]. [`Space::unpin_base_page`] gives the
+/// pin back; a copy of this value is no second pin.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -42,12 +43,13 @@ pub struct BasePage {
 }
 
 impl<E: Env> Space<'_, E> {
-    /// Pins the base page at `addr` if the page table allows `access` as it stands. Takes no lock,
-    /// never faults. Unlike pins that last it needs no page of the space's own: one shared after a
-    /// fork will do.
+    /// Pins the base page at `addr` if the page table allows `access` at this moment
+    /// (`get_user_page_fast_only`). Takes no lock, never faults. Unlike pins that last it needs no
+    /// exclusive page: one shared after a fork will do.
     ///
     /// # Errors
-    /// [`NotPresent`] if it does not allow it, or changed meanwhile; [`Space::fault`] tells why.
+    /// [`NotPresent`] if the page table does not allow it, or another thread changed it during the
+    /// call; [`Space::fault`] tells why.
     pub fn pin_base_page(&self, addr: VirtAddr, access: Access) -> Result<BasePage, NotPresent> {
         if addr >= <E::Arch as crate::arch::Arch>::USER_END {
             return Err(NotPresent { addr });
@@ -55,7 +57,7 @@ impl<E: Env> Space<'_, E> {
         match self.inner.pin_page(addr, Want::of(access)) {
             Ok(Some((page, flags))) => {
                 let frame = page.pfn();
-                // Counted from here on in the token.
+                // From here on the pin is the returned value's.
                 mem::forget(page);
                 Ok(BasePage { frame, writable: flags.has(Flags::WRITE) })
             }
@@ -63,12 +65,14 @@ impl<E: Env> Space<'_, E> {
         }
     }
 
-    /// Gives the pin back. One too many is a misuse, reported to the zone.
+    /// Gives the pin on a base page back. A call for a pin that was given back already is a misuse,
+    /// which the zone reports.
     pub fn unpin_base_page(&self, page: BasePage) {
         self.inner.core.unpin(page.frame);
     }
 
-    /// What a base page is, read from the page itself. Under its pin the answer does not change.
+    /// What a base page is, read from the page itself. While it is pinned the answer does not
+    /// change.
     pub fn identify_base_page(&self, page: BasePage) -> PageIdentity {
         let (owner, index) = self.inner.core.infos.read(page.frame);
         match owner {
@@ -80,8 +84,8 @@ impl<E: Env> Space<'_, E> {
         }
     }
 
-    /// The first page of the block that a base page is part of at this moment; nothing holds it
-    /// there.
+    /// The first page of the block that a base page is part of at this moment; a split may change
+    /// that at any time.
     pub fn head_of_base_page(&self, page: BasePage) -> BasePage {
         let head = self.inner.core.zone.head_of(page.frame).map_or(page.frame, |(head, _)| head);
         BasePage { frame: head, ..page }

@@ -1,14 +1,15 @@
-//! Collapse: 512 small pages become one huge page.
+//! Collapse (khugepaged): 512 small pages become one huge page (THP).
 //!
 //! *In place* where they are the 512 frames of one aligned 2 MiB in order, each with no other
-//! mapping: the core merges them, pins and all, and nothing is copied. *By copy* else, which is
+//! mapping: the core merges them, with their pins, and nothing is copied. *By copy* else, which is
 //! refused only if a page that would have to move is pinned.
 //!
-//! The table is taken out of the tree first, and translations invalidated. From then on a pin in
-//! progress finds, looking again from the root, that the entry is gone (H19); faults wait for the
-//! region lock, which is held exclusively. Only then are the counts looked at. If anything is in
-//! the way, the table goes back as it was. The table that was replaced is retired, not freed, as a
-//! walker may still be in it.
+//! The table is taken out of the tree first, and translations invalidated: break-before-make, as a
+//! table of 4 KiB leaves and a 2 MiB leaf overlap. From then on a thread that is about to pin
+//! finds, walking again from the root, that the entry is gone (H19); faults wait for the region
+//! lock, which is held exclusively. Only then are the counts read. If a page is pinned or a frame
+//! is missing, the table goes back as it was. The table that was replaced is retired, not freed, as
+//! a thread walking without a lock may still be in it.
 
 use core::sync::atomic::AtomicU64;
 
@@ -28,8 +29,10 @@ use crate::space::region::{Backing, HugePages, Region};
 use crate::space::rmap::AnonRoot;
 use crate::space::{Space, SpaceInner};
 
-/// Up to what a collapse is worth it.
+/// Limits up to which a collapse is worth its cost (khugepaged's `max_ptes_none`,
+/// `max_ptes_shared`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "khugepaged")]
 pub struct CollapseLimits {
     /// Most pages that may be absent (they become present, as zeroes), of 512.
     pub max_ptes_none: u32,
@@ -38,43 +41,47 @@ pub struct CollapseLimits {
 }
 
 impl CollapseLimits {
-    /// No limit but that something is there: what advice asks for.
+    /// No limit but that some page is present: what [`Advice::Collapse`](crate::Advice::Collapse)
+    /// uses.
     pub const NONE: Self = Self { max_ptes_none: 511, max_ptes_shared: 512 };
 }
 
 impl Default for CollapseLimits {
-    /// What Linux' khugepaged starts with: 511 absent, 256 shared.
+    /// The defaults of Linux' khugepaged: 511 absent, 256 shared.
     fn default() -> Self {
         Self { max_ptes_none: 511, max_ptes_shared: 256 }
     }
 }
 
-/// What a collapse came to.
+/// How a collapse was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CollapseOutcome {
-    /// A huge page was there already.
+    /// The memory was a huge page already.
     AlreadyHuge,
-    /// The frames were merged where they are.
+    /// The small pages were the frames of one block in order, and were merged where they are.
     InPlace,
     /// The contents were copied to a new block.
     ByCopy,
 }
 
-/// What is in the 512 entries.
+/// What the 512 entries of a table map.
 #[derive(Default)]
 struct Survey {
     present: u32,
     shared: u32,
-    /// First frame of the block they are, if they are one in order.
+    /// The first frame, if the pages are the frames of one aligned block in order.
     in_order: Option<Pfn>,
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Makes the aligned 2 MiB around `addr` one huge page, whatever [`MmConfig`](crate::MmConfig)
-    /// says of regions that were not advised; a region of [`HugePages::Never`] is left alone.
+    /// Makes the aligned 2 MiB around `addr` one huge page, also in a region to which
+    /// [`MmConfig`](crate::MmConfig) gives none by default; a region of [`HugePages::Never`] stays
+    /// as it is.
     ///
     /// # Errors
     /// [`CollapseError`]; then nothing was changed.
+    #[doc(alias = "khugepaged")]
+    #[doc(alias = "THP")]
     pub fn collapse(&self, addr: VirtAddr, limits: CollapseLimits) -> Result<CollapseOutcome, CollapseError> {
         let range = VirtRange::huge_around(addr);
         let not_eligible = CollapseError::NotEligible { addr: range.start };
@@ -94,7 +101,7 @@ impl<'z, E: Env> Space<'z, E> {
         };
         let (pages, index) = object;
         let done = pages.collapse(index, limits, range.start)?;
-        // Mapped as a whole from the next fault on, unless it is already.
+        // The next fault maps all of the block, unless it is mapped so already.
         let regions = self.inner.regions.write();
         let same = |region: &&Region<'z, E>| region.range.covers(range) && pages.is_behind(region);
         let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
@@ -107,7 +114,7 @@ impl<'z, E: Env> Space<'z, E> {
     }
 }
 
-/// A table that was taken out of the tree and goes back when this is dropped.
+/// A table that was taken out of the tree, and is put back when this is dropped.
 struct DetachedTable<'c, 'z, E: Env> {
     core: &'c MmCore<'z, E>,
     slot: EntrySlot,
@@ -115,7 +122,7 @@ struct DetachedTable<'c, 'z, E: Env> {
 }
 
 impl<E: Env> DetachedTable<'_, '_, E> {
-    /// Puts a huge leaf in its place. The table is the caller's.
+    /// Puts a huge leaf in the table's place. The table is the caller's to retire.
     fn replace(mut self, leaf: Leaf) {
         self.bits = E::Arch::leaf(Level::PMD, leaf);
     }
@@ -128,7 +135,7 @@ impl<E: Env> Drop for DetachedTable<'_, '_, E> {
 }
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    /// With the regions exclusive.
+    /// Collapses anonymous memory of the space. With the region lock held exclusively.
     fn collapse_own(
         &self,
         region: &Region<'z, E>,
@@ -164,18 +171,19 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             }
             Err(_) => Err(CollapseError::OutOfMemory { addr }),
         };
-        // Before anything is touched, so that a failure costs nothing.
+        // Before the table is taken out, so that without memory nothing is changed.
         let new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
         let detached = DetachedTable { core, slot, bits: core.take(slot) };
         core.env.invalidate(self.id, range);
         // Pairs with the barrier in a pin, `gup_fast.rs`: a pin that found its entry unchanged is
-        // counted by now.
+        // in the count that is read from here on.
         change_barrier::<AllSafeguards, AtomicU64>();
         let flags = region
             .rights()
             .with(Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::ACCESSED).with(Flags::DIRTY))
             .with_if(Flags::WRITE, region.prot.write);
-        // The merge wants the only reference on each page: so no other space has any of them.
+        // The merge succeeds only with the only reference on each page: so no other space has any
+        // of them.
         if let Some(head) = survey.in_order
             && core.merge_huge(head)
         {
@@ -239,8 +247,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         survey
     }
 
-    /// The first page that may not move. Pages that are shared may: what is pinned of them is
-    /// pinned through others.
+    /// The first page that may not move, as it may be pinned through this mapping. Shared pages may
+    /// move: their pins were taken through other mappings.
     fn first_pinned(&self, table: Pfn, start: VirtAddr) -> Option<VirtAddr> {
         let pinned =
             |leaf: Leaf| leaf.flags.has(Flags::EXCLUSIVE) && !self.core.is_exclusive(Level::PTE, leaf);

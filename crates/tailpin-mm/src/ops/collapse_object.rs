@@ -1,4 +1,4 @@
-//! Collapse of an object's pages in its cache.
+//! Collapse of an object's pages in its page cache (khugepaged for files and shared memory).
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,7 +13,7 @@ use crate::frame_info::PageOwner;
 use crate::object::page_cache::{CacheBlock, ObjectPages, PageCache};
 use crate::ops::collapse::{CollapseLimits, CollapseOutcome};
 
-/// Pages that faults leave alone until this is dropped.
+/// Pages of a page cache that faults don't map until this is dropped.
 struct BusyPages<'c, E: Env> {
     cache: &'c Locked<E, PageCache>,
     pages: Range<u64>,
@@ -26,9 +26,9 @@ impl<E: Env> Drop for BusyPages<'_, E> {
 }
 
 impl<E: Env> ObjectPages<'_, E> {
-    /// Makes the 512 pages from the aligned `index` one block of the cache: by merging them where
-    /// they are, pins and all, if they are the frames of one aligned block in order, else by
-    /// copying, if none of them is pinned.
+    /// Makes the 512 pages from the aligned `index` one block of the page cache: by merging them
+    /// where they are, with their pins, if they are the frames of one aligned block in order, else
+    /// by copying, if none of them is pinned.
     pub(crate) fn collapse(
         &self,
         index: u64,
@@ -64,7 +64,8 @@ impl<E: Env> ObjectPages<'_, E> {
         self.collapse_unmapped(&mut self.cache.write(), pages, addr)
     }
 
-    /// With no leaf anywhere for these pages: what counts there are besides the cache's are pins.
+    /// Collapses pages for which no space has a leaf: all counts on them besides the page cache's
+    /// are pins.
     fn collapse_unmapped(
         &self,
         cache: &mut PageCache,
@@ -73,7 +74,7 @@ impl<E: Env> ObjectPages<'_, E> {
     ) -> Result<CollapseOutcome, CollapseError> {
         let core = &self.core;
         let index = pages.start;
-        // Truncation may have come in between.
+        // A truncation may have removed pages since they were counted.
         let blocks: Vec<CacheBlock> = cache.blocks.range(pages).map(|(_, block)| *block).collect();
         let first = *blocks.first().ok_or(CollapseError::Nothing { addr })?;
         let head = first.head;

@@ -1,16 +1,17 @@
-//! Faults: making a page present, and breaking copy-on-write.
+//! Page faults: making a page present, and breaking copy-on-write (COW).
 //!
 //! Faults of one space run side by side: they share the region lock and change entries by
-//! compare-and-swap. A fault that loses gives back what it had prepared and looks again; each turn
-//! of its loop means that somebody else's change was made.
+//! compare-and-swap. A fault whose compare-and-swap fails gives back what it had prepared and walks
+//! again; each turn of its loop means that another thread made a change.
 //!
 //! # Copy-on-write and pins (H21)
 //!
-//! A leaf is [`Flags::EXCLUSIVE`] if nothing that others do can take its page from under it. Pins are
-//! taken only through such leaves, and only `fork` takes the flag away, asking for pins first: so a
-//! page whose leaf is not `EXCLUSIVE` has no lasting pin that belongs to this mapping, and a write may
-//! replace it by a copy. For anonymous memory a leaf that allows writing is always `EXCLUSIVE`. If the
-//! count says that this mapping is the only one, the flag comes back and nothing is copied.
+//! A leaf is [`Flags::EXCLUSIVE`] (anon-exclusive) if no operation on another mapping can replace
+//! its page. Pins are taken only through such leaves, and only `fork` takes the flag away, after it
+//! has looked for pins: so a page whose leaf is not `EXCLUSIVE` has no lasting pin that belongs to
+//! this mapping, and a write may replace it by a copy. For anonymous memory a leaf that allows
+//! writing is always `EXCLUSIVE`. If the count says that this mapping is the only one, the fault
+//! sets the flag again and nothing is copied.
 
 use tailpin::{Order, Request};
 
@@ -26,7 +27,7 @@ use crate::space::region::{Backing, HugePages, Region};
 use crate::space::rmap::AnonRoot;
 use crate::space::{Space, SpaceInner};
 
-/// What a leaf has to allow.
+/// What a thread wants of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
     /// Reading.
@@ -53,12 +54,12 @@ impl Want {
         }
     }
 
-    /// What the mapping has to allow for it.
+    /// The access that the region has to allow for this.
     fn access(self) -> Access {
         if self == Self::Write { Access::Write } else { Access::Read }
     }
 
-    /// Whether a leaf allows it.
+    /// Whether a leaf with these flags allows it.
     pub(crate) fn is_met(self, flags: Flags) -> bool {
         let needed = match self {
             Self::Read => Flags::USER,
@@ -70,11 +71,12 @@ impl Want {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Makes the page at `addr` present and allow `access`: the page fault, and what a kernel calls
-    /// before it touches user memory.
+    /// Makes the page at `addr` present, with a leaf that allows `access`: what a kernel's
+    /// page-fault handler calls (`handle_mm_fault`), and any code before it accesses user memory.
     ///
     /// # Errors
     /// [`FaultError`].
+    #[doc(alias = "handle_mm_fault")]
     pub fn fault(&self, addr: VirtAddr, access: Access) -> Result<(), FaultError> {
         self.inner.fault(addr, Want::of(access))
     }
@@ -88,25 +90,26 @@ struct Fault<'r, 'z, E: Env> {
 }
 
 impl<E: Env> Fault<'_, '_, E> {
-    /// What a leaf that is written to through this fault allows and says beside its other flags.
+    /// The flags that a leaf gets from a write through this fault.
     fn write_flags(&self) -> Flags {
         Flags::NONE
             .with_if(Flags::WRITE, self.region.prot.write)
             .with_if(Flags::DIRTY, self.want == Want::Write)
     }
 
-    /// Flags of memory of the space's own.
+    /// The flags of a leaf of anonymous memory that no other mapping has.
     fn exclusive_flags(&self) -> Flags {
         let own = Flags::ANON.with(Flags::EXCLUSIVE).with(Flags::ACCESSED);
         self.region.rights().with(own).with(self.write_flags())
     }
 }
 
-/// What a turn of a fault came to.
+/// How a turn of a fault's loop ended.
 pub(crate) enum FaultTurn {
-    /// Look again.
+    /// The fault walks again.
     Again,
-    /// Let others run, with no lock held, and look again: they have the page in hand.
+    /// The fault walks again after it has let other threads run, with no lock held: one of them
+    /// works on the page.
     Yield,
 }
 
@@ -132,7 +135,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         }
     }
 
-    /// With the regions shared. False if somebody else has to do something first.
+    /// Handles a fault in its region, with the region lock shared. False if another thread has to
+    /// finish its work on the page first.
     fn fault_in(&self, region: &Region<'z, E>, addr: VirtAddr, want: Want) -> Result<bool, FaultError> {
         let fault = Fault { region, addr, want };
         loop {
@@ -165,7 +169,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         if found.slot.level >= Level::PMD && self.fits_huge(fault.region, fault.addr) {
             match self.new_leaf(fault, root, Level::PMD) {
                 Ok(()) => return Ok(FaultTurn::Again),
-                // No free block that large, or no table: 4 KiB may do.
+                // There is no free block of 2 MiB, or no table: 4 KiB may do.
                 Err(Shortage::Frames(_)) => {}
                 Err(shortage) => return Err(shortage),
             }
@@ -198,7 +202,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         }
         let start = slot.reach(addr).start;
         let (leaf, counted) = if want == Want::Read {
-            // Never writable, never dirty: a write to it makes a page of its own (H26).
+            // Never writable, never dirty: a write makes a page for this mapping (H26).
             let huge = || core.huge_zero_page().ok_or(Shortage::Frames(Order::HUGE));
             let frame = if level == Level::PTE { core.zero_page() } else { huge()? };
             let flags = region.rights().with(Flags::ANON.with(Flags::ZERO).with(Flags::ACCESSED));
@@ -214,7 +218,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         Ok(())
     }
 
-    /// A leaf is there but allows too little.
+    /// A leaf is present but does not allow what the thread wants: sets flags, or copies (COW).
     fn upgrade(&self, fault: &Fault<'_, 'z, E>, found: WalkEnd, leaf: Leaf) -> Result<FaultTurn, Shortage> {
         let core = &self.core;
         let level = found.slot.level;
@@ -231,7 +235,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             return more(write.with(Flags::EXCLUSIVE));
         }
         let Some(root) = fault.region.backing.anon_root() else {
-            // An object mapped shared is mapped exclusive from the start.
+            // A leaf of an object mapped shared is exclusive from the start.
             return more(write.with(Flags::EXCLUSIVE));
         };
         if level == Level::PTE {
@@ -253,8 +257,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         let Fault { region, addr, .. } = *fault;
         let new = core.allocate(Request::new(Order::PAGE))?.pfn();
         // Another fault may replace the leaf and give its page back: a pin keeps the page for the
-        // copy. If it was somebody else's already, the entry has changed, and the copy is thrown
-        // away.
+        // copy. If the frame has got another owner before the pin, the entry has changed, and the
+        // copy is given back.
         let source = (!leaf.flags.has(Flags::ZERO)).then(|| core.zone.try_pin(leaf.frame));
         if matches!(source, Some(Err(_))) {
             core.drop_block(new, Order::PAGE);
@@ -267,7 +271,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         Ok(())
     }
 
-    /// A write to a leaf above 4 KiB whose memory is not ours alone.
+    /// A write to a leaf above 4 KiB whose memory is not exclusive to it: copies all of it, or
+    /// splits the mapping.
     fn copy_huge(
         &self,
         fault: &Fault<'_, 'z, E>,
@@ -307,7 +312,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         Ok(())
     }
 
-    /// Puts a copy in the place of what was found, unless the entry has changed.
+    /// Puts a leaf for the copy in the place of the leaf found, unless the entry has changed.
     fn replace(&self, found: WalkEnd, addr: VirtAddr, old: Leaf, new: Leaf) {
         let level = found.slot.level;
         if self.core.change(found.slot, found.bits, E::Arch::leaf(level, new)) {

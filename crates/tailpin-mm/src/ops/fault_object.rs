@@ -15,8 +15,8 @@ use crate::space::SpaceInner;
 use crate::space::region::{Backing, Region};
 
 impl<'z, E: Env> ObjectPages<'z, E> {
-    /// Puts a leaf for the page at `addr` in place, making the page if there is none. With the
-    /// space's regions shared.
+    /// Puts a leaf for the page at `addr` in place; allocates the page if the cache has none. With
+    /// the space's region lock shared.
     pub(crate) fn map_page(
         self: &Arc<Self>,
         space: &SpaceInner<'z, E>,
@@ -49,7 +49,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     }
 
     /// Maps the page at `addr`, which is in `block`: all of a huge block where it fits, else 4 KiB.
-    /// With the cache locked.
+    /// With the page cache locked.
     fn map_block(
         &self,
         space: &SpaceInner<'z, E>,
@@ -82,7 +82,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         Ok(FaultTurn::Again)
     }
 
-    /// False if there is a table where the leaf would go.
+    /// Puts a leaf in place if its entry is empty; false if there is a table instead.
     fn put_leaf(
         &self,
         space: &SpaceInner<'z, E>,
@@ -96,7 +96,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         if slot.level != level || bits != 0 {
             return Ok(!matches!(E::Arch::decode(slot.level, bits), TableEntry::Table(_)));
         }
-        // The cache, which is locked, has a reference: so the count succeeds but for its limit.
+        // The page cache, which is locked, has a reference: so counting fails only at the count's
+        // limit.
         core.count_leaf(level, leaf)?;
         if !core.change(slot, 0, E::Arch::leaf(level, leaf)) {
             core.uncount_leaf(level, leaf);

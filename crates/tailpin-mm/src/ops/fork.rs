@@ -1,19 +1,19 @@
-//! Fork: a copy of a space, sharing its private memory until somebody writes.
+//! Fork: a copy of a space that shares its private memory until a thread writes (copy-on-write).
 //!
 //! # One of fork and pin always notices the other (H21)
 //!
 //! | fork | pin |
 //! | --- | --- |
-//! | takes `EXCLUSIVE` and the right to write off the leaf | counts its pin |
+//! | clears `EXCLUSIVE` and `WRITE` in the leaf | counts its pin |
 //! | full barrier | full barrier |
 //! | reads the count: more than the leaf's own? | reads the leaf again: still `EXCLUSIVE`? |
 //!
 //! In whatever order the six steps fall, at least one of the two last reads sees the other's first
 //! step. If fork sees a pin, the page is *not* shared: the leaf gets its rights back and the child
-//! gets a copy, made now. If the pin sees the leaf changed, it is given back and the slow path
-//! waits for the fork to end. So a page under a pin stays the one that its mapping has, and what
-//! the parent writes is seen through the pin. A huge page with pins is shared page by page, only
-//! those that are pinned are copied.
+//! gets a copy, made now. If the pinning thread sees the leaf changed, it gives the pin back, and
+//! its slow path waits for the fork to end. So a pinned page stays the one that its mapping has,
+//! and what the parent writes is seen through the pin. A huge page with pins is shared page by
+//! page, and only the pages that are pinned are copied.
 
 use core::sync::atomic::AtomicU64;
 
@@ -32,11 +32,14 @@ use crate::space::rmap::AnonRoot;
 use crate::space::{Space, SpaceInner};
 
 impl<'z, E: Env> Space<'z, E> {
-    /// A copy of the space. Private memory is shared until one side writes, whole huge pages as
-    /// such; objects are mapped by both.
+    /// A copy of the space. Private memory is shared until one side writes, huge pages as a whole;
+    /// objects are mapped by both.
     ///
     /// # Errors
-    /// [`MapError::OutOfMemory`]; then there is no child, and the parent is as before.
+    /// [`MapError::OutOfMemory`] and [`MapError::CountLimit`]; there is no child then, and the
+    /// parent is as before.
+    #[doc(alias = "copy-on-write")]
+    #[doc(alias = "dup_mm")]
     pub fn fork(&self) -> Result<Self, MapError> {
         let child = self.mm().space().map_err(|_| MapError::OutOfMemory { order: tailpin::Order::PAGE })?;
         let regions = self.inner.regions.write();
@@ -57,8 +60,8 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    /// Gives `child` every page of the space's own in `region`. With both spaces' regions
-    /// exclusive.
+    /// Maps every anonymous page of the space in `region` in `child`, too. With both spaces' region
+    /// locks held exclusively.
     fn share_leaves(
         &self,
         child: &Self,
@@ -81,9 +84,9 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             let shared = Leaf { flags: leaf.flags.without(Flags::EXCLUSIVE.with(Flags::WRITE)), ..leaf };
             if leaf.flags.has(Flags::EXCLUSIVE) {
                 if !core.change(found.slot, found.bits, E::Arch::leaf(level, shared)) {
-                    continue; // The hardware noted something.
+                    continue; // The hardware set accessed or dirty.
                 }
-                // Pairs with the barrier in a pin, `gup_fast.rs`: see above.
+                // Pairs with the barrier between a pin and its second walk, `gup_fast.rs` (H21).
                 change_barrier::<AllSafeguards, AtomicU64>();
                 if !core.is_exclusive(level, leaf) {
                     self.give_back_rights(found, leaf);

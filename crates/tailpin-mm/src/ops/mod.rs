@@ -1,4 +1,4 @@
-//! What can be done to an address space, one operation a file.
+//! The operations on an address space, one a file.
 
 pub(crate) mod access;
 pub(crate) mod advise;

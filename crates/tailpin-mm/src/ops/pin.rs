@@ -1,26 +1,25 @@
-//! Pins by address, without a lock.
+//! Pins by address, without a lock (`pin_user_pages_fast`, `get_user_pages_fast`, in short gup).
 //!
 //! # The fast path (N5, H13, H19)
 //!
-//! 1. Inside a section, so that no table is freed under the walk: walk to the leaf; it must allow
-//!    the access and be `EXCLUSIVE`.
-//! 2. Pin the page by its number. The core does that only if the page is in use, and takes hold of
-//!    its head first if it is a tail; what it pins is *that page*, whatever its block becomes (the
-//!    re-check of the head).
+//! 1. Inside a read-side section, so that no table is freed under the walk: walk to the leaf; it
+//!    must allow the access and be `EXCLUSIVE`.
+//! 2. Pin the page by its number. The core does that only if the page is in use, and counts a hold
+//!    on its head first if it is a tail; what it pins is *that page*, whatever its block becomes
+//!    (the re-check of the head).
 //! 3. Full barrier. Walk again from the root: if the same slot of the same table has the same
 //!    value, the page was mapped at that moment and pinned already, so it can't have been anything
-//!    else since. Walking again looks at every level, so a table that was detached meanwhile is
-//!    noticed as well as an entry that was changed. If anything differs, the pin is given back. The
-//!    three steps are in `gup_fast.rs`.
+//!    else since. Walking again looks at every level, so a table that was taken out of the tree
+//!    since is noticed as well as an entry that was changed. If anything differs, the pin is given
+//!    back. The three steps are in `gup_fast.rs`.
 //!
-//! Nothing is locked, no interrupt is held off beyond the section. If the leaf does not allow it,
-//! the slow path faults and the fast path tries again: each turn means that somebody changed
-//! something.
+//! The thread takes no lock, and interrupts are not off longer than the section. If the leaf does
+//! not allow the access, the slow path faults and the fast path tries again: each turn means that
+//! another thread made a change.
 //!
 //! A batch that covers all of a huge page takes one reference on the block instead of 512 pins: one
-//! locked instruction. If the block is split later, the reference is one on each page, so the pages
-//! stay as pinned as they were. A batch that covers a part pins just its pages, so that the rest
-//! can be given back.
+//! locked instruction. If the block is split later, the reference is one on each page, so all pages
+//! stay pinned. A batch that covers a part pins just its pages, so that the rest can be given back.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -40,7 +39,7 @@ use crate::page_table::walk::WalkEnd;
 use crate::space::region::Backing;
 use crate::space::{Space, SpaceInner};
 
-/// What one step of pinning got.
+/// What was pinned under one leaf: a page, or all of a huge page by one reference.
 enum Part<'z> {
     Page(PageRef<'z>),
     Huge(Block<'z>),
@@ -62,8 +61,16 @@ impl Part<'_> {
     }
 }
 
-/// Pinned memory. The pages stay, with these frames and these contents, whatever becomes of the
-/// mapping; dropping it unpins them, and what nobody else has is free then.
+/// Pinned memory (`pin_user_pages`). The pages stay, with these frames and these contents, whatever
+/// becomes of the mapping; dropping this unpins them, and pages that have no other count are free
+/// then.
+///
+/// # Invariants
+///
+/// * The parts cover the `len` bytes, from byte `offset` of the first page on, in order and without
+///   gaps.
+/// * Each part was mapped, exclusively, at some moment of the call that pinned it, and its page has
+///   had a count since.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -80,6 +87,9 @@ impl Part<'_> {
 /// assert_eq!(&bytes, b"here");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "gup")]
+#[doc(alias = "get_user_pages")]
+#[doc(alias = "pin_user_pages")]
 pub struct Pins<'z, E: Env> {
     core: Arc<MmCore<'z, E>>,
     parts: Vec<Part<'z>>,
@@ -90,30 +100,35 @@ pub struct Pins<'z, E: Env> {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Pins the pages under `len` bytes from `addr`, making them present first where they aren't.
-    /// What is written through the mapping from then on is seen through the pins, and the other way
-    /// round, also after a fork.
+    /// Pins the pages under `len` bytes from `addr` (`pin_user_pages_fast`); faults pages in where
+    /// they aren't present. What is written through the mapping from then on is seen through the
+    /// pins, and the other way round, also after a fork.
     ///
     /// # Errors
-    /// [`PinError`]; then nothing is pinned.
+    /// [`PinError`]; nothing is pinned then.
+    #[doc(alias = "gup")]
+    #[doc(alias = "get_user_pages")]
+    #[doc(alias = "pin_user_pages")]
     pub fn pin_pages(&self, addr: VirtAddr, len: u64, access: Access) -> Result<Pins<'z, E>, PinError> {
         self.pin_range(addr, len, access, false)
     }
 
-    /// As [`Space::pin_pages`], for pins that last: refused for writing to an object that has to
-    /// notice every write.
+    /// Pins as [`Space::pin_pages`] does, for a long time (`FOLL_LONGTERM`): refused for writing to
+    /// an object that has to notice every write.
     ///
     /// # Errors
-    /// As [`Space::pin_pages`], and [`PinError::LongTerm`].
+    /// The errors of [`Space::pin_pages`], and [`PinError::LongTerm`].
+    #[doc(alias = "FOLL_LONGTERM")]
     pub fn pin_long_term(&self, addr: VirtAddr, len: u64, access: Access) -> Result<Pins<'z, E>, PinError> {
         self.pin_range(addr, len, access, true)
     }
 
-    /// As [`Space::pin_pages`], but only what is present and allows it already: takes no lock,
-    /// never faults, never waits. For interrupt handlers, and for whoever holds a lock.
+    /// Pins only pages that are present with leaves that allow it already
+    /// (`pin_user_pages_fast_only`): takes no lock, never faults, never waits. For interrupt
+    /// handlers, and for callers that hold a lock.
     ///
     /// # Errors
-    /// [`NotPresent`] with the first page that could not be pinned so; then nothing is pinned.
+    /// [`NotPresent`] with the first page that could not be pinned so; nothing is pinned then.
     pub fn pin_present(&self, addr: VirtAddr, len: u64, access: Access) -> Result<Pins<'z, E>, NotPresent> {
         let (range, want) = (VirtRange::new(addr, len), Want::pinned(access));
         if !is_user_range::<E>(range, len) {
@@ -172,12 +187,12 @@ fn pages_to(at: VirtAddr, end: VirtAddr) -> u64 {
     (end.get() - at.get()).div_ceil(PAGE_BYTES)
 }
 
-/// A page is pinned or mapped as often as its count can say.
+/// A page is pinned or mapped as often as its count can count.
 pub(crate) struct CountLimit;
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    /// The three steps: walk to the leaf at `addr`, pin under it what `pin` pins, walk again.
-    /// `None` if no leaf meets `want`, if there was nothing to pin, or somebody changed the entry
+    /// Fast GUP at `addr`: walks to the leaf, pins under it what `pin` pins, walks again. `None` if
+    /// no leaf meets `want`, if there was nothing to pin, or if another thread changed the entry
     /// during the call. Says also what the leaf allowed.
     #[inline]
     fn pin_fast<R>(
@@ -189,7 +204,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         gup_fast::<AllSafeguards, _, _, _>(&*self.core, self.root, addr, |flags| want.is_met(flags), pin)
     }
 
-    /// Pins the page at `addr`; says also what the leaf allowed.
+    /// Pins the page at `addr`, and says what the leaf allowed; `None` as in
+    /// [`SpaceInner::pin_fast`].
     #[inline]
     pub(crate) fn pin_page(
         &self,
@@ -200,7 +216,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     }
 
     /// Pins up to `pages` pages from `addr`, as far as one leaf reaches, under one walk. Returns
-    /// how many: none if that was not possible or somebody changed the entry.
+    /// how many: none if that was not possible or another thread changed the entry.
     #[inline]
     fn pin_run(
         &self,
@@ -210,7 +226,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         parts: &mut Vec<Part<'z>>,
     ) -> Result<u64, CountLimit> {
         let before = parts.len();
-        // Not in the section, which is to be short.
+        // Allocates here, and not in the section, which is to be short.
         parts.reserve(pages.min(Order::HUGE.frames()) as usize);
         let run = self.pin_fast(addr, want, |found, leaf| {
             let page = Self::page_in(found, addr);
@@ -221,7 +237,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                         return Ok(Some(Order::HUGE.frames()));
                     }
                     Err(GetError::CountLimit) => return Err(CountLimit),
-                    // The memory is in smaller pieces: page by page.
+                    // The memory is in smaller pieces, which are pinned page by page.
                     Err(GetError::NotInUse) => {}
                 }
             }
@@ -249,7 +265,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         }
     }
 
-    /// Whether a pin just taken may last. False if the mapping has changed since.
+    /// Whether a pin just taken may last. False if the page is mapped there no longer.
     fn may_stay(&self, addr: VirtAddr, access: Access, pinned: Pfn) -> Result<bool, PinError> {
         let regions = self.regions.read();
         let region = regions.find(addr).ok_or(FaultError::Unmapped { addr })?;
@@ -268,40 +284,40 @@ impl<'z, E: Env> SpaceInner<'z, E> {
 }
 
 impl<'z, E: Env> Pins<'z, E> {
-    /// Bytes pinned.
+    /// How many bytes are pinned.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none; never so.
+    /// Whether no bytes are pinned: never, as empty ranges are refused.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where in the first page they begin.
+    /// Where in the first page the pinned bytes begin.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The frames, one for each page, in order.
+    /// The pinned frames, one for each page, in order.
     pub fn frames(&self) -> impl Iterator<Item = Pfn> + '_ {
         self.parts.iter().flat_map(|part| (0..part.pages()).map(|i| part.first().offset(i)))
     }
 
-    /// Copies bytes out, from `at` bytes into the range.
+    /// Copies bytes out of the pinned memory, from its byte `at` on.
     ///
     /// # Panics
-    /// If they are not all in the range.
+    /// If the bytes are not all in the pinned range.
     pub fn read(&self, at: u64, buf: &mut [u8]) {
         self.each_page(at, buf.len(), |core, frame, in_page, part| {
             core.read_bytes(frame, in_page, &mut buf[part]);
         });
     }
 
-    /// Copies bytes in, from `at` bytes into the range.
+    /// Copies bytes into the pinned memory, from its byte `at` on.
     ///
     /// # Panics
-    /// If they are not all in the range, or the pins are for reading.
+    /// If the bytes are not all in the pinned range, or the pins are for reading.
     pub fn write(&self, at: u64, buf: &[u8]) {
         assert!(self.access == Access::Write, "the pins are for reading");
         self.each_page(at, buf.len(), |core, frame, in_page, part| {

@@ -1,4 +1,4 @@
-//! Changing what mappings allow.
+//! Changing what mappings allow (`mprotect`).
 
 use crate::addr::{Prot, VirtAddr};
 use crate::arch::{Arch, Flags, Leaf};
@@ -10,13 +10,13 @@ use crate::page_table::walk::WalkEnd;
 use crate::space::{Space, SpaceInner};
 
 impl<E: Env> Space<'_, E> {
-    /// Changes what the range allows, any multiple of 4 KiB (of the unit for hugetlb). Rights that
-    /// are taken away are gone on return; rights to write that are given come with the next fault.
-    /// Pins stay as they are.
+    /// Changes what the mappings of a range allow, any multiple of 4 KiB (of the unit for hugetlb)
+    /// (`mprotect`). Rights that are taken away are gone on return; rights to write that are given
+    /// come with the next fault. Pins stay as they are.
     ///
     /// # Errors
-    /// [`MapError::Unmapped`] if a part of the range is not mapped, else as [`Space::unmap`];
-    /// nothing was changed then.
+    /// [`MapError::Unmapped`] if a part of the range is not mapped, and the errors of
+    /// [`Space::unmap`]; nothing was changed then.
     pub fn protect(&self, addr: VirtAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         let range = checked_range::<E>(addr, len)?;
         let inner = &self.inner;
@@ -37,7 +37,8 @@ impl<E: Env> Space<'_, E> {
 }
 
 impl<E: Env> SpaceInner<'_, E> {
-    /// With the regions exclusive: only the hardware's notes can change the entry meanwhile.
+    /// Sets the rights of a leaf. With the region lock held exclusively: only the hardware changes
+    /// the entry at the same time, by setting accessed and dirty.
     fn set_rights(&self, mut found: WalkEnd, rights: Flags, write: bool) {
         while let Some(leaf) = self.core.leaf_of(found) {
             let stays = leaf.flags.without(Flags::USER.with(Flags::EXEC)).with(rights);

@@ -1,9 +1,9 @@
-//! Moving mappings to other addresses. The pages stay where they are, and so do their pins and
-//! counts.
+//! Moving mappings to other addresses (`mremap`). The pages stay where they are, with their pins
+//! and counts: no migration.
 //!
-//! First everything that may fail is done: huge leaves that will not fit are split, tables are
-//! made. Nobody notices that, so a failure leaves all as it was. Then the entries move, which can't
-//! fail.
+//! First comes everything that may fail: huge leaves that will not fit are split, tables are made.
+//! No access shows a difference, so a failure leaves all as it was. Then the entries move, which
+//! can't fail.
 
 use alloc::vec::Vec;
 
@@ -18,14 +18,14 @@ use crate::page_table::walk::Entries;
 use crate::space::{Space, SpaceInner};
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Moves the mappings of a range, any multiple of 4 KiB (of the unit for hugetlb), to `to` or
-    /// to wherever there is room, and returns where they are now. Contents, pins and sharing stay;
-    /// huge pages stay huge if the distance is a multiple of 2 MiB.
+    /// Moves the mappings of a range, any multiple of 4 KiB (of the unit for hugetlb), to `to`, or
+    /// without that to a gap, and returns where they are now (`mremap`). Contents, pins and sharing
+    /// stay; huge pages stay huge if the distance is a multiple of 2 MiB.
     ///
     /// # Errors
     /// [`MapError::Unmapped`] if a part of the range is not mapped, [`MapError::Occupied`] if
-    /// something is mapped at the target (the range itself included), else as [`Space::map`];
-    /// nothing was changed then.
+    /// something is mapped at the target (the range itself included), and the errors of
+    /// [`Space::map`]; nothing was changed then.
     pub fn remap(&self, addr: VirtAddr, len: u64, to: Option<VirtAddr>) -> Result<VirtAddr, MapError> {
         let range = checked_range::<E>(addr, len)?;
         let inner = &self.inner;
@@ -66,8 +66,7 @@ impl<'z, E: Env> Space<'z, E> {
             region.range = VirtRange::new(shifted(region.range.start, distance), region.range.len());
             regions.insert(inner, region);
         }
-        // Not before: an object that is truncated meanwhile looks for every place where it is
-        // mapped.
+        // Only now: a truncation at the same time looks for every range where the object is mapped.
         regions.take(inner, range);
         regions.join(inner, target);
         Ok(start)
@@ -79,7 +78,7 @@ fn shifted(addr: VirtAddr, distance: u64) -> VirtAddr {
 }
 
 impl<E: Env> SpaceInner<'_, E> {
-    /// Splits the huge leaves that will not fit at their new place and makes the tables there.
+    /// Splits the huge leaves that will not fit at their new addresses, and makes the tables there.
     fn prepare_move(&self, range: VirtRange, distance: u64) -> Result<(), Shortage> {
         let mut at = range.start;
         while at < range.end {
@@ -105,7 +104,7 @@ impl<E: Env> SpaceInner<'_, E> {
             // A page of zeroes is found again by a fault.
             if !leaf.flags.has(Flags::ZERO) {
                 let slot = self.core.slot_at(self.root, shifted(start, distance), found.slot.level);
-                // `prepare_move` made the tables, and the regions are ours.
+                // `prepare_move` made the tables, and the region lock is held exclusively.
                 self.core.put(slot.expect("the tables were made"), bits);
             }
         });

@@ -1,15 +1,17 @@
-//! Splitting: of a mapping, and of the page under it. The two are apart.
+//! Splitting a mapping, and splitting the page (folio) under it. The two are separate.
 //!
-//! * The *mapping* is split when one space needs a part of it: a leaf of 2 MiB becomes a table of
-//!   512. Where the memory is nobody else's, the block is split with it and each leaf has a
-//!   reference on a page of its own. Where others have the block whole (another space after `fork`,
-//!   an object's cache), it stays whole: the new leaves are pins.
-//! * The *page* is split through any space that maps it; all its mappings are found by reverse
-//!   mapping and rewritten. Pins are no obstacle and stay where they are.
+//! * The *mapping* is split when one space needs a part of it: a leaf of 2 MiB becomes a table with
+//!   512 leaves. Where no other mapping has the memory, the block is split with it, and each leaf
+//!   has a reference on one page. Where another owner has a reference on the block (another space
+//!   after `fork`, an object's page cache), it stays whole: the new leaves are pins.
+//! * The *page* is split through any space that maps it; all its mappings are found by the rmap and
+//!   rewritten. A split never fails because of a pin, and pins stay where they are.
 //!
-//! Neither changes what anybody reads, and readers and pins go on all the time: the table is
-//! complete before the one compare-and-swap that puts it in place of the leaf. Whoever pins a page
-//! meanwhile finds, looking again, that the entry has changed.
+//! Neither changes what a thread reads, and accesses and pins go on all the time: the table is
+//! complete before the one compare-and-swap that puts it in the leaf's place. A thread that pins a
+//! page at the same time finds, walking again, that the entry has changed. There is no
+//! break-before-make: leaf and table map the same frames with the same rights, which x86-64 allows
+//! to overlap until translations are invalidated.
 
 use tailpin::Order;
 
@@ -27,8 +29,8 @@ const ENTRIES: u64 = 512;
 
 impl<'z, E: Env> SpaceInner<'z, E> {
     /// Splits the 2 MiB leaf in `found`, which reaches `addr`. Does nothing if the entry is no
-    /// longer what was found. With the leaf lock, or the regions exclusive: so the leaf and its
-    /// count stay while this looks at them.
+    /// longer what was found. With the leaf lock, or the region lock exclusively: so the leaf and
+    /// its count stay during the call.
     pub(crate) fn split_leaf(&self, found: WalkEnd, addr: VirtAddr) -> Result<(), Shortage> {
         let core = &self.core;
         if core.bits(found.slot) != found.bits || found.slot.level != Level::PMD {
@@ -40,8 +42,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         let anonymous = leaf.flags.has(Flags::ANON);
         let ours = anonymous && (leaf.flags.has(Flags::EXCLUSIVE) || core.is_exclusive(Level::PMD, leaf));
         if ours && !zero {
-            // Our reference on the block becomes one on each page. Infallible: the block is of the
-            // splittable class.
+            // The leaf's reference on the block becomes one on each page. Infallible: the block is
+            // of the splittable class.
             let split = core.zone.raw().split(core.token(leaf.frame, Order::HUGE), Order::PAGE);
             debug_assert!(split.is_ok(), "anonymous memory splits");
         } else if !zero {
@@ -65,7 +67,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             if core.change(found.slot, seen, E::Arch::table(table)) {
                 break;
             }
-            // More rights or a note of the hardware's; the leaf lock excludes anything else.
+            // The leaf got more rights, or the hardware set accessed or dirty; the leaf lock
+            // excludes anything else.
             seen = core.bits(found.slot);
         }
         core.env.invalidate(self.id, found.slot.reach(addr));
@@ -78,7 +81,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
 
 impl<'z, E: Env> Space<'z, E> {
     /// Splits this space's huge mapping at `addr` into mappings of 4 KiB, if there is one. Other
-    /// spaces keep theirs, and the memory stays one block if anybody else has it whole.
+    /// spaces keep theirs, and the memory stays one block if another owner has a reference on all
+    /// of it.
     ///
     /// # Errors
     /// [`PageSplitError::NotPresent`], [`PageSplitError::Unsplittable`] for hugetlb,
@@ -92,16 +96,18 @@ impl<'z, E: Env> Space<'z, E> {
         self.inner.split_mapping_at(addr)
     }
 
-    /// Splits the page at `addr` to pieces of `order`, through whatever space, with any pins
-    /// outstanding, and all mappings that span more than a piece to mappings of 4 KiB. Returns the
-    /// order of the piece that `addr` is in now.
+    /// Splits the page (folio) at `addr` to pieces of `order`, with any pins outstanding, and in
+    /// all spaces the mappings that span more than a piece to mappings of 4 KiB. Returns the order
+    /// of the piece that `addr` is in now.
     ///
-    /// For an object's page the pieces stay in its cache. An anonymous page that is mapped by 4 KiB
-    /// leaves only is nobody's as a whole, so it becomes pages, whatever order was asked for.
+    /// For an object's page the pieces stay in its cache. An anonymous page that only 4 KiB leaves
+    /// map has no reference to it as a whole, so it becomes pages, whatever order was asked for.
     ///
     /// # Errors
-    /// [`PageSplitError`]; some mappings may have been split by then, which nobody can notice
-    /// otherwise than by its speed.
+    /// [`PageSplitError`]; some mappings may be split then, which changes the speed of accesses and
+    /// nothing else.
+    #[doc(alias = "split_huge_page")]
+    #[doc(alias = "folio")]
     pub fn split_page(&self, addr: VirtAddr, order: Order) -> Result<Order, PageSplitError> {
         let (mapped, object, index, id) = {
             let regions = self.inner.regions.read();
@@ -141,7 +147,7 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    /// With the regions shared.
+    /// Splits the leaf at `addr`. With the region lock shared.
     pub(crate) fn split_mapping_at(&self, addr: VirtAddr) -> Result<(), PageSplitError> {
         let _leaves = self.leaves.write();
         let found = self.core.look_up(self.root, addr);
@@ -151,7 +157,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         self.split_leaf(found, addr).map_err(|shortage| PageSplitError::from_shortage(shortage, addr))
     }
 
-    /// Splits the leaves that meet `range` and are meant. With the regions shared.
+    /// Splits the leaves that meet `range` and of which `meant` is true. With the region lock
+    /// shared.
     pub(crate) fn split_leaves(
         &self,
         range: VirtRange,
@@ -169,7 +176,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         Ok(())
     }
 
-    /// Number of the page within the leaf that reaches `addr`.
+    /// Number of the page at `addr` within its leaf.
     pub(crate) fn page_in(found: WalkEnd, addr: VirtAddr) -> u64 {
         (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES
     }

@@ -1,9 +1,9 @@
-//! Unmapping: entries first, translations next, counts last.
+//! Unmapping (`munmap`): entries first, translations next, counts last.
 //!
 //! That order is the whole protocol: a page is given back only when no translation leads to it and
-//! no section that found it is open. What nobody else has is free when `unmap` returns: a huge page
-//! of which 4 KiB go is split on the spot, and that works whatever is pinned in it (Linux queues
-//! the split and refuses it while a pin is left).
+//! no section that found it is open. Pages without another count are free when `unmap` returns: a
+//! huge page of which 4 KiB go is split at once, whatever is pinned in it (Linux queues the split
+//! and refuses it while a pin is left).
 
 use alloc::vec::Vec;
 
@@ -18,10 +18,10 @@ use crate::page_table::walk::WalkEnd;
 use crate::space::region::Regions;
 use crate::space::{Space, SpaceInner};
 
-/// Leaves between two invalidations.
+/// At most so many leaves are removed between two invalidations.
 const GATHERED: usize = 64;
 
-/// Leaves that are gone from the table and whose counts are still held.
+/// Leaves that are gone from the table and whose counts are not given back yet (`mmu_gather`).
 pub(crate) struct Gather<'a, 'z, E: Env> {
     inner: &'a SpaceInner<'z, E>,
     leaves: [Option<(Level, Leaf)>; GATHERED],
@@ -34,7 +34,7 @@ impl<'a, 'z, E: Env> Gather<'a, 'z, E> {
         Self { inner, leaves: [None; GATHERED], number: 0, range: None }
     }
 
-    /// Takes over the count of a leaf that was just removed.
+    /// Takes the count of a leaf that was just removed.
     pub(crate) fn push(&mut self, reach: VirtRange, level: Level, leaf: Leaf) {
         if self.number == GATHERED {
             self.flush();
@@ -44,7 +44,7 @@ impl<'a, 'z, E: Env> Gather<'a, 'z, E> {
         self.range = Some(self.range.map_or(reach, |range| range.join(reach)));
     }
 
-    /// Invalidates, then gives the counts back.
+    /// Invalidates translations, then gives the counts back.
     pub(crate) fn flush(&mut self) {
         let Some(range) = self.range.take() else { return };
         self.inner.core.env.invalidate(self.inner.id, range);
@@ -63,8 +63,8 @@ impl<E: Env> Drop for Gather<'_, '_, E> {
 
 impl<'z, E: Env> Space<'z, E> {
     /// Unmaps every address in the range, any multiple of 4 KiB (of the unit for hugetlb);
-    /// addresses where nothing is mapped may be in it. What nobody else maps or has pinned is free
-    /// on return, to the page.
+    /// addresses where nothing is mapped may be in it. Every page that has no other mapping and no
+    /// pin is free on return (`munmap`).
     ///
     /// # Errors
     /// [`MapError::Empty`], [`MapError::Misaligned`], [`MapError::OutOfRange`];
@@ -81,7 +81,7 @@ impl<'z, E: Env> Space<'z, E> {
     }
 }
 
-/// The range, if it is one of whole pages in user space.
+/// The range of `len` bytes from `addr`, if it is one of whole pages in user space.
 pub(crate) fn checked_range<E: Env>(addr: VirtAddr, len: u64) -> Result<VirtRange, MapError> {
     let range = VirtRange::new(addr, len);
     if len == 0 {
@@ -99,8 +99,8 @@ pub(crate) fn checked_range<E: Env>(addr: VirtAddr, len: u64) -> Result<VirtRang
 }
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    /// Makes the ends of `range` borders between leaves. With the regions exclusive. What it does
-    /// is no change that anybody could see, so it need not be undone if the second end fails.
+    /// Makes the ends of `range` borders between leaves. With the region lock held exclusively. No
+    /// access shows a difference, so the first split need not be undone if the second fails.
     pub(crate) fn split_ends(&self, regions: &Regions<'z, E>, range: VirtRange) -> Result<(), MapError> {
         self.check_units(regions, range)?;
         for end in [range.start, range.end] {
@@ -109,7 +109,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         Ok(())
     }
 
-    /// Whether the ends of `range` may be borders of regions.
+    /// An error if an end of `range` may not be a border of regions (hugetlb).
     pub(crate) fn check_units(&self, regions: &Regions<'z, E>, range: VirtRange) -> Result<(), MapError> {
         for end in [range.start, range.end] {
             let Some(region) = regions.find(end).filter(|region| region.range.start != end) else { continue };
@@ -121,7 +121,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         Ok(())
     }
 
-    /// Makes `at` a border between leaves.
+    /// Makes `at` a border between leaves. With the region lock held exclusively.
     pub(crate) fn split_at(&self, at: VirtAddr) -> Result<(), Shortage> {
         if at >= E::Arch::USER_END {
             return Ok(());
@@ -137,8 +137,9 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         }
     }
 
-    /// Calls `f` for each leaf that meets `range`, lowest first, with where it is and the address
-    /// it begins at. `f` may change the entry. With the regions locked, so that tables stay.
+    /// Calls `f` for each leaf that meets `range`, lowest first, with the walk's end and the
+    /// address at which the leaf begins. `f` may change the entry. With the region lock held, so
+    /// that tables stay.
     pub(crate) fn for_each_leaf(&self, range: VirtRange, mut f: impl FnMut(WalkEnd, VirtAddr, Leaf)) {
         let mut at = range.start;
         while at < range.end {
@@ -152,12 +153,12 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     }
 
     /// Removes all leaves in `parts` of `range`, whose ends are borders, and the tables that become
-    /// empty. With the regions exclusive.
+    /// empty. With the region lock held exclusively.
     pub(crate) fn clear_range(&self, range: VirtRange, parts: impl Iterator<Item = VirtRange>) {
         let mut gather = Gather::new(self);
         for part in parts {
             self.for_each_leaf(part, |found, start, _| {
-                // Taken, not compared: what the hardware notes until the last moment is in it.
+                // A swap: what the hardware sets until the last moment is in the bits.
                 let bits = self.core.take(found.slot);
                 if let Some(leaf) = self.core.leaf_of(WalkEnd { bits, ..found }) {
                     gather.push(found.slot.reach(start), found.slot.level, leaf);
@@ -168,7 +169,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         self.free_pgtables(range);
     }
 
-    /// Takes empty tables in `range` out of use. With the regions exclusive.
+    /// Takes the empty page tables in `range` out of use. With the region lock held exclusively.
     pub(crate) fn free_pgtables(&self, range: VirtRange) {
         let mut gone: Vec<Pfn> = Vec::new();
         self.core.free_pgtables(self.root, range, &mut |table| gone.push(table));
@@ -179,7 +180,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     }
 
     /// Removes the leaves that map an object's own pages in `range`; with `copies`, also the
-    /// private copies made of them. With the regions shared: the object sees to it that no page
+    /// private copies made of them. With the region lock shared: the object makes sure that no page
     /// comes back.
     pub(crate) fn clear_object(&self, range: VirtRange, copies: bool) {
         let mut gather = Gather::new(self);
@@ -194,7 +195,8 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                 continue;
             };
             let all = range.covers(reach);
-            // Without a frame for the table, all of it goes: an object's pages can be mapped again.
+            // Without a frame for the table, the whole leaf goes: an object's pages can be mapped
+            // again by a fault.
             if !all && self.split_leaf(found, at).is_ok() {
                 continue;
             }

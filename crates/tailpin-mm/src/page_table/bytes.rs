@@ -2,8 +2,8 @@
 //!
 //! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing
 //! accesses of several users of a page (which a kernel can't prevent) are well defined here, even
-//! if the environment does not keep what it promised of sections and translations, or somebody
-//! gives back frames of the zone that he doesn't have.
+//! if the environment does not keep what it promised of sections and translations, or a user of the
+//! zone gives back frames that it doesn't have.
 
 #![allow(unsafe_code)]
 
@@ -25,8 +25,8 @@ impl<E: Env> MmCore<'_, E> {
         let first = self.env.frame(frame).cast::<[AtomicU64; WORDS]>();
         // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to
         // 4096 bytes that live as long as the environment, which `self` borrows, or panics where it
-        // has none. They are only ever accessed as atomic words, here and by those the trait lets
-        // do so.
+        // has none. They are only accessed as atomic words, here and by those that the trait allows
+        // to.
         unsafe { first.as_ref() }
     }
 
@@ -40,17 +40,17 @@ impl<E: Env> MmCore<'_, E> {
         }
     }
 
-    /// Copies one frame; the target is the caller's, the source is kept by something the caller
-    /// holds.
+    /// Copies one frame; the target is the caller's, the source stays by a count that the caller
+    /// has.
     pub(crate) fn copy_frame(&self, from: Pfn, to: Pfn) {
         for (from, to) in self.words(from).iter().zip(self.words(to)) {
-            // Relaxed: whoever writes to the source meanwhile races with the copy by his own wish;
+            // Relaxed: a thread that writes to the source during the copy races by its own choice;
             // the copy is published with the entry that maps it.
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
-    /// Copies out of a frame.
+    /// Copies bytes out of a frame, from byte `at` on.
     pub(crate) fn read_bytes(&self, frame: Pfn, at: usize, buf: &mut [u8]) {
         let words = self.words(frame);
         let mut done = 0;
@@ -64,8 +64,8 @@ impl<E: Env> MmCore<'_, E> {
         }
     }
 
-    /// Copies into a frame, leaving every other byte as it is whatever is written to those
-    /// meanwhile.
+    /// Copies bytes into a frame, from byte `at` on; every other byte is left as it is, also if
+    /// other threads write there at the same time.
     pub(crate) fn write_bytes(&self, frame: Pfn, at: usize, buf: &[u8]) {
         let words = self.words(frame);
         let mut done = 0;
@@ -95,8 +95,9 @@ impl<E: Env> MmCore<'_, E> {
         half(self.words(frame)[at / 8].load(Ordering::Acquire), at)
     }
 
-    /// Changes the aligned 32-bit word at byte `at` by `new`, until that says `None` or no one came
-    /// in between; the value it was computed from either way. AcqRel: a lock word's two sides.
+    /// Changes the aligned 32-bit word at byte `at` to what `new` makes of it, unless that is
+    /// `None`; tries again after another thread's change. Returns the value that `new` was given
+    /// last, either way. AcqRel: a lock word's two sides.
     pub(crate) fn update_u32(
         &self,
         frame: Pfn,

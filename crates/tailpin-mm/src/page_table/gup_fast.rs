@@ -15,8 +15,8 @@
 //! count, since it gives one back, and a page that is free can't be pinned.
 //!
 //! It is written over any words that hold entries, so that what a model checker explores is what
-//! ships. [`AllSafeguards`] keeps every [`Safeguard`]; a checker implements [`Safeguards`] with
-//! one left out.
+//! ships. [`AllSafeguards`] keeps every [`Safeguard`]; a checker implements [`Safeguards`] with one
+//! left out.
 
 use core::sync::atomic::Ordering;
 
@@ -69,9 +69,9 @@ pub fn change_barrier<S: Safeguards, W: AtomicWord>() {
     }
 }
 
-/// Walks to the leaf at `addr`, pins under it what `pin` pins, and walks again. `None` if there
-/// is no leaf of which `meets` is true, if there was nothing to pin, or if another thread changed
-/// the entry during the call; what was pinned is dropped then. Says also what the leaf allowed.
+/// Walks to the leaf at `addr`, pins under it what `pin` pins, and walks again. `None` if there is
+/// no leaf of which `meets` is true, if there was nothing to pin, or if another thread changed the
+/// entry during the call; what was pinned is dropped then. Says also what the leaf allowed.
 ///
 /// # Errors
 /// Those of `pin`.

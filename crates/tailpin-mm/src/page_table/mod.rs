@@ -1,4 +1,5 @@
-//! The page table: walks by software, what an entry counts, and the walk that pins without a lock.
+//! The page table: the walk by software, changes of entries, what a leaf counts, and fast GUP,
+//! which pins without a lock.
 
 pub(crate) mod bytes;
 pub(crate) mod gup_fast;

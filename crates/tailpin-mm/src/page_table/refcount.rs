@@ -1,13 +1,13 @@
-//! The count behind each leaf: what a mapping holds of the memory it maps.
+//! The refcount behind each leaf: what a mapping counts on the memory that it maps.
 //!
-//! A leaf stands for one count, kept in the page's own word by the core:
+//! A leaf stands for one count, which the core keeps in the page's own word:
 //!
 //! * a reference on each block in its reach, as a [`Block`](tailpin::Block) handle does. While the
 //!   memory is one block that is one reference; after a split of the block it is one on each piece,
-//!   without anybody rewriting the leaf.
+//!   and the leaf is not rewritten.
 //! * or ([`Flags::BY_PIN`], leaves of 4 KiB only) a pin on its page. The page may be in the middle
-//!   of a block that others have whole; when the last of them goes, the block splits itself and
-//!   this page stays.
+//!   of a block of which other owners have references; when the last of these goes, the block
+//!   splits itself and this page stays.
 //!
 //! The page of zeroes is not counted.
 
@@ -20,8 +20,8 @@ use crate::error::Shortage;
 use crate::mm::MmCore;
 
 impl<E: Env> MmCore<'_, E> {
-    /// One more count of the same kind, for one more leaf like this one. The caller knows that the
-    /// leaf stays.
+    /// Takes one more count of the leaf's kind, for one more leaf like it. The caller knows that
+    /// the leaf stays during the call.
     pub(crate) fn count_leaf(&self, level: Level, leaf: Leaf) -> Result<(), Shortage> {
         if leaf.flags.has(Flags::ZERO) {
             Ok(())
@@ -32,8 +32,8 @@ impl<E: Env> MmCore<'_, E> {
         }
     }
 
-    /// Gives back the count of a leaf that is gone and whose translations are invalidated. What
-    /// nobody else has is free when this returns.
+    /// Gives back the count of a leaf that is gone and whose translations are invalidated. Pages
+    /// without another count are free when this returns.
     pub(crate) fn uncount_leaf(&self, level: Level, leaf: Leaf) {
         if leaf.flags.has(Flags::ZERO) {
         } else if leaf.flags.has(Flags::BY_PIN) {
@@ -43,25 +43,25 @@ impl<E: Env> MmCore<'_, E> {
         }
     }
 
-    /// A pin on a page that is known to be in use.
+    /// Pins a page that the caller knows to be in use.
     pub(crate) fn pin(&self, page: Pfn) -> Result<(), Shortage> {
         self.zone.raw().pin(page).map(|_| ()).map_err(|_| Shortage::Count)
     }
 
-    /// Gives back a pin.
+    /// Gives back a pin on a page.
     pub(crate) fn unpin(&self, page: Pfn) {
-        // A misuse has been told to the zone's sink, and the frame is out of service: nothing is
-        // left to do.
+        // On misuse the zone has reported it and taken the frame out of service: nothing is left to
+        // do.
         let _ = self.zone.raw().unpin(page);
     }
 
-    /// Whether the leaf's own count is the only one on everything it maps: no other mapping, no
-    /// pin.
+    /// Whether the memory is exclusive to the leaf: its count is the only one on everything it
+    /// maps, with no other mapping and no pin.
     ///
-    /// May be wrong in one direction only: somebody in passing (a speculative pin about to be given
-    /// back, a tail's hold on its head) makes it say no. Pins that last are taken through leaves
-    /// that are [`Flags::EXCLUSIVE`]; for such a leaf, which has no other mapping, "no" means *may be
-    /// pinned*.
+    /// May be wrong in one direction only: a count of a moment (a speculative pin that its thread
+    /// is about to give back, a tail's hold on its head) makes it say no. Pins that last are taken
+    /// through leaves that are [`Flags::EXCLUSIVE`]; for such a leaf, which has no other mapping,
+    /// "no" means *may be pinned*.
     pub(crate) fn is_exclusive(&self, level: Level, leaf: Leaf) -> bool {
         if leaf.flags.has(Flags::ZERO) {
             return false;

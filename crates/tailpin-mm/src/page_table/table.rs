@@ -1,6 +1,7 @@
-//! Page tables: finding an entry, making the tables above one, changing it by compare-and-swap.
+//! Page tables: changing entries by compare-and-swap, making tables, freeing empty ones.
 //!
-//! A table is a frame of the zone, an entry an [`AtomicU64`] in it. Who may do what:
+//! A table is a frame of the zone, an entry an [`AtomicU64`] in it. What a thread needs to change
+//! an entry:
 //!
 //! | change | needs |
 //! | --- | --- |
@@ -11,7 +12,16 @@
 //! | accessed, dirty | nothing: the hardware sets them as well |
 //!
 //! So everything changes by compare-and-swap, and a walk needs no lock as long as it is inside a
-//! section.
+//! read-side section.
+//!
+//! # Invariants
+//!
+//! * A table that an entry leads to is complete: its own entries were written before that entry
+//!   was.
+//! * A table that no entry leads to any more is used for nothing else before a grace period is
+//!   over.
+//! * A leaf's count is taken before the leaf is published, and given back after it is gone and its
+//!   translations are invalidated.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,7 +48,8 @@ impl<E: Env> Entries for MmCore<'_, E> {
         self.env.enter()
     }
 
-    /// Acquire: pairs with the Release of whoever wrote them, so what they lead to is ready.
+    /// Acquire: pairs with the Release of the thread that wrote the entry, so what it leads to is
+    /// ready.
     #[inline]
     fn bits(&self, slot: EntrySlot) -> u64 {
         self.entry(slot).load(Ordering::Acquire)
@@ -50,19 +61,20 @@ impl<E: Env> MmCore<'_, E> {
         &self.words(slot.table)[slot.index]
     }
 
-    /// Changes an entry from the bits seen. AcqRel: publishes what the new bits lead to, and sees
-    /// what led to the old ones.
+    /// Changes an entry from the bits `seen`; false if it has changed. AcqRel: publishes what the
+    /// new bits lead to, and sees what was written before the old ones.
     pub(crate) fn change(&self, slot: EntrySlot, seen: u64, new: u64) -> bool {
         self.entry(slot).compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Empties an entry; what the hardware had noted in it until the end is returned with it.
-    /// AcqRel as above.
+    /// Empties an entry and returns its bits, with accessed and dirty as the hardware left them.
+    /// AcqRel: sees what was written before these bits, and is ordered before what the caller frees
+    /// next.
     pub(crate) fn take(&self, slot: EntrySlot) -> u64 {
         self.entry(slot).swap(0, Ordering::AcqRel)
     }
 
-    /// Writes an entry of a table that is not yet or no longer to be found. Release: pairs with the
+    /// Writes an entry of a table that no walk finds yet, or any more. Release: pairs with the
     /// Acquire of a walk that finds the table later.
     pub(crate) fn put(&self, slot: EntrySlot, bits: u64) {
         self.entry(slot).store(bits, Ordering::Release);
@@ -79,7 +91,7 @@ impl<E: Env> MmCore<'_, E> {
         }
     }
 
-    /// The entry for `addr` in the table of `level`, if the tables above exist.
+    /// Where the entry for `addr` in the table of `level` is, if the tables above exist.
     pub(crate) fn slot_at(&self, root: Pfn, addr: VirtAddr, level: Level) -> Option<EntrySlot> {
         let mut slot = EntrySlot { table: root, index: E::Arch::index(addr, Level::TOP), level: Level::TOP };
         while slot.level > level {
@@ -90,7 +102,8 @@ impl<E: Env> MmCore<'_, E> {
         Some(slot)
     }
 
-    /// As [`MmCore::slot_at`], making the tables that are missing; ends early at a leaf.
+    /// Where the entry for `addr` in the table of `level` is. Makes the tables that are missing;
+    /// ends early at a leaf.
     pub(crate) fn make_slot(&self, root: Pfn, addr: VirtAddr, level: Level) -> Result<EntrySlot, Shortage> {
         let mut slot = EntrySlot { table: root, index: E::Arch::index(addr, Level::TOP), level: Level::TOP };
         while slot.level > level {
@@ -100,7 +113,7 @@ impl<E: Env> MmCore<'_, E> {
                 TableEntry::Empty => {
                     let table = self.new_table()?;
                     if !self.change(slot, 0, E::Arch::table(table)) {
-                        // Somebody else was first; nobody has seen this one.
+                        // Another thread was first; no walk has found this table.
                         self.drop_block(table, Order::PAGE);
                         continue;
                     }
@@ -113,18 +126,18 @@ impl<E: Env> MmCore<'_, E> {
         Ok(slot)
     }
 
-    /// An empty table.
+    /// Allocates an empty table, which no entry leads to.
     pub(crate) fn new_table(&self) -> Result<Pfn, Shortage> {
         Ok(self.fresh(Order::PAGE, PageOwner::None, 0)?.pfn())
     }
 
-    /// Takes the tables within `range` out of use that have become empty, calling `gone` for each.
-    /// With the region lock held exclusively.
+    /// Frees page tables (`free_pgtables`): takes those within `range` that are empty out of the
+    /// tree and calls `gone` for each. With the region lock held exclusively.
     pub(crate) fn free_pgtables(&self, root: Pfn, range: VirtRange, gone: &mut dyn FnMut(Pfn)) {
         self.free_pgtables_below(EntrySlot { table: root, index: 0, level: Level::TOP }, range, gone);
     }
 
-    /// Prunes the tables below the table of `first`; says whether that table is empty now.
+    /// Takes out the empty tables below the table of `first`; says whether that table is empty now.
     fn free_pgtables_below(&self, first: EntrySlot, range: VirtRange, gone: &mut dyn FnMut(Pfn)) -> bool {
         let level = first.level;
         let mut addr = range.start.align_down(level.bytes());
@@ -140,7 +153,8 @@ impl<E: Env> MmCore<'_, E> {
             }
             addr = reach.end;
         }
-        // Relaxed would do: nobody else writes entries while the region lock is held exclusively.
+        // Relaxed would do: only this thread writes entries while it has the region lock
+        // exclusively.
         (0..512).all(|index| self.bits(EntrySlot { index, ..first }) == 0)
     }
 }

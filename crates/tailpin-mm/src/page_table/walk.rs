@@ -8,12 +8,12 @@ use tailpin::{AtomicWord, Pfn};
 use crate::addr::{Level, VirtAddr, VirtRange};
 use crate::arch::{Arch, TableEntry};
 
-/// Place of an entry.
+/// Where an entry is: its table, and its index there (`pte_t *`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntrySlot {
-    /// Frame of the table that it is in.
+    /// Frame of the table that the entry is in.
     pub table: Pfn,
-    /// Which of the 512.
+    /// Which of the table's 512 entries it is.
     pub index: usize,
     /// Reach of the table's entries.
     pub level: Level,
@@ -26,7 +26,7 @@ impl EntrySlot {
     }
 }
 
-/// Where a walk ended: the entry and what it was.
+/// Where a page table walk ended: the entry's place and what was in it.
 #[derive(Clone, Copy, Debug)]
 pub struct WalkEnd {
     /// The entry's place.
@@ -35,25 +35,26 @@ pub struct WalkEnd {
     pub bits: u64,
 }
 
-/// Where entries are read.
+/// Words with the entries of page tables, over which a walk goes.
 pub trait Entries {
     /// Format of the entries.
     type Arch: Arch;
-    /// Keeps tables that were found from being used for something else until dropped.
+    /// A read-side section: until it is dropped, the tables that a walk found are used for nothing
+    /// else.
     type Section<'a>
     where
         Self: 'a;
-    /// A word like those that the entries are in.
+    /// The type of the words that the entries are in.
     type Word: AtomicWord;
 
-    /// Opens a section.
+    /// Opens a read-side section.
     fn enter(&self) -> Self::Section<'_>;
 
-    /// Reads an entry. Acquire: what it leads to is ready.
+    /// Reads an entry. Acquire, as the entry's writer published what it leads to with Release.
     fn bits(&self, slot: EntrySlot) -> u64;
 
-    /// Walks to the entry that decides about `addr`: a leaf, or the empty one at which the tables
-    /// end.
+    /// Walks to the entry that decides about `addr`: a leaf, or the empty entry at which the tables
+    /// end. Inside a section, or with a lock that keeps the tables.
     #[inline]
     fn look_up(&self, root: Pfn, addr: VirtAddr) -> WalkEnd {
         let (mut table, mut level) = (root, Level::TOP);

@@ -1,4 +1,4 @@
-//! An address space: its regions, its page table, and making new mappings.
+//! An address space (`mm_struct`): its regions, its page table, and making new mappings.
 
 pub(crate) mod region;
 pub(crate) mod rmap;
@@ -36,6 +36,8 @@ use crate::space::rmap::{AnonRoot, Rmap};
 /// assert_eq!(fixed.get(), 0x4000_0000);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "vma")]
+#[doc(alias = "mmap")]
 pub struct Map<'z, E: Env> {
     at: Option<VirtAddr>,
     len: u64,
@@ -68,24 +70,26 @@ impl<'z, E: Env> Map<'z, E> {
         Self::new(len, prot, MapTarget::Shared(object.clone(), offset))
     }
 
-    /// As [`Map::shared`], but a page written to becomes the space's own first.
+    /// `len` bytes of an object from byte `offset`, copy-on-write: a page that is written to
+    /// becomes the space's own first. The mapping may reach beyond the object's end; accesses there
+    /// are errors until the object grows.
     pub fn private(object: &Object<'z, E>, offset: u64, len: u64, prot: Prot) -> Self {
         Self::new(len, prot, MapTarget::Private(object.clone(), offset))
     }
 
-    /// `len` bytes of addresses that nothing else gets and that can't be accessed.
+    /// `len` bytes of addresses that can't be accessed and at which nothing else is mapped.
     pub fn guard(len: u64) -> Self {
         Self::new(len, Prot::NONE, MapTarget::Guard)
     }
 
-    /// At this address, or not at all.
+    /// Maps at this address, or fails (`MAP_FIXED_NOREPLACE`).
     #[must_use]
     pub fn at(mut self, addr: VirtAddr) -> Self {
         self.at = Some(addr);
         self
     }
 
-    /// Whether it gets huge pages.
+    /// Whether the mapping gets huge pages.
     #[must_use]
     pub fn huge(mut self, huge: HugePages) -> Self {
         self.huge = huge;
@@ -100,57 +104,69 @@ pub struct Usage {
     pub mapped_bytes: u64,
     /// Memory present, the pages of zeroes not included.
     pub present_bytes: u64,
-    /// Of that, mapped by leaves of 2 MiB and more.
+    /// The part of the memory present that leaves of 2 MiB and more map.
     pub huge_bytes: u64,
     /// Reach of leaves that map a page of zeroes.
     pub zero_bytes: u64,
 }
 
-/// What one leaf maps, as found at some moment.
+/// The page that a leaf maps, as found at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "vma")]
+#[doc(alias = "pte")]
 pub struct MappedPage {
     /// Frame of the base page asked for.
     pub frame: Pfn,
     /// Size of the leaf: 0, 9 or 18.
     pub order: Order,
-    /// Writing is allowed without a fault.
+    /// Whether the leaf allows writing, without a fault.
     pub writable: bool,
-    /// Anonymous memory, a page of zeroes included.
+    /// Whether the page is anonymous memory; a page of zeroes is.
     pub anonymous: bool,
-    /// Pins through it and the mapping never part: an object mapped shared, or memory no other
-    /// space has.
+    /// Whether pins through the leaf and the mapping never part (anon-exclusive): the page is an
+    /// object's mapped shared, or anonymous memory that no other mapping has.
     pub exclusive: bool,
-    /// A page of zeroes.
+    /// Whether it is a page of zeroes.
     pub zero: bool,
-    /// Used since it was mapped.
+    /// Whether the page was used since it was mapped.
     pub accessed: bool,
-    /// Written to since it was mapped.
+    /// Whether the page was written to since it was mapped.
     pub dirty: bool,
 }
 
-/// An address space. All methods take `&self` and may be called from any number of threads at once;
-/// dropping it is exit.
+/// An address space. All methods take `&self`, and any number of threads may call them at once;
+/// dropping the space is exit.
 ///
-/// Methods live with their subjects: `map` here; reading and writing, [`identify`](Space::identify)
-/// and the words of futexes in `access.rs`; [`fault`](Space::fault),
+/// Each method is in the file of its subject: `map` in this one; reading and writing,
+/// [`identify`](Space::identify) and the words of futexes in `access.rs`; [`fault`](Space::fault),
 /// [`pin_pages`](Space::pin_pages), [`unmap`](Space::unmap), [`protect`](Space::protect),
 /// [`advise`](Space::advise), [`remap`](Space::remap), [`fork`](Space::fork),
 /// [`split_mapping`](Space::split_mapping), [`split_page`](Space::split_page),
 /// [`collapse`](Space::collapse) in files of their names.
+///
+/// # Invariants
+///
+/// * A leaf lies within one region, and the memory it maps is that region's backing.
+/// * The page table changes only as the table at the head of `page_table/table.rs` says.
+/// * Each leaf, but for those of pages of zeroes, stands for one count on the memory it maps.
+#[doc(alias = "mm_struct")]
+#[doc(alias = "vma")]
 pub struct Space<'z, E: Env> {
     pub(crate) inner: Arc<SpaceInner<'z, E>>,
 }
 
+/// What a space's handles share: the [`Space`], each [`RootRef`], and the rmaps, weakly.
 pub(crate) struct SpaceInner<'z, E: Env> {
     pub(crate) core: Arc<MmCore<'z, E>>,
     pub(crate) id: SpaceId,
-    /// The page table.
+    /// Frame of the top-level page table. Fixed; its entries change as `page_table/table.rs` says.
     pub(crate) root: Pfn,
-    /// Shared by faults, exclusive for whatever changes regions or removes tables. The order of
-    /// locks is: regions of a parent, regions of its child, leaf lock, an object's cache, reverse
-    /// lists, retired tables.
+    /// The region lock (`mmap_lock`), shared by faults, exclusive for every operation that changes
+    /// regions or removes tables. The order of locks is: regions of a parent, regions of its child,
+    /// leaf lock, an object's page cache, rmaps, retired tables.
     pub(crate) regions: Locked<E, Regions<'z, E>>,
-    /// Held, with the regions shared, by whoever changes a leaf above 4 KiB to something else.
+    /// The leaf lock: a thread that changes a leaf above 4 KiB to something else holds it, with the
+    /// region lock shared.
     pub(crate) leaves: Locked<E, ()>,
 }
 
@@ -174,17 +190,17 @@ impl<'z, E: Env> Mm<'z, E> {
 }
 
 impl<'z, E: Env> Space<'z, E> {
-    /// Its identity, never used again.
+    /// The space's identity, never used for another one.
     pub fn id(&self) -> SpaceId {
         self.inner.id
     }
 
-    /// Keeps the top-level page table for a CPU that is to run on it.
+    /// A reference to the top-level page table, for a CPU that is to run on it.
     pub fn load(&self) -> RootRef<'z, E> {
         RootRef { inner: self.inner.clone() }
     }
 
-    /// The `Mm` it belongs to.
+    /// The `Mm` that the space belongs to.
     pub fn mm(&self) -> Mm<'z, E> {
         Mm { core: self.inner.core.clone() }
     }
@@ -196,6 +212,7 @@ impl<'z, E: Env> Space<'z, E> {
     /// of 4 KiB; for hugetlb objects of their unit), [`MapError::OutOfRange`],
     /// [`MapError::Occupied`] if something is mapped at the address asked for,
     /// [`MapError::NoRoom`].
+    #[doc(alias = "mmap")]
     pub fn map(&self, map: Map<'z, E>) -> Result<VirtAddr, MapError> {
         let Map { at, len, prot, huge, what } = map;
         let unit = match &what {
@@ -248,6 +265,8 @@ impl<'z, E: Env> Space<'z, E> {
     }
 
     /// What is mapped at `addr` at this moment; `None` if nothing is present.
+    #[doc(alias = "page table walk")]
+    #[doc(alias = "follow_page")]
     pub fn mapping(&self, addr: VirtAddr) -> Option<MappedPage> {
         let core = &self.inner.core;
         if addr >= E::Arch::USER_END {
@@ -291,8 +310,9 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<E: Env> Drop for Space<'_, E> {
-    /// Exit: everything is unmapped; what nobody else has is free when this returns, page tables a
-    /// little later: the top-level one after the last [`RootRef`] is gone.
+    /// Exit: everything is unmapped; memory that no other mapping or pin has is free when this
+    /// returns, page tables after a grace period: the top-level one after the last [`RootRef`] is
+    /// gone.
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut regions = inner.regions.write();
@@ -303,18 +323,19 @@ impl<E: Env> Drop for Space<'_, E> {
 }
 
 impl<E: Env> Drop for SpaceInner<'_, E> {
-    /// No handle is left, and no CPU has the table loaded: only walks without a lock may still be
-    /// in it.
+    /// No handle is left, and no CPU has the table loaded: only threads walking without a lock may
+    /// still be in it.
     fn drop(&mut self) {
         self.core.retire(self.root);
     }
 }
 
-/// A space's top-level page table, kept for a CPU that has it in its root register: a kernel has
-/// one for each such CPU, and drops it after the CPU has loaded another table.
+/// A reference to a space's top-level page table, for a CPU that has it in its root register: a
+/// kernel keeps one for each such CPU, and drops it after the CPU has loaded another table
+/// (`mmgrab`, `active_mm`).
 ///
-/// A space may end while a CPU is still on its table (a thread of the kernel that borrows it, a CPU
-/// that idles): nothing of the user's part is mapped then, the kernel's part stays.
+/// A space may end while a CPU is still on its table (a thread of the kernel that borrows the
+/// table, a CPU that idles): nothing of the user's part is mapped then, the kernel's part stays.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -336,13 +357,13 @@ pub struct RootRef<'z, E: Env> {
 }
 
 impl<E: Env> RootRef<'_, E> {
-    /// Frame of the top-level page table: what goes into the processor's root register. It stays
-    /// that for as long as this lives.
+    /// Frame of the top-level page table: what goes into the processor's root register. It is that
+    /// table for as long as this reference lives.
     pub fn root(&self) -> Pfn {
         self.inner.root
     }
 
-    /// The space whose table it is; never used for another one.
+    /// Identity of the space whose table it is.
     pub fn id(&self) -> SpaceId {
         self.inner.id
     }

@@ -1,4 +1,4 @@
-//! Regions: what a space's addresses stand for.
+//! Regions (VMAs): what a space's addresses stand for.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -11,8 +11,9 @@ use crate::object::page_cache::ObjectPages;
 use crate::space::SpaceInner;
 use crate::space::rmap::{AnonRoot, Rmap};
 
-/// Whether a region gets pages of 2 MiB.
+/// Whether a region gets huge pages (THP) of 2 MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "THP")]
 pub enum HugePages {
     /// As [`MmConfig::huge_by_default`](crate::MmConfig::huge_by_default) says.
     #[default]
@@ -23,15 +24,15 @@ pub enum HugePages {
     Never,
 }
 
-/// What is behind a region.
+/// What memory is behind a region.
 pub(crate) enum Backing<'z, E: Env> {
     /// Private memory that begins as zeroes.
     Anonymous(Arc<AnonRoot<E, SpaceInner<'z, E>>>),
-    /// An object, its own pages.
+    /// An object; what is written goes to the object's pages.
     Shared(Arc<ObjectPages<'z, E>>),
     /// An object until written to, then private pages of this root.
     Private(Arc<ObjectPages<'z, E>>, Arc<AnonRoot<E, SpaceInner<'z, E>>>),
-    /// Nothing: addresses kept free.
+    /// Nothing: addresses that are kept free.
     Guard,
 }
 
@@ -47,7 +48,7 @@ impl<E: Env> Clone for Backing<'_, E> {
 }
 
 impl<'z, E: Env> Backing<'z, E> {
-    /// The lists on which the region stands.
+    /// The reverse mappings (rmap) in which the region is listed.
     fn rmap(&self) -> impl Iterator<Item = &Rmap<E, SpaceInner<'z, E>>> {
         let (root, pages) = match self {
             Self::Anonymous(root) => (Some(root), None),
@@ -58,7 +59,7 @@ impl<'z, E: Env> Backing<'z, E> {
         root.map(|root| &root.rmap).into_iter().chain(pages.map(|pages| &pages.rmap))
     }
 
-    /// Whether the pages of both are of the same memory.
+    /// Whether the pages of both regions belong to the same memory.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Anonymous(root), Self::Anonymous(other)) => Arc::ptr_eq(root, other),
@@ -79,7 +80,7 @@ impl<'z, E: Env> Backing<'z, E> {
         }
     }
 
-    /// Where the region's own pages belong, if it can have any.
+    /// The root that the region's anonymous pages belong to, if it can have any.
     pub(crate) fn anon_root(&self) -> Option<&Arc<AnonRoot<E, SpaceInner<'z, E>>>> {
         match self {
             Self::Anonymous(root) | Self::Private(_, root) => Some(root),
@@ -88,13 +89,25 @@ impl<'z, E: Env> Backing<'z, E> {
     }
 }
 
-/// A stretch of addresses with one meaning.
+/// A region, `vma` in Linux: a range of addresses with one backing and one set of rights.
+///
+/// # Invariants
+///
+/// * `range` is not empty, its ends are multiples of [`Region::unit`], and it overlaps no other
+///   region of the space.
+/// * No leaf reaches over an end of `range`: a border is made between leaves before it is made
+///   between regions.
+/// * Page `first + n` of the backing is at `range.start` + `n` × 4096 bytes, for every page of the
+///   range.
+/// * While the region is in the tree, the rmap of its backing has an entry that covers it.
+///
+/// All fields are written under the space's region lock, held exclusively.
 pub(crate) struct Region<'z, E: Env> {
     pub(crate) range: VirtRange,
     pub(crate) prot: Prot,
     pub(crate) huge: HugePages,
     pub(crate) backing: Backing<'z, E>,
-    /// Which page of its root or object the first address is.
+    /// Index in its root or object of the page at the first address.
     pub(crate) first: u64,
 }
 
@@ -105,30 +118,30 @@ impl<E: Env> Clone for Region<'_, E> {
 }
 
 impl<'z, E: Env> Region<'z, E> {
-    /// Which page of its root or object `addr` is.
+    /// Index in its root or object of the page at `addr`.
     pub(crate) fn index(&self, addr: VirtAddr) -> u64 {
         self.first + (addr.page() - self.range.start.page())
     }
 
-    /// Smallest number of bytes by which it can be taken apart.
+    /// Bytes of which every border within the region is a multiple.
     pub(crate) fn unit(&self) -> u64 {
         self.backing.object().map_or(PAGE_BYTES, |pages| pages.unit.bytes())
     }
 
-    /// Whether its pages are of the hugetlb class.
+    /// Whether the region's pages are of the hugetlb class.
     pub(crate) fn is_hugetlb(&self) -> bool {
         self.unit() > PAGE_BYTES
     }
 
-    /// The rights that every leaf in it has.
+    /// The rights that every leaf in the region has.
     pub(crate) fn rights(&self) -> Flags {
         Flags::NONE
             .with_if(Flags::USER, self.prot.read || self.prot.write)
             .with_if(Flags::EXEC, self.prot.exec)
     }
 
-    /// Whether `next` begins where this ends, in addresses and in pages, and nothing else tells
-    /// them apart.
+    /// Whether `next` begins where this region ends, in addresses and in pages, and everything else
+    /// is the same.
     fn goes_on_in(&self, next: &Self) -> bool {
         self.range.end == next.range.start
             && self.prot == next.prot
@@ -137,7 +150,7 @@ impl<'z, E: Env> Region<'z, E> {
             && self.backing.is_same(&next.backing)
     }
 
-    /// The first `bytes` cut off as a region of their own.
+    /// Cuts the first `bytes` off, as a region of their own.
     fn cut(&mut self, bytes: u64) -> Self {
         let mut front = self.clone();
         front.range.end = front.range.start.offset(bytes);
@@ -147,14 +160,14 @@ impl<'z, E: Env> Region<'z, E> {
     }
 }
 
-/// All regions of a space, by address.
+/// All regions (VMAs) of a space, by address. Guarded by the space's region lock.
 pub(crate) struct Regions<'z, E: Env> {
     tree: BTreeMap<VirtAddr, Region<'z, E>>,
-    /// Where the search for a gap goes on.
+    /// Where the next search for a gap begins.
     next: VirtAddr,
 }
 
-/// No mapping below, so that small numbers are never addresses.
+/// No mapping is placed below this address, so that small numbers are never addresses.
 const LOWEST: VirtAddr = VirtAddr::new(0x1_0000);
 
 impl<'z, E: Env> Regions<'z, E> {
@@ -162,7 +175,7 @@ impl<'z, E: Env> Regions<'z, E> {
         Self { tree: BTreeMap::new(), next: LOWEST }
     }
 
-    /// The region that `addr` is in.
+    /// The region that `addr` is in (`find_vma`).
     pub(crate) fn find(&self, addr: VirtAddr) -> Option<&Region<'z, E>> {
         let (_, region) = self.tree.range(..=addr).next_back()?;
         region.range.contains(addr).then_some(region)
@@ -212,8 +225,8 @@ impl<'z, E: Env> Regions<'z, E> {
         self.place(space, region);
     }
 
-    /// Puts a region into the tree and onto its lists, in the place of one that begins where it
-    /// does.
+    /// Puts a region into the tree and into the rmap of its backing, in the place of one that
+    /// begins where it does.
     fn place(&mut self, space: &Arc<SpaceInner<'z, E>>, region: Region<'z, E>) {
         for rmap in region.backing.rmap() {
             rmap.attach(space, space.id, region.range, region.first);
@@ -236,8 +249,8 @@ impl<'z, E: Env> Regions<'z, E> {
             && let Some(mut back) = self.tree.remove(&inside.start)
         {
             let front = back.cut(at.get() - inside.start.get());
-            // The back first: on the lists every page has a place all the time, or a truncation
-            // would miss it. The front's place takes that of the whole.
+            // The back first: in the rmap every page has an entry all the time, or a truncation
+            // would miss it. The front's entry then takes the place of that of the whole.
             self.place(space, back);
             self.place(space, front);
         }
@@ -249,8 +262,8 @@ impl<'z, E: Env> Regions<'z, E> {
         self.cut_at(space, range.end);
     }
 
-    /// Takes away the borders in `range`, its ends included, on both sides of which everything is
-    /// the same: a huge page fits there again.
+    /// Joins regions at the borders in `range`, its ends included, where everything on both sides
+    /// is the same (`vma_merge`): a huge page fits there again.
     pub(crate) fn join(&mut self, space: &Arc<SpaceInner<'z, E>>, range: VirtRange) {
         let borders: Vec<VirtAddr> = self.tree.range(range.start..=range.end).map(|(at, _)| *at).collect();
         for at in borders {
@@ -259,21 +272,21 @@ impl<'z, E: Env> Regions<'z, E> {
             let Some((_, front)) = before.filter(|(_, front)| front.goes_on_in(back)) else { continue };
             let mut whole = front.clone();
             whole.range.end = back.range.end;
-            // As in `cut_at`: the place of the whole takes that of the front before that of the
-            // back goes.
+            // In the rmap the entry of the whole takes the place of that of the front before that
+            // of the back goes: every page has an entry all the time.
             self.place(space, whole);
             self.remove(space, at);
         }
     }
 
-    /// Takes out everything in `range`, cutting regions at its ends.
+    /// Takes all regions in `range` out, cutting those at its ends.
     pub(crate) fn take(&mut self, space: &Arc<SpaceInner<'z, E>>, range: VirtRange) -> Vec<Region<'z, E>> {
         self.cut(space, range);
         let starts: Vec<VirtAddr> = self.within(range).map(|region| region.range.start).collect();
         starts.into_iter().filter_map(|start| self.remove(space, start)).collect()
     }
 
-    /// Changes every region in `range`, cutting regions at its ends.
+    /// Changes every region in `range`, cutting those at its ends.
     pub(crate) fn change(
         &mut self,
         space: &Arc<SpaceInner<'z, E>>,

@@ -1,9 +1,10 @@
-//! Reverse mapping: from anonymous memory or an object to every place it is mapped at.
+//! Reverse mapping (rmap): from an object, or from anonymous memory (`anon_vma`), to every place
+//! where it is mapped.
 //!
-//! One list for each object and for each *root*, the anonymous memory that one call of `map` made
-//! and whatever forks share of it (the kernel's `anon_vma`). An entry says which space, which
-//! addresses and which page of the memory the first is, so where page `index` may be mapped is
-//! arithmetic. Whether it is, the page tables say.
+//! There is one rmap for each object and for each *anonymous root*, the memory that one call of
+//! `map` made and that forks of its space share. An entry says which space, which addresses and
+//! which page of the memory the first is, so where page `index` may be mapped is arithmetic.
+//! Whether it is, the page tables say.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -13,19 +14,21 @@ use crate::addr::{PAGE_BYTES, SpaceId, VirtAddr, VirtRange};
 use crate::env::Env;
 use crate::env::sync::Locked;
 
-/// A stretch of addresses in one space.
+/// A range of addresses in one space that stands for pages of the memory.
 struct RmapEntry<S> {
     space: Weak<S>,
     range: VirtRange,
+    /// Index of the page at the first address.
     first: u64,
 }
 
-/// Every place that some memory is mapped at.
+/// Every range of every space `S` at which some memory is mapped (rmap).
 pub(crate) struct Rmap<E: Env, S> {
+    /// Under its own lock, which a thread takes after a space's and an object's.
     entries: Locked<E, BTreeMap<(SpaceId, VirtAddr), RmapEntry<S>>>,
 }
 
-/// A place where a stretch of pages may be mapped.
+/// A range of a space at which pages may be mapped.
 pub(crate) struct SpaceRange<S> {
     pub(crate) space: Arc<S>,
     /// Addresses of the pages asked for.
@@ -37,18 +40,19 @@ impl<E: Env, S> Rmap<E, S> {
         Self { entries: Locked::new(BTreeMap::new()) }
     }
 
-    /// Notes that page `first` and on are mapped at `range`.
+    /// Enters that page `first` and those after it are mapped at `range` of `space`, whose identity
+    /// is `id`.
     pub(crate) fn attach(&self, space: &Arc<S>, id: SpaceId, range: VirtRange, first: u64) {
         let entry = RmapEntry { space: Arc::downgrade(space), range, first };
         self.entries.write().insert((id, range.start), entry);
     }
 
-    /// Forgets the place that begins at `start`.
+    /// Removes the entry of the range that begins at `start`.
     pub(crate) fn detach(&self, space: SpaceId, start: VirtAddr) {
         self.entries.write().remove(&(space, start));
     }
 
-    /// Where pages `pages` may be mapped. A snapshot: look into each space under its lock.
+    /// Where `pages` may be mapped. A snapshot: the caller looks into each space under its lock.
     pub(crate) fn ranges(&self, pages: core::ops::Range<u64>) -> Vec<SpaceRange<S>> {
         let entries = self.entries.read();
         let meeting = |entry: &RmapEntry<S>| {
@@ -62,9 +66,10 @@ impl<E: Env, S> Rmap<E, S> {
     }
 }
 
-/// The anonymous memory of one call of `map`, in the space that made it and in the forks of that.
+/// An anonymous root (`anon_vma`): the anonymous memory of one call of `map`, in the space that
+/// made it and in the forks of that space.
 pub(crate) struct AnonRoot<E: Env, S> {
-    /// Never reused.
+    /// Identity of the root, never used for another one.
     pub(crate) id: u64,
     pub(crate) rmap: Rmap<E, S>,
 }
