@@ -32,7 +32,7 @@ pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneEr
 #[doc(hidden)]
 pub use finally::Finally;
 pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
-pub use handle::{Block, Page, PageRef, Pieces, Raw, Slice};
+pub use handle::{Block, PageRef, Pieces, PinnedRange, Raw};
 pub use one_word::OneWord;
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
 pub use protocol::{Attach, Class, FreeSink, Kind, PagePin, PageState, Protocol, RawBlock};

@@ -13,7 +13,7 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{Protocol, RawBlock};
 
-use super::{Page, PageRef, Pieces, Slice};
+use super::{PageRef, Pieces, PinnedRange};
 
 /// One reference to a naturally aligned block of 4 KiB to 1 GiB.
 ///
@@ -123,7 +123,7 @@ impl<'z, P: Protocol> Block<'z, P> {
             return Err(GetError::NotInUse);
         }
         let page = self.pfn().offset(index);
-        // PagePin by the block's reference, the page is in use; only a merge by its sole owner could
+        // Held by the block's reference, the page is in use; only a merge by its sole owner could
         // say otherwise, and then this handle would not exist.
         let held = self.zone.protocol().try_get_at(page, self.zone)?;
         Ok(PageRef::adopt(self.zone, held))
@@ -136,8 +136,8 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// # Errors
     /// [`GetError::NotInUse`] for a range that is empty or leaves the block,
     /// [`GetError::CountLimit`].
-    pub fn slice(&self, bytes: Range<u64>) -> Result<Slice<'z, P>, GetError> {
-        Slice::of_block(self, bytes)
+    pub fn slice(&self, bytes: Range<u64>) -> Result<PinnedRange<'z, P>, GetError> {
+        PinnedRange::of_block(self, bytes)
     }
 
     /// One more reference.
@@ -203,16 +203,6 @@ impl<'z, P: Protocol> Block<'z, P> {
     pub fn into_pieces(self) -> Pieces<'z, P> {
         let block = ManuallyDrop::new(self);
         Pieces::adopt(block.zone, block.frames())
-    }
-
-    /// The same reference as a page.
-    ///
-    /// Progress: wait-free; nothing shared is touched.
-    ///
-    /// # Errors
-    /// The block, if it is larger than one page.
-    pub fn into_page(self) -> Result<Page<'z, P>, Self> {
-        if self.order() == Order::PAGE { Ok(Page::adopt(self)) } else { Err(self) }
     }
 
     /// The reference as a plain token, for kernels that keep it in a table. It is not dropped.

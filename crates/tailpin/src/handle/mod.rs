@@ -3,10 +3,9 @@
 //! | handle | owns | made by |
 //! | --- | --- | --- |
 //! | [`Block`] | one reference to every piece of an aligned block | [`Zone::alloc`](crate::Zone::alloc), splitting, merging |
-//! | [`Pieces`] | the same for a run of pieces, to be taken one by one | [`Block::split_to`] and its kin |
-//! | [`Page`] | one reference to a block of order 0 | [`Block::into_page`] |
+//! | [`Pieces`] | one reference to each of a run of pieces, to be taken one by one | [`Block::split_to`] and its kin |
 //! | [`PageRef`] | one pin on one page | [`Block::pin`], [`Zone::try_pin`](crate::Zone::try_pin) |
-//! | [`Slice`] | one pin on each page of a byte range | [`Block::slice`] |
+//! | [`PinnedRange`] | one pin on each page of a byte range | [`Block::slice`] |
 //!
 //! They borrow the zone; over a `&'static Zone` they have no lifetime to carry. All are `Send` and
 //! `Sync`.
@@ -50,26 +49,23 @@
 //! ```
 
 mod block;
-mod page;
 mod page_ref;
 mod pieces;
+mod pinned_range;
 mod raw;
-mod slice;
 
 pub use block::Block;
-pub use page::Page;
 pub use page_ref::PageRef;
 pub use pieces::Pieces;
+pub use pinned_range::PinnedRange;
 pub use raw::Raw;
-pub use slice::Slice;
 
 /// All handles may be sent to and shared with other threads, as may the zone.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Block<'_>>();
     shared::<Pieces<'_>>();
-    shared::<Page<'_>>();
     shared::<PageRef<'_>>();
-    shared::<Slice<'_>>();
+    shared::<PinnedRange<'_>>();
     shared::<crate::Zone<'_>>();
 };

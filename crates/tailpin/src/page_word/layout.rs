@@ -128,26 +128,26 @@ impl PageWord {
 
     /// References to the whole block.
     #[inline]
-    pub const fn refs(self) -> u64 {
+    pub(crate) const fn refs(self) -> u64 {
         self.0 >> REFS_SHIFT & REFS_MASK
     }
 
     /// How often, modulo 64, a block has begun at this frame, been merged here or been adopted from
     /// its token.
     #[inline]
-    pub const fn generation(self) -> u8 {
+    pub(crate) const fn generation(self) -> u8 {
         (self.0 >> GEN_SHIFT & GEN_MASK) as u8
     }
 
     /// Order of the block; 0 for a word at rest.
     #[inline]
-    pub const fn order(self) -> Order {
+    pub(crate) const fn order(self) -> Order {
         Order::wrap((self.0 >> ORDER_SHIFT & ORDER_MASK) as u8)
     }
 
     /// Order of the pieces that a split under way makes.
     #[inline]
-    pub const fn target(self) -> Order {
+    pub(crate) const fn target(self) -> Order {
         let drop = self.drop_bits();
         let drop = if drop > AGAIN { drop - AGAIN } else { drop };
         Order::wrap(self.order().get() - drop as u8)
@@ -155,49 +155,49 @@ impl PageWord {
 
     /// Whether tails of this block are not counted.
     #[inline]
-    pub const fn is_unsplittable(self) -> bool {
+    pub(crate) const fn is_unsplittable(self) -> bool {
         self.kind_bits() == UNSPLITTABLE
     }
 
     /// Whether this frame goes out of service when it is freed.
     #[inline]
-    pub const fn is_hwpoison(self) -> bool {
+    pub(crate) const fn is_hwpoison(self) -> bool {
         self.0 & HWPOISON != 0
     }
 
     /// Whether some frame of the block is poisoned.
     #[inline]
-    pub const fn has_hwpoisoned(self) -> bool {
+    pub(crate) const fn has_hwpoisoned(self) -> bool {
         self.0 & HAS_HWPOISONED != 0
     }
 
     /// Free, or a tail without pins that never recorded its order.
     #[inline]
-    pub const fn is_implicit(self) -> bool {
+    pub(crate) const fn is_implicit(self) -> bool {
         self.0 & !(GEN_MASK << GEN_SHIFT) == 0
     }
 
     /// All 4 KiB tails of this block (of a larger one: of its first 2 MiB) are at rest.
     #[inline]
-    pub const fn all_tails_implicit(self) -> bool {
+    pub(crate) const fn all_tails_implicit(self) -> bool {
         self.0 & EXPLICIT_TAILS == 0
     }
 
     /// A tail, at rest or not.
     #[inline]
-    pub const fn is_tail(self) -> bool {
+    pub(crate) const fn is_tail(self) -> bool {
         self.kind_bits() == TAIL
     }
 
     /// A head, whatever is happening to it.
     #[inline]
-    pub const fn is_head(self) -> bool {
+    pub(crate) const fn is_head(self) -> bool {
         matches!(self.kind_bits(), HEAD..=UNSPLITTABLE)
     }
 
     /// A head to which nothing is happening.
     #[inline]
-    pub const fn is_settled_head(self) -> bool {
+    pub(crate) const fn is_settled_head(self) -> bool {
         self.0 & SETTLED_FIELD == HEAD << KIND_SHIFT
     }
 
@@ -210,26 +210,26 @@ impl PageWord {
     /// A head being split whose tails are all at rest, so that only the heads of the pieces have to
     /// be made.
     #[inline]
-    pub const fn is_heads_only_split(self) -> bool {
+    pub(crate) const fn is_heads_only_split(self) -> bool {
         self.kind_bits() == SPLITTING_HEADS_ONLY
     }
 
     /// A head being put together from smaller blocks.
     #[inline]
-    pub const fn is_merging(self) -> bool {
+    pub(crate) const fn is_merging(self) -> bool {
         self.kind_bits() == MERGING
     }
 
     /// A head with at least one reference or pin.
     #[inline]
-    pub const fn is_live_head(self) -> bool {
+    pub(crate) const fn is_live_head(self) -> bool {
         self.is_head() && self.0 & (PINS_MASK | REFS_MASK << REFS_SHIFT) != 0
     }
 
     /// A page whose own word is all that a pin on it changes: a live head that is not merging, or a
     /// pinned tail.
     #[inline]
-    pub const fn is_pinnable_alone(self) -> bool {
+    pub(crate) const fn is_pinnable_alone(self) -> bool {
         // A locked instruction waits for every branch before it: short chains from the word to each
         // decision.
         self.is_settled_head() && self.0 & (PINS_MASK | REFS_FIELD) != 0
@@ -280,13 +280,13 @@ impl PageWord {
     /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged, not
     /// there for others.
     #[inline]
-    pub const fn is_idle(self) -> bool {
+    pub(crate) const fn is_idle(self) -> bool {
         matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | UNCOALESCED) == 0
     }
 
     /// A free block of `order`, a page or 2 MiB, that is there for whoever claims it.
     #[inline]
-    pub const fn is_uncoalesced(self, order: Order) -> bool {
+    pub(crate) const fn is_uncoalesced(self, order: Order) -> bool {
         self.0 & !(GEN_MASK << GEN_SHIFT | EXPLICIT_TAILS) == Self::build(FREE, order, UNCOALESCED).0
     }
 

@@ -33,7 +33,7 @@ const PAGE_BYTES: u64 = 4096;
 /// assert_eq!((record.pages().start.get(), record.offset(), record.len()), (1, 904, 200));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Slice<'z, P: Protocol = OneWord<'z>> {
+pub struct PinnedRange<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     /// Address of the first byte, as if frame 0 began at address 0.
     start: u64,
@@ -43,7 +43,7 @@ pub struct Slice<'z, P: Protocol = OneWord<'z>> {
     counted_at: Option<Pfn>,
 }
 
-impl<'z, P: Protocol> Slice<'z, P> {
+impl<'z, P: Protocol> PinnedRange<'z, P> {
     pub(super) fn of_block(block: &Block<'z, P>, bytes: Range<u64>) -> Result<Self, GetError> {
         if bytes.is_empty() || bytes.end > block.order().bytes() {
             return Err(GetError::NotInUse);
@@ -120,19 +120,19 @@ fn pages_of(start: u64, len: u64) -> FrameRange {
     FrameRange::new(Pfn::new(start / PAGE_BYTES), pages)
 }
 
-impl<P: Protocol> Clone for Slice<'_, P> {
+impl<P: Protocol> Clone for PinnedRange<'_, P> {
     /// One more pin on each page touched.
     ///
     /// Progress: wait-free; one fetch-and-add for each page.
     ///
     /// # Panics
-    /// At the limit of a page's count; see [`Slice::slice`] for a way that returns it as an error.
+    /// At the limit of a page's count; see [`PinnedRange::slice`] for a way that returns it as an error.
     fn clone(&self) -> Self {
         self.share(self.start, self.len).expect("the pages' counts have room")
     }
 }
 
-impl<P: Protocol> Drop for Slice<'_, P> {
+impl<P: Protocol> Drop for PinnedRange<'_, P> {
     /// One pin less on each page touched.
     ///
     /// Progress: as the drop of a [`PageRef`](crate::PageRef), for each page.
@@ -151,8 +151,8 @@ impl<P: Protocol> Drop for Slice<'_, P> {
     }
 }
 
-impl<P: Protocol> fmt::Debug for Slice<'_, P> {
+impl<P: Protocol> fmt::Debug for PinnedRange<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slice({} bytes at {:#x})", self.len, self.start)
+        write!(f, "PinnedRange({} bytes at {:#x})", self.len, self.start)
     }
 }
