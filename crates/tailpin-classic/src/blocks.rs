@@ -51,7 +51,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                 return Err(GetError::NotInUse);
             }
             self.add_refs(at, n)?;
-            // Release: whoever sees it sees the count too.
+            // Release: a thread that sees it sees the count too.
             self.mapcount(at).fetch_add(n, Ordering::Release);
             return Ok(Order::PAGE);
         }
@@ -64,7 +64,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             self.add_refs(at, n)
         };
         if result.is_ok() {
-            // Release: as above; the lock orders it for whoever takes that.
+            // Release: a thread that sees it sees the count too; one that takes the lock is ordered
+            // by that.
             self.mapcount(at).fetch_add(n, Ordering::Release);
         }
         self.compound_unlock(at);

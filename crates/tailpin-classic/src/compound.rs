@@ -18,8 +18,8 @@ pub(super) struct Locked {
 }
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
-    /// `prep_new_page`: everything but the count. The frames have no count, so nobody else writes
-    /// their words and plain stores do (N3).
+    /// `prep_new_page`: everything but the count. The frames have no count, so no other thread
+    /// writes their words and plain stores do (N3).
     pub(super) fn prep_new_page(&self, head: Pfn, order: Order, class: Class) {
         // Relaxed: `publish_barrier` comes between all of this and the count.
         self.mapcount(head).store(1, Ordering::Relaxed);

@@ -38,9 +38,10 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// when they are handed out.
     pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::new(head, 1))?;
-        // Relaxed: the frame is the caller's, and nobody else writes the flags of a free one (N3).
+        // Relaxed: the frame is the caller's, and no other thread writes the flags of a free one
+        // (N3).
         let flags = self.flags(head).load(Ordering::Relaxed);
-        // Release: pairs with the Acquire of whoever claims it.
+        // Release: pairs with the Acquire of the claim.
         self.flags(head).store(flags | Self::loose_flag(order), Ordering::Release);
         Ok(())
     }
@@ -80,8 +81,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         // Relaxed: the last reference went with Acquire.
         let maps = self.mapcount(head).load(Ordering::Relaxed);
         if maps > 0 {
-            // Somebody gave back a pin he did not have: the block references are real, so they are
-            // put back. Release: as a publication.
+            // A caller gave back a pin that it did not have: the block references are real, so they
+            // are put back. Release: this is a publication.
             self.count(head).fetch_add(maps, Ordering::Release);
             return self.bad_page(head, Operation::Put, Cause::NotPinned, sink);
         }
@@ -99,7 +100,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// Checks a frame of a block whose count is zero and clears its flags; false if it goes out of
     /// service.
     ///
-    /// With the count at zero nobody else touches the flags (N3), as everybody takes a reference
+    /// With the count at zero no other thread touches the flags (N3), as each takes a reference
     /// first (H1). So plain stores do.
     fn free_pages_check(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
         // Relaxed: the last reference went with Acquire.

@@ -37,7 +37,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     ///
     /// `NotInUse` is certain: the count that was read as zero belonged to the page (or to the head
     /// of which it still is a tail), and a page that stays in use never has that. Each turn of the
-    /// loop means that the page was split, freed or handed out meanwhile.
+    /// loop means that the page was split, freed or handed out in between.
     pub(super) fn pin_found(&self, page: Pfn, limit: u64, sink: &impl FreeSink) -> Result<(), GetError> {
         loop {
             if self.page_tail(page) {
@@ -47,7 +47,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                 continue;
             }
             self.get_page_unless_zero(page, limit)?;
-            // A tail has a count only in the middle of its split: then this was somebody else's
+            // A tail has a count only in the middle of its split: then this was another thread's
             // publication.
             if S::still_together(|| !self.page_tail(page)) {
                 return Ok(());
@@ -180,7 +180,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// caller; `page` itself, with a pin, where it is in none. `None` if the page is not in use.
     ///
     /// This is the helper of the mail's subject line. The reference keeps the block as it is only
-    /// as long as it is not split: whoever needs to know about the tail keeps a pin on the tail.
+    /// as long as it is not split: a caller that needs to know about the tail keeps a pin on the
+    /// tail.
     pub fn get_compound_page(&self, page: Pfn, sink: &impl FreeSink) -> Option<Pfn> {
         loop {
             let head = self.compound_trans_head(page);

@@ -35,7 +35,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         true
     }
 
-    /// What a frame with `PG_tail` is to somebody who took it for the first one of a block.
+    /// What a frame with `PG_tail` is to a caller that took it for the first one of a block.
     pub(super) fn inside_block(&self, frame: Pfn) -> Cause {
         match self.live_head_of(frame) {
             Some((head, order)) => Cause::InsideBlock { head, order },

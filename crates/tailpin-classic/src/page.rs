@@ -41,7 +41,8 @@ pub(super) const PG_HWPOISON: u64 = 1 << 4;
 /// On a head: the unsplittable class, whose tails are not counted (`PageHeadHuge`).
 pub(super) const PG_HUGETLB: u64 = 1 << 5;
 
-/// On a free frame: it is nobody's and outside the store, there for whoever claims it.
+/// On a free frame: it is uncoalesced, outside the pool and there for the first thread that claims
+/// it.
 pub(super) const PG_LOOSE: u64 = 1 << 6;
 /// The same for the 2 MiB it begins.
 pub(super) const PG_LOOSE_AREA: u64 = 1 << 7;
@@ -132,7 +133,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         // Acquire: pairs with the Release of a split that lowers it, after the tails have new
         // heads.
         let order = self.order_word(head).load(Ordering::Acquire);
-        // A hint may be torn; a torn one is an ordinary page to whoever asked.
+        // A hint may be torn; a torn one is an ordinary page to the caller.
         u8::try_from(order).ok().and_then(Order::new).unwrap_or(Order::PAGE)
     }
 
@@ -178,9 +179,9 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// Head and order of the live block `frame` is in.
     ///
-    /// Nothing is held meanwhile, so what was read is believed only if the head still has the same
-    /// flags afterwards: its generation says that it is the same block (H12, H24). Each turn of the
-    /// loop means that something changed.
+    /// No lock or reference keeps the block as it is, so what was read is believed only if the head
+    /// still has the same flags afterwards: its generation says that it is the same block (H12,
+    /// H24). Each turn of the loop means that something changed.
     pub(super) fn live_head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
         let life = |flags: u64| flags & (GENERATION | PG_HEAD | PG_TAIL);
         loop {
@@ -216,7 +217,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         if had >= n && had < super::steps::NEGATIVE {
             return Ok(had == n);
         }
-        // Relaxed: undoes a borrow by which nobody was let in.
+        // Relaxed: undoes a borrow by which no thread was let in.
         self.count(frame).fetch_add(n, Ordering::Relaxed);
         Err(had)
     }

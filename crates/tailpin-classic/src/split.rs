@@ -88,7 +88,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             .map(|piece| self.split_tail(piece, target, maps))
             .fold(0, u64::wrapping_add);
         // All tail pins at once; not the last, as the caller has a reference. Release: heads the
-        // chain by which whoever reads this count as zero later sees that the tails are gone.
+        // chain by which a thread that reads this count as zero later sees that the tails are gone.
         self.count(head).fetch_sub(tail_count, Ordering::AcqRel);
         if target == Order::PAGE {
             // Release: who finds an ordinary page finds the tails gone and its count settled.
@@ -110,8 +110,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             .map(|page| self.mapcount(page).load(Ordering::Relaxed))
             .fold(0, u64::wrapping_add);
         // b. An atomic add: speculative getters may be at this word, though none gets in while it
-        // is zero. Release: whoever gets in now sees at least that the page is (or was) a tail, and
-        // looks again.
+        // is zero. Release: a thread that gets in now sees at least that the page is (or was) a
+        // tail, and looks again.
         self.count(piece).fetch_add(maps.wrapping_add(pins).wrapping_add(1), Ordering::Release);
         let mut flags = ONE_GENERATION - PG_TAIL + PG_PIECE + began(target);
         if target > Order::PAGE {
@@ -126,8 +126,8 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         // e. The mail's time had a union to overwrite here; the pieces' tails are told their head
         // instead.
         W::fence(Ordering::Release);
-        // f. Relaxed: whoever has a reference to the piece comes through the old head's lock, or
-        // after the put that ends the split.
+        // f. Relaxed: a thread that has a reference to the piece comes through the old head's lock,
+        // or after the put that ends the split.
         self.mapcount(piece).store(maps, Ordering::Relaxed);
         for tail in (1..target.frames()).rev().map(|i| piece.offset(i)) {
             // Release: pairs with the Acquire of `first_page`; from here on the pins are the new

@@ -13,14 +13,14 @@ use tailpin::AtomicWord;
 use tailpin::GetError;
 use tailpin::{Order, Pfn};
 
-/// A count from here on is one that is just being repaired after somebody gave back more than there
+/// A count from here on is one that is just being repaired after a caller gave back more than there
 /// was.
 pub(super) const NEGATIVE: u64 = 1 << 63;
 
 /// The protective steps. The provided methods are the correct ones.
 pub trait Steps: Send + Sync + 'static {
-    /// H1: nobody touches the flags of a head, and so its lock, without a reference on it. Says how
-    /// many references this took, `None` if the head is free.
+    /// H1: no thread touches the flags of a head, and so its lock, without a reference on it. Says
+    /// how many references this took, `None` if the head is free.
     ///
     /// The mail: "Yes it was supposed to do the get_page_unless_zero before the compound_lock."
     #[inline]
@@ -54,7 +54,7 @@ pub trait Steps: Send + Sync + 'static {
         tail_flag();
     }
 
-    /// H4: a page that is its own `compound_trans_head` has been split meanwhile.
+    /// H4: a page that is its own `compound_trans_head` has been split in between.
     ///
     /// The mail: "the idea was to do get_page_unless_zero only on head pages and never on tails".
     #[inline]
@@ -92,8 +92,8 @@ pub trait Steps: Send + Sync + 'static {
         look_again()
     }
 
-    /// The full barrier of the split: the count of a tail is up before its `PG_tail` goes, so
-    /// whoever finds it an ordinary page finds it counted. Pairs with the Acquire that finds
+    /// The full barrier of the split: the count of a tail is up before its `PG_tail` goes, so a
+    /// thread that finds it an ordinary page finds it counted. Pairs with the Acquire that finds
     /// `PG_tail` gone.
     #[inline]
     fn count_before_tail_goes<W: AtomicWord>() {
@@ -108,7 +108,7 @@ pub trait Steps: Send + Sync + 'static {
         flags.fetch_add(difference, Ordering::Relaxed);
     }
 
-    /// H15: whoever drops a reference frees only if it was the last, and then everything
+    /// H15: a thread that drops a reference frees only if it was the last, and then everything
     /// (e320d3012d25).
     #[inline]
     fn frees_after_drop(was_last: bool) -> bool {
@@ -140,8 +140,8 @@ impl Steps for Corrected {}
 /// `atomic_inc_not_zero`, refusing at `limit`.
 ///
 /// Acquire on success: pairs with the publication of the count, so that the caller sees the page
-/// prepared. Release on success: keeps the kernel's full order. Acquire on refusal: whoever reads
-/// zero sees what led to it, and so whether the page still is a tail of that head.
+/// prepared. Release on success: keeps the kernel's full order. Acquire on refusal: a thread that
+/// reads zero sees what led to it, and so whether the page still is a tail of that head.
 pub(super) fn get_unless_zero<W: AtomicWord>(count: &W, limit: u64) -> Result<(), GetError> {
     let mut seen = count.load(Ordering::Acquire);
     loop {

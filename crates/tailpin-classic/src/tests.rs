@@ -209,8 +209,8 @@ fn a_split_again_and_of_parts() {
     assert_eq!(classic.merge(BASE, of, &log), Err(MergeError::NotSupported));
 }
 
-/// H5: the reference of somebody who took the frame for another's head may be the last on a smaller
-/// block.
+/// H5: the reference of a thread that took the frame for another's head may be the last on a
+/// smaller block.
 #[test]
 fn the_last_reference_frees_what_the_head_is_by_then() {
     let (words, log) = (map(512), Log::default());

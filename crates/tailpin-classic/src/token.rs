@@ -129,7 +129,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         let order = piece.order;
         let added = self.add_refs(at, n);
         if added.is_ok() {
-            // Release: whoever sees it sees the count too.
+            // Release: a thread that sees it sees the count too.
             self.mapcount(at).fetch_add(n, Ordering::Release);
         }
         self.unlock_piece(at, piece, 0, sink);

@@ -53,7 +53,7 @@ impl fmt::Display for SplitError {
 pub enum MergeError {
     /// The pieces don't fill a naturally aligned block of the order asked for.
     NotABlock,
-    /// Somebody else has a reference to a piece. Pins are no obstacle.
+    /// Another handle or token has a reference to a piece. Pins are no obstacle.
     Shared {
         /// The piece.
         head: Pfn,

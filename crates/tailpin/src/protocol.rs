@@ -18,7 +18,7 @@ pub enum Kind {
     Implicit,
     /// Free.
     Free,
-    /// In use by itself: a block of order 0.
+    /// In use as a block of order 0.
     Page,
     /// First frame of a larger block.
     Head,
@@ -146,13 +146,14 @@ impl RawBlock {
 pub trait FreeSink {
     /// The last reference to this block is gone; its frames are the callee's.
     fn freed_block(&self, head: Pfn, order: Order);
-    /// Whether a page or 2 MiB may become loose in the very step that frees it. The callee hears of
-    /// it by [`freed_uncoalesced`](Self::freed_uncoalesced) then, and of no such block by the functions above.
+    /// Whether a page or 2 MiB may become uncoalesced in the very step that frees it. The callee
+    /// hears of it by [`freed_uncoalesced`](Self::freed_uncoalesced) then, and of no such block by
+    /// the functions above.
     #[inline]
     fn takes_uncoalesced(&self) -> bool {
         false
     }
-    /// This page or 2 MiB was freed and is loose already: somebody else may have it by now.
+    /// This page or 2 MiB was freed and is uncoalesced already: another thread may have it by now.
     #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         let _ = (head, order);
@@ -183,9 +184,9 @@ pub trait Attach<'m>: Protocol {
 ///
 /// What is said of progress is said of [`OneWord`](crate::OneWord), which never blocks: *wait-free*
 /// operations end after a bounded number of their own steps; *lock-free* ones go round again only
-/// because another thread's operation got on. A thread that is stopped anywhere keeps nobody. The
-/// classic protocol (`tailpin-classic`) has bit locks, as its design asks, and waits for whoever
-/// holds one.
+/// because another thread's operation got on. A thread that is stopped anywhere keeps none of the
+/// others from going on. The classic protocol (`tailpin-classic`) has bit locks, as its design
+/// asks, and waits for the thread that has one.
 pub trait Protocol: Sized + Send + Sync {
     /// The atomic word it is made of.
     type Word: AtomicWord;
@@ -202,19 +203,19 @@ pub trait Protocol: Sized + Send + Sync {
     const HANDS_OUT_AT_ONCE: bool;
 
     /// Whether the frames of this block may be handed out. What is left to do then is done by
-    /// [`Protocol::publish`]; nobody can obtain any of them before. The caller owns the frames.
+    /// [`Protocol::publish`]; no thread can obtain any of them before. The caller owns the frames.
     /// Errs with the first frame in a wrong state.
     ///
-    /// Progress: wait-free; one look at each word of the block that has to be looked at, and nobody
-    /// else writes them.
+    /// Progress: wait-free; one look at each word of the block that has to be looked at, and no
+    /// other thread writes them.
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
     /// Last step of an allocation: one reference, visible with everything written before. SeqCst if
     /// it [hands out at once](Self::HANDS_OUT_AT_ONCE). Returns the generation of the block.
     ///
     /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;
-    /// Whether the free page or 2 MiB at `head` is loose: nobody's, there for whoever claims it.
-    /// SeqCst: see [`Protocol::loosen`].
+    /// Whether the free page or 2 MiB at `head` is uncoalesced: outside the pool, there for the
+    /// first thread that claims it. SeqCst: see [`Protocol::leave_uncoalesced`].
     ///
     /// Progress: wait-free; one load.
     fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool;
@@ -231,8 +232,8 @@ pub trait Protocol: Sized + Send + Sync {
     /// Makes a loose page or 2 MiB the caller's, as it was before it became loose; false if it is
     /// not loose.
     ///
-    /// Progress: wait-free; one load and one compare-and-swap, which fails only because somebody
-    /// else claimed it.
+    /// Progress: wait-free; one load and one compare-and-swap, which fails only because another
+    /// thread claimed it.
     fn claim(&self, head: Pfn, order: Order) -> bool;
     /// [`Protocol::claim`] and [`Protocol::publish`], in one step if the protocol can.
     ///
@@ -273,8 +274,8 @@ pub trait Protocol: Sized + Send + Sync {
     /// Progress: wait-free; at most thirteen loads, however large the block.
     fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)>;
 
-    /// Pins a page found by its number alone (`get_page_unless_zero`). Whoever found the number in
-    /// some structure looks there again afterwards.
+    /// Pins a page found by its number alone (`get_page_unless_zero`). A caller that found the
+    /// number in some structure looks there again afterwards.
     ///
     /// Progress: lock-free; it looks again only where a word changed in between, that is, where
     /// another operation got on.
@@ -295,8 +296,8 @@ pub trait Protocol: Sized + Send + Sync {
     fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError>;
     /// Gives back `n` references on every piece of `range`.
     ///
-    /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees what nobody
-    /// has pinned by itself.
+    /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees every page
+    /// without a pin.
     fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink);
 
     /// The word in which pins and references that are counted at `frame` are counted. Handles keep
@@ -365,9 +366,9 @@ pub trait Protocol: Sized + Send + Sync {
     /// Splits every piece of `range` that is larger than `target`; the caller has a reference on
     /// each, and afterwards one on each of the new pieces. Pins stay on their pages.
     ///
-    /// Progress: lock-free; everything that remains of it after the first step can be done by
-    /// anybody with a reference, and each compare-and-swap fails only because somebody did it or a
-    /// pin came or went.
+    /// Progress: lock-free; everything that remains of it after the first step can be done by any
+    /// thread with a reference, and each compare-and-swap fails only because another thread did it
+    /// or a pin came or went.
     fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError>;
     /// Splits only what is around `page`: afterwards `page` heads or lies in a piece of `target`
     /// and everything else in `range` is in pieces as large as possible.
@@ -383,8 +384,8 @@ pub trait Protocol: Sized + Send + Sync {
     /// Makes one block of `order` at `head` of the pieces there; the caller has the only reference
     /// on each.
     ///
-    /// Progress: lock-free; nobody helps and nobody waits: until it ends, others may be told that a
-    /// page of it is not in use, and its own compare-and-swaps fail only because a pin came or
+    /// Progress: lock-free; no thread helps and none waits: until it ends, others may be told that
+    /// a page of it is not in use, and its own compare-and-swaps fail only because a pin came or
     /// went.
     fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError>;
 

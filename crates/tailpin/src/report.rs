@@ -29,7 +29,7 @@ pub enum Operation {
 /// Why an operation is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The frame is free: nobody can have had a reference to give back.
+    /// The frame is free: no caller can have had a reference to give back.
     FrameIsFree,
     /// The frame has no pin to give back.
     NotPinned,
@@ -40,7 +40,7 @@ pub enum Cause {
         /// The order the caller believes in.
         claimed: Order,
     },
-    /// The frame lies inside a live block and can't be freed by itself.
+    /// The frame lies inside a live block and can't be freed alone.
     InsideBlock {
         /// Head of that block.
         head: Pfn,

@@ -19,7 +19,7 @@ use super::{PageRef, Pieces, PinnedRange};
 ///
 /// A clone is one more reference, one atomic step whatever the size. When another holder splits the
 /// block, this handle goes on standing for one reference to each piece. When the last reference
-/// goes, every page nobody has pinned is free at once.
+/// goes, every page without a pin is free at once.
 ///
 /// ```
 /// # use tailpin::*;
@@ -229,7 +229,7 @@ impl<P: Protocol> Clone for Block<'_, P> {
 }
 
 impl<P: Protocol> Drop for Block<'_, P> {
-    /// One reference less; the last one frees what nobody has pinned.
+    /// One reference less; the last one frees every page without a pin.
     ///
     /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is
     /// finished in place of waited for.

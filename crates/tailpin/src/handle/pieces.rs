@@ -42,13 +42,13 @@ impl<'z, P: Protocol> Pieces<'z, P> {
         Ok(())
     }
 
-    /// Makes one block of the run again, in place, whatever is pinned meanwhile.
+    /// Makes one block of the run again, in place, whatever is pinned while it does.
     ///
     /// Progress: lock-free; see [`Protocol::merge`].
     ///
     /// # Errors
     /// The run as it was and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
-    /// [`MergeError::Shared`] if somebody else has a reference to a piece.
+    /// [`MergeError::Shared`] if another handle has a reference to a piece.
     pub fn merge(self) -> Result<Block<'z, P>, (Self, MergeError)> {
         let Some(order) = self.range.as_order() else { return Err((self, MergeError::NotABlock)) };
         match self.zone.protocol().merge(self.range.start, order, self.zone) {

@@ -24,8 +24,8 @@ use super::Block;
 
 /// The raw interface of a zone, from [`Zone::raw`].
 ///
-/// Whoever hands out memory under the zone's frames must not hand this out too: it can free what
-/// others hold.
+/// A program that hands out memory under the zone's frames must not hand this out too: it can free
+/// what others have.
 ///
 /// ```
 /// # use tailpin::*;

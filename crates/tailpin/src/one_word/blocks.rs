@@ -63,8 +63,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// One more reference on the block of exactly `order` at `head`, for one who has none: only on
-    /// a settled block that somebody has a reference to.
+    /// One more reference on the block of exactly `order` at `head`, for a caller that has none:
+    /// only on a settled block that has a reference already.
     #[inline]
     pub(crate) fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
         loop {

@@ -17,7 +17,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head
-    /// stays as it is, so nobody can obtain any of it yet.
+    /// stays as it is, so no other thread can obtain any of it yet.
     #[inline]
     pub(super) fn prepare_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         let first = self.load(head);
@@ -59,12 +59,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the
-    /// Acquire of every conditional get, so nobody has a page before its tails, hooks and zeroing
-    /// are done. SeqCst: what waits to leave service is looked at after it.
+    /// Acquire of every conditional get, so no thread has a page before its tails, hooks and
+    /// zeroing are done. SeqCst: what waits to leave service is looked at after it.
     #[inline]
     pub(super) fn publish_block(&self, head: Pfn, order: Order, class: Class) -> u8 {
         let word = self.word(head);
-        // Relaxed: the frame is the caller's, nobody else writes its word.
+        // Relaxed: the frame is the caller's, and no other thread writes its word.
         let new = PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
         word.store(new.0, Ordering::SeqCst);
         new.generation()
@@ -94,12 +94,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        // Relaxed: the frame is the caller's, nobody else writes its word.
+        // Relaxed: the frame is the caller's, and no other thread writes its word.
         let word = PageWord(self.word(head).load(Ordering::Relaxed));
         if !word.is_idle() {
             return Err(head);
         }
-        // Release: pairs with the Acquire of whoever claims it.
+        // Release: pairs with the Acquire of the claim.
         self.word(head).store(word.as_uncoalesced(order).0, Ordering::Release);
         Ok(())
     }
@@ -118,8 +118,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         seen.is_uncoalesced(order) && Self::change_at(word, seen, claimed(seen))
     }
 
-    /// The step that frees a block. SeqCst: what leads to a loose block is looked at after it, and
-    /// whoever takes that away looks at the block then, so one of the two sees the other.
+    /// The step that frees a block. SeqCst: the hints to an uncoalesced block are looked at after
+    /// it, and a thread that takes a hint away looks at the block then, so one of the two sees the
+    /// other.
     #[inline]
     pub(super) fn free_at(word: &W, seen: PageWord, freed: PageWord) -> bool {
         word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()

@@ -7,10 +7,11 @@
 //!
 //! # Back to rest
 //!
-//! Where pieces fill a 2 MiB area and nobody has a pin or hold on any, their words come to rest,
-//! and the next split can be clean. This is the one way back to rest for frames in use, and must
-//! not fool a compare-and-swap from rest: whoever has read a resting word T, holds the head found
-//! for it and is about to pin it has to find that T changed, or has to be right about its head.
+//! Where pieces fill a 2 MiB area and none has a pin or hold, their words become implicit, and the
+//! next split can be heads-only. This is the one way back for frames in use, and must not fool a
+//! compare-and-swap from an implicit word: a thread that has read an implicit word T, holds the
+//! head found for it and is about to pin it has to find that T changed, or has to be right about
+//! its head.
 //!
 //! Such a hold is on a word of T's own area, and keeps that word and every head over it counted for
 //! as long as it is there. (a) It was there when the pieces were checked, before the merge: then
@@ -149,7 +150,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let mut at = head.offset(first.frames());
         while range.contains(at) {
             let seen = self.load(at);
-            // The common case by itself: between two compare-and-swaps every instruction counts.
+            // The common case in a line of its own: between two compare-and-swaps every instruction
+            // counts.
             let tail = if progress.to_rest { seen.as_implicit() } else { seen.tail_of(order) };
             at = if seen.is_plain_page() && self.change(at, seen, tail) {
                 at.offset(1)
@@ -172,8 +174,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Below 2 MiB a hold on a head of several frames may be somebody about to pin a tail at rest,
-    /// which would not notice that the tail has changed blocks.
+    /// Below 2 MiB a hold on a head of several frames may be that of a thread about to pin an
+    /// implicit tail, and that thread would not notice that the tail has changed blocks.
     fn may_pin_resting_tails(piece: PageWord) -> bool {
         let order = piece.order();
         S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)

@@ -2,16 +2,19 @@
 //!
 //! Rules, from which everything here follows:
 //!
-//! 1. A tail with pins names its head by its order, and that head counts one *hold* for it. Whoever
-//!    makes a tail's first pin takes the hold first (the mail's "reference on the head before
-//!    anything else"); whoever takes its last pin gives the hold back afterwards.
-//! 2. A tail without pins is at rest or records the exact order of its block. A word comes to rest
-//!    only while its whole 2 MiB area is free, or in a merge of the whole area that found no pin or
-//!    hold in it (see `merge`), so a compare-and-swap from rest can't be fooled. A head that does
-//!    not say that a tail may record its order has none that does (see `split`).
+//! 1. A tail with pins names its head by its order, and that head counts one *hold* for it. The
+//!    thread that makes a tail's first pin takes the hold first (the mail's "reference on the head
+//!    before anything else"); the thread that gives back its last pin gives the hold back
+//!    afterwards.
+//! 2. A tail without pins is implicit (its word is zero but for the generation) or explicit: it
+//!    names the exact order of its block. A word becomes implicit only while its whole pageblock is
+//!    free, or in a merge of the whole pageblock that found no pin or hold in it (see `merge`), so
+//!    a compare-and-swap from an implicit word can't be fooled. A head that does not say that a
+//!    tail may be explicit has none that is (see `split`).
 //! 3. A split rewrites every tail by compare-and-swap before it settles the head. References are
-//!    frozen meanwhile: whoever wants to change them has one, helps to finish the split, and by
-//!    having one keeps every piece from being freed or merged while it helps.
+//!    frozen until then (the kernel's `page_ref_freeze`): a thread that wants to change them has
+//!    one, helps to finish the split, and by having one keeps every piece from being freed or
+//!    merged while it helps.
 //! 4. A merge needs the only reference on every piece, so no helper of an earlier split can be
 //!    about.
 //! 5. The count is published last with Release; every conditional get is an Acquire.
@@ -73,7 +76,7 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         Self::load_at(self.word(frame))
     }
 
-    /// Acquire: pairs with the Release of whoever published the state read.
+    /// Acquire: pairs with the Release of the step that published the state read.
     #[inline]
     fn load_at(word: &W) -> PageWord {
         PageWord(word.load(Ordering::Acquire))
@@ -84,7 +87,7 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         Self::change_at(self.word(frame), seen, new)
     }
 
-    /// The one way in which a shared word changes from a state somebody looked at. AcqRel: a new
+    /// The one way in which a shared word changes from a state that was looked at. AcqRel: a new
     /// state is published with what led to it, and its finder sees what led to the old one.
     #[inline]
     fn change_at(word: &W, seen: PageWord, new: PageWord) -> bool {
@@ -111,7 +114,7 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
                     return self.covering_head(frame);
                 }
                 let head = self.head_at(area.head(part.order()), frame);
-                // None because it was split meanwhile: then the part has changed as well.
+                // None because it was split in between: then the part has changed as well.
                 if head.is_some() || self.load(area) == part {
                     return head;
                 }

@@ -219,7 +219,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// One more pin on a word that carries one of the caller's; works whatever its kind has become
-    /// meanwhile.
+    /// since.
     #[inline]
     pub(super) fn pin_again(word: &W) -> Result<(), GetError> {
         // Relaxed: the caller's own pin already orders everything.

@@ -2,30 +2,31 @@
 //!
 //! A split is three steps: the head is frozen (references stand still, pins go on), each tail is
 //! rewritten by a compare-and-swap that carries its pins over and moves or gives back its hold, the
-//! head is settled as the first piece. Anyone with a reference can do all of it, so nobody waits.
+//! head is settled as the first piece. Any thread with a reference can do all of it (*helping*), so
+//! none waits.
 //!
-//! A split to larger pieces of a block all of whose tails are at rest is *clean*: resting tails
-//! belong to whichever head covers them, so only the heads of the pieces are made. The first hold
-//! taken meanwhile turns it into an ordinary one, in the same step.
+//! A split to larger pieces of a block all of whose tails are implicit is *heads-only*: implicit
+//! tails belong to the head that covers them, whichever it is, so only the heads of the pieces are
+//! made. The first hold that is taken during it turns it into an ordinary one, in the same step.
 //!
 //! # Why the head's word can be believed
 //!
-//! *If a head says that its tails rest, they all do, and nobody has ever held it since they came
-//! to.*
+//! *If a head says that all its tails are implicit, they are, and no thread has ever held the head
+//! since they became so.*
 //!
-//! * A tail leaves rest by a first pin, which is made under a hold: the hold says so on the head,
-//!   in the step that takes it, before the tail is touched, and nothing takes that back while the
-//!   block lives. So whoever is *about* to pin a tail, however long ago the tail was looked at, is
-//!   seen as well: a hold that was there when the split began makes it an ordinary one, a hold that
-//!   comes later does so then.
-//! * Or it leaves rest because an ordinary split or a merge makes it record its new order. Such a
-//!   split begins with a head that says so, and every piece says so before a tail of it is
+//! * A tail becomes explicit by a first pin, which is made under a hold: the hold says so on the
+//!   head, in the step that takes it, before the tail is touched, and nothing takes that back while
+//!   the block lives. So a thread that is *about* to pin a tail, however long ago it looked at the
+//!   tail, is seen as well: a hold that was there when the split began makes it an ordinary one, a
+//!   hold that comes later does so then.
+//! * Or it becomes explicit because an ordinary split or a merge makes it name its new order. Such
+//!   a split begins with a head that says so, and every piece says so before a tail of it is
 //!   rewritten: the pieces made in the ordinary way copy it from the head; those made while the
-//!   split was still clean are marked in passing.
-//! * A tail can record an order from an earlier life of its frame. Below 2 MiB each tail is looked
-//!   at before the block is handed out, and the head says what was found. Whole areas are handed
-//!   out without a look: there the word of the first frame goes on saying it while the area is
-//!   free, until the whole area is put to rest.
+//!   split was still heads-only are marked in passing.
+//! * A tail can name an order from an earlier life of its frame. Below 2 MiB each tail is looked at
+//!   before the block is handed out, and the head says what was found. Whole areas are handed out
+//!   without a look: there the word of the first frame goes on saying it while the area is free,
+//!   until all words of the pageblock are made implicit.
 //! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by
 //!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
@@ -107,7 +108,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
             let half = Order::wrap(word.order().get() - 1);
             self.split_piece(head, half, sink)?;
-            // Where the half around the page begins, unless somebody else has split it further.
+            // Where the half around the page begins, unless another thread has split it further.
             let head = page.head(half);
             piece = self.head_at(head, page).or_else(|| self.piece_around(range, page));
         }
@@ -135,7 +136,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         S::settle_last(|| self.convert_all(head, begun, sink), || self.settle(head, begun));
     }
 
-    /// The last step, by whoever comes first.
+    /// The last step, by the thread that comes first.
     fn settle(&self, head: Pfn, begun: PageWord) {
         loop {
             let seen = self.load(head);
@@ -204,7 +205,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Makes `tail` part of a piece, whatever its pins do meanwhile.
+    /// Makes `tail` part of a piece, while pins on it come and go.
     fn convert(&self, head: Pfn, tail: Pfn, begun: PageWord, sink: &impl FreeSink) {
         let (order, target) = (begun.order(), begun.target());
         let piece = tail.head(target);
@@ -253,8 +254,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// The last reference goes (`seen` → `rest`) while pages are pinned: everything unpinned is
-    /// free when this returns. False if the head changed first. Nobody else has a reference, so
-    /// nobody helps, and each tail is met once.
+    /// free when this returns. False if the head changed first. No other thread has a reference, so
+    /// none helps, and each tail is met once.
     pub(super) fn self_split(&self, head: Pfn, seen: PageWord, rest: PageWord, sink: &impl FreeSink) -> bool {
         let target = if rest.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
         let begun = rest.begin_self_split(target);

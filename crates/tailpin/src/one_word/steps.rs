@@ -100,8 +100,8 @@ pub trait Steps: Send + Sync + 'static {
         refs
     }
 
-    /// W13: a piece whose resting tails somebody may be about to pin is taken to pages before it is
-    /// merged.
+    /// W13: a piece whose implicit tails another thread may be about to pin is taken to pages
+    /// before it is merged.
     #[inline]
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
         may_pin_resting_tails
@@ -120,8 +120,8 @@ pub trait Steps: Send + Sync + 'static {
         all_tails_implicit
     }
 
-    /// W17: a merge puts tails to rest only if nobody who holds a piece may be about to pin one
-    /// that was at rest before.
+    /// W17: a merge makes tails implicit only if no thread that holds a piece may be about to pin
+    /// one that was implicit before.
     #[inline]
     fn may_be_implicit(nobody_holds: bool) -> bool {
         nobody_holds

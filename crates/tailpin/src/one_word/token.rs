@@ -7,8 +7,8 @@
 //! * a word is changed only from a state which the token describes, in the same compare-and-swap;
 //! * where the block was split since, its pieces are looked at before the first one is changed. The
 //!   head says how large the block was when its generation began, and every other piece that a
-//!   split made it. A frame that was handed out by itself since is no piece, and where such a block
-//!   was split in turn, its head is none;
+//!   split made it. A frame that was handed out as a block of its own since is no piece, and where
+//!   such a block was split in turn, its head is none;
 //! * a split is done and helped under a pin on the head, in place of the reference that the caller
 //!   is believed to have. As long as the first frame is in use, no other block of that order begins
 //!   there and no tail comes to rest, so a helper that comes late finds each tail changed;
@@ -218,7 +218,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 return Err(TokenError::Refused(SplitError::Unsplittable { head: at }));
             }
             let step = target.max(seen.smallest_pieces());
-            // The pin stands for the reference, which another thread may give back meanwhile.
+            // The pin stands for the reference, which another thread may give back during the
+            // split.
             let frozen = PageWord(seen.0 + 1).begin_split(step);
             if self.change(at, seen, frozen) {
                 self.help_split(at, frozen, sink);

@@ -43,8 +43,8 @@ pub(super) const HAS_HWPOISONED: u64 = 1 << (FLAGS_SHIFT + 2);
 /// `FLAGS`: a free frame may have it.
 pub(super) const EXPLICIT_TAILS: u64 = 1 << (FLAGS_SHIFT + 3);
 
-/// On a free frame, in the place of `drop`: it, or the 2 MiB it begins by its order, is nobody's
-/// and outside the store, there for whoever claims it in this word.
+/// On a free frame, in the place of `drop`: it, or the 2 MiB that it begins by its order, is
+/// uncoalesced: outside the pool, there for the first thread that claims it in this word.
 pub(super) const UNCOALESCED: u64 = 1 << DROP_SHIFT;
 
 pub(super) const TAIL: u64 = 0;
@@ -270,7 +270,8 @@ impl PageWord {
         self.0 & LOOK == HEAD << KIND_SHIFT | ONE_REF
     }
 
-    /// A page by itself that is neither pinned nor poisoned, and to which nothing is happening.
+    /// A page, a block of order 0, that is neither pinned nor marked hwpoison, and to which nothing
+    /// is happening.
     #[inline]
     pub(crate) const fn is_plain_page(self) -> bool {
         const LOOK: u64 = KIND_FIELD | ORDER_FIELD | FLAGS | PINS_MASK;
@@ -284,9 +285,10 @@ impl PageWord {
         matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | UNCOALESCED) == 0
     }
 
-    /// A free block of `order`, a page or 2 MiB, that is there for whoever claims it.
+    /// A free block of `order`, a page or 2 MiB, that is uncoalesced: there for the first thread
+    /// that claims it.
     #[inline]
-    pub(crate) const fn is_uncoalesced(self, order: Order) -> bool {
+    pub const fn is_uncoalesced(self, order: Order) -> bool {
         self.0 & !(GEN_MASK << GEN_SHIFT | EXPLICIT_TAILS) == Self::build(FREE, order, UNCOALESCED).0
     }
 

@@ -19,9 +19,9 @@
 //! KiB tail below it may have *recorded* its order. While none has, all of them are at rest, and a
 //! split has nothing to do but to make the heads of the pieces.
 //!
-//! A free frame may be *loose*: not in the allocator's store but there for whoever comes first, by
-//! a compare-and-swap on this very word. A page's life is then one such step out of it and one
-//! back.
+//! A free frame may be *uncoalesced*: not in the allocator's pool but there for the first thread
+//! that claims it, by a compare-and-swap on this very word. A page's life is then one such step out
+//! of it and one back.
 //!
 //! A token of the raw interface names a block by its first frame, order and generation. It still
 //! stands for its pieces when another holder has split the block, so a word tells which blocks it

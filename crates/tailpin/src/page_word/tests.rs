@@ -180,7 +180,7 @@ fn a_split_keeps_pins_references_and_flags() {
             let clean = small && target > Order::PAGE && word.all_tails_implicit();
             assert_eq!(begun.is_heads_only_split(), clean);
             assert_eq!(begun.all_tails_implicit(), if small { clean } else { word.all_tails_implicit() });
-            // A hold taken meanwhile makes it ordinary and is there afterwards.
+            // A hold that is taken during it makes it ordinary and is there afterwards.
             assert!(!begun.hold(1).is_heads_only_split());
             let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
             let has_tails = target > Order::PAGE;

@@ -147,7 +147,7 @@ impl PageWord {
         Self::build(HEAD, target, rest).with_kind(HEAD)
     }
 
-    /// A tail becomes a page by itself with `refs` references; its pins stay.
+    /// A tail becomes a page of its own with `refs` references; its pins stay.
     #[inline]
     pub(crate) const fn page(self, refs: u64) -> Self {
         let keep = self.0 & (PINS_MASK | HWPOISON);
