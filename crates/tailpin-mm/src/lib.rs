@@ -15,6 +15,7 @@ mod mm;
 mod object;
 mod ops;
 mod page_table;
+mod rmap;
 mod space;
 
 pub use addr::{Access, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
@@ -23,14 +24,14 @@ pub use env::std_env::{Ram, StdEnv, StdSection};
 pub use env::{Cookie, DirectMap, Env, ReadSide, Tlb};
 pub use error::{CollapseError, FaultError, MapError, MmError, NotPresent, PageSplitError, PinError};
 pub use frame_info::FrameInfo;
-pub use mm::{Cow, Mm, MmConfig};
-pub use object::{Object, ObjectConfig, ObjectId, Source};
+pub use mm::{Cow, HugePages, Mm, MmConfig};
+pub use object::Object;
+pub use object::config::{ObjectConfig, ObjectId, Source};
 pub use ops::access::PageIdentity;
 pub use ops::advise::{Advice, AdviseError};
 pub use ops::base_page::BasePage;
 pub use ops::collapse::{CollapseLimits, CollapseOutcome};
 pub use ops::pin::Pins;
-pub use space::region::HugePages;
 pub use space::{Map, MappedPage, RootRef, Space, Usage};
 
 /// The pin's walk and second look over other words than a page table's, for model checkers. No

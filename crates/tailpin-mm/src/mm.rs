@@ -23,10 +23,23 @@ pub enum Cow {
     Whole,
 }
 
+/// Whether a region gets huge pages (THP) of 2 MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "THP")]
+pub enum HugePages {
+    /// As [`MmConfig::huge_by_default`] says.
+    #[default]
+    Default,
+    /// Wherever they fit.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// Settings of an [`Mm`]; everything has a default.
 #[derive(Clone, Copy, Debug)]
 pub struct MmConfig {
-    /// Whether regions of [`HugePages::Default`](crate::HugePages::Default) get huge pages (THP
+    /// Whether regions of [`HugePages::Default`] get huge pages (THP
     /// `always`).
     pub huge_by_default: bool,
     /// What a write to a huge page does that other spaces also map.

@@ -7,17 +7,15 @@ use core::ops::Range;
 
 use tailpin::{Order, Pfn, Request};
 
-use crate::addr::{PAGE_BYTES, VirtAddr, VirtRange};
-use crate::arch::Flags;
+use crate::addr::PAGE_BYTES;
 use crate::env::Env;
 use crate::env::sync::Locked;
-use crate::error::{PageSplitError, Shortage};
+use crate::error::Shortage;
 use crate::frame_info::PageOwner;
-use crate::mm::MmCore;
-use crate::object::{ObjectConfig, Source};
+use crate::mm::{HugePages, MmCore};
+use crate::object::config::{ObjectConfig, Source};
+use crate::rmap::Rmap;
 use crate::space::SpaceInner;
-use crate::space::region::{HugePages, Region};
-use crate::space::rmap::Rmap;
 
 /// A block (folio) in a page cache, which has a reference on it. Its index is a multiple of its
 /// size.
@@ -154,7 +152,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     }
 
     /// Replaces a block in the cache by the pieces that it was split to.
-    fn note_pieces(&self, cache: &mut PageCache, block: CacheBlock) {
+    pub(crate) fn note_pieces(&self, cache: &mut PageCache, block: CacheBlock) {
         cache.blocks.remove(&block.index);
         let mut at = 0;
         while at < block.order.frames() {
@@ -163,47 +161,6 @@ impl<'z, E: Env> ObjectPages<'z, E> {
             cache.insert(CacheBlock { index: block.index + at, head, order });
             at += order.frames();
         }
-    }
-
-    /// Splits the block of page `index`, mapped at `addr`, and every mapping of it.
-    pub(crate) fn split(&self, index: u64, order: Order, addr: VirtAddr) -> Result<Order, PageSplitError> {
-        let block = {
-            let mut cache = self.cache.write();
-            let block = cache.find(index).ok_or(PageSplitError::NotPresent { addr })?;
-            if block.order > order {
-                let whole = self.core.token(block.head, block.order);
-                let split = self.core.zone.raw().split(whole, order);
-                split.map_err(|_| PageSplitError::Unsplittable { addr })?;
-                self.note_pieces(&mut cache, block);
-            } else if block.order >= Order::HUGE {
-                return Ok(block.order);
-            }
-            // A block that is small already may have a huge mapping left, which an earlier call had
-            // no frame to split.
-            block
-        };
-        for place in self.rmap.ranges(block.pages()) {
-            let regions = place.space.regions.read();
-            for region in regions.within(place.range).filter(|region| self.is_behind(region)) {
-                let range = Self::range_in(region, block.pages());
-                let split = place.space.split_leaves(range, |_, leaf| !leaf.flags.has(Flags::ANON));
-                split.map_err(|shortage| PageSplitError::from_shortage(shortage, addr))?;
-            }
-        }
-        Ok(block.order.min(order))
-    }
-
-    /// Whether the region's backing is this object.
-    pub(crate) fn is_behind(&self, region: &Region<'z, E>) -> bool {
-        region.backing.object().is_some_and(|object| object.id == self.id)
-    }
-
-    /// The addresses of `region` at which `pages` are.
-    pub(crate) fn range_in(region: &Region<'z, E>, pages: Range<u64>) -> VirtRange {
-        let from = pages.start.max(region.first) - region.first;
-        let to = pages.end.max(region.first) - region.first;
-        let start = region.range.start.offset(from * PAGE_BYTES);
-        VirtRange { start, end: region.range.start.offset(to.saturating_mul(PAGE_BYTES)) }.meet(region.range)
     }
 }
 

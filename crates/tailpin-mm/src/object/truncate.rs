@@ -95,8 +95,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
             }
             for place in new {
                 let regions = place.space.regions.read();
-                for region in regions.iter().filter(|region| self.is_behind(region)) {
-                    place.space.clear_object(Self::range_in(region, pages.clone()), copies);
+                for region in regions.iter().filter(|region| region.is_of(self)) {
+                    place.space.clear_object(region.range_of(pages.clone()), copies);
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::error::{FaultError, NotPresent};
 use crate::frame_info::PageOwner;
 use crate::mm::MmCore;
-use crate::object::ObjectId;
+use crate::object::config::ObjectId;
 use crate::ops::fault::Want;
 use crate::ops::pin::CountLimit;
 use crate::page_table::walk::Entries;

@@ -5,10 +5,11 @@ use core::fmt;
 use crate::addr::{Level, VirtAddr, VirtRange};
 use crate::env::Env;
 use crate::error::{CollapseError, MapError};
+use crate::mm::HugePages;
 use crate::ops::collapse::CollapseLimits;
 use crate::ops::unmap::checked_range;
 use crate::space::Space;
-use crate::space::region::{Backing, HugePages};
+use crate::space::region::Backing;
 
 /// Advice about a range (`madvise`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use crate::arch::Flags;
 use crate::env::Env;
 use crate::error::NotPresent;
 use crate::frame_info::PageOwner;
-use crate::object::ObjectId;
+use crate::object::config::ObjectId;
 use crate::ops::access::PageIdentity;
 use crate::ops::fault::Want;
 use crate::space::Space;

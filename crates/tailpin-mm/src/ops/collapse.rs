@@ -20,13 +20,13 @@ use crate::arch::{Arch, Flags, Leaf, TableEntry};
 use crate::env::Env;
 use crate::error::CollapseError;
 use crate::frame_info::PageOwner;
-use crate::mm::MmCore;
+use crate::mm::{HugePages, MmCore};
 use crate::object::page_cache::{BlockGuard, CacheBlock};
 use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::{EntrySlot, WalkEnd};
-use crate::space::region::{Backing, HugePages, Region};
-use crate::space::rmap::AnonRoot;
+use crate::rmap::AnonRoot;
+use crate::space::region::{Backing, Region};
 use crate::space::{Space, SpaceInner};
 
 /// Limits up to which a collapse is worth its cost (khugepaged's `max_ptes_none`,
@@ -103,7 +103,7 @@ impl<'z, E: Env> Space<'z, E> {
         let done = pages.collapse(index, limits, range.start)?;
         // The next fault maps all of the block, unless it is mapped so already.
         let regions = self.inner.regions.write();
-        let same = |region: &&Region<'z, E>| region.range.covers(range) && pages.is_behind(region);
+        let same = |region: &&Region<'z, E>| region.range.covers(range) && region.is_of(&pages);
         let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
         let found = self.inner.core.look_up(self.inner.root, range.start);
         let whole = found.slot.level == Level::PMD && self.inner.core.leaf_of(found).is_some();

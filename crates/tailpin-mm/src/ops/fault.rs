@@ -20,11 +20,11 @@ use crate::arch::{Arch, Flags, Leaf, TableEntry};
 use crate::env::Env;
 use crate::error::{FaultError, Shortage};
 use crate::frame_info::PageOwner;
-use crate::mm::Cow;
+use crate::mm::{Cow, HugePages};
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::WalkEnd;
-use crate::space::region::{Backing, HugePages, Region};
-use crate::space::rmap::AnonRoot;
+use crate::rmap::AnonRoot;
+use crate::space::region::{Backing, Region};
 use crate::space::{Space, SpaceInner};
 
 /// What a thread wants of a leaf.

@@ -27,8 +27,8 @@ use crate::frame_info::PageOwner;
 use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::WalkEnd;
+use crate::rmap::AnonRoot;
 use crate::space::region::Region;
-use crate::space::rmap::AnonRoot;
 use crate::space::{Space, SpaceInner};
 
 impl<'z, E: Env> Space<'z, E> {

@@ -19,6 +19,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{PageSplitError, Shortage};
+use crate::object::page_cache::ObjectPages;
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::{EntrySlot, WalkEnd};
 use crate::space::region::Region;
@@ -179,5 +180,35 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// Number of the page at `addr` within its leaf.
     pub(crate) fn page_in(found: WalkEnd, addr: VirtAddr) -> u64 {
         (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES
+    }
+}
+
+impl<'z, E: Env> ObjectPages<'z, E> {
+    /// Splits the block of page `index`, mapped at `addr`, and every mapping of it.
+    pub(crate) fn split(&self, index: u64, order: Order, addr: VirtAddr) -> Result<Order, PageSplitError> {
+        let block = {
+            let mut cache = self.cache.write();
+            let block = cache.find(index).ok_or(PageSplitError::NotPresent { addr })?;
+            if block.order > order {
+                let whole = self.core.token(block.head, block.order);
+                let split = self.core.zone.raw().split(whole, order);
+                split.map_err(|_| PageSplitError::Unsplittable { addr })?;
+                self.note_pieces(&mut cache, block);
+            } else if block.order >= Order::HUGE {
+                return Ok(block.order);
+            }
+            // A block that is small already may have a huge mapping left, which an earlier call had
+            // no frame to split.
+            block
+        };
+        for place in self.rmap.ranges(block.pages()) {
+            let regions = place.space.regions.read();
+            for region in regions.within(place.range).filter(|region| region.is_of(self)) {
+                let range = region.range_of(block.pages());
+                let split = place.space.split_leaves(range, |_, leaf| !leaf.flags.has(Flags::ANON));
+                split.map_err(|shortage| PageSplitError::from_shortage(shortage, addr))?;
+            }
+        }
+        Ok(block.order.min(order))
     }
 }

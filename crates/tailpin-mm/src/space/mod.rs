@@ -1,7 +1,6 @@
 //! An address space (`mm_struct`): its regions, its page table, and making new mappings.
 
 pub(crate) mod region;
-pub(crate) mod rmap;
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -13,12 +12,12 @@ use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::env::sync::Locked;
 use crate::error::{MapError, MmError};
-use crate::mm::{Mm, MmCore};
+use crate::mm::{HugePages, Mm, MmCore};
 use crate::object::Object;
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::EntrySlot;
-use crate::space::region::{Backing, HugePages, Region, Regions};
-use crate::space::rmap::{AnonRoot, Rmap};
+use crate::rmap::{AnonRoot, Rmap};
+use crate::space::region::{Backing, Region, Regions};
 
 /// What is to be mapped, and where.
 ///

@@ -7,22 +7,10 @@ use alloc::vec::Vec;
 use crate::addr::{PAGE_BYTES, Prot, VirtAddr, VirtRange};
 use crate::arch::Flags;
 use crate::env::Env;
+use crate::mm::HugePages;
 use crate::object::page_cache::ObjectPages;
+use crate::rmap::{AnonRoot, Rmap};
 use crate::space::SpaceInner;
-use crate::space::rmap::{AnonRoot, Rmap};
-
-/// Whether a region gets huge pages (THP) of 2 MiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[doc(alias = "THP")]
-pub enum HugePages {
-    /// As [`MmConfig::huge_by_default`](crate::MmConfig::huge_by_default) says.
-    #[default]
-    Default,
-    /// Wherever they fit.
-    Always,
-    /// Never.
-    Never,
-}
 
 /// What memory is behind a region.
 pub(crate) enum Backing<'z, E: Env> {
@@ -138,6 +126,19 @@ impl<'z, E: Env> Region<'z, E> {
         Flags::NONE
             .with_if(Flags::USER, self.prot.read || self.prot.write)
             .with_if(Flags::EXEC, self.prot.exec)
+    }
+
+    /// Whether the region's backing is this object.
+    pub(crate) fn is_of(&self, object: &ObjectPages<'z, E>) -> bool {
+        self.backing.object().is_some_and(|pages| pages.id == object.id)
+    }
+
+    /// The addresses in the region of the pages with these indices, perhaps none.
+    pub(crate) fn range_of(&self, pages: core::ops::Range<u64>) -> VirtRange {
+        let from = pages.start.max(self.first) - self.first;
+        let to = pages.end.max(self.first) - self.first;
+        let start = self.range.start.offset(from * PAGE_BYTES);
+        VirtRange { start, end: self.range.start.offset(to.saturating_mul(PAGE_BYTES)) }.meet(self.range)
     }
 
     /// Whether `next` begins where this region ends, in addresses and in pages, and everything else
