@@ -350,6 +350,7 @@ impl fmt::Debug for Registration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
     use super::*;
@@ -374,5 +375,32 @@ mod tests {
             });
             assert_eq!(arena.inner().registrations.load(Ordering::SeqCst), 0);
         }
+    }
+
+    #[test]
+    fn a_releaser_waits_for_its_turn_and_does_not_keep_the_arena() {
+        static LEFT: AtomicUsize = AtomicUsize::new(0);
+        let report = |report: &LeakReport| LEFT.store(report.bytes, Ordering::SeqCst);
+        let arena = Arena::builder().size(4 << 20).on_leak(report).build().unwrap();
+        let mut buffer = arena.alloc(2 << 20).unwrap();
+        buffer.fill(1);
+        drop(buffer);
+        let kept = arena.alloc(10).unwrap();
+        let turn = arena.inner().releasing.enter().unwrap();
+        let pace = crate::Pace { step: usize::MAX, interval: Duration::from_millis(1) };
+        let releaser = arena.spawn_releaser(pace).unwrap();
+        thread::sleep(Duration::from_millis(20));
+        drop(turn);
+        while arena.stats().given_back < 2 << 20 {
+            thread::yield_now();
+        }
+        drop(arena);
+        // It may be about its work for a moment more.
+        while LEFT.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(LEFT.load(Ordering::SeqCst), PAGE);
+        drop(kept);
+        releaser.stop().unwrap();
     }
 }
