@@ -1,218 +1,21 @@
-//! The handle on a shared arena, and how it does things.
+//! The handle on a shared arena.
 
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use portable_atomic::AtomicU128;
-use tailpin::{Attach, Audit, FrameRange, GetError, OneWord, Order, Pfn, Zone, ZoneConfig};
+use tailpin::{Audit, GetError, Order};
 
-use crate::memory::fork::ForkMark;
 use crate::memory::{AREA, PAGE};
 
+use super::arena_file::{ArenaFile, Geometry};
+use super::attachment::Attachment;
 use super::error::SharedError;
 use super::handles::{SharedBuffer, SharedSlice};
-use super::journal::Journal;
-use super::memory::{Geometry, Memory, THREADS};
-use super::operation::{Machine, NewLives, Operation, PAGES_AT_ONCE, Refusal};
-use super::owners::{Identity, OwnerId, Owners};
-use super::scribe::Scribe;
-use super::stop;
+use super::operation::Operation;
+use super::owners::{Identity, OwnerId};
 use super::token::{Token, pages_of};
-
-/// What all handles of this process share.
-pub(super) struct Inner {
-    pub(super) machine: Machine,
-    pub(super) owners: Owners,
-    pub(super) me: OwnerId,
-    /// Journals that are in use; process-local, as only this process has them.
-    busy: [AtomicBool; THREADS],
-    /// An operation panicked in the middle. Its steps may be anywhere, under handles that the
-    /// caller still has, and a recovery will go on with it: so until then these handles must do
-    /// nothing more.
-    poisoned: AtomicBool,
-    fork: ForkMark,
-    /// Last: everything above uses it.
-    pub(super) memory: Memory,
-}
-
-impl Inner {
-    fn join(memory: Memory, fresh: bool, identity: Identity) -> Result<Self, SharedError> {
-        let zone = memory.layout(|layout| {
-            let config = ZoneConfig::default().hooks(&NewLives).cpu(Scribe::acting_for);
-            let (pages, areas) = (memory.page_words, memory.area_words);
-            if fresh {
-                // No other process has the memory yet.
-                let scribe = Scribe::new(
-                    Journal::new(memory.journals, memory.told, 0),
-                    0,
-                    memory.base(),
-                    memory.lives,
-                );
-                scribe.watch(|| Zone::new(layout, config, pages, areas))
-            } else {
-                Zone::attach(layout, config, pages, areas)
-            }
-        });
-        // The words were counted with this very layout.
-        let zone = zone.map_err(|_| SharedError::NotAnArena)?;
-        let owners = Owners(memory.owners);
-        let fork = ForkMark::new().map_err(|errno| SharedError::System {
-            doing: "mark this process",
-            errno: errno.raw_os_error(),
-        })?;
-        let full = SharedError::Full { owners: memory.geometry.owners };
-        let me = owners.join(identity).ok_or(full)?;
-        if fresh {
-            stop::here();
-            memory.publish();
-        }
-        let machine = Machine {
-            zone,
-            protocol: OneWord::attach(memory.page_words, Pfn::new(0)),
-            ledger: memory.ledger,
-        };
-        let busy = [const { AtomicBool::new(false) }; THREADS];
-        Ok(Self { machine, owners, me, busy, poisoned: AtomicBool::new(false), fork, memory })
-    }
-
-    /// Journal `thread` of an owner.
-    #[expect(clippy::arithmetic_side_effects, reason = "an owner's number is below the number of owners")]
-    pub(super) fn journal(&self, owner: usize, thread: usize) -> Journal {
-        Journal::new(self.memory.journals, self.memory.told, owner * THREADS + thread)
-    }
-
-    pub(super) fn scribe(&self, journal: Journal, owner: usize) -> Scribe {
-        Scribe::new(journal, owner, self.memory.base(), self.memory.lives)
-    }
-
-    pub(super) fn is_child(&self) -> bool {
-        self.fork.is_child()
-    }
-
-    /// An operation of this process's own.
-    pub(super) fn operate(&self, operation: Operation) -> Result<Pfn, Refusal> {
-        let turn = self.take_turn()?;
-        let result = self.operate_for(self.me.index, turn.thread, operation);
-        turn.end();
-        result
-    }
-
-    /// An operation for an owner, in a journal of the owner's that is not in use.
-    pub(super) fn operate_for(
-        &self,
-        owner: usize,
-        thread: usize,
-        operation: Operation,
-    ) -> Result<Pfn, Refusal> {
-        let journal = self.journal(owner, thread);
-        journal.begin(operation);
-        let result = self.scribe(journal, owner).write(|| self.machine.run(operation, owner));
-        journal.end();
-        result
-    }
-
-    /// Of the journals of this process one that no thread uses. Waits while all are in use, for
-    /// threads of this process.
-    fn take_turn(&self) -> Result<Turn<'_>, Refusal> {
-        loop {
-            // Relaxed: a thread that has a handle which was in the panicked operation got it
-            // after the panic.
-            if self.poisoned.load(Ordering::Relaxed) {
-                return Err(Refusal::Poisoned);
-            }
-            // Acquire and, when it is given back, Release: a journal goes from thread to thread.
-            let take = |busy: &AtomicBool| {
-                !busy.load(Ordering::Relaxed)
-                    && busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-            };
-            if let Some(thread) = self.busy.iter().position(take) {
-                return Ok(Turn { inner: self, thread });
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    /// A pin on each page, or none.
-    pub(super) fn pin(&self, pages: FrameRange) -> Result<(), SharedError> {
-        if self.is_child() {
-            return Err(SharedError::Child);
-        }
-        for some in in_parts(pages) {
-            if let Err(refusal) = self.operate(Operation::Pin(some)) {
-                self.unpin(FrameRange { start: pages.start, end: some.start });
-                return Err(refusal.into());
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn unpin(&self, pages: FrameRange) {
-        for some in in_parts(pages) {
-            self.let_go(Operation::Unpin(some));
-        }
-    }
-
-    /// Gives back what a handle has, which can't be refused unless something else writes the words;
-    /// then the page has been taken out of service. In a forked child, which has nothing, nothing
-    /// is given back; nor where an operation panicked, which leaves it to a recovery.
-    pub(super) fn let_go(&self, operation: Operation) {
-        if !self.is_child() {
-            let _ = self.operate(operation);
-        }
-    }
-
-    /// A look at all words, of which nothing is left to be finished if it is cut short.
-    fn watch<R>(
-        &self,
-        look: impl FnOnce(&Zone<'static, tailpin::OneWord<'static, super::word::Word>>) -> R,
-    ) -> R {
-        self.scribe(self.journal(self.me.index, 0), self.me.index).watch(|| look(&self.machine.zone))
-    }
-}
-
-/// A journal in use. Dropped without an end, by a panic, it leaves the journal as it is, for a
-/// recovery.
-struct Turn<'a> {
-    inner: &'a Inner,
-    thread: usize,
-}
-
-impl Turn<'_> {
-    fn end(self) {
-        // Release: pairs with the Acquire of the thread that takes the journal next.
-        self.inner.busy[self.thread].store(false, Ordering::Release);
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.inner.poisoned.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Runs of pages that fit into an operation.
-fn in_parts(pages: FrameRange) -> impl Iterator<Item = FrameRange> {
-    (pages.start.get()..pages.end.get()).step_by(PAGES_AT_ONCE as usize).map(move |start| FrameRange {
-        start: Pfn::new(start),
-        end: Pfn::new(pages.end.get().min(start.saturating_add(PAGES_AT_ONCE))),
-    })
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if self.is_child() {
-            return self.memory.disown();
-        }
-        // All handles are gone, so nothing is held. An operation that panicked is left for a
-        // recovery after this process.
-        if !*self.poisoned.get_mut() {
-            self.owners.leave(self.me);
-        }
-    }
-}
 
 /// An arena in a memory file, used by several processes at once.
 ///
@@ -246,7 +49,7 @@ impl Drop for Inner {
 /// Handles keep the mapping; `SharedArena` may go first. When the last of a process is gone, it has
 /// left.
 #[derive(Clone)]
-pub struct SharedArena(pub(super) Arc<Inner>);
+pub struct SharedArena(pub(super) Arc<Attachment>);
 
 impl SharedArena {
     /// A new arena of at least `bytes` bytes, rounded up to 2 MiB, that at most `owners` processes
@@ -262,7 +65,7 @@ impl SharedArena {
             SharedError::BadSize { .. } => SharedError::BadSize { bytes },
             other => other,
         })?;
-        Self::join(Memory::create(geometry)?, true, Self::own_identity()?)
+        Self::join(ArenaFile::create(geometry)?, true, Self::own_identity()?)
     }
 
     /// Joins an arena that another process has created and whose file it has passed on: by
@@ -279,7 +82,7 @@ impl SharedArena {
     /// is borrowed in this one.
     pub unsafe fn attach(file: OwnedFd) -> Result<Self, SharedError> {
         Self::check_processor()?;
-        Self::join(Memory::open(file)?, false, Self::own_identity()?)
+        Self::join(ArenaFile::open(file)?, false, Self::own_identity()?)
     }
 
     fn check_processor() -> Result<(), SharedError> {
@@ -290,8 +93,8 @@ impl SharedArena {
         Identity::own().map_err(|error| SharedError::io("find out who this is", &error))
     }
 
-    pub(super) fn join(memory: Memory, fresh: bool, identity: Identity) -> Result<Self, SharedError> {
-        Ok(Self(Arc::new(Inner::join(memory, fresh, identity)?)))
+    pub(super) fn join(memory: ArenaFile, fresh: bool, identity: Identity) -> Result<Self, SharedError> {
+        Ok(Self(Arc::new(Attachment::join(memory, fresh, identity)?)))
     }
 
     /// A buffer of `len` bytes, 1 to 2,097,152, in a block of the next power of two of pages. Its
@@ -325,8 +128,8 @@ impl SharedArena {
             other => other,
         })?;
         let slice = SharedSlice::adopt(Arc::clone(&self.0), bytes);
-        // Looked at under the pins; if it is another life, they go with the slice.
-        let same = self.0.memory.lives.are_frozen_in(pages, token.life);
+        // Looked at under the pins; if it is another generation, they go with the slice.
+        let same = self.0.memory.generations.are_frozen_in(pages, token.generation);
         if same { Ok(slice) } else { Err(SharedError::Stale) }
     }
 
@@ -337,7 +140,11 @@ impl SharedArena {
 
     /// Bytes that are free: a snapshot.
     pub fn free_bytes(&self) -> u64 {
-        if self.0.is_child() { 0 } else { self.0.machine.zone.free_frames().saturating_mul(PAGE as u64) }
+        if self.0.is_child() {
+            0
+        } else {
+            self.0.state_machine.zone.free_frames().saturating_mul(PAGE as u64)
+        }
     }
 
     /// This process.
@@ -375,20 +182,5 @@ impl AsRawFd for SharedArena {
 impl fmt::Debug for SharedArena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedArena({} bytes, {})", self.size(), self.0.me)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_thread_that_is_in_an_operation_has_a_journal_of_its_own() {
-        let arena = SharedArena::create(1, 1).unwrap();
-        for _ in 0..2 {
-            let turns = [(); THREADS].map(|()| arena.0.take_turn().unwrap());
-            assert!(turns.iter().map(|turn| turn.thread).eq(0..THREADS));
-            turns.map(Turn::end);
-        }
     }
 }

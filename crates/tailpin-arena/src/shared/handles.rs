@@ -8,14 +8,14 @@ use tailpin::{FrameRange, Order, Pfn};
 
 use crate::memory::PAGE;
 
-use super::arena::Inner;
+use super::attachment::Attachment;
 use super::error::SharedError;
 use super::operation::Operation;
 use super::token::{Token, pages_of};
 
 /// A reference to a block, which is counted in the ledger.
 struct Reference {
-    arena: Arc<Inner>,
+    arena: Arc<Attachment>,
     head: Pfn,
     order: Order,
     len: usize,
@@ -36,7 +36,7 @@ impl Drop for Reference {
 
 /// # Panics
 /// In a forked child, where the memory is not.
-fn assert_home(arena: &Inner) {
+fn assert_home(arena: &Attachment) {
     assert!(!arena.is_child(), "a forked child has no part in a shared arena");
 }
 
@@ -44,7 +44,7 @@ fn assert_home(arena: &Inner) {
 pub struct SharedBuffer(Reference);
 
 impl SharedBuffer {
-    pub(super) fn new(arena: Arc<Inner>, head: Pfn, order: Order, len: usize) -> Self {
+    pub(super) fn new(arena: Arc<Attachment>, head: Pfn, order: Order, len: usize) -> Self {
         Self(Reference { arena, head, order, len })
     }
 
@@ -55,7 +55,7 @@ impl SharedBuffer {
     pub fn freeze(self) -> SharedBlock {
         assert_home(&self.0.arena);
         let pages = FrameRange::block(self.0.head, self.0.order);
-        self.0.arena.memory.lives.freeze(pages);
+        self.0.arena.memory.generations.freeze(pages);
         SharedBlock(self.0)
     }
 }
@@ -69,7 +69,7 @@ impl Deref for SharedBuffer {
         assert_home(&self.0.arena);
         let address = self.0.arena.memory.address(self.0.start()).as_ptr();
         // SAFETY: the block was handed out to this handle, is at least `len` bytes, and is written
-        // only through `&mut self`: adoption wants pages that were frozen in this life, which these
+        // only through `&mut self`: adoption wants pages that were frozen in this generation, which these
         // are not.
         unsafe { std::slice::from_raw_parts(address, self.0.len) }
     }
@@ -190,13 +190,13 @@ impl fmt::Debug for SharedBlock {
 /// Some bytes of what was a block, with a pin on each page they touch. It keeps those pages and
 /// nothing else.
 pub struct SharedSlice {
-    arena: Arc<Inner>,
+    arena: Arc<Attachment>,
     /// From the beginning of the data on.
     bytes: Range<u64>,
 }
 
 impl SharedSlice {
-    fn pin(arena: &Arc<Inner>, bytes: Range<u64>) -> Result<Self, SharedError> {
+    fn pin(arena: &Arc<Attachment>, bytes: Range<u64>) -> Result<Self, SharedError> {
         arena.pin(pages_of(bytes.clone()))?;
         Ok(Self::adopt(Arc::clone(arena), bytes))
     }
@@ -207,7 +207,7 @@ impl SharedSlice {
     }
 
     /// The caller's pins become the slice's.
-    pub(super) fn adopt(arena: Arc<Inner>, bytes: Range<u64>) -> Self {
+    pub(super) fn adopt(arena: Arc<Attachment>, bytes: Range<u64>) -> Self {
         Self { arena, bytes }
     }
 
@@ -235,8 +235,8 @@ impl SharedSlice {
     /// In a forked child.
     pub fn token(&self) -> Token {
         assert_home(&self.arena);
-        let life = self.arena.memory.lives.get(pages_of(self.bytes.clone()).start);
-        Token { offset: self.bytes.start, len: self.length(), life }
+        let generation = self.arena.memory.generations.get(pages_of(self.bytes.clone()).start);
+        Token { offset: self.bytes.start, len: self.length(), generation }
     }
 
     /// First page, and size, of the block that its first page is in at this moment.
@@ -246,7 +246,7 @@ impl SharedSlice {
     pub fn block(&self) -> (Pfn, Order) {
         assert_home(&self.arena);
         let page = pages_of(self.bytes.clone()).start;
-        self.arena.machine.zone.head_of(page).unwrap_or((page, Order::PAGE))
+        self.arena.state_machine.zone.head_of(page).unwrap_or((page, Order::PAGE))
     }
 }
 
@@ -258,7 +258,7 @@ impl Deref for SharedSlice {
     fn deref(&self) -> &[u8] {
         assert_home(&self.arena);
         let address = self.arena.memory.address(self.bytes.start).as_ptr();
-        // SAFETY: the pins keep the pages, which are frozen in this life: they are not written.
+        // SAFETY: the pins keep the pages, which are frozen in this generation: they are not written.
         unsafe { std::slice::from_raw_parts(address, self.length() as usize) }
     }
 }

@@ -7,13 +7,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::operation::Operation;
-use super::stop;
-use super::word::{Stamp, Told};
+use super::fail_point;
+use super::word::{AcknowledgedSteps, Stamp};
 
 /// Steps of one operation that are recorded. The longest, of a block of 2 MiB all of whose pages
-/// are pinned, has a third of it without others in its way; who comes to the end of it goes on
-/// without recording.
+/// are pinned, has a third of it without others in its way; an operation that comes to the end of it
+/// goes on without recording.
 pub(super) const STEPS: usize = 16 * 1024;
 
 // The words of a journal.
@@ -29,7 +28,7 @@ pub(super) const JOURNAL_WORDS: usize = FIRST_STEP + 2 * STEPS;
 
 /// What was done in a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum StepKind {
     Load = 1,
     Store = 2,
     CompareExchange = 3,
@@ -37,45 +36,48 @@ pub(super) enum Kind {
 
 /// What a step was done to, and what came of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Step {
-    pub(super) kind: Kind,
+pub(super) struct RecordedStep {
+    pub(super) kind: StepKind,
     /// Where the word is, in bytes from the beginning of the memory.
-    pub(super) place: u64,
+    pub(super) offset: u64,
     pub(super) outcome: Result<u64, u64>,
 }
 
-impl Step {
+impl RecordedStep {
     fn encode(self) -> [u64; 2] {
         let (ok, found) = match self.outcome {
             Ok(found) => (1, found),
             Err(found) => (0, found),
         };
-        [self.place << 3 | ok << 2 | self.kind as u64, found]
+        [self.offset << 3 | ok << 2 | self.kind as u64, found]
     }
 
     fn decode([what, found]: [u64; 2]) -> Option<Self> {
         let kind = match what & 3 {
-            1 => Kind::Load,
-            2 => Kind::Store,
-            3 => Kind::CompareExchange,
+            1 => StepKind::Load,
+            2 => StepKind::Store,
+            3 => StepKind::CompareExchange,
             _ => return None,
         };
         let outcome = if what & 4 != 0 { Ok(found) } else { Err(found) };
-        Some(Self { kind, place: what >> 3, outcome })
+        Some(Self { kind, offset: what >> 3, outcome })
     }
 }
 
 /// One journal.
+///
+/// Its words are written by the thread that has it in use; of a dead process, by the one process that
+/// recovers it. [`AcknowledgedSteps`] are written by any.
 #[derive(Clone, Copy)]
 pub(super) struct Journal {
     pub(super) index: usize,
     words: &'static [AtomicU64],
-    pub(super) told: Told,
+    pub(super) acknowledged: AcknowledgedSteps,
 }
 
 impl Journal {
-    pub(super) fn new(all: &'static [AtomicU64], told: Told, index: usize) -> Self {
-        Self { index, words: &all[index * JOURNAL_WORDS..][..JOURNAL_WORDS], told }
+    pub(super) fn new(all: &'static [AtomicU64], acknowledged: AcknowledgedSteps, index: usize) -> Self {
+        Self { index, words: &all[index * JOURNAL_WORDS..][..JOURNAL_WORDS], acknowledged }
     }
 
     /// Relaxed: what is read is the own process's, or was published with the operation or the
@@ -85,15 +87,14 @@ impl Journal {
     }
 
     fn set(&self, at: usize, value: u64) {
-        stop::here();
+        fail_point::here();
         // Release: a process that is killed leaves no write without those before it.
         self.words[at].store(value, Ordering::Release);
-        stop::here();
+        fail_point::here();
     }
 
-    /// An operation begins.
-    pub(super) fn begin(&self, operation: Operation) {
-        let [code, a, b] = operation.encode();
+    /// An operation begins; `code` is not 0.
+    pub(super) fn begin(&self, [code, a, b]: [u64; 3]) {
         // One more for a step that may have been made and not recorded. If this is cut short, some
         // numbers are never used.
         self.set(BEFORE, self.get(BEFORE) + self.get(MADE) + 1);
@@ -108,12 +109,11 @@ impl Journal {
         self.set(OPERATION, 0);
     }
 
-    /// The operation under way; an error if what is there is none.
-    pub(super) fn operation(&self) -> Option<Result<Operation, NotRepeatable>> {
+    /// The operation under way, as [`Journal::begin`] was told it; what stands there may be anything.
+    pub(super) fn operation(&self) -> Option<[u64; 3]> {
         // Acquire: pairs with the Release of `begin`.
         let code = self.words[OPERATION].load(Ordering::Acquire);
-        let parameters = [self.get(PARAMETERS), self.get(PARAMETERS + 1)];
-        (code != 0).then(|| Operation::decode([code, parameters[0], parameters[1]]).ok_or(NotRepeatable))
+        (code != 0).then(|| [code, self.get(PARAMETERS), self.get(PARAMETERS + 1)])
     }
 
     /// Steps made in this operation.
@@ -128,9 +128,9 @@ impl Journal {
     }
 
     /// A step was made.
-    pub(super) fn record(&self, at: u64, step: Step) {
-        if let Some(place) = self.words[FIRST_STEP..].as_chunks::<2>().0.get(at as usize) {
-            for (word, value) in place.iter().zip(step.encode()) {
+    pub(super) fn record(&self, at: u64, step: RecordedStep) {
+        if let Some(offset) = self.words[FIRST_STEP..].as_chunks::<2>().0.get(at as usize) {
+            for (word, value) in offset.iter().zip(step.encode()) {
                 word.store(value, Ordering::Relaxed);
             }
         }
@@ -143,9 +143,9 @@ impl Journal {
     }
 
     /// A step that was recorded.
-    pub(super) fn recorded(&self, at: u64) -> Option<Step> {
-        let place = self.words[FIRST_STEP..].as_chunks::<2>().0.get(at as usize)?;
-        Step::decode(place.each_ref().map(|word| word.load(Ordering::Relaxed)))
+    pub(super) fn recorded(&self, at: u64) -> Option<RecordedStep> {
+        let offset = self.words[FIRST_STEP..].as_chunks::<2>().0.get(at as usize)?;
+        RecordedStep::decode(offset.each_ref().map(|word| word.load(Ordering::Relaxed)))
     }
 }
 

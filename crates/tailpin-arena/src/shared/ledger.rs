@@ -15,7 +15,7 @@ const _: () = assert!(PIN_LIMIT < PINS && REF_LIMIT < BLOCKS >> BLOCKS_SHIFT, "c
 
 /// What one owner holds at one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
+pub(super) struct LedgerEntry {
     /// Pins on it.
     pub(super) pins: u64,
     /// References to the block of this order that was handed out here.
@@ -60,9 +60,9 @@ impl Ledger {
     }
 
     /// A look from outside of operations.
-    pub(super) fn entry(&self, owner: usize, page: Pfn) -> Entry {
+    pub(super) fn entry(&self, owner: usize, page: Pfn) -> LedgerEntry {
         let word = self.word(owner, page).value();
-        Entry {
+        LedgerEntry {
             pins: word & PINS,
             blocks: (word & BLOCKS) >> BLOCKS_SHIFT,
             order: Order::new((word >> ORDER_SHIFT) as u8).unwrap_or(Order::MAX),

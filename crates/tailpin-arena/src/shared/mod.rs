@@ -86,29 +86,26 @@
 // What takes numbers of a caller's computes with them checked, or says why it can't overflow.
 #[deny(clippy::arithmetic_side_effects)]
 mod arena;
+mod arena_file;
+#[deny(clippy::arithmetic_side_effects)]
+mod attachment;
 mod error;
+mod fail_point;
+mod generations;
 #[deny(clippy::arithmetic_side_effects)]
 mod handles;
 mod journal;
 mod ledger;
-mod memory;
 #[deny(clippy::arithmetic_side_effects)]
 mod operation;
 #[deny(clippy::arithmetic_side_effects)]
 mod owners;
 mod recover;
-mod scribe;
-mod stop;
+mod step_recorder;
 #[deny(clippy::arithmetic_side_effects)]
 mod token;
 mod word;
 
-#[cfg(test)]
-mod one_reference;
-#[cfg(test)]
-mod scenes;
-#[cfg(test)]
-mod storm;
 #[cfg(test)]
 mod tests;
 

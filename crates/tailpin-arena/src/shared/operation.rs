@@ -1,15 +1,13 @@
 //! What can be done to a shared arena, as programs over its words: the same program whether a
 //! process runs it for itself or for one that did not get to the end.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use tailpin::{
     AllocError, FrameRange, GetError, Hooks, MergeError, OneWord, Order, PagePin, Pfn, Protocol, Request,
     SplitError, Zone,
 };
 
 use super::ledger::Ledger;
-use super::scribe::Scribe;
+use super::step_recorder::StepRecorder;
 use super::word::Word;
 
 /// Most pages that one operation pins or unpins, so that it fits into its journal.
@@ -101,7 +99,7 @@ pub(super) enum Refusal {
 }
 
 /// The zone in the shared words, and who holds what of it.
-pub(super) struct Machine {
+pub(super) struct StateMachine {
     pub(super) zone: Zone<'static, OneWord<'static, Word>>,
     /// The same words. What may be done to them the ledger has shown: handles' steps, which ask for
     /// no token and, of a process that died half way through, find what that left.
@@ -109,7 +107,7 @@ pub(super) struct Machine {
     pub(super) ledger: Ledger,
 }
 
-impl Machine {
+impl StateMachine {
     /// Runs an operation for an owner. What is allocated is returned, or what was given.
     ///
     /// It reads nothing but its parameters and words, and does nothing that can't be done twice but
@@ -172,52 +170,13 @@ impl Machine {
     }
 }
 
-/// Which life a page is in: a number that is never used again for each time it is handed out, and
-/// whether its contents are settled.
-#[derive(Clone, Copy)]
-pub(super) struct Lives(pub(super) &'static [AtomicU64]);
+/// Begins the generations of pages, before any process can obtain one of them.
+pub(super) struct NewGenerations;
 
-/// Contents don't change any more until the page is free again.
-const FROZEN: u64 = 1;
-
-impl Lives {
-    /// A new life begins. To do this twice in the same operation is harmless: no other process has
-    /// the pages in between.
-    fn begin(self, pages: FrameRange) {
-        let Some(stamp) = Scribe::operation_stamp() else { return };
-        self.set(pages, stamp.0 << 1);
-    }
-
-    /// The contents of a block are settled. By the only one who has it.
-    pub(super) fn freeze(self, pages: FrameRange) {
-        self.set(pages, self.get(pages.start) | FROZEN);
-    }
-
-    fn set(self, pages: FrameRange, life: u64) {
-        for word in &self.0[pages.start.get() as usize..pages.end.get() as usize] {
-            // Release: with FROZEN it publishes the contents, to the Acquire of `get`.
-            word.store(life, Ordering::Release);
-        }
-    }
-
-    pub(super) fn get(self, page: Pfn) -> u64 {
-        self.0[page.get() as usize].load(Ordering::Acquire)
-    }
-
-    /// Whether all of these pages are in this life, and settled. True as long as the caller has a
-    /// pin on each.
-    pub(super) fn are_frozen_in(self, pages: FrameRange, life: u64) -> bool {
-        life & FROZEN != 0 && pages.iter().all(|page| self.get(page) == life)
-    }
-}
-
-/// Begins the lives of pages, before anybody can obtain one of them.
-pub(super) struct NewLives;
-
-impl Hooks for NewLives {
+impl Hooks for NewGenerations {
     fn before_publication(&self, head: Pfn, order: Order, _zero: bool) {
-        if let Some(lives) = Scribe::lives() {
-            lives.begin(FrameRange::block(head, order));
+        if let Some((generations, operation)) = StepRecorder::generations() {
+            generations.begin(FrameRange::block(head, order), operation);
         }
     }
 }

@@ -98,7 +98,7 @@ impl fmt::Debug for OwnerId {
 /// One place in the table: below, who has it, or 0; above, who is recovering that one, or 0. Both
 /// change as one, so that the next process at a place finds no other at work there.
 #[repr(transparent)]
-pub(super) struct Place(AtomicU128);
+pub(super) struct OwnerEntry(AtomicU128);
 
 fn owner(both: u128) -> Identity {
     Identity(both as u64)
@@ -114,7 +114,7 @@ fn both(owner: Identity, recoverer: Identity) -> u128 {
 
 const NONE: Identity = Identity(0);
 
-impl Place {
+impl OwnerEntry {
     fn load(&self) -> u128 {
         // Acquire: pairs with the AcqRel of `change`.
         self.0.load(Ordering::Acquire)
@@ -129,12 +129,12 @@ impl Place {
 
 /// The table of owners.
 #[derive(Clone, Copy)]
-pub(super) struct Owners(pub(super) &'static [Place]);
+pub(super) struct OwnerTable(pub(super) &'static [OwnerEntry]);
 
-impl Owners {
+impl OwnerTable {
     /// A place for a process; `None` if all are taken.
     pub(super) fn join(self, identity: Identity) -> Option<OwnerId> {
-        let index = self.0.iter().position(|place| place.change(0, both(identity, NONE)).is_ok())?;
+        let index = self.0.iter().position(|entry| entry.change(0, both(identity, NONE)).is_ok())?;
         Some(OwnerId { index, identity })
     }
 
@@ -145,8 +145,8 @@ impl Owners {
     }
 
     pub(super) fn all(self) -> impl Iterator<Item = OwnerId> {
-        self.0.iter().enumerate().filter_map(|(index, place)| {
-            let identity = owner(place.load());
+        self.0.iter().enumerate().filter_map(|(index, entry)| {
+            let identity = owner(entry.load());
             (identity != NONE).then_some(OwnerId { index, identity })
         })
     }
@@ -155,8 +155,8 @@ impl Owners {
     /// dead itself.
     pub(super) fn begin_recovery(self, dead: OwnerId, me: Identity) -> Result<Recovery, RecoverError> {
         // An owner of another arena may have a number that is none here.
-        let place = self.0.get(dead.index).ok_or(RecoverError::Gone(dead))?;
-        let mut seen = place.load();
+        let entry = self.0.get(dead.index).ok_or(RecoverError::Gone(dead))?;
+        let mut seen = entry.load();
         loop {
             if owner(seen) != dead.identity {
                 return Err(RecoverError::Gone(dead));
@@ -169,8 +169,8 @@ impl Owners {
                 return Err(RecoverError::Busy { pid: other.pid() });
             }
             let mine = both(dead.identity, me);
-            match place.change(seen, mine) {
-                Ok(_) => return Ok(Recovery { place, mine }),
+            match entry.change(seen, mine) {
+                Ok(_) => return Ok(Recovery { entry, mine }),
                 Err(now) => seen = now,
             }
         }
@@ -179,7 +179,7 @@ impl Owners {
 
 /// The right to recover an owner. Given up, and the owner left where it is, when this is dropped.
 pub(super) struct Recovery {
-    place: &'static Place,
+    entry: &'static OwnerEntry,
     /// What the place says as long as the right is there: only its owner changes it.
     mine: u128,
 }
@@ -187,14 +187,14 @@ pub(super) struct Recovery {
 impl Recovery {
     /// Nothing is left of the owner: its place is free.
     pub(super) fn complete(self) {
-        let _ = self.place.change(self.mine, 0);
+        let _ = self.entry.change(self.mine, 0);
     }
 }
 
 impl Drop for Recovery {
     fn drop(&mut self) {
         // After `complete` the place says something else, and this does nothing.
-        let _ = self.place.change(self.mine, both(owner(self.mine), NONE));
+        let _ = self.entry.change(self.mine, both(owner(self.mine), NONE));
     }
 }
 

@@ -2,9 +2,9 @@
 //! given back.
 
 use super::arena::SharedArena;
+use super::arena_file::THREADS;
 use super::error::RecoverError;
 use super::journal::NotRepeatable;
-use super::memory::THREADS;
 use super::operation::Operation;
 use super::owners::OwnerId;
 use tailpin::{FrameRange, Pfn};
@@ -63,11 +63,10 @@ impl SharedArena {
             let journal = self.0.journal(owner.index, thread);
             let Some(operation) = journal.operation() else { continue };
             let pages = self.0.memory.geometry.pages as u64;
-            let within = operation
-                .and_then(|operation| operation.is_within(pages).then_some(operation).ok_or(NotRepeatable));
-            let finished = within.and_then(|operation| {
-                let scribe = self.0.scribe(journal, owner.index);
-                scribe.finish(|| self.0.machine.run(operation, owner.index))
+            let operation = Operation::decode(operation).filter(|operation| operation.is_within(pages));
+            let finished = operation.ok_or(NotRepeatable).and_then(|operation| {
+                let recorder = self.0.recorder(journal, owner.index);
+                recorder.finish(|| self.0.state_machine.run(operation, owner.index))
             });
             match finished {
                 // Done or refused, as it would have been for the process itself.
@@ -87,7 +86,7 @@ impl SharedArena {
             let _ = self.0.operate_for(owner.index, 0, operation);
         };
         for page in (0..self.0.memory.geometry.pages as u64).map(Pfn::new) {
-            let entry = self.0.machine.ledger.entry(owner.index, page);
+            let entry = self.0.state_machine.ledger.entry(owner.index, page);
             for _ in 0..entry.pins {
                 as_owner(Operation::Unpin(FrameRange::new(page, 1)));
             }

@@ -1,17 +1,15 @@
 //! A word that remembers who wrote it last.
 //!
-//! Beside its 64 bits each word has a *stamp*: which journal, and the how-manieth step of it. A
-//! process that is about to overwrite a stamp first notes in that journal that the step was done
-//! ([`Told`]). So of a process that was killed in the middle of a step it can be said exactly
-//! whether it did it: its stamp is in the word, or was noted.
+//! Beside its 64 bits each word has a *stamp*: which journal, and the number of the step in it. A
+//! process that is about to overwrite a stamp first acknowledges that the step was made
+//! ([`AcknowledgedSteps`]). So if a process was killed in the middle of a step, any other can say
+//! exactly whether the step was made: its stamp is in the word, or was acknowledged.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use portable_atomic::AtomicU128;
-use tailpin::AtomicWord;
 
-use super::scribe::Scribe;
-use super::stop;
+use super::fail_point;
 
 /// Bits for the number of a step.
 const STEP_BITS: u32 = 51;
@@ -37,29 +35,34 @@ impl Stamp {
     }
 }
 
-/// For each journal, the highest step that was found done.
+/// For each journal, the highest step whose stamp a process has seen before it overwrote it.
+///
+/// Any process may raise a word, by `fetch_max` alone; it is never lowered.
 #[derive(Clone, Copy)]
-pub(super) struct Told(pub(super) &'static [AtomicU64]);
+pub(super) struct AcknowledgedSteps(pub(super) &'static [AtomicU64]);
 
-impl Told {
-    fn tell(self, done: Stamp) {
+impl AcknowledgedSteps {
+    fn acknowledge(self, done: Stamp) {
         // A stamp that names no journal is of a step outside of any, which is never asked for.
-        if let Some(told) = done.journal().and_then(|journal| self.0.get(journal)) {
-            // SeqCst, as all steps on words: told before the stamp is overwritten.
-            if told.load(Ordering::SeqCst) < done.step() {
-                stop::here();
-                told.fetch_max(done.step(), Ordering::SeqCst);
+        if let Some(acknowledged) = done.journal().and_then(|journal| self.0.get(journal)) {
+            // SeqCst, as all steps on words: acknowledged before the stamp is overwritten.
+            if acknowledged.load(Ordering::SeqCst) < done.step() {
+                fail_point::here();
+                acknowledged.fetch_max(done.step(), Ordering::SeqCst);
             }
         }
     }
 
-    fn was_told(self, step: Stamp) -> bool {
-        let told = step.journal().and_then(|journal| self.0.get(journal));
-        told.is_some_and(|told| told.load(Ordering::SeqCst) >= step.step())
+    fn is_acknowledged(self, step: Stamp) -> bool {
+        let acknowledged = step.journal().and_then(|journal| self.0.get(journal));
+        acknowledged.is_some_and(|acknowledged| acknowledged.load(Ordering::SeqCst) >= step.step())
     }
 }
 
 /// One shared word: the value below, the stamp above.
+///
+/// Written only by [`Word::replace`], by any process, in the steps of an operation: both
+/// halves change as one.
 #[repr(transparent)]
 pub(super) struct Word(AtomicU128);
 
@@ -86,15 +89,15 @@ impl Word {
     pub(super) fn replace(
         &self,
         mine: Stamp,
-        told: Told,
+        acknowledged: AcknowledgedSteps,
         new: impl Fn(u64) -> Option<u64>,
     ) -> Result<u64, u64> {
         let mut seen = self.both();
         loop {
             let Some(new) = new(value(seen)) else { return Err(value(seen)) };
             if stamp(seen).journal() != mine.journal() {
-                told.tell(stamp(seen));
-                stop::here();
+                acknowledged.acknowledge(stamp(seen));
+                fail_point::here();
             }
             let both = u128::from(mine.0) << 64 | u128::from(new);
             match self.0.compare_exchange(seen, both, Ordering::SeqCst, Ordering::SeqCst) {
@@ -104,54 +107,14 @@ impl Word {
         }
     }
 
-    /// Whether the step with this stamp was made on this word. It isn't going to be made any more.
-    pub(super) fn was_written(&self, by: Stamp, told: Told) -> bool {
-        // In this order: who has overwritten the stamp before the load has told before that.
+    /// Whether the step with this stamp was made on this word. The caller knows that it isn't going
+    /// to be made any more: the process that would make it is dead.
+    pub(super) fn was_written(&self, by: Stamp, acknowledged: AcknowledgedSteps) -> bool {
+        // In this order: a thread that overwrote the stamp before this load acknowledged the step
+        // before it did.
         let stamped = stamp(self.both()) == by;
-        stop::here();
-        stamped || told.was_told(by)
-    }
-
-    /// Writes what `new` makes of the value; the value found is returned.
-    pub(super) fn change(&self, new: impl Fn(u64) -> u64) -> u64 {
-        let mut seen = AtomicWord::load(self, Ordering::SeqCst);
-        loop {
-            match Scribe::compare_exchange(self, seen, new(seen)) {
-                Ok(_) => return seen,
-                Err(now) => seen = now,
-            }
-        }
-    }
-}
-
-/// Each step is recorded by the scribe of the operation that this thread is in the middle of.
-impl AtomicWord for Word {
-    fn load(&self, _: Ordering) -> u64 {
-        Scribe::load(self)
-    }
-    fn store(&self, value: u64, _: Ordering) {
-        Scribe::store(self, value);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, _: Ordering, _: Ordering) -> Result<u64, u64> {
-        Scribe::compare_exchange(self, current, new)
-    }
-    fn fetch_add(&self, n: u64, _: Ordering) -> u64 {
-        self.change(|seen| seen.wrapping_add(n))
-    }
-    fn fetch_sub(&self, n: u64, _: Ordering) -> u64 {
-        self.change(|seen| seen.wrapping_sub(n))
-    }
-    fn fetch_and(&self, bits: u64, _: Ordering) -> u64 {
-        self.change(|seen| seen & bits)
-    }
-    fn fetch_or(&self, bits: u64, _: Ordering) -> u64 {
-        self.change(|seen| seen | bits)
-    }
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-    fn relax() {
-        std::hint::spin_loop();
+        fail_point::here();
+        stamped || acknowledged.is_acknowledged(by)
     }
 }
 
@@ -159,8 +122,8 @@ impl AtomicWord for Word {
 mod tests {
     use super::*;
 
-    fn told() -> Told {
-        Told(Vec::leak((0..2).map(|_| AtomicU64::new(0)).collect()))
+    fn acknowledged() -> AcknowledgedSteps {
+        AcknowledgedSteps(Vec::leak((0..2).map(|_| AtomicU64::new(0)).collect()))
     }
 
     fn word() -> &'static Word {
@@ -170,24 +133,27 @@ mod tests {
     /// Another process overwrites the stamp between the two looks.
     #[test]
     fn a_step_that_was_made_is_known_to_be_made() {
-        let (told, word) = (told(), word());
+        let (acknowledged, word) = (acknowledged(), word());
         let (own, other) = (Stamp::new(0, 5), Stamp::new(1, 1));
-        assert!(!word.was_written(own, told));
-        word.replace(own, told, |_| Some(7)).unwrap();
-        stop::run_at(0, move || _ = word.replace(other, told, Some));
-        assert!(word.was_written(own, told));
+        assert!(!word.was_written(own, acknowledged));
+        word.replace(own, acknowledged, |_| Some(7)).unwrap();
+        fail_point::run_at(0, move || _ = word.replace(other, acknowledged, Some));
+        assert!(word.was_written(own, acknowledged));
         assert_eq!(stamp(word.both()), other, "it was overwritten");
-        assert!(word.was_written(own, told) && word.was_written(other, told));
-        assert!(!word.was_written(Stamp::new(0, 6), told));
+        assert!(word.was_written(own, acknowledged) && word.was_written(other, acknowledged));
+        assert!(!word.was_written(Stamp::new(0, 6), acknowledged));
     }
 
-    /// Two tell of the same journal at once: what was told of the later step stays.
+    /// Two threads acknowledge steps of the same journal at once: the later step stays.
     #[test]
-    fn what_was_told_is_not_taken_back() {
-        let told = told();
-        stop::run_at(0, move || told.tell(Stamp::new(0, 9)));
-        told.tell(Stamp::new(0, 3));
-        assert!(told.was_told(Stamp::new(0, 9)) && !told.was_told(Stamp::new(0, 10)));
-        assert!(!told.was_told(Stamp::new(1, 1)));
+    fn an_acknowledgement_is_not_taken_back() {
+        let acknowledged = acknowledged();
+        fail_point::run_at(0, move || acknowledged.acknowledge(Stamp::new(0, 9)));
+        acknowledged.acknowledge(Stamp::new(0, 3));
+        assert!(
+            acknowledged.is_acknowledged(Stamp::new(0, 9))
+                && !acknowledged.is_acknowledged(Stamp::new(0, 10))
+        );
+        assert!(!acknowledged.is_acknowledged(Stamp::new(1, 1)));
     }
 }

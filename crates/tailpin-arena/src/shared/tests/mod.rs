@@ -4,17 +4,21 @@
 //! The processes are handles of this one with made-up identities that no living process has. That
 //! of real ones is in `tests/shared/`.
 
+mod deaths;
+mod one_reference;
+mod storm;
+
 use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::memory::Memory;
+use super::arena_file::ArenaFile;
 use super::operation::{Operation, Refusal};
 use super::owners::Identity;
-use super::scenes::{BYTES, LARGE, PAGES, SCENES, Setup, did, order, pages};
 use super::*;
 use crate::memory::PAGE;
+use deaths::{BYTES, DEATHS, LARGE, PAGES, Setup, did, order, pages};
 use tailpin::{AtomicWord, FrameRange, Order, Pfn};
 
 /// Joins as a process that is dead already.
@@ -22,18 +26,18 @@ pub(super) fn doomed(arena: &SharedArena) -> SharedArena {
     static BIRTHS: AtomicU64 = AtomicU64::new(1);
     // The highest number there is; the system gives it to no process.
     let identity = Identity::new((1 << 22) - 1, BIRTHS.fetch_add(1, Ordering::Relaxed));
-    let memory = Memory::open(arena.0.memory.file().try_clone_to_owned().unwrap()).unwrap();
+    let memory = ArenaFile::open(arena.0.memory.file().try_clone_to_owned().unwrap()).unwrap();
     SharedArena::join(memory, false, identity).unwrap()
 }
 
 /// Runs something that may stop for ever after so many places; whether it did.
 pub(super) fn stops(after: u32, f: impl FnOnce()) -> bool {
-    stop::after(Some(after));
+    fail_point::after(Some(after));
     let outcome = catch_unwind(AssertUnwindSafe(f));
-    stop::after(None);
+    fail_point::after(None);
     match outcome {
         Ok(()) => false,
-        Err(thrown) if thrown.is::<stop::Stopped>() => true,
+        Err(thrown) if thrown.is::<fail_point::Stopped>() => true,
         Err(other) => resume_unwind(other),
     }
 }
@@ -93,7 +97,7 @@ fn die_at(arena: &SharedArena, setup: Setup, at: u32, what: &str) -> bool {
 #[test]
 fn death_at_every_place_of_every_operation() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
-    for (name, setup) in SCENES {
+    for (name, setup) in DEATHS {
         let places = (0..).find(|at| !die_at(&arena, *setup, *at, &format!("{name}, place {at}"))).unwrap();
         assert!(places > 15, "{name}: there was somewhere to die at: {places}");
     }
@@ -123,7 +127,7 @@ fn further(first: u32) -> impl Iterator<Item = u32> {
 #[test]
 fn death_of_the_recoverer() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
-    for (number, (name, setup)) in SCENES.iter().enumerate() {
+    for (number, (name, setup)) in DEATHS.iter().enumerate() {
         'places: for at in further(number as u32 % 5) {
             for then in further(at % 7) {
                 let (first, second) = (doomed(&arena), doomed(&arena));
@@ -183,7 +187,7 @@ fn death_and_recovery_among_others_at_work() {
             }
         });
         let _over = Over(&over);
-        let all = SCENES.iter().map(|scene| (scene, 5)).chain(LARGE.iter().map(|scene| (scene, 211)));
+        let all = DEATHS.iter().map(|scene| (scene, 5)).chain(LARGE.iter().map(|scene| (scene, 211)));
         for ((name, setup), stride) in all {
             for at in (0..).step_by(stride) {
                 let doomed = doomed(&arena);
@@ -220,12 +224,12 @@ fn every_step_in_doubt_is_made_exactly_once() {
                 for round in 0..ROUNDS {
                     let add = || _ = AtomicWord::fetch_add(word, 1, Ordering::SeqCst);
                     let mut after = (round + thread) as u32 % 11;
-                    journal.begin(Operation::Drain); // Any one: what is run is up to us.
-                    let mut stopped = stops(after, || arena.0.scribe(journal, 1).write(add));
+                    journal.begin(Operation::Drain.encode()); // Any one: what is run is up to us.
+                    let mut stopped = stops(after, || arena.0.recorder(journal, 1).write(add));
                     while stopped {
                         deaths.fetch_add(1, Ordering::Relaxed);
                         after += round as u32 % 3 + 1;
-                        stopped = stops(after, || arena.0.scribe(journal, 1).finish(add).unwrap());
+                        stopped = stops(after, || arena.0.recorder(journal, 1).finish(add).unwrap());
                     }
                     journal.end();
                 }
@@ -263,11 +267,11 @@ fn the_longest_operations_fit_their_journals() {
 fn the_number_of_a_step_is_never_used_again() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let journal = arena.0.journal(1, 0);
-    journal.begin(Operation::Drain);
+    journal.begin(Operation::Drain.encode());
     // Made, it may be, and not recorded; then the journal is given up.
     let in_doubt = journal.stamp(journal.made());
     journal.end();
-    journal.begin(Operation::Drain);
+    journal.begin(Operation::Drain.encode());
     assert!(journal.stamp(0).0 > in_doubt.0);
     journal.end();
 }
@@ -301,9 +305,12 @@ fn a_journal_that_does_not_fit_is_reported() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let doomed = doomed(&arena);
     let journal = doomed.0.journal(doomed.me().index, 3);
-    journal.begin(Operation::Alloc(order(2)));
+    journal.begin(Operation::Alloc(order(2)).encode());
     // A step of another operation.
-    journal.record(0, super::journal::Step { kind: super::journal::Kind::Store, place: 0, outcome: Ok(0) });
+    journal.record(
+        0,
+        super::journal::RecordedStep { kind: super::journal::StepKind::Store, offset: 0, outcome: Ok(0) },
+    );
     let recovered = arena.recover(doomed.me()).unwrap();
     assert_eq!((recovered.ambiguous, recovered.finished), (1, 0));
     assert_clean(&arena, "nothing had been done");
@@ -314,7 +321,7 @@ fn a_journal_that_does_not_fit_is_reported() {
 fn what_every_thread_was_in_is_finished() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let doomed = doomed(&arena);
-    let threads = super::memory::THREADS;
+    let threads = super::arena_file::THREADS;
     for thread in 0..threads {
         let alloc = || _ = doomed.0.operate_for(doomed.me().index, thread, Operation::Alloc(order(3)));
         assert!(stops(30 + thread as u32, alloc));
@@ -336,8 +343,8 @@ fn a_step_of_another_word_is_reported() {
     let journal = doomed.0.journal(doomed.me().index, 0);
     let (made, first) = (journal.made(), journal.recorded(0).unwrap());
     assert!(made > 2);
-    journal.begin(pin);
-    journal.record(0, super::journal::Step { place: first.place + 16, ..first });
+    journal.begin(pin.encode());
+    journal.record(0, super::journal::RecordedStep { offset: first.offset + 16, ..first });
     let recovered = arena.recover(doomed.me()).unwrap();
     assert_eq!((recovered.ambiguous, recovered.finished), (1, 0));
 }
@@ -380,7 +387,7 @@ fn a_journal_about_what_is_not_there_is_reported() {
         ];
         for operation in operations {
             let doomed = doomed(&arena);
-            doomed.0.journal(doomed.me().index, 2).begin(operation);
+            doomed.0.journal(doomed.me().index, 2).begin(operation.encode());
             let recovered = arena.recover(doomed.me()).unwrap();
             assert_eq!((recovered.ambiguous, recovered.finished), (1, 0), "{operation:?}");
         }
@@ -434,7 +441,7 @@ fn no_thread_waits_for_an_operation_that_panicked() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let victim = doomed(&arena);
     std::thread::scope(|scope| {
-        for thread in 0..2 * super::memory::THREADS as u32 {
+        for thread in 0..2 * super::arena_file::THREADS as u32 {
             let victim = &victim;
             scope.spawn(move || {
                 if !stops(3 + thread, || while victim.alloc(PAGE).is_ok() {}) {
@@ -452,9 +459,9 @@ fn no_thread_waits_for_an_operation_that_panicked() {
 
 #[test]
 fn nothing_is_written_after_an_arena_is_published() {
-    let geometry = super::memory::Geometry { pages: PAGES as usize, owners: 2 };
+    let geometry = super::arena_file::Geometry { pages: PAGES as usize, owners: 2 };
     let create = || {
-        let memory = Memory::create(geometry).unwrap();
+        let memory = ArenaFile::create(geometry).unwrap();
         let file = memory.file().try_clone_to_owned().unwrap();
         (memory, file)
     };
@@ -463,7 +470,7 @@ fn nothing_is_written_after_an_arena_is_published() {
     // All is done but the last word.
     let (memory, file) = create();
     let early = file.try_clone().unwrap();
-    stop::run_at(0, move || {
+    fail_point::run_at(0, move || {
         assert_eq!(attach(&early).map(drop), Err(SharedError::Unfinished));
     });
     let arena = SharedArena::join(memory, true, Identity::own().unwrap()).unwrap();
@@ -480,7 +487,8 @@ fn nothing_is_written_after_an_arena_is_published() {
 fn who_joins_finds_a_whole_arena() {
     let mut early = 0;
     for _ in 0..200 {
-        let memory = Memory::create(super::memory::Geometry { pages: PAGES as usize, owners: 2 }).unwrap();
+        let memory =
+            ArenaFile::create(super::arena_file::Geometry { pages: PAGES as usize, owners: 2 }).unwrap();
         let file = memory.file().try_clone_to_owned().unwrap();
         std::thread::scope(|scope| {
             let creator = scope.spawn(|| SharedArena::join(memory, true, Identity::own().unwrap()).unwrap());
@@ -508,7 +516,7 @@ fn who_joins_finds_a_whole_arena() {
 fn what_a_process_does_not_hold_it_cannot_give_back() {
     let arena = SharedArena::create(BYTES, 1).unwrap();
     let entry = |page| {
-        let entry = arena.0.machine.ledger.entry(arena.me().index, page);
+        let entry = arena.0.state_machine.ledger.entry(arena.me().index, page);
         (entry.pins, entry.blocks)
     };
     let block = arena.alloc(PAGE).unwrap().freeze();
@@ -528,4 +536,35 @@ fn what_a_process_does_not_hold_it_cannot_give_back() {
     refused(unpin(other));
     refused(Operation::Put(other, Order::PAGE));
     assert_eq!(entry(other), (0, 0));
+}
+
+/// What destructors do after a panic, which a process that is killed does not: nothing of it is seen
+/// in the memory or in the journal, though it goes on from what it has written itself.
+#[test]
+fn unwinding_writes_no_shared_word() {
+    struct Undo<'a>(&'a super::word::Word);
+    impl Drop for Undo<'_> {
+        fn drop(&mut self) {
+            assert_eq!(self.0.fetch_add(5, Ordering::SeqCst), 1);
+            assert_eq!(self.0.fetch_add(5, Ordering::SeqCst), 6);
+            self.0.store(0, Ordering::SeqCst);
+        }
+    }
+    let arena = SharedArena::create(BYTES, 2).unwrap();
+    let word = &arena.0.memory.ledger.words[0];
+    let journal = arena.0.journal(0, 0);
+    journal.begin(Operation::Drain.encode());
+    let thrown = catch_unwind(AssertUnwindSafe(|| {
+        arena.0.recorder(journal, 0).write(|| {
+            let _undo = Undo(word);
+            word.fetch_add(1, Ordering::SeqCst);
+            resume_unwind(Box::new("in the middle"));
+        })
+    }));
+    assert!(thrown.is_err());
+    assert_eq!((word.value(), journal.made()), (1, 2), "a load and an exchange");
+    // The next one begins with the words themselves.
+    arena.0.recorder(journal, 0).write(|| assert_eq!(word.fetch_sub(1, Ordering::SeqCst), 1));
+    journal.end();
+    assert_clean(&arena, "after all");
 }

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 
-use super::SharedArena;
-use super::operation::Operation;
+use super::super::SharedArena;
+use super::super::operation::Operation;
 use crate::memory::PAGE;
 use tailpin::{FrameRange, Order, Pfn};
 
@@ -16,8 +16,8 @@ pub(super) fn order(order: u8) -> Order {
 
 /// What is there before a process begins the operation in which it dies: what the survivor holds,
 /// and the operation.
-pub(super) type Scene = (Vec<Box<dyn Any>>, Operation);
-pub(super) type Setup = fn(&SharedArena, &SharedArena) -> Scene;
+pub(super) type Death = (Vec<Box<dyn Any>>, Operation);
+pub(super) type Setup = fn(&SharedArena, &SharedArena) -> Death;
 
 pub(super) fn did(arena: &SharedArena, operation: Operation) -> Pfn {
     arena.0.operate(operation).unwrap()
@@ -47,7 +47,7 @@ fn alone(_: &SharedArena, doomed: &SharedArena, of: Order) -> Pfn {
 }
 
 /// Everything a process may die in, small enough for every place to be tried.
-pub(super) const SCENES: &[(&str, Setup)] = &[
+pub(super) const DEATHS: &[(&str, Setup)] = &[
     ("alloc of a page", |_, _| (vec![], Operation::Alloc(order(0)))),
     ("alloc of a page at hand", |_, d| {
         let page = did(d, Operation::Alloc(order(0)));

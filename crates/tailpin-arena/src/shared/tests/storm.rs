@@ -1,10 +1,10 @@
 //! Several threads at once, each of them one process after another that does anything at all until
 //! it dies in the middle of it, and is recovered, at times by one that dies of it in turn.
 
-use super::operation::{Operation, Refusal};
-use super::scenes::order;
-use super::tests::{assert_clean, doomed, stops};
-use super::{OwnerId, RecoverError, Recovered, SharedArena};
+use super::super::operation::{Operation, Refusal};
+use super::super::{OwnerId, RecoverError, Recovered, SharedArena};
+use super::deaths::order;
+use super::{assert_clean, doomed, stops};
 use tailpin::{FrameRange, Order, Pfn};
 
 const WORKERS: u64 = 3;

@@ -1,10 +1,10 @@
 //! Two threads of one process act through the same reference at once, and the process dies under
 //! both: each may be at any place.
 
-use super::operation::Operation;
-use super::scenes::{BYTES, did, order, pages};
-use super::tests::{assert_clean, doomed, stops};
-use super::{OwnerId, SharedArena};
+use super::super::operation::Operation;
+use super::super::{OwnerId, SharedArena};
+use super::deaths::{BYTES, did, order, pages};
+use super::{assert_clean, doomed, stops};
 use tailpin::{Order, Pfn};
 
 /// What the two threads do to a block of 8 pages; `&self` lets any two of these meet.

@@ -16,11 +16,11 @@ use crate::memory::memory_file::{self, FileError};
 use crate::memory::{AREA, PAGE};
 
 use super::error::SharedError;
+use super::generations::Generations;
 use super::journal::{JOURNAL_WORDS, STEPS};
 use super::ledger::Ledger;
-use super::operation::Lives;
-use super::owners::Place;
-use super::word::{MOST_JOURNALS, Told, Word};
+use super::owners::OwnerEntry;
+use super::word::{AcknowledgedSteps, MOST_JOURNALS, Word};
 
 /// Threads of one owner that can be in an operation at the same time.
 pub(super) const THREADS: usize = 8;
@@ -59,10 +59,10 @@ pub(super) struct Geometry {
 }
 
 /// Where the parts begin, in bytes.
-struct Places {
+struct Offsets {
     owners: usize,
-    told: usize,
-    lives: usize,
+    acknowledged: usize,
+    generations: usize,
     page_words: usize,
     area_words: usize,
     ledger: usize,
@@ -102,7 +102,7 @@ impl Geometry {
         self.with_layout(|layout| layout.area_words())
     }
 
-    fn places(self) -> Places {
+    fn offsets(self) -> Offsets {
         let mut end = PAGE;
         let mut part = |words: usize, size: usize| {
             let begin = end;
@@ -110,18 +110,18 @@ impl Geometry {
             begin
         };
         let (small, large) = (size_of::<AtomicU64>(), size_of::<Word>());
-        let owners = part(self.owners, size_of::<Place>());
-        let told = part(self.journals(), small);
-        let lives = part(self.pages, small);
+        let owners = part(self.owners, size_of::<OwnerEntry>());
+        let acknowledged = part(self.journals(), small);
+        let generations = part(self.pages, small);
         let page_words = part(self.with_layout(|layout| layout.page_words::<OneWord<'_, Word>>()), large);
         let area_words = part(self.area_words(), large);
         let ledger = part(self.pages * self.owners, large);
         let journals = part(JOURNAL_WORDS * self.journals(), small);
         let data = end.next_multiple_of(AREA);
-        Places {
+        Offsets {
             owners,
-            told,
-            lives,
+            acknowledged,
+            generations,
             page_words,
             area_words,
             ledger,
@@ -139,13 +139,13 @@ impl Geometry {
 }
 
 /// A mapping of the file, and its parts.
-pub(super) struct Memory {
+pub(super) struct ArenaFile {
     mapping: Mapping,
     file: File,
     pub(super) geometry: Geometry,
-    pub(super) owners: &'static [Place],
-    pub(super) told: Told,
-    pub(super) lives: Lives,
+    pub(super) owners: &'static [OwnerEntry],
+    pub(super) acknowledged: AcknowledgedSteps,
+    pub(super) generations: Generations,
     pub(super) page_words: &'static [Word],
     pub(super) area_words: &'static [Word],
     pub(super) ledger: Ledger,
@@ -155,14 +155,14 @@ pub(super) struct Memory {
 
 // SAFETY: the only part that is not `Send` and `Sync` as it is is the address of the data, which
 // belongs to the process; who may read or write it is settled by counts on pages.
-unsafe impl Send for Memory {}
+unsafe impl Send for ArenaFile {}
 // SAFETY: as above.
-unsafe impl Sync for Memory {}
+unsafe impl Sync for ArenaFile {}
 
-impl Memory {
-    /// A file that is no arena yet: it becomes one by [`Memory::publish`].
+impl ArenaFile {
+    /// A file that is no arena yet: it becomes one by [`ArenaFile::publish`].
     pub(super) fn create(geometry: Geometry) -> Result<Self, SharedError> {
-        let bytes = geometry.places().end as u64;
+        let bytes = geometry.offsets().end as u64;
         let file = memory_file::create("tailpin-shared", bytes).map_err(|error| match error {
             FileError::Limit { limit } => SharedError::FileLimit { bytes, limit },
             FileError::System { doing, errno } => failed(doing)(errno),
@@ -220,7 +220,7 @@ impl Memory {
         }
         let number = |word| usize::try_from(word).map_err(|_| SharedError::NotAnArena);
         let geometry = Geometry { pages: number(pages)?, owners: number(owners)? };
-        let fits = geometry.check().is_ok() && geometry.places().end == bytes;
+        let fits = geometry.check().is_ok() && geometry.offsets().end == bytes;
         if !fits || geometry.description()[3] != sum {
             return Err(SharedError::NotAnArena);
         }
@@ -240,10 +240,10 @@ impl Memory {
     }
 
     fn over(file: File, mapping: Mapping, geometry: Geometry) -> Self {
-        let places = geometry.places();
+        let offsets = geometry.offsets();
         // SAFETY: `data` is within the mapping.
-        let data = unsafe { mapping.base().add(places.data) };
-        // SAFETY: the parts lie in the file as `places` says, whose size both callers have compared
+        let data = unsafe { mapping.base().add(offsets.data) };
+        // SAFETY: the parts lie in the file as `offsets` says, whose size both callers have compared
         // with it, and which can't shrink. Each is used as words of its kind only, by every process
         // that has it mapped. The owner of this value promises by the lifetime to keep it longer
         // than what it was given.
@@ -251,15 +251,27 @@ impl Memory {
         // SAFETY: as above.
         let large = |at, n| unsafe { part::<Word>(&mapping, at, n) };
         // SAFETY: as above.
-        let owners = unsafe { part::<Place>(&mapping, places.owners, geometry.owners) };
-        let told = Told(small(places.told, geometry.journals()));
-        let lives = Lives(small(places.lives, geometry.pages));
-        let page_words = large(places.page_words, geometry.pages);
-        let area_words = large(places.area_words, geometry.area_words());
-        let words = large(places.ledger, geometry.pages * geometry.owners);
+        let owners = unsafe { part::<OwnerEntry>(&mapping, offsets.owners, geometry.owners) };
+        let acknowledged = AcknowledgedSteps(small(offsets.acknowledged, geometry.journals()));
+        let generations = Generations(small(offsets.generations, geometry.pages));
+        let page_words = large(offsets.page_words, geometry.pages);
+        let area_words = large(offsets.area_words, geometry.area_words());
+        let words = large(offsets.ledger, geometry.pages * geometry.owners);
         let ledger = Ledger { words, pages: geometry.pages };
-        let journals = small(places.journals, JOURNAL_WORDS * geometry.journals());
-        Self { file, geometry, owners, told, lives, page_words, area_words, ledger, journals, data, mapping }
+        let journals = small(offsets.journals, JOURNAL_WORDS * geometry.journals());
+        Self {
+            file,
+            geometry,
+            owners,
+            acknowledged,
+            generations,
+            page_words,
+            area_words,
+            ledger,
+            journals,
+            data,
+            mapping,
+        }
     }
 
     pub(super) fn layout<R>(&self, f: impl FnOnce(ZoneLayout<'_>) -> R) -> R {
@@ -329,13 +341,13 @@ mod tests {
     const SMALL: Geometry = Geometry { pages: 512, owners: 2 };
 
     fn attach(file: &File) -> Result<(), SharedError> {
-        Memory::open(file.try_clone().unwrap().into()).map(drop)
+        ArenaFile::open(file.try_clone().unwrap().into()).map(drop)
     }
 
     /// What a creator that was cut short leaves.
     #[test]
     fn a_file_is_no_arena_before_all_of_it_is_written() {
-        let memory = Memory::create(SMALL).unwrap();
+        let memory = ArenaFile::create(SMALL).unwrap();
         assert_eq!(attach(&memory.file), Err(SharedError::Unfinished));
         // All but the last word, in whichever order it becomes visible.
         let [magic, description @ ..] = header(&memory.mapping);
@@ -355,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_file_that_may_only_be_read_is_refused() {
-        let memory = Memory::create(SMALL).unwrap();
+        let memory = ArenaFile::create(SMALL).unwrap();
         memory.publish();
         attach(&memory.file).unwrap();
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory.file));
@@ -384,10 +396,10 @@ mod tests {
                 let fits = (pages == 512 || pages == 1 << 32) && (owners == 1 || owners == MOST_OWNERS);
                 assert_eq!(geometry.check().is_ok(), fits, "{geometry:?}");
                 if fits {
-                    let places = geometry.places();
-                    assert!(places.data >= JOURNAL_WORDS * THREADS * owners * 8, "{geometry:?}");
-                    assert_eq!(places.end - places.data, pages * PAGE);
-                    assert!(places.ledger + pages * owners * 16 <= places.journals, "{geometry:?}");
+                    let offsets = geometry.offsets();
+                    assert!(offsets.data >= JOURNAL_WORDS * THREADS * owners * 8, "{geometry:?}");
+                    assert_eq!(offsets.end - offsets.data, pages * PAGE);
+                    assert!(offsets.ledger + pages * owners * 16 <= offsets.journals, "{geometry:?}");
                 }
             }
         }
@@ -415,7 +427,7 @@ mod tests {
             owners in number(2),
             sum in prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some)],
             length in prop_oneof![
-                3 => Just(SMALL.places().end as u64),
+                3 => Just(SMALL.offsets().end as u64),
                 1 => 0..40_000_000u64,
                 1 => (0..10_000u64).prop_map(|pages| pages * PAGE as u64),
             ],
@@ -430,7 +442,7 @@ mod tests {
             prop_assert!(written.is_ok());
             let right = magic == MAGIC && version == VERSION && sum.is_none_or(|sum| sum == by_numbers);
             let geometry = Geometry { pages: pages as usize, owners: owners as usize };
-            let right = right && geometry.check().is_ok() && geometry.places().end as u64 == length;
+            let right = right && geometry.check().is_ok() && geometry.offsets().end as u64 == length;
             prop_assert_eq!(attach(&file).is_ok(), right, "{:?} of {} bytes", words, length);
         }
     }
