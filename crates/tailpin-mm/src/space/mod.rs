@@ -343,7 +343,7 @@ impl<E: Env> Drop for SpaceInner<'_, E> {
 /// # let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
 /// let space = mm.space()?;
 /// let loaded = space.load();
-/// let register = loaded.anon_root().get() << 12; // goes into the root register of this CPU
+/// let register = loaded.root().get() << 12; // goes into the root register of this CPU
 /// drop(space);
 /// mm.synchronize();
 /// assert!(zone.state(loaded.root()).is_some_and(|state| state.refs == 1)); // still the table's
