@@ -38,6 +38,7 @@ crate::symbols! {
     fn is_live_head(w) = word(w).is_live_head();
     fn is_pinnable_alone(w) = word(w).is_pinnable_alone();
     fn is_settled_head_of(w, o) = word(w).is_settled_head_of(order(o));
+    fn is_head_to_hold_of(w, o) = word(w).is_head_to_hold_of(order(o));
     fn has_more_refs_than(w, n) = word(w).has_more_refs_than(n);
     fn has_room_for_refs(w, n) = word(w).has_room_for_refs(n);
     fn is_plain_tail_of(w, o) = word(w).is_plain_tail_of(order(o));
@@ -53,6 +54,7 @@ crate::symbols! {
     fn claimed(w) = word(w).claimed();
     fn pin / pin_allowed(w, n) = word(w).pin(n);
     fn hold(w, n) = word(w).hold(n);
+    fn hold_settled(w) = word(w).hold_settled();
     fn with_explicit_tails(w) = word(w).with_explicit_tails();
     fn as_free(w, flag) = word(w).as_free(flag != 0);
     fn unpin / unpin_allowed(w, n) = word(w).unpin(n);
@@ -62,7 +64,7 @@ crate::symbols! {
     fn publish(w, o, flag) = word(w).publish(order(o), flag != 0);
     fn freed(w) = word(w).freed();
     fn frees_at_once / frees_at_once_allowed(w) = word(w).frees_at_once();
-    fn frees_uncoalesced / loosens_allowed(w, o) = word(w).frees_uncoalesced(order(o));
+    fn frees_uncoalesced / frees_uncoalesced_allowed(w, o) = word(w).frees_uncoalesced(order(o));
     fn as_implicit(w) = word(w).as_implicit();
     fn begin_split(w, o) = word(w).begin_split(order(o));
     fn begin_self_split(w, o) = word(w).begin_self_split(order(o));

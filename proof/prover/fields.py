@@ -20,7 +20,7 @@ LAYOUT = {
 }
 ALL = tuple(LAYOUT)
 
-TAIL, FREE, HEAD, SPLITTING, CLEAN, MERGING, UNSPLITTABLE, OUT = range(8)
+TAIL, FREE, OUT, SPLITTING, CLEAN, MERGING, HEAD, UNSPLITTABLE = range(8)
 # In `drop`: of a split of a head that has a rise, this much more; of a settled head, that its rise is not known any more.
 AGAIN, UNKNOWN = 9, 15
 PIN_LIMIT, REF_LIMIT, MOST_PINS = 1 << 23, 1 << 17, (1 << 24) - 1
@@ -77,14 +77,14 @@ class Word:
 
     @property
     def is_idle(self):
-        return z3.And(among(self.kind, TAIL, FREE), self.pins == 0, z3.Not(self.flagged), self.drop & 1 == 0)
+        return z3.And(among(self.kind, TAIL, FREE), self.pins == 0, z3.Not(self.flagged))
 
     def is_uncoalesced(self, order):
         return z3.And(
             self.kind == FREE,
             self.order == order,
-            self.drop == 1,
-            nothing_but(self, "kind", "order", "drop", "generation", "recorded"),
+            self.wary == 1,
+            nothing_but(self, "kind", "order", "wary", "generation", "recorded", "piece", "drop"),
         )
 
 
@@ -115,8 +115,8 @@ def with_fields(word, changed, keep=ALL):
 STATES = {
     "rest": lambda w: w.is_implicit,
     "tail": lambda w: z3.And(w.kind == TAIL, z3.Not(w.is_implicit)),
-    "free": lambda w: z3.And(w.kind == FREE, w.drop == 0),
-    "loose": lambda w: z3.And(w.kind == FREE, w.drop != 0),
+    "free": lambda w: z3.And(w.kind == FREE, w.wary == 0),
+    "loose": lambda w: z3.And(w.kind == FREE, w.wary == 1),
     "page": lambda w: z3.And(w.kind == HEAD, w.order == 0),
     "head": lambda w: z3.And(w.kind == HEAD, w.order != 0),
     "splitting": lambda w: w.kind == SPLITTING,
@@ -141,11 +141,12 @@ def reachable(w):
             no("refs", "piece", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_implicit)
         ),
         FREE: z3.And(
-            no("pins", "refs", "piece", "poisoned", "wary"),
+            no("pins", "refs", "poisoned"),
+            # One that is loose still says what the block was part of that became so.
             z3.Or(
-                no("drop", "order"),
-                z3.And(w.drop == 1, w.order == PAGE, w.recorded == 0),
-                z3.And(w.drop == 1, w.order == HUGE),
+                no("wary", "drop", "order", "piece"),
+                z3.And(w.wary == 1, has_rise(w), w.order == PAGE, w.recorded == 0),
+                z3.And(w.wary == 1, has_rise(w), w.order == HUGE),
             ),
         ),
         HEAD: z3.And(blocks(w), has_rise(w)),

@@ -185,8 +185,15 @@ STEPS = [
         same("tail", *HEADS),
     ),
     Step(
+        "hold on a settled head",
+        ("pin::hold",),
+        lambda c, w, o, n, b: c.hold_settled(w),
+        lambda w, o, n, b: z3.And(w.kind == HEAD, w.is_live, w.order != 0, z3.ULT(w.pins, MOST_PINS)),
+        {"head": ("head",)},
+    ),
+    Step(
         "hold",
-        ("pin::hold", "pin::count_on"),
+        ("pin::count_on",),
         lambda c, w, o, n, b: c.hold(w, 1),
         lambda w, o, n, b: z3.And(w.is_live, w.kind != UNSPLITTABLE, w.order != 0, z3.ULT(w.pins, MOST_PINS)),
         {
@@ -223,7 +230,7 @@ STEPS = [
     ),
     Step(
         "frees_uncoalesced",
-        ("life::loosen_at",),
+        ("life::loosen_at", "blocks::put_refs_on", "token::free_token"),
         lambda c, w, o, n, b: c.frees_uncoalesced(w, o),
         lambda w, o, n, b: z3.And(among(o, PAGE, HUGE), c_loosens(w, o)),
         {"page": ("loose",), "head": ("loose",)},

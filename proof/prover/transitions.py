@@ -193,6 +193,9 @@ QUESTIONS = [
         lambda w: z3.Or(z3.And(w.is_settled, w.is_live), z3.And(w.kind == TAIL, w.pins != 0)),
     ),
     question("is_settled_head_of", lambda w, o: z3.And(w.is_settled, w.order == o), WITH_ORDER),
+    question(
+        "is_head_to_hold_of", lambda w, o: z3.And(w.kind == HEAD, w.is_live, w.order == o), WITH_ORDER
+    ),
     # Never more than the limit, so that more than it are none.
     question(
         "has_more_refs_than",
@@ -236,7 +239,7 @@ TRANSITIONS = [
     Function(
         "as_uncoalesced",
         WITH_ORDER,
-        changes=lambda w, o: {"kind": FREE, "order": o, "drop": 1, "recorded": recorded_if(o != 0, w)},
+        changes=lambda w, o: {"kind": FREE, "order": o, "wary": 1, "recorded": recorded_if(o != 0, w)},
         keeps=("generation",),
     ),
     Function("claimed", W, changes=lambda w: {"kind": FREE}, keeps=("generation", "recorded")),
@@ -255,6 +258,12 @@ TRANSITIONS = [
             "kind": z3.If(w.kind == CLEAN, z3.BitVecVal(SPLITTING, 64), w.kind),
         },
         when=lambda w, n: sum_at_most(w.pins, n, MOST_PINS),
+    ),
+    Function(
+        "hold_settled",
+        W,
+        changes=lambda w: {"pins": w.pins + 1, "recorded": 1},
+        when=lambda w: z3.ULT(w.pins, MOST_PINS),
     ),
     Function("with_explicit_tails", W, changes=lambda w: {"recorded": 1}),
     Function(
@@ -312,8 +321,8 @@ TRANSITIONS = [
     Function(
         "frees_uncoalesced",
         WITH_ORDER,
-        changes=lambda w, o: {"kind": FREE, "order": o, "drop": 1},
-        keeps=("generation", "recorded"),
+        changes=lambda w, o: {"kind": FREE, "order": o, "wary": 1},
+        keeps=("generation", "recorded", "piece", "drop"),
         refuses=lambda w, o: z3.Not(
             z3.And(
                 w.kind == HEAD,

@@ -3,7 +3,7 @@
 import z3
 
 from . import llvm
-from .fields import HUGE, MAX, MOST_PINS, PIN_LIMIT, REF_LIMIT, Word, reachable, with_fields
+from .fields import HEAD, HUGE, MAX, MOST_PINS, PIN_LIMIT, REF_LIMIT, Word, reachable, with_fields
 from .statements import prove
 from .transitions import EVERY, FUNCTIONS, may_split_to
 
@@ -135,7 +135,7 @@ def pair_statements(release):
     )
     yield prove(
         "a split keeps pins, references, generation and flags and arrives at its target",
-        z3.And(kept, ended.order == o, ended.kind == 2),
+        z3.And(kept, ended.order == o, ended.kind == HEAD),
         splits,
     )
     yield prove("target of a split under way is what it was begun with", bits("target", frozen) == o, splits)
@@ -155,7 +155,7 @@ def pair_statements(release):
     yield prove(
         "what frees_uncoalesced makes is loose",
         z3.And(yes("is_uncoalesced", loose, o), z3.Not(yes("is_idle", loose))),
-        yes("loosens_allowed", w, o),
+        yes("frees_uncoalesced_allowed", w, o),
         z3.ULE(o, MAX),
     )
     yield prove(

@@ -143,6 +143,11 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         loop {
             let seen = self.load(at);
             on_it(seen);
+            // Most pieces are pages, of which this is the last reference: a short straight line.
+            if n == 1 && Self::loosen_at(self.word(at), seen, Order::PAGE, sink) {
+                sink.freed_uncoalesced(at, Order::PAGE);
+                return Ok(Order::PAGE);
+            }
             if S::are_refs_frozen(seen.is_splitting()) {
                 self.help_split(at, seen, sink);
             } else if !seen.is_head() || seen.is_merging() {

@@ -103,15 +103,15 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Where in `range` the first run of pages that may be merged ends, and the bits of all their
     /// pins.
     fn check_pages(&self, range: FrameRange) -> (Pfn, u64) {
-        let mut pins = 0;
+        let mut words = PageWord(0);
         for page in range.iter() {
             let word = self.load(page);
             if !word.is_mergeable() || word.order() > Order::PAGE {
-                return (page, pins);
+                return (page, words.pins());
             }
-            pins |= word.pins();
+            words = PageWord(words.0 | word.0);
         }
-        (range.end, pins)
+        (range.end, words.pins())
     }
 
     #[cold]

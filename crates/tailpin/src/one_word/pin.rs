@@ -112,8 +112,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     #[inline]
     pub(super) fn hold(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<WordPin, GetError> {
         let seen = self.load(head);
-        if seen.is_settled_head() && seen.order() == order && seen.is_live_head() && !seen.is_unsplittable() {
-            let held = S::held(seen.hold(1), || PageWord(seen.0 + 1));
+        if seen.is_head_to_hold_of(order) {
+            let held = S::held(seen.hold_settled(), || PageWord(seen.0 + 1));
             if self.change(head, seen, held) {
                 return Ok(WordPin { at: head, order, uncounted_tails: false });
             }

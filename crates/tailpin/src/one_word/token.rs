@@ -172,7 +172,26 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
+    #[inline]
     pub(super) fn free_token(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        let (head, order) = (token.pfn(), token.order());
+        let word = self.word(head);
+        let seen = Self::load_at(word);
+        // By far the most frequent token is a page's, and right. What is freed in one step is a settled
+        // head of just this order with one reference: generation apart, all that is to be checked.
+        if (order == Order::PAGE || order == Order::HUGE)
+            && seen.generation() == token.generation()
+            && Self::loosen_at(word, seen, order, sink)
+        {
+            sink.freed_uncoalesced(head, order);
+            return Ok(());
+        }
+        self.free_checked(token, sink)
+    }
+
+    /// [`OneWord::free_token`] of what is not freed in one step, or is wrong.
+    #[inline(never)]
+    fn free_checked(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
         self.put_on(token, token.pfn(), 1, |seen| only_reference(token, seen), sink).map(|_| ())
     }
 

@@ -31,6 +31,9 @@ pub(super) const KIND_FIELD: u64 = 0b111 << KIND_SHIFT;
 pub(super) const ORDER_FIELD: u64 = ORDER_MASK << ORDER_SHIFT;
 pub(super) const REFS_FIELD: u64 = REFS_MASK << REFS_SHIFT;
 pub(super) const FLAGS: u64 = HWPOISON | HAS_HWPOISONED;
+/// What a settled head was part of. An uncoalesced block keeps it until it is claimed, to no effect:
+/// the step that frees it is shorter so.
+pub(super) const PAST: u64 = PIECE | DROP_FIELD;
 
 /// On a head: a split made it, so its block is part of a larger one that began before it.
 pub(super) const PIECE: u64 = 1 << FLAGS_SHIFT;
@@ -43,28 +46,28 @@ pub(super) const HAS_HWPOISONED: u64 = 1 << (FLAGS_SHIFT + 2);
 /// `FLAGS`: a free frame may have it.
 pub(super) const EXPLICIT_TAILS: u64 = 1 << (FLAGS_SHIFT + 3);
 
-/// On a free frame, in the place of `drop`: it, or the 2 MiB that it begins by its order, is
-/// uncoalesced: outside the pool, there for the first thread that claims it in this word.
-pub(super) const UNCOALESCED: u64 = 1 << DROP_SHIFT;
+/// On a free frame, in the place of `HAS_HWPOISONED`: it, or the 2 MiB that it begins by its order,
+/// is uncoalesced: outside the pool, there for the first thread that claims it in this word.
+pub(super) const UNCOALESCED: u64 = HAS_HWPOISONED;
 
+// All kinds of heads are at the end, and the settled ones last: each pin and reference asks for
+// these, and each question is one comparison.
 pub(super) const TAIL: u64 = 0;
 pub(super) const FREE: u64 = 1;
-pub(super) const HEAD: u64 = 2;
+/// Out of service: for good if poisoned, else never in it.
+pub(super) const OUT: u64 = 2;
 pub(super) const SPLITTING: u64 = 3;
 pub(super) const SPLITTING_HEADS_ONLY: u64 = 4;
 pub(super) const MERGING: u64 = 5;
+pub(super) const HEAD: u64 = 6;
 /// A settled head whose block never splits and whose tails are not counted: a pin on any page is a
 /// pin on the head.
-pub(super) const UNSPLITTABLE: u64 = 6;
-/// Out of service: for good if poisoned, else never in it.
-pub(super) const OUT: u64 = 7;
+pub(super) const UNSPLITTABLE: u64 = 7;
 
 /// What a head to which nothing is happening has in these bits, be it splittable or not.
-pub(super) const SETTLED_FIELD: u64 = 0b011 << KIND_SHIFT;
-const _: () = assert!(
-    HEAD & 0b011 == HEAD && UNSPLITTABLE & 0b011 == HEAD && (TAIL | FREE | SPLITTING) & 0b011 != HEAD
-);
-const _: () = assert!(SPLITTING_HEADS_ONLY & 0b011 != HEAD && MERGING & 0b011 != HEAD && OUT & 0b011 != HEAD);
+pub(super) const SETTLED_FIELD: u64 = 0b110 << KIND_SHIFT;
+const _: () = assert!(HEAD & 0b110 == HEAD && UNSPLITTABLE & 0b110 == HEAD);
+const _: () = assert!(TAIL < SPLITTING && FREE < SPLITTING && OUT < SPLITTING && MERGING < HEAD);
 
 /// Added to the drop of a split if the head has a rise already. It is no longer known how large the
 /// block was when its generation began.
@@ -192,13 +195,13 @@ impl PageWord {
     /// A head, whatever is happening to it.
     #[inline]
     pub(crate) const fn is_head(self) -> bool {
-        matches!(self.kind_bits(), HEAD..=UNSPLITTABLE)
+        self.kind_bits() >= SPLITTING
     }
 
     /// A head to which nothing is happening.
     #[inline]
     pub(crate) const fn is_settled_head(self) -> bool {
-        self.0 & SETTLED_FIELD == HEAD << KIND_SHIFT
+        self.0 >= HEAD << KIND_SHIFT
     }
 
     /// A head being split.
@@ -242,6 +245,13 @@ impl PageWord {
         self.0 & (SETTLED_FIELD | ORDER_FIELD) == HEAD << KIND_SHIFT | (order.get() as u64) << ORDER_SHIFT
     }
 
+    /// A live head of this order to which nothing is happening and whose tails are counted.
+    #[inline]
+    pub(crate) const fn is_head_to_hold_of(self, order: Order) -> bool {
+        self.0 & (KIND_FIELD | ORDER_FIELD) == Self::build(HEAD, order, 0).0
+            && self.0 & (PINS_MASK | REFS_FIELD) != 0
+    }
+
     /// Whether more than `n` references are there.
     #[inline]
     pub(crate) const fn has_more_refs_than(self, n: u64) -> bool {
@@ -282,14 +292,14 @@ impl PageWord {
     /// there for others.
     #[inline]
     pub(crate) const fn is_idle(self) -> bool {
-        matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS | UNCOALESCED) == 0
+        matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS) == 0
     }
 
     /// A free block of `order`, a page or 2 MiB, that is uncoalesced: there for the first thread
     /// that claims it.
     #[inline]
     pub const fn is_uncoalesced(self, order: Order) -> bool {
-        self.0 & !(GEN_MASK << GEN_SHIFT | EXPLICIT_TAILS) == Self::build(FREE, order, UNCOALESCED).0
+        self.0 & !(GEN_MASK << GEN_SHIFT | EXPLICIT_TAILS | PAST) == Self::build(FREE, order, UNCOALESCED).0
     }
 
     pub(super) const fn is_whole_area(self) -> bool {

@@ -61,6 +61,7 @@
 //! | head, unsplittable, tail | free, offline | `freed` | `life::store_freed` |
 //! | free, implicit, tail | implicit | `as_implicit` | `life::scrub_area` |
 //! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `pin` | `pin::pin_found` |
+//! | head | the same | `hold_settled` | `pin::hold` |
 //! | head, splitting, merging, pinned tail | the same | `hold` | `pin::count_on` |
 //! | heads-only | splitting | `hold` | `pin::count_on` |
 //! | implicit, tail | pinned tail | `tail_of`, `pin` | `pin::pin_first` |

@@ -47,10 +47,12 @@ fn is_valid(word: PageWord) -> bool {
     match word.kind_bits() {
         TAIL => uncounted && drop == 0 && (word.is_implicit() || order > Order::PAGE),
         FREE => {
+            let empty = word.0 & (PINS_MASK | REFS_FIELD | HWPOISON) == 0;
             let loose = word.0 & UNCOALESCED != 0;
-            let mark = drop == UNCOALESCED >> DROP_SHIFT || drop == 0;
             let place = order == Order::PAGE || loose && order == Order::HUGE;
-            uncounted && word.pins() == 0 && !word.is_hwpoison() && mark && place
+            // An uncoalesced block goes on saying what the one that was freed was part of.
+            let past = if loose { drop <= 9 || drop == RISE_UNKNOWN } else { word.0 & PAST == 0 };
+            empty && place && past
         }
         HEAD | MERGING => drop <= 9 || drop == RISE_UNKNOWN,
         UNSPLITTABLE => drop == 0 && word.0 & PIECE == 0,
@@ -70,7 +72,7 @@ fn is_valid(word: PageWord) -> bool {
 fn words() -> Vec<PageWord> {
     let mut all = Vec::new();
     let orders = [0, 1, 2, 8, 9, 10, 17, 18].map(Order::wrap);
-    for (kind, order) in (TAIL..=OUT).flat_map(|kind| orders.map(|order| (kind, order))) {
+    for (kind, order) in (TAIL..=UNSPLITTABLE).flat_map(|kind| orders.map(|order| (kind, order))) {
         for (pins, refs) in
             [0, 1, 2, PIN_LIMIT].into_iter().flat_map(|p| [0, 1, 2, REF_LIMIT].map(|r| (p, r)))
         {
@@ -196,6 +198,11 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
             let counted = w.is_live_head() || w.is_tail() && w.pins() > 0;
             if counted {
                 w.pin(1).into_iter().for_each(to);
+            }
+        }),
+        ("`hold_settled`", "pin::hold", |w, to| {
+            if w.is_live_head() && is_splittable(w) && w.order() > Order::PAGE {
+                to(w.hold_settled());
             }
         }),
         ("`hold`", "pin::count_on", |w, to| {

@@ -42,7 +42,7 @@ fn orders() -> impl Iterator<Item = Order> {
 /// All words worth looking at.
 fn words() -> Vec<PageWord> {
     let mut all = Vec::new();
-    for kind in TAIL..=OUT {
+    for kind in TAIL..=UNSPLITTABLE {
         for order in orders() {
             for pins in [0, 1, 2, PIN_LIMIT - 1, PIN_LIMIT, PIN_LIMIT + 1022] {
                 for refs in [0, 1, 2, REF_LIMIT - 1, REF_LIMIT] {
@@ -163,8 +163,13 @@ fn a_loose_block_is_claimed_as_what_it_was() {
             assert_eq!(loose.publish(order, false), loose.claimed().publish(order, false));
         }
     }
-    let others = words().into_iter().flat_map(|word| Order::all().map(move |order| (word, order)));
-    assert!(others.into_iter().all(|(word, order)| !word.is_uncoalesced(order)), "nothing else is loose");
+    let every = words().into_iter().flat_map(|word| Order::all().map(move |order| (word, order)));
+    for (word, order) in every {
+        let f = fields(word);
+        let marked = f.kind == FREE && word.has_hwpoisoned() && f.order == order.get();
+        let loose = marked && f.pins == 0 && f.refs == 0 && !word.is_hwpoison();
+        assert_eq!(word.is_uncoalesced(order), loose, "nothing else is loose: {word:?}");
+    }
 }
 
 #[test]
@@ -332,7 +337,14 @@ fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
             assert_eq!(block.with_explicit_tails().frees_uncoalesced(order), None);
         }
         let pieces = [PageWord(block.0 | PIECE), PageWord(block.0 | PIECE | 9 << DROP_SHIFT)];
-        assert_eq!(pieces.map(|piece| piece.frees_uncoalesced(order)), [block.frees_uncoalesced(order); 2]);
+        for loose in pieces.map(|piece| piece.frees_uncoalesced(order).unwrap()) {
+            let plain = block.frees_uncoalesced(order).unwrap();
+            assert!(loose.is_uncoalesced(order) && !loose.is_idle());
+            // What it was part of ends with whatever becomes of it next.
+            assert_eq!(loose.claimed(), plain.claimed());
+            assert_eq!(loose.publish(order, false), plain.publish(order, false));
+            assert_eq!(loose.as_offline(), plain.as_offline());
+        }
         for word in [
             block.pin(1).unwrap(),
             block.add_refs(1).unwrap(),
@@ -383,7 +395,7 @@ fn decoding_names_every_field() {
 fn marks_are_set_once_and_change_nothing_else() {
     for word in words() {
         let before = fields(word);
-        let several = (HEAD..=UNSPLITTABLE).contains(&before.kind) && before.order > 0;
+        let several = (SPLITTING..=UNSPLITTABLE).contains(&before.kind) && before.order > 0;
         let wary = if several { HAS_HWPOISONED } else { 0 };
         let poisoned = Fields { flags: before.flags | HWPOISON | wary, ..before };
         assert_eq!(fields(word.mark_hwpoison()), poisoned, "the head of several frames is made wary");
@@ -407,7 +419,7 @@ fn short_cuts_say_what_the_fields_say() {
         assert_eq!(word.is_head(), settled || splitting || f.kind == MERGING);
         let counted = f.pins > 0 || f.refs > 0;
         assert_eq!(word.is_pinnable_alone(), settled && counted || f.kind == TAIL && f.pins > 0);
-        assert_eq!(word.is_live_head(), (HEAD..=UNSPLITTABLE).contains(&f.kind) && counted);
+        assert_eq!(word.is_live_head(), (SPLITTING..=UNSPLITTABLE).contains(&f.kind) && counted);
         let mergeable = f.kind == HEAD && f.refs == 1;
         assert_eq!(word.is_mergeable(), mergeable);
         assert_eq!(word.is_plain_page(), f.kind == HEAD && f.order == 0 && f.flags == 0 && f.pins == 0);
@@ -431,4 +443,17 @@ fn short_cuts_say_what_the_fields_say() {
     }
     let beyond = PageWord::build(HEAD, Order::PAGE, REFS_MASK << REFS_SHIFT);
     assert!(!beyond.has_more_refs_than(REF_LIMIT) && !beyond.has_room_for_refs(0));
+}
+
+#[test]
+fn a_head_to_hold_is_a_settled_one_of_just_that_order_whose_tails_are_counted() {
+    for word in words() {
+        for order in orders() {
+            let meant = word.is_settled_head() && word.is_live_head() && !word.is_unsplittable();
+            assert_eq!(word.is_head_to_hold_of(order), meant && word.order() == order, "{word:?}");
+            if word.is_head_to_hold_of(order) {
+                assert_eq!(word.hold_settled(), word.hold(1));
+            }
+        }
+    }
 }

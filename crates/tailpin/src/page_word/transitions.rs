@@ -29,7 +29,7 @@ impl PageWord {
     /// are used up.
     #[inline]
     pub(crate) const fn adopted(self) -> Self {
-        Self(self.renewed().0 & !(PIECE | DROP_FIELD))
+        Self(self.renewed().0 & !PAST)
     }
 
     /// A generation begins without anything else.
@@ -90,6 +90,12 @@ impl PageWord {
     #[inline]
     pub(crate) const fn tail_of(self, order: Order) -> Self {
         Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | HWPOISON | EXPLICIT_TAILS))
+    }
+
+    /// One more hold on a settled head.
+    #[inline]
+    pub(crate) const fn hold_settled(self) -> Self {
+        Self(self.0 + 1).with_explicit_tails()
     }
 
     /// Some tail may record its order.
@@ -222,14 +228,9 @@ impl PageWord {
     /// is to look at and to write.
     #[inline]
     pub(crate) const fn frees_uncoalesced(self, order: Order) -> Option<Self> {
-        let stays = GEN_MASK << GEN_SHIFT | if order.get() > 0 { EXPLICIT_TAILS } else { 0 };
-        let lone = Self::build(HEAD, order, ONE_REF);
-        // Whether a split made it, and what it was part of, ends here.
-        if self.0 & !(stays | PIECE | DROP_FIELD) == lone.0 {
-            Some(Self(self.0 & stays | Self::build(FREE, order, UNCOALESCED).0))
-        } else {
-            None
-        }
+        let stays = GEN_MASK << GEN_SHIFT | PAST | if order.get() > 0 { EXPLICIT_TAILS } else { 0 };
+        let (lone, loose) = (Self::build(HEAD, order, ONE_REF).0, Self::build(FREE, order, UNCOALESCED).0);
+        if self.0 & !stays == lone { Some(Self(self.0 ^ (lone ^ loose))) } else { None }
     }
 
     /// A free block of `order`, a page or 2 MiB, becomes loose.

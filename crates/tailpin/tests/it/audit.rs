@@ -16,10 +16,16 @@ const POISONED: u64 = 1 << 49;
 const RECORDED: u64 = 1 << 51;
 const ORDER: u64 = 1 << 56;
 const KIND: u64 = 1 << 61;
-/// From a tail to a free frame, and from a head to one that is being split.
-const NEXT_KIND: u64 = KIND;
+/// From a tail to a free frame.
+const FREE: u64 = KIND;
+const OUT: u64 = 2 * KIND;
+/// From a head to one that is being split; the kinds go round.
+const SPLITTING: u64 = 5 * KIND;
+/// From a head to one that is being merged.
+const MERGING: u64 = 7 * KIND;
+const HEAD: u64 = 6 * KIND;
 /// From a head to one of a block that never splits.
-const UNSPLITTABLE: u64 = 4 * KIND;
+const UNSPLITTABLE: u64 = KIND;
 
 const SPLIT_OR_MERGE: &str = "a split or merge was left unfinished";
 const NO_REFERENCES: &str = "a block without references should have split itself";
@@ -118,8 +124,8 @@ fn every_pinned_page_is_counted_once_and_nothing_is_wrong() {
 
 #[test]
 fn a_head_that_is_not_settled() {
-    One::new(2, Class::Splittable, &[]).add(0, NEXT_KIND).finds(&[(0, SPLIT_OR_MERGE)]);
-    One::new(2, Class::Splittable, &[]).add(0, 3 * KIND).finds(&[(0, SPLIT_OR_MERGE)]);
+    One::new(2, Class::Splittable, &[]).add(0, SPLITTING).finds(&[(0, SPLIT_OR_MERGE)]);
+    One::new(2, Class::Splittable, &[]).add(0, MERGING).finds(&[(0, SPLIT_OR_MERGE)]);
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn fewer_pins_than_holds() {
 fn a_part_of_another_block() {
     // Of an order below, and no tail at all.
     One::new(11, Class::Splittable, &[]).sub(1024, ORDER).finds(&[(1024, FOREIGN_PART)]);
-    One::new(11, Class::Splittable, &[]).add(1024, NEXT_KIND).finds(&[(1024, FOREIGN_PART)]);
+    One::new(11, Class::Splittable, &[]).add(1024, FREE).finds(&[(1024, FOREIGN_PART)]);
     One::new(11, Class::Splittable, &[]).sub(1536, 11 * ORDER).finds(&[(1536, FOREIGN_PART)]);
 }
 
@@ -156,7 +162,7 @@ fn a_tail_that_is_none_or_another_s() {
         one.add(0, RECORDED);
         one
     };
-    recorded().add(5, NEXT_KIND).finds(&[(5, NO_TAIL)]);
+    recorded().add(5, FREE).finds(&[(5, NO_TAIL)]);
     recorded().add(5, 9 * ORDER).finds(&[]);
     recorded().add(5, 8 * ORDER).add(511, ORDER).finds(&[(5, OTHER_ORDER), (511, OTHER_ORDER)]);
     let silent = One::new(9, Class::Splittable, &[]);
@@ -196,23 +202,23 @@ fn planted(plant: impl FnOnce(&[AtomicU64])) -> Vec<(u64, &'static str)> {
 #[test]
 fn a_zone_whose_words_contradict_its_allocator() {
     let set = |frame: usize, word: u64| move |pages: &[AtomicU64]| pages[frame].store(word, Relaxed);
-    let plain_page = 2 * KIND + REF;
+    let plain_page = HEAD + REF;
     assert_eq!(planted(set(600, plain_page)), [(600, "a frame in use is free for the allocator")]);
     let dead = [
         (600, "a frame in use is free for the allocator"),
         (600, "a block without references or pins was not freed"),
     ];
-    assert_eq!(planted(set(600, 2 * KIND)), dead);
+    assert_eq!(planted(set(600, HEAD)), dead);
     assert_eq!(planted(set(600, PIN)), [(600, "a frame outside every block is pinned")]);
-    assert_eq!(planted(set(600, 7 * KIND)), [(600, "a frame out of service is free for the allocator")]);
+    assert_eq!(planted(set(600, OUT)), [(600, "a frame out of service is free for the allocator")]);
     let aside = [
         (600, "a frame out of service is free for the allocator"),
         (0, "the number of frames set aside is wrong"),
     ];
-    assert_eq!(planted(set(600, 7 * KIND + POISONED)), aside);
+    assert_eq!(planted(set(600, OUT + POISONED)), aside);
     let lost = "a frame is lost: in use for the allocator, in no block";
     let gone = [(0, lost), (1, lost), (2, lost), (3, lost), (0, "the frames do not add up")];
-    assert_eq!(planted(set(0, KIND)), gone);
+    assert_eq!(planted(set(0, FREE)), gone);
     let misaligned = planted(set(601, plain_page + ORDER));
     assert_eq!(misaligned[0], (601, "a block is misaligned or leaves the zone"));
     let too_large = planted(set(512, plain_page + 10 * ORDER));
