@@ -21,8 +21,8 @@ use crate::observe::stats::{Holder, LeakReport, Stats};
 
 /// Memory for buffers of any size up to 1 GiB, whose slices keep only the pages they touch.
 ///
-/// A handle: clones are the same arena, for any thread. Slices and buffers don't need a handle to stay; the memory is unmapped
-/// when the last of all these is gone.
+/// A handle: clones are the same arena, for any thread. Slices and buffers don't need a handle to
+/// stay; the memory is unmapped when the last of all these is gone.
 ///
 /// ```
 /// use tailpin_arena::Arena;
@@ -124,9 +124,10 @@ impl Arena {
 
     /// A buffer of `len` bytes, this caller's alone.
     ///
-    /// It begins at a multiple of the next power of two (4 KiB to 1 GiB), so one of 2 MiB or more is huge pages
-    /// where the arena has them. Whole pages behind `len` bytes are free for others. What it contains is whatever was
-    /// there before, zeroes if it is fresh: see [`Arena::alloc_zeroed`].
+    /// It begins at a multiple of the next power of two (4 KiB to 1 GiB), so one of 2 MiB or more
+    /// is huge pages where the arena has them. Whole pages behind `len` bytes are free for others.
+    /// What it contains is whatever was there before, zeroes if it is fresh: see
+    /// [`Arena::alloc_zeroed`].
     ///
     /// # Errors
     /// [`AllocError`]; the arena is as it was.
@@ -134,8 +135,9 @@ impl Arena {
         self.obtain(len, None)
     }
 
-    /// The same with a tag, by which [`Arena::worst_holders`] and [`Slice::tag`](crate::Slice::tag) know the buffer's
-    /// pages for as long as any of them is kept. The first 254 different tags are told apart.
+    /// The same with a tag, by which [`Arena::worst_holders`] and [`Slice::tag`](crate::Slice::tag)
+    /// know the buffer's pages for as long as any of them is kept. The first 254 different tags are
+    /// told apart.
     ///
     /// # Errors
     /// As [`Arena::alloc`].
@@ -170,7 +172,8 @@ impl Arena {
                     return Err(unfurnished.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
                 }
             };
-            // SAFETY: the block's only reference is the new buffer's from here on, and its frames are counted.
+            // SAFETY: the block's only reference is the new buffer's from here on, and its frames
+            // are counted.
             let mut buffer = unsafe { Buffer::adopt(self.handles.root, block, bytes_of(block.frames())) };
             if let Err(shortage) = inner.furnish(block.start, order) {
                 unfurnished.push((buffer, shortage));
@@ -196,7 +199,8 @@ impl Arena {
             if let Ok(block) = inner.zone.alloc(order) {
                 return Ok(block.into_raw().frames());
             }
-            // Whoever gives memory back has some frames to himself for about a millisecond at a time.
+            // Whoever gives memory back has some frames to himself for about a millisecond at a
+            // time.
             if !inner.releasing.is_taken() || tries.next().is_none() {
                 break;
             }
@@ -218,12 +222,14 @@ impl Arena {
         self.inner().data.base
     }
 
-    /// The file behind a memfd arena: its first [`Arena::size`] bytes are the data, what follows is the arena's own.
+    /// The file behind a memfd arena: its first [`Arena::size`] bytes are the data, what follows is
+    /// the arena's own.
     ///
     /// # Safety
-    /// Whatever is done by way of the file, in this process or another, the file keeps its length, its own part is
-    /// not written to, and bytes of the data are written to, or holes made, only on behalf of one who has the
-    /// [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as memory that doesn't change.
+    /// Whatever is done by way of the file, in this process or another, the file keeps its length,
+    /// its own part is not written to, and bytes of the data are written to, or holes made, only on
+    /// behalf of one who has the [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as
+    /// memory that doesn't change.
     pub unsafe fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner().data.file()
     }
@@ -240,7 +246,8 @@ impl Arena {
         Abilities::of(inner.backing, inner.is_locked(), registered)
     }
 
-    /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used areas.
+    /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used
+    /// areas.
     ///
     /// # Panics
     /// In a forked child that has no part in the memory.
@@ -248,8 +255,8 @@ impl Arena {
         page_walk::stats(self.at_home())
     }
 
-    /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with most of them first,
-    /// and among equals the oldest.
+    /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with
+    /// most of them first, and among equals the oldest.
     ///
     /// ```
     /// # use tailpin_arena::Arena;
@@ -267,8 +274,9 @@ impl Arena {
         page_walk::worst_holders(self.at_home(), n)
     }
 
-    /// Says that the memory is registered with the kernel or a device, for as long as the guard lives: its frames must
-    /// not change, so nothing is given back to the system. Free pages are reused inside the arena as before.
+    /// Says that the memory is registered with the kernel or a device, for as long as the guard
+    /// lives: its frames must not change, so nothing is given back to the system. Free pages are
+    /// reused inside the arena as before.
     ///
     /// # Errors
     /// [`ReleaseError::Refused`] if this memory can't be registered; [`ReleaseError::ForkedChild`];
@@ -281,23 +289,25 @@ impl Arena {
         if let Ability::No(reason) = self.abilities().register {
             return Err(ReleaseError::Refused(reason));
         }
-        // SeqCst on both sides: whoever takes memory away takes his turn first and then looks at the registrations, so of
-        // a registration and a turn that begin at the same time, one sees the other.
+        // SeqCst on both sides: whoever takes memory away takes his turn first and then looks at
+        // the registrations, so of a registration and a turn that begin at the same time, one sees
+        // the other.
         inner.registrations.fetch_add(1, Ordering::SeqCst);
         let registration = Registration { arena: self.clone() };
         while inner.releasing.is_taken() || inner.smoothing.is_taken() {
             // Both look at the registrations after every area, about a millisecond.
             thread::yield_now();
         }
-        // What is registered is touched by that: all of it has memory from now on. To believe that of huge pages that
-        // aren't there would be a SIGBUS later, so the pool has to have them now.
+        // What is registered is touched by that: all of it has memory from now on. To believe that
+        // of huge pages that aren't there would be a SIGBUS later, so the pool has to have them
+        // now.
         inner.populate_pool().map_err(ReleaseError::system("populate memory to be registered"))?;
         inner.residency.mark_all();
         Ok(registration)
     }
 
-    /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only: see
-    /// [`tailpin::Zone::audit`].
+    /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only:
+    /// see [`tailpin::Zone::audit`].
     ///
     /// # Panics
     /// As [`Arena::stats`].
@@ -310,7 +320,8 @@ impl Arena {
         self.inner().history.lifetime()
     }
 
-    /// All frame numbers of the arena's data; a slice's [`offset`](crate::Slice::offset) counts from the first.
+    /// All frame numbers of the arena's data; a slice's [`offset`](crate::Slice::offset) counts
+    /// from the first.
     pub fn frames(&self) -> FrameRange {
         self.inner().frames()
     }

@@ -60,8 +60,9 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Size in bytes, rounded up to whole huge pages (2 MiB, or 1 GiB with such hugetlb pages). Address space, not memory:
-    /// what is never used costs nothing, except with hugetlb pages, which are taken at once.
+    /// Size in bytes, rounded up to whole huge pages (2 MiB, or 1 GiB with such hugetlb pages).
+    /// Address space, not memory: what is never used costs nothing, except with hugetlb pages,
+    /// which are taken at once.
     pub fn size(mut self, bytes: usize) -> Self {
         self.size = bytes;
         self
@@ -73,8 +74,8 @@ impl Builder {
         self
     }
 
-    /// Uses memory of the caller's: a `&'static mut [u8]`, a `Box<[u8]>` or a `Vec<u8>`. The size is what whole
-    /// 4 KiB pages lie within it. Nothing of it is ever given back to the system.
+    /// Uses memory of the caller's: a `&'static mut [u8]`, a `Box<[u8]>` or a `Vec<u8>`. The size
+    /// is what whole 4 KiB pages lie within it. Nothing of it is ever given back to the system.
     ///
     /// ```
     /// use tailpin_arena::Arena;
@@ -88,7 +89,8 @@ impl Builder {
         self
     }
 
-    /// Has the system find all the memory now, so that a shortage is an error here. Hugetlb arenas always do.
+    /// Has the system find all the memory now, so that a shortage is an error here. Hugetlb arenas
+    /// always do.
     pub fn populate(mut self, populate: bool) -> Self {
         self.populate = populate;
         self
@@ -100,24 +102,26 @@ impl Builder {
         self
     }
 
-    /// Free memory, in bytes, that [`Arena::release`] leaves in the arena: what is reused within microseconds should not
-    /// be given back, as that costs up to a millisecond for 2 MiB. Default 0. Huge pages go whole or stay, so nearly 2 MiB
-    /// more may be left.
+    /// Free memory, in bytes, that [`Arena::release`] leaves in the arena: what is reused within
+    /// microseconds should not be given back, as that costs up to a millisecond for 2 MiB. Default
+    /// 0. Huge pages go whole or stay, so nearly 2 MiB more may be left.
     pub fn keep_resident(mut self, bytes: usize) -> Self {
         self.settings.keep_resident = bytes;
         self
     }
 
-    /// How many 2 MiB areas may be broken up into small pages at a time, because some of their pages went back to the
-    /// system while others are in use. Each costs the process up to two mappings of those it may have
-    /// (`vm.max_map_count`); the default leaves three quarters of them to others.
+    /// How many 2 MiB areas may be broken up into small pages at a time, because some of their
+    /// pages went back to the system while others are in use. Each costs the process up to two
+    /// mappings of those it may have (`vm.max_map_count`); the default leaves three quarters of
+    /// them to others.
     pub fn small_page_areas(mut self, areas: u64) -> Self {
         self.settings.small_page_areas = areas;
         self
     }
 
-    /// Called if slices or buffers are left when the last handle of the arena goes. They stay valid, and the memory
-    /// stays until the last of them goes; this is to find the ones that nobody meant to keep.
+    /// Called if slices or buffers are left when the last handle of the arena goes. They stay
+    /// valid, and the memory stays until the last of them goes; this is to find the ones that
+    /// nobody meant to keep.
     pub fn on_leak(mut self, report: fn(&LeakReport)) -> Self {
         self.settings.on_leak = Some(report);
         self
@@ -177,8 +181,9 @@ impl Builder {
     }
 }
 
-/// Memory that a forked child must not have stays with the parent: shared memory, whose counts are the parent's, and
-/// hugetlb memory, of which a write in either process could find no page to copy to, and kill it.
+/// Memory that a forked child must not have stays with the parent: shared memory, whose counts are
+/// the parent's, and hugetlb memory, of which a write in either process could find no page to copy
+/// to, and kill it.
 fn keep_from_children(backing: Backing, data: &Data, words: &Words) -> Result<Option<ForkMark>, BuildError> {
     let failed = |errno| why(errno, "keep memory from forked children", PAGE, Backing::Anonymous);
     let Some(mapping) = data.mapping() else { return Ok(None) };

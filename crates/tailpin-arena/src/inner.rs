@@ -27,7 +27,8 @@ pub(crate) struct Inner {
     pub(crate) residency: Residency,
     pub(crate) settings: Settings,
     pub(crate) backing: Backing,
-    /// The page words once more, with the frame of the first: what a count on a frame needs, and all it needs.
+    /// The page words once more, with the frame of the first: what a count on a frame needs, and
+    /// all it needs.
     page_words: &'static [AtomicU64],
     page_base: Pfn,
     /// Registrations that forbid giving memory back.
@@ -45,8 +46,8 @@ pub(crate) struct Inner {
     pub(crate) words: Words,
 }
 
-// SAFETY: the only field that is not `Send` and `Sync` by itself is `data`, whose addresses are of memory that
-// belongs to the process; who may read or write it is settled by counts on frames.
+// SAFETY: the only field that is not `Send` and `Sync` by itself is `data`, whose addresses are of
+// memory that belongs to the process; who may read or write it is settled by counts on frames.
 unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
@@ -71,7 +72,8 @@ impl Inner {
 
     pub(crate) fn address(&self, page: Pfn) -> NonNull<u8> {
         debug_assert!(page >= self.data.first && page <= self.frames().end);
-        // SAFETY: frame numbers are the data's, or the one after it, so the address is within or at its end.
+        // SAFETY: frame numbers are the data's, or the one after it, so the address is within or at
+        // its end.
         unsafe { self.data.base.add((page.get() - self.data.first.get()) as usize * PAGE) }
     }
 
@@ -91,7 +93,8 @@ impl Inner {
     }
 
     /// # Panics
-    /// In a forked child that has no part in the memory and its words: to read there would be a segmentation fault.
+    /// In a forked child that has no part in the memory and its words: to read there would be a
+    /// segmentation fault.
     #[inline]
     pub(crate) fn assert_home(&self) {
         if self.is_child() {
@@ -99,7 +102,8 @@ impl Inner {
         }
     }
 
-    /// Sees to it that a block just handed out has memory under it when it is touched, huge where it can be.
+    /// Sees to it that a block just handed out has memory under it when it is touched, huge where
+    /// it can be.
     pub(crate) fn furnish(&self, head: Pfn, order: Order) -> Result<(), AllocError> {
         let part = order.min(Order::HUGE);
         let parts = order.frames() / part.frames();
@@ -128,7 +132,8 @@ impl Inner {
         };
         for begin in (0..mapping.len()).step_by(size.bytes()) {
             mapping.advise(begin..begin + size.bytes(), Harmless::Populate)?;
-            // Each that came is noted, also if the next doesn't: what isn't noted would not go back.
+            // Each that came is noted, also if the next doesn't: what isn't noted would not go
+            // back.
             let first = self.data.first.offset((begin / PAGE) as u64);
             for area in (0..size.bytes() / AREA).map(|i| first.offset(i as u64 * Order::HUGE.frames())) {
                 self.residency.mark(area, Order::HUGE);
@@ -137,9 +142,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes an area that is all the caller's fit for a huge page again: what small pages it still has go, so that
-    /// the next touch brings one. Where the kernel refuses, or memory is registered, whose frames must not change, the
-    /// area stays as it is.
+    /// Makes an area that is all the caller's fit for a huge page again: what small pages it still
+    /// has go, so that the next touch brings one. Where the kernel refuses, or memory is
+    /// registered, whose frames must not change, the area stays as it is.
     fn smooth(&self, area: Pfn) {
         let Some(mapping) = self.data.mapping() else { return };
         // Whoever comes while another thread is at it leaves the area for the next time.
@@ -155,8 +160,8 @@ impl Inner {
         self.note_locked() || self.settings.locked
     }
 
-    /// Whether any of the memory is locked, by the kernel's word (`mlock`, `mlockall`). What is locked has memory, also
-    /// where the arena has not handed it out: that is noted.
+    /// Whether any of the memory is locked, by the kernel's word (`mlock`, `mlockall`). What is
+    /// locked has memory, also where the arena has not handed it out: that is noted.
     pub(crate) fn note_locked(&self) -> bool {
         let Some(mapping) = self.data.mapping().filter(|_| !self.is_child()) else { return false };
         if !mapping.is_locked(0..mapping.len()) {
@@ -184,7 +189,8 @@ impl Inner {
     fn exchange(&self, mapping: &Mapping, area: Pfn) {
         let range = self.offset_of(area)..self.offset_of(area) + AREA;
         // A file keeps its pages, small as they are; only by a hole in it would they go.
-        // SAFETY: all frames of the area are the caller's, who has given out no reference into them yet.
+        // SAFETY: all frames of the area are the caller's, who has given out no reference into them
+        // yet.
         if self.data.file().is_none() && unsafe { mapping.discard(range.clone()) }.is_ok() {
             self.residency.clear(area, &ALL);
         }
@@ -194,8 +200,8 @@ impl Inner {
     }
 }
 
-/// Who is taking memory away: one thread at a time. It is noted by its process, as a fork can copy the note into a child
-/// that has no such thread.
+/// Who is taking memory away: one thread at a time. It is noted by its process, as a fork can copy
+/// the note into a child that has no such thread.
 #[derive(Default)]
 pub(crate) struct Turn(AtomicU32);
 
@@ -235,8 +241,9 @@ impl Drop for Inner {
     }
 }
 
-/// A pointer to what an arena's handles share. It is valid while the arena has a handle or a frame in use: each
-/// owner of such a pointer has one or the other, which is what the `SAFETY` comments call a *hold*.
+/// A pointer to what an arena's handles share. It is valid while the arena has a handle or a frame
+/// in use: each owner of such a pointer has one or the other, which is what the `SAFETY` comments
+/// call a *hold*.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Root(NonNull<Inner>);
 
@@ -273,20 +280,24 @@ impl Root {
     /// The caller has a hold for as long as it uses what is returned.
     #[inline]
     pub(crate) unsafe fn inner<'a>(self) -> &'a Inner {
-        // SAFETY: by the caller's hold the arena is there; nobody ever has it exclusively before the holds are gone.
+        // SAFETY: by the caller's hold the arena is there; nobody ever has it exclusively before
+        // the holds are gone.
         unsafe { self.0.as_ref() }
     }
 
-    /// Ends holds: `frames` frames are free again, or the handles' one count goes. The last one takes the arena down.
+    /// Ends holds: `frames` frames are free again, or the handles' one count goes. The last one
+    /// takes the arena down.
     ///
     /// # Safety
-    /// These holds were the caller's, or those of frames that the caller has freed, and are not used any more.
+    /// These holds were the caller's, or those of frames that the caller has freed, and are not
+    /// used any more.
     #[inline]
     pub(crate) unsafe fn lower(self, frames: u64) {
         if frames == 0 {
             return;
         }
-        // SAFETY: the holds to be ended are still counted, so the arena is there until this very step.
+        // SAFETY: the holds to be ended are still counted, so the arena is there until this very
+        // step.
         if unsafe { &(*self.0.as_ptr()).life }.lower(frames) {
             // SAFETY: no hold is left, so nobody else has a way to it; it came from a box.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
@@ -295,9 +306,9 @@ impl Root {
 
     /// The protocol over the arena's page words, as a value on the caller's stack.
     ///
-    /// The count that ends the caller's last hold is an operation on one word, after which another thread may
-    /// take the arena down before this thread has returned. So no reference to anything but atomic words may be
-    /// in use there: not to the zone, not to `Inner`.
+    /// The count that ends the caller's last hold is an operation on one word, after which another
+    /// thread may take the arena down before this thread has returned. So no reference to anything
+    /// but atomic words may be in use there: not to the zone, not to `Inner`.
     ///
     /// # Safety
     /// The caller has a hold.
@@ -337,7 +348,8 @@ impl Root {
     /// Gives back a pin on each of `pages`.
     ///
     /// # Safety
-    /// The pins are the caller's and are used up; the caller uses nothing of the arena afterwards on their strength.
+    /// The pins are the caller's and are used up; the caller uses nothing of the arena afterwards
+    /// on their strength.
     #[inline]
     pub(crate) unsafe fn unpin(self, pages: FrameRange) {
         // SAFETY: by the caller's pins.
@@ -349,7 +361,8 @@ impl Root {
         for page in pages.iter() {
             protocol.put(held(page), &freeing);
         }
-        // SAFETY: these frames were freed by the puts, which have returned. If there are none, nothing is touched.
+        // SAFETY: these frames were freed by the puts, which have returned. If there are none,
+        // nothing is touched.
         unsafe { self.lower(freeing.freed.get()) };
     }
 
@@ -392,7 +405,8 @@ impl Root {
         protocol.split_around(blocks, at, order.unwrap_or(Order::MAX), &self.freeing())
     }
 
-    /// Whether whoever has one reference on each block of the run has everything: no other reference, no pin.
+    /// Whether whoever has one reference on each block of the run has everything: no other
+    /// reference, no pin.
     ///
     /// # Safety
     /// The caller has a reference on each block.
@@ -401,7 +415,8 @@ impl Root {
         let protocol = unsafe { self.protocol() };
         let mut at = blocks.start;
         while blocks.contains(at) {
-            // An Acquire load: it sees all that was done under the references and pins that are gone.
+            // An Acquire load: it sees all that was done under the references and pins that are
+            // gone.
             let state = protocol.state(at);
             if state.refs != 1 || state.pins != 0 {
                 return false;
@@ -423,8 +438,8 @@ fn held(page: Pfn) -> PagePin {
     PagePin { page, counted_at: page }
 }
 
-/// Hands what the protocol frees to the zone, and counts it. Reaches for the arena only when something was freed: then
-/// those frames are still counted in its life.
+/// Hands what the protocol frees to the zone, and counts it. Reaches for the arena only when
+/// something was freed: then those frames are still counted in its life.
 struct Freeing {
     root: Root,
     freed: Cell<u64>,
@@ -433,7 +448,8 @@ struct Freeing {
 impl Freeing {
     /// The zone, on behalf of frames that were just freed.
     fn zone(&self) -> &Zone<'static> {
-        // SAFETY: called from inside the operation that freed frames; their count in `life` ends after it.
+        // SAFETY: called from inside the operation that freed frames; their count in `life` ends
+        // after it.
         &unsafe { self.root.inner() }.zone
     }
 
@@ -461,7 +477,8 @@ impl FreeSink for Freeing {
 
     #[cold]
     fn misuse(&self, misuse: Misuse) {
-        // Can't happen through this crate's handles, each of which has the count that it gives back.
+        // Can't happen through this crate's handles, each of which has the count that it gives
+        // back.
         self.zone().misuse(misuse);
     }
 }

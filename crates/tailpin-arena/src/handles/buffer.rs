@@ -13,8 +13,8 @@ use crate::memory::{PAGE, bytes_of};
 
 /// Writable memory with one owner, from [`Arena::alloc`](crate::Arena::alloc).
 ///
-/// It has the only reference to its pages, and nobody has pinned any of them: that is what makes writing safe.
-/// [`Buffer::freeze`] makes it readable for many.
+/// It has the only reference to its pages, and nobody has pinned any of them: that is what makes
+/// writing safe. [`Buffer::freeze`] makes it readable for many.
 pub struct Buffer {
     root: Root,
     ptr: NonNull<u8>,
@@ -30,7 +30,8 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// # Safety
-    /// The one reference on each of the blocks passes to the buffer. There is no other, and no pin. `len` bytes fit.
+    /// The one reference on each of the blocks passes to the buffer. There is no other, and no pin.
+    /// `len` bytes fit.
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
         // SAFETY: the references are a hold.
         let ptr = unsafe { root.inner() }.address(blocks.start);
@@ -59,7 +60,8 @@ impl Buffer {
         unsafe { self.root.inner() }.offset_of(self.blocks.start)
     }
 
-    /// Makes it shorter; whole pages that it needs no more are free for others at once. Longer it doesn't get.
+    /// Makes it shorter; whole pages that it needs no more are free for others at once. Longer it
+    /// doesn't get.
     ///
     /// ```
     /// # use tailpin_arena::Arena;
@@ -86,7 +88,8 @@ impl Buffer {
         if unsafe { self.root.split_at(self.blocks, cut) }.is_ok() {
             let rest = FrameRange { start: cut, end: self.blocks.end };
             self.blocks.end = cut;
-            // SAFETY: the references on the blocks from `cut` on are given up; the pages before it still hold the arena.
+            // SAFETY: the references on the blocks from `cut` on are given up; the pages before it
+            // still hold the arena.
             unsafe { self.root.drop_reference(rest) };
         }
     }
@@ -97,7 +100,8 @@ impl Buffer {
         (unsafe { self.root.inner() }, self.blocks)
     }
 
-    /// Has the compiler take all its bytes for initialised, whatever was done with them as bytes that need not be.
+    /// Has the compiler take all its bytes for initialised, whatever was done with them as bytes
+    /// that need not be.
     ///
     /// # Safety
     /// Nothing else reads or writes them during the call.
@@ -105,7 +109,8 @@ impl Buffer {
     pub(crate) unsafe fn define(&self) {
         // SAFETY: the hold; in a child whose memory stayed with the parent there is none.
         unsafe { self.root.inner() }.assert_home();
-        // SAFETY: the pages are mapped, and the caller sees to it that nothing else uses the bytes now.
+        // SAFETY: the pages are mapped, and the caller sees to it that nothing else uses the bytes
+        // now.
         unsafe { crate::defined::define(NonNull::slice_from_raw_parts(self.ptr, self.capacity())) };
     }
 
@@ -123,9 +128,10 @@ impl Deref for Buffer {
     fn deref(&self) -> &[u8] {
         // SAFETY: the hold; in a child whose memory stayed with the parent there is none to read.
         unsafe { self.root.inner() }.assert_home();
-        // SAFETY: `len` bytes from `ptr` on are within pages that this buffer alone has, mapped while it has them,
-        // and initialised: by the system, by the caller who supplied them, or by an earlier owner. What was lent as
-        // bytes that need not be initialised is defined before it is a buffer again, see `ReadBuffer` and `Arena::alloc`.
+        // SAFETY: `len` bytes from `ptr` on are within pages that this buffer alone has, mapped
+        // while it has them, and initialised: by the system, by the caller who supplied them, or by
+        // an earlier owner. What was lent as bytes that need not be initialised is defined before
+        // it is a buffer again, see `ReadBuffer` and `Arena::alloc`.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -134,7 +140,8 @@ impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`.
         unsafe { self.root.inner() }.assert_home();
-        // SAFETY: as in `deref`; and no slice of these pages exists, as there is neither another reference nor a pin.
+        // SAFETY: as in `deref`; and no slice of these pages exists, as there is neither another
+        // reference nor a pin.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 }

@@ -7,8 +7,9 @@ use crate::handles::slice::Slice;
 
 /// When [`Slice::keep`] copies.
 ///
-/// The default copies below 8 KiB. Measured by `examples/break_even.rs` (two processors of a shared virtual machine; best of
-/// five; times include giving up what was kept and taking the 2 MiB buffer apart), for each record kept:
+/// The default copies below 8 KiB. Measured by `examples/break_even.rs` (two processors of a shared
+/// virtual machine; best of five; times include giving up what was kept and taking the 2 MiB buffer
+/// apart), for each record kept:
 ///
 /// | record | 1 % kept: copy, pin | 10 % | 30 % | 60 % | arena bytes a lone pin keeps per byte |
 /// | --- | --- | --- | --- | --- | --- |
@@ -18,10 +19,11 @@ use crate::handles::slice::Slice;
 /// | 8 KiB | 386, 1121 ns | 392, 273 | 294, 177 | 361, 155 | 1.5 |
 /// | 64 KiB | 3761, 4582 ns | 11551, 1367 | 4349, 860 | 2269, 738 | 1.1 |
 ///
-/// So 8 KiB is the smallest of these sizes at which a pin is clearly quicker wherever a tenth of the data or more is
-/// kept, and it keeps at most half as much again as it has to. Where a hundredth is kept, copying is quicker at every
-/// size: taking a buffer apart then costs more than the few copies. Where addresses must not change, or most is
-/// kept, pin from fewer bytes on. (The machine was busy; an odd figure among the small ones is noise.)
+/// So 8 KiB is the smallest of these sizes at which a pin is clearly quicker wherever a tenth of
+/// the data or more is kept, and it keeps at most half as much again as it has to. Where a
+/// hundredth is kept, copying is quicker at every size: taking a buffer apart then costs more than
+/// the few copies. Where addresses must not change, or most is kept, pin from fewer bytes on. (The
+/// machine was busy; an odd figure among the small ones is noise.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
@@ -45,8 +47,8 @@ pub enum Kept {
 }
 
 impl Slice {
-    /// Keeps the bytes the cheaper way: small ones as a copy, so that 100 bytes don't keep a page of 4096, large ones
-    /// by the pin that the slice already is.
+    /// Keeps the bytes the cheaper way: small ones as a copy, so that 100 bytes don't keep a page
+    /// of 4096, large ones by the pin that the slice already is.
     ///
     /// ```
     /// # use tailpin_arena::{Arena, Kept, Policy};

@@ -12,10 +12,12 @@ use crate::handles::slice::Slice;
 
 /// A [`Buffer`] that knows how much of it is filled: what readers of all kinds read into.
 ///
-/// Bytes are read behind those already there. [`ReadBuffer::freeze`] makes a slice of what was filled; whole pages
-/// behind it are free for others at once, so a large buffer for a small message costs nothing afterwards.
+/// Bytes are read behind those already there. [`ReadBuffer::freeze`] makes a slice of what was
+/// filled; whole pages behind it are free for others at once, so a large buffer for a small message
+/// costs nothing afterwards.
 ///
-/// With the feature of that name it is a buffer for `tokio`, `compio`, `monoio`, and a `bytes::BufMut`.
+/// With the feature of that name it is a buffer for `tokio`, `compio`, `monoio`, and a
+/// `bytes::BufMut`.
 ///
 /// ```
 /// use tailpin_arena::{Arena, ReadBuffer};
@@ -32,7 +34,8 @@ use crate::handles::slice::Slice;
 pub struct ReadBuffer {
     buffer: Buffer,
     filled: usize,
-    /// Complete if the bytes were defined since they were last lent as bytes that need not be initialised.
+    /// Complete if the bytes were defined since they were last lent as bytes that need not be
+    /// initialised.
     #[cfg(feature = "compio")]
     defined: Once,
 }
@@ -136,7 +139,8 @@ impl ReadBuffer {
         &mut self.buffer
     }
 
-    /// All of the buffer, filled or not, for one who may leave bytes in it that are not initialised.
+    /// All of the buffer, filled or not, for one who may leave bytes in it that are not
+    /// initialised.
     #[cfg(feature = "compio")]
     pub(crate) fn lend(&mut self) -> &mut [MaybeUninit<u8>] {
         self.defined = Once::new();
@@ -149,8 +153,9 @@ impl ReadBuffer {
     fn define(&self) {
         #[cfg(feature = "compio")]
         self.defined.call_once(|| {
-            // SAFETY: what `lend` gave is gone, as the buffer is borrowed, and who has a reference to the bytes by another way
-            // came by here: `call_once` lets one thread do this, once, and the others wait for it.
+            // SAFETY: what `lend` gave is gone, as the buffer is borrowed, and who has a reference
+            // to the bytes by another way came by here: `call_once` lets one thread do this, once,
+            // and the others wait for it.
             unsafe { self.buffer.define() }
         });
     }
@@ -206,7 +211,8 @@ mod tests {
     use super::*;
     use crate::Arena;
 
-    /// Each way to the bytes after they were lent passes by where they are defined; none changes them.
+    /// Each way to the bytes after they were lent passes by where they are defined; none changes
+    /// them.
     #[test]
     fn lent_bytes_are_defined_before_they_are_read() {
         let arena = Arena::builder().size(2 << 20).build().unwrap();

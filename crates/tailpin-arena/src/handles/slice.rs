@@ -21,9 +21,9 @@ use crate::observe::page_walk;
 
 /// Read-only bytes of an arena, for any thread and any time.
 ///
-/// A slice of part of a buffer pins just the 4 KiB pages it touches; one of all of it has a reference to its
-/// block. A clone is one atomic add either way. Slices of slices pin what they touch themselves: dropping the
-/// larger one frees the rest.
+/// A slice of part of a buffer pins just the 4 KiB pages it touches; one of all of it has a
+/// reference to its block. A clone is one atomic add either way. Slices of slices pin what they
+/// touch themselves: dropping the larger one frees the rest.
 ///
 /// An empty slice keeps nothing.
 pub struct Slice {
@@ -46,7 +46,8 @@ enum Hold {
     Shared(Arc<Counts>),
 }
 
-/// Counts on several pages or blocks, taken and given up together, so that sharing them is one atomic step.
+/// Counts on several pages or blocks, taken and given up together, so that sharing them is one
+/// atomic step.
 struct Counts {
     root: Root,
     frames: FrameRange,
@@ -73,7 +74,8 @@ impl Drop for Counts {
     }
 }
 
-// SAFETY: the bytes are only ever read, by whoever holds a count on their pages, and the counts are atomic.
+// SAFETY: the bytes are only ever read, by whoever holds a count on their pages, and the counts are
+// atomic.
 unsafe impl Send for Slice {}
 // SAFETY: as above.
 unsafe impl Sync for Slice {}
@@ -84,7 +86,8 @@ impl RefUnwindSafe for Slice {}
 
 impl Slice {
     /// # Safety
-    /// A reference on each of the blocks passes to the slice, and `len` bytes from their first on may be read.
+    /// A reference on each of the blocks passes to the slice, and `len` bytes from their first on
+    /// may be read.
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
         // SAFETY: the references are a hold.
         let ptr = unsafe { root.inner() }.address(blocks.start);
@@ -114,7 +117,8 @@ impl Slice {
     /// The part of it in `range`, which keeps only the pages it touches itself.
     ///
     /// # Panics
-    /// If the range is not within the slice, or a page has 8,388,608 pins. See [`Slice::try_slice`].
+    /// If the range is not within the slice, or a page has 8,388,608 pins. See
+    /// [`Slice::try_slice`].
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         match self.try_slice(range) {
@@ -214,7 +218,8 @@ impl Slice {
     /// Not for an empty slice, which has no arena.
     fn inner(&self) -> &Inner {
         debug_assert!(!self.is_empty(), "an empty slice holds nothing");
-        // SAFETY: every slice with bytes has a pin or reference, and with it a hold, as long as it lives.
+        // SAFETY: every slice with bytes has a pin or reference, and with it a hold, as long as it
+        // lives.
         unsafe { self.root.inner() }
     }
 
@@ -236,7 +241,8 @@ impl Slice {
         FrameRange::block(self.first_page().head(order), order)
     }
 
-    /// The bytes for writing again, if this is all of a buffer and nobody else keeps any page of it.
+    /// The bytes for writing again, if this is all of a buffer and nobody else keeps any page of
+    /// it.
     ///
     /// # Errors
     /// The slice as it was: it is only a part, or somebody else has a clone or a part of it.
@@ -265,8 +271,8 @@ impl Slice {
             },
             Hold::Nothing | Hold::Page | Hold::Block(_) => {}
         }
-        // SAFETY: the slice's references, the only ones, pass to the buffer, and `sole_blocks` saw no pin. There is
-        // no handle left from which one could be taken.
+        // SAFETY: the slice's references, the only ones, pass to the buffer, and `sole_blocks` saw
+        // no pin. There is no handle left from which one could be taken.
         Ok(unsafe { Buffer::adopt(root, blocks, len) })
     }
 
@@ -293,8 +299,8 @@ impl Slice {
 
     /// What would be free if this handle went, now, in bytes: its pages that nobody else keeps.
     ///
-    /// Zero while another slice, a clone or the whole buffer keeps them too; then it is not this handle that costs
-    /// memory. A snapshot, if others are at work.
+    /// Zero while another slice, a clone or the whole buffer keeps them too; then it is not this
+    /// handle that costs memory. A snapshot, if others are at work.
     pub fn retained_bytes(&self) -> usize {
         let zone = match self.hold {
             Hold::Nothing => return 0,
@@ -315,9 +321,10 @@ impl Slice {
         bytes_of(pages)
     }
 
-    /// How many handles keep these pages, this one included: its clones, slices that touch one of the pages, and
-    /// the whole. For a slice of several pages, as many as keep the page that most keep; other slices of several pages count
-    /// once with all their clones. A snapshot, if others are at work.
+    /// How many handles keep these pages, this one included: its clones, slices that touch one of
+    /// the pages, and the whole. For a slice of several pages, as many as keep the page that most
+    /// keep; other slices of several pages count once with all their clones. A snapshot, if others
+    /// are at work.
     pub fn sharers(&self) -> usize {
         let zone = match self.hold {
             Hold::Nothing => return 1,
@@ -410,8 +417,9 @@ impl Deref for Slice {
             return &[];
         }
         self.inner().assert_home();
-        // SAFETY: the bytes lie in pages that this slice keeps, which are mapped and initialised. Nobody writes to them:
-        // a buffer, which can be written to, never has pages on which there is another count.
+        // SAFETY: the bytes lie in pages that this slice keeps, which are mapped and initialised.
+        // Nobody writes to them: a buffer, which can be written to, never has pages on which there
+        // is another count.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }

@@ -11,8 +11,9 @@ use crate::arena::Arena;
 use crate::handles::buffer::Buffer;
 use crate::memory::PAGE;
 
-/// Whole pages for each allocation, so it suits a few large collections, not many small ones. Shrinking stays in place: the
-/// pages behind are free for others at once. An allocation of no bytes takes none.
+/// Whole pages for each allocation, so it suits a few large collections, not many small ones.
+/// Shrinking stays in place: the pages behind are free for others at once. An allocation of no
+/// bytes takes none.
 ///
 /// ```
 /// use allocator_api2::vec::Vec;
@@ -28,8 +29,8 @@ use crate::memory::PAGE;
 /// assert_eq!(arena.stats().in_use(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-// SAFETY: memory stays where it is until it is deallocated, as a buffer that was forgotten keeps its pages, and the pages
-// keep the arena; clones are the same arena.
+// SAFETY: memory stays where it is until it is deallocated, as a buffer that was forgotten keeps
+// its pages, and the pages keep the arena; clones are the same arena.
 unsafe impl Allocator for Arena {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         if layout.size() == 0 {
@@ -58,28 +59,31 @@ unsafe impl Allocator for Arena {
         }
         if new.align() > old.align() {
             let larger = self.allocate(new)?;
-            // SAFETY: both are at least `new.size()` bytes, and different allocations; the old one is given up.
+            // SAFETY: both are at least `new.size()` bytes, and different allocations; the old one
+            // is given up.
             unsafe {
                 ptr.copy_to_nonoverlapping(larger.cast(), new.size());
                 self.deallocate(ptr, old);
             }
             return Ok(larger);
         }
-        // SAFETY: the caller gives up what `allocate` gave for this layout, and gets back its beginning.
+        // SAFETY: the caller gives up what `allocate` gave for this layout, and gets back its
+        // beginning.
         let mut buffer = ManuallyDrop::new(unsafe { self.regain(ptr, old) });
         buffer.truncate(bytes(new));
         Ok(NonNull::slice_from_raw_parts(ptr, buffer.capacity()))
     }
 }
 
-/// An allocation of no bytes: an address that suits the layout, and nothing behind it. Who has one may forget it, as
-/// `Vec` does, so it must not keep a page.
+/// An allocation of no bytes: an address that suits the layout, and nothing behind it. Who has one
+/// may forget it, as `Vec` does, so it must not keep a page.
 fn no_bytes(layout: Layout) -> NonNull<[u8]> {
     let address = std::ptr::without_provenance_mut(layout.align());
     NonNull::slice_from_raw_parts(NonNull::new(address).unwrap_or(NonNull::dangling()), 0)
 }
 
-/// Bytes that are asked of the arena for a layout that is not of size zero: the same for all sizes that fit one allocation, in whole pages.
+/// Bytes that are asked of the arena for a layout that is not of size zero: the same for all sizes
+/// that fit one allocation, in whole pages.
 fn bytes(layout: Layout) -> usize {
     layout.size().max(layout.align())
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::handles::slice::Slice;
 
-/// An Arrow buffer over the slice's bytes, without a copy; they stay until the last array over them is gone.
+/// An Arrow buffer over the slice's bytes, without a copy; they stay until the last array over them
+/// is gone.
 ///
-/// A buffer of an arena begins on a page, so a slice that begins at a multiple of 64 in it has the alignment that Arrow
-/// recommends. Arrow itself refuses to view an element type at an address that doesn't suit it.
+/// A buffer of an arena begins on a page, so a slice that begins at a multiple of 64 in it has the
+/// alignment that Arrow recommends. Arrow itself refuses to view an element type at an address that
+/// doesn't suit it.
 ///
 /// Slice first, wrap second: `arrow_buffer::Buffer::slice` of the result keeps all of its bytes.
 ///
@@ -30,8 +32,9 @@ impl From<Slice> for arrow_buffer::Buffer {
             return Self::default();
         }
         let (ptr, len) = (NonNull::from(&slice[..]).cast(), slice.len());
-        // SAFETY: `len` bytes from `ptr` on are the slice's: initialised, unchanging, and mapped while the slice lives, at
-        // the same address wherever the slice itself is moved. The buffer owns it.
+        // SAFETY: `len` bytes from `ptr` on are the slice's: initialised, unchanging, and mapped
+        // while the slice lives, at the same address wherever the slice itself is moved. The buffer
+        // owns it.
         unsafe { Self::from_custom_allocation(ptr, len, Arc::new(slice)) }
     }
 }

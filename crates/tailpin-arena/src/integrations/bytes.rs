@@ -1,4 +1,5 @@
-//! `bytes`: slices as [`Bytes`](::bytes::Bytes), and a [`ReadBuffer`] as a [`BufMut`](::bytes::BufMut).
+//! `bytes`: slices as [`Bytes`](::bytes::Bytes), and a [`ReadBuffer`] as a
+//! [`BufMut`](::bytes::BufMut).
 
 use ::bytes::buf::UninitSlice;
 use ::bytes::{BufMut, Bytes};
@@ -6,8 +7,8 @@ use ::bytes::{BufMut, Bytes};
 use crate::handles::read_buffer::ReadBuffer;
 use crate::handles::slice::Slice;
 
-/// **Slice first, wrap second.** `Bytes` counts its owner and knows nothing of pages: whatever part of it is kept keeps the
-/// whole owner. So cut a [`Slice`] and wrap that:
+/// **Slice first, wrap second.** `Bytes` counts its owner and knows nothing of pages: whatever part
+/// of it is kept keeps the whole owner. So cut a [`Slice`] and wrap that:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -27,16 +28,16 @@ use crate::handles::slice::Slice;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Each `Bytes` made so costs a small allocation for its owner; clones of it don't. It is never unique: `try_into_mut`
-/// returns it as an error, and conversion into `BytesMut` copies.
+/// Each `Bytes` made so costs a small allocation for its owner; clones of it don't. It is never
+/// unique: `try_into_mut` returns it as an error, and conversion into `BytesMut` copies.
 impl From<Slice> for Bytes {
     fn from(slice: Slice) -> Self {
         Self::from_owner(slice)
     }
 }
 
-// SAFETY: `chunk_mut` is all the room behind what is filled, `remaining_mut` its length, and `advance_mut` refuses to
-// go past it.
+// SAFETY: `chunk_mut` is all the room behind what is filled, `remaining_mut` its length, and
+// `advance_mut` refuses to go past it.
 unsafe impl BufMut for ReadBuffer {
     fn remaining_mut(&self) -> usize {
         self.room()

@@ -7,8 +7,8 @@ use compio_buf::{IoBuf, IoBufMut, SetLen};
 use crate::handles::read_buffer::ReadBuffer;
 use crate::handles::slice::Slice;
 
-/// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice and keeps all of it. To
-/// keep only the pages of a part, call `Slice::slice(&slice, ..)`.
+/// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice
+/// and keeps all of it. To keep only the pages of a part, call `Slice::slice(&slice, ..)`.
 impl IoBuf for Slice {
     fn as_init(&self) -> &[u8] {
         self

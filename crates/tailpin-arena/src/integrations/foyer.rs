@@ -6,10 +6,11 @@ use crate::handles::slice::Slice;
 
 /// Weighs slices by [`Slice::footprint`], for `foyer::CacheBuilder::with_weighter`.
 ///
-/// A weigher that asks for `len()` lets a cache of 200-byte slices keep twenty times its capacity. One that asks for
-/// [`Slice::retained_bytes`] at insertion is told 0 while the read buffer is still there, and a cache asks once only.
-/// The footprint is the most a slice can keep, whatever happens around it: the cache's capacity becomes a bound
-/// on memory. Entries that share a page each count it, so it may be reached early, never late.
+/// A weigher that asks for `len()` lets a cache of 200-byte slices keep twenty times its capacity.
+/// One that asks for [`Slice::retained_bytes`] at insertion is told 0 while the read buffer is
+/// still there, and a cache asks once only. The footprint is the most a slice can keep, whatever
+/// happens around it: the cache's capacity becomes a bound on memory. Entries that share a page
+/// each count it, so it may be reached early, never late.
 ///
 /// ```
 /// use foyer::{Cache, CacheBuilder};

@@ -19,17 +19,19 @@ use crate::memory::{PAGE, bytes_of};
 const CHUNK: usize = 1 << 30;
 const CHUNK_FRAMES: u64 = (CHUNK / PAGE) as u64;
 
-/// An arena registered with a ring: reads and writes of its buffers need no page lookup in the kernel.
+/// An arena registered with a ring: reads and writes of its buffers need no page lookup in the
+/// kernel.
 ///
-/// Registering puts memory under the whole arena and pins it there. While it is registered nothing is given back to the
-/// system ([`Arena::release`] refuses, and says why); every page still comes back *inside* the arena when its own pin
-/// goes. One registration serves buffers of all sizes.
+/// Registering puts memory under the whole arena and pins it there. While it is registered nothing
+/// is given back to the system ([`Arena::release`] refuses, and says why); every page still comes
+/// back *inside* the arena when its own pin goes. One registration serves buffers of all sizes.
 ///
-/// It has a descriptor of the ring of its own, so that no other ring, which may have been given the number of one that is
-/// gone, is ever taken for it. The kernel keeps the ring as long as this or the [`IoUring`] is there.
+/// It has a descriptor of the ring of its own, so that no other ring, which may have been given the
+/// number of one that is gone, is ever taken for it. The kernel keeps the ring as long as this or
+/// the [`IoUring`] is there.
 ///
-/// If this is dropped without [`FixedBuffers::unregister`], it isn't known when the kernel lets go: the arena then counts
-/// as registered, and stays mapped, for the rest of the process.
+/// If this is dropped without [`FixedBuffers::unregister`], it isn't known when the kernel lets go:
+/// the arena then counts as registered, and stays mapped, for the rest of the process.
 ///
 /// ```
 /// use io_uring::IoUring;
@@ -60,8 +62,8 @@ pub struct FixedBuffers {
 }
 
 impl FixedBuffers {
-    /// Registers all memory of an arena, in chunks of at most 1 GiB. A ring has one set of buffers: another set must
-    /// be unregistered first.
+    /// Registers all memory of an arena, in chunks of at most 1 GiB. A ring has one set of buffers:
+    /// another set must be unregistered first.
     ///
     /// # Errors
     /// [`FixedError`]; nothing is registered then.
@@ -79,8 +81,8 @@ impl FixedBuffers {
         let chunks: Vec<_> = chunks(skew(arena), arena.size())
             .map(|(start, len)| libc::iovec { iov_base: base.wrapping_byte_add(start), iov_len: len })
             .collect();
-        // SAFETY: the chunks are the arena's mapping, which stays until the registration is given up: after the kernel
-        // has let go, or never.
+        // SAFETY: the chunks are the arena's mapping, which stays until the registration is given
+        // up: after the kernel has let go, or never.
         match unsafe { ring.submitter().register_buffers(&chunks) } {
             Ok(()) => Ok(Self { registration: ManuallyDrop::new(registration), ring: ring_file }),
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => Err(FixedError::LockLimit {
@@ -105,16 +107,18 @@ impl FixedBuffers {
             start.checked_add(bytes.len()).filter(|&end| start < arena.size() && end <= arena.size())?;
         let skew = skew(arena);
         let index = chunk_of(skew, start)?;
-        // A block has at most 1 GiB and is aligned to its size, as the chunks are, so no buffer lies in two of them.
+        // A block has at most 1 GiB and is aligned to its size, as the chunks are, so no buffer
+        // lies in two of them.
         let within = chunk_of(skew, end.saturating_sub(1).max(start)) == Some(index);
         within.then_some(index.try_into().ok()?)
     }
 
-    /// A read from `file` at `offset` into the room that is left in the buffer, at most 4 GiB less one byte; `None` if the
-    /// buffer is not this arena's.
+    /// A read from `file` at `offset` into the room that is left in the buffer, at most 4 GiB less
+    /// one byte; `None` if the buffer is not this arena's.
     ///
-    /// Making the entry is safe; pushing it is not: whoever pushes it sees to it that the buffer is neither used
-    /// nor dropped before the read is complete, and then counts what was read with [`ReadBuffer::advance`].
+    /// Making the entry is safe; pushing it is not: whoever pushes it sees to it that the buffer is
+    /// neither used nor dropped before the read is complete, and then counts what was read with
+    /// [`ReadBuffer::advance`].
     pub fn read(&self, file: &impl AsRawFd, buffer: &mut ReadBuffer, offset: u64) -> Option<squeue::Entry> {
         let room = buffer.spare();
         let index = self.index(room)?;
@@ -135,8 +139,9 @@ impl FixedBuffers {
         Some(opcode::WriteFixed::new(Fd(file.as_raw_fd()), slice.as_ptr(), len, index).offset(offset).build())
     }
 
-    /// Unregisters. Requests that use the buffers and are not complete keep their pages in the kernel, which older ones wait
-    /// for here. Afterwards memory can be given back to the system again. The ring may be gone already.
+    /// Unregisters. Requests that use the buffers and are not complete keep their pages in the
+    /// kernel, which older ones wait for here. Afterwards memory can be given back to the system
+    /// again. The ring may be gone already.
     ///
     /// # Errors
     /// The kernel's; together with this, still registered.
@@ -156,7 +161,8 @@ impl FixedBuffers {
     }
 }
 
-/// How far into a chunk the arena begins: chunks are aligned to their size by frame number, as blocks are.
+/// How far into a chunk the arena begins: chunks are aligned to their size by frame number, as
+/// blocks are.
 fn skew(arena: &Arena) -> usize {
     bytes_of(arena.frames().start.get() % CHUNK_FRAMES)
 }

@@ -5,9 +5,10 @@ use ::monoio::buf::{IoBuf, IoBufMut};
 use crate::handles::read_buffer::ReadBuffer;
 use crate::handles::slice::Slice;
 
-/// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice and keeps all of it. To
-/// keep only the pages of a part, call `Slice::slice(&slice, ..)`.
-// SAFETY: the bytes of a slice stay where they are, mapped and unchanged, while the slice lives, wherever it is moved.
+/// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice
+/// and keeps all of it. To keep only the pages of a part, call `Slice::slice(&slice, ..)`.
+// SAFETY: the bytes of a slice stay where they are, mapped and unchanged, while the slice lives,
+// wherever it is moved.
 unsafe impl IoBuf for Slice {
     fn read_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -18,7 +19,8 @@ unsafe impl IoBuf for Slice {
     }
 }
 
-// SAFETY: the bytes of a buffer stay where they are and mapped while it lives, wherever it is moved.
+// SAFETY: the bytes of a buffer stay where they are and mapped while it lives, wherever it is
+// moved.
 unsafe impl IoBuf for ReadBuffer {
     fn read_ptr(&self) -> *const u8 {
         self.filled().as_ptr()
@@ -29,7 +31,8 @@ unsafe impl IoBuf for ReadBuffer {
     }
 }
 
-// SAFETY: as above; the buffer alone can be written to, and `write_ptr` may be for as long as `bytes_total` says.
+// SAFETY: as above; the buffer alone can be written to, and `write_ptr` may be for as long as
+// `bytes_total` says.
 unsafe impl IoBufMut for ReadBuffer {
     fn write_ptr(&mut self) -> *mut u8 {
         self.whole().as_mut_ptr()

@@ -12,7 +12,8 @@ use crate::handles::read_buffer::ReadBuffer;
 impl ReadBuffer {
     /// Reads once. Zero bytes mean the end of the source, or that the buffer is full.
     ///
-    /// Nothing is lost if the future is dropped: bytes are either still in the source or counted as filled.
+    /// Nothing is lost if the future is dropped: bytes are either still in the source or counted as
+    /// filled.
     ///
     /// # Errors
     /// The source's.

@@ -16,11 +16,13 @@ use crate::memory::{PAGE, PAGE_U64};
 use crate::reclaim::discard::discard_pages;
 use crate::reclaim::release::Released;
 
-/// A region of a guest's memory, of up to 1 GiB, for a [`GuestRegionCollection`](::vm_memory::GuestRegionCollection).
+/// A region of a guest's memory, of up to 1 GiB, for a
+/// [`GuestRegionCollection`](::vm_memory::GuestRegionCollection).
 ///
-/// It is made of huge pages where the arena has them. A balloon reports 4 KiB: [`GuestRegion::inflate`] gives that
-/// page back to the system, really and verified, by taking apart the one huge page it lies in. Nothing has to be done to
-/// deflate: when the guest touches the page, it has memory again.
+/// It is made of huge pages where the arena has them. A balloon reports 4 KiB:
+/// [`GuestRegion::inflate`] gives that page back to the system, really and verified, by taking
+/// apart the one huge page it lies in. Nothing has to be done to deflate: when the guest touches
+/// the page, it has memory again.
 ///
 /// ```
 /// use tailpin_arena::{Arena, vm_memory::GuestRegion};
@@ -44,8 +46,8 @@ pub struct GuestRegion {
     host: *mut u8,
 }
 
-// SAFETY: the address is of the buffer's bytes, which are read and written by volatile accesses alone, from any thread, as
-// a guest's memory is.
+// SAFETY: the address is of the buffer's bytes, which are read and written by volatile accesses
+// alone, from any thread, as a guest's memory is.
 unsafe impl Send for GuestRegion {}
 // SAFETY: as above.
 unsafe impl Sync for GuestRegion {}
@@ -54,7 +56,8 @@ unsafe impl Sync for GuestRegion {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// A region has at least one byte, and the last of them an address: the guest's end at 2^64 - 1.
+    /// A region has at least one byte, and the last of them an address: the guest's end at 2^64 -
+    /// 1.
     BadRange {
         /// The first address asked for.
         start: GuestAddress,
@@ -121,7 +124,8 @@ impl std::error::Error for BalloonError {
 }
 
 impl GuestRegion {
-    /// Zeroed memory for the guest addresses from `start` on; without memory under it yet, where the arena can do that.
+    /// Zeroed memory for the guest addresses from `start` on; without memory under it yet, where
+    /// the arena can do that.
     ///
     /// # Errors
     /// [`RegionError`].
@@ -142,8 +146,9 @@ impl GuestRegion {
         Ok(Self { start, buffer, host })
     }
 
-    /// The balloon has these pages now: their memory goes back to the system. What the guest reads there is zero until it
-    /// writes again. Pages that the kernel would not let go of are told as [`Released::stuck`] and keep their contents.
+    /// The balloon has these pages now: their memory goes back to the system. What the guest reads
+    /// there is zero until it writes again. Pages that the kernel would not let go of are told as
+    /// [`Released::stuck`] and keep their contents.
     ///
     /// # Errors
     /// [`BalloonError`]. [`ReleaseError::Busy`] is worth another try.
@@ -165,7 +170,8 @@ impl GuestRegion {
 }
 
 impl GuestRegion {
-    /// Refuses in a forked child in which the memory is not mapped: an access would be a segmentation fault.
+    /// Refuses in a forked child in which the memory is not mapped: an access would be a
+    /// segmentation fault.
     fn check_home(&self) -> guest_memory::Result<()> {
         if self.buffer.hold().0.is_child() {
             return Err(GuestMemoryError::HostAddressNotAvailable);
@@ -203,8 +209,8 @@ impl GuestMemoryRegion for GuestRegion {
         if end.is_none_or(|end| end > self.len()) {
             return Err(GuestMemoryError::InvalidBackendAddress);
         }
-        // SAFETY: `count` bytes from here on are the buffer's, which lives as long as what is returned; all users access
-        // them by volatile accesses.
+        // SAFETY: `count` bytes from here on are the buffer's, which lives as long as what is
+        // returned; all users access them by volatile accesses.
         Ok(unsafe { VolatileSlice::new(self.host.wrapping_add(offset.0 as usize), count) })
     }
 }

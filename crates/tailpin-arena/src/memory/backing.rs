@@ -10,17 +10,19 @@ pub enum Backing {
     /// Private memory of this process, with transparent huge pages where the system allows them.
     #[default]
     Anonymous,
-    /// Huge pages from the kernel's reserved pool. They are taken when the arena is built, so running out is an error
-    /// there and never a SIGBUS later.
+    /// Huge pages from the kernel's reserved pool. They are taken when the arena is built, so
+    /// running out is an error there and never a SIGBUS later.
     HugeTlb(HugeSize),
-    /// An anonymous file that another process can map. A forked child has no part in it: what of this crate it inherited
-    /// panics or refuses there, but what reads by an address of its own, as `Bytes`, Arrow buffers and collections do, meets
-    /// a segmentation fault.
+    /// An anonymous file that another process can map. A forked child has no part in it: what of
+    /// this crate it inherited panics or refuses there, but what reads by an address of its own, as
+    /// `Bytes`, Arrow buffers and collections do, meets a segmentation fault.
     Memfd {
-        /// Asks for transparent huge pages, which shared memory gets only if `shmem_enabled` allows it.
+        /// Asks for transparent huge pages, which shared memory gets only if `shmem_enabled` allows
+        /// it.
         huge: bool,
     },
-    /// Memory that the caller supplied through [`Builder::over_memory`](crate::Builder::over_memory).
+    /// Memory that the caller supplied through
+    /// [`Builder::over_memory`](crate::Builder::over_memory).
     Plain,
 }
 
@@ -119,12 +121,14 @@ pub enum Reason {
     CallersMemory,
     /// Only this process has this memory.
     Private,
-    /// A device or the kernel holds the frames by a registration; giving them back would pull them from under it.
+    /// A device or the kernel holds the frames by a registration; giving them back would pull them
+    /// from under it.
     Registered,
-    /// The memory, or a part of it, is locked: as was asked for when the arena was built, or by the process since
-    /// (`mlock`, `mlockall`). The kernel takes nothing of what is locked.
+    /// The memory, or a part of it, is locked: as was asked for when the arena was built, or by the
+    /// process since (`mlock`, `mlockall`). The kernel takes nothing of what is locked.
     Locked,
-    /// The system can't be asked at this moment, as no file descriptor or memory is left to do it with.
+    /// The system can't be asked at this moment, as no file descriptor or memory is left to do it
+    /// with.
     NotTold,
 }
 
@@ -205,7 +209,8 @@ impl GivesBack {
 }
 
 impl Backing {
-    /// Whether the first touch of this memory brings a huge page, where that is for the system to say.
+    /// Whether the first touch of this memory brings a huge page, where that is for the system to
+    /// say.
     pub(crate) fn gets_huge_pages(self) -> rustix::io::Result<bool> {
         Ok(match self {
             Self::Anonymous => system::thp()? != HugePages::Off,

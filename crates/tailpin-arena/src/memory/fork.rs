@@ -1,8 +1,9 @@
 //! How a forked child notices that it is one.
 //!
-//! Private memory is copied by a fork, counts and contents alike: both processes have a whole arena of their own, and
-//! nothing needs noticing. Shared memory is not copied: a child that dropped the slices it inherited would take counts
-//! that are its parent's. So such mappings stay with the parent, and this page, which a fork wipes, says who one is.
+//! Private memory is copied by a fork, counts and contents alike: both processes have a whole arena
+//! of their own, and nothing needs noticing. Shared memory is not copied: a child that dropped the
+//! slices it inherited would take counts that are its parent's. So such mappings stay with the
+//! parent, and this page, which a fork wipes, says who one is.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -19,7 +20,8 @@ pub(crate) struct ForkMark {
 impl ForkMark {
     pub(crate) fn new() -> io::Result<Self> {
         let page = Mapping::new(Source::Anonymous, 4096, 4096)?;
-        // SAFETY: the page is this value's own; its contents change only in a child, where that is the purpose.
+        // SAFETY: the page is this value's own; its contents change only in a child, where that is
+        // the purpose.
         unsafe { madvise(page.base().as_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) }?;
         let mark = Self { page };
         mark.word().store(1, Ordering::Relaxed);
@@ -27,7 +29,8 @@ impl ForkMark {
     }
 
     fn word(&self) -> &AtomicU32 {
-        // SAFETY: the page is mapped, aligned, initialised and only ever used as this atomic while `self` lives.
+        // SAFETY: the page is mapped, aligned, initialised and only ever used as this atomic while
+        // `self` lives.
         unsafe { self.page.base().cast::<AtomicU32>().as_ref() }
     }
 

@@ -24,7 +24,8 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread; the type itself only hands out its address.
+// SAFETY: a mapping belongs to the process, not to a thread; the type itself only hands out its
+// address.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; `&Mapping` gives no access to the contents.
 unsafe impl Sync for Mapping {}
@@ -34,16 +35,16 @@ unsafe impl Sync for Mapping {}
 pub(crate) enum Source<'f> {
     /// Private zeroed memory.
     Anonymous,
-    /// Private zeroed memory of huge pages from the kernel's pool. To be populated before use: a touch that finds the
-    /// pool empty is a SIGBUS.
+    /// Private zeroed memory of huge pages from the kernel's pool. To be populated before use: a
+    /// touch that finds the pool empty is a SIGBUS.
     HugeTlb(HugeSize),
     /// A shared file, from this offset on.
     File(BorrowedFd<'f>, u64),
 }
 
 impl Mapping {
-    /// Maps `len` bytes at an address that is a multiple of `align`, a power of two of at least 4096. Nothing is left of
-    /// what fails.
+    /// Maps `len` bytes at an address that is a multiple of `align`, a power of two of at least
+    /// 4096. Nothing is left of what fails.
     pub(crate) fn new(source: Source<'_>, len: usize, align: usize) -> io::Result<Self> {
         let around = len.checked_add(align).ok_or(io::Errno::NOMEM)?;
         for _ in 0..TRIES {
@@ -73,7 +74,8 @@ impl Mapping {
                         HugeSize::Mib2 => MapFlags::HUGE_2MB,
                         HugeSize::Gib1 => MapFlags::HUGE_1GB,
                     };
-                    // Without a reservation: the kernel would keep the pages of a discarded range for this mapping.
+                    // Without a reservation: the kernel would keep the pages of a discarded range
+                    // for this mapping.
                     mmap_anonymous(place, len, access, private | MapFlags::HUGETLB | size)
                 }
                 Source::File(file, offset) => {
@@ -117,8 +119,8 @@ impl Mapping {
     /// Whether any of this range is locked into memory, by whichever call.
     pub(crate) fn is_locked(&self, range: Range<usize>) -> bool {
         assert!(range.start <= range.end && range.end <= self.len, "a look stays within the mapping");
-        // SAFETY: writes nothing anywhere and changes no contents: of memory that is no file on a disk this call says
-        // whether it is locked, and nothing else.
+        // SAFETY: writes nothing anywhere and changes no contents: of memory that is no file on a
+        // disk this call says whether it is locked, and nothing else.
         let told =
             unsafe { msync(self.base.as_ptr().add(range.start).cast(), range.len(), MsyncFlags::INVALIDATE) };
         told == Err(io::Errno::BUSY)
@@ -137,14 +139,15 @@ impl Mapping {
         unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) }
     }
 
-    /// Tells the kernel that these pages are not going to be used soon, which has it split huge pages of which they are
-    /// a part. The contents stay.
+    /// Tells the kernel that these pages are not going to be used soon, which has it split huge
+    /// pages of which they are a part. The contents stay.
     pub(crate) fn cool(&self, this: Option<&OwnedFd>, ranges: &[Range<usize>]) -> io::Result<()> {
         // SAFETY: this advice changes nothing that can be read.
         unsafe { self.advise_all(this, ranges, Advice::LinuxCold, libc::MADV_COLD) }
     }
 
-    /// [`Mapping::discard`] for many ranges: in one call, where the kernel lets a process do that to itself (6.13).
+    /// [`Mapping::discard`] for many ranges: in one call, where the kernel lets a process do that
+    /// to itself (6.13).
     ///
     /// # Safety
     /// As for [`Mapping::discard`], of each range.
@@ -178,13 +181,14 @@ impl Mapping {
                 .map(|range| libc::iovec { iov_base: address(range), iov_len: range.len() })
                 .collect();
             let (fd, data, n) = (this.as_raw_fd(), vector.as_ptr(), vector.len());
-            // SAFETY: the vector is valid for the call, and each of its ranges lies in this mapping; what the advice
-            // does to it the caller answers for.
+            // SAFETY: the vector is valid for the call, and each of its ranges lies in this
+            // mapping; what the advice does to it the caller answers for.
             let done = unsafe { libc::syscall(libc::SYS_process_madvise, fd, data, n, number, 0) };
             if usize::try_from(done) == Ok(ranges.iter().map(Range::len).sum()) {
                 return Ok(());
             }
-            // Not all of it, or not at all (an older kernel, a filter of system calls): one by one. To do it twice is harmless.
+            // Not all of it, or not at all (an older kernel, a filter of system calls): one by one.
+            // To do it twice is harmless.
         }
         // SAFETY: as above.
         ranges.iter().try_for_each(|range| unsafe { madvise(address(range), range.len(), advice) })
@@ -217,8 +221,9 @@ pub(crate) enum Harmless {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: the mapping is this value's own, and whoever owns the value has seen to it that nobody uses the memory.
-            // An error (the range can't be wrong) would leave it mapped: a leak, nothing worse.
+            // SAFETY: the mapping is this value's own, and whoever owns the value has seen to it
+            // that nobody uses the memory. An error (the range can't be wrong) would leave it
+            // mapped: a leak, nothing worse.
             let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
         }
     }
@@ -240,7 +245,8 @@ mod tests {
             bytes[4096] = 7;
             // SAFETY: `bytes` is not used during or across this call other than by the read below.
             unsafe { mapping.discard(4096..8192) }.unwrap();
-            // SAFETY: in range; read through the raw address as the contents changed behind the compiler's back.
+            // SAFETY: in range; read through the raw address as the contents changed behind the
+            // compiler's back.
             assert_eq!(unsafe { mapping.base().add(4096).read_volatile() }, 0);
         }
     }

@@ -33,7 +33,8 @@ pub(crate) const fn bytes_of(pages: u64) -> usize {
 /// Bytes of an area: the smallest huge page.
 pub(crate) const AREA: usize = Order::HUGE.bytes() as usize;
 
-/// Memory for [`Builder::over_memory`](crate::Builder::over_memory): only the whole 4 KiB pages within it are used.
+/// Memory for [`Builder::over_memory`](crate::Builder::over_memory): only the whole 4 KiB pages
+/// within it are used.
 pub struct PlainMemory {
     memory: NonNull<[u8]>,
     owned: bool,
@@ -65,7 +66,8 @@ impl From<Vec<u8>> for PlainMemory {
 impl Drop for PlainMemory {
     fn drop(&mut self) {
         if self.owned {
-            // SAFETY: the pointer came from a box of this very slice, and this is the only place that takes it back.
+            // SAFETY: the pointer came from a box of this very slice, and this is the only place
+            // that takes it back.
             drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
         }
     }
@@ -88,7 +90,8 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Memory of the caller's. Frame numbers are such that a block is as aligned in memory as its order says.
+    /// Memory of the caller's. Frame numbers are such that a block is as aligned in memory as its
+    /// order says.
     pub(crate) fn plain(memory: PlainMemory) -> Result<Self, BuildError> {
         let bytes = memory.memory.len();
         let begin = memory.memory.as_ptr().cast::<u8>() as usize;
@@ -103,8 +106,8 @@ impl Data {
         Ok(Self { base, first, pages: pages as u64, keeper: Keeper::Plain(memory) })
     }
 
-    /// Memory from the system, aligned for the largest block that it can contain. `words` bytes are added to a
-    /// shared file behind the data.
+    /// Memory from the system, aligned for the largest block that it can contain. `words` bytes are
+    /// added to a shared file behind the data.
     pub(crate) fn mapped(backing: Backing, size: usize, words: usize) -> Result<Self, BuildError> {
         let align = size.next_power_of_two().clamp(AREA, Order::MAX.bytes() as usize);
         let huge_pages =
@@ -195,7 +198,8 @@ pub(crate) fn lock_limit(bytes: usize) -> BuildError {
     BuildError::LockLimit { bytes, limit: getrlimit(Resource::Memlock).current }
 }
 
-/// How many words each part of the metadata has; they follow each other in this order, each at a cache line.
+/// How many words each part of the metadata has; they follow each other in this order, each at a
+/// cache line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WordCounts {
     /// One per frame: the page words.
@@ -228,8 +232,8 @@ impl WordCounts {
     }
 }
 
-/// The metadata: words that mean the same wherever they are mapped, zero at first and touched only when used. In a
-/// shared file they lie behind the data, else in a mapping of their own.
+/// The metadata: words that mean the same wherever they are mapped, zero at first and touched only
+/// when used. In a shared file they lie behind the data, else in a mapping of their own.
 pub(crate) struct Words {
     mapping: Mapping,
     pub(crate) pages: &'static [AtomicU64],
@@ -249,8 +253,9 @@ impl Words {
         let mapping = Mapping::new(source, bytes, PAGE)
             .map_err(|errno| why(errno, "map metadata", bytes, Backing::Anonymous))?;
         const WORD: usize = size_of::<AtomicU64>();
-        // SAFETY: the mapping is zeroed, aligned, as long as `starts` says, and used as atomic words only. The
-        // lifetime is a promise of whoever has this value to drop it after the last use of the slices.
+        // SAFETY: the mapping is zeroed, aligned, as long as `starts` says, and used as atomic
+        // words only. The lifetime is a promise of whoever has this value to drop it after the last
+        // use of the slices.
         let all =
             unsafe { std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / WORD) };
         Ok(Self {

@@ -15,8 +15,9 @@ pub(crate) enum HugePages {
     Off,
 }
 
-/// What was read of the system; nothing where it doesn't tell this process. An error where it might tell at another
-/// moment, as no descriptor or memory is left to ask with: to take that for an answer would be wrong.
+/// What was read of the system; nothing where it doesn't tell this process. An error where it might
+/// tell at another moment, as no descriptor or memory is left to ask with: to take that for an
+/// answer would be wrong.
 pub(crate) fn if_told<T>(read: std::io::Result<T>) -> rustix::io::Result<Option<T>> {
     read.map(Some).or_else(|error| match Errno::from_io_error(&error) {
         Some(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno),
@@ -49,8 +50,8 @@ fn number(path: &str) -> Option<u64> {
 
 /// The processor that runs this thread; the first where the system doesn't tell.
 ///
-/// By the C library, which asks the system by a call where the kernel offers no function for it in the process (under
-/// valgrind, say). rustix takes that function for granted.
+/// By the C library, which asks the system by a call where the kernel offers no function for it in
+/// the process (under valgrind, say). rustix takes that function for granted.
 pub(crate) fn current_cpu() -> usize {
     // SAFETY: takes nothing and changes nothing.
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)

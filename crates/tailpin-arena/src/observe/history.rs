@@ -5,10 +5,11 @@
 //! | cover+1 | order   | tag       | born, in µs     |
 //! ```
 //!
-//! The record of a page is the youngest one that covers it: `cover` is the order of the frames that a record speaks for
-//! from where it stands, `order` that of the buffer it tells of. A new buffer may begin where an older, larger
-//! one did of which some pages are still kept. The old record then moves aside to where the rest of its frames begins, as
-//! a buddy allocator splits a block, and gives way to younger ones it meets there.
+//! The record of a page is the youngest one that covers it: `cover` is the order of the frames that
+//! a record speaks for from where it stands, `order` that of the buffer it tells of. A new buffer
+//! may begin where an older, larger one did of which some pages are still kept. The old record then
+//! moves aside to where the rest of its frames begins, as a buddy allocator splits a block, and
+//! gives way to younger ones it meets there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -106,7 +107,8 @@ impl History {
     pub(crate) fn record(&self, head: Pfn, order: Order, tag: Option<&'static str>) {
         let tag = tag.map_or(0, |tag| self.number(tag));
         let Some(word) = self.word(head) else { return };
-        // Relaxed, here and below: each record is complete in itself, and tells people, not programs.
+        // Relaxed, here and below: each record is complete in itself, and tells people, not
+        // programs.
         let old = Record(word.swap(Record::new(order, tag, self.now()).0, Ordering::Relaxed));
         if let Some(cover) = old.cover() {
             self.move_aside(old, head, order, cover);
@@ -121,7 +123,8 @@ impl History {
         }
     }
 
-    /// Writes a record that is not the youngest: it takes the place of older ones and lets younger ones stand.
+    /// Writes a record that is not the youngest: it takes the place of older ones and lets younger
+    /// ones stand.
     fn write_older(&self, record: Record, at: Pfn) {
         let (Some(word), Some(cover)) = (self.word(at), record.cover()) else { return };
         let mut seen = Record(word.load(Ordering::Relaxed));

@@ -1,7 +1,7 @@
 //! Looking at every page: what is in use, by whom, and what would come back.
 //!
-//! Nothing here takes a count, so looking never disturbs anybody; while others are at work it sees each
-//! block at some moment, not all at the same.
+//! Nothing here takes a count, so looking never disturbs anybody; while others are at work it sees
+//! each block at some moment, not all at the same.
 
 use std::collections::BTreeMap;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Where all bytes of an arena are.
 ///
-/// Each page is counted once, so that `in_use_whole + in_use_pages + pinned_by_last_slice + free + given_back +
-/// set_aside == size`, always and exactly; `metadata` is memory beside it.
+/// Each page is counted once, so that `in_use_whole + in_use_pages + pinned_by_last_slice + free +
+/// given_back + set_aside == size`, always and exactly; `metadata` is memory beside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -16,15 +16,18 @@ pub struct Stats {
     pub in_use_whole: usize,
     /// Single pages kept by several pins.
     pub in_use_pages: usize,
-    /// Single pages kept by one pin: free as soon as that slice, with its clones of several pages, is gone.
+    /// Single pages kept by one pin: free as soon as that slice, with its clones of several pages,
+    /// is gone.
     pub pinned_by_last_slice: usize,
-    /// Free, and the system has memory under it (at most: memory handed out but never written counts).
+    /// Free, and the system has memory under it (at most: memory handed out but never written
+    /// counts).
     pub free: usize,
     /// Free, and the system has the memory: it was given back, or was never needed yet.
     pub given_back: usize,
     /// Out of service after a misuse or a memory failure.
     pub set_aside: usize,
-    /// Address space of the words that say all this: beside the arena, touched only where the arena is.
+    /// Address space of the words that say all this: beside the arena, touched only where the arena
+    /// is.
     pub metadata: usize,
 }
 
@@ -53,7 +56,8 @@ impl fmt::Display for Stats {
     }
 }
 
-/// A buffer of which some pages are still in use, from [`Arena::worst_holders`](crate::Arena::worst_holders).
+/// A buffer of which some pages are still in use, from
+/// [`Arena::worst_holders`](crate::Arena::worst_holders).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
@@ -90,7 +94,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What was left when the last handle of an arena went; see [`Builder::on_leak`](crate::Builder::on_leak).
+/// What was left when the last handle of an arena went; see
+/// [`Builder::on_leak`](crate::Builder::on_leak).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeakReport {
     /// Bytes of all pages still in use.

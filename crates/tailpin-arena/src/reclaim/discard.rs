@@ -13,15 +13,16 @@ use crate::reclaim::release::{Released, Step, Stop};
 use crate::reclaim::residency::Mask;
 
 impl Buffer {
-    /// Gives the memory under whole pages of `range` back to the system, though they are in use: they read as zero, and
-    /// the next touch brings memory again. Pages of which only a part is in `range` stay as they are.
+    /// Gives the memory under whole pages of `range` back to the system, though they are in use:
+    /// they read as zero, and the next touch brings memory again. Pages of which only a part is in
+    /// `range` stay as they are.
     ///
-    /// Where the kernel would not let go of a huge page (something else holds it), its pages stay as they are,
-    /// contents and all, and count as [`Released::stuck`].
+    /// Where the kernel would not let go of a huge page (something else holds it), its pages stay
+    /// as they are, contents and all, and count as [`Released::stuck`].
     ///
     /// # Errors
-    /// [`ReleaseError::Refused`] with the reason if single pages of this memory can't be given back,
-    /// [`ReleaseError::Busy`] if another thread is giving memory back.
+    /// [`ReleaseError::Refused`] with the reason if single pages of this memory can't be given
+    /// back, [`ReleaseError::Busy`] if another thread is giving memory back.
     ///
     /// # Panics
     /// If the range is not within the buffer.

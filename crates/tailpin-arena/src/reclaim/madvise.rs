@@ -6,10 +6,10 @@
 //! | hugetlb | `MADV_DONTNEED`, whole pages only | – |
 //! | memfd | `FALLOC_FL_PUNCH_HOLE` | the same |
 //!
-//! `MADV_DONTNEED` on part of a huge page frees nothing: the kernel notes that it might split the page one day. So first
-//! `MADV_NOHUGEPAGE`, or khugepaged fills the holes again; then `MADV_COLD` on the first and the last page of each hole, on
-//! which the kernel splits the huge page at once; then, the split seen to have happened, `MADV_DONTNEED` on
-//! all holes in one `process_madvise`.
+//! `MADV_DONTNEED` on part of a huge page frees nothing: the kernel notes that it might split the
+//! page one day. So first `MADV_NOHUGEPAGE`, or khugepaged fills the holes again; then `MADV_COLD`
+//! on the first and the last page of each hole, on which the kernel splits the huge page at once;
+//! then, the split seen to have happened, `MADV_DONTNEED` on all holes in one `process_madvise`.
 
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -48,7 +48,8 @@ pub(crate) struct Giver<'a> {
 }
 
 impl<'a> Giver<'a> {
-    /// An error if there is no descriptor to ask the kernel with: what went back could not be told then.
+    /// An error if there is no descriptor to ask the kernel with: what went back could not be told
+    /// then.
     pub(crate) fn new(inner: &'a Inner, mapping: &'a Mapping) -> io::Result<Self> {
         Ok(Self {
             inner,
@@ -81,8 +82,8 @@ impl<'a> Giver<'a> {
 
     /// The memory of some pages of an area.
     pub(crate) fn give_holes(&self, holes: &Claimed<'_>) -> io::Result<Given> {
-        // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and nobody is handed them
-        // before the claim ends.
+        // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and
+        // nobody is handed them before the claim ends.
         match unsafe { self.empty(holes.area(), holes.frames()) }? {
             None => Ok(Given { returned: 0, stuck: holes.count() as usize * PAGE }),
             Some(given) => {
@@ -92,8 +93,8 @@ impl<'a> Giver<'a> {
         }
     }
 
-    /// Takes the memory from some pages of an area, whoever owns them; they read as zero then. `None` if the kernel would
-    /// not split their huge page: all is as it was.
+    /// Takes the memory from some pages of an area, whoever owns them; they read as zero then.
+    /// `None` if the kernel would not split their huge page: all is as it was.
     ///
     /// # Safety
     /// There is no reference to the bytes of these pages.
@@ -107,8 +108,9 @@ impl<'a> Giver<'a> {
             inner.residency.set_rough(area);
             let split = if self.file.is_none() { self.split(begin, &runs) } else { Ok(true) };
             if split != Ok(true) {
-                // As it was: the pages in use keep their huge page, and a later call tries again, also where the kernel
-                // refuses this advice, which has no effect on the huge page that is there.
+                // As it was: the pages in use keep their huge page, and a later call tries again,
+                // also where the kernel refuses this advice, which has no effect on the huge page
+                // that is there.
                 let _ = self.mapping.advise(begin..begin + AREA, Harmless::Huge);
                 inner.residency.set_smooth(area);
                 return split.map(|_| None);
@@ -120,7 +122,8 @@ impl<'a> Giver<'a> {
         Ok(Some(Given { returned, stuck: there.saturating_sub(returned) }))
     }
 
-    /// Has the kernel split the huge page of an area of which these holes are free. True if it is none any more.
+    /// Has the kernel split the huge page of an area of which these holes are free. True if it is
+    /// none any more.
     fn split(&self, begin: usize, runs: &[Range<usize>]) -> io::Result<bool> {
         let edges: Vec<_> =
             runs.iter().flat_map(|run| [run.start..run.start + PAGE, run.end - PAGE..run.end]).collect();
@@ -144,7 +147,8 @@ impl<'a> Giver<'a> {
         }
     }
 
-    /// Does something that takes memory away from these ranges; how much, by what the kernel has there before and after.
+    /// Does something that takes memory away from these ranges; how much, by what the kernel has
+    /// there before and after.
     fn measured(&self, ranges: &[Range<usize>], take: impl FnOnce() -> io::Result<()>) -> io::Result<usize> {
         let before = self.bytes_there(ranges);
         take()?;

@@ -1,9 +1,10 @@
-//! What the kernel itself says of memory: whether a page is there, and whether it is part of a huge page.
+//! What the kernel itself says of memory: whether a page is there, and whether it is part of a huge
+//! page.
 //!
-//! Resident set sizes are no proof: a page dropped out of a huge page lowers them, and the huge page keeps its memory
-//! until it is split. So what was given back is counted from `/proc/self/pagemap` (is it mapped?), and only where
-//! `/proc/kpageflags` (root), or else the `PAGEMAP_SCAN` call and the counters of `/proc/vmstat`, say that the huge
-//! page is none any more.
+//! Resident set sizes are no proof: a page dropped out of a huge page lowers them, and the huge
+//! page keeps its memory until it is split. So what was given back is counted from
+//! `/proc/self/pagemap` (is it mapped?), and only where `/proc/kpageflags` (root), or else the
+//! `PAGEMAP_SCAN` call and the counters of `/proc/vmstat`, say that the huge page is none any more.
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -62,7 +63,8 @@ impl Witness {
     pub(crate) fn call() -> io::Result<Self> {
         let open = |path: &str| system::if_told(File::open(path));
         let mut witness = Self { pagemap: open("/proc/self/pagemap")?, flags: open("/proc/kpageflags")? };
-        // Of use only to those who may know their frames, which root in a container may not: is there one under this?
+        // Of use only to those who may know their frames, which root in a container may not: is
+        // there one under this?
         let here = &raw const witness as usize;
         let known =
             witness.entries(here, 1).is_some_and(|entries| entries.iter().all(|e| e.frame().is_some()));
@@ -90,13 +92,15 @@ impl Witness {
         Ok(Before { splits: if self.flags.is_some() { None } else { splits()? } })
     }
 
-    /// Whether none of these pages, given by their entries, is part of a huge page any more. `range` is where they lie.
+    /// Whether none of these pages, given by their entries, is part of a huge page any more.
+    /// `range` is where they lie.
     pub(crate) fn was_split(&self, before: &Before, pages: &[Entry], range: Range<usize>) -> bool {
         if self.flags.is_some() {
             return pages.iter().filter_map(|page| page.frame()).all(|frame| self.is_small(frame));
         }
         let (Some(before), Ok(Some(after))) = (before.splits, splits()) else { return false };
-        // Somebody else's split may have failed: then this says no to be safe, and it is tried again another time.
+        // Somebody else's split may have failed: then this says no to be safe, and it is tried
+        // again another time.
         after.failed == before.failed
             && match self.is_mapped_huge(range) {
                 Some(huge) => !huge,
@@ -152,8 +156,8 @@ impl Witness {
             return_mask: PAGE_IS_HUGE,
         };
         let pagemap = self.pagemap.as_ref()?.as_raw_fd();
-        // SAFETY: the structure is what the call expects (its size goes along), `vec` points to room for one region, and
-        // the range is only looked at.
+        // SAFETY: the structure is what the call expects (its size goes along), `vec` points to
+        // room for one region, and the range is only looked at.
         let found = unsafe { libc::ioctl(pagemap, PAGEMAP_SCAN, &raw mut scan) };
         u64::try_from(found).ok().map(|found| found > 0)
     }

@@ -21,12 +21,14 @@ use crate::reclaim::residency::count;
 pub enum Stop {
     /// As much went back as was asked for.
     Target,
-    /// As much free memory is left as the arena shall keep; see [`Builder::keep_resident`](crate::Builder::keep_resident).
+    /// As much free memory is left as the arena shall keep; see
+    /// [`Builder::keep_resident`](crate::Builder::keep_resident).
     Watermark,
     /// No free memory is left that the system could take.
     NothingLeft,
-    /// Free pages are left, but between pages in use, and as many areas have been broken up into small pages as may be at
-    /// a time: each costs the process two mappings. See [`Builder::small_page_areas`](crate::Builder::small_page_areas).
+    /// Free pages are left, but between pages in use, and as many areas have been broken up into
+    /// small pages as may be at a time: each costs the process two mappings. See
+    /// [`Builder::small_page_areas`](crate::Builder::small_page_areas).
     MapLimit,
     /// The memory was registered meanwhile.
     Registered,
@@ -38,11 +40,11 @@ pub enum Stop {
 pub struct Released {
     /// What was asked for.
     pub asked: usize,
-    /// What went back by the kernel's own word: it was there before, it is not now, and where it was part of a huge
-    /// page, that was split.
+    /// What went back by the kernel's own word: it was there before, it is not now, and where it
+    /// was part of a huge page, that was split.
     pub returned: usize,
-    /// Free pages that the kernel would not let go of, as something else (a transfer under way) holds their huge page.
-    /// They were left as they are.
+    /// Free pages that the kernel would not let go of, as something else (a transfer under way)
+    /// holds their huge page. They were left as they are.
     pub stuck: usize,
     /// Why it ended.
     pub stopped: Stop,
@@ -55,14 +57,15 @@ impl fmt::Display for Released {
 }
 
 impl Arena {
-    /// Gives up to `target` bytes of free memory back to the system and says what the kernel says became of them.
+    /// Gives up to `target` bytes of free memory back to the system and says what the kernel says
+    /// became of them.
     ///
-    /// Wholly free 2 MiB areas go first, then single pages between pages in use, which takes the huge page around them
-    /// apart. What went back is free as before: the next buffer there brings memory again, and an area that is
-    /// wholly free again gets huge pages again.
+    /// Wholly free 2 MiB areas go first, then single pages between pages in use, which takes the
+    /// huge page around them apart. What went back is free as before: the next buffer there brings
+    /// memory again, and an area that is wholly free again gets huge pages again.
     ///
-    /// The work is in proportion to `target` (0.1 to 1 ms for 2 MiB), so a background thread can do it bit by bit:
-    /// see [`Arena::spawn_releaser`]. [`usize::MAX`] asks for everything.
+    /// The work is in proportion to `target` (0.1 to 1 ms for 2 MiB), so a background thread can do
+    /// it bit by bit: see [`Arena::spawn_releaser`]. [`usize::MAX`] asks for everything.
     ///
     /// ```
     /// # use tailpin_arena::Arena;
@@ -77,9 +80,10 @@ impl Arena {
     /// ```
     ///
     /// # Errors
-    /// [`ReleaseError::Refused`] with the reason: the memory is registered, locked, the caller's, or of huge pages that
-    /// go back only whole while none is wholly free. [`ReleaseError::Busy`] if another thread is at it.
-    /// [`ReleaseError::System`] if the kernel refused; what had gone back before is gone all the same.
+    /// [`ReleaseError::Refused`] with the reason: the memory is registered, locked, the caller's,
+    /// or of huge pages that go back only whole while none is wholly free. [`ReleaseError::Busy`]
+    /// if another thread is at it. [`ReleaseError::System`] if the kernel refused; what had gone
+    /// back before is gone all the same.
     pub fn release(&self, target: usize) -> Result<Released, ReleaseError> {
         Step::begin(self.inner())?.run(target)
     }
@@ -106,7 +110,8 @@ impl<'a> Step<'a> {
         let refused = |reason| Err(ReleaseError::Refused(reason));
         let Some(mapping) = inner.data.mapping() else { return refused(Reason::CallersMemory) };
         let Some(turn) = inner.releasing.enter() else { return Err(ReleaseError::Busy) };
-        // After `enter`; SeqCst: see `Arena::registered`. Before anything that takes long: who registers waits for the turn.
+        // After `enter`; SeqCst: see `Arena::registered`. Before anything that takes long: who
+        // registers waits for the turn.
         let registered = inner.registrations.load(Ordering::SeqCst) > 0;
         let locked = !registered && inner.is_locked();
         if let Ability::No(reason) = GivesBack::of(inner.backing, locked, registered).huge {
@@ -198,8 +203,8 @@ impl<'a> Step<'a> {
         (0..n).rev().map(move |i| first.offset((i * AREA_FRAMES) as u64))
     }
 
-    /// The huge page of `n` areas that ends with the one at `last`, if all of it is free and any of it is there, or it
-    /// is to be fit for huge pages again.
+    /// The huge page of `n` areas that ends with the one at `last`, if all of it is free and any of
+    /// it is there, or it is to be fit for huge pages again.
     fn give_areas(&mut self, last: Pfn, n: usize) -> Result<(), Errno> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let first = Pfn::new(last.get() - (n as u64 - 1) * Order::HUGE.frames());
@@ -219,7 +224,8 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Free pages of an area that is partly in use; false if there may be some but no more areas may be broken up.
+    /// Free pages of an area that is partly in use; false if there may be some but no more areas
+    /// may be broken up.
     fn give_pages(&mut self, area: Pfn, budget: usize) -> Result<bool, Errno> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let there = residency.of(area);
@@ -236,7 +242,8 @@ impl<'a> Step<'a> {
             return Ok(true);
         }
         if !breaks_up {
-            // All holes of a huge page go at once, as it is split for them; of small pages no more than asked for.
+            // All holes of a huge page go at once, as it is split for them; of small pages no more
+            // than asked for.
             let left = budget - self.done.returned - self.done.stuck;
             if left < claimed.count() as usize * PAGE {
                 let some = first_bits(claimed.frames(), left.div_ceil(PAGE));
@@ -252,7 +259,8 @@ impl<'a> Step<'a> {
                 self.add(given);
                 Ok(true)
             }
-            // No more mappings for this process: `madvise` says that it might be different another time.
+            // No more mappings for this process: `madvise` says that it might be different another
+            // time.
             Err(Errno::NOMEM | Errno::AGAIN) => Ok(false),
             Err(error) => Err(error),
         }

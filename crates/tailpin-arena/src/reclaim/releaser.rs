@@ -34,7 +34,8 @@ pub struct Releaser {
 
 impl Arena {
     /// Starts a thread that gives free memory back at this pace, down to what
-    /// [`Builder::keep_resident`](crate::Builder::keep_resident) says shall stay. It does not keep the arena alive.
+    /// [`Builder::keep_resident`](crate::Builder::keep_resident) says shall stay. It does not keep
+    /// the arena alive.
     ///
     /// ```
     /// use std::time::Duration;
@@ -52,7 +53,8 @@ impl Arena {
     /// ```
     ///
     /// # Errors
-    /// [`ReleaseError::Refused`] if the arena can give nothing back, ever; [`ReleaseError::System`] if there is no thread to be had.
+    /// [`ReleaseError::Refused`] if the arena can give nothing back, ever; [`ReleaseError::System`]
+    /// if there is no thread to be had.
     pub fn spawn_releaser(&self, pace: Pace) -> Result<Releaser, ReleaseError> {
         // A first call says whether it is of any use.
         match self.release(0) {

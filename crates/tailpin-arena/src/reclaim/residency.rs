@@ -1,7 +1,8 @@
 //! Which frames the system has given memory to: a bit per frame, and a note per 2 MiB area.
 //!
-//! A bit is set before a frame is handed out and cleared when its memory went back. What it says of frames in use
-//! and free frames alike is an upper bound: memory handed out but never touched counts as given.
+//! A bit is set before a frame is handed out and cleared when its memory went back. What it says of
+//! frames in use and free frames alike is an upper bound: memory handed out but never touched
+//! counts as given.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,11 +57,11 @@ impl Residency {
         &self.notes[self.index(area)]
     }
 
-    // Relaxed all over: who may change an area's words follows from who owns its frames, and frames change hands
-    // through the allocator, which orders what was done under each owner.
+    // Relaxed all over: who may change an area's words follows from who owns its frames, and frames
+    // change hands through the allocator, which orders what was done under each owner.
 
-    /// The frames of the block that the system may have to find memory for. All blocks that are not set by this are
-    /// an area's, or within one.
+    /// The frames of the block that the system may have to find memory for. All blocks that are not
+    /// set by this are an area's, or within one.
     pub(crate) fn is_all_there(&self, head: Pfn, order: Order) -> bool {
         let area = head.head(Order::HUGE);
         let mask = block_mask(head, order);

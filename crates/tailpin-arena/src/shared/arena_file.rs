@@ -243,10 +243,10 @@ impl ArenaFile {
         let offsets = geometry.offsets();
         // SAFETY: `data` is within the mapping.
         let data = unsafe { mapping.base().add(offsets.data) };
-        // SAFETY: the parts lie in the file as `offsets` says, whose size both callers have compared
-        // with it, and which can't shrink. Each is used as words of its kind only, by every process
-        // that has it mapped. The owner of this value promises by the lifetime to keep it longer
-        // than what it was given.
+        // SAFETY: the parts lie in the file as `offsets` says, whose size both callers have
+        // compared with it, and which can't shrink. Each is used as words of its kind only, by
+        // every process that has it mapped. The owner of this value promises by the lifetime to
+        // keep it longer than what it was given.
         let small = |at, n| unsafe { part::<AtomicU64>(&mapping, at, n) };
         // SAFETY: as above.
         let large = |at, n| unsafe { part::<Word>(&mapping, at, n) };

@@ -69,8 +69,8 @@ impl Deref for SharedBuffer {
         assert_home(&self.0.arena);
         let address = self.0.arena.memory.address(self.0.start()).as_ptr();
         // SAFETY: the block was handed out to this handle, is at least `len` bytes, and is written
-        // only through `&mut self`: adoption wants pages that were frozen in this generation, which these
-        // are not.
+        // only through `&mut self`: adoption wants pages that were frozen in this generation, which
+        // these are not.
         unsafe { std::slice::from_raw_parts(address, self.0.len) }
     }
 }
@@ -258,7 +258,8 @@ impl Deref for SharedSlice {
     fn deref(&self) -> &[u8] {
         assert_home(&self.arena);
         let address = self.arena.memory.address(self.bytes.start).as_ptr();
-        // SAFETY: the pins keep the pages, which are frozen in this generation: they are not written.
+        // SAFETY: the pins keep the pages, which are frozen in this generation: they are not
+        // written.
         unsafe { std::slice::from_raw_parts(address, self.length() as usize) }
     }
 }

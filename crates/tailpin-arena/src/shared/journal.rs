@@ -11,8 +11,8 @@ use super::fail_point;
 use super::word::{AcknowledgedSteps, Stamp};
 
 /// Steps of one operation that are recorded. The longest, of a block of 2 MiB all of whose pages
-/// are pinned, has a third of it without others in its way; an operation that comes to the end of it
-/// goes on without recording.
+/// are pinned, has a third of it without others in its way; an operation that comes to the end of
+/// it goes on without recording.
 pub(super) const STEPS: usize = 16 * 1024;
 
 // The words of a journal.
@@ -66,8 +66,8 @@ impl RecordedStep {
 
 /// One journal.
 ///
-/// Its words are written by the thread that has it in use; of a dead process, by the one process that
-/// recovers it. [`AcknowledgedSteps`] are written by any.
+/// Its words are written by the thread that has it in use; of a dead process, by the one process
+/// that recovers it. [`AcknowledgedSteps`] are written by any.
 #[derive(Clone, Copy)]
 pub(super) struct Journal {
     pub(super) index: usize,
@@ -109,7 +109,8 @@ impl Journal {
         self.set(OPERATION, 0);
     }
 
-    /// The operation under way, as [`Journal::begin`] was told it; what stands there may be anything.
+    /// The operation under way, as [`Journal::begin`] was told it; what stands there may be
+    /// anything.
     pub(super) fn operation(&self) -> Option<[u64; 3]> {
         // Acquire: pairs with the Release of `begin`.
         let code = self.words[OPERATION].load(Ordering::Acquire);

@@ -143,8 +143,8 @@ impl StepRecorder {
 }
 
 /// A step of a destructor, after a panic has ended the operation in the middle. A recovery goes on
-/// from where the panic was, so nothing of what unwinding does may be seen in the memory: it is done
-/// to a copy of each word, which ends with the operation.
+/// from where the panic was, so nothing of what unwinding does may be seen in the memory: it is
+/// done to a copy of each word, which ends with the operation.
 #[cold]
 fn after_panic(word: &Word, new: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
     AFTER_PANIC.with_borrow_mut(|copies| {

@@ -6,9 +6,9 @@ use tailpin::{FrameRange, Pfn};
 
 use crate::memory::PAGE;
 
-/// A slice as 24 bytes: where it is, how long, and in which generation of its pages. It holds nothing:
-/// until the other process has [adopted](super::SharedArena::adopt) it, some process has to keep
-/// the slice, or the adoption is refused.
+/// A slice as 24 bytes: where it is, how long, and in which generation of its pages. It holds
+/// nothing: until the other process has [adopted](super::SharedArena::adopt) it, some process has
+/// to keep the slice, or the adoption is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     pub(super) offset: u64,

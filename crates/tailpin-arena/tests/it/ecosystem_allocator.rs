@@ -110,7 +110,8 @@ fn an_allocation_of_no_bytes_takes_no_page() {
     }
     for (align, narrower) in [(1, 1), (4096, 8), (8, 4096)] {
         let nothing = arena.allocate_zeroed(layout(0, 1)).unwrap();
-        // SAFETY: each allocation is given up once, with the layout that it was made, grown or shrunk with.
+        // SAFETY: each allocation is given up once, with the layout that it was made, grown or
+        // shrunk with.
         unsafe {
             let some = arena.grow_zeroed(nothing.cast(), layout(0, 1), layout(5000, align)).unwrap();
             assert_eq!((some.len() >= 5000, some.as_ref()[4999], in_use()), (true, 0, some.len()));

@@ -72,7 +72,8 @@ fn the_traits_say_what_is_there() {
     assert_eq!(buffer.freeze().as_init(), b"abc");
 }
 
-/// `as_uninit` is safe to call, so whatever safe code leaves there, what is read later is initialised.
+/// `as_uninit` is safe to call, so whatever safe code leaves there, what is read later is
+/// initialised.
 #[test]
 fn what_safe_code_leaves_uninitialised_reads_as_something() {
     let arena = Arena::builder().size(8 << 20).build().unwrap();

@@ -108,7 +108,8 @@ fn nothing_is_given_back_while_registered_and_pages_come_back_inside() {
     assert_eq!(arena.abilities().give_back_4k, Ability::No(Reason::Registered));
     assert!(matches!(arena.release(usize::MAX), Err(ReleaseError::Refused(Reason::Registered))));
 
-    // Two blocks are all there is; one page of each stays pinned, and the rest serves smaller buffers.
+    // Two blocks are all there is; one page of each stays pinned, and the rest serves smaller
+    // buffers.
     let kept: Vec<_> = (0..2).map(|_| arena.alloc(2 * MIB).unwrap().freeze().slice(0..10)).collect();
     assert!(arena.alloc(2 * MIB).is_err());
     let small: Vec<_> = (0..1022).map(|_| arena.alloc(4096).unwrap()).collect();
@@ -132,11 +133,12 @@ fn another_ring_cannot_unregister_and_a_foreign_buffer_is_refused() {
     let behind = unsafe { std::slice::from_raw_parts(arena.base().as_ptr().wrapping_add(arena.size()), 0) };
     assert_eq!(fixed.index(behind), None);
 
-    // The number of a ring that is gone goes to the next: what that one has registered is not touched.
+    // The number of a ring that is gone goes to the next: what that one has registered is not
+    // touched.
     let number = ring.as_raw_fd();
     drop(ring);
-    // SAFETY: nothing has the number at this moment; should another thread of the test program have taken it, its file
-    // stays where it is, as a copy is made only at a number that is free.
+    // SAFETY: nothing has the number at this moment; should another thread of the test program have
+    // taken it, its file stays where it is, as a copy is made only at a number that is free.
     let taken = unsafe { libc::fcntl(other.as_raw_fd(), libc::F_DUPFD_CLOEXEC, number) };
     let (second, others) = registered(&other, 2 * MIB).unwrap();
     fixed.unregister().unwrap();

@@ -31,7 +31,8 @@ fn there(region: &GuestRegion) -> Vec<bool> {
     entries.chunks_exact(8).map(|entry| entry[7] >> 7 == 1).collect()
 }
 
-/// Writes its number to each page, gives back every third, and looks at what the guest and the kernel see.
+/// Writes its number to each page, gives back every third, and looks at what the guest and the
+/// kernel see.
 fn balloon(backing: Backing) {
     let arena = Arena::builder().size(8 * MIB).backing(backing).build().unwrap();
     let region = GuestRegion::new(&arena, START, 4 * MIB).unwrap();

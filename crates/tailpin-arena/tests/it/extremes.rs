@@ -1,5 +1,6 @@
-//! Each public function that takes a number, with the smallest and the largest there are. The tests are built with overflow
-//! checks, so arithmetic that wraps is a panic here; what is asserted is what a caller without them sees as well.
+//! Each public function that takes a number, with the smallest and the largest there are. The tests
+//! are built with overflow checks, so arithmetic that wraps is a panic here; what is asserted is
+//! what a caller without them sees as well.
 
 use std::fmt::Debug;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -36,7 +37,8 @@ fn sizes_of_arenas() {
     let hugetlb = [HugeSize::Mib2, HugeSize::Gib1].map(Backing::HugeTlb);
     let files = [false, true].map(|huge| Backing::Memfd { huge });
     for backing in [Backing::Anonymous].into_iter().chain(hugetlb).chain(files) {
-        // From a mebibyte on one after the other may be built; the larger ones are more than any address space.
+        // From a mebibyte on one after the other may be built; the larger ones are more than any
+        // address space.
         for size in numbers().filter(|size| *size == 0 || *size > 1 << 48) {
             let error = Arena::builder().size(size).backing(backing).build().unwrap_err();
             match error {

@@ -1,5 +1,5 @@
-//! Limits of the process: each is an error with the cause, at once; no signal, no wait, no success that is none.
-//! Each test sets its limit in a process of its own.
+//! Limits of the process: each is an error with the cause, at once; no signal, no wait, no success
+//! that is none. Each test sets its limit in a process of its own.
 
 use crate::common;
 

@@ -184,7 +184,8 @@ fn what_went_back_comes_again_as_zeroes_and_huge() {
         );
     }
     drop(small);
-    // A touch brings no more than small pages there: of the block of 16 that the small one was cut from, at most.
+    // A touch brings no more than small pages there: of the block of 16 that the small one was cut
+    // from, at most.
     assert!(!thp_is_on() || arena.stats().free <= 16 * PAGE, "{}", arena.stats());
     drop(kept);
     // By way of an allocation ...
@@ -262,7 +263,8 @@ fn a_page_that_somebody_else_holds_keeps_its_huge_page_whole() {
     // SAFETY: room for two numbers.
     assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
     let part = libc::iovec { iov_base: kept[0].as_ptr().cast_mut().cast(), iov_len: 100 };
-    // SAFETY: the range is readable; the pipe holds the page by a pin, as a transfer to a device would.
+    // SAFETY: the range is readable; the pipe holds the page by a pin, as a transfer to a device
+    // would.
     assert_eq!(unsafe { libc::vmsplice(pipe[1], &part, 1, 0) }, 100);
     // Each time: what could not be split is not taken for split by the next call.
     for _ in 0..3 {
@@ -355,7 +357,8 @@ fn registered_memory_keeps_its_frames_when_an_area_is_used_again() {
     assert_eq!(arena.release(usize::MAX).unwrap().returned, 511 * PAGE);
     let registration = arena.registered().unwrap();
     drop(kept);
-    // All of the area is one buffer now. A device knows its frames, so no other may come in their place.
+    // All of the area is one buffer now. A device knows its frames, so no other may come in their
+    // place.
     let whole = arena.alloc(HUGE).unwrap();
     assert_eq!(whole[9 * PAGE], 1, "the page is still the one that was registered");
     drop((whole, registration));

@@ -81,7 +81,8 @@ fn a_forked_child_cannot_harm_a_shared_arena() {
         assert!(many.clone().try_into_unique().is_err());
         // What the child inherited goes, down to the arena itself.
         drop((clone, two, sub));
-        // SAFETY: the child alone has these copies, which are not used any more; `_exit` runs no destructors.
+        // SAFETY: the child alone has these copies, which are not used any more; `_exit` runs no
+        // destructors.
         unsafe {
             for slice in [&whole, &part, &many, &page] {
                 drop(std::ptr::read(slice));
@@ -254,8 +255,8 @@ fn a_report_that_panics_loses_nothing() {
     assert!(common::map_count() < maps + 20, "the arenas are gone: {maps} {}", common::map_count());
 }
 
-/// Valgrind hides what the kernel offers in the process, runs one thread at a time and knows each access. It can't follow
-/// memory that the kernel takes away, so what goes back is only asked for.
+/// Valgrind hides what the kernel offers in the process, runs one thread at a time and knows each
+/// access. It can't follow memory that the kernel takes away, so what goes back is only asked for.
 #[test]
 fn an_arena_runs_under_valgrind() {
     let name = "an_arena_runs_under_valgrind";

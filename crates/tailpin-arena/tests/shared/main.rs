@@ -239,7 +239,8 @@ fn fork(arena: SharedArena) {
                 assert_eq!(slice.try_clone().map(drop), Err(SharedError::Child));
                 assert_eq!(block.split_to(Order::PAGE), Err(SharedError::Child));
                 assert_eq!(arena.alloc(1).map(drop), Err(SharedError::Child));
-                // The memory is not there, so its place is free, and what is there next is left alone.
+                // The memory is not there, so its place is free, and what is there next is left
+                // alone.
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
                 let access = libc::PROT_READ | libc::PROT_WRITE;
                 // SAFETY: a new mapping where there is none, or an error.

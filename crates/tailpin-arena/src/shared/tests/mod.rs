@@ -538,8 +538,8 @@ fn what_a_process_does_not_hold_it_cannot_give_back() {
     assert_eq!(entry(other), (0, 0));
 }
 
-/// What destructors do after a panic, which a process that is killed does not: nothing of it is seen
-/// in the memory or in the journal, though it goes on from what it has written itself.
+/// What destructors do after a panic, which a process that is killed does not: nothing of it is
+/// seen in the memory or in the journal, though it goes on from what it has written itself.
 #[test]
 fn unwinding_writes_no_shared_word() {
     struct Undo<'a>(&'a super::word::Word);

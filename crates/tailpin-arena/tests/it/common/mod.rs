@@ -118,7 +118,8 @@ pub(crate) fn counting_up(arena: &Arena, len: usize) -> Slice {
     buffer.freeze()
 }
 
-/// The trap of traits with a `slice` of their own: what `cut` makes of ten bytes keeps all of the buffer.
+/// The trap of traits with a `slice` of their own: what `cut` makes of ten bytes keeps all of the
+/// buffer.
 pub(crate) fn a_foreign_cut_keeps_the_whole<T>(cut: impl FnOnce(Slice) -> T) {
     let arena = Arena::builder().size(16 << 20).build().unwrap();
     let cut = cut(arena.alloc(2 << 20).unwrap().freeze());
@@ -138,7 +139,8 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> io::Resu
 
 /// Runs `child` in a forked child; returns the status it ended with.
 pub(crate) fn in_a_child(child: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the harness.
+    // SAFETY: the child runs nothing that needs other threads, and ends without unwinding into the
+    // harness.
     match unsafe { libc::fork() } {
         0 => {
             let right = catch_unwind(AssertUnwindSafe(child)).unwrap_or(false);
