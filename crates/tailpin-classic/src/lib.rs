@@ -98,8 +98,8 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     }
 
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
-        let loose = |i: u64| pages >> i & 1 != 0 && self.is_uncoalesced(first.offset(i), Order::PAGE);
-        (0..64).filter(|i| loose(*i)).fold(0, |among, i| among | 1 << i)
+        let uncoalesced = |i: u64| pages >> i & 1 != 0 && self.is_uncoalesced(first.offset(i), Order::PAGE);
+        (0..64).filter(|i| uncoalesced(*i)).fold(0, |among, i| among | 1 << i)
     }
 
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {

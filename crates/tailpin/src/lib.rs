@@ -7,33 +7,33 @@ extern crate std;
 
 mod alloc;
 mod atomic;
-mod audit;
 mod error;
 mod finally;
 mod frame;
-pub mod handle;
 pub mod one_word;
 pub mod page_word;
 mod protocol;
 mod report;
+mod zone;
 
-pub use alloc::claim::Claimed;
-pub use alloc::config::{Request, ZoneConfig};
-pub use alloc::hooks::Hooks;
 pub use alloc::layout::ZoneLayout;
-pub use alloc::many::Blocks;
-#[cfg(feature = "std")]
-pub use alloc::memory::ZoneMemory;
-pub use alloc::nodes::Nodes;
-pub use alloc::zone::{SetAside, Zone};
 pub use atomic::AtomicWord;
-pub use audit::{Audit, Finding};
 pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
 pub use finally::Finally;
 pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
-pub use handle::{Block, PageRef, Pieces, PinnedRange, Raw};
 pub use one_word::OneWord;
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
 pub use protocol::{Attach, Class, FreeSink, Kind, PagePin, PageState, Protocol, RawBlock};
 pub use report::{Cause, Misuse, Operation, Sink};
+pub use zone::audit::{Audit, Finding};
+pub use zone::claim::Claimed;
+pub use zone::config::{Request, ZoneConfig};
+pub use zone::handle;
+pub use zone::handle::{Block, PageRef, Pieces, PinnedRange, Raw};
+pub use zone::hooks::Hooks;
+pub use zone::many::Blocks;
+#[cfg(feature = "std")]
+pub use zone::memory::ZoneMemory;
+pub use zone::nodes::Nodes;
+pub use zone::{SetAside, Zone};

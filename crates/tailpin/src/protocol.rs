@@ -199,7 +199,7 @@ pub trait Protocol: Sized + Send + Sync {
     const REARRANGES: bool;
 
     /// Whether [`Protocol::publish`] and [`Protocol::claim_and_publish`] are one step each, so that
-    /// no loose block is between owners while it is handed out.
+    /// no uncoalesced block is between owners while it is handed out.
     const HANDS_OUT_AT_ONCE: bool;
 
     /// Whether the frames of this block may be handed out. What is left to do then is done by
@@ -219,18 +219,18 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load.
     fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool;
-    /// Which of some of the 64 pages from `first` on are loose, the first in the lowest bit.
+    /// Which of some of the 64 pages from `first` on are uncoalesced, the first in the lowest bit.
     ///
     /// Progress: wait-free; one load for each that is asked for.
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64;
-    /// Makes a free page or 2 MiB of the caller's loose. Errs if it is in a wrong state. What leads
-    /// others to it comes after a SeqCst fence or change, as they look at that first and at the
-    /// block then.
+    /// Makes a free page or 2 MiB of the caller's uncoalesced. Errs if it is in a wrong state. What
+    /// leads others to it comes after a SeqCst fence or change, as they look at that first and at
+    /// the block then.
     ///
     /// Progress: wait-free; one load and one store.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
-    /// Makes a loose page or 2 MiB the caller's, as it was before it became loose; false if it is
-    /// not loose.
+    /// Makes a uncoalesced page or 2 MiB the caller's, as it was before it became uncoalesced;
+    /// false if it is not uncoalesced.
     ///
     /// Progress: wait-free; one load and one compare-and-swap, which fails only because another
     /// thread claimed it.

@@ -6,10 +6,10 @@ use crate::error::ZoneError;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::protocol::Protocol;
 
-use super::area::AREA_WORDS;
-use super::loose::loose_words;
-use super::slot::SLOT_WORDS;
-use super::store::hint_words;
+use super::cpu_cache::CPU_CACHE_WORDS;
+use super::pageblock::AREA_WORDS;
+use super::pool::hint_words;
+use super::uncoalesced::uncoalesced_words;
 
 /// The first number that is no frame's: addresses of bytes have 64 bits.
 pub(crate) const FRAMES_END: Pfn = Pfn::new(1 << 52);
@@ -59,7 +59,7 @@ impl<'r> ZoneLayout<'r> {
         let areas = usize::try_from(areas).map_err(|_| ZoneError::TooLarge)?;
         let slots = slots.checked_next_power_of_two().ok_or(ZoneError::TooLarge)?;
         // From here on no sum or product about the metadata can overflow.
-        let (of_areas, of_slots) = (areas.checked_mul(MOST_WORDS), slots.checked_mul(SLOT_WORDS));
+        let (of_areas, of_slots) = (areas.checked_mul(MOST_WORDS), slots.checked_mul(CPU_CACHE_WORDS));
         let words = of_areas.and_then(|words| words.checked_add(of_slots?));
         if words.is_none_or(|words| words > isize::MAX as usize / size_of::<u64>()) {
             return Err(ZoneError::TooLarge);
@@ -82,7 +82,7 @@ impl<'r> ZoneLayout<'r> {
 
     /// Words of allocator metadata.
     pub fn area_words(&self) -> usize {
-        self.slots_at() + self.slots * SLOT_WORDS
+        self.slots_at() + self.slots * CPU_CACHE_WORDS
     }
 
     /// All metadata of the zone, in bytes.
@@ -149,12 +149,12 @@ impl<'r> ZoneLayout<'r> {
         self.homes_at() + self.areas
     }
 
-    pub(crate) fn loose_at(&self) -> usize {
+    pub(crate) fn uncoalesced_at(&self) -> usize {
         self.hints_at() + hint_words::<AtomicU64>(self.areas)
     }
 
     pub(crate) fn slots_at(&self) -> usize {
-        (self.loose_at() + loose_words::<AtomicU64>(self.areas)).next_multiple_of(8)
+        (self.uncoalesced_at() + uncoalesced_words::<AtomicU64>(self.areas)).next_multiple_of(8)
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
             let layout = ZoneLayout::new(&ranges, slots).unwrap();
             assert_eq!(layout.slots(), rounded);
             let words = layout.area_words();
-            assert_eq!(words - layout.slots_at(), rounded * SLOT_WORDS);
+            assert_eq!(words - layout.slots_at(), rounded * CPU_CACHE_WORDS);
             assert_eq!(layout.metadata_bytes::<OneWord<'_>>(), (1024 + words) * 8);
         }
     }

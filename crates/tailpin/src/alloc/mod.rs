@@ -1,26 +1,18 @@
 //! The frame allocator: which frames are free.
 //!
-//! [`area`] keeps one cache line of bits and a word for them to come home to per 2 MiB area,
-//! [`runs`] finds blocks in words, [`tree`] holds the packed hints that make the best place quick
-//! to find, [`shelf`] sorts them, [`store`] allocates from all of it, [`loose`] finds single pages
-//! and whole areas that were freed and have not come back to the store, [`slot`] is what each CPU
-//! remembers of that, [`zone`] ties them to a page protocol, and [`many`] hands out and takes back
-//! many blocks at once. Nothing is ever written into the frames themselves, and there is no lock
-//! and no state in which anybody has to wait for somebody.
+//! [`pageblock`] keeps one cache line of bits and a row map per 2 MiB, [`runs`] finds blocks in
+//! words, [`hint_bitmap`] holds the packed hints that make the best place quick to find,
+//! [`run_index`] sorts them by order and fullness, [`pool`] allocates from all of it,
+//! [`uncoalesced`] holds hints to single pages and whole pageblocks that were freed and are not yet
+//! coalesced, [`cpu_cache`] is what each CPU remembers of those. Nothing here knows a zone or a
+//! protocol: [`zone`](crate::zone) brings both together. Nothing is ever written into the frames
+//! themselves, and there is no lock and no state in which a thread has to wait for another.
 
-pub(crate) mod area;
-pub(crate) mod claim;
-pub(crate) mod config;
-pub(crate) mod hooks;
+pub(crate) mod cpu_cache;
+pub(crate) mod hint_bitmap;
 pub(crate) mod layout;
-pub(crate) mod loose;
-pub(crate) mod many;
-#[cfg(feature = "std")]
-pub(crate) mod memory;
-pub(crate) mod nodes;
+pub(crate) mod pageblock;
+pub(crate) mod pool;
+pub(crate) mod run_index;
 mod runs;
-mod shelf;
-pub(crate) mod slot;
-pub(crate) mod store;
-pub(crate) mod tree;
-pub(crate) mod zone;
+pub(crate) mod uncoalesced;

@@ -77,20 +77,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         PageWord(self.word(head).load(Ordering::SeqCst)).is_uncoalesced(order)
     }
 
-    /// Which of some of the 64 pages from `first` on are loose.
+    /// Which of some of the 64 pages from `first` on are uncoalesced.
     #[inline]
     pub(super) fn loose_pages_among(&self, first: Pfn, pages: u64) -> u64 {
         let at = usize::try_from(first.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
         let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
-        let (mut rest, mut loose) = (pages, 0);
+        let (mut rest, mut uncoalesced) = (pages, 0);
         while rest != 0 {
             let i = rest.trailing_zeros() as usize;
             // SeqCst: as in `is_loose_block`.
             let word = PageWord(words[i].load(Ordering::SeqCst));
-            loose |= u64::from(word.is_uncoalesced(Order::PAGE)) << i;
+            uncoalesced |= u64::from(word.is_uncoalesced(Order::PAGE)) << i;
             rest &= rest - 1;
         }
-        loose
+        uncoalesced
     }
 
     pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
@@ -104,7 +104,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// Changes the word of the loose block at `head` to what `claimed` makes of it.
+    /// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
     #[inline]
     pub(super) fn claim_block(
         &self,
@@ -126,16 +126,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The last reference to a page or 2 MiB goes, and it becomes loose; false if that is not all
-    /// there is to do.
+    /// The last reference to a page or 2 MiB goes, and it becomes uncoalesced; false if that is not
+    /// all there is to do.
     #[inline]
     pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, sink: &impl FreeSink) -> bool {
         sink.takes_uncoalesced()
-            && seen.frees_uncoalesced(order).is_some_and(|loose| Self::free_at(word, seen, loose))
+            && seen.frees_uncoalesced(order).is_some_and(|uncoalesced| Self::free_at(word, seen, uncoalesced))
     }
 
-    /// The step where that is all there is to do; a page or 2 MiB becomes loose in it if the sink
-    /// takes it so.
+    /// The step where that is all there is to do; a page or 2 MiB becomes uncoalesced in it if the
+    /// sink takes it so.
     pub(super) fn free_at_once(
         word: &W,
         seen: PageWord,
@@ -144,10 +144,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         order: Order,
         sink: &impl FreeSink,
     ) -> bool {
-        let loose = sink.takes_uncoalesced() && (order == Order::PAGE || order == Order::HUGE);
-        let done = Self::free_at(word, seen, if loose { freed.as_uncoalesced(order) } else { freed });
+        let uncoalesced = sink.takes_uncoalesced() && (order == Order::PAGE || order == Order::HUGE);
+        let done = Self::free_at(word, seen, if uncoalesced { freed.as_uncoalesced(order) } else { freed });
         match done {
-            true if loose => sink.freed_uncoalesced(head, order),
+            true if uncoalesced => sink.freed_uncoalesced(head, order),
             true => sink.freed_block(head, order),
             false => {}
         }

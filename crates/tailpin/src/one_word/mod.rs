@@ -186,7 +186,9 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
 
     #[inline]
     fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
-        self.claim_block(head, order, |loose| loose.publish(order, matches!(class, Class::Unsplittable)))
+        self.claim_block(head, order, |uncoalesced| {
+            uncoalesced.publish(order, matches!(class, Class::Unsplittable))
+        })
     }
 
     fn scrub(&self, area: Pfn) -> Result<(), Pfn> {

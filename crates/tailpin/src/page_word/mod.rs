@@ -29,7 +29,7 @@
 //! place of `drop`: how many orders larger the block was when its generation began. So no two
 //! blocks that were handed out one by one can pass for one.
 //!
-//! Every change of state is a pure function from word to word in [`transitions`]; only where a word
+//! Every change of state is a pure function from word to word in `transitions`; only where a word
 //! is known to have room is a pin or a reference added to its number at once. The loops that apply
 //! them live with the protocol. This is the answer to "can never be changed to point to this page"
 //! of the mail: there is no pointer, and *is it a tail*, *of which head* and *how often pinned* are
@@ -41,9 +41,9 @@
 //! function to all kinds of words as its caller may meet them, and finds these arrows and no
 //! others; another runs the protocol over words that note each change. *Head* is a page or larger
 //! block that may be split, *unsplittable* one that may not, *heads-only* a split that has no tail
-//! to rewrite. An *implicit* word is zero but for its generation; *tail* is a tail without pins that
-//! names its head's order. *Uncoalesced* is a free frame outside the allocator's pool. "The same"
-//! means that the kind stays and a count or a flag changes.
+//! to rewrite. An *implicit* word is zero but for its generation; *tail* is a tail without pins
+//! that names its head's order. *Uncoalesced* is a free frame outside the allocator's pool. "The
+//! same" means that the kind stays and a count or a flag changes.
 //!
 //! | from | to | by | in |
 //! | --- | --- | --- | --- |

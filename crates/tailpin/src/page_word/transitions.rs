@@ -223,9 +223,9 @@ impl PageWord {
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
-    /// The loose page or 2 MiB that a block of `order` becomes in the step that takes its last
-    /// reference: one that is settled, has neither pins nor flags, and whose own word is all there
-    /// is to look at and to write.
+    /// The uncoalesced page or 2 MiB that a block of `order` becomes in the step that takes its
+    /// last reference: one that is settled, has neither pins nor flags, and whose own word is all
+    /// there is to look at and to write.
     #[inline]
     pub(crate) const fn frees_uncoalesced(self, order: Order) -> Option<Self> {
         let stays = GEN_MASK << GEN_SHIFT | PAST | if order.get() > 0 { EXPLICIT_TAILS } else { 0 };
@@ -233,14 +233,14 @@ impl PageWord {
         if self.0 & !stays == lone { Some(Self(self.0 ^ (lone ^ loose))) } else { None }
     }
 
-    /// A free block of `order`, a page or 2 MiB, becomes loose.
+    /// A free block of `order`, a page or 2 MiB, becomes uncoalesced.
     #[inline]
     pub(crate) const fn as_uncoalesced(self, order: Order) -> Self {
         let recorded = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
         Self::build(FREE, order, self.generation_bits() | recorded | UNCOALESCED)
     }
 
-    /// A loose block becomes its claimer's.
+    /// A uncoalesced block becomes its claimer's.
     #[inline]
     pub(crate) const fn claimed(self) -> Self {
         Self::build(FREE, Order::PAGE, self.generation_bits() | self.0 & EXPLICIT_TAILS)

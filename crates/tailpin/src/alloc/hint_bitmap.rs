@@ -1,10 +1,10 @@
 //! Hints for finding something in a few loads: one bit per place, with packed summaries above, 64
 //! to one.
 //!
-//! A hint says "look here". Whoever makes a place worth looking at [marks](Tree::mark) it, at all
-//! levels; a mark that turns out to be stale is [cleared](Tree::clear) by the search that ran into
-//! it, and by nobody else. So a place that goes back and forth costs no write at all, and each mark
-//! costs at most one clearing.
+//! A hint says "look here". Whoever makes a place worth looking at [marks](HintBitmap::mark) it, at
+//! all levels; a mark that turns out to be stale is [cleared](HintBitmap::clear) by the search that
+//! ran into it, and by nobody else. So a place that goes back and forth costs no write at all, and
+//! each mark costs at most one clearing.
 //!
 //! That no mark is lost: marker and clearer both write first (the place, the hint) and then look at
 //! what the other one writes. All four are SeqCst, so one of them sees the other: the marker finds
@@ -25,7 +25,7 @@ pub(crate) enum Hint {
 
 const MAX_LEVELS: usize = 6;
 
-pub(crate) struct Tree<'m, W> {
+pub(crate) struct HintBitmap<'m, W> {
     words: &'m [W],
     hint: Hint,
     /// Start and number of bits of each level, lowest first.
@@ -33,7 +33,7 @@ pub(crate) struct Tree<'m, W> {
     depth: usize,
 }
 
-impl<'m, W: AtomicWord> Tree<'m, W> {
+impl<'m, W: AtomicWord> HintBitmap<'m, W> {
     /// Words for a tree over `bits` bits.
     pub(crate) const fn words(bits: usize) -> usize {
         let mut total = 0;
@@ -247,7 +247,7 @@ mod tests {
     use std::vec::Vec;
 
     fn words(bits: usize) -> Vec<AtomicU64> {
-        (0..Tree::<AtomicU64>::words(bits)).map(|_| AtomicU64::new(0)).collect()
+        (0..HintBitmap::<AtomicU64>::words(bits)).map(|_| AtomicU64::new(0)).collect()
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         for hint in [Hint::One, Hint::Zero] {
             for bits in [1, 63, 64, 65, 4096, 4097, 9000] {
                 let words = words(bits);
-                let tree = Tree::new(&words, bits, hint);
+                let tree = HintBitmap::new(&words, bits, hint);
                 tree.begin();
                 let mut plain = vec![hint == Hint::Zero; bits];
                 let mut seed = 7u64;
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn what_became_worth_a_look_meanwhile_stays_marked() {
         let words = words(200);
-        let tree = Tree::new(&words, 200, Hint::One);
+        let tree = HintBitmap::new(&words, 200, Hint::One);
         tree.mark(130);
         tree.clear(130, || true);
         assert_eq!(tree.next(0), Some(130));
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_tree_without_hints_finds_nothing() {
         let words = words(130);
-        let tree = Tree::new(&words, 130, Hint::Zero);
+        let tree = HintBitmap::new(&words, 130, Hint::Zero);
         tree.begin();
         for place in 0..130 {
             assert_eq!(tree.next(0), Some(place));

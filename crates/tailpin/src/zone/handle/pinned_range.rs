@@ -4,12 +4,12 @@ use core::cell::Cell;
 use core::fmt;
 use core::ops::Range;
 
-use crate::alloc::zone::Zone;
 use crate::error::GetError;
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{PagePin, Protocol};
+use crate::zone::Zone;
 
 use super::Block;
 
@@ -18,7 +18,7 @@ const PAGE_BYTES: u64 = 4096;
 /// A range of bytes with a pin on each page it touches.
 ///
 /// The core knows frames, not memory: a slice says *where* its bytes are, and keeps them there. A
-/// clone is one atomic add per page touched, so one for anything that fits into a page.
+/// clone is one atomic add per page needs_scrub, so one for anything that fits into a page.
 ///
 /// ```
 /// # use tailpin::*;
@@ -121,19 +121,20 @@ fn pages_of(start: u64, len: u64) -> FrameRange {
 }
 
 impl<P: Protocol> Clone for PinnedRange<'_, P> {
-    /// One more pin on each page touched.
+    /// One more pin on each page needs_scrub.
     ///
     /// Progress: wait-free; one fetch-and-add for each page.
     ///
     /// # Panics
-    /// At the limit of a page's count; see [`PinnedRange::slice`] for a way that returns it as an error.
+    /// At the limit of a page's count; see [`PinnedRange::slice`] for a way that returns it as an
+    /// error.
     fn clone(&self) -> Self {
         self.share(self.start, self.len).expect("the pages' counts have room")
     }
 }
 
 impl<P: Protocol> Drop for PinnedRange<'_, P> {
-    /// One pin less on each page touched.
+    /// One pin less on each page needs_scrub.
     ///
     /// Progress: as the drop of a [`PageRef`](crate::PageRef), for each page.
     fn drop(&mut self) {

@@ -45,15 +45,15 @@ impl<P: Protocol> Zone<'_, P> {
             return found;
         }
         // It is between owners: the next one is told.
-        let noted = self.store.await_frame(frame);
+        let noted = self.pool.await_frame(frame);
         // SeqCst: pairs with that of the step after which `retire_waiting` looks whether anything
         // waits. So it sees the note, or the frame is found here.
         P::Word::fence(Ordering::SeqCst);
         let found = self.set_aside_found(frame);
         match found {
-            Some(_) => self.store.forget_frame(frame),
+            Some(_) => self.pool.forget_frame(frame),
             None if self.is_out_of_service(frame) => {
-                self.store.forget_frame(frame);
+                self.pool.forget_frame(frame);
                 return SetAside::Done;
             }
             None => {}
@@ -63,15 +63,15 @@ impl<P: Protocol> Zone<'_, P> {
 
     fn is_out_of_service(&self, frame: Pfn) -> bool {
         matches!(self.protocol.state(frame).kind, Kind::Reserved | Kind::Offline)
-            || self.store.is_withheld(frame)
+            || self.pool.is_withheld(frame)
     }
 
-    /// Sets a frame aside wherever it is: in use, free in the store or loose. `None` if it was
-    /// between owners at some moment.
+    /// Sets a frame aside wherever it is: in use, free in the store or uncoalesced. `None` if it
+    /// was between owners at some moment.
     fn set_aside_found(&self, frame: Pfn) -> Option<SetAside> {
         let area = frame.head(Order::HUGE);
-        // A page that is loose, handed out and loose again while it is looked for is in another
-        // life then.
+        // A page that is uncoalesced, handed out and uncoalesced again while it is looked for is in
+        // another life then.
         let lives = || [frame, area].map(|frame| self.protocol.state(frame));
         loop {
             let before = lives();
@@ -96,8 +96,8 @@ impl<P: Protocol> Zone<'_, P> {
     /// A frame of a block of the caller's that waits to leave service.
     #[inline(always)]
     pub(super) fn waiting_among(&self, head: Pfn, order: Order) -> Option<Pfn> {
-        let area = self.store.area_of(head);
-        if order <= Order::HUGE && !self.store.has_waiting(area) {
+        let area = self.pool.area_of(head);
+        if order <= Order::HUGE && !self.pool.has_waiting(area) {
             return None;
         }
         self.find_waiting(area, head, order)
@@ -107,20 +107,20 @@ impl<P: Protocol> Zone<'_, P> {
     fn find_waiting(&self, area: usize, head: Pfn, order: Order) -> Option<Pfn> {
         let areas = area..area + areas_of(order);
         areas
-            .filter(|area| self.store.has_waiting(*area))
+            .filter(|area| self.pool.has_waiting(*area))
             .find_map(|area| self.waiting_in(area, FrameRange::block(head, order)))
     }
 
     #[cold]
     fn waiting_in(&self, area: usize, frames: FrameRange) -> Option<Pfn> {
-        self.store.waiting(area).find(|frame| frames.contains(*frame))
+        self.pool.waiting(area).find(|frame| frames.contains(*frame))
     }
 
     /// After frames in the areas of this block changed hands, by a step that is SeqCst: what waits
     /// there to leave service does so, if it has arrived.
     #[inline(always)]
-    pub(in crate::alloc) fn retire_waiting(&self, head: Pfn, order: Order) {
-        let area = self.store.area_of(head);
+    pub(super) fn retire_waiting(&self, head: Pfn, order: Order) {
+        let area = self.pool.area_of(head);
         if order <= Order::HUGE {
             self.retire_waiting_in(area);
         } else {
@@ -129,17 +129,17 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     #[inline(always)]
-    pub(in crate::alloc) fn retire_waiting_in(&self, area: usize) {
-        if self.store.has_waiting(area) {
+    pub(super) fn retire_waiting_in(&self, area: usize) {
+        if self.pool.has_waiting(area) {
             self.retire_arrived(area);
         }
     }
 
     #[cold]
     fn retire_arrived(&self, area: usize) {
-        for frame in self.store.waiting(area) {
+        for frame in self.pool.waiting(area) {
             if self.set_aside_found(frame).is_some() || self.is_out_of_service(frame) {
-                self.store.forget_frame(frame);
+                self.pool.forget_frame(frame);
             }
         }
     }
@@ -150,7 +150,7 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     /// A frame that was to be given to the store is there already. Only reported, not searched for
-    /// among the loose ones: this may be what gathers them.
+    /// among the uncoalesced ones: this may be what gathers them.
     #[cold]
     pub(super) fn refuse_free_frame(&self, frame: Pfn) {
         let state = self.protocol.state(frame);
@@ -166,7 +166,7 @@ impl<P: Protocol> Zone<'_, P> {
 
     /// Takes a frame out of service that is free in the store; false if it is not.
     fn retire_free(&self, frame: Pfn) -> bool {
-        let taken = self.store.take_frame(frame);
+        let taken = self.pool.take_frame(frame);
         if taken {
             self.take_offline(frame);
             // Others of its word may have changed hands with it.
@@ -184,12 +184,12 @@ impl<P: Protocol> Zone<'_, P> {
     /// A frame of a free block of the caller's leaves service, the rest of the block goes back: it
     /// is not in a state to be handed out, or waits for this.
     #[cold]
-    pub(in crate::alloc) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
+    pub(super) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
         let state = self.protocol.state(bad);
         let waited = self.waiting_among(bad, Order::PAGE).is_some();
         self.take_offline(bad);
         if waited {
-            self.store.forget_frame(bad);
+            self.pool.forget_frame(bad);
         }
         for frame in FrameRange::block(head, order).iter().filter(|frame| *frame != bad) {
             self.give(frame, Order::PAGE);

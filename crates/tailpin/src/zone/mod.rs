@@ -1,28 +1,38 @@
 //! A zone: frames, the protocol that counts them and the store that knows which are free.
 
+pub(crate) mod audit;
+pub(crate) mod claim;
+pub(crate) mod config;
 mod find;
-mod give;
-mod obtain;
+mod free_sink;
+pub mod handle;
+pub(crate) mod hooks;
+pub(crate) mod many;
+#[cfg(feature = "std")]
+pub(crate) mod memory;
+pub(crate) mod nodes;
 mod set_aside;
+mod take_frames;
+mod uncoalesced;
 
 pub use set_aside::SetAside;
 
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
-use crate::audit::{Audit, audit};
 use crate::error::{AllocError, ZoneError};
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::handle::{Block, Raw};
 use crate::one_word::OneWord;
 use crate::protocol::{Attach, Class, Protocol};
+use crate::zone::audit::{Audit, audit};
+use crate::zone::handle::{Block, Raw};
 
-use super::config::{Request, ZoneConfig};
-use super::layout::ZoneLayout;
-use super::loose::Loose;
-use super::slot::{SLOT_WORDS, SPARE, Slot};
-use super::store::{Store, Taken};
+use self::config::{Request, ZoneConfig};
+use crate::alloc::cpu_cache::{CPU_CACHE_WORDS, CpuCache, SPARE};
+use crate::alloc::layout::ZoneLayout;
+use crate::alloc::pool::{Pool, Taken};
+use crate::alloc::uncoalesced::Uncoalesced;
 
 /// Frames of one or more memory ranges, with everything that hands them out, counts them and takes
 /// them back.
@@ -56,14 +66,14 @@ use super::store::{Store, Taken};
 /// changed the word in between. Each operation says which it is.
 pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     pub(super) protocol: P,
-    pub(super) store: Store<'m, P::Word>,
-    pub(super) loose: Loose<'m, P::Word>,
-    slots: &'m [[P::Word; SLOT_WORDS]],
+    pub(super) pool: Pool<'m, P::Word>,
+    pub(super) uncoalesced: Uncoalesced<'m, P::Word>,
+    slots: &'m [[P::Word; CPU_CACHE_WORDS]],
     set_aside: &'m P::Word,
     config: ZoneConfig<'m>,
     /// Somebody wants to hear of what is handed out and freed, so that nothing of it can be one
     /// step.
-    attended: bool,
+    has_hooks: bool,
     usable: u64,
 }
 
@@ -81,7 +91,7 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         areas: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
         let zone = Self::over(layout, config, pages, areas)?;
-        zone.store.begin();
+        zone.pool.begin();
         zone.withhold(&layout);
         Ok(zone)
     }
@@ -132,30 +142,30 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
                 return Err(ZoneError::TooFewWords { which, needed, given });
             }
         }
-        let slots = areas[layout.slots_at()..][..layout.slots() * SLOT_WORDS].as_chunks().0;
+        let slots = areas[layout.slots_at()..][..layout.slots() * CPU_CACHE_WORDS].as_chunks().0;
         Ok(Self {
             // No more than the span, so that what has a word is in the zone.
             protocol: P::attach(&pages[..layout.page_words::<P>()], layout.base()),
-            store: Store::new(&layout, areas),
-            loose: Loose::new(&layout, areas),
+            pool: Pool::new(&layout, areas),
+            uncoalesced: Uncoalesced::new(&layout, areas),
             slots,
             set_aside: &slots[0][SPARE],
             config,
-            attended: config.hooks.is_some() || config.low_watermark != 0,
+            has_hooks: config.hooks.is_some() || config.low_watermark != 0,
             usable: layout.usable_frames(),
         })
     }
 
     fn withhold(&self, layout: &ZoneLayout<'_>) {
-        for area in 0..self.store.areas() {
-            let first = self.store.first_frame(area);
+        for area in 0..self.pool.areas() {
+            let first = self.pool.first_frame(area);
             match layout.area_in_service(first) {
                 Some(true) => {}
-                Some(false) => self.store.withhold_area(area),
+                Some(false) => self.pool.withhold_area(area),
                 None => {
                     for frame in FrameRange::block(first, Order::HUGE).iter() {
                         if !layout.in_service(frame) {
-                            self.store.take_frame(frame);
+                            self.pool.take_frame(frame);
                             self.protocol.reserve(frame);
                         }
                     }
@@ -168,13 +178,13 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
     ///
-    /// Progress: lock-free; a loose page or a step in the store is had by a compare-and-swap that
-    /// fails only because another thread's succeeded. The hooks are the caller's and may do as they
-    /// like.
+    /// Progress: lock-free; a uncoalesced page or a step in the store is had by a compare-and-swap
+    /// that fails only because another thread's succeeded. The hooks are the caller's and may do as
+    /// they like.
     ///
     /// # Errors
-    /// [`AllocError::Exhausted`] if there is none, also after loose pages were gathered and the
-    /// reclaim hook asked.
+    /// [`AllocError::Exhausted`] if there is none, also after uncoalesced pages were gathered and
+    /// the reclaim hook asked.
     #[inline(always)]
     pub fn alloc(&self, order: Order) -> Result<Block<'_, P>, AllocError> {
         self.alloc_with(Request::new(order))
@@ -188,10 +198,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// As [`Zone::alloc`].
     #[inline(always)] // What goes through memory on its way to the caller takes longer than all the rest.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        // What is likely to be loose has a short straight line, compiled into the caller.
+        // What is likely to be uncoalesced has a short straight line, compiled into the caller.
         let head = match request.order {
-            Order::PAGE if !self.attended => self.next_page(request.class),
-            Order::HUGE if !self.attended => self.next_area(request.class),
+            Order::PAGE if !self.has_hooks => self.next_page(request.class),
+            Order::HUGE if !self.has_hooks => self.next_area(request.class),
             _ => None,
         };
         let head = match head {
@@ -201,16 +211,16 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Ok(Block::adopt(self, head, request.order))
     }
 
-    /// The page that the slot remembers first, if it is loose.
+    /// The page that the slot remembers first, if it is uncoalesced.
     #[inline(always)]
     fn next_page(&self, class: Class) -> Option<Pfn> {
         let slot = self.slot();
         let number = slot.next_page()?;
-        let page = self.store.frame(number);
+        let page = self.pool.frame(number);
         let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
         claimed.then(|| {
-            slot.went();
-            self.handed_out_loose(page, Order::PAGE);
+            slot.pop();
+            self.handed_out_uncoalesced(page, Order::PAGE);
             page
         })
     }
@@ -220,11 +230,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
     fn next_area(&self, class: Class) -> Option<Pfn> {
         let slot = self.slot();
         let area = slot.next_area();
-        let head = self.store.first_frame(area);
+        let head = self.pool.first_frame(area);
         let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
         claimed.then(|| {
-            slot.set_next_area(self.store.area_after(area));
-            self.handed_out_loose(head, Order::HUGE);
+            slot.set_next_area(self.pool.area_after(area));
+            self.handed_out_uncoalesced(head, Order::HUGE);
             head
         })
     }
@@ -232,7 +242,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     #[inline(never)]
     fn alloc_elsewhere(&self, request: Request) -> Result<Pfn, AllocError> {
         loop {
-            let taken = self.obtain(request.order)?;
+            let taken = self.take_frames(request.order)?;
             match self.finish(taken, request) {
                 Ok(head) => return Ok(head),
                 Err(bad) => self.refuse_bad_frame(taken.head, request.order, bad),
@@ -254,13 +264,13 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Whether somebody wants to hear of what is handed out and freed.
     #[inline]
-    pub(super) fn is_attended(&self) -> bool {
-        self.attended
+    pub(super) fn has_hooks(&self) -> bool {
+        self.has_hooks
     }
 
     #[inline]
     fn prepare(&self, taken: Taken, order: Order) -> Result<(), Pfn> {
-        if taken.touched {
+        if taken.needs_scrub {
             self.scrub(taken.head, order)?;
         }
         self.protocol.prepare(taken.head, order)
@@ -274,8 +284,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     #[inline]
     fn publish(&self, head: Pfn, order: Order, request: Request) {
-        if self.attended {
-            self.attend(head, order, request.zero);
+        if self.has_hooks {
+            self.call_hooks(head, order, request.zero);
         }
         // "Keeping the refcounted at the very last with a comment is preferable": this is the
         // comment.
@@ -292,10 +302,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// After a loose block was handed out: in a protocol that has to do this in several steps it
-    /// was between owners.
+    /// After a uncoalesced block was handed out: in a protocol that has to do this in several steps
+    /// it was between owners.
     #[inline]
-    pub(in crate::alloc) fn handed_out_loose(&self, head: Pfn, order: Order) {
+    pub(super) fn handed_out_uncoalesced(&self, head: Pfn, order: Order) {
         if !P::HANDS_OUT_AT_ONCE {
             self.fence_if_in_steps();
             self.retire_waiting(head, order);
@@ -304,7 +314,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// The hook, and the watermark.
     #[inline(never)]
-    fn attend(&self, head: Pfn, order: Order, zero: bool) {
+    fn call_hooks(&self, head: Pfn, order: Order, zero: bool) {
         // If a hook panics the block goes back.
         let back = Finally(|| self.give(head, order));
         if let Some(hooks) = self.config.hooks {
@@ -315,18 +325,18 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     #[inline]
-    pub(super) fn slot(&self) -> Slot<'m, P::Word> {
+    pub(super) fn slot(&self) -> CpuCache<'m, P::Word> {
         // The number of slots is a power of two.
-        self.slot_at((self.config.cpu)() & (self.slots.len() - 1))
+        self.cache_at((self.config.cpu)() & (self.slots.len() - 1))
     }
 
     #[inline]
-    fn slot_at(&self, index: usize) -> Slot<'m, P::Word> {
-        Slot::new(&self.slots[index], index)
+    fn cache_at(&self, index: usize) -> CpuCache<'m, P::Word> {
+        CpuCache::new(&self.slots[index], index)
     }
 
-    pub(super) fn all_slots(&self) -> impl Iterator<Item = Slot<'m, P::Word>> {
-        (0..self.slots.len()).map(|index| self.slot_at(index))
+    pub(super) fn all_caches(&self) -> impl Iterator<Item = CpuCache<'m, P::Word>> {
+        (0..self.slots.len()).map(|index| self.cache_at(index))
     }
 
     /// The interface of kernels: numbers and tokens in place of handles, everything checked.
@@ -339,12 +349,12 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable
     }
 
-    /// Free frames, loose ones included. A snapshot; adds up at most nine words per 2 MiB, and
-    /// looks at 64 pages for each group of them that has loose ones.
+    /// Free frames, uncoalesced ones included. A snapshot; adds up at most nine words per 2 MiB,
+    /// and looks at 64 pages for each group of them that has uncoalesced ones.
     ///
     /// Progress: lock-free; looks once at each place that may have free frames.
     pub fn free_frames(&self) -> u64 {
-        self.store.free_frames() + self.loose_frames()
+        self.pool.free_frames() + self.uncoalesced_frames()
     }
 
     /// Frames in use: neither free nor set aside.
@@ -352,21 +362,21 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable.saturating_sub(self.free_frames()).saturating_sub(self.set_aside_frames())
     }
 
-    /// Whole free 2 MiB areas; loose pages may keep some from counting until [`Zone::drain`].
+    /// Whole free 2 MiB areas; uncoalesced pages may keep some from counting until [`Zone::drain`].
     ///
     /// Progress: lock-free; up to two loads for each 2 MiB.
     pub fn free_areas(&self) -> u64 {
-        self.store.free_areas() + self.loose_areas()
+        self.pool.free_areas() + self.uncoalesced_areas()
     }
 
     /// All frame numbers the zone knows, holes included.
     pub fn span(&self) -> FrameRange {
-        self.store.span()
+        self.pool.span()
     }
 
     /// Walks every frame and proves that each is in exactly one state, that counts and holds add
     /// up, and that the allocator and the protocol agree. Only at a quiet moment: with other
-    /// threads inside, it reports what they are in the middle of. Gathers loose pages.
+    /// threads inside, it reports what they are in the middle of. Gathers uncoalesced pages.
     pub fn audit(&self) -> Audit {
         audit(self)
     }
@@ -375,7 +385,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         &self.protocol
     }
 
-    pub(crate) fn store(&self) -> &Store<'m, P::Word> {
-        &self.store
+    pub(crate) fn pool(&self) -> &Pool<'m, P::Word> {
+        &self.pool
     }
 }

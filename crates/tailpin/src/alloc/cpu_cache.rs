@@ -2,17 +2,17 @@
 //! group of pages it looks through.
 //!
 //! Nothing is kept here but hints and one duty. The hints may be wrong, as the words of the frames
-//! decide: a stack of pages that may be loose, of which the oldest fall out at the bottom. The
-//! duty: a slot that names a group answers for the loose pages in it, so that no hint has to lead
-//! to them. Who makes a slot name another group sees to that for what is left in the one before.
-//! Anybody may do it at any time: two threads that share a CPU number, one that was preempted, one
-//! that drains.
+//! decide: a stack of pages that may be uncoalesced, of which the oldest fall out at the bottom.
+//! The duty: a slot that names a group answers for the uncoalesced pages in it, so that no hint has
+//! to lead to them. Who makes a slot name another group sees to that for what is left in the one
+//! before. Anybody may do it at any time: two threads that share a CPU number, one that was
+//! preempted, one that drains.
 
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 
-pub(crate) const SLOT_WORDS: usize = FIRST_PLACE + PLACES;
+pub(crate) const CPU_CACHE_WORDS: usize = FIRST_PLACE + PLACES;
 
 /// Where the top of the stack is.
 const TOP: usize = 0;
@@ -33,25 +33,25 @@ const ENDED: usize = 11;
 const FIRST_PLACE: usize = 16;
 const PLACES: usize = 128;
 
-const _: () = assert!(SLOT_WORDS.is_multiple_of(8), "slots are whole cache lines");
+const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "slots are whole cache lines");
 
-/// Pages in a group; page numbers count from the zone's first.
-pub(crate) const GROUP_PAGES: u64 = 64;
+/// Pages in a row; page numbers count from the zone's first.
+pub(crate) const ROW_FRAMES: u64 = 64;
 
 /// The group that page `number` is in.
 #[inline]
-pub(crate) fn group_of(number: u64) -> usize {
-    (number / GROUP_PAGES) as usize
+pub(crate) fn row_of(number: u64) -> usize {
+    (number / ROW_FRAMES) as usize
 }
 
-/// First page of a group.
+/// First page of a row.
 #[inline]
-pub(crate) fn first_of(group: usize) -> u64 {
-    group as u64 * GROUP_PAGES
+pub(crate) fn first_of(row: usize) -> u64 {
+    row as u64 * ROW_FRAMES
 }
 
-pub(crate) struct Slot<'m, W> {
-    words: &'m [W; SLOT_WORDS],
+pub(crate) struct CpuCache<'m, W> {
+    words: &'m [W; CPU_CACHE_WORDS],
     index: usize,
 }
 
@@ -67,9 +67,9 @@ impl<W: AtomicWord> Drop for Moving<'_, W> {
     }
 }
 
-impl<'m, W: AtomicWord> Slot<'m, W> {
+impl<'m, W: AtomicWord> CpuCache<'m, W> {
     #[inline]
-    pub(crate) fn new(words: &'m [W; SLOT_WORDS], index: usize) -> Self {
+    pub(crate) fn new(words: &'m [W; CPU_CACHE_WORDS], index: usize) -> Self {
         Self { words, index }
     }
 
@@ -99,29 +99,29 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
 
     /// The page that was to be tried first has been handed out.
     #[inline]
-    pub(crate) fn went(&self) {
+    pub(crate) fn pop(&self) {
         self.set_hint(TOP, self.hint(TOP).wrapping_sub(1));
     }
 
-    /// The page that was to be tried first is not loose.
-    pub(crate) fn forget_next(&self) {
+    /// The page that was to be tried first is not uncoalesced.
+    pub(crate) fn discard_top(&self) {
         self.set_hint(Self::place(self.hint(TOP)), 0);
-        self.went();
+        self.pop();
     }
 
-    /// This page became loose.
+    /// This page became uncoalesced.
     #[inline]
-    pub(crate) fn remember(&self, number: u64) {
+    pub(crate) fn push(&self, number: u64) {
         let top = self.hint(TOP).wrapping_add(1);
         self.set_hint(Self::place(top), number + 1);
         self.set_hint(TOP, top);
     }
 
-    /// Some pages of a group are loose: the lowest is to be tried first.
-    pub(crate) fn remember_all(&self, group: usize, pages: u64) {
+    /// Some pages of a group are uncoalesced: the lowest is to be tried first.
+    pub(crate) fn push_row(&self, row: usize, pages: u64) {
         let mut rest = pages;
         while let Some(highest) = rest.checked_ilog2() {
-            self.remember(first_of(group) + u64::from(highest));
+            self.push(first_of(row) + u64::from(highest));
             rest ^= 1 << highest;
         }
     }
@@ -139,16 +139,16 @@ impl<'m, W: AtomicWord> Slot<'m, W> {
 
     /// The group that the slot answers for.
     #[inline]
-    pub(crate) fn group(&self) -> Option<usize> {
-        // SeqCst: after a page was made loose; pairs with `change_group`.
+    pub(crate) fn row(&self) -> Option<usize> {
+        // SeqCst: after a page was made uncoalesced; pairs with `change_row`.
         (self.words[GROUP].load(Ordering::SeqCst) as usize).checked_sub(1)
     }
 
-    /// Has the slot answer for another group; false if it does not answer for `from` any more.
-    /// SeqCst: what is loose in the old group is looked at after it, and in the new one it was made
-    /// loose before.
-    pub(crate) fn change_group(&self, from: Option<usize>, to: Option<usize>) -> bool {
-        let [from, to] = [from, to].map(|group| group.map_or(0, |group| group as u64 + 1));
+    /// Has the slot answer for another row; false if it does not answer for `from` any more.
+    /// SeqCst: what is uncoalesced in the old group is looked at after it, and in the new one it
+    /// was made uncoalesced before.
+    pub(crate) fn change_row(&self, from: Option<usize>, to: Option<usize>) -> bool {
+        let [from, to] = [from, to].map(|row| row.map_or(0, |row| row as u64 + 1));
         self.words[GROUP].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn slots_begin_far_apart() {
-        let words = [const { AtomicU64::new(0) }; SLOT_WORDS];
-        let first = |areas| [0, 1, 2, 3, 4].map(|index| Slot::new(&words, index).first_area(areas));
+        let words = [const { AtomicU64::new(0) }; CPU_CACHE_WORDS];
+        let first = |areas| [0, 1, 2, 3, 4].map(|index| CpuCache::new(&words, index).first_area(areas));
         assert_eq!(first(16), [0, 8, 4, 12, 2]);
         assert_eq!(first(1), [0; 5]);
         assert_eq!(first(1 << 40), [0, 4, 2, 6, 1].map(|eighths| eighths << 37));

@@ -8,9 +8,9 @@ use crate::error::ZoneError;
 use crate::one_word::OneWord;
 use crate::protocol::{Attach, Protocol};
 
+use super::Zone;
 use super::config::ZoneConfig;
-use super::layout::ZoneLayout;
-use super::zone::Zone;
+use crate::alloc::layout::ZoneLayout;
 
 /// Words in a cache line.
 const LINE_WORDS: usize = 8;

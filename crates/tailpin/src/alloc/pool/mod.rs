@@ -10,47 +10,47 @@ mod fit;
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 
-use crate::alloc::area::{ALL_WORDS, AREA_WORDS, Area, Change, Given, Home, WORD_ORDER};
+use crate::alloc::hint_bitmap::{Hint, HintBitmap};
 use crate::alloc::layout::ZoneLayout;
+use crate::alloc::pageblock::{ALL_WORDS, AREA_WORDS, Change, Given, Pageblock, RowMap, WORD_ORDER};
+use crate::alloc::run_index::{Kind, RunIndex, Sparse};
 use crate::alloc::runs::{largest, run};
-use crate::alloc::shelf::{Kind, Shelf, Sparse};
-use crate::alloc::tree::{Hint, Tree};
 
 /// A block taken from the store, and whether its words have to be put to rest first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
     pub(crate) head: Pfn,
-    pub(crate) touched: bool,
+    pub(crate) needs_scrub: bool,
 }
 
 impl Taken {
     #[inline]
-    pub(crate) fn untouched(head: Pfn) -> Self {
-        Self { head, touched: false }
+    pub(crate) fn scrubbed(head: Pfn) -> Self {
+        Self { head, needs_scrub: false }
     }
 }
 
-pub(crate) struct Store<'m, W> {
+pub(crate) struct Pool<'m, W> {
     base: Pfn,
     areas: usize,
     bits: &'m [[W; AREA_WORDS]],
     homes: &'m [W],
-    filled: Shelf<'m, W>,
-    sparse: Shelf<'m, W>,
+    filled: RunIndex<'m, W>,
+    sparse: RunIndex<'m, W>,
     is_sparse: Sparse<'m, W>,
     /// Whole areas.
-    whole: Tree<'m, W>,
+    whole: HintBitmap<'m, W>,
 }
 
 /// Words of metadata for all hints over so many areas.
 pub(super) const fn hint_words<W: AtomicWord>(areas: usize) -> usize {
-    2 * Shelf::<W>::words(areas) + Sparse::<W>::words(areas) + Tree::<W>::words(areas)
+    2 * RunIndex::<W>::words(areas) + Sparse::<W>::words(areas) + HintBitmap::<W>::words(areas)
 }
 
-impl<'m, W: AtomicWord> Store<'m, W> {
+impl<'m, W: AtomicWord> Pool<'m, W> {
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
         let areas = layout.areas();
-        let mut rest = &words[layout.hints_at()..layout.loose_at()];
+        let mut rest = &words[layout.hints_at()..layout.uncoalesced_at()];
         let mut part = |words: usize| {
             let (part, others) = rest.split_at(words);
             rest = others;
@@ -61,11 +61,11 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             areas,
             bits: words[..layout.homes_at()].as_chunks().0,
             homes: &words[layout.homes_at()..layout.hints_at()],
-            filled: Shelf::new(part(Shelf::<W>::words(areas)), areas),
-            sparse: Shelf::new(part(Shelf::<W>::words(areas)), areas),
+            filled: RunIndex::new(part(RunIndex::<W>::words(areas)), areas),
+            sparse: RunIndex::new(part(RunIndex::<W>::words(areas)), areas),
             is_sparse: Sparse::new(part(Sparse::<W>::words(areas))),
             // Zero-filled memory says that all areas are whole.
-            whole: Tree::new(part(Tree::<W>::words(areas)), areas, Hint::Zero),
+            whole: HintBitmap::new(part(HintBitmap::<W>::words(areas)), areas, Hint::Zero),
         }
     }
 
@@ -75,8 +75,8 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     #[inline]
-    pub(crate) fn area(&self, index: usize) -> Area<'m, W> {
-        Area { bits: &self.bits[index], home: &self.homes[index] }
+    pub(crate) fn area(&self, index: usize) -> Pageblock<'m, W> {
+        Pageblock { bits: &self.bits[index], home: &self.homes[index] }
     }
 
     pub(crate) fn areas(&self) -> usize {
@@ -123,14 +123,14 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     #[inline]
-    fn shelf(&self, kind: Kind) -> &Shelf<'m, W> {
+    fn shelf(&self, kind: Kind) -> &RunIndex<'m, W> {
         match kind {
             Kind::Filled => &self.filled,
             Kind::Sparse => &self.sparse,
         }
     }
 
-    fn shelves(&self) -> impl Iterator<Item = &Shelf<'m, W>> {
+    fn shelves(&self) -> impl Iterator<Item = &RunIndex<'m, W>> {
         Kind::ALL.into_iter().map(|kind| self.shelf(kind))
     }
 
@@ -197,7 +197,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     }
 
     /// A whole area: the first from `from` on, else the first of all. Not simply the next one each
-    /// time: the page words of areas that were never used are memory that was never touched.
+    /// time: the page words of areas that were never used are memory that was never needs_scrub.
     pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
         let worth = |area: usize| self.area(area).home().is_whole();
         let search = |from| self.whole.search(from, worth, |area| self.try_area(area));
@@ -213,21 +213,21 @@ impl<'m, W: AtomicWord> Store<'m, W> {
 
     #[inline]
     fn try_area(&self, area: usize) -> Option<(usize, Taken)> {
-        let touched = self.claim_area(area)?;
-        Some((area, Taken { head: self.first_frame(area), touched }))
+        let needs_scrub = self.claim_area(area)?;
+        Some((area, Taken { head: self.first_frame(area), needs_scrub }))
     }
 
     #[inline]
     pub(crate) fn claim_area(&self, area: usize) -> Option<bool> {
-        let all = |home: Home| home.is_whole().then_some(ALL_WORDS);
+        let all = |home: RowMap| home.is_whole().then_some(ALL_WORDS);
         self.area(area).take_words(all).map(|(_, change)| change.from.is_touched())
     }
 
     /// Takes back an area that [`claim_area`](Self::claim_area) returned, as it was then. Words
     /// that come home in two parts say by themselves that they are not at rest.
-    pub(crate) fn unclaim_area(&self, area: usize, touched: bool) -> Result<(), Pfn> {
+    pub(crate) fn unclaim_area(&self, area: usize, needs_scrub: bool) -> Result<(), Pfn> {
         const HALF: u64 = ALL_WORDS >> (AREA_WORDS / 2);
-        let parts: &[u64] = if touched { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
+        let parts: &[u64] = if needs_scrub { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
         parts.iter().try_for_each(|words| self.give_words(area, *words))
     }
 
@@ -241,20 +241,20 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             if (row..row + n).any(|area| !self.area(area).home().is_whole()) {
                 return None;
             }
-            let mut touched = false;
+            let mut needs_scrub = false;
             for area in row..row + n {
                 match self.claim_area(area) {
-                    Some(one) => touched |= one,
+                    Some(one) => needs_scrub |= one,
                     None => {
-                        // Cannot fail: these areas were taken whole just now. If one was touched,
-                        // all are said to be.
-                        let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, touched));
+                        // Cannot fail: these areas were taken whole just now. If one was
+                        // needs_scrub, all are said to be.
+                        let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, needs_scrub));
                         (row..area).for_each(&given_back);
                         return None;
                     }
                 }
             }
-            Some(Taken { head: self.first_frame(row), touched })
+            Some(Taken { head: self.first_frame(row), needs_scrub })
         })
     }
 
@@ -380,7 +380,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.area(self.area_of(frame)).home().is_withheld()
     }
 
-    /// Whether a frame is not free in the store: in use, loose or out of service.
+    /// Whether a frame is not free in the store: in use, uncoalesced or out of service.
     pub(crate) fn is_used(&self, frame: Pfn) -> bool {
         let number = self.number(frame) as usize;
         let (area, word) = (self.area(number / AREA_FRAMES), number % AREA_FRAMES / 64);
@@ -439,13 +439,13 @@ mod tests {
     use core::sync::atomic::AtomicU64;
     use std::vec::Vec;
 
-    fn on_three_areas(test: impl FnOnce(&Store<'_, AtomicU64>)) {
+    fn on_three_areas(test: impl FnOnce(&Pool<'_, AtomicU64>)) {
         let ranges = [FrameRange::new(Pfn::new(1024), 3 * 512)];
         let layout = ZoneLayout::new(&ranges, 1).unwrap();
         let words: Vec<_> = (0..layout.area_words()).map(|_| AtomicU64::new(0)).collect();
-        let store = Store::new(&layout, &words);
-        store.begin();
-        test(&store);
+        let pool = Pool::new(&layout, &words);
+        pool.begin();
+        test(&pool);
     }
 
     #[test]

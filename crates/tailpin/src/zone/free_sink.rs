@@ -1,4 +1,4 @@
-//! What comes back after the last reference: it becomes loose, or goes to the store.
+//! What comes back after the last reference: it becomes uncoalesced, or goes to the store.
 
 use core::sync::atomic::Ordering;
 
@@ -13,20 +13,20 @@ use super::Zone;
 impl<P: Protocol> Zone<'_, P> {
     /// Gives a block to the store.
     #[inline(never)]
-    pub(in crate::alloc) fn give(&self, head: Pfn, order: Order) {
-        self.given(head, order, self.store.give(head, order));
+    pub(super) fn give(&self, head: Pfn, order: Order) {
+        self.given(head, order, self.pool.give(head, order));
     }
 
     /// Gives pages of a group to the store.
-    pub(in crate::alloc) fn give_pages(&self, group: usize, pages: u64) {
-        let given = self.store.give_frames(group, pages);
-        self.given(self.page_of(group, 0), Order::PAGE, given);
+    pub(super) fn give_pages(&self, row: usize, pages: u64) {
+        let given = self.pool.give_frames(row, pages);
+        self.given(self.page_of(row, 0), Order::PAGE, given);
     }
 
     /// What the store was given, in the areas of a block of `order` at `head`, it may have already;
     /// and some of it may have to leave service.
     #[inline]
-    pub(in crate::alloc) fn given(&self, head: Pfn, order: Order, given: Result<(), Pfn>) {
+    pub(super) fn given(&self, head: Pfn, order: Order, given: Result<(), Pfn>) {
         if let Err(frame) = given {
             self.refuse_free_frame(frame);
         }
@@ -35,7 +35,7 @@ impl<P: Protocol> Zone<'_, P> {
 
     /// Tells those who want to know that a block was freed.
     #[inline]
-    fn attend_free(&self, head: Pfn, order: Order) {
+    fn call_free_hooks(&self, head: Pfn, order: Order) {
         if self.config.low_watermark != 0 {
             self.slot().note_taken(-(order.frames() as i64));
         }
@@ -44,15 +44,15 @@ impl<P: Protocol> Zone<'_, P> {
         }
     }
 
-    /// A page or 2 MiB that was freed becomes loose, now that everybody has heard of it.
+    /// A page or 2 MiB that was freed becomes uncoalesced, now that everybody has heard of it.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) {
         if self.waiting_among(head, order).is_some() {
             return self.give(head, order);
         }
         match self.protocol.leave_uncoalesced(head, order) {
             Ok(()) => {
-                // SeqCst: what leads to it is looked at after it is loose, as where it became so in
-                // the step that freed it; and so is what waits to leave service.
+                // SeqCst: what leads to it is looked at after it is uncoalesced, as where it became
+                // so in the step that freed it; and so is what waits to leave service.
                 P::Word::fence(Ordering::SeqCst);
                 self.freed_uncoalesced(head, order);
                 self.retire_waiting(head, order);
@@ -67,12 +67,12 @@ impl<P: Protocol> Zone<'_, P> {
 impl<P: Protocol> FreeSink for Zone<'_, P> {
     #[inline]
     fn takes_uncoalesced(&self) -> bool {
-        !self.attended
+        !self.has_hooks
     }
 
     #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
-        if order == Order::PAGE { self.lead_to_page(head) } else { self.lead_to_area(head) }
+        if order == Order::PAGE { self.publish_page_hint(head) } else { self.publish_pageblock_hint(head) }
     }
 
     fn freed_block(&self, head: Pfn, order: Order) {
@@ -83,16 +83,16 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
                 self.give(head, order);
             }
         });
-        self.attend_free(head, order);
+        self.call_free_hooks(head, order);
         drop(back);
     }
 
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
         let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
-        let back = Finally(|| self.given(area, Order::PAGE, self.store.give_area(area, frames)));
-        if self.attended {
+        let back = Finally(|| self.given(area, Order::PAGE, self.pool.give_area(area, frames)));
+        if self.has_hooks {
             for index in (0..Order::HUGE.frames()).filter(freed) {
-                self.attend_free(area.offset(index), Order::PAGE);
+                self.call_free_hooks(area.offset(index), Order::PAGE);
             }
         }
         drop(back);

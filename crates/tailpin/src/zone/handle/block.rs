@@ -6,12 +6,12 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use crate::alloc::layout::FRAMES_END;
-use crate::alloc::zone::Zone;
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, SplitError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{Protocol, RawBlock};
+use crate::zone::Zone;
 
 use super::{PageRef, Pieces, PinnedRange};
 
@@ -199,7 +199,7 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// The same reference as pieces, be it one or many.
     ///
-    /// Progress: wait-free; nothing shared is touched.
+    /// Progress: wait-free; nothing shared is needs_scrub.
     pub fn into_pieces(self) -> Pieces<'z, P> {
         let block = ManuallyDrop::new(self);
         Pieces::adopt(block.zone, block.frames())

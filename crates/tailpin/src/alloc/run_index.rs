@@ -10,8 +10,8 @@ use core::sync::atomic::Ordering;
 use crate::atomic::AtomicWord;
 use crate::frame::Order;
 
-use super::area::{AREA_WORDS, WORD_ORDER};
-use super::tree::{Hint, Tree};
+use super::hint_bitmap::{Hint, HintBitmap};
+use super::pageblock::{AREA_WORDS, WORD_ORDER};
 
 /// Orders of runs within a word of frames: 0 to 5.
 const IN_WORDS: usize = WORD_ORDER.get() as usize;
@@ -33,25 +33,25 @@ impl Kind {
 }
 
 /// Hints to the free runs of areas of one kind.
-pub(super) struct Shelf<'m, W> {
+pub(super) struct RunIndex<'m, W> {
     /// Words that are out, by the order of their largest free run.
-    words_with: [Tree<'m, W>; IN_WORDS],
+    words_with: [HintBitmap<'m, W>; IN_WORDS],
     /// Areas, by the order of their largest run of words at home.
-    areas_with: [Tree<'m, W>; OF_WORDS],
+    areas_with: [HintBitmap<'m, W>; OF_WORDS],
 }
 
-impl<'m, W: AtomicWord> Shelf<'m, W> {
+impl<'m, W: AtomicWord> RunIndex<'m, W> {
     /// Words of metadata over so many areas.
     pub(super) const fn words(areas: usize) -> usize {
-        IN_WORDS * Tree::<W>::words(areas * AREA_WORDS) + OF_WORDS * Tree::<W>::words(areas)
+        IN_WORDS * HintBitmap::<W>::words(areas * AREA_WORDS) + OF_WORDS * HintBitmap::<W>::words(areas)
     }
 
     pub(super) fn new(words: &'m [W], areas: usize) -> Self {
         let mut rest = words;
         let mut tree = |places: usize| {
-            let (words, others) = rest.split_at(Tree::<W>::words(places));
+            let (words, others) = rest.split_at(HintBitmap::<W>::words(places));
             rest = others;
-            Tree::new(words, places, Hint::One)
+            HintBitmap::new(words, places, Hint::One)
         };
         Self {
             words_with: [(); IN_WORDS].map(|()| tree(areas * AREA_WORDS)),
@@ -61,13 +61,13 @@ impl<'m, W: AtomicWord> Shelf<'m, W> {
 
     /// For words whose largest free run has this order, 0 to 5.
     #[inline]
-    pub(super) fn words_with(&self, order: Order) -> &Tree<'m, W> {
+    pub(super) fn words_with(&self, order: Order) -> &HintBitmap<'m, W> {
         &self.words_with[order.get() as usize]
     }
 
     /// For areas whose largest run of words at home has this order, 6 to 8.
     #[inline]
-    pub(super) fn areas_with(&self, order: Order) -> &Tree<'m, W> {
+    pub(super) fn areas_with(&self, order: Order) -> &HintBitmap<'m, W> {
         &self.areas_with[order.get() as usize - IN_WORDS]
     }
 }

@@ -12,13 +12,13 @@
 
 use core::mem::ManuallyDrop;
 
-use crate::alloc::config::Request;
-use crate::alloc::zone::Zone;
 use crate::error::{AllocError, GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{PagePin, PageState, Protocol, RawBlock};
 use crate::report::{Cause, Misuse, Operation};
+use crate::zone::Zone;
+use crate::zone::config::Request;
 
 use super::Block;
 

@@ -44,9 +44,9 @@ const _: () = assert!(AREA_FRAMES as u64 <= WAITING_MASK && WAITING_AT + MOST_WA
 
 /// The home word of an area, as a value: which of its words are out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Home(u64);
+pub(crate) struct RowMap(u64);
 
-impl Home {
+impl RowMap {
     /// The words that are in, as a mask.
     #[inline]
     pub(crate) fn inside(self) -> u64 {
@@ -117,16 +117,16 @@ impl Home {
     /// With these words; `None` if some of them are in.
     #[inline]
     fn with(self, words: u64) -> Option<Self> {
-        let touched = if words == ALL_WORDS { 0 } else { TOUCHED };
-        (self.inside() & words == 0).then_some(Self(self.0 & !words | touched))
+        let needs_scrub = if words == ALL_WORDS { 0 } else { TOUCHED };
+        (self.inside() & words == 0).then_some(Self(self.0 & !words | needs_scrub))
     }
 }
 
 /// A change of a home word, as it was and as it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    pub(crate) from: Home,
-    pub(crate) to: Home,
+    pub(crate) from: RowMap,
+    pub(crate) to: RowMap,
 }
 
 /// What became of frames that were given back.
@@ -138,16 +138,16 @@ pub(crate) enum Given {
 }
 
 /// An area's words.
-pub(crate) struct Area<'m, W> {
+pub(crate) struct Pageblock<'m, W> {
     pub(crate) bits: &'m [W; AREA_WORDS],
     pub(crate) home: &'m W,
 }
 
-impl<W: AtomicWord> Area<'_, W> {
-    /// SeqCst: after a hint to this area was written, see [`tree`](super::tree).
+impl<W: AtomicWord> Pageblock<'_, W> {
+    /// SeqCst: after a hint to this area was written, see [`tree`](super::hint_bitmap).
     #[inline]
-    pub(crate) fn home(&self) -> Home {
-        Home(self.home.load(Ordering::SeqCst))
+    pub(crate) fn home(&self) -> RowMap {
+        RowMap(self.home.load(Ordering::SeqCst))
     }
 
     /// The free frames of a word that is out. SeqCst: as in `home`.
@@ -190,7 +190,7 @@ impl<W: AtomicWord> Area<'_, W> {
 
     /// Takes the words that `select` picks out of the home: all their frames are the caller's.
     #[inline]
-    pub(crate) fn take_words(&self, select: impl Fn(Home) -> Option<u64>) -> Option<(u64, Change)> {
+    pub(crate) fn take_words(&self, select: impl Fn(RowMap) -> Option<u64>) -> Option<(u64, Change)> {
         loop {
             let from = self.home();
             let words = select(from)?;
@@ -213,7 +213,7 @@ impl<W: AtomicWord> Area<'_, W> {
     #[inline]
     pub(crate) fn give(&self, word: usize, frames: u64) -> Result<Given, u64> {
         // Relaxed: with some of its frames the caller's, the word stays out.
-        if Home(self.home.load(Ordering::Relaxed)).inside() >> word & 1 != 0 {
+        if RowMap(self.home.load(Ordering::Relaxed)).inside() >> word & 1 != 0 {
             return Err(frames);
         }
         loop {
@@ -294,12 +294,12 @@ mod tests {
     use super::*;
     use core::sync::atomic::AtomicU64;
 
-    fn on_an_area(test: impl FnOnce(&Area<'_, AtomicU64>)) {
+    fn on_an_area(test: impl FnOnce(&Pageblock<'_, AtomicU64>)) {
         let (bits, home) = ([const { AtomicU64::new(0) }; AREA_WORDS], AtomicU64::new(0));
-        test(&Area { bits: &bits, home: &home });
+        test(&Pageblock { bits: &bits, home: &home });
     }
 
-    fn take(area: &Area<'_, AtomicU64>, words: u64) -> Option<Change> {
+    fn take(area: &Pageblock<'_, AtomicU64>, words: u64) -> Option<Change> {
         area.take_words(|home| (home.inside() & words == words).then_some(words)).map(|(_, change)| change)
     }
 

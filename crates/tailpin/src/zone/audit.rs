@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use crate::alloc::zone::Zone;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::protocol::{Kind, Protocol};
+use crate::zone::Zone;
 
 /// Findings kept with their frame; more are only counted.
 const KEPT: usize = 16;
@@ -93,8 +93,8 @@ pub(crate) fn audit<P: Protocol>(zone: &Zone<'_, P>) -> Audit {
     let mut at = span.start;
     while span.contains(at) {
         if at.is_aligned(Order::HUGE) {
-            let area = zone.store().area_of(at);
-            if let Some(fault) = zone.store().fault(area) {
+            let area = zone.pool().area_of(at);
+            if let Some(fault) = zone.pool().fault(area) {
                 audit.note(at, fault);
             }
         }
@@ -113,7 +113,7 @@ pub(crate) fn audit<P: Protocol>(zone: &Zone<'_, P>) -> Audit {
 /// One frame or block; returns how many frames it is.
 fn audit_at<P: Protocol>(zone: &Zone<'_, P>, at: Pfn, audit: &mut Audit) -> u64 {
     let state = zone.protocol().state(at);
-    let used = zone.store().is_used(at);
+    let used = zone.pool().is_used(at);
     match state.kind {
         Kind::Page | Kind::Head | Kind::Splitting | Kind::Merging => {
             let frames = FrameRange::block(at, state.order);
@@ -121,7 +121,7 @@ fn audit_at<P: Protocol>(zone: &Zone<'_, P>, at: Pfn, audit: &mut Audit) -> u64 
                 audit.note(at, "a block is misaligned or leaves the zone");
                 return 1;
             }
-            if let Some(frame) = frames.iter().find(|frame| !zone.store().is_used(*frame)) {
+            if let Some(frame) = frames.iter().find(|frame| !zone.pool().is_used(*frame)) {
                 audit.note(frame, "a frame in use is free for the allocator");
             }
             if state.refs == 0 && state.pins == 0 {
@@ -153,7 +153,7 @@ fn audit_at<P: Protocol>(zone: &Zone<'_, P>, at: Pfn, audit: &mut Audit) -> u64 
             }
             if !used {
                 audit.free += 1;
-            } else if zone.store().is_withheld(at) {
+            } else if zone.pool().is_withheld(at) {
                 audit.reserved += 1;
             } else {
                 audit.note(at, "a frame is lost: in use for the allocator, in no block");

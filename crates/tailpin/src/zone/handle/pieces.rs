@@ -3,11 +3,11 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 
-use crate::alloc::zone::Zone;
 use crate::error::MergeError;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
+use crate::zone::Zone;
 
 use super::Block;
 
@@ -30,7 +30,7 @@ impl<'z, P: Protocol> Pieces<'z, P> {
 
     /// Adds the block that follows the run directly.
     ///
-    /// Progress: wait-free; nothing shared is touched.
+    /// Progress: wait-free; nothing shared is needs_scrub.
     ///
     /// # Errors
     /// The block, if it does not, or is from another zone.

@@ -7,7 +7,7 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
 
-use super::zone::Zone;
+use super::Zone;
 
 /// Free frames of one 2 MiB area that nobody is handed meanwhile; they are free again when this is
 /// dropped.
@@ -19,7 +19,7 @@ use super::zone::Zone;
 /// # let memory = ZoneMemory::for_layout(&layout);
 /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let page = zone.alloc(Order::PAGE)?;
-/// zone.drain(); // loose pages are not to be had
+/// zone.drain(); // uncoalesced pages are not to be had
 /// let claimed = zone.claim(Pfn::new(0), &[!0; 8]);
 /// assert_eq!(claimed.count(), 511);
 /// assert!(zone.alloc(Order::PAGE).is_err());
@@ -63,10 +63,10 @@ impl<P: Protocol> Drop for Claimed<'_, P> {
         if self.count() == 0 {
             return;
         }
-        let store = self.zone.store();
+        let pool = self.zone.pool();
         let given = match self.whole {
-            Some(touched) => store.unclaim_area(store.area_of(self.area), touched),
-            None => store.give_area(self.area, &self.frames),
+            Some(needs_scrub) => pool.unclaim_area(pool.area_of(self.area), needs_scrub),
+            None => pool.give_area(self.area, &self.frames),
         };
         self.zone.given(self.area, Order::PAGE, given);
     }
@@ -80,13 +80,13 @@ impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
 
 impl<'m, P: Protocol> Zone<'m, P> {
     /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out
-    /// of circulation. Loose frames are not found; see [`Zone::drain`].
+    /// of circulation. Uncoalesced frames are not found; see [`Zone::drain`].
     ///
     /// An area that is not within the zone has no free frames.
     pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
         let frames = match self.index_of_area(area) {
             Some(index) => {
-                let frames = self.store().take_all_wanted(index, wanted);
+                let frames = self.pool().take_all_wanted(index, wanted);
                 // Others of the same words may have changed hands with them.
                 self.retire_waiting_in(index);
                 frames
@@ -98,14 +98,14 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// The same for an area all of which is free; `None` if any of it is not.
     pub fn claim_area(&self, area: Pfn) -> Option<Claimed<'_, P>> {
-        let touched = self.store().claim_area(self.index_of_area(area)?)?;
-        Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(touched) })
+        let needs_scrub = self.pool().claim_area(self.index_of_area(area)?)?;
+        Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(needs_scrub) })
     }
 
-    /// Frames of the area that are not free to be handed out: in use, loose, claimed, or not in
-    /// service.
+    /// Frames of the area that are not free to be handed out: in use, uncoalesced, claimed, or not
+    /// in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
-        let free = self.index_of_area(area).map_or(0, |index| self.store().free_in_area(index));
+        let free = self.index_of_area(area).map_or(0, |index| self.pool().free_in_area(index));
         Order::HUGE.frames() - free
     }
 

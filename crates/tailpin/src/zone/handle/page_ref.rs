@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use crate::alloc::zone::Zone;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{PagePin, Protocol};
+use crate::zone::Zone;
 
 /// One pin on one page, be it a page of its own or somewhere inside a block.
 ///

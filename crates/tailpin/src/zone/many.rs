@@ -1,16 +1,16 @@
-//! Many blocks at once: pages by the group, and frees whose cache misses overlap.
+//! Many blocks at once: pages by the row, and frees whose cache misses overlap.
 
 use core::fmt;
 use core::iter::FusedIterator;
 
 use crate::frame::{Order, Pfn};
-use crate::handle::Block;
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
+use crate::zone::handle::Block;
 
+use super::Zone;
 use super::config::Request;
-use super::store::Taken;
-use super::zone::Zone;
+use crate::alloc::pool::Taken;
 
 /// Blocks that [`Zone::drop_many`] looks at before it frees the first of them.
 const AHEAD: usize = 16;
@@ -18,15 +18,15 @@ const AHEAD: usize = 16;
 /// Pages at hand.
 #[derive(Clone, Copy)]
 struct Pages {
-    group: usize,
+    row: usize,
     /// A bit for each of the group's 64.
     rest: u64,
-    /// They are loose, and no hint leads to them; else they were taken from the store.
-    loose: bool,
+    /// They are uncoalesced, and no hint leads to them; else they were taken from the store.
+    uncoalesced: bool,
 }
 
 /// None.
-const NO_PAGES: Pages = Pages { group: 0, rest: 0, loose: false };
+const NO_PAGES: Pages = Pages { row: 0, rest: 0, uncoalesced: false };
 
 /// Blocks of one kind, one after the other: see [`Zone::alloc_many`].
 #[must_use = "nothing is allocated before it is asked for"]
@@ -41,17 +41,17 @@ impl<'z, P: Protocol> Blocks<'z, P> {
     /// A page of those at hand.
     #[inline]
     fn next_page(&mut self) -> Option<Pfn> {
-        let Pages { group, loose, .. } = self.pages;
+        let Pages { row, uncoalesced, .. } = self.pages;
         while self.pages.rest != 0 {
-            let page = self.zone.page_of(group, self.pages.rest.trailing_zeros());
+            let page = self.zone.page_of(row, self.pages.rest.trailing_zeros());
             self.pages.rest &= self.pages.rest - 1;
-            if loose {
+            if uncoalesced {
                 if self.zone.protocol().claim_and_publish(page, Order::PAGE, self.request.class) {
-                    self.zone.handed_out_loose(page, Order::PAGE);
+                    self.zone.handed_out_uncoalesced(page, Order::PAGE);
                     return Some(page);
                 }
             } else {
-                match self.zone.finish(Taken::untouched(page), self.request) {
+                match self.zone.finish(Taken::scrubbed(page), self.request) {
                     Ok(page) => return Some(page),
                     Err(bad) => self.zone.refuse_bad_frame(page, Order::PAGE, bad),
                 }
@@ -66,17 +66,17 @@ impl<'z, P: Protocol> Blocks<'z, P> {
         // No more than are going to be handed out are kept from others. The one that is asked for
         // has been counted off.
         let most = self.left.saturating_add(1);
-        let loose = self.zone.loose_group().map(|(group, rest)| {
+        let uncoalesced = self.zone.uncoalesced_row().map(|(row, rest)| {
             if rest.count_ones() as usize > most {
-                self.zone.hint_at_group(group);
+                self.zone.hint_at_row(row);
             }
-            Pages { group, rest, loose: true }
+            Pages { row, rest, uncoalesced: true }
         });
-        let found = loose.or_else(|| {
-            let (group, rest) = self.zone.take_group(most)?;
-            // They are likely to be loose one day; then each of them is noted already.
-            self.zone.loose.note(group, rest);
-            Some(Pages { group, rest, loose: false })
+        let found = uncoalesced.or_else(|| {
+            let (row, rest) = self.zone.take_row_of_pages(most)?;
+            // They are likely to be uncoalesced one day; then each of them is noted already.
+            self.zone.uncoalesced.note(row, rest);
+            Some(Pages { row, rest, uncoalesced: false })
         });
         self.pages = found.unwrap_or(NO_PAGES);
         found.is_some()
@@ -89,7 +89,7 @@ impl<'z, P: Protocol> Iterator for Blocks<'z, P> {
     #[inline]
     fn next(&mut self) -> Option<Block<'z, P>> {
         self.left = self.left.checked_sub(1)?;
-        if self.request.order == Order::PAGE && !self.zone.is_attended() {
+        if self.request.order == Order::PAGE && !self.zone.has_hooks() {
             loop {
                 if let Some(page) = self.next_page() {
                     return Some(Block::adopt(self.zone, page, Order::PAGE));
@@ -117,8 +117,8 @@ impl<P: Protocol> Drop for Blocks<'_, P> {
     fn drop(&mut self) {
         match self.pages {
             Pages { rest: 0, .. } => {}
-            Pages { group, loose: true, .. } => self.zone.hint_at_group(group),
-            Pages { group, rest, .. } => self.zone.give_pages(group, rest),
+            Pages { row, uncoalesced: true, .. } => self.zone.hint_at_row(row),
+            Pages { row, rest, .. } => self.zone.give_pages(row, rest),
         }
     }
 }

@@ -5,16 +5,16 @@
 //! in sparse ones, and in whole areas last of all. A word of 64 frames counts by its largest free
 //! run, an area by its largest run of words at home.
 
-use crate::alloc::area::{AREA_WORDS, Home, WORD_ORDER};
+use crate::alloc::hint_bitmap::HintBitmap;
+use crate::alloc::pageblock::{AREA_WORDS, RowMap, WORD_ORDER};
+use crate::alloc::run_index::{Kind, RunIndex};
 use crate::alloc::runs::{best, largest, lowest, run, smallest};
-use crate::alloc::shelf::{Kind, Shelf};
-use crate::alloc::tree::Tree;
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, Order};
 
-use super::{Store, Taken};
+use super::{Pool, Taken};
 
-impl<'m, W: AtomicWord> Store<'m, W> {
+impl<'m, W: AtomicWord> Pool<'m, W> {
     /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
     pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
         let number = if order < WORD_ORDER {
@@ -25,7 +25,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
             let (area, words) = self.take_words(order, largest)?;
             area * AREA_FRAMES + words.trailing_zeros() as usize * 64
         };
-        Some(Taken::untouched(self.frame(number as u64)))
+        Some(Taken::scrubbed(self.frame(number as u64)))
     }
 
     /// At most so many single pages of one word of frames, those in the smallest runs, out of
@@ -92,7 +92,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     fn search<T>(
         &self,
         kind: Kind,
-        tree: impl for<'s> Fn(&'s Shelf<'m, W>) -> &'s Tree<'m, W>,
+        tree: impl for<'s> Fn(&'s RunIndex<'m, W>) -> &'s HintBitmap<'m, W>,
         area_of: impl Fn(usize) -> usize,
         fits: impl Fn(usize) -> bool,
         claim: impl Fn(usize) -> Option<T>,
@@ -146,7 +146,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
     /// Of areas of one kind.
     fn take_words_in(&self, kind: Kind, order: Order) -> Option<(usize, u64)> {
         (order.get()..Order::HUGE.get()).map(Order::wrap).find_map(|largest| {
-            let fits = |home: Home| home.largest() == Some(largest);
+            let fits = |home: RowMap| home.largest() == Some(largest);
             self.search(
                 kind,
                 |shelf| shelf.areas_with(largest),
@@ -167,7 +167,7 @@ impl<'m, W: AtomicWord> Store<'m, W> {
         self.whole.search(0, |area| self.area(area).home().is_whole(), take)
     }
 
-    fn claim_words(&self, area: usize, select: impl Fn(Home) -> Option<u64>) -> Option<(usize, u64)> {
+    fn claim_words(&self, area: usize, select: impl Fn(RowMap) -> Option<u64>) -> Option<(usize, u64)> {
         let (words, change) = self.area(area).take_words(select)?;
         self.home_changed(area, change);
         Some((area, words))

@@ -1,14 +1,14 @@
-//! Where the frames of a request come from: loose ones, the store, or what others can be made to
-//! give up.
+//! Where the frames of a request come from: uncoalesced ones, the store, or what others can be made
+//! to give up.
 
 use crate::error::AllocError;
 use crate::frame::{Order, Pfn};
 use crate::protocol::Protocol;
 
 use super::Zone;
-use crate::alloc::area::WORD_ORDER;
-use crate::alloc::slot::{GROUP_PAGES, Slot, group_of};
-use crate::alloc::store::Taken;
+use crate::alloc::cpu_cache::{CpuCache, ROW_FRAMES, row_of};
+use crate::alloc::pageblock::WORD_ORDER;
+use crate::alloc::pool::Taken;
 use crate::atomic::AtomicWord;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed
@@ -29,31 +29,31 @@ const _: () = assert!(PART.get() >= WORD_ORDER.get(), "an area has several words
 
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order` from wherever there is one.
-    pub(super) fn obtain(&self, order: Order) -> Result<Taken, AllocError> {
-        self.try_obtain(order).map_or_else(|| self.obtain_hard(order), Ok)
+    pub(super) fn take_frames(&self, order: Order) -> Result<Taken, AllocError> {
+        self.try_take_frames(order).map_or_else(|| self.take_slow(order), Ok)
     }
 
-    fn try_obtain(&self, order: Order) -> Option<Taken> {
+    fn try_take_frames(&self, order: Order) -> Option<Taken> {
         match order {
             Order::PAGE => {
                 let slot = self.slot();
                 let page = self.claim_page(&slot).or_else(|| self.refill(&slot))?;
-                Some(Taken::untouched(page))
+                Some(Taken::scrubbed(page))
             }
-            Order::HUGE => self.obtain_area(),
-            _ if order > Order::HUGE => self.store.take_row(order, |area| self.retire_waiting_in(area)),
-            _ => self.in_part_or_whole(|largest| self.store.take_part(order, largest)),
+            Order::HUGE => self.take_pageblock(),
+            _ if order > Order::HUGE => self.pool.take_row(order, |area| self.retire_waiting_in(area)),
+            _ => self.in_part_or_whole(|largest| self.pool.take_part(order, largest)),
         }
     }
 
-    /// What can be taken out of areas that are not whole, once loose pages have come together there
-    /// if need be; else out of a whole one, and rather of one that was in use than of one that may
-    /// never have been touched.
+    /// What can be taken out of areas that are not whole, once uncoalesced pages have come together
+    /// there if need be; else out of a whole one, and rather of one that was in use than of one
+    /// that may never have been needs_scrub.
     fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
-        // Each turn takes away hints, so it goes round only as long as pages become loose.
+        // Each turn takes away hints, so it goes round only as long as pages become uncoalesced.
         loop {
             let taken = take(PART);
-            if taken.is_some() || !self.gather_some() {
+            if taken.is_some() || !self.coalesce_some() {
                 break taken;
             }
         }
@@ -66,62 +66,63 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// A whole area, if possible one that was freed lately.
-    fn obtain_area(&self) -> Option<Taken> {
+    fn take_pageblock(&self) -> Option<Taken> {
         let slot = self.slot();
         match self.claim_area_from(slot.next_area()) {
             Some(head) => {
-                slot.set_next_area(self.store.area_after(self.store.area_of(head)));
-                Some(Taken::untouched(head))
+                slot.set_next_area(self.pool.area_after(self.pool.area_of(head)));
+                Some(Taken::scrubbed(head))
             }
-            None => self.store.take_area(slot.first_area(self.store.areas())),
+            None => self.pool.take_area(slot.first_area(self.pool.areas())),
         }
     }
 
     /// At most so many pages of one group from the store.
-    pub(in crate::alloc) fn take_group(&self, most: usize) -> Option<(usize, u64)> {
-        let taken = self.in_part_or_whole(|largest| self.store.take_pages(largest, most));
-        taken.map(|(first, pages)| (group_of(first), pages))
+    pub(super) fn take_row_of_pages(&self, most: usize) -> Option<(usize, u64)> {
+        let taken = self.in_part_or_whole(|largest| self.pool.take_pages(largest, most));
+        taken.map(|(first, pages)| (row_of(first), pages))
     }
 
-    /// A page from the store; its neighbours become loose, and the slot answers for them.
+    /// A page from the store; its neighbours become uncoalesced, and the slot answers for them.
     #[inline(never)]
-    fn refill(&self, slot: &Slot<'m, P::Word>) -> Option<Pfn> {
+    fn refill(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         // A request that finds nothing now looks again when the pages can be claimed.
         let _moving = slot.move_pages();
-        let (group, pages) = self.take_group(GROUP_PAGES as usize)?;
-        let (mut rest, mut loose) = (pages & (pages - 1), 0);
-        let first = self.page_of(group, 0);
+        let (row, pages) = self.take_row_of_pages(ROW_FRAMES as usize)?;
+        let (mut rest, mut uncoalesced) = (pages & (pages - 1), 0);
+        let first = self.page_of(row, 0);
         let waits = self.waiting_among(first.head(Order::HUGE), Order::HUGE).is_some();
         while rest != 0 {
             let bit = rest.trailing_zeros();
-            let page = self.page_of(group, bit);
+            let page = self.page_of(row, bit);
             if waits && self.waiting_among(page, Order::PAGE).is_some() {
                 self.refuse_bad_frame(page, Order::PAGE, page);
             } else {
                 match self.protocol.leave_uncoalesced(page, Order::PAGE) {
-                    Ok(()) => loose |= 1 << bit,
+                    Ok(()) => uncoalesced |= 1 << bit,
                     Err(bad) => self.refuse_bad_frame(bad, Order::PAGE, bad),
                 }
             }
             rest &= rest - 1;
         }
-        // The one that is handed out too: it is likely to be loose one day, and the step is taken
-        // anyhow.
-        self.loose.note(group, pages);
+        // The one that is handed out too: it is likely to be uncoalesced one day, and the step is
+        // taken anyhow.
+        self.uncoalesced.note(row, pages);
         // Also where nothing is left over: the page that is handed out is likely to come back here.
         // Goes round only because somebody else had the slot answer for another one.
-        while !self.answer_for(slot, slot.group(), Some(group)) {}
-        slot.remember_all(group, loose);
-        // What waits to leave service is looked at after the pages became loose: `note` is SeqCst.
+        while !self.reserve_row(slot, slot.row(), Some(row)) {}
+        slot.push_row(row, uncoalesced);
+        // What waits to leave service is looked at after the pages became uncoalesced: `note` is
+        // SeqCst.
         self.retire_waiting(first, Order::PAGE);
-        Some(self.page_of(group, pages.trailing_zeros()))
+        Some(self.page_of(row, pages.trailing_zeros()))
     }
 
-    /// Gathers what is loose and asks the reclaim hook before it gives up.
+    /// Gathers what is uncoalesced and asks the reclaim hook before it gives up.
     #[cold]
-    fn obtain_hard(&self, order: Order) -> Result<Taken, AllocError> {
+    fn take_slow(&self, order: Order) -> Result<Taken, AllocError> {
         for _ in 0..RECLAIM_ROUNDS {
-            if let Some(taken) = self.obtain_for_sure(order) {
+            if let Some(taken) = self.take_for_sure(order) {
                 return Ok(taken);
             }
             if !self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames())) {
@@ -133,16 +134,16 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Looks everywhere, also where no hint leads: others may have taken one away for their own
     /// look. And again, if pages were on their way from the store to where they can be claimed.
-    fn obtain_for_sure(&self, order: Order) -> Option<Taken> {
+    fn take_for_sure(&self, order: Order) -> Option<Taken> {
         self.drain();
-        let found = self.try_obtain(order);
+        let found = self.try_take_frames(order);
         if found.is_some() {
             return found;
         }
         for _ in 0..LOOKS {
             let moves = self.moves_at_rest();
             self.drain_unhinted();
-            let found = self.try_obtain(order);
+            let found = self.try_take_frames(order);
             if found.is_some() || moves == self.moves() {
                 return found;
             }
@@ -152,7 +153,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// How many moves of pages have begun and ended.
     fn moves(&self) -> (u64, u64) {
-        self.all_slots().map(|slot| slot.moves()).fold((0, 0), |sum, slot| (sum.0 + slot.0, sum.1 + slot.1))
+        self.all_caches().map(|slot| slot.moves()).fold((0, 0), |sum, slot| (sum.0 + slot.0, sum.1 + slot.1))
     }
 
     /// The same once those that had begun have ended. A thread that is stopped in the middle of one
@@ -175,7 +176,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             return;
         }
         if let Some(hooks) = self.config.hooks {
-            let taken: i64 = self.all_slots().map(|slot| slot.taken()).sum::<i64>() + order.frames() as i64;
+            let taken: i64 = self.all_caches().map(|slot| slot.taken()).sum::<i64>() + order.frames() as i64;
             let free = self.usable.saturating_sub(taken.max(0) as u64);
             if free < self.config.low_watermark {
                 hooks.reclaim(order, free);

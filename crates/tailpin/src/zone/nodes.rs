@@ -2,12 +2,12 @@
 
 use crate::error::AllocError;
 use crate::frame::Order;
-use crate::handle::Block;
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
+use crate::zone::handle::Block;
 
+use super::Zone;
 use super::config::Request;
-use super::zone::Zone;
 
 /// Zones by node, with a fallback order for each (a kernel's zonelist).
 ///

@@ -3,9 +3,9 @@
 use crate::GetError;
 use crate::atomic::AtomicWord;
 use crate::frame::{Order, Pfn};
-use crate::handle::{Block, PageRef};
 use crate::one_word::{OneWord, Steps};
 use crate::protocol::{PageState, Protocol};
+use crate::zone::handle::{Block, PageRef};
 
 use super::Zone;
 
@@ -72,7 +72,7 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
     /// ```
     #[inline]
     pub fn try_block(&self, head: Pfn, order: Order) -> Result<Block<'_, OneWord<'w, W, S>>, GetError> {
-        if !self.store.span().holds_block(head, order) {
+        if !self.pool.span().holds_block(head, order) {
             return Err(GetError::NotInUse);
         }
         self.protocol.get_block_found(head, order)?;

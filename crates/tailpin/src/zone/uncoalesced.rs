@@ -1,0 +1,284 @@
+//! Uncoalesced frames: the way of a freed page to the next request for one.
+//!
+//! A page that is freed becomes uncoalesced in that very step, and is claimed in the very step that
+//! hands it out, so its life is two atomic steps on one word. The hints in
+//! [`uncoalesced`](crate::alloc::uncoalesced) and in the [CPU caches](crate::alloc::cpu_cache) say
+//! where to look. Runs of pages coalesce only in the pool, so uncoalesced ones are
+//! [drained](Zone::drain) into it when a request misses them there.
+//!
+//! No uncoalesced page is forgotten. The thread that makes one uncoalesced looks *afterwards*
+//! whether its row has it noted, and for a hint or a CPU cache that leads to the row; the thread
+//! that takes any of these away looks *afterwards* for uncoalesced pages. Each writes first and
+//! looks then, all of it SeqCst, so one of the two sees the other. A page that is noted and no
+//! longer uncoalesced costs a look at a word, and the thread that looked clears it.
+
+use crate::alloc::cpu_cache::{CpuCache, ROW_FRAMES, first_of, row_of};
+use crate::alloc::uncoalesced::ROWS_IN_PAGEBLOCK;
+use crate::finally::Finally;
+use crate::frame::{AREA_FRAMES, Order, Pfn};
+use crate::protocol::Protocol;
+
+use super::Zone;
+
+impl<'m, P: Protocol> Zone<'m, P> {
+    /// Sees to it that a page which has just become uncoalesced is found.
+    #[inline(always)]
+    pub(super) fn publish_page_hint(&self, page: Pfn) {
+        // Which slot it is the caller's code says, which may panic.
+        let unwinds = Finally(|| self.publish_hint_without_cache(page));
+        let slot = self.slot();
+        core::mem::forget(unwinds);
+        let number = self.pool.number(page);
+        let row = row_of(number);
+        if self.uncoalesced.pages(row) >> (number % ROW_FRAMES) & 1 == 0 {
+            self.uncoalesced.note(row, 1 << (number % ROW_FRAMES));
+        }
+        let own = slot.row() == Some(row);
+        // Beyond the own group a sparse area is left alone, so that it becomes whole.
+        if own || !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
+            slot.push(number);
+        }
+        if !own {
+            self.uncoalesced.rows.mark(row);
+        }
+    }
+
+    /// The same where no slot is known.
+    #[cold]
+    fn publish_hint_without_cache(&self, page: Pfn) {
+        let number = self.pool.number(page);
+        self.uncoalesced.note(row_of(number), 1 << (number % ROW_FRAMES));
+        self.uncoalesced.rows.mark(row_of(number));
+    }
+
+    /// The same for a whole area.
+    #[inline(always)]
+    pub(super) fn publish_pageblock_hint(&self, head: Pfn) {
+        let area = self.pool.area_of(head);
+        self.uncoalesced.areas.mark(area);
+        self.slot().set_next_area(area);
+    }
+
+    /// A uncoalesced page: where the slot remembers one, of the group that it answers for, or of
+    /// the lowest that is hinted at.
+    pub(super) fn claim_page(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+        // A place that was in vain is forgotten, so this ends unless others remember more in the
+        // same slot.
+        while let Some(number) = slot.next_page() {
+            let page = self.pool.frame(number);
+            if self.protocol.claim(page, Order::PAGE) {
+                slot.pop();
+                return Some(page);
+            }
+            slot.discard_top();
+        }
+        if let Some(row) = slot.row() {
+            if let Some(page) = self.claim_in(self.uncoalesced_in(row), row, slot) {
+                return Some(page);
+            }
+            self.reserve_row(slot, Some(row), None);
+        }
+        // Each turn takes away a hint, so it goes round only as long as pages become uncoalesced.
+        loop {
+            let row = self.next_row()?;
+            let uncoalesced = self.uncoalesced_hinted(row);
+            // With more than one the slot answers for them; with one, which is taken, there is
+            // nothing to answer for.
+            if uncoalesced.count_ones() > 1 && !self.reserve_row(slot, slot.row(), Some(row)) {
+                self.uncoalesced.rows.mark(row);
+            }
+            if let Some(page) = self.claim_in(uncoalesced, row, slot) {
+                return Some(page);
+            }
+        }
+    }
+
+    /// Page `nth` of a row.
+    #[inline]
+    pub(super) fn page_of(&self, row: usize, nth: u32) -> Pfn {
+        self.pool.frame(first_of(row) + u64::from(nth))
+    }
+
+    /// Claims one of these pages of a row, and has the slot remember the others.
+    fn claim_in(&self, uncoalesced: u64, row: usize, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+        let mut rest = uncoalesced;
+        while rest != 0 {
+            let page = self.page_of(row, rest.trailing_zeros());
+            rest &= rest - 1;
+            if self.protocol.claim(page, Order::PAGE) {
+                slot.push_row(row, rest);
+                return Some(page);
+            }
+        }
+        None
+    }
+
+    /// Has the slot answer for `new` instead of the `old` row, and hints at what is left there.
+    /// False if somebody else came first.
+    pub(super) fn reserve_row(
+        &self,
+        slot: &CpuCache<'m, P::Word>,
+        old: Option<usize>,
+        new: Option<usize>,
+    ) -> bool {
+        let changed = slot.change_row(old, new);
+        if changed && let Some(old) = old.filter(|old| new != Some(*old) && self.uncoalesced_in(*old) != 0) {
+            self.uncoalesced.rows.mark(old);
+        }
+        changed
+    }
+
+    /// The lowest group that a hint leads to, which is taken away. What is uncoalesced in sparse
+    /// areas goes to the store.
+    fn next_row(&self) -> Option<usize> {
+        loop {
+            let row = self.uncoalesced.rows.next(0)?;
+            self.uncoalesced.rows.clear(row, || false);
+            if !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
+                return Some(row);
+            }
+            self.coalesce(row);
+        }
+    }
+
+    /// The lowest group with uncoalesced pages that a hint leads to, and these pages, for which the
+    /// caller answers now.
+    pub(super) fn uncoalesced_row(&self) -> Option<(usize, u64)> {
+        // As in `claim_page`.
+        loop {
+            let row = self.next_row()?;
+            let pages = self.uncoalesced_in(row);
+            if pages != 0 {
+                return Some((row, pages));
+            }
+        }
+    }
+
+    /// Has a hint lead to a row, as nobody answers for its uncoalesced pages any more.
+    pub(super) fn hint_at_row(&self, row: usize) {
+        self.uncoalesced.rows.mark(row);
+    }
+
+    /// The uncoalesced pages of a row.
+    fn uncoalesced_in(&self, row: usize) -> u64 {
+        self.uncoalesced_of(row, self.uncoalesced.pages(row))
+    }
+
+    /// The same where a hint led to the row: what is noted of other pages is taken away, so that
+    /// the next one who is led here finds uncoalesced ones sooner.
+    fn uncoalesced_hinted(&self, row: usize) -> u64 {
+        let noted = self.uncoalesced.pages(row);
+        let uncoalesced = self.uncoalesced_of(row, noted);
+        let other = noted & !uncoalesced;
+        if other == 0 {
+            return uncoalesced;
+        }
+        self.uncoalesced.clear_noted(row, other);
+        let meanwhile = self.uncoalesced_of(row, other);
+        if meanwhile != 0 {
+            self.uncoalesced.note(row, meanwhile);
+        }
+        uncoalesced | meanwhile
+    }
+
+    /// Which of these pages of a group are uncoalesced.
+    fn uncoalesced_of(&self, row: usize, pages: u64) -> u64 {
+        self.protocol.uncoalesced_among(self.page_of(row, 0), pages)
+    }
+
+    /// A uncoalesced area: the first from `from` on, else the first of all.
+    pub(super) fn claim_area_from(&self, from: usize) -> Option<Pfn> {
+        let head = |area: usize| self.pool.first_frame(area);
+        let worth = |area: usize| self.protocol.is_uncoalesced(head(area), Order::HUGE);
+        let claim = |area: usize| self.protocol.claim(head(area), Order::HUGE).then(|| head(area));
+        let search = |from| self.uncoalesced.areas.search(from, worth, claim);
+        search(from).or_else(|| search(0))
+    }
+
+    /// Brings uncoalesced pages and areas into the store, where they come together to larger
+    /// blocks.
+    ///
+    /// Progress: lock-free; it looks once at each group and area that is hinted at.
+    pub fn drain(&self) {
+        for slot in self.all_caches() {
+            if let Some(row) = slot.row()
+                && slot.change_row(Some(row), None)
+            {
+                self.coalesce(row);
+            }
+        }
+        self.coalesce_hinted(usize::MAX);
+        for area in self.uncoalesced.areas.iter() {
+            self.uncoalesced.areas.clear(area, || false);
+            let head = self.pool.first_frame(area);
+            if self.protocol.claim(head, Order::HUGE) {
+                self.give(head, Order::HUGE);
+            }
+        }
+    }
+
+    /// The same wherever a uncoalesced page is noted or an area is uncoalesced, whether or not a
+    /// hint leads there.
+    pub(super) fn drain_unhinted(&self) {
+        // What is noted stays: most pages that are in use will be uncoalesced again.
+        self.uncoalesced.noted().for_each(|row| self.coalesce_pages(row, self.uncoalesced_in(row)));
+        for head in (0..self.pool.areas()).map(|area| self.pool.first_frame(area)) {
+            if self.protocol.claim(head, Order::HUGE) {
+                self.give(head, Order::HUGE);
+            }
+        }
+    }
+
+    /// The same for the lowest of the groups that are hinted at, an area's worth of them; false if
+    /// there is none.
+    pub(super) fn coalesce_some(&self) -> bool {
+        self.coalesce_hinted(ROWS_IN_PAGEBLOCK) > 0
+    }
+
+    fn coalesce_hinted(&self, most: usize) -> usize {
+        let coalesce = |row| {
+            self.uncoalesced.rows.clear(row, || false);
+            self.coalesce(row);
+        };
+        self.uncoalesced.rows.iter().take(most).map(coalesce).count()
+    }
+
+    fn coalesce(&self, row: usize) {
+        self.coalesce_pages(row, self.uncoalesced_hinted(row));
+    }
+
+    fn coalesce_pages(&self, row: usize, uncoalesced: u64) {
+        let (mut rest, mut pages) = (uncoalesced, 0);
+        while rest != 0 {
+            let lowest = rest & rest.wrapping_neg();
+            if self.protocol.claim(self.page_of(row, rest.trailing_zeros()), Order::PAGE) {
+                pages |= lowest;
+            }
+            rest ^= lowest;
+        }
+        if pages != 0 {
+            self.give_pages(row, pages);
+        }
+    }
+
+    /// Uncoalesced frames, by a look from outside.
+    pub(super) fn uncoalesced_frames(&self) -> u64 {
+        let named = |slots: usize| self.all_caches().take(slots).filter_map(|slot| slot.row());
+        // Groups that a slot answers for may be hinted at too, and two slots may answer for one.
+        let unhinted = self.all_caches().enumerate().filter_map(|(index, slot)| {
+            let row = slot.row()?;
+            let new = !self.uncoalesced.rows.leads_to(row) && named(index).all(|earlier| earlier != row);
+            new.then_some(row)
+        });
+        let rows = self.uncoalesced.rows.iter().chain(unhinted);
+        let pages: u64 = rows.map(|row| u64::from(self.uncoalesced_in(row).count_ones())).sum();
+        pages + self.uncoalesced_areas() * AREA_FRAMES as u64
+    }
+
+    /// Areas that are uncoalesced as a whole.
+    pub(super) fn uncoalesced_areas(&self) -> u64 {
+        let is_uncoalesced =
+            |area: &usize| self.protocol.is_uncoalesced(self.pool.first_frame(*area), Order::HUGE);
+        self.uncoalesced.areas.iter().filter(is_uncoalesced).count() as u64
+    }
+}
