@@ -9,12 +9,12 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::layout::*;
-use crate::alloc::config::{Request, ZoneConfig};
 use crate::alloc::layout::ZoneLayout;
-use crate::alloc::zone::Zone;
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
+use crate::zone::Zone;
+use crate::zone::config::{Request, ZoneConfig};
 
 type Arrows = BTreeSet<(&'static str, &'static str)>;
 
@@ -48,10 +48,10 @@ fn is_valid(word: PageWord) -> bool {
         TAIL => uncounted && drop == 0 && (word.is_implicit() || order > Order::PAGE),
         FREE => {
             let empty = word.0 & (PINS_MASK | REFS_FIELD | HWPOISON) == 0;
-            let loose = word.0 & UNCOALESCED != 0;
-            let place = order == Order::PAGE || loose && order == Order::HUGE;
+            let uncoalesced = word.0 & UNCOALESCED != 0;
+            let place = order == Order::PAGE || uncoalesced && order == Order::HUGE;
             // An uncoalesced block goes on saying what the one that was freed was part of.
-            let past = if loose { drop <= 9 || drop == RISE_UNKNOWN } else { word.0 & PAST == 0 };
+            let past = if uncoalesced { drop <= 9 || drop == RISE_UNKNOWN } else { word.0 & PAST == 0 };
             empty && place && past
         }
         HEAD | MERGING => drop <= 9 || drop == RISE_UNKNOWN,

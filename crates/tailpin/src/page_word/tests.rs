@@ -151,24 +151,32 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
 fn a_loose_block_is_claimed_as_what_it_was() {
     for word in words().into_iter().filter(|word| word.is_idle()) {
         for order in [Order::PAGE, Order::HUGE] {
-            let loose = word.as_uncoalesced(order);
-            assert!(Order::all().all(|other| loose.is_uncoalesced(other) == (other == order)), "{loose:?}");
-            assert!(!loose.is_idle() && !loose.is_implicit() && !loose.is_tail() && !loose.is_head());
+            let uncoalesced = word.as_uncoalesced(order);
+            assert!(
+                Order::all().all(|other| uncoalesced.is_uncoalesced(other) == (other == order)),
+                "{uncoalesced:?}"
+            );
+            assert!(
+                !uncoalesced.is_idle()
+                    && !uncoalesced.is_implicit()
+                    && !uncoalesced.is_tail()
+                    && !uncoalesced.is_head()
+            );
             let recorded = !word.all_tails_implicit() && order > Order::PAGE;
             let generation = word.generation();
             let free = Fields { kind: FREE, generation, recorded, ..NOTHING };
-            assert_eq!(fields(loose.claimed()), free);
-            assert!(loose.claimed().is_idle());
+            assert_eq!(fields(uncoalesced.claimed()), free);
+            assert!(uncoalesced.claimed().is_idle());
             // In one step or two, the block that begins is the same.
-            assert_eq!(loose.publish(order, false), loose.claimed().publish(order, false));
+            assert_eq!(uncoalesced.publish(order, false), uncoalesced.claimed().publish(order, false));
         }
     }
     let every = words().into_iter().flat_map(|word| Order::all().map(move |order| (word, order)));
     for (word, order) in every {
         let f = fields(word);
         let marked = f.kind == FREE && word.has_hwpoisoned() && f.order == order.get();
-        let loose = marked && f.pins == 0 && f.refs == 0 && !word.is_hwpoison();
-        assert_eq!(word.is_uncoalesced(order), loose, "nothing else is loose: {word:?}");
+        let uncoalesced = marked && f.pins == 0 && f.refs == 0 && !word.is_hwpoison();
+        assert_eq!(word.is_uncoalesced(order), uncoalesced, "nothing else is uncoalesced: {word:?}");
     }
 }
 
@@ -337,13 +345,13 @@ fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
             assert_eq!(block.with_explicit_tails().frees_uncoalesced(order), None);
         }
         let pieces = [PageWord(block.0 | PIECE), PageWord(block.0 | PIECE | 9 << DROP_SHIFT)];
-        for loose in pieces.map(|piece| piece.frees_uncoalesced(order).unwrap()) {
+        for uncoalesced in pieces.map(|piece| piece.frees_uncoalesced(order).unwrap()) {
             let plain = block.frees_uncoalesced(order).unwrap();
-            assert!(loose.is_uncoalesced(order) && !loose.is_idle());
+            assert!(uncoalesced.is_uncoalesced(order) && !uncoalesced.is_idle());
             // What it was part of ends with whatever becomes of it next.
-            assert_eq!(loose.claimed(), plain.claimed());
-            assert_eq!(loose.publish(order, false), plain.publish(order, false));
-            assert_eq!(loose.as_offline(), plain.as_offline());
+            assert_eq!(uncoalesced.claimed(), plain.claimed());
+            assert_eq!(uncoalesced.publish(order, false), plain.publish(order, false));
+            assert_eq!(uncoalesced.as_offline(), plain.as_offline());
         }
         for word in [
             block.pin(1).unwrap(),

@@ -229,8 +229,9 @@ impl PageWord {
     #[inline]
     pub(crate) const fn frees_uncoalesced(self, order: Order) -> Option<Self> {
         let stays = GEN_MASK << GEN_SHIFT | PAST | if order.get() > 0 { EXPLICIT_TAILS } else { 0 };
-        let (lone, loose) = (Self::build(HEAD, order, ONE_REF).0, Self::build(FREE, order, UNCOALESCED).0);
-        if self.0 & !stays == lone { Some(Self(self.0 ^ (lone ^ loose))) } else { None }
+        let (lone, uncoalesced) =
+            (Self::build(HEAD, order, ONE_REF).0, Self::build(FREE, order, UNCOALESCED).0);
+        if self.0 & !stays == lone { Some(Self(self.0 ^ (lone ^ uncoalesced))) } else { None }
     }
 
     /// A free block of `order`, a page or 2 MiB, becomes uncoalesced.
