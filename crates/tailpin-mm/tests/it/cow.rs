@@ -39,7 +39,7 @@ fn a_fork_shares_huge_pages_whole() {
         assert_eq!(zone.used_frames(), used + 3, "three page tables");
         assert_eq!(child.usage().huge_bytes, 16 * MIB);
         assert_eq!(parent.usage().huge_bytes, 16 * MIB);
-        // The one who is left gets its memory back whole, without a copy.
+        // The space that is left has its memory exclusively again, without a copy.
         drop(child);
         let before = frame(&parent, addr);
         parent.write(addr, &[1]).unwrap();

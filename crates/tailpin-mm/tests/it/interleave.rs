@@ -66,8 +66,7 @@ impl Arch for Interrupted {
     }
 }
 
-/// As [`StdEnv`], but nobody is waited for when translations go: an invalidation that needs no
-/// interrupt.
+/// [`StdEnv`], but invalidating translations waits for no section, as where no interrupt is needed.
 struct NoWaiting<'a>(&'a StdEnv);
 
 // SAFETY: what `StdEnv` promises.

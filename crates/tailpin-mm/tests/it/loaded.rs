@@ -1,4 +1,4 @@
-//! A page table that a CPU has loaded.
+//! A page table that a CPU has in its root register ([`RootRef`](tailpin_mm::RootRef)).
 
 use tailpin::{Kind, Zone};
 use tailpin_mm::{Map, MmConfig, Prot, RootRef, StdEnv};

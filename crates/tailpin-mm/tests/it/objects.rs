@@ -260,8 +260,8 @@ fn an_object_collapses_while_everybody_reads() {
                 }
                 let done = spaces[0].collapse(addr, CollapseLimits::NONE);
                 stop.store(true, Ordering::Relaxed);
-                // A page that is only mapped is no reason to refuse, however often it is faulted in
-                // meanwhile.
+                // A page that is only mapped is no reason to refuse, however often other threads
+                // fault it in during the collapse.
                 assert_eq!(done, Ok(CollapseOutcome::ByCopy), "round {round}");
             });
         }

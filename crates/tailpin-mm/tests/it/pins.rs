@@ -1,4 +1,4 @@
-//! Pins by address.
+//! Pins by address (gup).
 
 use crate::common;
 

@@ -85,7 +85,8 @@ fn s03_huge_pages_split_through_the_one_page_that_is_mapped_elsewhere() {
         let space = mm.space().unwrap();
         let addr = space.map(Map::anonymous(4 * HUGE, Prot::READ_WRITE)).unwrap();
         let mut data = fill(&space, addr, 4 * HUGE);
-        let other = space.fork().unwrap(); // which keeps the blocks whole, as the kernel does by itself
+        // The fork keeps the blocks whole, as the kernel does without one.
+        let other = space.fork().unwrap();
         let there = |i: u64| VirtAddr::new(0x6000_0000 + i * PAGE);
         for i in 0..4 {
             space.remap(addr.offset(i * HUGE + 7 * PAGE), PAGE, Some(there(i))).unwrap();
@@ -422,7 +423,7 @@ fn s15_with_the_page_tables_gone_an_object_still_collapses() {
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
         assert_eq!(space.mapping(addr), None);
         assert_eq!(common::collapse(&space, addr, CollapseLimits::default()), Ok(CollapseOutcome::ByCopy));
-        // Once more, by one who maps it by pages and by one who does not map it at all yet.
+        // Once more, by a space that maps it by pages and by one that does not map it yet.
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
         assert_eq!(
             common::collapse(&space, addr, CollapseLimits::default()),

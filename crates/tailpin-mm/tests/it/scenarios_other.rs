@@ -102,7 +102,7 @@ fn s26_the_only_huge_page_is_never_had_twice() {
         });
         println!("touched {touched:?} times, had by the other {had:?} times");
         assert!(touched.into_inner() > 1 && had.into_inner() > 1, "it did not change hands");
-        // Discarded and not had by anybody, it is free: exactly one.
+        // The discarded page has no other owner and is free: exactly one.
         space.advise(addr, HUGE, Advice::DontNeed).unwrap();
         second.punch_hole(0..HUGE);
         let one = zone.alloc(Order::HUGE).expect("it has not leaked");

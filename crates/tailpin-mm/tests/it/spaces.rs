@@ -165,7 +165,8 @@ fn no_leaf_reaches_over_the_border_of_a_region() {
             let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE)).unwrap();
             space.write(addr, &pattern(4, HUGE as usize)).unwrap();
             space.advise(addr.offset(MIB), MIB, advice).unwrap();
-            let child = space.fork().unwrap(); // goes region by region: a leaf in two of them would count twice
+            // A fork goes region by region: a leaf in two of them would count twice.
+            let child = space.fork().unwrap();
             assert_eq!(bytes(&child, addr, HUGE), pattern(4, HUGE as usize));
             drop(space);
             child.unmap(addr, MIB).unwrap();

@@ -159,7 +159,8 @@ fn a_pin_never_shows_memory_of_somebody_else() {
         let len = pages * PAGE;
         space.map(Map::anonymous(len, Prot::READ_WRITE).at(base)).unwrap();
         let (stop, pinned) = (AtomicBool::new(false), AtomicU64::new(0));
-        // Memory of somebody else, full of ones, churned so that frames change owners.
+        // Memory of another space, full of ones, mapped and unmapped all the time so that frames
+        // change owners.
         let other = mm.space().unwrap();
         std::thread::scope(|scope| {
             let (space, other, stop, pinned) = (&space, &other, &stop, &pinned);

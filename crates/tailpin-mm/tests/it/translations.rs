@@ -1,9 +1,9 @@
 //! Translations that a processor may have cached: gone before the page is given back, and gone on
 //! return if they allow what the table no longer does.
 //!
-//! Here a TLB is kept that caches everything it may and forgets only what it is told to. Whenever a
-//! frame becomes free, none of its translations may be left; after each operation, those that are
-//! left must agree with the table.
+//! The test has a TLB that caches everything it may and forgets only what a shootdown names.
+//! Whenever a frame becomes free, none of its translations may be left; after each operation, those
+//! that are left must agree with the table.
 
 use crate::common;
 

@@ -1,10 +1,9 @@
-//! Exact accounts: every frame in use is one that somebody has, found by walking everything that
-//! can have one.
+//! Exact accounts: every frame in use has an owner, found by walking everything that can own one.
 //!
-//! Who has frames: page tables, what their leaves map, what is in the caches of objects, what is
-//! pinned, and the `Mm` its one or two pages of zeroes. A frame that is in use and in none of these
-//! is lost; one that is not in use and in one of these was given back too early. So "what nobody
-//! else has is free on return" is checked to the page.
+//! Owned are page tables, what their leaves map, what is in the page caches of objects, what is
+//! pinned, and the one or two pages of zeroes of the `Mm`. A frame that is in use and none of these
+//! is lost; a frame that is one of these and not in use was given back too early. So it is checked
+//! to the page that what has no other owner is free on return.
 
 #![allow(dead_code, unreachable_pub)] // Each test that uses it uses a part of it.
 
@@ -15,7 +14,7 @@ use tailpin::{Order, Pfn, Zone};
 use tailpin_mm::arch::{Arch, Flags, TableEntry, X86_64};
 use tailpin_mm::{DirectMap, Env, Level, Mm, Object, Pins, Space};
 
-/// Frames and who they were found at.
+/// Frames, by what owns them.
 #[derive(Default)]
 pub struct Accounts {
     tables: BTreeSet<Pfn>,
@@ -74,7 +73,7 @@ impl Accounts {
         self.tables.len() as u64
     }
 
-    /// Holds the accounts against the zone, with nobody else at work.
+    /// Compares the accounts with the zone, while no other thread is at work.
     pub fn settle<E: Env>(self, mm: &Mm<'_, E>, zone: &Zone<'_>) {
         mm.synchronize();
         assert!(self.tables.is_disjoint(&self.memory), "a page table is mapped as memory");

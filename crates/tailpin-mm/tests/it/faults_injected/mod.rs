@@ -4,7 +4,7 @@
 //! so on until all have had their turn; once with all later ones failing too (memory has run out),
 //! once with that one alone. After a failure every byte of every space and under every pin is as
 //! before, as much is mapped and present, and the accounts are exact: each frame in use is a page
-//! table or memory that somebody has. What may be different is that a huge leaf has become 512
+//! table or memory that has an owner. What may be different is that a huge leaf has become 512
 //! small ones, or that an empty page table waits for its next use.
 
 #![allow(unreachable_pub)] // A test has no outside.

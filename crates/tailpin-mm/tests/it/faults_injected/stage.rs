@@ -1,4 +1,4 @@
-//! A machine with things on it, and looking at all of them.
+//! A machine with spaces, objects and pins on it, and assertions about all of them.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -112,7 +112,7 @@ impl<'a, 'z> Stage<'a, 'z> {
         Seen { pages, pinned: self.pins.iter().map(pinned).collect(), sizes: sizes.collect() }
     }
 
-    /// Each frame in use is somebody's.
+    /// Asserts that each frame in use has an owner.
     pub fn settle(&self) {
         let mut accounts = Accounts::default();
         self.spaces.iter().for_each(|space| accounts.space(self.env, space));

@@ -1,9 +1,9 @@
 //! Several threads do everything at once to several spaces and objects, and one allocation in a few
 //! fails.
 //!
-//! Whoever writes to a page writes the page's stamp: which memory it is, and which page of it. So
-//! whatever a read, a word or a pin finds is the right stamp or zeroes, whoever forks, moves,
-//! splits, collapses, truncates or exits meanwhile. At the end the accounts are exact.
+//! Every write to a page writes the page's stamp: which memory it is, and which page of it. So what
+//! a read, a futex word or a pin finds is the right stamp or zeroes, also while other threads fork,
+//! move, split, collapse, truncate or exit. At the end the accounts are exact.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,7 @@ struct World<'a, 'z> {
     mm: &'a Mm<'z, Flaky<'z>>,
     spaces: [Mutex<Arc<Sp<'z>>>; SPACES],
     objects: [Object<'z, Flaky<'z>>; 2],
-    /// Held by whoever has some of a space's anonymous memory away from its place.
+    /// Held by a thread that has moved some of a space's anonymous memory away from its place.
     away: Mutex<()>,
     stop: AtomicBool,
     /// How often each operation succeeded.
@@ -172,7 +172,7 @@ impl<'z> World<'_, 'z> {
             }
             "fork" => {
                 let Ok(child) = space.fork() else { return false };
-                // Whoever was there exits, as soon as nobody is in the middle of something.
+                // The space that was there exits, as soon as no thread is in an operation on it.
                 let place = &self.spaces[random.below(SPACES as u64) as usize];
                 let old = std::mem::replace(&mut *place.lock().unwrap(), Arc::new(child));
                 drop(old);

@@ -1,4 +1,4 @@
-//! Programs that once went wrong, as short as they were found to be.
+//! Programs that once failed, as short as the property test could make them.
 
 use tailpin_mm::{Access, Advice, Cow, HugePages, MmConfig, Prot, VirtAddr};
 

@@ -1,6 +1,6 @@
 //! Random programs on several address spaces, against a sequential model, byte for byte.
 //!
-//! Two or three hundred lines of model (`model.rs`) say what memory is to those who use it: who
+//! Two or three hundred lines of model (`model.rs`) say what memory is to its users: which space
 //! sees whose writes, what a fork copies, that a pin and its mapping never part, which accesses are
 //! errors. Everything below that (huge pages, splits, collapses, page tables, counts) must not
 //! show. After each program, and at steps in it, all pages that were ever written are compared, and

@@ -1,6 +1,6 @@
-//! The sequential model: what every byte is, who sees whose writes, and which accesses are errors.
-//! No frames, no huge pages, no counts: a page is a shared cell, and to pin it is to have a handle
-//! on the cell.
+//! The sequential model: what every byte is, which space sees whose writes, and which accesses are
+//! errors. No frames, no huge pages, no counts: a page is a shared cell, and to pin it is to have a
+//! handle on the cell.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

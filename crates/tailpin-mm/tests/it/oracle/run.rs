@@ -187,7 +187,7 @@ impl<'a, 'z> Machine<'a, 'z> {
                 let made = done.as_ref().map(|_| ()).map_err(|error| *error);
                 if self.agrees(made, &[]) {
                     self.model.spaces[into] = Some(self.model.fork(s));
-                    // Whoever was there exits.
+                    // The space that was there exits.
                     self.spaces[into] = done.ok();
                 }
             }
@@ -334,7 +334,8 @@ impl<'a, 'z> Machine<'a, 'z> {
         let mut expected: Vec<_> = self.gap(s, span.pages()).into_iter().collect();
         if advice == Advice::Collapse {
             match done {
-                // Whether it is worth it is not for the model to say; nobody may notice either way.
+                // Whether a collapse is worth it is not for the model to say; no read may show it
+                // either way.
                 Ok(()) | Err(AdviseError::Collapse(_)) => assert_eq!(expected, []),
                 Err(AdviseError::Map(error)) => assert!(expected.contains(&error), "{error:?}"),
             }
