@@ -312,7 +312,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     #[test]
-    fn a_mark_passes_only_when_the_sections_open_then_are_over() {
+    fn a_cookie_polls_true_only_when_the_sections_open_then_are_over() {
         let env = StdEnv::new(1);
         let section = env.enter();
         let cookie = env.cookie();
