@@ -34,8 +34,7 @@ use crate::error::{FaultError, NotPresent, PinError};
 use crate::mm::MmCore;
 use crate::ops::fault::Want;
 use crate::page_table::gup_fast::{AllSafeguards, gup_fast};
-use crate::page_table::walk::Entries;
-use crate::page_table::walk::WalkEnd;
+use crate::page_table::walk::{Entries, WalkEnd};
 use crate::space::region::Backing;
 use crate::space::{Space, SpaceInner};
 

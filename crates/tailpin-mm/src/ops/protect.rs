@@ -5,8 +5,7 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::MapError;
 use crate::ops::unmap::checked_range;
-use crate::page_table::walk::Entries;
-use crate::page_table::walk::WalkEnd;
+use crate::page_table::walk::{Entries, WalkEnd};
 use crate::space::{Space, SpaceInner};
 
 impl<E: Env> Space<'_, E> {

@@ -10,8 +10,8 @@
 //! Neither changes what a thread reads, and accesses and pins go on all the time: the table is
 //! complete before the one compare-and-swap that puts it in the leaf's place. A thread that pins a
 //! page at the same time finds, walking again, that the entry has changed. There is no
-//! break-before-make: leaf and table map the same frames with the same rights, which x86-64 allows
-//! to overlap until translations are invalidated.
+//! break-before-make: until translations are invalidated a CPU may use the huge one or the small
+//! ones, which lead to the same frames with the same rights.
 
 use tailpin::Order;
 
@@ -20,8 +20,7 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{PageSplitError, Shortage};
 use crate::object::page_cache::ObjectPages;
-use crate::page_table::walk::Entries;
-use crate::page_table::walk::{EntrySlot, WalkEnd};
+use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
 use crate::space::region::Region;
 use crate::space::{Space, SpaceInner};
 

@@ -13,8 +13,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
-use crate::page_table::walk::Entries;
-use crate::page_table::walk::WalkEnd;
+use crate::page_table::walk::{Entries, WalkEnd};
 use crate::space::region::Regions;
 use crate::space::{Space, SpaceInner};
 

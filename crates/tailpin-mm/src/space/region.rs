@@ -87,7 +87,7 @@ impl<'z, E: Env> Backing<'z, E> {
 ///   between regions.
 /// * Page `first + n` of the backing is at `range.start` + `n` × 4096 bytes, for every page of the
 ///   range.
-/// * While the region is in the tree, the rmap of its backing has an entry that covers it.
+/// * While the region is in the tree, each rmap of its backing has an entry that covers it.
 ///
 /// All fields are written under the space's region lock, held exclusively.
 pub(crate) struct Region<'z, E: Env> {
