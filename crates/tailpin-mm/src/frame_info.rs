@@ -14,9 +14,8 @@ use tailpin::Pfn;
 /// The two words of one frame; both are zero for a frame that was never used.
 #[derive(Debug, Default)]
 pub struct FrameInfo {
-    /// Written while the frame is in no entry, by the thread that allocated it; for a retired
-    /// page table under the
-    /// lock of the list it is on.
+    /// Written while the frame is in no entry, by the thread that allocated it; for a retired page
+    /// table under the lock of the list it is on.
     owner: AtomicU64,
     /// Written with `owner`, by the same rule.
     index: AtomicU64,

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use tailpin::{FrameRange, Order, Pfn, RawBlock, Request, Zone};
 
 use crate::arch::Arch;
-use crate::env::sync::Locked;
+use crate::env::sync::EnvLock;
 use crate::env::{Cookie, Env};
 use crate::error::{MmError, Shortage};
 use crate::frame_info::{FrameInfo, FrameInfos, PageOwner};
@@ -39,8 +39,7 @@ pub enum HugePages {
 /// Settings of an [`Mm`]; everything has a default.
 #[derive(Clone, Copy, Debug)]
 pub struct MmConfig {
-    /// Whether regions of [`HugePages::Default`] get huge pages (THP
-    /// `always`).
+    /// Whether regions of [`HugePages::Default`] get huge pages (THP `always`).
     pub huge_by_default: bool,
     /// What a write to a huge page does that other spaces also map.
     pub cow: Cow,
@@ -119,9 +118,9 @@ impl<'z, E: Env> Mm<'z, E> {
             ids: AtomicU64::new(1),
             zero: None,
             huge_zero: AtomicU64::new(NO_FRAME),
-            retired: Locked::new(Retired::default()),
+            retired: EnvLock::new(RetiredTables::default()),
         };
-        core.zero = Some(core.fresh(Order::PAGE, PageOwner::None, 0)?.pfn());
+        core.zero = Some(core.alloc_zeroed(Order::PAGE, PageOwner::None, 0)?.pfn());
         Ok(Self { core: Arc::new(core) })
     }
 
@@ -154,7 +153,7 @@ const RETIRED_BATCH: usize = 64;
 /// Page tables that threads walking without a lock may still be in, as a list through their
 /// [`FrameInfo`].
 #[derive(Default)]
-struct Retired {
+struct RetiredTables {
     first: Option<Pfn>,
     number: usize,
 }
@@ -174,7 +173,7 @@ pub(crate) struct MmCore<'z, E: Env> {
     /// exchange succeeds.
     huge_zero: AtomicU64,
     /// Under its own lock, the last in the order of locks.
-    retired: Locked<E, Retired>,
+    retired: EnvLock<E, RetiredTables>,
 }
 
 impl<'z, E: Env> MmCore<'z, E> {
@@ -198,7 +197,12 @@ impl<'z, E: Env> MmCore<'z, E> {
     }
 
     /// A cleared block whose frame information is written. Its one reference is the caller's.
-    pub(crate) fn fresh(&self, order: Order, owner: PageOwner, index: u64) -> Result<RawBlock, Shortage> {
+    pub(crate) fn alloc_zeroed(
+        &self,
+        order: Order,
+        owner: PageOwner,
+        index: u64,
+    ) -> Result<RawBlock, Shortage> {
         let block = self.allocate(Request::new(order))?;
         self.clear(block.pfn(), order);
         self.infos.describe(block.pfn(), order.frames(), owner, index);
@@ -238,7 +242,7 @@ impl<'z, E: Env> MmCore<'z, E> {
         if seen != NO_FRAME {
             return Some(Pfn::new(seen));
         }
-        let made = self.fresh(Order::HUGE, PageOwner::None, 0).ok()?.pfn();
+        let made = self.alloc_zeroed(Order::HUGE, PageOwner::None, 0).ok()?.pfn();
         match self.huge_zero.compare_exchange(NO_FRAME, made.get(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(made),
             Err(first) => {

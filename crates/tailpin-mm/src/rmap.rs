@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use crate::addr::{PAGE_BYTES, SpaceId, VirtAddr, VirtRange};
 use crate::env::Env;
-use crate::env::sync::Locked;
+use crate::env::sync::EnvLock;
 
 /// A range of addresses in one space that stands for pages of the memory.
 struct RmapEntry<S> {
@@ -25,7 +25,7 @@ struct RmapEntry<S> {
 /// Every range of every space `S` at which some memory is mapped (rmap).
 pub(crate) struct Rmap<E: Env, S> {
     /// Under its own lock, which a thread takes after a space's and an object's.
-    entries: Locked<E, BTreeMap<(SpaceId, VirtAddr), RmapEntry<S>>>,
+    entries: EnvLock<E, BTreeMap<(SpaceId, VirtAddr), RmapEntry<S>>>,
 }
 
 /// A range of a space at which pages may be mapped.
@@ -37,7 +37,7 @@ pub(crate) struct SpaceRange<S> {
 
 impl<E: Env, S> Rmap<E, S> {
     pub(crate) fn new() -> Self {
-        Self { entries: Locked::new(BTreeMap::new()) }
+        Self { entries: EnvLock::new(BTreeMap::new()) }
     }
 
     /// Enters that page `first` and those after it are mapped at `range` of `space`, whose identity

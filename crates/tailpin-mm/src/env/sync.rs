@@ -7,9 +7,9 @@ use lock_api::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::env::Env;
 
 /// A value under a lock of the environment's kind.
-pub(crate) struct Locked<E: Env, T>(RwLock<E::Lock, T>);
+pub(crate) struct EnvLock<E: Env, T>(RwLock<E::Lock, T>);
 
-impl<E: Env, T> Locked<E, T> {
+impl<E: Env, T> EnvLock<E, T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(RwLock::new(value))
     }

@@ -9,7 +9,7 @@ use tailpin::{Order, Pfn, Request};
 
 use crate::addr::PAGE_BYTES;
 use crate::env::Env;
-use crate::env::sync::Locked;
+use crate::env::sync::EnvLock;
 use crate::error::Shortage;
 use crate::frame_info::PageOwner;
 use crate::mm::{HugePages, MmCore};
@@ -78,10 +78,9 @@ pub(crate) struct ObjectPages<'z, E: Env> {
     huge: bool,
     pub(crate) tracks_writes: bool,
     source: Option<Arc<dyn Source + 'z>>,
-    /// Under the object's lock: a thread that reads the cache or maps a page of it holds it
-    /// shared, one that
-    /// changes it exclusively.
-    pub(crate) cache: Locked<E, PageCache>,
+    /// Under the object's lock: a thread that reads the cache or maps a page of it holds it shared,
+    /// one that changes it exclusively.
+    pub(crate) cache: EnvLock<E, PageCache>,
     /// Where the object is mapped. Under its own lock.
     pub(crate) rmap: Rmap<E, SpaceInner<'z, E>>,
 }
@@ -90,7 +89,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     pub(crate) fn new(core: &Arc<MmCore<'z, E>>, config: ObjectConfig<'z>) -> Self {
         let ObjectConfig { len, unit, huge, tracks_writes, source } = config;
         let (core, id, rmap) = (core.clone(), core.new_id(), Rmap::new());
-        let cache = Locked::new(PageCache { len, blocks: BTreeMap::new(), busy: Vec::new() });
+        let cache = EnvLock::new(PageCache { len, blocks: BTreeMap::new(), busy: Vec::new() });
         Self { core, id, unit, huge, tracks_writes, source, cache, rmap }
     }
 

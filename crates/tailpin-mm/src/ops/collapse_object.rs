@@ -7,7 +7,7 @@ use tailpin::{Order, Request};
 
 use crate::addr::{PAGE_BYTES, VirtAddr};
 use crate::env::Env;
-use crate::env::sync::Locked;
+use crate::env::sync::EnvLock;
 use crate::error::CollapseError;
 use crate::frame_info::PageOwner;
 use crate::object::page_cache::{CacheBlock, ObjectPages, PageCache};
@@ -15,7 +15,7 @@ use crate::ops::collapse::{CollapseLimits, CollapseOutcome};
 
 /// Pages of a page cache that faults don't map until this is dropped.
 struct BusyPages<'c, E: Env> {
-    cache: &'c Locked<E, PageCache>,
+    cache: &'c EnvLock<E, PageCache>,
     pages: Range<u64>,
 }
 

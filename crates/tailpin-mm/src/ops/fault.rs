@@ -208,7 +208,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             (Leaf { frame, flags }, false)
         } else {
             let owner = PageOwner::Anonymous(root.id);
-            let frame = core.fresh(level.order(), owner, region.index(start))?.pfn();
+            let frame = core.alloc_zeroed(level.order(), owner, region.index(start))?.pfn();
             (Leaf { frame, flags: fault.exclusive_flags() }, true)
         };
         if !core.change(slot, 0, E::Arch::leaf(level, leaf)) && counted {

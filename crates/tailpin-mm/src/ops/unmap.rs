@@ -18,24 +18,24 @@ use crate::space::region::Regions;
 use crate::space::{Space, SpaceInner};
 
 /// At most so many leaves are removed between two invalidations.
-const GATHERED: usize = 64;
+const GATHER_SIZE: usize = 64;
 
 /// Leaves that are gone from the table and whose counts are not given back yet (`mmu_gather`).
 pub(crate) struct Gather<'a, 'z, E: Env> {
     inner: &'a SpaceInner<'z, E>,
-    leaves: [Option<(Level, Leaf)>; GATHERED],
+    leaves: [Option<(Level, Leaf)>; GATHER_SIZE],
     number: usize,
     range: Option<VirtRange>,
 }
 
 impl<'a, 'z, E: Env> Gather<'a, 'z, E> {
     pub(crate) fn new(inner: &'a SpaceInner<'z, E>) -> Self {
-        Self { inner, leaves: [None; GATHERED], number: 0, range: None }
+        Self { inner, leaves: [None; GATHER_SIZE], number: 0, range: None }
     }
 
     /// Takes the count of a leaf that was just removed.
     pub(crate) fn push(&mut self, reach: VirtRange, level: Level, leaf: Leaf) {
-        if self.number == GATHERED {
+        if self.number == GATHER_SIZE {
             self.flush();
         }
         self.leaves[self.number] = Some((level, leaf));

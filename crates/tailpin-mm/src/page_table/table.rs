@@ -128,7 +128,7 @@ impl<E: Env> MmCore<'_, E> {
 
     /// Allocates an empty table, which no entry leads to.
     pub(crate) fn new_table(&self) -> Result<Pfn, Shortage> {
-        Ok(self.fresh(Order::PAGE, PageOwner::None, 0)?.pfn())
+        Ok(self.alloc_zeroed(Order::PAGE, PageOwner::None, 0)?.pfn())
     }
 
     /// Frees page tables (`free_pgtables`): takes those within `range` that are empty out of the

@@ -10,7 +10,7 @@ use tailpin::{Order, Pfn};
 use crate::addr::{Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
 use crate::env::Env;
-use crate::env::sync::Locked;
+use crate::env::sync::EnvLock;
 use crate::error::{MapError, MmError};
 use crate::mm::{HugePages, Mm, MmCore};
 use crate::object::Object;
@@ -163,10 +163,10 @@ pub(crate) struct SpaceInner<'z, E: Env> {
     /// The region lock (`mmap_lock`), shared by faults, exclusive for every operation that changes
     /// regions or removes tables. The order of locks is: regions of a parent, regions of its child,
     /// leaf lock, an object's page cache, rmaps, retired tables.
-    pub(crate) regions: Locked<E, Regions<'z, E>>,
+    pub(crate) regions: EnvLock<E, Regions<'z, E>>,
     /// The leaf lock: a thread that changes a leaf above 4 KiB to something else holds it, with the
     /// region lock shared.
-    pub(crate) leaves: Locked<E, ()>,
+    pub(crate) leaves: EnvLock<E, ()>,
 }
 
 impl<'z, E: Env> Mm<'z, E> {
@@ -183,8 +183,8 @@ impl<'z, E: Env> Mm<'z, E> {
                 core.put(EntrySlot { table: root, ..slot }, core.bits(slot));
             }
         }
-        let (id, regions) = (SpaceId(core.new_id()), Locked::new(Regions::new()));
-        Ok(Space { inner: Arc::new(SpaceInner { core, id, root, regions, leaves: Locked::new(()) }) })
+        let (id, regions) = (SpaceId(core.new_id()), EnvLock::new(Regions::new()));
+        Ok(Space { inner: Arc::new(SpaceInner { core, id, root, regions, leaves: EnvLock::new(()) }) })
     }
 }
 
