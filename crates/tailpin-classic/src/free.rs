@@ -47,7 +47,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     }
 
     pub(super) fn claim_block(&self, head: Pfn, order: Order) -> bool {
-        // SeqCst: as in `is_loose_block`.
+        // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
         let seen = self.flags(head).load(Ordering::SeqCst);
         // AcqRel: the claimer sees what led to the free block, and passes it on with what it makes
         // of it.
@@ -76,7 +76,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// The count is zero and this thread was the last: the frames become the allocator's.
     ///
-    /// Frames that are poisoned or in a bad state stay behind, out of service.
+    /// Frames that are marked hwpoison or in a bad state stay behind, out of service.
     pub(super) fn free_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         // Relaxed: the last reference went with Acquire.
         let maps = self.mapcount(head).load(Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         !aside
     }
 
-    /// Hands back what of a freed block was not set aside, area by area.
+    /// Hands back what of a freed block did not go offline, area by area.
     fn free_the_good(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         let span = order.frames().min(AREA_FRAMES as u64);
         for part in (0..order.frames()).step_by(AREA_FRAMES) {

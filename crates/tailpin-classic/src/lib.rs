@@ -58,7 +58,7 @@ impl<'m, W: AtomicWord> Classic<'m, W> {
 }
 
 impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
-    /// As [`Classic::new`], with protective steps of the caller's choice: for model checking what
+    /// The protocol over `words` with safeguards of the caller's choice: for model checking what
     /// happens when one is missing.
     pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));

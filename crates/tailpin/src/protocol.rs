@@ -87,14 +87,17 @@ pub enum Class {
     #[default]
     Splittable,
     /// The hugetlb class: the block never splits, a pin on any page is a pin on the head.
+    #[doc(alias = "hugetlb")]
     Unsplittable,
 }
 
-/// A pin on `page`, and the frame in whose word it is counted.
+/// A pin on `page` as a plain value, and the frame in whose word it is counted.
 ///
-/// The two differ only for tails of an unsplittable block. The place is settled when the pin is
+/// The two frames differ only for tails of an unsplittable block. The place is settled when the pin is
 /// taken, so that "is this tail counted?" has the same answer when it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[doc(alias = "pin_user_pages")]
+#[doc(alias = "gup")]
 pub struct PagePin {
     /// The page that is pinned.
     pub page: Pfn,
@@ -162,7 +165,7 @@ pub trait FreeSink {
     fn freed_frames(&self, area: Pfn, frames: &[u64; 8]);
     /// These frames of the caller's went out of service when they were freed.
     fn freed_offline(&self, frame: Pfn);
-    /// A misuse was noticed: to be reported, and the frame set aside.
+    /// A misuse was noticed: to be reported, and the frame taken offline.
     fn misuse(&self, misuse: Misuse);
 }
 
@@ -223,14 +226,14 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load for each that is asked for.
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64;
-    /// Makes a free page or 2 MiB of the caller's uncoalesced. Errs if it is in a wrong state. What
-    /// leads others to it comes after a SeqCst fence or change, as they look at that first and at
-    /// the block then.
+    /// Leaves a free page or 2 MiB of the caller's uncoalesced. Errs if it is in a wrong state. The
+    /// hint that leads others to it comes after a SeqCst fence or change, as they look at that
+    /// first and at the block then.
     ///
     /// Progress: wait-free; one load and one store.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
-    /// Makes a uncoalesced page or 2 MiB the caller's, as it was before it became uncoalesced;
-    /// false if it is not uncoalesced.
+    /// Makes an uncoalesced page or 2 MiB the caller's, as it was before; false if it is not
+    /// uncoalesced.
     ///
     /// Progress: wait-free; one load and one compare-and-swap, which fails only because another
     /// thread claimed it.
@@ -246,8 +249,8 @@ pub trait Protocol: Sized + Send + Sync {
         }
         claimed
     }
-    /// Puts a wholly free area that the caller owns back to rest. Errs with the first frame in a
-    /// wrong state.
+    /// Makes all words of a wholly free pageblock that the caller owns implicit. Errs with the
+    /// first frame in a wrong state.
     ///
     /// Progress: wait-free; 512 loads and at most as many stores.
     fn scrub(&self, area: Pfn) -> Result<(), Pfn>;
@@ -272,6 +275,7 @@ pub trait Protocol: Sized + Send + Sync {
     /// at some instant during the call, unless the caller has a reference.
     ///
     /// Progress: wait-free; at most thirteen loads, however large the block.
+    #[doc(alias = "compound_head")]
     fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)>;
 
     /// Pins a page found by its number alone (`get_page_unless_zero`). A caller that found the
@@ -279,6 +283,10 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: lock-free; it looks again only where a word changed in between, that is, where
     /// another operation got on.
+    #[doc(alias = "get_user_pages")]
+    #[doc(alias = "gup")]
+    #[doc(alias = "get_page_unless_zero")]
+    #[doc(alias = "folio_try_get")]
     fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError>;
     /// One more pin where the caller has one already.
     ///
@@ -293,11 +301,14 @@ pub trait Protocol: Sized + Send + Sync {
     ///
     /// Progress: lock-free; it finishes a split that is under way in place of waiting for it, and
     /// otherwise goes round only when the word changed.
+    #[doc(alias = "folio_get")]
+    #[doc(alias = "refcount")]
     fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError>;
     /// Gives back `n` references on every piece of `range`.
     ///
     /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees every page
     /// without a pin.
+    #[doc(alias = "folio_put")]
     fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink);
 
     /// The word in which pins and references that are counted at `frame` are counted. Handles keep
@@ -354,7 +365,8 @@ pub trait Protocol: Sized + Send + Sync {
         let _ = word;
         self.get_block(FrameRange::block(head, order), 1, sink)
     }
-    /// One reference less, likewise.
+    /// One reference less on what was a block of `order` at `head`, be it whole or in pieces by
+    /// now, with the word of its head at hand.
     ///
     /// Progress: lock-free; as [`Protocol::put_block`].
     #[inline]
@@ -481,5 +493,6 @@ pub trait Protocol: Sized + Send + Sync {
     /// Marks a frame that is in use so that it leaves service when freed. False if it is free.
     ///
     /// Progress: lock-free; as [`Protocol::try_get`].
+    #[doc(alias = "memory_failure")]
     fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool;
 }

@@ -109,7 +109,7 @@ impl fmt::Display for Misuse {
 
 impl core::error::Error for Misuse {}
 
-/// Receives each misuse as it is found. The frame is set aside in any case.
+/// Receives each misuse as it is found. The frame is taken offline in any case.
 ///
 /// Called from inside whatever operation found it, so it must not call back into the zone.
 pub trait Sink: Sync {

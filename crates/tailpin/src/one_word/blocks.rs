@@ -94,7 +94,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The same where the last reference goes, or the block is no longer whole.
+    /// One reference less where it is the last one, or where the block is no longer whole.
     #[inline(never)]
     fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
         if order == Order::HUGE && Self::loosen_at(word, seen, order, sink) {

@@ -24,7 +24,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         if !first.is_idle() {
             return Err(head);
         }
-        // A whole area rests or records its order: its tails are tails as soon as there is a head.
+        // The tails of a whole pageblock are implicit or name its order: they are tails as soon as
+        // there is a head.
         if order == Order::PAGE || order == Order::HUGE {
             Ok(())
         } else {
@@ -52,7 +53,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         // Above 2 MiB the parts and the first 2 MiB know about their tails from their last life.
         if below && first.all_tails_implicit() != S::says_all_tails_implicit(all_tails_implicit) {
-            // Relaxed: as above. The head is as free as it was.
+            // Relaxed: the head is as free as it was; made visible with its publication.
             self.word(head).store(first.as_free(all_tails_implicit).0, Ordering::Relaxed);
         }
         Ok(())
@@ -85,7 +86,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let (mut rest, mut uncoalesced) = (pages, 0);
         while rest != 0 {
             let i = rest.trailing_zeros() as usize;
-            // SeqCst: as in `is_loose_block`.
+            // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
             let word = PageWord(words[i].load(Ordering::SeqCst));
             uncoalesced |= u64::from(word.is_uncoalesced(Order::PAGE)) << i;
             rest &= rest - 1;
@@ -113,7 +114,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         claimed: impl FnOnce(PageWord) -> PageWord,
     ) -> bool {
         let word = self.word(head);
-        // SeqCst: as in `is_loose_block`.
+        // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
         let seen = PageWord(word.load(Ordering::SeqCst));
         seen.is_uncoalesced(order) && Self::change_at(word, seen, claimed(seen))
     }
@@ -134,8 +135,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             && seen.frees_uncoalesced(order).is_some_and(|uncoalesced| Self::free_at(word, seen, uncoalesced))
     }
 
-    /// The step where that is all there is to do; a page or 2 MiB becomes uncoalesced in it if the
-    /// sink takes it so.
+    /// The step that frees a block whose head's word is all there is to change; a page or 2 MiB
+    /// becomes uncoalesced in it if the sink takes it so.
     pub(super) fn free_at_once(
         word: &W,
         seen: PageWord,
@@ -154,7 +155,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         done
     }
 
-    /// Puts all words of a wholly free area to rest, checking each.
+    /// Makes all words of a wholly free pageblock implicit, checking each.
     pub(super) fn scrub_area(&self, area: Pfn) -> Result<(), Pfn> {
         for frame in FrameRange::block(area, Order::HUGE).iter() {
             let word = self.load(frame);
@@ -208,7 +209,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     fn store_freed(&self, frame: Pfn) {
-        // Release: as in `free_block`.
+        // Release: the frame goes to the allocator, whose own Release hands it on.
         self.word(frame).store(self.load(frame).freed().0, Ordering::Release);
     }
 }

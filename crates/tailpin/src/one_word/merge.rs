@@ -2,10 +2,10 @@
 //!
 //! The first piece becomes the head of the whole block and can be held as such at once; then every
 //! other piece becomes tails of it, its head first. Pins stay where they are; a pinned page takes a
-//! hold on its new head first. A piece that could still have resting tails pinned under it is taken
-//! to pages before.
+//! hold on its new head first. A piece that could still have implicit tails pinned under it is
+//! taken to pages before.
 //!
-//! # Back to rest
+//! # Implicit again
 //!
 //! Where pieces fill a 2 MiB area and none has a pin or hold, their words become implicit, and the
 //! next split can be heads-only. This is the one way back for frames in use, and must not fool a
@@ -15,9 +15,9 @@
 //!
 //! Such a hold is on a word of T's own area, and keeps that word and every head over it counted for
 //! as long as it is there. (a) It was there when the pieces were checked, before the merge: then
-//! some piece had a count, and nothing is put to rest. (b) It was taken on a piece since: then T is
-//! a tail of that very piece, which the merge, finding it held, first takes to pages; T changes,
-//! and from that piece on nothing is put to rest. (c) It is on the head of the whole: then T is
+//! some piece had a count, and no word becomes implicit. (b) It was taken on a piece since: then T
+//! is a tail of that very piece, which the merge, finding it held, first takes to pages; T changes,
+//! and from that piece on no word becomes implicit. (c) It is on the head of the whole: then T is
 //! pinned as a tail of the whole, which it is. The generation in the word is not relied on.
 
 use super::{OneWord, Steps};
@@ -37,12 +37,12 @@ pub(super) struct Whole {
 /// What is known about a merge under way.
 #[derive(Default)]
 struct Progress {
-    /// Unpinned parts are put to rest.
-    to_rest: bool,
-    /// Something that was to rest could not.
-    recorded: bool,
-    /// A frame of the block is poisoned.
-    wary: bool,
+    /// Words of unpinned parts become implicit.
+    implicit: bool,
+    /// Some word that was to become implicit could not.
+    some_explicit: bool,
+    /// A frame of the block is marked hwpoison.
+    has_hwpoisoned: bool,
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
@@ -135,12 +135,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if seen.order() >= order {
                 return;
             }
-            if Self::may_pin_resting_tails(seen) {
+            if Self::may_pin_implicit_tails(seen) {
                 self.to_pages(head, sink);
                 continue;
             }
-            progress.to_rest = order == Order::HUGE && S::may_be_implicit(unpinned && seen.pins() == 0);
-            let all_tails_implicit = progress.to_rest || order > Order::HUGE && seen.all_tails_implicit();
+            progress.implicit = order == Order::HUGE && S::may_be_implicit(unpinned && seen.pins() == 0);
+            let all_tails_implicit = progress.implicit || order > Order::HUGE && seen.all_tails_implicit();
             if self.change(head, seen, seen.begin_merge(order, all_tails_implicit)) {
                 self.adopt_tails(head, seen, whole, &mut progress, sink);
                 break seen.order();
@@ -152,7 +152,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let seen = self.load(at);
             // The common case in a line of its own: between two compare-and-swaps every instruction
             // counts.
-            let tail = if progress.to_rest { seen.as_implicit() } else { seen.tail_of(order) };
+            let tail = if progress.implicit { seen.as_implicit() } else { seen.tail_of(order) };
             at = if seen.is_plain_page() && self.change(at, seen, tail) {
                 at.offset(1)
             } else {
@@ -162,10 +162,10 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         loop {
             let seen = self.load(head);
             let mut done = if settles { seen.end_merge() } else { seen };
-            if progress.wary {
+            if progress.has_hwpoisoned {
                 done = done.mark_has_hwpoisoned();
             }
-            if progress.recorded {
+            if progress.some_explicit {
                 done = done.with_explicit_tails();
             }
             if self.change(head, seen, done) {
@@ -176,7 +176,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Below 2 MiB a hold on a head of several frames may be that of a thread about to pin an
     /// implicit tail, and that thread would not notice that the tail has changed blocks.
-    fn may_pin_resting_tails(piece: PageWord) -> bool {
+    fn may_pin_implicit_tails(piece: PageWord) -> bool {
         let order = piece.order();
         S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
     }
@@ -199,20 +199,20 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 // holds the right head; its order is the whole's.
                 return Order::PAGE;
             }
-            if Self::may_pin_resting_tails(seen) {
+            if Self::may_pin_implicit_tails(seen) {
                 self.to_pages(piece, sink);
             } else if self.adopt(piece, piece, seen, whole, progress, sink) {
                 // Only now: until the piece was a tail, one of its own could be pinned and unpinned
-                // after it had been looked at, and so record the old order under a piece whose word
+                // after it had been looked at, and so name the old order under a piece whose word
                 // was just as before.
-                progress.wary |= seen.has_hwpoisoned() || seen.is_hwpoison();
+                progress.has_hwpoisoned |= seen.has_hwpoisoned() || seen.is_hwpoison();
                 self.adopt_tails(piece, seen, whole, progress, sink);
                 return seen.order();
             }
         }
     }
 
-    /// Rewrites the tails that record the order of a piece whose word `was` so.
+    /// Rewrites the explicit tails of a piece whose word `was` so.
     fn adopt_tails(
         &self,
         piece: Pfn,
@@ -222,7 +222,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         sink: &impl FreeSink,
     ) {
         let old = was.order();
-        let stay = whole.order > Order::HUGE && old == Order::HUGE; // Tails of a 2 MiB part stay tails of that part.
+        // Tails of a 2 MiB part stay tails of that part.
+        let stay = whole.order > Order::HUGE && old == Order::HUGE;
         if old == Order::PAGE || stay || old <= Order::HUGE && was.all_tails_implicit() {
             return;
         }
@@ -239,8 +240,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Makes a frame of `piece`, its head or a tail that records its order, a tail of the whole: at
-    /// rest if that can be, else its pins kept under a hold. False if its word changed.
+    /// Makes a frame of `piece`, its head or an explicit tail, a tail of the whole: implicit if
+    /// that can be, else its pins kept under a hold. False if its word changed.
     #[inline]
     fn adopt(
         &self,
@@ -252,16 +253,16 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         sink: &impl FreeSink,
     ) -> bool {
         if seen.pins() == 0 {
-            let rests = progress.to_rest && !seen.is_hwpoison();
-            progress.recorded |= progress.to_rest && !rests;
+            let implicit = progress.implicit && !seen.is_hwpoison();
+            progress.some_explicit |= progress.implicit && !implicit;
             return self.change(
                 frame,
                 seen,
-                if rests { seen.as_implicit() } else { seen.tail_of(whole.order) },
+                if implicit { seen.as_implicit() } else { seen.tail_of(whole.order) },
             );
         }
-        progress.recorded |= progress.to_rest;
-        progress.to_rest = false;
+        progress.some_explicit |= progress.implicit;
+        progress.implicit = false;
         self.adopt_pinned(piece, frame, seen, whole, sink)
     }
 

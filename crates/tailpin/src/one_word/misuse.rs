@@ -91,8 +91,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail records
-    /// its order. False if one of the words changed in between, `None` if the frame is in no live
+    /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail is
+    /// explicit. False if one of the words changed in between, `None` if the frame is in no live
     /// block.
     fn mark_hwpoison_tail(&self, frame: Pfn) -> Option<bool> {
         let seen = self.load(frame);
@@ -110,7 +110,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         let records = if within_part { Order::HUGE } else { order };
         let tail = if seen.is_implicit() { seen.tail_of(records) } else { seen };
-        // Like a hold: a clean split has to look at every tail from here on.
+        // Like a hold: a heads-only split has to look at every tail from here on.
         Some(
             self.change(head, above, above.hold(0).mark_has_hwpoisoned())
                 && self.change(frame, seen, tail.mark_hwpoison()),

@@ -57,7 +57,7 @@ impl<'m, W: AtomicWord> OneWord<'m, W> {
 }
 
 impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
-    /// As [`OneWord::new`], with protective steps of the caller's choice: for model checking what
+    /// The protocol over `words` with safeguards of the caller's choice: for model checking what
     /// happens when one is missing.
     pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));
@@ -87,14 +87,15 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         Self::change_at(self.word(frame), seen, new)
     }
 
-    /// The one way in which a shared word changes from a state that was looked at. AcqRel: a new
+    /// The one way in which a shared word changes from a state that was looked at, and so the
+    /// linearization point of nearly every operation. AcqRel: a new
     /// state is published with what led to it, and its finder sees what led to the old one.
     #[inline]
     fn change_at(word: &W, seen: PageWord, new: PageWord) -> bool {
         word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Head of the live block that `frame` is in.
+    /// Head of the live block that `frame` is in (`compound_head`).
     fn find_head(&self, frame: Pfn) -> Option<(Pfn, PageWord)> {
         let word = self.load(frame);
         if word.is_head() {
@@ -103,8 +104,8 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
         if !word.is_tail() {
             return None;
         }
-        // What the tail records is where to look first: during a split there may be a larger head
-        // above it still.
+        // The order that the tail names is where to look first: during a split there may be a
+        // larger head above it still.
         let recorded = if word.is_implicit() { None } else { self.head_at(frame.head(word.order()), frame) };
         recorded.or_else(|| {
             let area = frame.head(Order::HUGE);
@@ -186,9 +187,7 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
 
     #[inline]
     fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
-        self.claim_block(head, order, |uncoalesced| {
-            uncoalesced.publish(order, matches!(class, Class::Unsplittable))
-        })
+        self.claim_block(head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
     }
 
     fn scrub(&self, area: Pfn) -> Result<(), Pfn> {

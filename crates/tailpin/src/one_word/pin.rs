@@ -14,15 +14,15 @@ use crate::report::{Cause, Misuse, Operation};
 #[derive(Clone, Copy)]
 pub(super) struct WordPin {
     at: Pfn,
-    /// Order that a tail of this head records.
+    /// Order that a tail of this head names.
     order: Order,
     /// The block's tails are not counted: the count stays here.
     uncounted_tails: bool,
 }
 
 impl WordPin {
-    /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they record
-    /// that order.
+    /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they name that
+    /// order.
     fn on_tail(at: Pfn) -> Self {
         Self { at, order: Order::HUGE, uncounted_tails: false }
     }
@@ -63,7 +63,7 @@ impl For {
             || head.order() > order && (order == Order::HUGE || head.is_merging())
     }
 
-    /// The same for a head that is itself a tail: a 2 MiB part of a larger block.
+    /// Whether `part`, the 2 MiB part of a larger block, is the head that this count is for.
     fn fits_part(self, part: PageWord) -> bool {
         match self {
             Self::Caller => true,
@@ -71,7 +71,7 @@ impl For {
         }
     }
 
-    /// The order that the tail records with its first pin: the one it knew its head by, or of the
+    /// The order that the tail names with its first pin: the one it knew its head by, or of the
     /// merge that has come over it.
     fn records(self, head: PageWord) -> Order {
         match self {
@@ -98,7 +98,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok((held, if held.counted_at == page { word } else { self.word(held.counted_at) }))
     }
 
-    /// The same for a page that was last `seen` as a tail without pins, and whatever else there is.
+    /// Pins a page whose own word is not live alone: one that was last `seen` as a tail without
+    /// pins, or as anything else.
     #[inline(never)]
     fn pin_under_head(&self, page: Pfn, seen: PageWord, sink: &impl FreeSink) -> Result<PagePin, GetError> {
         let first = seen.is_tail() && seen.pins() == 0;
@@ -208,7 +209,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Err(GetError::NotInUse)
     }
 
-    /// The head of a resting tail, or the 2 MiB part of a larger block that it is in.
+    /// The head of an implicit tail, or the 2 MiB part of a larger block that it is in.
     fn head_above_implicit(&self, tail: Pfn) -> Option<(Pfn, PageWord)> {
         let area = tail.head(Order::HUGE);
         let part = self.load(area);

@@ -89,7 +89,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// Halves the piece around `page` until it is of `target`: three steps each time while no tail
-    /// has recorded anything.
+    /// is explicit.
     pub(super) fn split_towards(
         &self,
         range: FrameRange,
@@ -126,7 +126,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         )
     }
 
-    /// Does whatever is left of the split that `seen` says is under way at `head`. The caller has a
+    /// Helping: does whatever is left of the split that `seen` says is under way at `head`. The caller has a
     /// reference on the block, or began the split itself.
     pub(super) fn help_split(&self, head: Pfn, seen: PageWord, sink: &impl FreeSink) {
         if seen.is_heads_only_split() && self.split_heads_only(head, seen) {
@@ -150,8 +150,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// A frame of the block was poisoned, perhaps while it was being split: each piece but the
-    /// first is told, whose head was.
+    /// A frame of the block was marked hwpoison, perhaps while it was being split: each piece but
+    /// the first is told, whose head was.
     #[cold]
     fn mark_pieces_hwpoisoned(&self, head: Pfn, begun: PageWord) {
         let piece = begun.target().frames();
@@ -166,7 +166,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Makes the heads of the pieces, as all tails are at rest. False if a hold was taken before
+    /// Makes the heads of the pieces, as all tails are implicit. False if a hold was taken before
     /// the end: then every tail has to be looked at.
     fn split_heads_only(&self, head: Pfn, begun: PageWord) -> bool {
         let (order, target) = (begun.order(), begun.target());
@@ -213,8 +213,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             let seen = self.load(tail);
             let untouched = seen.is_tail() && (seen.order() == order || seen.is_implicit());
             if !S::is_to_convert(untouched) {
-                // Made while the split was clean, the piece says that its tails rest; they are
-                // rewritten next.
+                // Made while the split was heads-only, the piece says that all its tails are
+                // implicit; they are rewritten next.
                 let marks = piece == tail
                     && order <= Order::HUGE
                     && target > Order::PAGE
@@ -253,12 +253,18 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The last reference goes (`seen` → `rest`) while pages are pinned: everything unpinned is
+    /// The last reference goes (`seen` → `dropped`) while pages are pinned: everything unpinned is
     /// free when this returns. False if the head changed first. No other thread has a reference, so
     /// none helps, and each tail is met once.
-    pub(super) fn self_split(&self, head: Pfn, seen: PageWord, rest: PageWord, sink: &impl FreeSink) -> bool {
-        let target = if rest.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
-        let begun = rest.begin_self_split(target);
+    pub(super) fn self_split(
+        &self,
+        head: Pfn,
+        seen: PageWord,
+        dropped: PageWord,
+        sink: &impl FreeSink,
+    ) -> bool {
+        let target = if dropped.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
+        let begun = dropped.begin_self_split(target);
         if !self.change(head, seen, begun) {
             return false;
         }
@@ -276,7 +282,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             loop {
                 let seen = self.load(area);
                 let pinned = seen.pins() > 0;
-                // A frame may have been poisoned since, under a pin that has gone.
+                // A frame may have been marked hwpoison since, under a pin that has gone.
                 let begun =
                     if self.load(head).has_hwpoisoned() { begun.mark_has_hwpoisoned() } else { begun };
                 let piece = seen.piece(begun, 0);

@@ -59,8 +59,8 @@ pub trait Steps: Send + Sync + 'static {
         needed
     }
 
-    /// W8: a hold turns a clean split into one that rewrites every tail.
-    /// W14: a hold on a settled head says that a tail may record its order from now on.
+    /// W8: a hold turns a heads-only split into one that rewrites every tail. W14: a hold on a
+    /// settled head says that a tail may be explicit from now on.
     ///
     /// `unmarked` is the word if it did not.
     #[inline]
@@ -103,18 +103,19 @@ pub trait Steps: Send + Sync + 'static {
     /// W13: a piece whose implicit tails another thread may be about to pin is taken to pages
     /// before it is merged.
     #[inline]
-    fn takes_apart(may_pin_resting_tails: bool) -> bool {
-        may_pin_resting_tails
+    fn takes_apart(may_pin_implicit_tails: bool) -> bool {
+        may_pin_implicit_tails
     }
 
-    /// W15: a piece made while the split was clean says that its tails record their order before
-    /// they do.
+    /// W15: a piece made while the split was heads-only says that its tails are explicit before
+    /// they are.
     #[inline]
     fn marks_piece(all_tails_implicit: bool) -> bool {
         all_tails_implicit
     }
 
-    /// W16: the head of a fresh block says that its tails rest only if all were seen to.
+    /// W16: the head of a fresh block says that all its tails are implicit only if they were seen
+    /// to be.
     #[inline]
     fn says_all_tails_implicit(all_tails_implicit: bool) -> bool {
         all_tails_implicit

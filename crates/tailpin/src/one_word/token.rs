@@ -11,7 +11,7 @@
 //!   such a block was split in turn, its head is none;
 //! * a split is done and helped under a pin on the head, in place of the reference that the caller
 //!   is believed to have. As long as the first frame is in use, no other block of that order begins
-//!   there and no tail comes to rest, so a helper that comes late finds each tail changed;
+//!   there and no tail becomes implicit, so a helper that comes late finds each tail changed;
 //! * a merge first sets all its blocks apart, so that no reference to them comes or goes.
 
 use super::merge::Whole;
@@ -91,7 +91,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(())
     }
 
-    /// The same if it is no longer whole; if it is, the step that changes it is enough.
+    /// Looks at each piece of a block that is no longer whole; if it is whole, the step that
+    /// changes it is enough.
     fn survey_pieces(
         &self,
         token: RawBlock,
@@ -295,7 +296,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         Ok(RawBlock::from_parts(head, order, self.load(head).generation()))
     }
 
-    /// Sets one block apart, smaller ones than 2 MiB as pages, so that no tail at rest can be
+    /// Sets one block apart, smaller ones than 2 MiB as pages, so that no implicit tail can be
     /// pinned under it.
     fn set_apart(
         &self,
@@ -341,7 +342,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// Undoes it.
+    /// Settles again what was set apart, where the merge is refused.
     fn set_together(&self, apart: FrameRange) {
         let mut at = apart.start;
         while apart.contains(at) {

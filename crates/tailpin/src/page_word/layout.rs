@@ -39,11 +39,12 @@ pub(super) const PAST: u64 = PIECE | DROP_FIELD;
 pub(super) const PIECE: u64 = 1 << FLAGS_SHIFT;
 /// This frame goes out of service when it is freed.
 pub(super) const HWPOISON: u64 = 1 << (FLAGS_SHIFT + 1);
-/// On a head: some frame of the block is poisoned, so look at each before freeing.
+/// On a head: some frame of the block is marked hwpoison (the kernel's `PG_has_hwpoisoned`), so
+/// look at each before freeing.
 pub(super) const HAS_HWPOISONED: u64 = 1 << (FLAGS_SHIFT + 2);
-/// On a head or a 2 MiB part: some 4 KiB tail below it may not be at rest. Set before the first one
-/// is not, kept when the block is freed whole, gone when its area is put to rest. Not one of
-/// `FLAGS`: a free frame may have it.
+/// On a head or a 2 MiB part: some 4 KiB tail below it may be explicit. Set before the first one
+/// is, kept when the block is freed whole, gone when the words of its pageblock are made implicit.
+/// Not one of `FLAGS`: a free frame may have it.
 pub(super) const EXPLICIT_TAILS: u64 = 1 << (FLAGS_SHIFT + 3);
 
 /// On a free frame, in the place of `HAS_HWPOISONED`: it, or the 2 MiB that it begins by its order,
@@ -54,7 +55,7 @@ pub(super) const UNCOALESCED: u64 = HAS_HWPOISONED;
 // these, and each question is one comparison.
 pub(super) const TAIL: u64 = 0;
 pub(super) const FREE: u64 = 1;
-/// Out of service: for good if poisoned, else never in it.
+/// Out of service: offline if marked hwpoison, else reserved, never in service.
 pub(super) const OUT: u64 = 2;
 pub(super) const SPLITTING: u64 = 3;
 pub(super) const SPLITTING_HEADS_ONLY: u64 = 4;
@@ -86,7 +87,7 @@ const _: () = assert!(Order::MAX.get() as u64 <= ORDER_MASK && Order::HUGE.get()
 // Splits drop at most nine orders in one step: 9 → 0 within an area, 18 → 9 above it.
 const _: () = assert!(Order::MAX.get() - Order::HUGE.get() == Order::HUGE.get());
 
-/// The value of one page word. See the module's own text for its fields.
+/// The value of one page word, as `struct page` or a folio is in Linux. See the module's own text for its fields.
 ///
 /// # Invariants
 /// Each transition makes a valid word of a valid one:
@@ -97,6 +98,8 @@ const _: () = assert!(Order::MAX.get() - Order::HUGE.get() == Order::HUGE.get())
 ///   explicit;
 /// * a split under way goes down by one to nine orders and not across 2 MiB; below 2 MiB it is
 ///   heads-only exactly if it leaves pieces with tails and all tails are implicit.
+#[doc(alias = "folio")]
+#[doc(alias = "struct page")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct PageWord(pub(crate) u64);
@@ -129,20 +132,20 @@ impl PageWord {
         self.0 & PINS_MASK
     }
 
-    /// References to the whole block.
+    /// References to the whole block: its refcount.
     #[inline]
     pub(crate) const fn refs(self) -> u64 {
         self.0 >> REFS_SHIFT & REFS_MASK
     }
 
-    /// How often, modulo 64, a block has begun at this frame, been merged here or been adopted from
+    /// How often, modulo 64, a block has begun at this frame (the tag against ABA), been merged here or been adopted from
     /// its token.
     #[inline]
     pub(crate) const fn generation(self) -> u8 {
         (self.0 >> GEN_SHIFT & GEN_MASK) as u8
     }
 
-    /// Order of the block; 0 for a word at rest.
+    /// Order of the block; 0 for an implicit word.
     #[inline]
     pub(crate) const fn order(self) -> Order {
         Order::wrap((self.0 >> ORDER_SHIFT & ORDER_MASK) as u8)
@@ -162,31 +165,33 @@ impl PageWord {
         self.kind_bits() == UNSPLITTABLE
     }
 
-    /// Whether this frame goes out of service when it is freed.
+    /// Whether this frame goes out of service when it is freed: `PG_hwpoison`, as
+    /// `memory_failure` sets it.
     #[inline]
     pub(crate) const fn is_hwpoison(self) -> bool {
         self.0 & HWPOISON != 0
     }
 
-    /// Whether some frame of the block is poisoned.
+    /// Whether some frame of the block is marked hwpoison.
     #[inline]
     pub(crate) const fn has_hwpoisoned(self) -> bool {
         self.0 & HAS_HWPOISONED != 0
     }
 
-    /// Free, or a tail without pins that never recorded its order.
+    /// Zero but for its generation: free, or a tail without pins of the head that covers it,
+    /// whichever it is.
     #[inline]
     pub(crate) const fn is_implicit(self) -> bool {
         self.0 & !(GEN_MASK << GEN_SHIFT) == 0
     }
 
-    /// All 4 KiB tails of this block (of a larger one: of its first 2 MiB) are at rest.
+    /// All 4 KiB tails of this block (of a larger one: of its first 2 MiB) are implicit.
     #[inline]
     pub(crate) const fn all_tails_implicit(self) -> bool {
         self.0 & EXPLICIT_TAILS == 0
     }
 
-    /// A tail, at rest or not.
+    /// A tail, implicit or explicit.
     #[inline]
     pub(crate) const fn is_tail(self) -> bool {
         self.kind_bits() == TAIL
@@ -210,8 +215,8 @@ impl PageWord {
         matches!(self.kind_bits(), SPLITTING | SPLITTING_HEADS_ONLY)
     }
 
-    /// A head being split whose tails are all at rest, so that only the heads of the pieces have to
-    /// be made.
+    /// A head being split whose tails are all implicit, so that only the heads of the pieces have
+    /// to be made.
     #[inline]
     pub(crate) const fn is_heads_only_split(self) -> bool {
         self.kind_bits() == SPLITTING_HEADS_ONLY
@@ -265,8 +270,8 @@ impl PageWord {
         n < REF_LIMIT && refs != 0 && refs <= (REF_LIMIT - n) * ONE_REF
     }
 
-    /// A tail of a block of `order`, at rest or not, that is neither pinned nor poisoned and was
-    /// never a part.
+    /// A tail of a block of `order`, implicit or explicit, that is neither pinned nor marked
+    /// hwpoison and was never a part.
     #[inline]
     pub(crate) const fn is_plain_tail_of(self, order: Order) -> bool {
         let but_generation = self.0 & !(GEN_MASK << GEN_SHIFT);

@@ -9,15 +9,15 @@
 //! | --- | --- | --- |
 //! | `pins` | pins of its own first page, plus one *hold* for each of its tails that has pins, plus holds in passing | pins of this page (on the first page of a 2 MiB part of a larger block: also one hold for each pinned tail of that part) |
 //! | `refs` | references to the whole block | 0 |
-//! | `order` | order of the block | order of the block; 0 in a resting tail |
+//! | `order` | order of the block | order of the block; 0 in an implicit tail |
 //!
-//! An ordinary page is a head of order 0. A word that is zero but for its generation is *at rest*:
-//! a free frame, or a tail without pins of whichever head covers it. A zero-filled map is thus a
-//! valid map of free frames, and a whole 2 MiB block is handed out by writing one word.
+//! An ordinary page is a head of order 0. A word that is zero but for its generation is *implicit*:
+//! a free frame, or a tail without pins, whose head is the one that covers it. A zero-filled map is
+//! thus a valid map of free frames, and a whole 2 MiB block is handed out by writing one word.
 //!
 //! A head (and the first word of each 2 MiB part of a larger block) says by a flag whether any 4
-//! KiB tail below it may have *recorded* its order. While none has, all of them are at rest, and a
-//! split has nothing to do but to make the heads of the pieces.
+//! KiB tail below it may be *explicit*, that is, name its order. While none is, all of them are
+//! implicit, and a split has nothing to do but to make the heads of the pieces.
 //!
 //! A free frame may be *uncoalesced*: not in the allocator's pool but there for the first thread
 //! that claims it, by a compare-and-swap on this very word. A page's life is then one such step out
@@ -29,7 +29,7 @@
 //! place of `drop`: how many orders larger the block was when its generation began. So no two
 //! blocks that were handed out one by one can pass for one.
 //!
-//! Every change of state is a pure function from word to word in `transitions`; only where a word
+//! Every change of state is a pure function from word to word in `transitions.rs`; only where a word
 //! is known to have room is a pin or a reference added to its number at once. The loops that apply
 //! them live with the protocol. This is the answer to "can never be changed to point to this page"
 //! of the mail: there is no pointer, and *is it a tail*, *of which head* and *how often pinned* are
@@ -93,6 +93,7 @@
 //! | merging | head | `end_merge` | `merge::join` |
 //! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_in_use` |
 //! | head, unsplittable, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `misuse::mark_hwpoison_pinned` |
+//! | head, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `split::mark_pieces_hwpoisoned` |
 //! | head, unsplittable, splitting, merging | the same | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |
 //! | heads-only | splitting | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |
 //! | tail, pinned tail | the same | `with_explicit_tails` | `misuse::mark_hwpoison_tail` |

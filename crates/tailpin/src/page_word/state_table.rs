@@ -352,6 +352,11 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.mark_has_hwpoisoned());
             }
         }),
+        ("`mark_has_hwpoisoned`", "split::mark_pieces_hwpoisoned", |w, to| {
+            if w.is_head() && !w.is_unsplittable() && w.order() > Order::PAGE {
+                to(w.mark_has_hwpoisoned());
+            }
+        }),
         ("`hold`, `mark_has_hwpoisoned`", "misuse::mark_hwpoison_tail", |w, to| {
             if w.is_live_head() && w.order() > Order::PAGE {
                 to(w.hold(0).mark_has_hwpoisoned());

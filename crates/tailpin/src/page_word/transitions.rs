@@ -8,16 +8,16 @@ use crate::frame::Order;
 
 /// A block begins.
 impl PageWord {
-    /// The word of a free frame that a block is about to begin at; whether its tails are at rest
-    /// was looked up.
+    /// The word of a free frame that a block is about to begin at; whether all its tails are
+    /// implicit was looked up.
     #[inline]
     pub(crate) const fn as_free(self, all_tails_implicit: bool) -> Self {
         let free = Self::build(FREE, Order::PAGE, self.generation_bits());
         if all_tails_implicit { free } else { free.with_explicit_tails() }
     }
 
-    /// A fresh block begins here: one reference, a new generation. What its tails record they have
-    /// recorded before.
+    /// A fresh block begins here: one reference, a new generation. Its explicit tails were explicit
+    /// before.
     #[inline]
     pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
         let kind = if unsplittable { UNSPLITTABLE } else { HEAD };
@@ -54,7 +54,7 @@ impl PageWord {
         }
     }
 
-    /// `n` more holds. They are never refused. From here on a tail may record its order; a clean
+    /// `n` more holds. They are never refused. From here on a tail may be explicit; a heads-only
     /// split becomes an ordinary one, in which every tail word has to be rewritten.
     #[inline]
     pub(crate) const fn hold(self, n: u64) -> Self {
@@ -98,13 +98,14 @@ impl PageWord {
         Self(self.0 + 1).with_explicit_tails()
     }
 
-    /// Some tail may record its order.
+    /// Some tail may be explicit.
     #[inline]
     pub(crate) const fn with_explicit_tails(self) -> Self {
         Self(self.0 | EXPLICIT_TAILS)
     }
 
-    /// At rest again; only for a wholly free area that the allocator owns.
+    /// Implicit again; only in a wholly free pageblock that the allocator owns, or in a merge of
+    /// one that found no pin or hold.
     #[inline]
     pub(crate) const fn as_implicit(self) -> Self {
         Self(self.generation_bits())
@@ -114,8 +115,10 @@ impl PageWord {
 /// Split.
 impl PageWord {
     /// A settled head starts to split into pieces of `target`. References are frozen where they
-    /// are. The split is clean if all tails rest; if not, all of them are going to record the new
-    /// order.
+    /// are. The split is heads-only if all tails are implicit; if not, all of them are going to
+    /// name the new order.
+    #[doc(alias = "page_ref_freeze")]
+    #[doc(alias = "folio_ref_freeze")]
     #[inline]
     pub(crate) const fn begin_split(self, target: Order) -> Self {
         let small = self.order().get() <= Order::HUGE.get();
@@ -188,7 +191,7 @@ impl PageWord {
     }
 
     /// The first of several blocks becomes the head they are merged under, whose 4 KiB tails will
-    /// all be at rest, or some not. Tokens of the pieces are used up, so a generation begins.
+    /// all be implicit, or some not. Tokens of the pieces are used up, so a generation begins.
     #[inline]
     pub(crate) const fn begin_merge(self, order: Order, all_tails_implicit: bool) -> Self {
         let keep = self.renewed().0 & !(ORDER_FIELD | DROP_FIELD | EXPLICIT_TAILS);
@@ -205,9 +208,9 @@ impl PageWord {
 
 /// A block ends.
 impl PageWord {
-    /// The free frame that a dead head or an unneeded piece becomes; out of service if poisoned.
-    /// Whole areas can be handed out again without a look at their tails, so these go on saying
-    /// whether all rest.
+    /// The free frame that a dead head or an unneeded piece becomes; out of service if marked
+    /// hwpoison. Whole areas can be handed out again without a look at their tails, so these go on
+    /// saying whether all are implicit.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
         let kind = if self.is_hwpoison() { OUT } else { FREE };
@@ -241,7 +244,7 @@ impl PageWord {
         Self::build(FREE, order, self.generation_bits() | recorded | UNCOALESCED)
     }
 
-    /// A uncoalesced block becomes its claimer's.
+    /// An uncoalesced block becomes the claiming thread's.
     #[inline]
     pub(crate) const fn claimed(self) -> Self {
         Self::build(FREE, Order::PAGE, self.generation_bits() | self.0 & EXPLICIT_TAILS)
@@ -260,13 +263,13 @@ impl PageWord {
         Self::build(OUT, Order::PAGE, self.generation_bits() | HWPOISON)
     }
 
-    /// To be set aside when freed; a head of several frames is made wary too.
+    /// To go offline when freed; a head of several frames is told that it has such a frame.
     pub(crate) const fn mark_hwpoison(self) -> Self {
         let flagged = Self(self.0 | HWPOISON);
         if self.is_head() && self.order().get() > 0 { flagged.mark_has_hwpoisoned() } else { flagged }
     }
 
-    /// Some frame of this block is poisoned.
+    /// Some frame of this block is marked hwpoison.
     pub(crate) const fn mark_has_hwpoisoned(self) -> Self {
         Self(self.0 | HAS_HWPOISONED)
     }

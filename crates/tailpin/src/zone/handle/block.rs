@@ -15,7 +15,7 @@ use crate::zone::Zone;
 
 use super::{PageRef, Pieces, PinnedRange};
 
-/// One reference to a naturally aligned block of 4 KiB to 1 GiB.
+/// One reference to a naturally aligned block of 4 KiB to 1 GiB: a folio, or compound page.
 ///
 /// A clone is one more reference, one atomic step whatever the size. When another holder splits the
 /// block, this handle goes on standing for one reference to each piece. When the last reference
@@ -37,6 +37,8 @@ use super::{PageRef, Pieces, PinnedRange};
 /// # drop((first, pin));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "folio")]
+#[doc(alias = "THP")]
 pub struct Block<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     place: Place,
@@ -197,7 +199,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         }
     }
 
-    /// The same reference as pieces, be it one or many.
+    /// This reference as one to each piece, be it one or many.
     ///
     /// Progress: wait-free; nothing shared is needs_scrub.
     pub fn into_pieces(self) -> Pieces<'z, P> {

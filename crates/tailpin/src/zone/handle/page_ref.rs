@@ -8,7 +8,7 @@ use crate::one_word::OneWord;
 use crate::protocol::{PagePin, Protocol};
 use crate::zone::Zone;
 
-/// One pin on one page, be it a page of its own or somewhere inside a block.
+/// One pin on one page (`pin_user_pages`), be it a page of its own or somewhere inside a block.
 ///
 /// It keeps that page and nothing else: the block around it can be split, merged or freed.
 ///
@@ -26,6 +26,8 @@ use crate::zone::Zone;
 /// assert_eq!(kept.head(), (kept.pfn(), Order::PAGE)); // a page of its own now
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "gup")]
+#[doc(alias = "get_user_pages")]
 pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     held: PagePin,

@@ -17,8 +17,8 @@ const PAGE_BYTES: u64 = 4096;
 
 /// A range of bytes with a pin on each page it touches.
 ///
-/// The core knows frames, not memory: a slice says *where* its bytes are, and keeps them there. A
-/// clone is one atomic add per page needs_scrub, so one for anything that fits into a page.
+/// The core knows frames, not memory: a range says *where* its bytes are, and keeps them there. A
+/// clone is one atomic add per page touched, so one for anything that fits into a page.
 ///
 /// ```
 /// # use tailpin::*;
@@ -126,8 +126,7 @@ impl<P: Protocol> Clone for PinnedRange<'_, P> {
     /// Progress: wait-free; one fetch-and-add for each page.
     ///
     /// # Panics
-    /// At the limit of a page's count; see [`PinnedRange::slice`] for a way that returns it as an
-    /// error.
+    /// At the limit of a page's count; [`PinnedRange::slice`] returns that as an error.
     fn clone(&self) -> Self {
         self.share(self.start, self.len).expect("the pages' counts have room")
     }
