@@ -31,7 +31,10 @@ struct Shard([AtomicU64; 2]);
 /// Sections counted in two phases, as in sleepable RCU (SRCU): a thread that waits flips the phase
 /// twice, and each time waits for the sections still open in the other phase.
 struct Sections {
+    /// Written by the threads that open and end sections, each in its own counter.
     shards: [Shard; SHARDS],
+    /// Its last bit is the phase in which sections are counted now. Written under the lock of
+    /// `begun`.
     phase: AtomicUsize,
     /// Number of the last grace period that is over. Written, with Release, under the lock of
     /// `begun`: grace periods run one at a time.
@@ -125,7 +128,9 @@ pub struct StdEnv {
     sections: Sections,
     /// Allocations that still succeed; at zero they fail.
     allowed: AtomicU64,
+    /// Counted up by any thread, at each question; a statistic.
     asked: AtomicU64,
+    /// Counted up by any thread, at each invalidation; a statistic.
     invalidations: AtomicU64,
 }
 

@@ -7,9 +7,9 @@
 //! # Copy-on-write and pins (H21)
 //!
 //! A leaf is [`Flags::EXCLUSIVE`] (anon-exclusive) if no operation on another mapping can replace
-//! its page. Pins are taken only through such leaves, and only `fork` takes the flag away, after it
-//! has looked for pins: so a page whose leaf is not `EXCLUSIVE` has no lasting pin that belongs to
-//! this mapping, and a write may replace it by a copy. For anonymous memory a leaf that allows
+//! its page. Pins are taken only through such leaves, and only `fork` clears the flag, and sets it
+//! again if it finds a pin: so a page whose leaf is not `EXCLUSIVE` has no lasting pin that belongs
+//! to this mapping, and a write may replace it by a copy. For anonymous memory a leaf that allows
 //! writing is always `EXCLUSIVE`. If the count says that this mapping is the only one, the fault
 //! sets the flag again and nothing is copied.
 
