@@ -1,19 +1,21 @@
 //! What the futex scenarios bring along: the shipped futexes over the checker's words, threads that
 //! wait by the checker's leave, and a memory.
 
+use std::ops::Deref;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tailpin::AtomicWord;
+use tailpin::{AtomicWord, PagePin};
 use tailpin_futex::model::{Model, ModelMemory, Object, Size};
 use tailpin_futex::{
-    Access, Address, Clock, Deadline, Fault, Futex, Futexes, Memory, NotPresent, Owner, Part, Priority,
-    QueueWord, Scheduler, SpaceId, Steps, Tid,
+    Access, Address, Clock, Deadline, Fault, Futex, Futexes, Memory, NotPresent, PageOwner, Part, Priority,
+    QueueWord, Safeguards, Scheduler, SpaceId, Tid,
 };
 
 use crate::engine::{Engine, MAIN, current_thread};
 use crate::lock_wait;
+use crate::safeguards::{Safeguard, is_left_out};
 use crate::tested_protocol::{number, page_word};
 use crate::trace::Name;
 use crate::word::CheckWord;
@@ -25,10 +27,10 @@ unsafe impl<E: Engine> QueueWord for CheckWord<E> {
         match part {
             Part::Lock(bucket) => Self::explored(name("lock", bucket, locked)),
             Part::Waiters(bucket) => Self::explored(name("waiters", bucket, number)),
-            Part::Home => Self::explored(name(
+            Part::NodeState => Self::explored(name(
                 "waiter",
                 if current_thread() == MAIN { 0 } else { current_thread() },
-                home,
+                node_state,
             )),
             Part::PiLock => Self::explored(name("pi_lock", 0, locked)),
             Part::Of(field @ "mmap_lock", index) => Self::explored(name(field, index, locked)),
@@ -42,7 +44,7 @@ fn locked(value: u64) -> String {
     if value == 0 { "free" } else { "LOCKED" }.to_owned()
 }
 
-fn home(value: u64) -> String {
+fn node_state(value: u64) -> String {
     match value {
         0 => "idle".to_owned(),
         1 => "woken".to_owned(),
@@ -118,7 +120,7 @@ impl<E: Engine> Scheduler for CheckScheduler<E> {
         false
     }
 
-    fn urgency(&self) -> Priority {
+    fn current_priority(&self) -> Priority {
         Priority::NORMAL
     }
 
@@ -175,13 +177,12 @@ impl<E: Engine> Memory for Flat<E> {
         Ok(())
     }
     fn unpin(&self, (): ()) {}
-    fn owner(&self, (): ()) -> Owner {
-        Owner::Anonymous
+    fn owner(&self, (): ()) -> PageOwner {
+        PageOwner::Anonymous
     }
     fn index(&self, (): ()) -> u64 {
         0
     }
-    fn head(&self, (): ()) {}
     fn fault(&self, _at: Address, _access: Access) -> Result<(), Fault> {
         Ok(())
     }
@@ -196,14 +197,14 @@ impl<E: Engine> Memory for Flat<E> {
 }
 
 /// Futexes over a flat memory.
-pub(crate) struct FutexFixture<E: Engine, P: Steps> {
-    pub(crate) futexes: Futexes<CheckScheduler<E>, CheckWord<E>, P>,
+pub(crate) struct FutexFixture<E: Engine, G: Safeguards> {
+    pub(crate) futexes: Futexes<CheckScheduler<E>, CheckWord<E>, G>,
     pub(crate) flat: Flat<E>,
     /// What a lock protects.
     guarded: E::Contents,
 }
 
-impl<E: Engine, P: Steps> FutexFixture<E, P> {
+impl<E: Engine, G: Safeguards> FutexFixture<E, G> {
     pub(crate) fn new(buckets: usize) -> Self {
         let scheduler = CheckScheduler::new();
         Self { futexes: Futexes::with_words(scheduler, buckets), flat: Flat::new(), guarded: E::contents() }
@@ -219,10 +220,56 @@ impl<E: Engine, P: Steps> FutexFixture<E, P> {
     }
 }
 
+/// The model's memory, which answers for the head of a page's block where the safeguard that each
+/// base page answers for itself is left out.
+pub(crate) struct CheckMemory<E: Engine>(ModelMemory<CheckWord<E>>);
+
+impl<E: Engine> CheckMemory<E> {
+    fn answers(&self, page: PagePin, safeguard: Safeguard) -> PagePin {
+        if is_left_out(safeguard) { self.0.head_of(page) } else { page }
+    }
+}
+
+impl<E: Engine> Deref for CheckMemory<E> {
+    type Target = ModelMemory<CheckWord<E>>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<E: Engine> Memory for CheckMemory<E> {
+    type Page = PagePin;
+
+    fn space(&self) -> SpaceId {
+        self.0.space()
+    }
+    fn pin(&self, at: Address, access: Access) -> Result<PagePin, NotPresent> {
+        self.0.pin(at, access)
+    }
+    fn unpin(&self, page: PagePin) {
+        self.0.unpin(page);
+    }
+    fn owner(&self, page: PagePin) -> PageOwner {
+        self.0.owner(self.answers(page, Safeguard::H11))
+    }
+    fn index(&self, page: PagePin) -> u64 {
+        self.0.index(self.answers(page, Safeguard::H10))
+    }
+    fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {
+        self.0.fault(at, access)
+    }
+    fn load(&self, at: Address) -> Result<u32, NotPresent> {
+        self.0.load(at)
+    }
+    fn compare_exchange(&self, at: Address, old: u32, new: u32) -> Result<Result<u32, u32>, NotPresent> {
+        self.0.compare_exchange(at, old, new)
+    }
+}
+
 /// An object of two pages in one address space.
 pub(crate) struct KeyFixture<E: Engine> {
     pub(crate) model: Arc<Model<CheckWord<E>>>,
-    pub(crate) space: ModelMemory<CheckWord<E>>,
+    pub(crate) space: CheckMemory<E>,
     pub(crate) object: Object,
 }
 
@@ -231,7 +278,7 @@ impl<E: Engine> KeyFixture<E> {
     pub(crate) fn new(huge: bool) -> Self {
         lock_wait::blocks();
         let model = Model::with_words(Size { frames: 6, order: 1, pages: 2, words: 0 });
-        let (space, object) = (model.space(), model.object(2, huge));
+        let (space, object) = (CheckMemory(model.space()), model.object(2, huge));
         Self { model, space, object }
     }
 }

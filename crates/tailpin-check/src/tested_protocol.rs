@@ -40,9 +40,9 @@ pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static 
     type Over<'m>: Attach<'m, Word = W>;
     /// Which it is.
     const KIND: ProtocolKind;
-    /// Steps of the futexes that go with it: all of them, or with the same switch.
-    type Futex: tailpin_futex::Steps;
-    /// Safeguards of pinning by address: all of them, or all but the one of the same switch.
+    /// Safeguards of the futexes over it: all of them, or all but the one that is left out.
+    type Futex: tailpin_futex::Safeguards;
+    /// Safeguards of pinning by address: all of them, or all but the one that is left out.
     type Entry: tailpin_mm::model::Safeguards;
     /// Names and decoders of a frame's words.
     const FIELDS: &'static [Field];
@@ -63,21 +63,21 @@ pub(crate) type OneWordLessOne = TestedOneWord<LessOne>;
 /// [`Classic`] with a switch.
 pub(crate) type ClassicLessOne = TestedClassic<LessOne>;
 
-/// The steps of futexes and of pinning by address that go with a protocol's.
+/// The safeguards of futexes and of pinning by address over a protocol with these safeguards.
 pub(crate) trait UpperLayers {
-    /// These.
-    type Futex: tailpin_futex::Steps;
+    /// Those of the futexes.
+    type Futex: tailpin_futex::Safeguards;
     /// Those of pinning by address.
     type Entry: tailpin_mm::model::Safeguards;
 }
 
 impl UpperLayers for Unabridged {
-    type Futex = tailpin_futex::Complete;
+    type Futex = tailpin_futex::AllSafeguards;
     type Entry = tailpin_mm::model::AllSafeguards;
 }
 
 impl UpperLayers for Corrected {
-    type Futex = tailpin_futex::Complete;
+    type Futex = tailpin_futex::AllSafeguards;
     type Entry = tailpin_mm::model::AllSafeguards;
 }
 

@@ -33,7 +33,12 @@ impl<'s, S: Scheduler> Batch<'s, S> {
         self.total = self.total.saturating_add(1);
     }
 
-    /// How many there were.
+    /// Takes the threads that a change of a queue has taken out.
+    pub(crate) fn receiver(&mut self) -> impl FnMut(&S::Thread) {
+        |thread| self.push(thread.clone())
+    }
+
+    /// How many threads were pushed, told or not.
     pub(crate) fn total(&self) -> u32 {
         self.total
     }

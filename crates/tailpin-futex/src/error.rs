@@ -78,11 +78,11 @@ pub enum Error {
         at: Address,
     },
     /// The mapping changed at each of so many looks.
-    Restless {
+    TooManyRetries {
         /// The address.
         at: Address,
         /// How often it was looked at.
-        looks: u32,
+        attempts: u32,
     },
     /// The word is not what was expected, or a lock that was only to be tried is taken.
     WouldBlock {
@@ -121,7 +121,7 @@ impl Error {
             Self::Misaligned { .. } | Self::Invalid(_) => 22,
             Self::Fault { fault: Fault::OutOfMemory, .. } => 12,
             Self::Fault { .. } | Self::ReadOnlyAnonymous { .. } | Self::SpecialMapping { .. } => 14,
-            Self::Restless { .. } | Self::WouldBlock { .. } => 11,
+            Self::TooManyRetries { .. } | Self::WouldBlock { .. } => 11,
             Self::TimedOut => 110,
             Self::Interrupted => 4,
             Self::Deadlock { .. } => 35,
@@ -147,7 +147,9 @@ impl fmt::Display for Error {
             Self::Fault { at, fault: Fault::OutOfMemory } => write!(f, "no page is left for {at}"),
             Self::ReadOnlyAnonymous { at } => write!(f, "{at} is anonymous and read-only"),
             Self::SpecialMapping { at } => write!(f, "no futex may live on the page at {at}"),
-            Self::Restless { at, looks } => write!(f, "the mapping at {at} changed at each of {looks} looks"),
+            Self::TooManyRetries { at, attempts } => {
+                write!(f, "the mapping at {at} changed at each of {attempts} attempts")
+            }
             Self::WouldBlock { found } => write!(f, "the word is {found:#x}"),
             Self::TimedOut => write!(f, "timed out"),
             Self::Interrupted => write!(f, "interrupted"),

@@ -3,10 +3,9 @@
 use crate::batch::Batch;
 use crate::futexes::Futexes;
 use crate::memory::{Address, Memory};
-use crate::pi_table::into;
 use crate::robust::RobustEnd;
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Scheduler, Tid};
-use crate::steps::Steps;
 use crate::word::QueueWord;
 
 /// What a thread left behind.
@@ -20,7 +19,7 @@ pub struct ExitReport {
     pub robust: RobustEnd,
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Cleans up after thread `tid`, which runs no more code of its own: marks the locks of its
     /// robust list, whose head is at `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and
     /// wakes a waiter of each; sends those who wait for a lock with priority inheritance of the
@@ -44,20 +43,20 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// everything that the dead thread's memory, or others who change it during the call, could
     /// draw out.
     pub fn exit_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
-        self.give_away(memory, tid, robust, true)
+        self.end_thread(memory, tid, robust, true)
     }
 
     /// As [`exit_thread`](Self::exit_thread), for a thread that replaces its program and lives on
     /// under its number: what it held in `memory`, which it leaves, is given away.
     pub fn exec_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
-        self.give_away(memory, tid, robust, false)
+        self.end_thread(memory, tid, robust, false)
     }
 
-    fn give_away<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>, ends: bool) -> ExitReport {
-        let cleaned = self.clean_robust(memory, tid, robust);
+    fn end_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>, ends: bool) -> ExitReport {
+        let result = self.clean_robust(memory, tid, robust);
         let mut batch = Batch::new(&self.scheduler);
         let mut table = self.lock_pi_table();
-        table.orphan(tid, into(&mut batch));
+        table.owner_died(tid, batch.receiver());
         table.adjust(&self.scheduler, tid);
         if ends {
             // With the table locked: `acquire` asks for the owner and enters its list under the
@@ -65,7 +64,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             self.scheduler.ended(tid);
         }
         drop(table);
-        let orphaned = batch.total();
-        ExitReport { locks_died: cleaned.died, woken: cleaned.woken + orphaned, robust: cleaned.end }
+        let woken = batch.total();
+        ExitReport { locks_died: result.died, woken: result.woken + woken, robust: result.end }
     }
 }

@@ -11,10 +11,10 @@ use crate::key::Key;
 use crate::list::Queue;
 use crate::lock::{Guard, Lock};
 use crate::memory::{Access, Address, Memory};
-use crate::patience::Patience;
 use crate::pi_table::PiTable;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::{AllSafeguards, Safeguard, Safeguards};
 use crate::scheduler::{Deadline, Scheduler};
-use crate::steps::{Complete, Steps};
 use crate::waiter::Waiting;
 use crate::word::{Part, QueueWord};
 
@@ -78,27 +78,27 @@ pub(crate) struct Announced<'f, S: Scheduler, W: QueueWord>(&'f Bucket<S, W>);
 
 impl<S: Scheduler, W: QueueWord> Announced<'_, S, W> {
     /// It is in the queue now: who takes it out counts it off.
-    pub(crate) fn came(self) {
+    pub(crate) fn queued(self) {
         mem::forget(self);
     }
 }
 
 impl<S: Scheduler, W: QueueWord> Drop for Announced<'_, S, W> {
     fn drop(&mut self) {
-        self.0.gone(1);
+        self.0.remove_waiters(1);
     }
 }
 
 /// In a bucket's count: one waiter that stands in the table of locks with priority inheritance.
-const INHERITING: u64 = 1 << 32;
+const PI_WAITER: u64 = 1 << 32;
 
 /// A waiter for a lock with priority inheritance, counted in its bucket until dropped.
-pub(crate) struct Inheriting<'f, S: Scheduler, W: QueueWord>(&'f Bucket<S, W>);
+pub(crate) struct PiCounted<'f, S: Scheduler, W: QueueWord>(&'f Bucket<S, W>);
 
-impl<S: Scheduler, W: QueueWord> Drop for Inheriting<'_, S, W> {
+impl<S: Scheduler, W: QueueWord> Drop for PiCounted<'_, S, W> {
     fn drop(&mut self) {
         // Relaxed: as for `inheriting`.
-        self.0.waiters.fetch_sub(INHERITING, Ordering::Relaxed);
+        self.0.waiters.fetch_sub(PI_WAITER, Ordering::Relaxed);
     }
 }
 
@@ -114,21 +114,23 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
 
     /// A waiter is about to come, unless this is dropped. The barrier that follows makes the word
     /// it reads the newest.
-    pub(crate) fn announce<P: Steps>(&self) -> Announced<'_, S, W> {
+    pub(crate) fn announce<G: Safeguards>(&self) -> Announced<'_, S, W> {
         // Relaxed: ordered by the barrier, which pairs with the one in `has_waiters`.
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        P::waiter_barrier::<W>();
+        if G::keeps(Safeguard::FWait) {
+            W::fence(Ordering::SeqCst);
+        }
         Announced(self)
     }
 
     /// More waiters have come, under the lock.
-    pub(crate) fn came(&self, count: u64) {
+    pub(crate) fn add_waiters(&self, count: u64) {
         // Relaxed: whoever may miss it has not changed the word yet (`announce` was called before).
         self.waiters.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Waiters have gone, or never came.
-    pub(crate) fn gone(&self, count: u64) {
+    pub(crate) fn remove_waiters(&self, count: u64) {
         if count > 0 {
             // Relaxed: a waker that sees too many only looks in vain.
             self.waiters.fetch_sub(count, Ordering::Relaxed);
@@ -136,28 +138,28 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
     }
 
     /// Counts a waiter for a lock with priority inheritance.
-    pub(crate) fn inheriting(&self) -> Inheriting<'_, S, W> {
+    pub(crate) fn count_pi_waiter(&self) -> PiCounted<'_, S, W> {
         // Relaxed: no wake hangs on it, only whether two kinds of waiters at one word are told
         // apart.
-        self.waiters.fetch_add(INHERITING, Ordering::Relaxed);
-        Inheriting(self)
+        self.waiters.fetch_add(PI_WAITER, Ordering::Relaxed);
+        PiCounted(self)
     }
 
     /// Whether a waker has to look. Said after the word was changed.
-    pub(crate) fn has_waiters<P: Steps>(&self) -> bool {
-        P::waker_barrier::<W>();
+    pub(crate) fn has_waiters<G: Safeguards>(&self) -> bool {
+        W::fence(if G::keeps(Safeguard::FWake) { Ordering::SeqCst } else { Ordering::Release });
         self.waiters.load(Ordering::Relaxed) > 0
     }
 }
 
 /// Two buckets, locked in the order of their numbers; one, if they are the same.
-pub(crate) struct Both<'f, S: Scheduler, W: QueueWord> {
+pub(crate) struct BucketPair<'f, S: Scheduler, W: QueueWord> {
     first: Locked<'f, S, W>,
     second: Option<Locked<'f, S, W>>,
     swapped: bool,
 }
 
-impl<S: Scheduler, W: QueueWord> Both<'_, S, W> {
+impl<S: Scheduler, W: QueueWord> BucketPair<'_, S, W> {
     /// The bucket asked for first, and the other if it is another.
     pub(crate) fn queues(&mut self) -> (&mut Waiters<S, W>, Option<&mut Waiters<S, W>>) {
         let first: &mut Waiters<S, W> = &mut self.first;
@@ -180,11 +182,11 @@ impl<S: Scheduler, W: QueueWord> Both<'_, S, W> {
 /// All futexes of a system: the table of waiters, over a scheduler.
 ///
 /// The third and fourth parameter are for model checkers; nobody else writes them.
-pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, P: Steps = Complete> {
+pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards = AllSafeguards> {
     pub(crate) scheduler: S,
     buckets: Box<[Bucket<S, W>]>,
     pub(crate) pi: Lock<W, PiTable<W, S::Thread>>,
-    steps: PhantomData<fn() -> P>,
+    safeguards: PhantomData<fn() -> G>,
 }
 
 impl<S: Scheduler> Futexes<S> {
@@ -204,13 +206,13 @@ impl<S: Scheduler> Futexes<S> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// [`with_buckets`](Self::with_buckets) of a checker's words and steps.
     pub fn with_words(scheduler: S, buckets: usize) -> Self {
         let buckets = buckets.max(1).checked_next_power_of_two().expect("so many buckets fit in memory");
         let buckets = (0..buckets).map(Bucket::new).collect();
         let pi = Lock::new(W::new(Part::PiLock), PiTable::new());
-        Self { scheduler, buckets, pi, steps: PhantomData }
+        Self { scheduler, buckets, pi, safeguards: PhantomData }
     }
 
     /// The scheduler.
@@ -221,19 +223,19 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// Key of a futex for an operation that needs `access` to its word.
     ///
     /// # Errors
-    /// As [`derive()`], and [`Error::Restless`] if others have changed the mapping at each of
+    /// As [`derive()`], and [`Error::TooManyRetries`] if others have changed the mapping at each of
     /// 65,536 attempts.
     pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
-        self.patient_key(futex, access, &mut Patience::of_waker())
+        self.key_within(futex, access, &mut RetryLimit::of_waker())
     }
 
-    pub(crate) fn patient_key<M: Memory>(
+    pub(crate) fn key_within<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
         access: Access,
-        patience: &mut Patience<'_, S>,
+        limit: &mut RetryLimit<'_, S>,
     ) -> Result<Key, Error> {
-        derive::<M, P>(futex, access, |_| patience.give_up(futex.at)).map(|derived| derived.key)
+        derive::<M, G>(futex, access, |_| limit.give_up(futex.at)).map(|derived| derived.key)
     }
 
     /// How many wait for a futex now. By the time it is known it may be different.
@@ -262,18 +264,18 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         &self.buckets[bucket]
     }
 
-    pub(crate) fn lock_both<'f>(&'f self, a: &'f Bucket<S, W>, b: &'f Bucket<S, W>) -> Both<'f, S, W> {
+    pub(crate) fn lock_pair<'f>(&'f self, a: &'f Bucket<S, W>, b: &'f Bucket<S, W>) -> BucketPair<'f, S, W> {
         let swapped = b.number < a.number;
         let (low, high) = if swapped { (b, a) } else { (a, b) };
         let first = low.lock(&self.scheduler);
         let second = (low.number != high.number).then(|| high.lock(&self.scheduler));
-        Both { first, second, swapped }
+        BucketPair { first, second, swapped }
     }
 
     /// Refuses a key at which a thread waits for a lock with priority inheritance: no other
     /// operation may wake it. With no bucket locked.
-    pub(crate) fn refuse_inheriting(&self, key: &Key) -> Result<(), Error> {
-        let some = self.bucket(key).waiters.load(Ordering::Relaxed) >= INHERITING;
+    pub(crate) fn refuse_pi_waiters(&self, key: &Key) -> Result<(), Error> {
+        let some = self.bucket(key).waiters.load(Ordering::Relaxed) >= PI_WAITER;
         if some && self.lock_pi_table().waiters(key) > 0 {
             return Err(Invalid::Mismatched.into());
         }
@@ -282,9 +284,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
 
     /// Refuses a key at which a thread waits otherwise than for a lock with priority inheritance:
     /// giving back the lock would not wake it. With nothing locked.
-    pub(crate) fn refuse_plain(&self, key: &Key) -> Result<(), Error> {
+    pub(crate) fn refuse_plain_waiters(&self, key: &Key) -> Result<(), Error> {
         let bucket = self.bucket(key);
-        let some = !bucket.waiters.load(Ordering::Relaxed).is_multiple_of(INHERITING);
+        let some = !bucket.waiters.load(Ordering::Relaxed).is_multiple_of(PI_WAITER);
         if some && bucket.lock(&self.scheduler).first(key).is_some() {
             return Err(Invalid::Mismatched.into());
         }
@@ -300,9 +302,9 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         &self,
         futex: &Futex<'_, M>,
         access: Access,
-        patience: &mut Patience<'_, S>,
+        limit: &mut RetryLimit<'_, S>,
     ) -> Result<(), Error> {
-        if let Some(error) = patience.give_up(futex.at) {
+        if let Some(error) = limit.give_up(futex.at) {
             return Err(error);
         }
         futex.memory.fault(futex.at, access).map_err(|fault| Error::Fault { at: futex.at, fault })

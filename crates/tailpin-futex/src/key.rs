@@ -6,7 +6,7 @@ use crate::memory::{Address, ObjectId, PAGE_SIZE, SpaceId};
 
 /// What a key is made from. Keys of different kinds never match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum KeyKind {
     /// Address space and address; nobody looked at the page.
     Private,
     /// Address space and address of a page that turned out to be anonymous.
@@ -33,28 +33,28 @@ pub struct Key {
     /// Address of the base page, or its index.
     page: u64,
     offset: u16,
-    kind: Kind,
+    kind: KeyKind,
 }
 
 impl Key {
     /// Key of a word that only this address space uses.
     pub const fn private(space: SpaceId, at: Address) -> Self {
-        Self { kind: Kind::Private, identity: space.0, page: at.page().get(), offset: at.offset() }
+        Self { kind: KeyKind::Private, identity: space.0, page: at.page().get(), offset: at.offset() }
     }
 
     /// Key of a word in anonymous memory. Like the word, it does not match across a fork.
     pub const fn anonymous(space: SpaceId, at: Address) -> Self {
-        Self { kind: Kind::Anonymous, identity: space.0, page: at.page().get(), offset: at.offset() }
+        Self { kind: KeyKind::Anonymous, identity: space.0, page: at.page().get(), offset: at.offset() }
     }
 
     /// Key of a word in base page `index` of an object; of `at` only the offset in the page is
     /// used.
     pub const fn object(object: ObjectId, index: u64, at: Address) -> Self {
-        Self { kind: Kind::Object, identity: object.0, page: index, offset: at.offset() }
+        Self { kind: KeyKind::Object, identity: object.0, page: index, offset: at.offset() }
     }
 
     /// The kind.
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> KeyKind {
         self.kind
     }
 
@@ -80,9 +80,9 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Private => write!(f, "private {}:{:#x}+{}", self.identity, self.page, self.offset),
-            Kind::Anonymous => write!(f, "anonymous {}:{:#x}+{}", self.identity, self.page, self.offset),
-            Kind::Object => write!(f, "object {} page {}+{}", self.identity, self.page, self.offset),
+            KeyKind::Private => write!(f, "private {}:{:#x}+{}", self.identity, self.page, self.offset),
+            KeyKind::Anonymous => write!(f, "anonymous {}:{:#x}+{}", self.identity, self.page, self.offset),
+            KeyKind::Object => write!(f, "object {} page {}+{}", self.identity, self.page, self.offset),
         }
     }
 }

@@ -71,13 +71,13 @@ pub enum Access {
 
 /// Whose a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub enum PageOwner {
     /// The address space that maps it.
     Anonymous,
     /// An object, of which every process that maps it sees the same page.
     Object(ObjectId),
     /// Nobody any more: it was taken out of its object or address space after it was pinned.
-    Nobody,
+    Gone,
     /// The system: the zero page, a device, a gate page. No futex may live there.
     Special,
 }
@@ -133,15 +133,11 @@ pub trait Memory: Sync {
     /// Gives the pin back.
     fn unpin(&self, page: Self::Page);
 
-    /// Whose the page is. Under a pin it changes at most once, to [`Owner::Nobody`].
-    fn owner(&self, page: Self::Page) -> Owner;
+    /// Whose the page is. Under a pin it changes at most once, to [`PageOwner::Gone`].
+    fn owner(&self, page: Self::Page) -> PageOwner;
 
     /// Index of this base page in its object, in base pages. Under a pin it does not change.
     fn index(&self, page: Self::Page) -> u64;
-
-    /// First base page of the block that the page is part of at this moment. Nothing holds it
-    /// there: kept so that a checker can show what comes of asking the head (H10, H11).
-    fn head(&self, page: Self::Page) -> Self::Page;
 
     /// Makes the page present for `access`: what it has granted, the next [`pin`](Self::pin) for
     /// the same access finds, unless somebody has changed the mapping in between.

@@ -4,7 +4,7 @@
 
 use tailpin_mm::{BasePage, Env, FaultError, PageIdentity, Space, VirtAddr};
 
-use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, SpaceId};
+use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PageOwner, SpaceId};
 
 fn access(access: Access) -> tailpin_mm::Access {
     match access {
@@ -50,11 +50,11 @@ impl<E: Env> Memory for Space<'_, E> {
         self.unpin_base_page(page);
     }
 
-    fn owner(&self, page: BasePage) -> Owner {
+    fn owner(&self, page: BasePage) -> PageOwner {
         match self.identify_base_page(page) {
-            PageIdentity::Anonymous { .. } => Owner::Anonymous,
-            PageIdentity::Object { object, .. } => Owner::Object(ObjectId(object.get())),
-            PageIdentity::Special => Owner::Special,
+            PageIdentity::Anonymous { .. } => PageOwner::Anonymous,
+            PageIdentity::Object { object, .. } => PageOwner::Object(ObjectId(object.get())),
+            PageIdentity::Special => PageOwner::Special,
         }
     }
 
@@ -63,10 +63,6 @@ impl<E: Env> Memory for Space<'_, E> {
             PageIdentity::Object { index, .. } => index,
             PageIdentity::Anonymous { .. } | PageIdentity::Special => 0,
         }
-    }
-
-    fn head(&self, page: BasePage) -> BasePage {
-        self.head_of_base_page(page)
     }
 
     fn fault(&self, at: Address, wanted: Access) -> Result<(), Fault> {

@@ -11,12 +11,12 @@ use core::pin::{Pin, pin};
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
-use crate::list::Off;
+use crate::list::DequeueReason;
 use crate::memory::{Access, Memory};
-use crate::patience::Patience;
-use crate::pi_table::{PiNodes, into};
+use crate::pi_table::PiNodes;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Deadline, Scheduler, Tid, Timeout, deadline};
-use crate::steps::Steps;
 use crate::word::QueueWord;
 
 /// Set in a lock's word while somebody waits: whoever unlocks must ask [`Futexes::unlock_pi`].
@@ -42,7 +42,7 @@ impl Acquired {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Takes a lock, waiting for it if need be. While the caller waits, the owner and whoever it
     /// waits for are boosted.
     ///
@@ -98,24 +98,24 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             return Err(Invalid::Thread(me).into());
         }
         // The thread that was the owner when it ended: those who waited for it take over.
-        let mut gone = None;
-        let mut patience = if waits { Patience::of_waiter(&self.scheduler) } else { Patience::of_waker() };
+        let mut dead_owner = None;
+        let mut limit = if waits { RetryLimit::of_waiter(&self.scheduler) } else { RetryLimit::of_waker() };
         // Each turn but the first means that the word or its mapping was changed by somebody else,
         // or that the owner died.
         loop {
-            let key = self.patient_key(futex, Access::Write, &mut patience)?;
-            self.refuse_plain(&key)?;
+            let key = self.key_within(futex, Access::Write, &mut limit)?;
+            self.refuse_plain_waiters(&key)?;
             let waiter = pin!(PiWaiter { futexes: self, nodes: PiNodes::new() });
             let mut table = self.lock_pi_table();
             let Ok(word) = futex.memory.load(futex.at) else {
                 drop(table);
-                self.present(futex, Access::Write, &mut patience)?;
+                self.present(futex, Access::Write, &mut limit)?;
                 continue;
             };
             let owner = Tid(word & TID_MASK);
-            let is_heir = gone == Some(owner);
-            let new = if owner.0 == 0 || is_heir {
-                let died = if is_heir { OWNER_DIED } else { word & OWNER_DIED };
+            let takes_over = dead_owner == Some(owner);
+            let new = if owner.0 == 0 || takes_over {
+                let died = if takes_over { OWNER_DIED } else { word & OWNER_DIED };
                 me.0 | died | if table.waiters(&key) > 0 { WAITERS } else { 0 }
             } else if owner == me {
                 return Err(Error::Deadlock { chain: 1 });
@@ -130,7 +130,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             match futex.memory.compare_exchange(futex.at, word, new) {
                 Err(_) => {
                     drop(table);
-                    self.present(futex, Access::Write, &mut patience)?;
+                    self.present(futex, Access::Write, &mut limit)?;
                     continue;
                 }
                 Ok(Err(_)) => continue,
@@ -142,19 +142,19 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 return Ok(Acquired::of(new));
             }
             // From here on the owner can't unlock without asking, and then finds us.
-            let _counted = self.bucket(&key).inheriting();
-            let urgency = table.urgency(me, self.scheduler.urgency());
+            let _counted = self.bucket(&key).count_pi_waiter();
+            let priority = table.effective_priority(me, self.scheduler.current_priority());
             let (nodes, thread) = (waiter.as_ref().nodes(), self.scheduler.current());
             // SAFETY: the waiter is pinned and `drop` takes the nodes out, so they stay until they
             // are off.
-            unsafe { table.enter(nodes, (thread, me), (key, owner), urgency) };
+            unsafe { table.enter(nodes, (thread, me), (key, owner), priority) };
             table.adjust(&self.scheduler, owner);
             drop(table);
-            let blocked = self.block(until, || waiter.nodes.off().is_some());
+            let blocked = self.block(until, || waiter.nodes.reason().is_some());
             waiter.leave();
-            match waiter.nodes.off() {
-                Some(Off::Woken) => return Ok(Acquired::Clean),
-                Some(Off::OwnerGone) => gone = Some(owner),
+            match waiter.nodes.reason() {
+                Some(DequeueReason::Woken) => return Ok(Acquired::Clean),
+                Some(DequeueReason::OwnerDied) => dead_owner = Some(owner),
                 _ => return blocked.map(|()| Acquired::Clean),
             }
         }
@@ -167,10 +167,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     /// [`Error::NotOwner`], and those of the key.
     pub fn unlock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<(), Error> {
         let me = self.scheduler.tid();
-        let mut patience = Patience::of_waker();
+        let mut limit = RetryLimit::of_waker();
         // Each turn but the first means that the word or its mapping was changed by somebody else.
         loop {
-            let key = self.patient_key(futex, Access::Write, &mut patience)?;
+            let key = self.key_within(futex, Access::Write, &mut limit)?;
             let mut batch = Batch::new(&self.scheduler);
             let mut table = self.lock_pi_table();
             let swapped = futex.memory.load(futex.at).and_then(|word| {
@@ -178,23 +178,23 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 if owner != me {
                     return Ok(Err(Error::NotOwner { owner }));
                 }
-                let heir = table.heir(&key);
+                let top_waiter = table.top_waiter(&key);
                 let more = if table.waiters(&key) > 1 { WAITERS } else { 0 };
-                let new = heir.map_or(0, |heir| heir.0 | more);
-                Ok(Ok((futex.memory.compare_exchange(futex.at, word, new)?.is_ok(), heir)))
+                let new = top_waiter.map_or(0, |top_waiter| top_waiter.0 | more);
+                Ok(Ok((futex.memory.compare_exchange(futex.at, word, new)?.is_ok(), top_waiter)))
             });
             match swapped {
                 Err(_) => {
                     drop(table);
-                    self.present(futex, Access::Write, &mut patience)?;
+                    self.present(futex, Access::Write, &mut limit)?;
                 }
                 Ok(Err(error)) => return Err(error),
                 Ok(Ok((false, _))) => {}
-                Ok(Ok((true, heir))) => {
-                    table.hand_over(&key, into(&mut batch));
+                Ok(Ok((true, top_waiter))) => {
+                    table.hand_over(&key, batch.receiver());
                     table.adjust(&self.scheduler, me);
-                    if let Some(heir) = heir {
-                        table.adjust(&self.scheduler, heir);
+                    if let Some(top_waiter) = top_waiter {
+                        table.adjust(&self.scheduler, top_waiter);
                     }
                     return Ok(());
                 }
@@ -204,12 +204,12 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
 }
 
 /// A thread that may be waiting for a lock; leaves the queue when it is dropped.
-struct PiWaiter<'f, S: Scheduler, W: QueueWord, P: Steps> {
-    futexes: &'f Futexes<S, W, P>,
+struct PiWaiter<'f, S: Scheduler, W: QueueWord, G: Safeguards> {
+    futexes: &'f Futexes<S, W, G>,
     nodes: PiNodes<W, S::Thread>,
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> PiWaiter<'_, S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> PiWaiter<'_, S, W, G> {
     fn nodes(self: Pin<&Self>) -> Pin<&PiNodes<W, S::Thread>> {
         // SAFETY: the nodes are pinned with the waiter: nothing moves out of it.
         unsafe { self.map_unchecked(|waiter| &waiter.nodes) }
@@ -225,7 +225,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> PiWaiter<'_, S, W, P> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Drop for PiWaiter<'_, S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Drop for PiWaiter<'_, S, W, G> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -9,10 +9,9 @@
 use alloc::boxed::Box;
 use core::pin::Pin;
 
-use crate::batch::Batch;
 use crate::error::Error;
 use crate::key::Key;
-use crate::list::{Home, Node, Off, Queue, Verdict};
+use crate::list::{DequeueReason, Node, NodeState, Queue, Visit};
 use crate::memory::{Address, SpaceId};
 use crate::scheduler::{Priority, Scheduler, Tid};
 use crate::word::QueueWord;
@@ -44,14 +43,15 @@ impl<W: QueueWord, T> PiNodes<W, T> {
 
     /// Whether it stands in the table anywhere.
     pub(crate) fn is_entered(&self) -> bool {
-        matches!(self.of_lock.home(), Home::In(_)) || matches!(self.of_thread.home(), Home::In(_))
+        matches!(self.of_lock.state(), NodeState::Queued(_))
+            || matches!(self.of_thread.state(), NodeState::Queued(_))
     }
 
     /// Why it no longer waits; `None` while it does.
-    pub(crate) fn off(&self) -> Option<Off> {
-        match self.of_lock.home() {
-            Home::Off(off) => Some(off),
-            Home::In(_) => None,
+    pub(crate) fn reason(&self) -> Option<DequeueReason> {
+        match self.of_lock.state() {
+            NodeState::Dequeued(reason) => Some(reason),
+            NodeState::Queued(_) => None,
         }
     }
 }
@@ -80,7 +80,7 @@ pub(crate) struct PiTable<W, T> {
 }
 
 /// Threads have an index of their own, so their keys meet no others.
-fn of_thread(tid: Tid) -> Key {
+fn thread_key(tid: Tid) -> Key {
     Key::private(SpaceId(tid.0 as u64), Address::new(0))
 }
 
@@ -98,7 +98,7 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
     }
 
     /// Who gets the lock next.
-    pub(crate) fn heir(&self, lock: &Key) -> Option<Tid> {
+    pub(crate) fn top_waiter(&self, lock: &Key) -> Option<Tid> {
         self.locks.at(lock).first(lock).map(|(blocked, _)| blocked.tid)
     }
 
@@ -120,7 +120,7 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
             let (of_lock, by_thread) =
                 (nodes.map_unchecked(|nodes| &nodes.of_lock), nodes.map_unchecked(|nodes| &nodes.of_thread));
             let by_lock = self.locks.at_mut(&lock).push(of_lock, lock, priority, blocked);
-            let key = of_thread(tid);
+            let key = thread_key(tid);
             let by_thread = self.threads.at_mut(&key).push(by_thread, key, priority, lock);
             debug_assert!(by_lock.is_ok() && by_thread.is_ok(), "a thread waits for one lock at a time");
         }
@@ -129,33 +129,35 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
     /// Takes a waiter out that gives up; returns the owner it waited for. `None` if it was taken
     /// out before.
     pub(crate) fn leave(&mut self, nodes: &PiNodes<W, T>) -> Option<Tid> {
-        if let Home::In(number) = nodes.of_thread.home() {
-            self.threads.0[number].remove(&nodes.of_thread, Off::Idle);
+        if let NodeState::Queued(number) = nodes.of_thread.state() {
+            self.threads.0[number].remove(&nodes.of_thread, DequeueReason::Idle);
         }
-        match nodes.of_lock.home() {
-            Home::In(number) => self.locks.0[number].remove(&nodes.of_lock, Off::Idle).map(|left| left.owner),
-            Home::Off(_) => None,
+        match nodes.of_lock.state() {
+            NodeState::Queued(number) => {
+                self.locks.0[number].remove(&nodes.of_lock, DequeueReason::Idle).map(|left| left.owner)
+            }
+            NodeState::Dequeued(_) => None,
         }
     }
 
     /// Makes the first waiter of a lock its owner.
     pub(crate) fn hand_over(&mut self, lock: &Key, mut tell: impl FnMut(&T)) {
-        let mut heir = None;
+        let mut top_waiter = None;
         let threads = &mut self.threads;
         self.locks.at_mut(lock).visit(
             lock,
-            |blocked| match heir {
+            |blocked| match top_waiter {
                 None => {
-                    heir = Some(blocked.tid);
-                    Verdict::Take(Off::Woken)
+                    top_waiter = Some(blocked.tid);
+                    Visit::Dequeue(DequeueReason::Woken)
                 }
                 Some(owner) => {
                     blocked.owner = owner;
-                    Verdict::Keep
+                    Visit::Keep
                 }
             },
             |blocked| {
-                Self::forget(threads, blocked.tid);
+                Self::remove_thread(threads, blocked.tid);
                 tell(&blocked.thread);
             },
         );
@@ -165,13 +167,13 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
     pub(crate) fn set_owner(&mut self, lock: &Key, owner: Tid) {
         let set = |blocked: &mut Blocked<T>| {
             blocked.owner = owner;
-            Verdict::Keep
+            Visit::Keep
         };
         self.locks.at_mut(lock).visit(lock, set, |_| {});
     }
 
     /// Sends all who wait for a lock of this thread to look again: it is gone.
-    pub(crate) fn orphan(&mut self, owner: Tid, mut tell: impl FnMut(&T)) {
+    pub(crate) fn owner_died(&mut self, owner: Tid, mut tell: impl FnMut(&T)) {
         let threads = &mut self.threads;
         for queue in &mut self.locks.0 {
             loop {
@@ -179,9 +181,9 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
                 let Some(lock) = lock else { break };
                 queue.visit(
                     &lock,
-                    |_| Verdict::Take(Off::OwnerGone),
+                    |_| Visit::Dequeue(DequeueReason::OwnerDied),
                     |blocked| {
-                        Self::forget(threads, blocked.tid);
+                        Self::remove_thread(threads, blocked.tid);
                         tell(&blocked.thread);
                     },
                 );
@@ -190,14 +192,14 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
     }
 
     /// Takes a thread's other node out, before it can know that it is off.
-    fn forget(threads: &mut Index<W, Key>, tid: Tid) {
-        let key = of_thread(tid);
-        threads.at_mut(&key).visit(&key, |_| Verdict::Take(Off::Woken), |_| {});
+    fn remove_thread(threads: &mut Index<W, Key>, tid: Tid) {
+        let key = thread_key(tid);
+        threads.at_mut(&key).visit(&key, |_| Visit::Dequeue(DequeueReason::Woken), |_| {});
     }
 
     /// The owner that this thread waits for.
     fn waits_for(&self, tid: Tid) -> Option<(Key, Tid)> {
-        let key = of_thread(tid);
+        let key = thread_key(tid);
         let (lock, _) = self.threads.at(&key).first(&key)?;
         self.locks.at(lock).first(lock).map(|(blocked, _)| (*lock, blocked.owner))
     }
@@ -221,22 +223,17 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
     pub(crate) fn adjust(&mut self, scheduler: &impl Scheduler, mut tid: Tid) {
         for _ in 0..LONGEST_CHAIN {
             let Some(own) = scheduler.priority(tid) else { return };
-            let urgency = self.urgency(tid, own);
-            scheduler.boost(tid, urgency);
+            let priority = self.effective_priority(tid, own);
+            scheduler.boost(tid, priority);
             let Some((lock, owner)) = self.waits_for(tid) else { return };
-            self.locks.at_mut(&lock).reorder(&lock, urgency, |blocked| blocked.tid == tid);
+            self.locks.at_mut(&lock).reorder(&lock, priority, |blocked| blocked.tid == tid);
             tid = owner;
         }
     }
 
     /// The most urgent of a thread and of all who wait for a lock of its own.
-    pub(crate) fn urgency(&self, tid: Tid, own: Priority) -> Priority {
+    pub(crate) fn effective_priority(&self, tid: Tid, own: Priority) -> Priority {
         let tops = self.locks.0.iter().flat_map(Queue::tops);
         tops.filter(|(top, _)| top.owner == tid).map(|(_, priority)| priority).fold(own, Ord::max)
     }
-}
-
-/// For [`PiTable::hand_over`] and [`PiTable::orphan`].
-pub(crate) fn into<'b, S: Scheduler>(batch: &'b mut Batch<'_, S>) -> impl FnMut(&S::Thread) + 'b {
-    |thread| batch.push(thread.clone())
 }

@@ -6,8 +6,8 @@ use core::time::Duration;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes, Scope};
 use crate::memory::{Address, Memory};
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Clock, Scheduler, Timeout};
-use crate::steps::Steps;
 use crate::waitv::{Expect, MAX_WAITV};
 use crate::wake_op::WakeOp;
 use crate::word::QueueWord;
@@ -101,7 +101,7 @@ impl RawEntry {
     pub const U32: u32 = 2;
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Does what a `futex` system call says.
     ///
     /// # Errors

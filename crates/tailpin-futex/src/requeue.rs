@@ -4,9 +4,9 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory, NotPresent};
-use crate::patience::Patience;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::Scheduler;
-use crate::steps::Steps;
 use crate::waiter::Waiting;
 use crate::wake::take;
 use crate::word::QueueWord;
@@ -20,7 +20,7 @@ pub struct Requeued {
     pub requeued: u32,
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to`
     /// instead.
     ///
@@ -76,22 +76,22 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         requeue: u32,
         expected: Option<u32>,
     ) -> Result<Requeued, Error> {
-        let mut patience = Patience::of_waker();
+        let mut limit = RetryLimit::of_waker();
         loop {
-            let source = self.patient_key(from, Access::Read, &mut patience)?;
-            let target = self.patient_key(to, Access::Read, &mut patience)?;
+            let source = self.key_within(from, Access::Read, &mut limit)?;
+            let target = self.key_within(to, Access::Read, &mut limit)?;
             let (here, there) = (self.bucket(&source), self.bucket(&target));
             let mut batch = Batch::new(&self.scheduler);
             // Those who are moved have not looked at the target's word: a waker of it must see them
             // none the less.
-            let announced = there.announce::<P>();
-            let mut both = self.lock_both(here, there);
+            let announced = there.announce::<G>();
+            let mut pair = self.lock_pair(here, there);
             let looked = expected.map(|expected| (expected, from.memory.load(from.at)));
             let outcome = match looked {
                 Some((_, Err(absent))) => Err(absent),
                 Some((expected, Ok(found))) if found != expected => Ok(Err(Error::WouldBlock { found })),
                 _ => {
-                    let (queue, other) = both.queues();
+                    let (queue, other) = pair.queues();
                     let woken = take(queue, &source, wake, !0, &mut batch);
                     let most = requeue as usize;
                     let plain = |waiting: &Waiting<S::Thread>| waiting.target.is_none();
@@ -104,20 +104,22 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                         Ok(Requeued { woken, requeued })
                     });
                     let requeued = moved.map_or(0, |done| u64::from(done.requeued));
-                    here.gone(u64::from(batch.total()) + requeued);
-                    there.came(P::announces_moved(requeued));
+                    here.remove_waiters(u64::from(batch.total()) + requeued);
+                    if G::keeps(Safeguard::FMove) {
+                        there.add_waiters(requeued);
+                    }
                     Ok(moved)
                 }
             };
-            drop(both);
+            drop(pair);
             drop(announced);
             match outcome {
                 Ok(Ok(Requeued { woken: 0, requeued: 0 })) if wake > 0 || requeue > 0 => {
-                    self.refuse_inheriting(&source)?;
+                    self.refuse_pi_waiters(&source)?;
                     return Ok(Requeued::default());
                 }
                 Ok(done) => return done,
-                Err(NotPresent) => self.present(from, Access::Read, &mut patience)?,
+                Err(NotPresent) => self.present(from, Access::Read, &mut limit)?,
             }
         }
     }

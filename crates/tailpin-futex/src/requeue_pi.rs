@@ -10,15 +10,15 @@ use core::pin::pin;
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
-use crate::list::{Off, Verdict};
+use crate::list::{DequeueReason, Visit};
 use crate::memory::{Access, Memory};
-use crate::patience::Patience;
 use crate::pi::Acquired;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Scheduler, Timeout, deadline};
-use crate::steps::Steps;
 use crate::word::QueueWord;
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Waits at `condition`, if it is `expected`, for a [`cmp_requeue_pi`](Self::cmp_requeue_pi) to
     /// `lock`; returns with the lock taken.
     ///
@@ -35,16 +35,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         timeout: Option<Timeout>,
     ) -> Result<Acquired, Error> {
         let until = deadline(&self.scheduler, timeout);
-        let mut patience = Patience::of_waiter(&self.scheduler);
-        let target = self.patient_key(lock, Access::Write, &mut patience)?;
-        if self.patient_key(condition, Access::Read, &mut patience)? == target {
+        let mut limit = RetryLimit::of_waiter(&self.scheduler);
+        let target = self.key_within(lock, Access::Write, &mut limit)?;
+        if self.key_within(condition, Access::Read, &mut limit)? == target {
             return Err(Invalid::SameWord.into());
         }
         let waiter = pin!(self.waiter());
         waiter.as_ref().queue_for(condition, expected, bitset, Some(target))?;
         let blocked = self.block(until, || waiter.is_woken());
         waiter.leave();
-        if waiter.moves_on() {
+        if waiter.was_requeued() {
             // A requeue has counted this waiter: were it told that it was interrupted, it would
             // call again and wait at the condition for a second requeue. That the word has changed
             // is what calling again would have told.
@@ -71,10 +71,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         requeue: u32,
         expected: u32,
     ) -> Result<u32, Error> {
-        let mut patience = Patience::of_waker();
+        let mut limit = RetryLimit::of_waker();
         loop {
-            let source = self.patient_key(condition, Access::Read, &mut patience)?;
-            let target = self.patient_key(lock, Access::Write, &mut patience)?;
+            let source = self.key_within(condition, Access::Read, &mut limit)?;
+            let target = self.key_within(lock, Access::Write, &mut limit)?;
             if source == target {
                 return Err(Invalid::SameWord.into());
             }
@@ -83,7 +83,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
             let mut queue = bucket.lock(&self.scheduler);
             let Ok(found) = condition.memory.load(condition.at) else {
                 drop(queue);
-                self.present(condition, Access::Read, &mut patience)?;
+                self.present(condition, Access::Read, &mut limit)?;
                 continue;
             };
             if found != expected {
@@ -95,18 +95,18 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
                 |waiting| {
                     mismatched |= left > 0 && waiting.target != Some(target);
                     if mismatched || left == 0 {
-                        return Verdict::Stop;
+                        return Visit::Stop;
                     }
                     left -= 1;
-                    Verdict::Take(Off::MoveOn)
+                    Visit::Dequeue(DequeueReason::Requeued)
                 },
                 |waiting| batch.push(waiting.thread.clone()),
             );
-            bucket.gone(u64::from(batch.total()));
+            bucket.remove_waiters(u64::from(batch.total()));
             drop(queue);
             return match batch.total() {
                 0 if mismatched => Err(Invalid::Mismatched.into()),
-                0 => self.refuse_inheriting(&source).map(|()| 0),
+                0 => self.refuse_pi_waiters(&source).map(|()| 0),
                 moved => Ok(moved),
             };
         }

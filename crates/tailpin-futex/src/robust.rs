@@ -12,17 +12,17 @@
 
 use crate::futexes::{Futex, Futexes, Scope};
 use crate::memory::{Access, Address, Memory, NotPresent};
-use crate::patience::Patience;
 use crate::pi::{OWNER_DIED, TID_MASK, WAITERS};
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Scheduler, Tid};
-use crate::steps::Steps;
 use crate::word::QueueWord;
 
 /// Entries that are followed, as in Linux.
 pub const ROBUST_LIMIT: u32 = 2048;
 
 /// Attempts at one word or page that others go on changing. Then it is left as it is: an exit ends.
-const PATIENCE: u32 = 1024;
+const ATTEMPTS: u32 = 1024;
 
 /// How a robust list ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,34 +41,39 @@ pub enum RobustEnd {
 }
 
 /// What was done about a robust list.
-pub(crate) struct Cleaned {
+pub(crate) struct RobustResult {
     pub(crate) died: u32,
     pub(crate) woken: u32,
     pub(crate) end: RobustEnd,
 }
 
 /// An entry's address and whether its lock inherits priority.
-type Entry = (Address, bool);
+type RobustEntry = (Address, bool);
 
-struct Walk<'w, S: Scheduler, W: QueueWord, P: Steps, M> {
-    futexes: &'w Futexes<S, W, P>,
+struct Walk<'w, S: Scheduler, W: QueueWord, G: Safeguards, M> {
+    futexes: &'w Futexes<S, W, G>,
     memory: &'w M,
     tid: Tid,
     offset: u64,
-    cleaned: Cleaned,
+    result: RobustResult,
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
-    pub(crate) fn clean_robust<M: Memory>(&self, memory: &M, tid: Tid, head: Option<Address>) -> Cleaned {
-        let cleaned = Cleaned { died: 0, woken: 0, end: RobustEnd::Absent };
-        let Some(head) = head else { return cleaned };
-        let mut walk = Walk { futexes: self, memory, tid, offset: 0, cleaned };
-        walk.cleaned.end = walk.list(head).unwrap_or_else(|at| RobustEnd::Damaged { at });
-        walk.cleaned
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+    pub(crate) fn clean_robust<M: Memory>(
+        &self,
+        memory: &M,
+        tid: Tid,
+        head: Option<Address>,
+    ) -> RobustResult {
+        let result = RobustResult { died: 0, woken: 0, end: RobustEnd::Absent };
+        let Some(head) = head else { return result };
+        let mut walk = Walk { futexes: self, memory, tid, offset: 0, result };
+        walk.result.end = walk.list(head).unwrap_or_else(|at| RobustEnd::Damaged { at });
+        walk.result
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> {
     /// The address that leads nowhere is the error.
     fn list(&mut self, head: Address) -> Result<RobustEnd, Address> {
         let first = self.entry(head)?;
@@ -76,12 +81,12 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
         let pending = self.entry(Address::new(head.get().wrapping_add(16)))?;
         let end = self.entries(head, first, pending.0);
         if pending.0.get() != 0 {
-            self.bury(pending, true)?;
+            self.mark_owner_died(pending, true)?;
         }
         end
     }
 
-    fn entries(&mut self, head: Address, first: Entry, pending: Address) -> Result<RobustEnd, Address> {
+    fn entries(&mut self, head: Address, first: RobustEntry, pending: Address) -> Result<RobustEnd, Address> {
         let mut entry = first;
         for _ in 0..ROBUST_LIMIT {
             if entry.0 == head {
@@ -89,20 +94,20 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
             }
             // Before the lock is given away: its next owner may link the entry elsewhere.
             let next = self.entry(entry.0);
-            let buried = if entry.0 == pending { Ok(()) } else { self.bury(entry, false) };
+            let marked = if entry.0 == pending { Ok(()) } else { self.mark_owner_died(entry, false) };
             entry = next?;
-            buried?;
+            marked?;
         }
         Ok(if entry.0 == head { RobustEnd::Complete } else { RobustEnd::Limit })
     }
 
     /// Marks a lock of the dead thread and wakes one who waits for it.
-    fn bury(&mut self, (entry, inherits): Entry, pending: bool) -> Result<(), Address> {
+    fn mark_owner_died(&mut self, (entry, inherits): RobustEntry, pending: bool) -> Result<(), Address> {
         let at = Address::new(entry.get().wrapping_add(self.offset));
         if !at.is_aligned() {
             return Err(at);
         }
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             let Ok(word) = self.memory.load(at) else {
                 self.memory.fault(at, Access::Write).map_err(|_| at)?;
                 continue;
@@ -123,7 +128,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
                 Err(NotPresent) => self.memory.fault(at, Access::Write).map_err(|_| at)?,
                 Ok(Err(_)) => {}
                 Ok(Ok(_)) => {
-                    self.cleaned.died += 1;
+                    self.result.died += 1;
                     // Those who wait for a lock that inherits priority are told when the thread is
                     // gone (`exit`).
                     if !inherits && word & WAITERS != 0 {
@@ -140,14 +145,14 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
     fn wake(&mut self, at: Address) {
         for scope in [Scope::Shared, Scope::Private] {
             let futex = Futex { memory: self.memory, at, scope };
-            let patience = &mut Patience::limited(PATIENCE);
-            if let Ok(key) = self.futexes.patient_key(&futex, Access::Read, patience) {
-                self.cleaned.woken += self.futexes.wake_key(&key, 1, !0).unwrap_or(0);
+            let limit = &mut RetryLimit::limited(ATTEMPTS);
+            if let Ok(key) = self.futexes.key_within(&futex, Access::Read, limit) {
+                self.result.woken += self.futexes.wake_key(&key, 1, !0).unwrap_or(0);
             }
         }
     }
 
-    fn entry(&self, at: Address) -> Result<Entry, Address> {
+    fn entry(&self, at: Address) -> Result<RobustEntry, Address> {
         self.read(at).map(|value| (Address::new(value & !1), value & 1 != 0))
     }
 
@@ -161,7 +166,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps, M: Memory> Walk<'_, S, W, P, M> {
         if !at.is_aligned() {
             return Err(at);
         }
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             match self.memory.load(at) {
                 Ok(word) => return Ok(word),
                 Err(NotPresent) => self.memory.fault(at, Access::Read).map_err(|_| at)?,

@@ -88,7 +88,7 @@ pub trait Scheduler: Sync {
     fn interrupted(&self) -> bool;
 
     /// How urgent the thread that calls is by itself: waiters are woken most urgent first.
-    fn urgency(&self) -> Priority;
+    fn current_priority(&self) -> Priority;
 
     /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist
     /// or has [`ended`](Self::ended).

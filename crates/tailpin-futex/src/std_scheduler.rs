@@ -165,7 +165,7 @@ impl Scheduler for StdScheduler {
         CURRENT.with(|current| current.0.interrupted.load(Ordering::Acquire))
     }
 
-    fn urgency(&self) -> Priority {
+    fn current_priority(&self) -> Priority {
         CURRENT.with(|current| Priority(current.0.priority.load(Ordering::Relaxed)))
     }
 

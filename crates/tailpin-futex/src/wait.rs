@@ -5,11 +5,11 @@ use core::pin::pin;
 use crate::error::Error;
 use crate::futexes::{Futex, Futexes};
 use crate::memory::Memory;
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Scheduler, Timeout, deadline};
-use crate::steps::Steps;
 use crate::word::QueueWord;
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Blocks until woken, if the word is `expected`.
     ///
     /// ```

@@ -8,11 +8,11 @@ use core::sync::atomic::AtomicU64;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::key::Key;
-use crate::list::{Home, Node, Off};
+use crate::list::{DequeueReason, Node, NodeState};
 use crate::memory::{Access, Memory, NotPresent};
-use crate::patience::Patience;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::{AllSafeguards, Safeguard, Safeguards};
 use crate::scheduler::Scheduler;
-use crate::steps::{Complete, Steps};
 use crate::word::QueueWord;
 
 /// What a bucket knows of a waiter.
@@ -39,19 +39,19 @@ pub(crate) struct Waiting<T> {
 /// assert!(waiter.is_woken());
 /// # Ok::<(), tailpin_futex::Error>(())
 /// ```
-pub struct Waiter<'f, S: Scheduler, W: QueueWord = AtomicU64, P: Steps = Complete> {
-    futexes: &'f Futexes<S, W, P>,
+pub struct Waiter<'f, S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards = AllSafeguards> {
+    futexes: &'f Futexes<S, W, G>,
     node: Node<W, Waiting<S::Thread>>,
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// A waiter that is not queued yet.
-    pub fn waiter(&self) -> Waiter<'_, S, W, P> {
+    pub fn waiter(&self) -> Waiter<'_, S, W, G> {
         Waiter { futexes: self, node: Node::new() }
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Waiter<'_, S, W, G> {
     /// Queues if the word is `expected`, after leaving where it was queued before. From then on the
     /// thread that called is unparked when it is woken: by a wake that names one of the bits of
     /// `bitset`.
@@ -79,14 +79,14 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
             return Err(Invalid::EmptyBitset.into());
         }
         self.leave();
-        let mut patience = Patience::of_waiter(&self.futexes.scheduler);
+        let mut limit = RetryLimit::of_waiter(&self.futexes.scheduler);
         loop {
-            let key = self.futexes.patient_key(futex, Access::Read, &mut patience)?;
+            let key = self.futexes.key_within(futex, Access::Read, &mut limit)?;
             match self.enqueue(futex, key, expected, bitset, target)? {
                 Ok(()) => return Ok(()),
                 // The page was made present for the key or by the turn before, and is gone:
                 // something changed.
-                Err(NotPresent) => self.futexes.present(futex, Access::Read, &mut patience)?,
+                Err(NotPresent) => self.futexes.present(futex, Access::Read, &mut limit)?,
             }
         }
     }
@@ -104,16 +104,16 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
         let scheduler = &self.futexes.scheduler;
         let bucket = self.futexes.bucket(&key);
         let waiting = Waiting { thread: scheduler.current(), bitset, target };
-        let announced = bucket.announce::<P>();
-        let early = P::reads_early(|| futex.memory.load(futex.at));
+        let announced = bucket.announce::<G>();
+        let early = (!G::keeps(Safeguard::FLook)).then(|| futex.memory.load(futex.at));
         let mut queue = bucket.lock(scheduler);
         let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
             Ok(found) if found == expected => {
                 // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it
                 // is off.
-                match unsafe { queue.push(self.node(), key, scheduler.urgency(), waiting) } {
+                match unsafe { queue.push(self.node(), key, scheduler.current_priority(), waiting) } {
                     Ok(()) => {
-                        announced.came();
+                        announced.queued();
                         return Ok(Ok(()));
                     }
                     // Two threads have queued one waiter at once.
@@ -134,24 +134,24 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
 
     /// Whether it was queued and then woken.
     pub fn is_woken(&self) -> bool {
-        matches!(self.node.home(), Home::Off(off) if off != Off::Idle)
+        matches!(self.node.state(), NodeState::Dequeued(reason) if reason != DequeueReason::Idle)
     }
 
     /// Whether it was woken to go on with the target of its requeue.
-    pub(crate) fn moves_on(&self) -> bool {
-        self.node.home() == Home::Off(Off::MoveOn)
+    pub(crate) fn was_requeued(&self) -> bool {
+        self.node.state() == NodeState::Dequeued(DequeueReason::Requeued)
     }
 
     /// Leaves the queue, unless it was woken before; says whether it was.
     pub fn leave(&self) -> bool {
         loop {
-            match self.node.home() {
-                Home::Off(off) => return off != Off::Idle,
-                Home::In(number) => {
+            match self.node.state() {
+                NodeState::Dequeued(reason) => return reason != DequeueReason::Idle,
+                NodeState::Queued(number) => {
                     let bucket = self.futexes.numbered(number);
-                    let left = bucket.lock(&self.futexes.scheduler).remove(&self.node, Off::Idle);
+                    let left = bucket.lock(&self.futexes.scheduler).remove(&self.node, DequeueReason::Idle);
                     if left.is_some() {
-                        bucket.gone(1);
+                        bucket.remove_waiters(1);
                         return false;
                     }
                     // It was woken or requeued between the look and the lock.
@@ -161,7 +161,7 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Waiter<'_, S, W, P> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Drop for Waiter<'_, S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Drop for Waiter<'_, S, W, G> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -8,9 +8,9 @@ use core::pin::{Pin, pin};
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory};
-use crate::patience::Patience;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::Safeguards;
 use crate::scheduler::{Deadline, Scheduler, Timeout, deadline};
-use crate::steps::Steps;
 use crate::waiter::Waiter;
 use crate::word::QueueWord;
 
@@ -29,7 +29,7 @@ pub struct Expect<'m, M> {
     pub value: u32,
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Blocks until woken from one of 1 to 128 words, if each is as expected. Returns the index of
     /// the first that was woken.
     ///
@@ -74,12 +74,12 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         words: &[Expect<'_, M>],
         until: Option<Deadline>,
     ) -> Result<usize, Error> {
-        let mut patience = Patience::of_waiter(&self.scheduler);
+        let mut limit = RetryLimit::of_waiter(&self.scheduler);
         for word in words {
             // A bad address is an error whatever happens to the others.
-            self.patient_key(&word.futex, Access::Read, &mut patience)?;
+            self.key_within(&word.futex, Access::Read, &mut limit)?;
         }
-        let waiters = pin!(Waiters::<S, W, P, N>(array::from_fn(|_| self.waiter())));
+        let waiters = pin!(WaiterArray::<S, W, G, N>(array::from_fn(|_| self.waiter())));
         let waiters = waiters.as_ref();
         let woken = || (0..words.len()).any(|index| waiters.get(index).is_woken());
         let all_queued = || {
@@ -101,10 +101,10 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
     }
 }
 
-struct Waiters<'f, S: Scheduler, W: QueueWord, P: Steps, const N: usize>([Waiter<'f, S, W, P>; N]);
+struct WaiterArray<'f, S: Scheduler, W: QueueWord, G: Safeguards, const N: usize>([Waiter<'f, S, W, G>; N]);
 
-impl<'f, S: Scheduler, W: QueueWord, P: Steps, const N: usize> Waiters<'f, S, W, P, N> {
-    fn get(self: Pin<&Self>, index: usize) -> Pin<&Waiter<'f, S, W, P>> {
+impl<'f, S: Scheduler, W: QueueWord, G: Safeguards, const N: usize> WaiterArray<'f, S, W, G, N> {
+    fn get(self: Pin<&Self>, index: usize) -> Pin<&Waiter<'f, S, W, G>> {
         // SAFETY: the waiters are pinned with the array: none is ever moved out of it.
         unsafe { self.map_unchecked(|waiters| &waiters.0[index]) }
     }

@@ -4,13 +4,13 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes, Waiters};
 use crate::key::Key;
-use crate::list::{Off, Verdict};
+use crate::list::{DequeueReason, Visit};
 use crate::memory::{Access, Memory};
+use crate::safeguards::Safeguards;
 use crate::scheduler::Scheduler;
-use crate::steps::Steps;
 use crate::word::QueueWord;
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Wakes up to `count` waiters, the most urgent first and then the longest waiting. Returns how
     /// many.
     ///
@@ -43,17 +43,17 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
 
     pub(crate) fn wake_key(&self, key: &Key, count: u32, bitset: u32) -> Result<u32, Error> {
         let bucket = self.bucket(key);
-        if count == 0 || !bucket.has_waiters::<P>() {
+        if count == 0 || !bucket.has_waiters::<G>() {
             return Ok(0);
         }
         let mut batch = Batch::new(&self.scheduler);
         let mut queue = bucket.lock(&self.scheduler);
         let before = batch.total();
         let woken = take(&mut queue, key, count, bitset, &mut batch);
-        bucket.gone(u64::from(batch.total() - before));
+        bucket.remove_waiters(u64::from(batch.total() - before));
         drop(queue);
         if woken == Ok(0) {
-            self.refuse_inheriting(key)?;
+            self.refuse_pi_waiters(key)?;
         }
         woken
     }
@@ -70,21 +70,21 @@ pub(crate) fn take<S: Scheduler, W: QueueWord>(
 ) -> Result<u32, Error> {
     let before = batch.total();
     let (mut left, mut mismatched) = (count, false);
-    let judge = |waiting: &mut crate::waiter::Waiting<S::Thread>| {
+    let decide = |waiting: &mut crate::waiter::Waiting<S::Thread>| {
         if left == 0 {
-            return Verdict::Stop;
+            return Visit::Stop;
         }
         if waiting.target.is_some() {
             mismatched = true;
-            return Verdict::Stop;
+            return Visit::Stop;
         }
         if waiting.bitset & bitset == 0 {
-            return Verdict::Keep;
+            return Visit::Keep;
         }
         left -= 1;
-        Verdict::Take(Off::Woken)
+        Visit::Dequeue(DequeueReason::Woken)
     };
-    queue.visit(key, judge, |waiting| batch.push(waiting.thread.clone()));
+    queue.visit(key, decide, |waiting| batch.push(waiting.thread.clone()));
     match batch.total() - before {
         // Who was woken was woken; the waiter of another kind is for the next caller to find.
         0 if mismatched => Err(Invalid::Mismatched.into()),

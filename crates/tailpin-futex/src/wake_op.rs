@@ -4,9 +4,9 @@ use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futexes::{Futex, Futexes};
 use crate::memory::{Access, Memory, NotPresent};
-use crate::patience::Patience;
+use crate::retry_limit::RetryLimit;
+use crate::safeguards::Safeguards;
 use crate::scheduler::Scheduler;
-use crate::steps::Steps;
 use crate::wake::take;
 use crate::word::QueueWord;
 
@@ -113,7 +113,7 @@ impl WakeOp {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to
     /// `wake_b` of `b`. The change and the wakes are one step for everybody who waits for either.
     ///
@@ -138,32 +138,32 @@ impl<S: Scheduler, W: QueueWord, P: Steps> Futexes<S, W, P> {
         wake_b: u32,
         op: WakeOp,
     ) -> Result<u32, Error> {
-        let mut patience = Patience::of_waker();
+        let mut limit = RetryLimit::of_waker();
         loop {
-            let first = self.patient_key(a, Access::Read, &mut patience)?;
-            let second = self.patient_key(b, Access::Write, &mut patience)?;
+            let first = self.key_within(a, Access::Read, &mut limit)?;
+            let second = self.key_within(b, Access::Write, &mut limit)?;
             let (here, there) = (self.bucket(&first), self.bucket(&second));
             let mut batch = Batch::new(&self.scheduler);
-            let mut both = self.lock_both(here, there);
+            let mut pair = self.lock_pair(here, there);
             let Ok(before) = update(b, |word| op.modify.apply(word)) else {
-                drop(both);
-                self.present(b, Access::Write, &mut patience)?;
+                drop(pair);
+                self.present(b, Access::Write, &mut limit)?;
                 continue;
             };
-            let woken = take(both.queues().0, &first, wake_a, !0, &mut batch);
+            let woken = take(pair.queues().0, &first, wake_a, !0, &mut batch);
             let of_a = batch.total();
-            here.gone(u64::from(of_a));
+            here.remove_waiters(u64::from(of_a));
             let woken = woken?;
             let holds = op.compare.holds(before);
-            let more = if holds { take(both.target(), &second, wake_b, !0, &mut batch) } else { Ok(0) };
-            there.gone(u64::from(batch.total() - of_a));
+            let more = if holds { take(pair.target(), &second, wake_b, !0, &mut batch) } else { Ok(0) };
+            there.remove_waiters(u64::from(batch.total() - of_a));
             let more = more?;
-            drop(both);
+            drop(pair);
             if wake_a > 0 && woken == 0 {
-                self.refuse_inheriting(&first)?;
+                self.refuse_pi_waiters(&first)?;
             }
             if holds && wake_b > 0 && more == 0 {
-                self.refuse_inheriting(&second)?;
+                self.refuse_pi_waiters(&second)?;
             }
             return Ok(woken.saturating_add(more));
         }

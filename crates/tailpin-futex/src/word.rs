@@ -14,7 +14,7 @@ pub enum Part {
     /// The number of waiters of the bucket with this index.
     Waiters(usize),
     /// Where a waiter is queued, or that it was woken.
-    Home,
+    NodeState,
     /// The lock of everything about priority inheritance.
     PiLock,
     /// A word of a memory: what it is called there, and its number.

@@ -356,7 +356,7 @@ fn key<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let derived = derive::<_, F::Futex>(&Futex::shared(&pages.space, at.get()), Access::Read, |_| None);
     match derived {
         Ok(derived) if derived.key == alone => note(|| format!("key: {alone}")),
-        Ok(derived) if derived.key.kind() == tailpin_futex::Kind::Anonymous => {
+        Ok(derived) if derived.key.kind() == tailpin_futex::KeyKind::Anonymous => {
             note(|| format!("key: {}", derived.key));
         }
         Err(Error::Fault { fault: Fault::BeyondEnd, .. }) => note(|| "the object ends before it".to_owned()),

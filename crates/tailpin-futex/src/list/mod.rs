@@ -18,43 +18,43 @@ use crate::word::{Part, QueueWord};
 
 /// Why a node is in no queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Off {
+pub(crate) enum DequeueReason {
     /// It never was, or took itself out.
     Idle,
     /// It was woken.
     Woken,
     /// It was woken to go on as the target of a requeue says.
-    MoveOn,
+    Requeued,
     /// It was woken because the owner of the lock it waits for has died.
-    OwnerGone,
+    OwnerDied,
 }
 
 /// Where a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum NodeState {
     /// In no queue: nobody but its owner looks at it.
-    Off(Off),
+    Dequeued(DequeueReason),
     /// In the queue with this number.
-    In(usize),
+    Queued(usize),
 }
 
-impl Home {
+impl NodeState {
     const QUEUES: u64 = 16;
 
     fn word(self) -> u64 {
         match self {
-            Self::Off(off) => off as u64,
-            Self::In(queue) => Self::QUEUES + queue as u64,
+            Self::Dequeued(off) => off as u64,
+            Self::Queued(queue) => Self::QUEUES + queue as u64,
         }
     }
 
     fn of(word: u64) -> Self {
         match word {
-            0 => Self::Off(Off::Idle),
-            1 => Self::Off(Off::Woken),
-            2 => Self::Off(Off::MoveOn),
-            3 => Self::Off(Off::OwnerGone),
-            _ => Self::In((word - Self::QUEUES) as usize),
+            0 => Self::Dequeued(DequeueReason::Idle),
+            1 => Self::Dequeued(DequeueReason::Woken),
+            2 => Self::Dequeued(DequeueReason::Requeued),
+            3 => Self::Dequeued(DequeueReason::OwnerDied),
+            _ => Self::Queued((word - Self::QUEUES) as usize),
         }
     }
 }
@@ -63,7 +63,7 @@ impl Home {
 pub(crate) struct Node<W, T> {
     /// Where it is. Changed from `Off` by its owner, in `push`; from `In` by whoever has that queue
     /// to itself.
-    home: W,
+    state: W,
     links: UnsafeCell<Links<W, T>>,
     _pinned: PhantomPinned,
 }
@@ -97,7 +97,7 @@ impl<W: QueueWord, T> Node<W, T> {
     /// A node in no queue.
     pub(crate) fn new() -> Self {
         Self {
-            home: W::new(Part::Home),
+            state: W::new(Part::NodeState),
             links: UnsafeCell::new(Links {
                 next: NonNull::dangling(),
                 prev: NonNull::dangling(),
@@ -112,18 +112,18 @@ impl<W: QueueWord, T> Node<W, T> {
     }
 
     /// Where it is. If it is off, everything that was done by who took it out has been seen.
-    pub(crate) fn home(&self) -> Home {
+    pub(crate) fn state(&self) -> NodeState {
         // Acquire: pairs with the Release in `Queue::take_out`.
-        Home::of(self.home.load(Ordering::Acquire))
+        NodeState::of(self.state.load(Ordering::Acquire))
     }
 }
 
 /// What to do with a node that is looked at.
-pub(crate) enum Verdict {
+pub(crate) enum Visit {
     /// Leave it.
     Keep,
     /// Take it out.
-    Take(Off),
+    Dequeue(DequeueReason),
     /// Leave it and look no further.
     Stop,
 }
@@ -164,11 +164,11 @@ impl<W: QueueWord, T> Queue<W, T> {
         priority: Priority,
         value: T,
     ) -> Result<(), T> {
-        let (off, here) = (node.home.load(Ordering::Relaxed), Home::In(self.number).word());
+        let (off, here) = (node.state.load(Ordering::Relaxed), NodeState::Queued(self.number).word());
         // One attempt, so that of two who push one node only one goes on. Acquire: pairs with
         // `take_out`.
-        let taken = off < Home::QUEUES
-            && node.home.compare_exchange(off, here, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let taken = off < NodeState::QUEUES
+            && node.state.compare_exchange(off, here, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if !taken {
             return Err(value);
         }
@@ -185,9 +185,9 @@ impl<W: QueueWord, T> Queue<W, T> {
     }
 
     /// Takes a node out, if it is in this queue.
-    pub(crate) fn remove(&mut self, node: &Node<W, T>, off: Off) -> Option<T> {
+    pub(crate) fn remove(&mut self, node: &Node<W, T>, off: DequeueReason) -> Option<T> {
         // Relaxed: only who has this queue to itself, as we have, changes "in this queue".
-        if node.home.load(Ordering::Relaxed) != Home::In(self.number).word() {
+        if node.state.load(Ordering::Relaxed) != NodeState::Queued(self.number).word() {
             return None;
         }
         // SAFETY: the node is in this queue.
@@ -206,7 +206,7 @@ impl<W: QueueWord, T> Queue<W, T> {
     pub(crate) fn visit(
         &mut self,
         key: &Key,
-        mut judge: impl FnMut(&mut T) -> Verdict,
+        mut decide: impl FnMut(&mut T) -> Visit,
         mut taken: impl FnMut(&T),
     ) {
         let Some(first) = self.find(key) else { return };
@@ -219,10 +219,10 @@ impl<W: QueueWord, T> Queue<W, T> {
                 let links = Self::links(at);
                 let next = (*links).next;
                 let Some(value) = (*links).value.as_mut() else { return };
-                match judge(value) {
-                    Verdict::Keep => {}
-                    Verdict::Stop => return,
-                    Verdict::Take(off) => {
+                match decide(value) {
+                    Visit::Keep => {}
+                    Visit::Stop => return,
+                    Visit::Dequeue(off) => {
                         taken(value);
                         drop(self.take_out(at, off));
                     }
@@ -264,7 +264,7 @@ impl<W: QueueWord, T> Queue<W, T> {
                         to.attach(first);
                         // Release: pairs with the Acquire of a waiter that ends by itself and goes
                         // where this says; the lock of that queue orders the rest.
-                        first.as_ref().home.store(Home::In(to.number).word(), Ordering::Release);
+                        first.as_ref().state.store(NodeState::Queued(to.number).word(), Ordering::Release);
                     }
                     None => self.attach(first),
                 }
@@ -348,14 +348,14 @@ impl<W: QueueWord, T> Queue<W, T> {
 
     /// # Safety
     /// The node is in this queue. It may be gone when this returns.
-    unsafe fn take_out(&mut self, node: Link<W, T>, off: Off) -> Option<T> {
+    unsafe fn take_out(&mut self, node: Link<W, T>, off: DequeueReason) -> Option<T> {
         // SAFETY: of the caller.
         unsafe {
             self.detach(node);
             let value = (*Self::links(node)).value.take();
             // Release: the last we do to the node. Pairs with the Acquire of `home`, after which it
             // may be gone.
-            node.as_ref().home.store(Home::Off(off).word(), Ordering::Release);
+            node.as_ref().state.store(NodeState::Dequeued(off).word(), Ordering::Release);
             value
         }
     }

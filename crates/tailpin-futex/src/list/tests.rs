@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::{Home, Node, Off, Queue, Verdict};
+use super::{DequeueReason, Node, NodeState, Queue, Visit};
 use crate::key::Key;
 use crate::memory::{Address, SpaceId};
 use crate::scheduler::Priority;
@@ -81,8 +81,8 @@ proptest! {
                 Action::Remove(node) => {
                     let at = model.iter().position(|entry| entry.node == node);
                     let queue = at.map_or(0, |at| model[at].queue);
-                    prop_assert_eq!(queues[1 - queue].remove(&nodes[node], Off::Idle), None);
-                    prop_assert_eq!(queues[queue].remove(&nodes[node], Off::Idle), at.map(|_| node));
+                    prop_assert_eq!(queues[1 - queue].remove(&nodes[node], DequeueReason::Idle), None);
+                    prop_assert_eq!(queues[queue].remove(&nodes[node], DequeueReason::Idle), at.map(|_| node));
                     at.map(|at| model.remove(at));
                 }
                 Action::Wake { queue, key: k, most, odd } => {
@@ -91,12 +91,12 @@ proptest! {
                         &key(k),
                         |&mut node| {
                             if left == 0 {
-                                Verdict::Stop
+                                Visit::Stop
                             } else if odd && node.is_multiple_of(2) {
-                                Verdict::Keep
+                                Visit::Keep
                             } else {
                                 left -= 1;
-                                Verdict::Take(Off::Woken)
+                                Visit::Dequeue(DequeueReason::Woken)
                             }
                         },
                         |&node| taken.push(node),
@@ -105,7 +105,7 @@ proptest! {
                     let expected: Vec<usize> =
                         model.iter().filter(|entry| wanted(entry)).take(most).map(|entry| entry.node).collect();
                     model.retain(|entry| !expected.contains(&entry.node));
-                    prop_assert!(taken.iter().all(|&node| nodes[node].home() == Home::Off(Off::Woken)));
+                    prop_assert!(taken.iter().all(|&node| nodes[node].state() == NodeState::Dequeued(DequeueReason::Woken)));
                     prop_assert_eq!(taken, expected);
                 }
                 Action::Requeue { from, to, key: k, target, most, odd } => {
@@ -150,7 +150,7 @@ proptest! {
                     let expected: Vec<Entry> =
                         model.iter().copied().filter(|entry| (entry.queue, entry.key) == (queue, k)).collect();
                     let mut found = Vec::new();
-                    real.visit(&key(k), |&mut node| { found.push(node); Verdict::Keep }, |_| {});
+                    real.visit(&key(k), |&mut node| { found.push(node); Visit::Keep }, |_| {});
                     prop_assert_eq!(found, expected.iter().map(|entry| entry.node).collect::<Vec<_>>());
                     prop_assert_eq!(real.count(&key(k)), expected.len());
                     let top = expected.first().map(|entry| (entry.node, Priority(entry.priority)));
@@ -161,9 +161,9 @@ proptest! {
                 prop_assert_eq!(real.is_empty(), !model.iter().any(|entry| entry.queue == queue));
             }
             for (node, real) in nodes.iter().enumerate() {
-                let home = model.iter().find(|entry| entry.node == node).map(|entry| Home::In(entry.queue));
-                prop_assert_eq!(home.is_none(), matches!(real.home(), Home::Off(_)));
-                prop_assert!(home.is_none_or(|home| home == real.home()));
+                let state = model.iter().find(|entry| entry.node == node).map(|entry| NodeState::Queued(entry.queue));
+                prop_assert_eq!(state.is_none(), matches!(real.state(), NodeState::Dequeued(_)));
+                prop_assert!(state.is_none_or(|state| state == real.state()));
             }
         }
     }

@@ -44,7 +44,7 @@ pub struct Model<W = AtomicU64> {
     size: Size,
     /// The page protocol's words.
     frames: Vec<W>,
-    /// Per frame, whose it is: [`NOBODY`] and so on, or the object's number.
+    /// Per frame, whose it is: [`NO_OWNER`] and so on, or the object's number.
     owners: Vec<W>,
     /// Per frame, its index in its object.
     indexes: Vec<W>,
@@ -53,11 +53,11 @@ pub struct Model<W = AtomicU64> {
     changing: W,
     /// Where freed frames wait for the next owner: what was done to them before is seen by who gets
     /// them.
-    shelf: W,
+    free_list: W,
     state: Mutex<State<W>>,
 }
 
-const NOBODY: u64 = 0;
+const NO_OWNER: u64 = 0;
 const ANONYMOUS: u64 = 1;
 const SPECIAL: u64 = 2;
 const FIRST_OBJECT: u64 = 16;
@@ -121,7 +121,7 @@ impl<W: QueueWord> Model<W> {
             indexes: words("index", size.frames),
             values: words("word", size.frames * size.words),
             changing: W::new(Part::Of("mmap_lock", 0)),
-            shelf: W::new(Part::Of("shelf", 0)),
+            free_list: W::new(Part::Of("shelf", 0)),
             state: Mutex::new(State {
                 used: std::vec![false; size.frames],
                 objects: BTreeMap::new(),
@@ -217,7 +217,7 @@ impl<W: QueueWord> Model<W> {
             head as u64
         };
         // Acquire: pairs with the Release in `freed`.
-        self.shelf.fetch_add(0, Ordering::Acquire);
+        self.free_list.fetch_add(0, Ordering::Acquire);
         self.protocol().prepare(Pfn::new(head), order).expect("a free frame is clean");
         for page in 0..pages as u64 {
             let frame = (head + page) as usize;
@@ -374,7 +374,7 @@ impl<W: QueueWord> Model<W> {
         for &frame in frames {
             // Release: whoever has it pinned and then sees its index has seen the owner it had or
             // this.
-            self.owners[frame as usize].store(NOBODY, Ordering::Release);
+            self.owners[frame as usize].store(NO_OWNER, Ordering::Release);
         }
         let mut rest = frames;
         while let Some(&first) = rest.first() {
@@ -387,9 +387,9 @@ impl<W: QueueWord> Model<W> {
     }
 
     fn freed(&self, frame: usize) {
-        self.owners[frame].store(NOBODY, Ordering::Relaxed);
+        self.owners[frame].store(NO_OWNER, Ordering::Relaxed);
         // Release: pairs with the Acquire in `allocate`.
-        self.shelf.fetch_add(1, Ordering::Release);
+        self.free_list.fetch_add(1, Ordering::Release);
         self.state().used[frame] = false;
     }
 }

@@ -7,8 +7,8 @@ use std::vec::Vec;
 
 use tailpin::{Order, PagePin, Pfn, Protocol};
 
-use super::{ANONYMOUS, Mapping, Model, NOBODY, Object, SPECIAL, Size, locked};
-use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, Owner, PAGE_SIZE, SpaceId};
+use super::{ANONYMOUS, Mapping, Model, NO_OWNER, Object, SPECIAL, Size, locked};
+use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PAGE_SIZE, PageOwner, SpaceId};
 use crate::word::{Part, QueueWord};
 
 /// An address space: the page table and what may be in it.
@@ -190,23 +190,18 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
         self.model.protocol().put(page, &*self.model);
     }
 
-    fn owner(&self, page: PagePin) -> Owner {
+    fn owner(&self, page: PagePin) -> PageOwner {
         // Acquire: pairs with the Release in `release`.
         match self.model.owners[page.page.get() as usize].load(Ordering::Acquire) {
-            NOBODY => Owner::Nobody,
-            ANONYMOUS => Owner::Anonymous,
-            SPECIAL => Owner::Special,
-            number => Owner::Object(ObjectId(number)),
+            NO_OWNER => PageOwner::Gone,
+            ANONYMOUS => PageOwner::Anonymous,
+            SPECIAL => PageOwner::Special,
+            number => PageOwner::Object(ObjectId(number)),
         }
     }
 
     fn index(&self, page: PagePin) -> u64 {
         self.model.indexes[page.page.get() as usize].load(Ordering::Acquire)
-    }
-
-    fn head(&self, page: PagePin) -> PagePin {
-        let head = self.model.protocol().head_of(page.page).map_or(page.page, |(head, _)| head);
-        PagePin { page: head, counted_at: head }
     }
 
     fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {
@@ -273,6 +268,13 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
 }
 
 impl<W: QueueWord> ModelMemory<W> {
+    /// The head of the block that a page is in at this moment. The pin does not hold the page
+    /// there: to ask the head for the page's index or owner is a race, which a checker shows.
+    pub fn head_of(&self, page: PagePin) -> PagePin {
+        let head = self.model.protocol().head_of(page.page).map_or(page.page, |(head, _)| head);
+        PagePin { page: head, counted_at: head }
+    }
+
     /// Maps one page.
     fn set(&self, page: usize, frame: u64, writable: bool) {
         self.model.by_pages(&self.tables, page);

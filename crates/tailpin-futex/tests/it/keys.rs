@@ -10,18 +10,21 @@ use std::thread;
 use common::{Meddled, another, lost, read_only, shared, table, until_waiting};
 use tailpin_futex::model::{Mapping, Model, ModelMemory, Object, Size};
 use tailpin_futex::{
-    Access, Address, Complete, Derived, Error, Futex, Key, Kind, Memory, Scheduler, SpaceId, Steps, derive,
+    Access, Address, AllSafeguards, Derived, Error, Futex, Key, KeyKind, Memory, Safeguard, Safeguards,
+    Scheduler, SpaceId, derive,
 };
 
 /// The derivation as it ships, or without a step.
-fn look<P: Steps>(memory: &impl Memory, at: u64, access: Access) -> Result<Derived, Error> {
+fn look<G: Safeguards>(memory: &impl Memory, at: u64, access: Access) -> Result<Derived, Error> {
     let futex = Futex::shared(memory, at);
     let at = Address::new(at);
-    derive::<_, P>(&futex, access, |looks| (looks >= 1000).then_some(Error::Restless { at, looks }))
+    derive::<_, G>(&futex, access, |attempts| {
+        (attempts >= 1000).then_some(Error::TooManyRetries { at, attempts })
+    })
 }
 
 fn key(memory: &impl Memory, at: u64) -> Key {
-    look::<Complete>(memory, at, Access::Read).unwrap().key
+    look::<AllSafeguards>(memory, at, Access::Read).unwrap().key
 }
 
 #[test]
@@ -29,8 +32,8 @@ fn a_private_key_touches_no_page() {
     let memory = ModelMemory::anonymous(1);
     let counted = Meddled::new(&memory, |_| ());
     let futex = Futex::private(&counted, 1 << 40);
-    let derived = derive::<_, Complete>(&futex, Access::Write, |_| None).unwrap();
-    assert_eq!(derived, Derived { key: Key::private(memory.space(), Address::new(1 << 40)), looks: 0 });
+    let derived = derive::<_, AllSafeguards>(&futex, Access::Write, |_| None).unwrap();
+    assert_eq!(derived, Derived { key: Key::private(memory.space(), Address::new(1 << 40)), attempts: 0 });
     assert_eq!(counted.pins.into_inner(), 0);
 }
 
@@ -39,12 +42,12 @@ fn a_writable_private_mapping_of_a_file_has_an_anonymous_key_whoever_asks() {
     let model = Model::new(Size::default());
     let (memory, object) = (model.space(), model.object(1, false));
     memory.map(Mapping { page: 0, pages: 1, object, index: 0, writable: true, private: true, huge: false });
-    assert_eq!(key(&memory, 4).kind(), Kind::Anonymous);
+    assert_eq!(key(&memory, 4).kind(), KeyKind::Anonymous);
     // Only readable, it has the file's, like every other mapping of the file.
     let view = read_only(&model, 1, object, true);
     let all = another(&model, 3, 1, object);
     assert_eq!(key(&view, 4), key(&all, 3 * 4096 + 4));
-    assert_eq!(key(&view, 4).kind(), Kind::Object);
+    assert_eq!(key(&view, 4).kind(), KeyKind::Object);
 }
 
 #[test]
@@ -71,18 +74,14 @@ fn every_word_of_a_large_page_has_its_own_key_and_each_view_of_it_the_same() {
 
 /// H8 as it was in 2013: what the second attempt asks for is more than the first has proved.
 struct AsksForMore;
-impl Steps for AsksForMore {
-    fn asks_next(_: Access) -> Access {
-        Access::Write
-    }
+impl Safeguards for AsksForMore {
+    const WITHOUT: Option<Safeguard> = Some(Safeguard::H8);
 }
 
 /// H25: "read-only" is remembered from one look to the next.
 struct StaysReadOnly;
-impl Steps for StaysReadOnly {
-    fn asks_afresh(before: Access) -> Access {
-        before
-    }
+impl Safeguards for StaysReadOnly {
+    const WITHOUT: Option<Safeguard> = Some(Safeguard::H25);
 }
 
 #[test]
@@ -90,11 +89,11 @@ fn i12_a_read_only_huge_page_takes_one_look_and_two_attempts() {
     let (memory, object) = shared(8);
     let view = read_only(memory.model(), 8, object, false);
     let counted = Meddled::new(&view, |_| ());
-    let derived = look::<Complete>(&counted, 5 * 4096, Access::Read).unwrap();
-    assert_eq!(derived, Derived { key: key(&memory, 5 * 4096), looks: 1 });
+    let derived = look::<AllSafeguards>(&counted, 5 * 4096, Access::Read).unwrap();
+    assert_eq!(derived, Derived { key: key(&memory, 5 * 4096), attempts: 1 });
     assert_eq!(counted.pins.into_inner(), 2);
     assert!(matches!(
-        look::<Complete>(&view, 0, Access::Write),
+        look::<AllSafeguards>(&view, 0, Access::Write),
         Err(Error::Fault { fault: tailpin_futex::Fault::NotWritable, .. })
     ));
 }
@@ -104,8 +103,8 @@ fn process_stuck_at_exit_the_logic_of_2013_never_ends_and_ours_does() {
     let (memory, object) = shared(8);
     let view = read_only(memory.model(), 8, object, false);
     let stuck = look::<AsksForMore>(&view, 4096, Access::Read);
-    assert_eq!(stuck, Err(Error::Restless { at: Address::new(4096), looks: 1000 }));
-    assert!(look::<Complete>(&view, 4096, Access::Read).is_ok());
+    assert_eq!(stuck, Err(Error::TooManyRetries { at: Address::new(4096), attempts: 1000 }));
+    assert!(look::<AllSafeguards>(&view, 4096, Access::Read).is_ok());
 
     // The same in the place where it was seen: a thread that ends in a wait, its robust lock in
     // that page.
@@ -135,8 +134,8 @@ fn the_number_of_looks_is_bounded_by_the_number_of_changes() {
             }
         };
         let meddled = Meddled::new(&memory, meddle);
-        let derived = look::<Complete>(&meddled, 3 * 4096, Access::Read).unwrap();
-        assert!(derived.looks <= 2 + changes, "{derived:?} after {changes} changes");
+        let derived = look::<AllSafeguards>(&meddled, 3 * 4096, Access::Read).unwrap();
+        assert!(derived.attempts <= 2 + changes, "{derived:?} after {changes} changes");
         let pins = meddled.pins.load(Ordering::SeqCst);
         assert!(pins <= 2 * (2 + changes) + changes, "{pins} attempts after {changes} changes");
     }
@@ -150,7 +149,7 @@ fn endless_change_keeps_nobody_for_ever() {
         memory.model().relocate(object, 0, 3);
     });
     let futex = Futex::shared(&restless, 0);
-    assert_eq!(futexes.wake(&futex, 1), Err(Error::Restless { at: futex.at, looks: 65_536 }));
+    assert_eq!(futexes.wake(&futex, 1), Err(Error::TooManyRetries { at: futex.at, attempts: 65_536 }));
     assert_eq!(restless.pins.load(Ordering::SeqCst), 65_536);
     // A wait goes on until somebody wants the thread for something else.
     let (send, receive) = mpsc::channel();
@@ -176,13 +175,13 @@ fn a_page_that_belongs_to_nobody_is_looked_at_twice_and_no_more() {
     memory.map_special(1);
     let counted = Meddled::new(&memory, |_| ());
     let at = Address::new(4096);
-    assert_eq!(look::<Complete>(&counted, 4096, Access::Read), Err(Error::SpecialMapping { at }));
+    assert_eq!(look::<AllSafeguards>(&counted, 4096, Access::Read), Err(Error::SpecialMapping { at }));
     assert!(counted.pins.into_inner() <= 4);
 }
 
 #[test]
 fn h25_a_mapping_that_becomes_writable_between_two_looks_is_no_error() {
-    fn run<P: Steps>() -> Result<Derived, Error> {
+    fn run<G: Safeguards>() -> Result<Derived, Error> {
         let model = Model::new(Size::default());
         let (memory, object) = (model.space(), model.object(1, false));
         let file =
@@ -192,11 +191,11 @@ fn h25_a_mapping_that_becomes_writable_between_two_looks_is_no_error() {
         // The first look finds a page that has just been taken out of its object; then the place is
         // mapped anew.
         let meddled = Detaching { memory: &memory, object, swapped: &swapped };
-        look::<P>(&meddled, 0, Access::Read)
+        look::<G>(&meddled, 0, Access::Read)
     }
-    let derived = run::<Complete>().unwrap();
-    assert_eq!(derived.key.kind(), Kind::Anonymous);
-    assert!(derived.looks <= 3);
+    let derived = run::<AllSafeguards>().unwrap();
+    assert_eq!(derived.key.kind(), KeyKind::Anonymous);
+    assert!(derived.attempts <= 3);
     assert!(matches!(run::<StaysReadOnly>(), Err(Error::ReadOnlyAnonymous { .. })));
 }
 
@@ -219,7 +218,7 @@ impl Memory for Detaching<'_> {
     fn unpin(&self, page: Self::Page) {
         self.memory.unpin(page);
     }
-    fn owner(&self, page: Self::Page) -> tailpin_futex::Owner {
+    fn owner(&self, page: Self::Page) -> tailpin_futex::PageOwner {
         if !self.swapped.swap(true, Ordering::SeqCst) {
             let anonymous = self.memory.map_anonymous(1, 1, false);
             self.memory.remap(1, None);
@@ -239,9 +238,6 @@ impl Memory for Detaching<'_> {
     }
     fn index(&self, page: Self::Page) -> u64 {
         self.memory.index(page)
-    }
-    fn head(&self, page: Self::Page) -> Self::Page {
-        self.memory.head(page)
     }
     fn fault(&self, at: Address, access: Access) -> Result<(), tailpin_futex::Fault> {
         self.memory.fault(at, access)
@@ -301,7 +297,7 @@ fn i11_a_key_made_during_a_truncate_is_the_right_one_or_an_error() {
                 model.object(8, true);
             });
             for page in [2, 5, 9] {
-                match look::<Complete>(&memory, page * 4096, Access::Read) {
+                match look::<AllSafeguards>(&memory, page * 4096, Access::Read) {
                     Ok(derived) => assert_eq!(derived.key, Key::object(object.id(), page, Address::new(0))),
                     Err(Error::Fault { fault: tailpin_futex::Fault::BeyondEnd, .. }) => assert!(page >= 3),
                     Err(error) => panic!("{error}"),

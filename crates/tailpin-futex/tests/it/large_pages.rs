@@ -8,7 +8,7 @@ use std::thread;
 
 use common::{Table, lost, table, until_waiting};
 use tailpin::{Order, Zone};
-use tailpin_futex::{Access, Error, Fault, Futex, Key, Kind, ObjectId, SpaceId};
+use tailpin_futex::{Access, Error, Fault, Futex, Key, KeyKind, ObjectId, SpaceId};
 use tailpin_mm::{
     CollapseLimits, HugePages, Map, Mm, MmConfig, ObjectConfig, Prot, Ram, Space, StdEnv, VirtAddr,
 };
@@ -210,13 +210,13 @@ fn i12_a_read_only_mapping_of_a_huge_page_has_the_objects_key() {
         ] {
             let at = space.map(map).unwrap();
             let word = at.offset(77 * PAGE + 4);
-            let derived = tailpin_futex::derive::<_, tailpin_futex::Complete>(
+            let derived = tailpin_futex::derive::<_, tailpin_futex::AllSafeguards>(
                 &Futex::shared(&space, word.get()),
                 Access::Read,
-                |looks| (looks >= 4).then_some(Error::Interrupted),
+                |attempts| (attempts >= 4).then_some(Error::Interrupted),
             )
             .unwrap();
-            assert_eq!(derived.looks, 1);
+            assert_eq!(derived.attempts, 1);
             let alone = Key::object(ObjectId(object.id().get()), 77, tailpin_futex::Address::new(word.get()));
             assert_eq!(derived.key, alone);
             let written = futexes.key(&Futex::shared(&space, word.get()), Access::Write);
@@ -237,7 +237,7 @@ fn anonymous_keys_survive_copy_on_write_and_do_not_match_across_a_fork() {
         space.write(at, &[1; 4]).unwrap();
         assert_eq!(key(&futexes, &space, at), before);
         assert_ne!(key(&futexes, &child, at), before);
-        assert_eq!(key(&futexes, &child, at).kind(), Kind::Anonymous);
+        assert_eq!(key(&futexes, &child, at).kind(), KeyKind::Anonymous);
     });
 }
 
@@ -251,7 +251,7 @@ fn a_writable_private_mapping_has_an_anonymous_key_from_the_first_wait_on() {
         let mut byte = [0];
         space.read(at, &mut byte).unwrap();
         let before = key(&futexes, &space, at);
-        assert_eq!(before.kind(), Kind::Anonymous);
+        assert_eq!(before.kind(), KeyKind::Anonymous);
         space.write(at, &[1; 4]).unwrap();
         assert_eq!(key(&futexes, &space, at), before);
     });

@@ -51,7 +51,7 @@ fn addresses_and_counts() {
                 futexes.key(&futex, Access::Write).is_ok(),
                 here || at % 4 == 0 && scope == Scope::Private
             );
-            let derived = derive::<_, tailpin_futex::Complete>(&futex, Access::Read, |_| None);
+            let derived = derive::<_, tailpin_futex::AllSafeguards>(&futex, Access::Read, |_| None);
             assert_eq!(derived.is_ok(), futexes.waiters(&futex).is_ok());
             assert!(matches!(futexes.pi_waiters(&futex), Ok(0) | Err(_)));
             if !here {

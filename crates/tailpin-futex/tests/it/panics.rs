@@ -37,8 +37,8 @@ impl Scheduler for Failing {
     fn interrupted(&self) -> bool {
         self.0.interrupted()
     }
-    fn urgency(&self) -> Priority {
-        self.0.urgency()
+    fn current_priority(&self) -> Priority {
+        self.0.current_priority()
     }
     fn priority(&self, thread: Tid) -> Option<Priority> {
         self.0.priority(thread)
@@ -89,12 +89,12 @@ fn a_scheduler_that_panics_as_a_thread_begins_to_wait() {
     let (futexes, memory) = (futexes(), ModelMemory::anonymous(1));
     let (futex, lock) = (Futex::private(&memory, 0), Futex::private(&memory, 4));
     let orders = &futexes.scheduler().orders;
-    orders.panic_urgency.store(1, Ordering::SeqCst);
+    orders.panic_priority.store(1, Ordering::SeqCst);
     assert!(catch_unwind(AssertUnwindSafe(|| futexes.wait(&futex, 0, lost()))).is_err());
     assert!(futexes.is_idle(), "counted though it does not wait");
     // The lock of the main thread, for which another begins to wait.
     assert_eq!(futexes.lock_pi(&lock, None), Ok(Acquired::Clean));
-    orders.panic_urgency.store(1, Ordering::SeqCst);
+    orders.panic_priority.store(1, Ordering::SeqCst);
     thread::scope(|scope| {
         let asked =
             scope.spawn(|| catch_unwind(AssertUnwindSafe(|| futexes.lock_pi(&lock, lost()))).is_err());

@@ -83,11 +83,4 @@ impl<E: Env> Space<'_, E> {
             PageOwner::None => PageIdentity::Special,
         }
     }
-
-    /// The first page of the block that a base page is part of at this moment; a split may change
-    /// that at any time.
-    pub fn head_of_base_page(&self, page: BasePage) -> BasePage {
-        let head = self.inner.core.zone.head_of(page.frame).map_or(page.frame, |(head, _)| head);
-        BasePage { frame: head, ..page }
-    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tailpin_futex::model::{Mapping, Model, ModelMemory, Object, Size};
 use tailpin_futex::{
-    Access, Address, Fault, Futex, Futexes, Memory, NotPresent, Owner, SpaceId, StdScheduler, Timeout,
+    Access, Address, Fault, Futex, Futexes, Memory, NotPresent, PageOwner, SpaceId, StdScheduler, Timeout,
 };
 
 pub type Table = Futexes<StdScheduler>;
@@ -77,14 +77,11 @@ impl<F: Fn(u32) + Sync> Memory for Meddled<'_, F> {
     fn unpin(&self, page: Self::Page) {
         self.memory.unpin(page);
     }
-    fn owner(&self, page: Self::Page) -> Owner {
+    fn owner(&self, page: Self::Page) -> PageOwner {
         self.memory.owner(page)
     }
     fn index(&self, page: Self::Page) -> u64 {
         self.memory.index(page)
-    }
-    fn head(&self, page: Self::Page) -> Self::Page {
-        self.memory.head(page)
     }
     fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {
         self.memory.fault(at, access)

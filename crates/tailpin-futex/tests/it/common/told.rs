@@ -21,7 +21,7 @@ pub struct Orders {
     /// The number that every thread has, instead of its own.
     pub tid: AtomicU32,
     /// The next threads that are asked how urgent they are panic.
-    pub panic_urgency: AtomicU32,
+    pub panic_priority: AtomicU32,
     /// The next threads that are told something panic after they were told.
     pub panic_unpark: AtomicU32,
 }
@@ -107,9 +107,9 @@ impl Scheduler for Told {
         self.scheduler.interrupted()
     }
 
-    fn urgency(&self) -> Priority {
-        assert!(!take(&self.orders.panic_urgency), "told to panic");
-        self.scheduler.urgency()
+    fn current_priority(&self) -> Priority {
+        assert!(!take(&self.orders.panic_priority), "told to panic");
+        self.scheduler.current_priority()
     }
 
     fn priority(&self, thread: Tid) -> Option<Priority> {

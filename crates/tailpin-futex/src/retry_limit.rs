@@ -12,7 +12,7 @@ use crate::scheduler::Scheduler;
 const MOST: u32 = 1 << 16;
 
 /// What ends an otherwise unbounded chase.
-pub(crate) enum Patience<'s, S> {
+pub(crate) enum RetryLimit<'s, S> {
     /// The thread is wanted elsewhere: for who is about to wait anyway.
     UntilInterrupted(&'s S),
     /// So many more attempts.
@@ -24,7 +24,7 @@ pub(crate) enum Patience<'s, S> {
     },
 }
 
-impl<'s, S: Scheduler> Patience<'s, S> {
+impl<'s, S: Scheduler> RetryLimit<'s, S> {
     /// For operations that wait.
     pub(crate) const fn of_waiter(scheduler: &'s S) -> Self {
         Self::UntilInterrupted(scheduler)
@@ -46,7 +46,7 @@ impl<'s, S: Scheduler> Patience<'s, S> {
             Self::UntilInterrupted(scheduler) => scheduler.interrupted().then_some(Error::Interrupted),
             Self::Attempts { made, most } => {
                 *made += 1;
-                (*made >= *most).then_some(Error::Restless { at, looks: *made })
+                (*made >= *most).then_some(Error::TooManyRetries { at, attempts: *made })
             }
         }
     }

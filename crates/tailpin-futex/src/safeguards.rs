@@ -1,0 +1,61 @@
+//! What each race of the futexes is prevented by, so that a model checker can leave one out.
+//!
+//! The names are those of docs/races.md and of `tailpin check --hazard`. The code that ships asks
+//! [`Safeguards::keeps`] of [`AllSafeguards`], which the compiler answers with `true`.
+
+/// What prevents one race of the futexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Safeguard {
+    /// The next attempt at a key asks for the access that the last fault has proved possible, and
+    /// for no more.
+    H8,
+    /// What a page says is read while the page is pinned.
+    H9,
+    /// An attempt at a key that begins again asks for writing again, whatever the one before had to
+    /// make do with.
+    H25,
+    /// A full barrier between announcing a waiter and reading its word. Pairs with the one of
+    /// [`FWake`](Self::FWake): the waiter sees the new word, or the waker sees the waiter.
+    FWait,
+    /// A full barrier between the caller's change of the word and looking for waiters. Pairs with
+    /// the one of [`FWait`](Self::FWait).
+    FWake,
+    /// The word is read with the bucket locked, so that no waker fits between reading the word and
+    /// entering the queue.
+    FLook,
+    /// A requeue announces the waiters that it moves in the bucket they go to, as they announced
+    /// themselves in the one they come from.
+    FMove,
+}
+
+/// Which safeguards are in place: all but one, or all.
+pub trait Safeguards: Send + Sync + 'static {
+    /// The one that is left out.
+    const WITHOUT: Option<Safeguard> = None;
+
+    /// Whether a safeguard is in place. A model checker, which leaves out another one in each run,
+    /// answers for itself.
+    #[inline(always)]
+    fn keeps(safeguard: Safeguard) -> bool {
+        Self::WITHOUT != Some(safeguard)
+    }
+
+    /// Does `first` and then `second`; without the safeguard, the other way round.
+    #[inline(always)]
+    fn in_order<T>(safeguard: Safeguard, first: impl FnOnce() -> T, second: impl FnOnce()) -> T {
+        if Self::keeps(safeguard) {
+            let result = first();
+            second();
+            result
+        } else {
+            second();
+            first()
+        }
+    }
+}
+
+/// Every safeguard in place: what ships.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllSafeguards;
+
+impl Safeguards for AllSafeguards {}
