@@ -11,6 +11,7 @@ mod error;
 mod finally;
 mod frame;
 pub mod one_word;
+mod page_state;
 pub mod page_word;
 mod protocol;
 mod report;
@@ -23,8 +24,9 @@ pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneEr
 pub use finally::Finally;
 pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 pub use one_word::OneWord;
+pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
-pub use protocol::{Attach, Class, FreeSink, Kind, PagePin, PageState, Protocol, RawBlock};
+pub use protocol::{Attach, FreeSink, PagePin, Protocol, RawBlock};
 pub use report::{Cause, Misuse, Operation, Sink};
 pub use zone::audit::{Audit, Finding};
 pub use zone::claim::Claimed;

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::frame::{Order, Pfn};
-use crate::protocol::PageState;
+use crate::page_state::PageState;
 
 /// The operation during which a misuse was noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,8 +5,9 @@ use core::sync::atomic::Ordering;
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::page_state::Class;
 use crate::page_word::PageWord;
-use crate::protocol::{Class, FreeSink};
+use crate::protocol::FreeSink;
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one

@@ -37,8 +37,9 @@ pub use steps::{Steps, Unabridged};
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_state::{Class, PageState};
 use crate::page_word::PageWord;
-use crate::protocol::{Attach, Class, FreeSink, PagePin, PageState, Protocol, RawBlock};
+use crate::protocol::{Attach, FreeSink, PagePin, Protocol, RawBlock};
 use crate::report::Cause;
 
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::frame::Order;
-use crate::protocol::{Kind, PageState};
+use crate::page_state::{Kind, PageState};
 
 /// Most pins a caller may put on one page (8,388,608); a get beyond it is refused, never wrapped.
 pub const PIN_LIMIT: u64 = 1 << (PINS_BITS - 1);

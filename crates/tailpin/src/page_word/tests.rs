@@ -3,7 +3,7 @@
 
 use super::layout::*;
 use crate::frame::Order;
-use crate::protocol::{Kind, PageState};
+use crate::page_state::{Kind, PageState};
 use std::vec::Vec;
 
 /// The fields a transition may or may not touch.

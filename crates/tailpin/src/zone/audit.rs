@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::protocol::{Kind, Protocol};
+use crate::page_state::Kind;
+use crate::protocol::Protocol;
 use crate::zone::Zone;
 
 /// Findings kept with their frame; more are only counted.

@@ -1,7 +1,7 @@
 //! What a zone is made with, and what is asked of it.
 
 use crate::frame::Order;
-use crate::protocol::Class;
+use crate::page_state::Class;
 use crate::report::Sink;
 
 use super::hooks::Hooks;

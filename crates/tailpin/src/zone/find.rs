@@ -4,7 +4,8 @@ use crate::GetError;
 use crate::atomic::AtomicWord;
 use crate::frame::{Order, Pfn};
 use crate::one_word::{OneWord, Steps};
-use crate::protocol::{PageState, Protocol};
+use crate::page_state::PageState;
+use crate::protocol::Protocol;
 use crate::zone::handle::{Block, PageRef};
 
 use super::Zone;

@@ -24,7 +24,8 @@ use crate::error::{AllocError, ZoneError};
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{Attach, Class, Protocol};
+use crate::page_state::Class;
+use crate::protocol::{Attach, Protocol};
 use crate::zone::audit::{Audit, audit};
 use crate::zone::handle::{Block, Raw};
 

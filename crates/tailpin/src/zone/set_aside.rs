@@ -4,7 +4,8 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
-use crate::protocol::{FreeSink, Kind, PageState, Protocol};
+use crate::page_state::{Kind, PageState};
+use crate::protocol::{FreeSink, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
 use super::Zone;
