@@ -26,7 +26,7 @@ pub use error::{CollapseError, FaultError, MapError, MmError, NotPresent, PageSp
 pub use frame_info::FrameInfo;
 pub use mm::{Cow, HugePages, Mm, MmConfig};
 pub use object::Object;
-pub use object::config::{ObjectConfig, ObjectId, Source};
+pub use object::config::{ObjectConfig, ObjectId, ObjectSource};
 pub use ops::access::PageIdentity;
 pub use ops::advise::{Advice, AdviseError};
 pub use ops::base_page::BasePage;

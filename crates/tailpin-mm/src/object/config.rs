@@ -18,7 +18,7 @@ impl ObjectId {
 }
 
 /// Where an object's contents come from when they are first used: a file system.
-pub trait Source: Send + Sync {
+pub trait ObjectSource: Send + Sync {
     /// Fills page `index`, which is all zeroes before. The object's page cache is locked during the
     /// call, which must not use the object or a space that maps it. It is called again for a page
     /// that went with a hole or a truncation: a file system knows of both, and leaves such a page
@@ -33,7 +33,7 @@ pub struct ObjectConfig<'z> {
     pub(crate) unit: Order,
     pub(crate) huge: bool,
     pub(crate) tracks_writes: bool,
-    pub(crate) source: Option<Arc<dyn Source + 'z>>,
+    pub(crate) source: Option<Arc<dyn ObjectSource + 'z>>,
 }
 
 impl<'z> ObjectConfig<'z> {
@@ -68,7 +68,7 @@ impl<'z> ObjectConfig<'z> {
 
     /// With contents from this source.
     #[must_use]
-    pub fn source(mut self, source: Arc<dyn Source + 'z>) -> Self {
+    pub fn source(mut self, source: Arc<dyn ObjectSource + 'z>) -> Self {
         self.source = Some(source);
         self
     }

@@ -13,7 +13,7 @@ use crate::env::sync::EnvLock;
 use crate::error::Shortage;
 use crate::frame_info::PageOwner;
 use crate::mm::{HugePages, MmCore};
-use crate::object::config::{ObjectConfig, Source};
+use crate::object::config::{ObjectConfig, ObjectSource};
 use crate::rmap::Rmap;
 use crate::space::SpaceInner;
 
@@ -77,7 +77,7 @@ pub(crate) struct ObjectPages<'z, E: Env> {
     pub(crate) unit: Order,
     huge: bool,
     pub(crate) tracks_writes: bool,
-    source: Option<Arc<dyn Source + 'z>>,
+    source: Option<Arc<dyn ObjectSource + 'z>>,
     /// Under the object's lock: a thread that reads the cache or maps a page of it holds it shared,
     /// one that changes it exclusively.
     pub(crate) cache: EnvLock<E, PageCache>,

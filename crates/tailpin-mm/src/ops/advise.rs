@@ -9,7 +9,7 @@ use crate::mm::HugePages;
 use crate::ops::collapse::CollapseLimits;
 use crate::ops::unmap::checked_range;
 use crate::space::Space;
-use crate::space::region::Backing;
+use crate::space::region::RegionBacking;
 
 /// Advice about a range (`madvise`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +93,7 @@ impl<E: Env> Space<'_, E> {
         if let Some(addr) = regions.first_gap(range) {
             return Err(MapError::Unmapped { addr });
         }
-        let other = |backing: &Backing<'_, E>| !matches!(backing, Backing::Anonymous(_));
+        let other = |backing: &RegionBacking<'_, E>| !matches!(backing, RegionBacking::Anonymous(_));
         if anonymous_only && let Some(region) = regions.within(range).find(|region| other(&region.backing)) {
             return Err(MapError::NotAnonymous { addr: region.range.start.max(range.start) });
         }

@@ -25,7 +25,7 @@ use crate::object::page_cache::{BlockGuard, CacheBlock};
 use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
 use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
 use crate::rmap::AnonRoot;
-use crate::space::region::{Backing, Region};
+use crate::space::region::{Region, RegionBacking};
 use crate::space::{Space, SpaceInner};
 
 /// Limits up to which a collapse is worth its cost (khugepaged's `max_ptes_none`,
@@ -93,9 +93,11 @@ impl<'z, E: Env> Space<'z, E> {
                 return Err(CollapseError::NoHugePages { addr: range.start });
             }
             match &region.backing {
-                Backing::Anonymous(root) => return self.inner.collapse_own(region, root, range, limits),
-                Backing::Shared(pages) => (pages.clone(), region.index(range.start)),
-                Backing::Private(..) | Backing::Guard => return Err(not_eligible),
+                RegionBacking::Anonymous(root) => {
+                    return self.inner.collapse_own(region, root, range, limits);
+                }
+                RegionBacking::Shared(pages) => (pages.clone(), region.index(range.start)),
+                RegionBacking::Private(..) | RegionBacking::Guard => return Err(not_eligible),
             }
         };
         let (pages, index) = object;

@@ -23,7 +23,7 @@ use crate::frame_info::PageOwner;
 use crate::mm::{Cow, HugePages};
 use crate::page_table::walk::{Entries, WalkEnd};
 use crate::rmap::AnonRoot;
-use crate::space::region::{Backing, Region};
+use crate::space::region::{Region, RegionBacking};
 use crate::space::{Space, SpaceInner};
 
 /// What a thread wants of a leaf.
@@ -82,13 +82,13 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 /// A fault under way: where, for what, and in which region that is.
-struct Fault<'r, 'z, E: Env> {
+struct FaultContext<'r, 'z, E: Env> {
     region: &'r Region<'z, E>,
     addr: VirtAddr,
     want: Want,
 }
 
-impl<E: Env> Fault<'_, '_, E> {
+impl<E: Env> FaultContext<'_, '_, E> {
     /// The flags that a leaf gets from a write through this fault.
     fn write_flags(&self) -> Flags {
         Flags::NONE
@@ -117,7 +117,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         loop {
             let regions = self.regions.read();
             let region = regions.find(addr).ok_or(FaultError::Unmapped { addr })?;
-            if matches!(region.backing, Backing::Guard) {
+            if matches!(region.backing, RegionBacking::Guard) {
                 return Err(FaultError::Unmapped { addr });
             }
             if !region.prot.allows(want.access()) {
@@ -137,18 +137,18 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// Handles a fault in its region, with the region lock shared. False if another thread has to
     /// finish its work on the page first.
     fn fault_in(&self, region: &Region<'z, E>, addr: VirtAddr, want: Want) -> Result<bool, FaultError> {
-        let fault = Fault { region, addr, want };
+        let fault = FaultContext { region, addr, want };
         loop {
             let found = self.core.look_up(self.root, addr);
             let turn = match self.core.decode(found) {
                 TableEntry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
                 TableEntry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
                 TableEntry::Empty | TableEntry::Table(_) => match &region.backing {
-                    Backing::Anonymous(root) => self.new_memory(&fault, root, found),
-                    Backing::Shared(pages) | Backing::Private(pages, _) => {
+                    RegionBacking::Anonymous(root) => self.new_memory(&fault, root, found),
+                    RegionBacking::Shared(pages) | RegionBacking::Private(pages, _) => {
                         pages.map_page(self, region, addr)?
                     }
-                    Backing::Guard => return Err(FaultError::Unmapped { addr }),
+                    RegionBacking::Guard => return Err(FaultError::Unmapped { addr }),
                 },
             };
             match turn.map_err(|shortage| FaultError::from_shortage(shortage, addr))? {
@@ -161,7 +161,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// Anonymous memory where there is none yet: 2 MiB if it fits, else 4 KiB; zeroes for a reader.
     fn new_memory(
         &self,
-        fault: &Fault<'_, 'z, E>,
+        fault: &FaultContext<'_, 'z, E>,
         root: &AnonRoot<E, SpaceInner<'z, E>>,
         found: WalkEnd,
     ) -> Result<FaultTurn, Shortage> {
@@ -189,12 +189,12 @@ impl<'z, E: Env> SpaceInner<'z, E> {
 
     fn new_leaf(
         &self,
-        fault: &Fault<'_, 'z, E>,
+        fault: &FaultContext<'_, 'z, E>,
         root: &AnonRoot<E, SpaceInner<'z, E>>,
         level: Level,
     ) -> Result<(), Shortage> {
         let core = &self.core;
-        let Fault { region, addr, want } = *fault;
+        let FaultContext { region, addr, want } = *fault;
         let slot = core.make_slot(self.root, addr, level)?;
         if slot.level != level || core.bits(slot) != 0 {
             return Ok(());
@@ -218,7 +218,12 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     }
 
     /// A leaf is present but does not allow what the thread wants: sets flags, or copies (COW).
-    fn upgrade(&self, fault: &Fault<'_, 'z, E>, found: WalkEnd, leaf: Leaf) -> Result<FaultTurn, Shortage> {
+    fn upgrade(
+        &self,
+        fault: &FaultContext<'_, 'z, E>,
+        found: WalkEnd,
+        leaf: Leaf,
+    ) -> Result<FaultTurn, Shortage> {
         let core = &self.core;
         let level = found.slot.level;
         let more = |flags: Flags| {
@@ -247,13 +252,13 @@ impl<'z, E: Env> SpaceInner<'z, E> {
 
     fn copy_page(
         &self,
-        fault: &Fault<'_, 'z, E>,
+        fault: &FaultContext<'_, 'z, E>,
         root: &AnonRoot<E, SpaceInner<'z, E>>,
         found: WalkEnd,
         leaf: Leaf,
     ) -> Result<(), Shortage> {
         let core = &self.core;
-        let Fault { region, addr, .. } = *fault;
+        let FaultContext { region, addr, .. } = *fault;
         let new = core.allocate(Request::new(Order::PAGE))?.pfn();
         // Another fault may replace the leaf and give its page back: a pin keeps the page for the
         // copy. If the frame has got another owner before the pin, the entry has changed, and the
@@ -274,13 +279,13 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// splits the mapping.
     fn copy_huge(
         &self,
-        fault: &Fault<'_, 'z, E>,
+        fault: &FaultContext<'_, 'z, E>,
         root: &AnonRoot<E, SpaceInner<'z, E>>,
         found: WalkEnd,
         leaf: Leaf,
     ) -> Result<(), Shortage> {
         let core = &self.core;
-        let Fault { region, addr, .. } = *fault;
+        let FaultContext { region, addr, .. } = *fault;
         // While the lock is held the leaf stays, and with it the count that keeps its memory.
         let _leaves = self.leaves.write();
         if core.bits(found.slot) != found.bits {

@@ -12,7 +12,7 @@ use crate::object::page_cache::{CacheBlock, ObjectPages, PageCache};
 use crate::ops::fault::FaultTurn;
 use crate::page_table::walk::Entries;
 use crate::space::SpaceInner;
-use crate::space::region::{Backing, Region};
+use crate::space::region::{Region, RegionBacking};
 
 impl<'z, E: Env> ObjectPages<'z, E> {
     /// Puts a leaf for the page at `addr` in place; allocates the page if the cache has none. With
@@ -58,7 +58,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         block: CacheBlock,
         len: u64,
     ) -> Result<FaultTurn, Shortage> {
-        let shared = matches!(region.backing, Backing::Shared(_));
+        let shared = matches!(region.backing, RegionBacking::Shared(_));
         let flags = region
             .rights()
             .with(Flags::ACCESSED)

@@ -35,16 +35,16 @@ use crate::mm::MmCore;
 use crate::ops::fault::Want;
 use crate::page_table::gup_fast::{AllSafeguards, gup_fast};
 use crate::page_table::walk::{Entries, WalkEnd};
-use crate::space::region::Backing;
+use crate::space::region::RegionBacking;
 use crate::space::{Space, SpaceInner};
 
 /// What was pinned under one leaf: a page, or all of a huge page by one reference.
-enum Part<'z> {
+enum PinPart<'z> {
     Page(PageRef<'z>),
     Huge(Block<'z>),
 }
 
-impl Part<'_> {
+impl PinPart<'_> {
     fn first(&self) -> Pfn {
         match self {
             Self::Page(page) => page.pfn(),
@@ -91,7 +91,7 @@ impl Part<'_> {
 #[doc(alias = "pin_user_pages")]
 pub struct Pins<'z, E: Env> {
     core: Arc<MmCore<'z, E>>,
-    parts: Vec<Part<'z>>,
+    parts: Vec<PinPart<'z>>,
     access: Access,
     /// Where in the first page the bytes begin.
     offset: u64,
@@ -222,7 +222,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         addr: VirtAddr,
         want: Want,
         pages: u64,
-        parts: &mut Vec<Part<'z>>,
+        parts: &mut Vec<PinPart<'z>>,
     ) -> Result<u64, CountLimit> {
         let before = parts.len();
         // Allocates here, and not in the section, which is to be short.
@@ -232,7 +232,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             if found.slot.level == Level::PMD && page == 0 && pages >= Order::HUGE.frames() {
                 match self.core.zone.try_block(leaf.frame, Order::HUGE) {
                     Ok(block) => {
-                        parts.push(Part::Huge(block));
+                        parts.push(PinPart::Huge(block));
                         return Ok(Some(Order::HUGE.frames()));
                     }
                     Err(GetError::CountLimit) => return Err(CountLimit),
@@ -244,7 +244,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             let run = left.min(pages).min(Order::HUGE.frames());
             for i in page..page + run {
                 let Some(pin) = self.try_pin(leaf.frame.offset(i))? else { return Ok(None) };
-                parts.push(Part::Page(pin));
+                parts.push(PinPart::Page(pin));
             }
             Ok(Some(run))
         });
@@ -274,7 +274,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             return Ok(false);
         }
         match &region.backing {
-            Backing::Shared(pages) if pages.tracks_writes && access == Access::Write => {
+            RegionBacking::Shared(pages) if pages.tracks_writes && access == Access::Write => {
                 Err(PinError::LongTerm { addr })
             }
             _ => Ok(true),

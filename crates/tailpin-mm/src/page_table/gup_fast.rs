@@ -48,7 +48,7 @@ pub trait Safeguards: Send + Sync + 'static {
 
     /// Whether this one is kept, which the compiler knows where [`Safeguards::WITHOUT`] says it; a
     /// checker that chooses one for each run answers here.
-    #[inline]
+    #[inline(always)]
     fn keeps(safeguard: Safeguard) -> bool {
         Self::WITHOUT != Some(safeguard)
     }

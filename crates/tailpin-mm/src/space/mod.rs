@@ -17,7 +17,7 @@ use crate::object::Object;
 use crate::page_table::walk::Entries;
 use crate::page_table::walk::EntrySlot;
 use crate::rmap::{AnonRoot, Rmap};
-use crate::space::region::{Backing, Region, Regions};
+use crate::space::region::{Region, RegionBacking, Regions};
 
 /// What is to be mapped, and where.
 ///
@@ -250,12 +250,12 @@ impl<'z, E: Env> Space<'z, E> {
         };
         let root = || Arc::new(AnonRoot { id: self.inner.core.new_id(), rmap: Rmap::new() });
         let (backing, first) = match what {
-            MapTarget::Anonymous => (Backing::Anonymous(root()), start.page()),
-            MapTarget::Shared(object, offset) => (Backing::Shared(object.pages), offset / PAGE_BYTES),
+            MapTarget::Anonymous => (RegionBacking::Anonymous(root()), start.page()),
+            MapTarget::Shared(object, offset) => (RegionBacking::Shared(object.pages), offset / PAGE_BYTES),
             MapTarget::Private(object, offset) => {
-                (Backing::Private(object.pages, root()), offset / PAGE_BYTES)
+                (RegionBacking::Private(object.pages, root()), offset / PAGE_BYTES)
             }
-            MapTarget::Guard => (Backing::Guard, 0),
+            MapTarget::Guard => (RegionBacking::Guard, 0),
         };
         let range = VirtRange::new(start, len);
         regions.insert(&self.inner, Region { range, prot, huge, backing, first });

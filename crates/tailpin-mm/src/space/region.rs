@@ -13,7 +13,7 @@ use crate::rmap::{AnonRoot, Rmap};
 use crate::space::SpaceInner;
 
 /// What memory is behind a region.
-pub(crate) enum Backing<'z, E: Env> {
+pub(crate) enum RegionBacking<'z, E: Env> {
     /// Private memory that begins as zeroes.
     Anonymous(Arc<AnonRoot<E, SpaceInner<'z, E>>>),
     /// An object; what is written goes to the object's pages.
@@ -24,7 +24,7 @@ pub(crate) enum Backing<'z, E: Env> {
     Guard,
 }
 
-impl<E: Env> Clone for Backing<'_, E> {
+impl<E: Env> Clone for RegionBacking<'_, E> {
     fn clone(&self) -> Self {
         match self {
             Self::Anonymous(root) => Self::Anonymous(root.clone()),
@@ -35,7 +35,7 @@ impl<E: Env> Clone for Backing<'_, E> {
     }
 }
 
-impl<'z, E: Env> Backing<'z, E> {
+impl<'z, E: Env> RegionBacking<'z, E> {
     /// The reverse mappings (rmap) in which the region is listed.
     fn rmap(&self) -> impl Iterator<Item = &Rmap<E, SpaceInner<'z, E>>> {
         let (root, pages) = match self {
@@ -94,7 +94,7 @@ pub(crate) struct Region<'z, E: Env> {
     pub(crate) range: VirtRange,
     pub(crate) prot: Prot,
     pub(crate) huge: HugePages,
-    pub(crate) backing: Backing<'z, E>,
+    pub(crate) backing: RegionBacking<'z, E>,
     /// Index in its root or object of the page at the first address.
     pub(crate) first: u64,
 }

@@ -9,7 +9,7 @@ use common::*;
 use tailpin::Order;
 use tailpin_mm::{
     Access, CollapseError, CollapseLimits, CollapseOutcome, FaultError, Map, MapError, MmConfig, MmError,
-    ObjectConfig, PageIdentity, Prot, Source, VirtAddr,
+    ObjectConfig, ObjectSource, PageIdentity, Prot, VirtAddr,
 };
 
 #[test]
@@ -58,7 +58,7 @@ fn a_private_mapping_copies_what_it_writes_and_follows_the_rest() {
 #[test]
 fn a_source_fills_pages_when_they_are_first_used() {
     struct Numbers;
-    impl Source for Numbers {
+    impl ObjectSource for Numbers {
         fn fill(&self, index: u64, page: &mut [u8; 4096]) {
             page[..8].copy_from_slice(&index.to_le_bytes());
         }
@@ -353,7 +353,7 @@ fn the_object_goes_with_its_last_mapping() {
 fn a_source_that_panics_loses_nothing() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     struct Failing(std::sync::atomic::AtomicU32);
-    impl tailpin_mm::Source for Failing {
+    impl tailpin_mm::ObjectSource for Failing {
         fn fill(&self, index: u64, page: &mut [u8; 4096]) {
             let left = &self.0;
             let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
