@@ -12,7 +12,7 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     type Atomic: Send + Sync;
     /// Memory whose unordered use is noticed, where the engine can.
     type Contents: Send + Sync;
-    /// A thread to wait for.
+    /// A thread that can be waited for.
     type Join;
     /// A thread that may be blocked.
     type ThreadHandle: Clone + Send + Sync + 'static;
@@ -24,13 +24,13 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
 
     /// A new atomic word.
     fn atomic(value: u64) -> Self::Atomic;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn load(word: &Self::Atomic, order: Ordering) -> u64;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn store(word: &Self::Atomic, value: u64, order: Ordering);
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn swap(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn compare_exchange(
         word: &Self::Atomic,
         current: u64,
@@ -38,13 +38,13 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
         ok: Ordering,
         err: Ordering,
     ) -> Result<u64, u64>;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn fetch_add(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn fetch_sub(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn fetch_and(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
-    /// As the method of [`AtomicU64`].
+    /// Does what the method of this name of [`AtomicU64`] does.
     fn fetch_or(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
     /// As [`std::sync::atomic::fence`].
     fn fence(order: Ordering);
@@ -53,21 +53,22 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
 
     /// Names the thread that calls.
     fn current() -> Self::ThreadHandle;
-    /// Lets other threads go on until somebody [releases](Self::release) this one, or some time.
+    /// Lets other threads go on until another thread [releases](Self::release) this one, or for
+    /// some time.
     fn block();
     /// Ends the current or next [`block`](Self::block) of a thread.
     fn release(thread: &Self::ThreadHandle);
 
     /// New tracked memory.
     fn contents() -> Self::Contents;
-    /// Reads it: wrong while anybody may write.
+    /// Reads tracked memory: wrong while another thread may write.
     fn read(contents: &Self::Contents);
-    /// Writes it: wrong while anybody else may read or write.
+    /// Writes tracked memory: wrong while another thread may read or write.
     fn write(contents: &Self::Contents);
 
     /// Starts a thread.
     fn spawn(body: impl FnOnce() + Send + 'static) -> Self::Join;
-    /// Waits for it.
+    /// Waits for a thread to end.
     fn join(thread: Self::Join);
 }
 

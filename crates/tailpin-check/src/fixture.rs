@@ -1,4 +1,4 @@
-//! The world of one execution: frames, the protocol over them, and a ledger of who may use what.
+//! What one execution acts on: frames, the protocol over them, and a ledger of who may use what.
 //!
 //! Threads act through the methods here. Each notes what it is entitled to, so that a protocol that
 //! breaks a promise is caught where it does: a pin on a free frame, a frame freed under a pin or
@@ -38,7 +38,8 @@ pub(crate) struct Fixture<E: Engine, F> {
     areas: Vec<CheckWord<E>>,
     /// Caches of the allocator.
     slots: usize,
-    /// Contents of the explored frames: used under a pin, overwritten by who allocates or frees.
+    /// Contents of the explored frames: used under a pin, overwritten by the thread that allocates
+    /// or frees.
     memory: Vec<Option<E::Contents>>,
     /// Where freed frames wait for the next owner, as the allocator's words are.
     free_list: Option<E::Atomic>,
@@ -297,7 +298,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         }
     }
 
-    /// Keeps a pin for somebody.
+    /// Keeps a pin in a slot, for another thread or for the end.
     pub(crate) fn keep(&self, slot: usize, held: PagePin) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some(held);
     }

@@ -1,5 +1,5 @@
-//! What the futex scenarios bring along: the shipped futexes over the checker's words, threads that
-//! wait by the checker's leave, and a memory.
+//! What the futex scenarios act on: the shipped futexes over the checker's words, a scheduler
+//! through which the checker parks and unparks threads, and a memory.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -57,8 +57,8 @@ fn node_state(value: u64) -> String {
 /// Most threads that a scenario has.
 const THREADS: usize = 4;
 
-/// Threads as threads: who parks lets others go on until somebody unparks it. A thread that nobody
-/// unparks goes on for ever, which the checker notices.
+/// The threads of a scenario: one that parks lets the others go on until one of them unparks it. A
+/// thread that none unparks goes on for ever, which the checker notices.
 pub(crate) struct CheckScheduler<E: Engine> {
     /// One per thread. What was done before an unpark is seen after the park that it ends, as with
     /// any scheduler.

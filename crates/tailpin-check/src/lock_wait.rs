@@ -1,8 +1,8 @@
 //! Waiting for a spin lock without spinning.
 //!
-//! Whoever spins below the checker's bound on preemptions may be scheduled again and again instead
-//! of the holder, for each number of turns anew. So in scenarios that say so a thread that relaxes
-//! is blocked until some lock is given back.
+//! A thread that spins below the checker's bound on preemptions may be scheduled again and again
+//! instead of the holder, for each number of turns anew. So in scenarios that say so a thread that
+//! relaxes is blocked until some lock is given back.
 
 use std::cell::RefCell;
 
@@ -24,12 +24,12 @@ thread_local! {
     static WAITING: RefCell<Waiting> = RefCell::default();
 }
 
-/// Forgets the execution before: who relaxes spins.
+/// Forgets the execution before: a thread that relaxes spins.
 pub(crate) fn begin() {
     WAITING.set(Waiting::default());
 }
 
-/// From here on who relaxes is blocked.
+/// From here on a thread that relaxes is blocked.
 pub(crate) fn blocks() {
     WAITING.with_borrow_mut(|waiting| waiting.blocks = true);
 }

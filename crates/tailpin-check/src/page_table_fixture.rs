@@ -1,10 +1,10 @@
-//! What the scenarios about page tables bring along: tables of few entries over the checker's
-//! words, in the format that ships, and what a space does with them.
+//! What the scenarios about page tables act on: tables of few entries over the checker's words, in
+//! the format that ships, and what a space does with them.
 //!
-//! Who pins by address runs the code that ships, walk and second look included. Who changes entries
-//! is modelled on the same steps in the same order, without what is no step: 512 entries are two, a
+//! A pin by address runs the code that ships, walk and second look included. A change of entries is
+//! modelled on the same steps in the same order, without what is no step: 512 entries are two, a
 //! huge page is two frames, and the addresses are one huge page of which the second page is looked
-//! at. Invalidation waits for nobody here, which is less than an environment promises.
+//! at. Invalidation waits for no walk here, which is less than an environment promises.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,21 +58,21 @@ struct Ledger {
     clock: u64,
     frames: [FrameUse; 4],
     tables: [TableUse; 2],
-    /// Pages on which somebody else has a reference.
+    /// Pages on which another owner, a child or a new user of the frame, has a reference.
     others: Vec<u64>,
 }
 
 /// One address space of one huge page.
 pub(crate) struct PageTableFixture<E: Engine> {
     pmd: CheckWord<E>,
-    /// The entries for the first page, which nobody fights over, and for the second.
+    /// The entries for the first page, which only one thread changes, and for the second.
     last: [[CheckWord<E>; 2]; 2],
-    /// The frames that the tables are in, as memory: written by whoever makes a table or something
-    /// else of one, in use while a walk reads an entry.
+    /// The frames that the tables are in, as memory: written when a thread makes a table of one or
+    /// uses it for something else, in use while a walk reads an entry.
     memory: [E::Contents; 2],
     /// Open sections.
     readers: CheckWord<E>,
-    /// Held by whoever changes the space.
+    /// Held while a thread changes the space.
     lock: CheckWord<E>,
     ledger: Mutex<Ledger>,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Section<'a, E: Engine>(&'a CheckWord<E>);
 
 impl<E: Engine> Drop for Section<'_, E> {
     fn drop(&mut self) {
-        // Release: pairs with whoever looks whether a table may be used again.
+        // Release: pairs with the look in `retire` whether a table may be used again.
         self.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -93,8 +93,8 @@ impl<E: Engine> Entries for PageTableFixture<E> {
     type Word = CheckWord<E>;
 
     fn enter(&self) -> Section<'_, E> {
-        // Acquire: pairs with whoever found no section open, so what came before that is seen in
-        // this one.
+        // Acquire: pairs with the look in `retire` that found no section open, so what came before
+        // that look is seen in this section.
         self.readers.fetch_add(1, Ordering::AcqRel);
         Section(&self.readers)
     }
@@ -197,7 +197,7 @@ impl<E: Engine> PageTableFixture<E> {
         note(|| format!("keeps the pin on frame {frame}"));
     }
 
-    /// A table of the last level that nobody uses.
+    /// Takes a table of the last level that is not in use.
     fn new_table(&self) -> usize {
         let mut ledger = self.ledger();
         let free = ledger.tables.iter().position(|table| *table == TableUse::Free);
@@ -306,7 +306,7 @@ pub(crate) fn split<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, 
     }
 }
 
-/// Unmaps the second page, and somebody else has its frame if it is free then.
+/// Unmaps the second page, and its frame goes to another owner if it is free then.
 pub(crate) fn unmap<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let space = space(fx);
     split(fx);
@@ -328,7 +328,7 @@ fn reuse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, frame: 
 }
 
 /// The two pages become a huge one: where they are if they are a block in order, else by copy if
-/// nobody has pinned them. The table is out of the tree before anybody looks at counts.
+/// they are not pinned. The table is out of the tree before the counts are looked at.
 pub(crate) fn collapse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let space = space(fx);
     let Some(table) = space.table() else { return };
@@ -393,7 +393,7 @@ pub(crate) fn fork<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F
     }
 }
 
-/// Somebody uses the frames of tables that are free, for what is no table.
+/// Uses the frames of tables that are free for something that is no table.
 pub(crate) fn use_tables<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let space = space(fx);
     for table in 0..2 {
@@ -404,7 +404,7 @@ pub(crate) fn use_tables<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixtur
     }
 }
 
-/// Runs with the space locked, as everybody does who changes it.
+/// Runs with the space locked, as each thread does that changes it.
 pub(crate) fn locked<E: Engine, F: TestedProtocol<CheckWord<E>>>(
     fx: &Fixture<E, F>,
     body: fn(&Fixture<E, F>),

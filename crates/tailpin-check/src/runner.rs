@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
 }
 
-/// Steps in one execution beyond which somebody waits for ever.
+/// Steps in one execution beyond which a thread waits for ever.
 const LONGEST: usize = 2_500;
 /// How often the clock is looked at, in executions.
 const CLOCK: usize = 256;

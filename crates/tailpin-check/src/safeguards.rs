@@ -1,8 +1,8 @@
-//! Protective steps, left out one at a time.
+//! Safeguards, left out one at a time.
 //!
-//! Each switch says what is missing and what should come of it. [`LessOne`] implements the step
-//! traits of both protocols and leaves out whatever is switched off on the current OS thread; with
-//! nothing switched off it is the protocol as it ships.
+//! Each says what goes wrong without it. [`LessOne`] implements the traits of safeguards of both
+//! protocols, of the futexes and of pinning by address; it leaves out the one named on the current
+//! OS thread, and with none named it is the code as it ships.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
@@ -105,12 +105,12 @@ thread_local! {
     static LEFT_OUT: Cell<Option<Safeguard>> = const { Cell::new(None) };
 }
 
-/// Whether a step is left out now.
+/// Whether a safeguard is left out now.
 pub(crate) fn is_left_out(safeguard: Safeguard) -> bool {
     LEFT_OUT.get() == Some(safeguard)
 }
 
-/// Whether a lock bit that is gone at the unlock is a violation by itself.
+/// Whether a lock bit that is gone at the unlock is a violation already.
 pub(crate) fn watches_lock() -> bool {
     !is_left_out(Safeguard::H2Stuck)
 }
@@ -120,7 +120,7 @@ pub(crate) fn mends_stuck_lock() -> bool {
     is_left_out(Safeguard::H2)
 }
 
-/// Runs with a step left out, on this OS thread.
+/// Runs with a safeguard left out, on this OS thread.
 pub(crate) fn without<T>(safeguard: Option<Safeguard>, body: impl FnOnce() -> T) -> T {
     LEFT_OUT.set(safeguard);
     let result = body();
@@ -166,7 +166,7 @@ pub(crate) fn owners_lock() {
     OWNERS_LOCK.set(true);
 }
 
-/// Whether locking a frame that never was a head is a violation by itself.
+/// Whether locking a frame that never was a head is a violation already.
 pub(crate) fn only_heads_lock() -> bool {
     !OWNERS_LOCK.get() && !is_left_out(Safeguard::H4Believed)
 }
@@ -217,7 +217,7 @@ pub(crate) fn only_looks(name: &Name) -> bool {
         })
 }
 
-/// Either protocol's steps without the one that is switched off.
+/// All safeguards but the one that is left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LessOne;
 

@@ -25,7 +25,7 @@ pub(crate) struct Amount {
 
 /// Schedules between two looks at the clock.
 const CHUNK: u64 = 50;
-/// Steps of one schedule beyond which somebody waits for ever.
+/// Steps of one schedule beyond which a thread waits for ever.
 const LONGEST: usize = 100_000;
 /// Places where a schedule by priorities changes them.
 const PRIORITY_CHANGES: usize = 3;

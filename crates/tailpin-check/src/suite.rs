@@ -85,7 +85,7 @@ pub struct Checked {
     pub counterexample: Option<Counterexample>,
 }
 
-/// How far a run has got, for whoever watches.
+/// How far a run has got, for a progress bar.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Executions explored.

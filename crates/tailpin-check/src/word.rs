@@ -34,7 +34,7 @@ thread_local! {
     static SCHEDULED: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Runs what nobody else can see meanwhile: set-up and audit. No step of it is a point at which
+/// Runs set-up and audit, during which no other thread runs. No step of it is a point at which
 /// threads are switched.
 pub(crate) fn unscheduled<T>(body: impl FnOnce() -> T) -> T {
     /// Also where `body` finds a violation and ends the execution.
@@ -183,8 +183,8 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let before = self.newest.load(Ordering::Relaxed);
         self.written(value);
         // A plain store that puts back a lock bit which is gone by now leaves it stuck: a race of
-        // its own. Where that is not what is looked for it is mended, so that the bit that is lost
-        // is seen by itself.
+        // its own. Where that is not what is looked for it is mended, so that the race in which the
+        // bit is lost is seen alone.
         let puts_back = value & !before & COMPOUND_LOCK;
         if puts_back != 0 && self.is_flags() && mends_stuck_lock() {
             E::fetch_and(word, !puts_back, Ordering::Relaxed);
@@ -198,7 +198,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let ok = Weaken::change(&self.name, ok);
         let new = safeguards::replaces(&self.name, current, new);
         if std::thread::panicking() {
-            // Nobody else runs any more who would give back what is waited for.
+            // No other thread runs any more that could give back what is waited for.
             self.newest.store(new, Ordering::Relaxed);
             return Ok(current);
         }

@@ -1,4 +1,4 @@
-//! Colours where somebody looks, plain text elsewhere.
+//! Colours on a terminal, plain text elsewhere.
 
 use std::io::IsTerminal;
 

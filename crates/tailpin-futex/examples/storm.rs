@@ -73,7 +73,7 @@ impl<'s, M: Memory> Word<'s, M> {
     }
 }
 
-/// 0 is free, 1 taken, 2 taken and somebody may be waiting.
+/// 0 is free, 1 taken, 2 taken and a thread may be waiting.
 struct Mutex<'s, M>(Word<'s, M>);
 
 impl<M: Memory> Mutex<'_, M> {
@@ -114,7 +114,7 @@ impl<M: Memory> Condvar<'_, M> {
         loop {
             match self.0.futexes.cmp_requeue(&self.0.futex, &mutex.0.futex, 1, i32::MAX as u32, expected) {
                 Ok(_) => return Ok(()),
-                // Somebody else notified meanwhile.
+                // Another thread has notified in between.
                 Err(Error::WouldBlock { found }) => expected = found,
                 Err(error) => return Err(error.into()),
             }

@@ -4,8 +4,8 @@ use core::array;
 
 use crate::scheduler::Scheduler;
 
-/// So many are told after the bucket is unlocked; of more, each full batch while it is still
-/// locked.
+/// Threads that are told after the bucket is unlocked; of more, each full batch is told while it is
+/// still locked.
 const FULL: usize = 32;
 
 /// Unparks its threads when dropped: declared before the lock is taken, it does so after it is

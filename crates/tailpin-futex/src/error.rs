@@ -8,7 +8,7 @@ use crate::scheduler::Tid;
 /// Which argument makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Invalid {
-    /// A bitset of zero, which matches nobody.
+    /// A bitset of zero, which matches no waiter.
     EmptyBitset,
     /// A number of waiters that is negative.
     Count(i32),
@@ -67,7 +67,7 @@ pub enum Error {
         /// Why not.
         fault: Fault,
     },
-    /// Anonymous memory that nobody can write: the word could never change.
+    /// Anonymous memory that no thread can write: the word could never change.
     ReadOnlyAnonymous {
         /// The address.
         at: Address,
@@ -77,11 +77,11 @@ pub enum Error {
         /// The address.
         at: Address,
     },
-    /// The mapping changed at each of so many looks.
+    /// The mapping changed at each of so many attempts.
     TooManyRetries {
         /// The address.
         at: Address,
-        /// How often it was looked at.
+        /// Attempts that were made.
         attempts: u32,
     },
     /// The word is not what was expected, or a lock that was only to be tried is taken.
@@ -108,7 +108,7 @@ pub enum Error {
     },
     /// The caller does not own the lock.
     NotOwner {
-        /// Who does; zero if nobody.
+        /// The thread that does; zero if the lock is free.
         owner: Tid,
     },
 }

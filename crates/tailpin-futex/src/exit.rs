@@ -22,8 +22,8 @@ pub struct ExitReport {
 impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Cleans up after thread `tid`, which runs no more code of its own: marks the locks of its
     /// robust list, whose head is at `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and
-    /// wakes a waiter of each; sends those who wait for a lock with priority inheritance of the
-    /// thread to take it over.
+    /// wakes a waiter of each; sends the threads that wait for a lock with priority inheritance of
+    /// this one to take it over.
     ///
     /// ```
     /// use tailpin_futex::{Acquired, Address, Futex, Futexes, OWNER_DIED, RobustEnd, StdScheduler, Tid};
@@ -40,14 +40,15 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     ///
     /// The scheduler still knows the thread when this is called, and is told that it has
     /// [`ended`](Scheduler::ended). Not interruptible, and it need not be: a bound stands on
-    /// everything that the dead thread's memory, or others who change it during the call, could
-    /// draw out.
+    /// everything that the dead thread's memory, or other threads that change it during the call,
+    /// could draw out.
     pub fn exit_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
         self.end_thread(memory, tid, robust, true)
     }
 
-    /// As [`exit_thread`](Self::exit_thread), for a thread that replaces its program and lives on
-    /// under its number: what it held in `memory`, which it leaves, is given away.
+    /// Cleans up as [`exit_thread`](Self::exit_thread) does after a thread that replaces its
+    /// program and lives on under its number: what it held in `memory`, which it leaves, is given
+    /// away.
     pub fn exec_thread<M: Memory>(&self, memory: &M, tid: Tid, robust: Option<Address>) -> ExitReport {
         self.end_thread(memory, tid, robust, false)
     }
@@ -60,7 +61,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         table.adjust(&self.scheduler, tid);
         if ends {
             // With the table locked: `acquire` asks for the owner and enters its list under the
-            // same lock, so no thread enters it after `orphan` has emptied it.
+            // same lock, so no thread enters it after `owner_died` has emptied it.
             self.scheduler.ended(tid);
         }
         drop(table);

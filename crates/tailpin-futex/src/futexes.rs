@@ -23,7 +23,7 @@ use crate::word::{Part, QueueWord};
 pub enum Scope {
     /// Threads of one address space: cheapest, since the page is not looked at.
     Private,
-    /// Whoever maps the page.
+    /// Threads of every address space that maps the page.
     Shared,
 }
 
@@ -44,7 +44,7 @@ impl<'m, M: Memory> Futex<'m, M> {
         Self { memory, at: Address::new(at), scope: Scope::Private }
     }
 
-    /// A word for whoever maps its page.
+    /// A word for threads of every address space that maps its page.
     pub const fn shared(memory: &'m M, at: u64) -> Self {
         Self { memory, at: Address::new(at), scope: Scope::Shared }
     }
@@ -58,11 +58,11 @@ impl<M> Clone for Futex<'_, M> {
 
 impl<M> Copy for Futex<'_, M> {}
 
-/// All that is locked of a bucket.
+/// What the lock of a bucket protects.
 pub(crate) type Waiters<S, W> = Queue<W, Waiting<<S as Scheduler>::Thread>>;
 type Locked<'f, S, W> = Guard<'f, W, Waiters<S, W>>;
 
-/// Waiters whose keys have the same hash. One cache line, or nearly.
+/// A hash bucket: the waiters whose keys have the same hash. One cache line, or nearly.
 #[repr(align(64))]
 pub(crate) struct Bucket<S: Scheduler, W> {
     number: usize,
@@ -77,7 +77,7 @@ pub(crate) struct Bucket<S: Scheduler, W> {
 pub(crate) struct Announced<'f, S: Scheduler, W: QueueWord>(&'f Bucket<S, W>);
 
 impl<S: Scheduler, W: QueueWord> Announced<'_, S, W> {
-    /// It is in the queue now: who takes it out counts it off.
+    /// It is in the queue now: the thread that takes it out counts it off.
     pub(crate) fn queued(self) {
         mem::forget(self);
     }
@@ -112,8 +112,8 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
         self.lock.lock(|turns| scheduler.relax(turns))
     }
 
-    /// A waiter is about to come, unless this is dropped. The barrier that follows makes the word
-    /// it reads the newest.
+    /// Counts a waiter that is about to enter the queue, unless what this returns is dropped. The
+    /// barrier that follows makes the word it reads the newest.
     pub(crate) fn announce<G: Safeguards>(&self) -> Announced<'_, S, W> {
         // Relaxed: ordered by the barrier, which pairs with the one in `has_waiters`.
         self.waiters.fetch_add(1, Ordering::Relaxed);
@@ -123,16 +123,17 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
         Announced(self)
     }
 
-    /// More waiters have come, under the lock.
+    /// Counts waiters that have entered the queue, under the lock.
     pub(crate) fn add_waiters(&self, count: u64) {
-        // Relaxed: whoever may miss it has not changed the word yet (`announce` was called before).
+        // Relaxed: a waker that may miss it has not changed the word yet (`announce` was called
+        // before).
         self.waiters.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Waiters have gone, or never came.
+    /// Counts off waiters that have left the queue, or never entered it.
     pub(crate) fn remove_waiters(&self, count: u64) {
         if count > 0 {
-            // Relaxed: a waker that sees too many only looks in vain.
+            // Relaxed: a waker that sees too many only looks at an empty queue.
             self.waiters.fetch_sub(count, Ordering::Relaxed);
         }
     }
@@ -145,7 +146,7 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
         PiCounted(self)
     }
 
-    /// Whether a waker has to look. Said after the word was changed.
+    /// Whether a waker has to look at the queue. Asked after the word was changed.
     pub(crate) fn has_waiters<G: Safeguards>(&self) -> bool {
         W::fence(if G::keeps(Safeguard::FWake) { Ordering::SeqCst } else { Ordering::Release });
         self.waiters.load(Ordering::Relaxed) > 0
@@ -160,7 +161,7 @@ pub(crate) struct BucketPair<'f, S: Scheduler, W: QueueWord> {
 }
 
 impl<S: Scheduler, W: QueueWord> BucketPair<'_, S, W> {
-    /// The bucket asked for first, and the other if it is another.
+    /// The queue of the bucket asked for first, and of the second if that is another one.
     pub(crate) fn queues(&mut self) -> (&mut Waiters<S, W>, Option<&mut Waiters<S, W>>) {
         let first: &mut Waiters<S, W> = &mut self.first;
         match self.second.as_deref_mut() {
@@ -170,7 +171,7 @@ impl<S: Scheduler, W: QueueWord> BucketPair<'_, S, W> {
         }
     }
 
-    /// The bucket asked for second.
+    /// The queue of the bucket asked for second.
     pub(crate) fn target(&mut self) -> &mut Waiters<S, W> {
         match self.queues() {
             (same, None) => same,
@@ -181,7 +182,7 @@ impl<S: Scheduler, W: QueueWord> BucketPair<'_, S, W> {
 
 /// All futexes of a system: the table of waiters, over a scheduler.
 ///
-/// The third and fourth parameter are for model checkers; nobody else writes them.
+/// The third and fourth parameter are for model checkers; other users leave them out.
 pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards = AllSafeguards> {
     pub(crate) scheduler: S,
     buckets: Box<[Bucket<S, W>]>,
@@ -223,8 +224,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Key of a futex for an operation that needs `access` to its word.
     ///
     /// # Errors
-    /// As [`derive()`], and [`Error::TooManyRetries`] if others have changed the mapping at each of
-    /// 65,536 attempts.
+    /// Those of [`derive()`], and [`Error::TooManyRetries`] if other threads have changed the
+    /// mapping at each of 65,536 attempts.
     pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
         self.key_within(futex, access, &mut RetryLimit::of_waker())
     }
@@ -238,16 +239,17 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         derive::<M, G>(futex, access, |_| limit.give_up(futex.at)).map(|derived| derived.key)
     }
 
-    /// How many wait for a futex now. By the time it is known it may be different.
+    /// How many threads wait for a futex now. When the caller learns the number it may have
+    /// changed.
     ///
     /// # Errors
-    /// As [`key`](Self::key).
+    /// Those of [`key`](Self::key).
     pub fn waiters<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<usize, Error> {
         let key = self.key(futex, Access::Read)?;
         Ok(self.bucket(&key).lock(&self.scheduler).count(&key))
     }
 
-    /// Whether nobody waits for anything: every queue and every count is empty. For tests, at a
+    /// Whether no thread waits for anything: every queue and every count is empty. For tests, at a
     /// quiet moment.
     pub fn is_idle(&self) -> bool {
         let idle = |bucket: &Bucket<S, W>| {
@@ -297,7 +299,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         self.pi.lock(|turns| self.scheduler.relax(turns))
     }
 
-    /// The word could not be reached with a lock held. Without it, makes its page present.
+    /// Makes the page of a word present that could not be reached with a lock held; called without
+    /// it.
     pub(crate) fn present<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
@@ -310,7 +313,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         futex.memory.fault(futex.at, access).map_err(|fault| Error::Fault { at: futex.at, fault })
     }
 
-    /// Blocks until `woken`, or for good reason not.
+    /// Blocks until `woken`, the deadline or an interruption.
     pub(crate) fn block(&self, until: Option<Deadline>, woken: impl Fn() -> bool) -> Result<(), Error> {
         loop {
             if woken() {

@@ -7,7 +7,7 @@ use crate::memory::{Address, ObjectId, PAGE_SIZE, SpaceId};
 /// What a key is made from. Keys of different kinds never match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyKind {
-    /// Address space and address; nobody looked at the page.
+    /// Address space and address; the page was not looked at.
     Private,
     /// Address space and address of a page that turned out to be anonymous.
     Anonymous,
@@ -16,7 +16,7 @@ pub enum KeyKind {
 }
 
 /// Where a futex word is, independent of which frame holds it, of the size of the block around it
-/// and of who maps it how: a function of kind, identity, base page (index or address) and offset
+/// and of how it is mapped: a function of kind, identity, base page (index or address) and offset
 /// only (N11).
 ///
 /// ```

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 
 use crate::word::QueueWord;
 
-/// A value and the word that says whether somebody has it.
+/// A value and the word that says whether a thread has it.
 pub(crate) struct Lock<W, T> {
     word: W,
     value: UnsafeCell<T>,
@@ -20,7 +20,7 @@ pub(crate) struct Lock<W, T> {
 unsafe impl<W: QueueWord, T: Send> Sync for Lock<W, T> {}
 
 impl<W: QueueWord, T> Lock<W, T> {
-    /// A value that nobody has; `word` is zero.
+    /// A value that no thread has; `word` is zero.
     pub(crate) fn new(word: W, value: T) -> Self {
         Self { word, value: UnsafeCell::new(value) }
     }

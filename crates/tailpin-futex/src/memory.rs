@@ -54,8 +54,8 @@ impl fmt::Debug for Address {
 #[repr(transparent)]
 pub struct SpaceId(pub u64);
 
-/// Which object (file, shared memory, hugetlb): a number that is never used again. No reference to
-/// the object is kept by whoever has its number (kernel commit 8019ad13ef7f).
+/// Which object (file, shared memory, hugetlb): a number that is never used again. A holder of the
+/// number keeps no reference to the object (kernel commit 8019ad13ef7f).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ObjectId(pub u64);
@@ -76,7 +76,7 @@ pub enum PageOwner {
     Anonymous,
     /// An object, of which every process that maps it sees the same page.
     Object(ObjectId),
-    /// Nobody any more: it was taken out of its object or address space after it was pinned.
+    /// None any more: the page was taken out of its object or address space after it was pinned.
     Gone,
     /// The system: the zero page, a device, a gate page. No futex may live there.
     Special,
@@ -140,7 +140,7 @@ pub trait Memory: Sync {
     fn index(&self, page: Self::Page) -> u64;
 
     /// Makes the page present for `access`: what it has granted, the next [`pin`](Self::pin) for
-    /// the same access finds, unless somebody has changed the mapping in between.
+    /// the same access finds, unless another thread has changed the mapping in between.
     ///
     /// # Errors
     /// Why it can't.

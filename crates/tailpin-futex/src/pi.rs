@@ -1,4 +1,5 @@
-//! Locks whose owner is as urgent as the most urgent of those who wait for it.
+//! Locks with priority inheritance (`rt_mutex`): the owner has the highest priority of all that
+//! wait for it.
 //!
 //! The word holds the owner's number, [`WAITERS`] and [`OWNER_DIED`]. Uncontended locks are taken
 //! and given back by a compare-and-swap of the word without any of this: 0 to the own number and
@@ -19,7 +20,7 @@ use crate::safeguards::Safeguards;
 use crate::scheduler::{Deadline, Scheduler, Tid, Timeout, deadline};
 use crate::word::QueueWord;
 
-/// Set in a lock's word while somebody waits: whoever unlocks must ask [`Futexes::unlock_pi`].
+/// Set in a lock's word while threads wait: the owner must unlock through [`Futexes::unlock_pi`].
 pub const WAITERS: u32 = 1 << 31;
 /// Set in a lock's word when its owner ended without unlocking.
 pub const OWNER_DIED: u32 = 1 << 30;
@@ -43,8 +44,8 @@ impl Acquired {
 }
 
 impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
-    /// Takes a lock, waiting for it if need be. While the caller waits, the owner and whoever it
-    /// waits for are boosted.
+    /// Takes a lock, waiting for it if need be. While the caller waits, the owner is boosted, and
+    /// so is the thread that the owner waits for.
     ///
     /// ```
     /// use tailpin_futex::{Acquired, Error, Futex, Futexes, StdScheduler, model::ModelMemory};
@@ -78,7 +79,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         self.acquire(futex, None, false)
     }
 
-    /// How many wait for a lock with inheritance now.
+    /// How many threads wait for a lock with inheritance now.
     ///
     /// # Errors
     /// Those of the key.
@@ -97,10 +98,10 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         if me.0 == 0 || me.0 > TID_MASK {
             return Err(Invalid::Thread(me).into());
         }
-        // The thread that was the owner when it ended: those who waited for it take over.
+        // The thread that was the owner when it ended: threads that waited for it take over.
         let mut dead_owner = None;
         let mut limit = if waits { RetryLimit::of_waiter(&self.scheduler) } else { RetryLimit::of_waker() };
-        // Each turn but the first means that the word or its mapping was changed by somebody else,
+        // Each turn but the first means that the word or its mapping was changed by another thread,
         // or that the owner died.
         loop {
             let key = self.key_within(futex, Access::Write, &mut limit)?;
@@ -146,7 +147,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
             let priority = table.effective_priority(me, self.scheduler.current_priority());
             let (nodes, thread) = (waiter.as_ref().nodes(), self.scheduler.current());
             // SAFETY: the waiter is pinned and `drop` takes the nodes out, so they stay until they
-            // are off.
+            // are in no queue.
             unsafe { table.enter(nodes, (thread, me), (key, owner), priority) };
             table.adjust(&self.scheduler, owner);
             drop(table);
@@ -160,15 +161,15 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         }
     }
 
-    /// Gives a lock back: to the most urgent of those who wait for it, of these to the one who has
-    /// waited longest.
+    /// Gives a lock back: to its top waiter: of the highest priority, and of these the longest
+    /// waiting.
     ///
     /// # Errors
     /// [`Error::NotOwner`], and those of the key.
     pub fn unlock_pi<M: Memory>(&self, futex: &Futex<'_, M>) -> Result<(), Error> {
         let me = self.scheduler.tid();
         let mut limit = RetryLimit::of_waker();
-        // Each turn but the first means that the word or its mapping was changed by somebody else.
+        // Each turn but the first means that the word or its mapping was changed by another thread.
         loop {
             let key = self.key_within(futex, Access::Write, &mut limit)?;
             let mut batch = Batch::new(&self.scheduler);

@@ -1,4 +1,5 @@
-//! Who waits for which lock with priority inheritance, and what follows for whom.
+//! Which thread waits for which lock with priority inheritance (`rt_mutex`), and what priorities
+//! follow.
 //!
 //! All of it is under one lock: a chain of owners crosses buckets, and only locks that are
 //! contended get here. Costs grow with the number of contended locks and, when one changes hands,
@@ -97,7 +98,7 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         self.locks.at(lock).count(lock)
     }
 
-    /// Who gets the lock next.
+    /// The thread that gets the lock next.
     pub(crate) fn top_waiter(&self, lock: &Key) -> Option<Tid> {
         self.locks.at(lock).first(lock).map(|(blocked, _)| blocked.tid)
     }
@@ -105,7 +106,8 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
     /// Enters a waiter.
     ///
     /// # Safety
-    /// The nodes stay where they are, and alive, until [`PiNodes::off`] has said that they are off.
+    /// The nodes stay where they are, and alive, until [`PiNodes::reason`] has said that they are
+    /// in no queue.
     pub(crate) unsafe fn enter(
         &mut self,
         nodes: Pin<&PiNodes<W, T>>,
@@ -163,7 +165,7 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         );
     }
 
-    /// Says who owns a lock that was not handed over.
+    /// Notes the owner of a lock that was not handed over.
     pub(crate) fn set_owner(&mut self, lock: &Key, owner: Tid) {
         let set = |blocked: &mut Blocked<T>| {
             blocked.owner = owner;
@@ -172,7 +174,7 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         self.locks.at_mut(lock).visit(lock, set, |_| {});
     }
 
-    /// Sends all who wait for a lock of this thread to look again: it is gone.
+    /// Wakes all threads that wait for a lock of this thread, which has ended, to look again.
     pub(crate) fn owner_died(&mut self, owner: Tid, mut tell: impl FnMut(&T)) {
         let threads = &mut self.threads;
         for queue in &mut self.locks.0 {
@@ -191,7 +193,8 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         }
     }
 
-    /// Takes a thread's other node out, before it can know that it is off.
+    /// Takes a thread's node in the index of threads out, before the thread can know that its other
+    /// node was.
     fn remove_thread(threads: &mut Index<W, Key>, tid: Tid) {
         let key = thread_key(tid);
         threads.at_mut(&key).visit(&key, |_| Visit::Dequeue(DequeueReason::Woken), |_| {});
@@ -218,8 +221,8 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         Err(Error::Deadlock { chain: LONGEST_CHAIN })
     }
 
-    /// The waiters of a thread's locks have changed: says how urgent it is now, and so on along the
-    /// chain.
+    /// The waiters of a thread's locks have changed: boosts it to the priority it has now, and so
+    /// on along the chain of owners.
     pub(crate) fn adjust(&mut self, scheduler: &impl Scheduler, mut tid: Tid) {
         for _ in 0..LONGEST_CHAIN {
             let Some(own) = scheduler.priority(tid) else { return };
@@ -231,7 +234,7 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         }
     }
 
-    /// The most urgent of a thread and of all who wait for a lock of its own.
+    /// The highest priority of a thread and of all that wait for a lock of its own.
     pub(crate) fn effective_priority(&self, tid: Tid, own: Priority) -> Priority {
         let tops = self.locks.0.iter().flat_map(Queue::tops);
         tops.filter(|(top, _)| top.owner == tid).map(|(_, priority)| priority).fold(own, Ord::max)

@@ -52,11 +52,11 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         self.requeue_if(from, to, wake, requeue, None)
     }
 
-    /// As [`requeue`](Self::requeue), if the word `from` is `expected`: looked at with both queues
-    /// locked, so that nothing comes between.
+    /// Requeues as [`requeue`](Self::requeue) does, if the word `from` is `expected`: it is read
+    /// with both queues locked, so that nothing comes between.
     ///
     /// # Errors
-    /// As [`requeue`](Self::requeue), and [`Error::WouldBlock`] if the word is another.
+    /// Those of [`requeue`](Self::requeue), and [`Error::WouldBlock`] if the word is another.
     pub fn cmp_requeue<M: Memory, N: Memory>(
         &self,
         from: &Futex<'_, M>,
@@ -82,8 +82,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
             let target = self.key_within(to, Access::Read, &mut limit)?;
             let (here, there) = (self.bucket(&source), self.bucket(&target));
             let mut batch = Batch::new(&self.scheduler);
-            // Those who are moved have not looked at the target's word: a waker of it must see them
-            // none the less.
+            // The waiters that are moved have not looked at the target's word: a waker of it must
+            // see them none the less.
             let announced = there.announce::<G>();
             let mut pair = self.lock_pair(here, there);
             let looked = expected.map(|expected| (expected, from.memory.load(from.at)));

@@ -1,8 +1,8 @@
 //! Condition variables for locks with priority inheritance.
 //!
 //! A waiter that is requeued goes on as a thread that asks for the lock: the lock's own queue gives
-//! it its place by urgency. Linux puts it there without waking it; what comes back to the waiter is
-//! the same, but for a lock that can't be taken at all (its owner does not exist, waiting for it
+//! it its place by priority. Linux puts it there without waking it; what comes back to the waiter
+//! is the same, but for a lock that can't be taken at all (its owner does not exist, waiting for it
 //! would be a deadlock): Linux tells the requeuing thread, here the waiter learns it.
 
 use core::pin::pin;
@@ -23,7 +23,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// `lock`; returns with the lock taken.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait) and [`lock_pi`](Self::lock_pi); then the lock is not taken.
+    /// Those of [`wait`](Self::wait) and [`lock_pi`](Self::lock_pi); then the lock is not taken.
     /// [`Error::Interrupted`] only while it was not requeued; after that an interruption is
     /// [`Error::WouldBlock`]. [`Invalid::SameWord`].
     pub fn wait_requeue_pi<M: Memory>(
@@ -62,7 +62,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// word is `expected`. Returns how many.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] if the word is another, [`Invalid::Mismatched`] if somebody waits
+    /// [`Error::WouldBlock`] if the word is another, [`Invalid::Mismatched`] if a thread waits
     /// there for anything else than this lock, [`Invalid::SameWord`], and those of the keys.
     pub fn cmp_requeue_pi<M: Memory, N: Memory>(
         &self,

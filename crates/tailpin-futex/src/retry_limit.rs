@@ -1,6 +1,6 @@
-//! How long an operation goes after a mapping or a word that others go on changing.
+//! How long an operation goes after a mapping or a word that other threads go on changing.
 //!
-//! Each new attempt has its reason in a change by somebody else, so without such changes none of
+//! Each new attempt has its reason in a change by another thread, so without such changes none of
 //! this is ever asked.
 
 use crate::error::Error;
@@ -13,9 +13,9 @@ const MOST: u32 = 1 << 16;
 
 /// What ends an otherwise unbounded chase.
 pub(crate) enum RetryLimit<'s, S> {
-    /// The thread is wanted elsewhere: for who is about to wait anyway.
+    /// Until the thread is interrupted: for an operation that is about to wait anyway.
     UntilInterrupted(&'s S),
-    /// So many more attempts.
+    /// A number of attempts.
     Attempts {
         /// Made.
         made: u32,
@@ -30,17 +30,17 @@ impl<'s, S: Scheduler> RetryLimit<'s, S> {
         Self::UntilInterrupted(scheduler)
     }
 
-    /// For operations that don't.
+    /// For operations that don't wait.
     pub(crate) const fn of_waker() -> Self {
         Self::limited(MOST)
     }
 
-    /// For so many attempts.
+    /// For a number of attempts.
     pub(crate) const fn limited(most: u32) -> Self {
         Self::Attempts { made: 0, most }
     }
 
-    /// Before another attempt: why not.
+    /// Asked before another attempt: the error that ends the operation, if it is over.
     pub(crate) fn give_up(&mut self, at: Address) -> Option<Error> {
         match self {
             Self::UntilInterrupted(scheduler) => scheduler.interrupted().then_some(Error::Interrupted),

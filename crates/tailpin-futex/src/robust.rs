@@ -1,14 +1,14 @@
 //! Robust lists: the locks a thread holds, threaded through the locks themselves in its own memory,
-//! for whoever cleans up after it.
+//! for the kernel that cleans up after it.
 //!
 //! The layout is Linux's. The head has three 64-bit words: address of the first entry; offset from
 //! an entry to the word of its lock; address of an entry that was being locked or unlocked. An
 //! entry begins with the address of the next, and the last names the head. Bit 0 of an address says
 //! that the lock it leads to inherits priority.
 //!
-//! The list is in memory that the dead thread, or anybody who shares it, could write as it liked:
-//! it is followed for at most [`ROBUST_LIMIT`] entries, nothing in it is believed, and an address
-//! that leads nowhere ends it.
+//! The list is in memory that the dead thread, or any thread that shares it, could write as it
+//! liked: it is followed for at most [`ROBUST_LIMIT`] entries, nothing in it is believed, and an
+//! address that leads nowhere ends it.
 
 use crate::futexes::{Futex, Futexes, Scope};
 use crate::memory::{Access, Address, Memory, NotPresent};
@@ -21,7 +21,8 @@ use crate::word::QueueWord;
 /// Entries that are followed, as in Linux.
 pub const ROBUST_LIMIT: u32 = 2048;
 
-/// Attempts at one word or page that others go on changing. Then it is left as it is: an exit ends.
+/// Attempts at one word or page that other threads go on changing. Then it is left as it is: an
+/// exit ends.
 const ATTEMPTS: u32 = 1024;
 
 /// How a robust list ended.
@@ -101,7 +102,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
         Ok(if entry.0 == head { RobustEnd::Complete } else { RobustEnd::Limit })
     }
 
-    /// Marks a lock of the dead thread and wakes one who waits for it.
+    /// Marks a lock of the dead thread and wakes one thread that waits for it.
     fn mark_owner_died(&mut self, (entry, inherits): RobustEntry, pending: bool) -> Result<(), Address> {
         let at = Address::new(entry.get().wrapping_add(self.offset));
         if !at.is_aligned() {
@@ -129,8 +130,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
                 Ok(Err(_)) => {}
                 Ok(Ok(_)) => {
                     self.result.died += 1;
-                    // Those who wait for a lock that inherits priority are told when the thread is
-                    // gone (`exit`).
+                    // Threads that wait for a lock that inherits priority are told when its owner
+                    // is gone (`exit`).
                     if !inherits && word & WAITERS != 0 {
                         self.wake(at);
                     }
@@ -141,7 +142,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
         Ok(())
     }
 
-    /// Wakes one waiter, whichever way it called the word.
+    /// Wakes one waiter, whether it called the word private or shared.
     fn wake(&mut self, at: Address) {
         for scope in [Scope::Shared, Scope::Private] {
             let futex = Futex { memory: self.memory, at, scope };
@@ -156,7 +157,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
         self.read(at).map(|value| (Address::new(value & !1), value & 1 != 0))
     }
 
-    /// A 64-bit word that nobody writes any more.
+    /// A 64-bit word that the dead thread no longer writes.
     fn read(&self, at: Address) -> Result<u64, Address> {
         let high = Address::new(at.get().wrapping_add(4));
         Ok(u64::from(self.read_half(at)?) | u64::from(self.read_half(high)?) << 32)

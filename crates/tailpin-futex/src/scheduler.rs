@@ -1,4 +1,4 @@
-//! What futexes ask of whoever runs threads.
+//! What futexes ask of a scheduler of threads.
 
 use core::fmt;
 use core::time::Duration;
@@ -21,13 +21,13 @@ impl fmt::Debug for Tid {
     }
 }
 
-/// How urgent a thread is; more is more urgent.
+/// A thread's priority; a higher number goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Priority(pub u32);
 
 impl Priority {
-    /// Of threads that nobody gave another.
+    /// Of threads that were given no other.
     pub const NORMAL: Self = Self(0);
 }
 
@@ -58,7 +58,7 @@ pub struct Deadline {
     pub time: Duration,
 }
 
-/// Threads, as far as futexes need them: blocking, time, signals, urgency.
+/// Threads, as far as futexes need them: blocking, time, signals, priorities.
 ///
 /// No method may call back into the futexes: some are called with a lock of theirs held.
 pub trait Scheduler: Sync {
@@ -68,13 +68,13 @@ pub trait Scheduler: Sync {
     /// The thread that calls.
     fn current(&self) -> Self::Thread;
 
-    /// Its number.
+    /// The calling thread's number.
     fn tid(&self) -> Tid;
 
-    /// Blocks the thread that calls until somebody calls [`unpark`](Self::unpark) for it, `until`
-    /// has come or it is interrupted. Returns at once if that has happened since it last returned.
-    /// May return early for no reason. What was done before the [`unpark`](Self::unpark) that ends
-    /// it is seen after it.
+    /// Blocks the thread that calls until another thread calls [`unpark`](Self::unpark) for it,
+    /// `until` has come or it is interrupted. Returns at once if that has happened since it last
+    /// returned. May return early for no reason. What was done before the [`unpark`](Self::unpark)
+    /// that ends it is seen after it.
     fn park(&self, until: Option<Deadline>);
 
     /// Ends the current or next [`park`](Self::park) of a thread.
@@ -87,11 +87,12 @@ pub trait Scheduler: Sync {
     /// killed. Stays so until that was seen to; the futexes only look.
     fn interrupted(&self) -> bool;
 
-    /// How urgent the thread that calls is by itself: waiters are woken most urgent first.
+    /// The calling thread's own priority, without what waiters lend it: waiters are woken in this
+    /// order, the highest first.
     fn current_priority(&self) -> Priority;
 
-    /// How urgent a thread is by itself, without what others lend it; `None` if it does not exist
-    /// or has [`ended`](Self::ended).
+    /// A thread's own priority, without what waiters lend it; `None` if it does not exist or has
+    /// [`ended`](Self::ended).
     fn priority(&self, thread: Tid) -> Option<Priority>;
 
     /// All that a thread held has been given away
@@ -101,8 +102,8 @@ pub trait Scheduler: Sync {
     /// owner; none is left waiting for the dead.
     fn ended(&self, thread: Tid);
 
-    /// From now on a thread is to run as if it were as urgent as `to`: the most urgent of itself
-    /// and of all that wait for a lock it owns.
+    /// From now on a thread is to run with priority `to`: the highest of its own and of all that
+    /// wait for a lock it owns.
     fn boost(&self, thread: Tid, to: Priority);
 
     /// Called in each turn of a loop that waits for another thread to leave a few instructions;

@@ -12,7 +12,7 @@ use crate::scheduler::{Clock, Deadline, Priority, Scheduler, Tid};
 /// Longest sleep on the time of day before looking at it again: it may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Spins before it lets others run: the holder of a bucket may not be running.
+/// Spins before it lets other threads run: the holder of a bucket may not be running.
 const SPINS: u32 = 64;
 
 struct Record {
@@ -28,7 +28,7 @@ struct Record {
 pub struct StdThread(Arc<Record>);
 
 impl StdThread {
-    /// Its number.
+    /// The thread's number.
     pub fn tid(&self) -> Tid {
         self.0.tid
     }
@@ -46,15 +46,15 @@ impl StdThread {
         self.0.interrupted.store(false, Ordering::Relaxed);
     }
 
-    /// Makes it more or less urgent. The operating system does not hear of it: the order in which
-    /// it is woken does.
+    /// Sets its priority, which decides the order in which it is woken. The operating system is not
+    /// told.
     pub fn set_priority(&self, priority: Priority) {
         // Relaxed: a number for later decisions, here and below.
         self.0.priority.store(priority.0, Ordering::Relaxed);
         self.0.boosted.fetch_max(priority.0, Ordering::Relaxed);
     }
 
-    /// How urgent it is at present, with what others lend it.
+    /// Its priority at present, with what waiters lend it.
     pub fn effective_priority(&self) -> Priority {
         Priority(self.0.boosted.load(Ordering::Relaxed))
     }
@@ -85,8 +85,8 @@ std::thread_local! {
 /// Waits by [`std::thread::park`]. The monotonic clock begins with the scheduler, the time of day
 /// in 1970.
 ///
-/// A wait leaves the thread's park token as it may be found: code that parks by itself must, as
-/// always, expect to be woken for no reason.
+/// A wait leaves the thread's park token as it may be found: code that parks must, as always,
+/// expect to be woken for no reason.
 #[derive(Debug)]
 pub struct StdScheduler {
     start: Instant,

@@ -56,7 +56,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         let waiter = pin!(self.waiter());
         waiter.as_ref().queue(futex, expected, bitset)?;
         match self.block(until, || waiter.is_woken()) {
-            // Whoever woke it in the last moment has counted it.
+            // The thread that woke it in the last moment has counted it.
             Err(_) if waiter.leave() => Ok(()),
             done => done,
         }

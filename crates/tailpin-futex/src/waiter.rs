@@ -23,9 +23,10 @@ pub(crate) struct Waiting<T> {
     pub(crate) target: Option<Key>,
 }
 
-/// A wait in two halves, for who has something to do between them: [`queue`](Self::queue) looks at
-/// the word and queues, [`is_woken`](Self::is_woken) says whether it is over. It lives where its
-/// user puts it (the stack, as the blocking operations do) and leaves the queue when it is dropped.
+/// A wait in two halves, for a caller that has something to do between them: [`queue`](Self::queue)
+/// looks at the word and queues, [`is_woken`](Self::is_woken) says whether it is over. It lives
+/// where its user puts it (the stack, as the blocking operations do) and leaves the queue when it
+/// is dropped.
 ///
 /// ```
 /// use std::pin::pin;
@@ -110,7 +111,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Waiter<'_, S, W, G> {
         let outcome = match early.unwrap_or_else(|| futex.memory.load(futex.at)) {
             Ok(found) if found == expected => {
                 // SAFETY: the waiter is pinned and `drop` takes the node out, so it stays until it
-                // is off.
+                // is in no queue.
                 match unsafe { queue.push(self.node(), key, scheduler.current_priority(), waiting) } {
                     Ok(()) => {
                         announced.queued();

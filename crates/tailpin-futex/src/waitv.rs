@@ -34,7 +34,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// the first that was woken.
     ///
     /// The words are looked at one after the other. While they are, those before are already waited
-    /// for: if one is not as expected, but one before it was woken meanwhile, that counts.
+    /// for: if one is not as expected, but one before it has been woken by then, that counts.
     ///
     /// ```
     /// use std::thread;
@@ -89,8 +89,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
                 .try_for_each(|(index, word)| waiters.get(index).queue(&word.futex, word.value, !0))
         };
         let ended = all_queued().and_then(|()| self.block(until, woken));
-        // All leave, whoever was woken meanwhile: a wake that counted one of them was not in vain
-        // if that is told.
+        // All leave, woken or not: a wake that counted one of them has to be told to the caller.
         let mut first = None;
         for index in 0..words.len() {
             if waiters.get(index).leave() {

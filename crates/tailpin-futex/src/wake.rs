@@ -11,11 +11,11 @@ use crate::scheduler::Scheduler;
 use crate::word::QueueWord;
 
 impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
-    /// Wakes up to `count` waiters, the most urgent first and then the longest waiting. Returns how
-    /// many.
+    /// Wakes up to `count` waiters, the highest priority first and then the longest waiting.
+    /// Returns how many.
     ///
-    /// Whoever changes the word first and then wakes can't miss a waiter that saw the word as it
-    /// was.
+    /// A thread that changes the word first and then wakes can't miss a waiter that saw the word as
+    /// it was.
     ///
     /// # Errors
     /// Those of the key, and [`Invalid::Mismatched`] if nothing was woken and a thread waits there
@@ -24,10 +24,11 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         self.wake_bitset(futex, count, !0)
     }
 
-    /// As [`wake`](Self::wake), only those who wait for one of the bits in `bitset`.
+    /// Wakes up to `count` waiters of those that wait for one of the bits in `bitset`, in the order
+    /// of [`wake`](Self::wake).
     ///
     /// # Errors
-    /// As [`wake`](Self::wake), and [`Invalid::EmptyBitset`].
+    /// Those of [`wake`](Self::wake), and [`Invalid::EmptyBitset`].
     pub fn wake_bitset<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
@@ -86,7 +87,7 @@ pub(crate) fn take<S: Scheduler, W: QueueWord>(
     };
     queue.visit(key, decide, |waiting| batch.push(waiting.thread.clone()));
     match batch.total() - before {
-        // Who was woken was woken; the waiter of another kind is for the next caller to find.
+        // Those that were woken stay so; the waiter of another kind is for the next caller to find.
         0 if mismatched => Err(Invalid::Mismatched.into()),
         woken => Ok(woken),
     }

@@ -115,7 +115,8 @@ impl WakeOp {
 
 impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to
-    /// `wake_b` of `b`. The change and the wakes are one step for everybody who waits for either.
+    /// `wake_b` of `b`. The change and the wakes are one step for every thread that waits for
+    /// either.
     ///
     /// ```
     /// use tailpin_futex::{Compare, Futex, Futexes, Memory, Modify, StdScheduler, WakeOp, model::ModelMemory};
@@ -174,7 +175,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
 fn update<M: Memory>(futex: &Futex<'_, M>, change: impl Fn(u32) -> u32) -> Result<u32, NotPresent> {
     let mut seen = futex.memory.load(futex.at)?;
     loop {
-        // Another attempt means that somebody else has changed the word.
+        // Another attempt means that another thread has changed the word.
         match futex.memory.compare_exchange(futex.at, seen, change(seen))? {
             Ok(before) => return Ok(before),
             Err(found) => seen = found,

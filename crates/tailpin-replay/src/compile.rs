@@ -69,7 +69,7 @@ struct Compiler {
 /// Works out the replay of `trace`.
 ///
 /// # Errors
-/// [`TraceError::Record`] for the first record that can't be, by itself or after those before it.
+/// [`TraceError::Record`] for the first record that can't be, alone or after those before it.
 pub fn compile(trace: &Trace, reading: Reading) -> Result<Plan, TraceError> {
     let mut compiler = Compiler {
         reading,

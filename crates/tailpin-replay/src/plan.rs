@@ -45,7 +45,7 @@ pub(crate) enum Step {
 const _: () = assert!(size_of::<Step>() == 16, "a step is read once per event: keep it small");
 
 /// A split that Linux refused and this library carries out: the owner's reference to the block is
-/// dropped and every page that nobody pins is free at once.
+/// dropped and every page that has no pin is free at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// Frames of the block that are free from this moment on.

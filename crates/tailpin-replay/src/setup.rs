@@ -117,7 +117,7 @@ pub trait Watch: Sync {
     fn progress(&self, _steps: usize) {}
 }
 
-/// Nobody watches.
+/// Progress that is not shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoWatch;
 

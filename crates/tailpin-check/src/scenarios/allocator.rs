@@ -1,9 +1,9 @@
 //! The allocator's own words: bits and homes of areas, hints, and the slots that answer for loose
 //! pages.
 //!
-//! The scenarios run on a whole zone. The set-up takes most of it, so that what the threads meet is a
-//! few frames at the end of an area, in its last word of frames. Role n uses slot n, the set-up the
-//! last one.
+//! The scenarios run on a whole zone. The set-up takes most of it, so that what the threads meet is
+//! a few frames at the end of an area, in its last word of frames. Thread n uses slot n, the set-up
+//! the last one.
 
 use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
@@ -73,8 +73,8 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         )
         .setup(|fx| {
             fx.occupy(FOUR_PAGES_LAST);
-            // No slot answers for the pages. So the first thread hints at one, and has it again as it
-            // remembers it.
+            // No slot answers for the pages. So the first thread hints at one, and takes it again,
+            // as it remembers it.
             fx.with_zone(|zone| zone.drain());
             fx.as_thread(0, |fx| {
                 fx.give_kept();
@@ -87,7 +87,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         .thread("take a page", take_a_page)
         // Before more is given back that would lead to what was lost.
         .finish(|fx| fx.audit_allocator()),
-        // There is another area to take from, so nobody looks twice.
+        // There is another area to take from, so no thread looks twice.
         Scenario {
             frames: 1024,
             explored: |frame| (508..512).contains(&frame),

@@ -119,7 +119,7 @@ fn process_madvise() -> Check {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a descriptor that was just opened and that nobody else knows.
+        // SAFETY: a descriptor that was just opened and that no other owner has.
         let pid = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
         let hole = |page: usize| libc::iovec {
             // SAFETY: page 1 and page 3 of four.
@@ -182,7 +182,7 @@ fn memfd() -> Check {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a descriptor that was just opened and that nobody else knows.
+        // SAFETY: a descriptor that was just opened and that no other owner has.
         let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         file.write_all_at(&[0xA5; 2 * PAGE], 0)?;
         // SAFETY: an open descriptor and plain numbers.

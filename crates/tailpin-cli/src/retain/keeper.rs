@@ -64,7 +64,7 @@ impl fmt::Display for KeepError {
 
 impl std::error::Error for KeepError {}
 
-/// Reads into the spare room of `buffer`, which nobody zeroes first.
+/// Reads into the spare room of `buffer`, which is not zeroed first.
 fn read_into(buffer: &mut Vec<u8>, log: &mut File, want: usize) -> Result<usize, KeepError> {
     buffer.clear();
     buffer.try_reserve_exact(want).map_err(|_| KeepError::NoMemory { bytes: want })?;

@@ -100,7 +100,7 @@ pub(crate) fn open_or_make(dir: &Path, shape: Shape, mut progress: impl FnMut(u6
         return Ok(file);
     }
     fs::create_dir_all(dir)?;
-    // Nobody finds a log that is half written.
+    // No other run finds a log that is half written.
     let unfinished = path.with_extension(format!("{}.part", std::process::id()));
     let made = make(&unfinished, shape, &mut progress).and_then(|()| fs::rename(&unfinished, &path));
     if let Err(error) = made {
@@ -136,8 +136,8 @@ fn make(path: &Path, shape: Shape, progress: &mut dyn FnMut(u64)) -> io::Result<
     out.into_inner()?.sync_all()
 }
 
-/// Reads the file once, so that all back ends find it in the page cache, charged to nobody who is
-/// measured.
+/// Reads the file once, so that all back ends find it in the page cache, charged to none of the
+/// processes that are measured.
 pub(crate) fn warm(mut file: &File) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     while file.read(&mut buffer)? > 0 {}

@@ -45,7 +45,7 @@ pub(crate) enum Ending {
     Failed,
 }
 
-/// The kernel's counters of huge pages, machine-wide, as they moved meanwhile.
+/// The kernel's counters of huge pages, machine-wide, as they moved during the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HugePages {
     pub(crate) thp_fault_alloc: u64,

@@ -1,5 +1,4 @@
-//! The tests of this crate that see it from outside, in one program, since each program is linked
-//! by itself.
+//! The tests of this crate that see it from outside, in one program, since linking each takes long.
 
 mod bench;
 mod doctor;

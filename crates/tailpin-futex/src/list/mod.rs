@@ -1,8 +1,9 @@
-//! Who waits for what: lists through the waiters themselves, so that waiting allocates nothing.
+//! Which thread waits for what: lists through the waiters themselves, so that waiting allocates
+//! nothing.
 //!
-//! A queue is a chain of rings. Each ring holds the nodes of one key, most urgent first and then in
-//! order of arrival; its first node also stands in the chain. To wake one of 100,000 waiters of a
-//! key is to take the first of its ring, whoever else waits.
+//! A queue is a chain of rings. Each ring holds the nodes of one key, highest priority first and
+//! then in order of arrival; its first node also stands in the chain. To wake one of 100,000
+//! waiters of a key is to take the first of its ring, however many wait.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +17,7 @@ use crate::key::Key;
 use crate::scheduler::Priority;
 use crate::word::{Part, QueueWord};
 
-/// Why a node is in no queue.
+/// Why a node was dequeued, or is in no queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DequeueReason {
     /// It never was, or took itself out.
@@ -32,7 +33,7 @@ pub(crate) enum DequeueReason {
 /// Where a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeState {
-    /// In no queue: nobody but its owner looks at it.
+    /// In no queue: only its owner looks at it.
     Dequeued(DequeueReason),
     /// In the queue with this number.
     Queued(usize),
@@ -61,8 +62,8 @@ impl NodeState {
 
 /// One waiter's place in a queue.
 pub(crate) struct Node<W, T> {
-    /// Where it is. Changed from `Off` by its owner, in `push`; from `In` by whoever has that queue
-    /// to itself.
+    /// Where it is. Changed from `Dequeued` by its owner, in `push`; from `Queued` by the thread
+    /// that has that queue to itself.
     state: W,
     links: UnsafeCell<Links<W, T>>,
     _pinned: PhantomPinned,
@@ -84,10 +85,10 @@ struct Links<W, T> {
     value: Option<T>,
 }
 
-// SAFETY: `home` is an atomic word. `links` is touched by the owner while `home` says `Off` and by
-// whoever has the queue to itself while it says `In` (see `Queue`); both ends are ordered by the
-// Release store and Acquire load of `home` or by the lock around the queue. The value may move to
-// another thread, hence `T: Send`.
+// SAFETY: `state` is an atomic word. `links` is touched by the owner while `state` says `Dequeued`
+// and by the thread that has the queue to itself while it says `Queued` (see `Queue`); both ends
+// are ordered by the Release store and Acquire load of `state` or by the lock around the queue. The
+// value may move to another thread, hence `T: Send`.
 unsafe impl<W: Send + Sync, T: Send> Sync for Node<W, T> {}
 // SAFETY: a node that is in no queue holds nothing but its value; one that is in a queue can't be
 // moved (`push`).
@@ -111,14 +112,14 @@ impl<W: QueueWord, T> Node<W, T> {
         }
     }
 
-    /// Where it is. If it is off, everything that was done by who took it out has been seen.
+    /// Where the node is. If it was taken out, what the thread that took it out did before is seen.
     pub(crate) fn state(&self) -> NodeState {
         // Acquire: pairs with the Release in `Queue::take_out`.
         NodeState::of(self.state.load(Ordering::Acquire))
     }
 }
 
-/// What to do with a node that is looked at.
+/// What a visit does with a node.
 pub(crate) enum Visit {
     /// Leave it.
     Keep,
@@ -130,10 +131,10 @@ pub(crate) enum Visit {
 
 /// The waiters of one bucket.
 ///
-/// Invariant: the nodes that can be reached from `chain` are exactly those whose home is
-/// `In(number)`. None of them moves or goes away (`push`), and their links are touched only through
-/// this queue, by whoever has `&mut` (or reads through `&`) of it. No two queues that nodes may
-/// meet in have the same number.
+/// Invariant: the nodes that can be reached from `chain` are exactly those whose state is
+/// `Queued(number)`. None of them moves or goes away (`push`), and their links are touched only
+/// through this queue, by the thread that has `&mut` of it, or reads through `&`. No two queues
+/// that nodes may meet in have the same number.
 pub(crate) struct Queue<W, T> {
     number: usize,
     chain: Option<Link<W, T>>,
@@ -156,7 +157,7 @@ impl<W: QueueWord, T> Queue<W, T> {
     /// Puts a node in. Returns the value if the node is in a queue already.
     ///
     /// # Safety
-    /// The node stays where it is, and alive, until `home` has said that it is off.
+    /// The node stays where it is, and alive, until `state` has said that it is in no queue.
     pub(crate) unsafe fn push(
         &mut self,
         node: Pin<&Node<W, T>>,
@@ -173,7 +174,7 @@ impl<W: QueueWord, T> Queue<W, T> {
             return Err(value);
         }
         let link = NonNull::from(node.get_ref());
-        // SAFETY: the exchange made this queue the node's home, and we have the queue to ourselves.
+        // SAFETY: the exchange put the node into this queue, and we have the queue to ourselves.
         unsafe {
             let links = Self::links(link);
             (*links).key = key;
@@ -186,7 +187,8 @@ impl<W: QueueWord, T> Queue<W, T> {
 
     /// Takes a node out, if it is in this queue.
     pub(crate) fn remove(&mut self, node: &Node<W, T>, off: DequeueReason) -> Option<T> {
-        // Relaxed: only who has this queue to itself, as we have, changes "in this queue".
+        // Relaxed: only the thread that has this queue to itself, as we have, changes "in this
+        // queue".
         if node.state.load(Ordering::Relaxed) != NodeState::Queued(self.number).word() {
             return None;
         }
@@ -194,15 +196,15 @@ impl<W: QueueWord, T> Queue<W, T> {
         unsafe { self.take_out(NonNull::from(node), off) }
     }
 
-    /// The most urgent waiter of a key, the longest waiting of these.
+    /// The top waiter of a key: of the highest priority, and of these the longest waiting.
     pub(crate) fn first(&self, key: &Key) -> Option<(&T, Priority)> {
         let first = self.find(key)?;
         // SAFETY: the node is in this queue, and stays for as long as `self` is borrowed.
         unsafe { (*Self::links(first)).value.as_ref().map(|value| (value, (*Self::links(first)).priority)) }
     }
 
-    /// Shows the waiters of a key in their order and takes out those it is told to; `taken` gets
-    /// these before they know.
+    /// Shows `decide` the waiters of a key in their order and takes out those that it says; `taken`
+    /// gets these before they can know.
     pub(crate) fn visit(
         &mut self,
         key: &Key,
@@ -262,8 +264,8 @@ impl<W: QueueWord, T> Queue<W, T> {
                 match &mut to {
                     Some(to) => {
                         to.attach(first);
-                        // Release: pairs with the Acquire of a waiter that ends by itself and goes
-                        // where this says; the lock of that queue orders the rest.
+                        // Release: pairs with the Acquire of a waiter that gives up and goes where
+                        // this says; the lock of that queue orders the rest.
                         first.as_ref().state.store(NodeState::Queued(to.number).word(), Ordering::Release);
                     }
                     None => self.attach(first),
@@ -274,7 +276,7 @@ impl<W: QueueWord, T> Queue<W, T> {
         moved
     }
 
-    /// Gives a waiter of a key another place by another urgency. `which` is asked of each until it
+    /// Gives a waiter of a key another place by another priority. `which` is asked of each until it
     /// says yes.
     pub(crate) fn reorder(&mut self, key: &Key, priority: Priority, which: impl Fn(&T) -> bool) {
         let Some(first) = self.find(key) else { return };
@@ -299,7 +301,7 @@ impl<W: QueueWord, T> Queue<W, T> {
         }
     }
 
-    /// The first waiter of each key, with its urgency.
+    /// The top waiter of each key, with its priority.
     pub(crate) fn tops(&self) -> impl Iterator<Item = (&T, Priority)> {
         let mut at = self.chain;
         core::iter::from_fn(move || {
@@ -311,7 +313,7 @@ impl<W: QueueWord, T> Queue<W, T> {
         })
     }
 
-    /// How many wait for this key.
+    /// How many nodes wait for a key.
     pub(crate) fn count(&self, key: &Key) -> usize {
         self.find(key).map_or(0, |first| self.ring_len(first))
     }
@@ -353,17 +355,17 @@ impl<W: QueueWord, T> Queue<W, T> {
         unsafe {
             self.detach(node);
             let value = (*Self::links(node)).value.take();
-            // Release: the last we do to the node. Pairs with the Acquire of `home`, after which it
-            // may be gone.
+            // Release: the last we do to the node. Pairs with the Acquire of `state`, after which
+            // it may be gone.
             node.as_ref().state.store(NodeState::Dequeued(off).word(), Ordering::Release);
             value
         }
     }
 
-    /// Links a node by its key and urgency.
+    /// Links a node by its key and priority.
     ///
     /// # Safety
-    /// The node's home is this queue, and it is not linked.
+    /// The node's state names this queue, and it is not linked.
     unsafe fn attach(&mut self, node: Link<W, T>) {
         // SAFETY: of the caller, for `node`; everything else that is touched is in this queue.
         unsafe {
@@ -376,7 +378,7 @@ impl<W: QueueWord, T> Queue<W, T> {
             };
             let last = (*Self::links(first)).prev;
             let priority = (*links).priority;
-            // Most come with the urgency of all others: at the end. Who is more urgent finds its
+            // Most have the priority of all others: at the end. A node of a higher one finds its
             // place from the front.
             let before = if priority <= (*Self::links(last)).priority {
                 first
@@ -399,7 +401,7 @@ impl<W: QueueWord, T> Queue<W, T> {
         }
     }
 
-    /// Unlinks a node; its home stays.
+    /// Unlinks a node; its state stays.
     ///
     /// # Safety
     /// The node is in this queue.

@@ -1,9 +1,9 @@
 //! A memory small enough to be explored by a model checker: frames under the shipped page protocol,
 //! objects in them, and address spaces that map objects by pages or by whole blocks.
 //!
-//! Others may split, collapse, move and truncate while a page is pinned and a word is used, as a
-//! real system does. Frames that are freed are used again, with another owner. What is not here is
-//! what futexes don't see.
+//! Other threads may split, collapse, move and truncate while a page is pinned and a word is used,
+//! as a real system does. Frames that are freed are used again, with another owner. What is not
+//! here is what futexes don't see.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,10 +49,10 @@ pub struct Model<W = AtomicU64> {
     /// Per frame, its index in its object.
     indexes: Vec<W>,
     values: Vec<W>,
-    /// Held by whoever changes mappings, objects or frames.
+    /// Held by the thread that changes mappings, objects or frames.
     changing: W,
-    /// Where freed frames wait for the next owner: what was done to them before is seen by who gets
-    /// them.
+    /// Where freed frames wait for the next owner: what was done to them before is seen by the
+    /// owner that gets them.
     free_list: W,
     state: Mutex<State<W>>,
 }
@@ -100,7 +100,7 @@ pub struct Mapping {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever failed with it held left it as it was.
+    // A thread that failed with it held left it as it was.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -112,7 +112,7 @@ impl Model {
 }
 
 impl<W: QueueWord> Model<W> {
-    /// The same, of a checker's words.
+    /// Free frames and no object, of a checker's words.
     pub fn with_words(size: Size) -> Arc<Self> {
         let words = |name, count| (0..count).map(|index| W::new(Part::Of(name, index))).collect::<Vec<W>>();
         Arc::new(Self {
@@ -231,7 +231,7 @@ impl<W: QueueWord> Model<W> {
         Some(head)
     }
 
-    /// Splits the block that an object's page is in, whoever has it mapped or pinned.
+    /// Splits the block that an object's page is in, however it is mapped or pinned.
     pub fn split(&self, object: Object, index: usize) {
         self.change(|| {
             let Some(frame) = self.frame(object, index) else { return };
@@ -302,8 +302,8 @@ impl<W: QueueWord> Model<W> {
             // Release: pairs with the Acquire in `entry`.
             tables.pages[page].store(0, Ordering::Release);
         });
-        // Pairs with the fence in `pin`: whoever pinned one of the pages before is seen, or sees
-        // that it is gone.
+        // Pairs with the fence in `pin`: a thread that pinned one of the pages before is seen, or
+        // sees that it is gone.
         W::fence(Ordering::SeqCst);
     }
 
@@ -372,8 +372,8 @@ impl<W: QueueWord> Model<W> {
     /// Drops the object's reference to frames that are mapped nowhere.
     fn release(&self, frames: &[u64]) {
         for &frame in frames {
-            // Release: whoever has it pinned and then sees its index has seen the owner it had or
-            // this.
+            // Release: a thread that has the page pinned and then sees its index has seen the owner
+            // it had or this.
             self.owners[frame as usize].store(NO_OWNER, Ordering::Release);
         }
         let mut rest = frames;

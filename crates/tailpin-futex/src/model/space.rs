@@ -121,7 +121,7 @@ impl<W: QueueWord> ModelMemory<W> {
             return None;
         }
         let (block, within) = (page / self.model.block(), (page % self.model.block()) as u64);
-        // Acquire, both: pair with the Release of whoever wrote the entry.
+        // Acquire, both: pair with the Release of the store that wrote the entry.
         let word = match self.tables.blocks[block].load(Ordering::Acquire) {
             BY_PAGES => self.tables.pages[page].load(Ordering::Acquire),
             0 => 0,

@@ -192,7 +192,7 @@ fn a_robust_mutex_survives_owners_that_die_in_it() {
                     let died = loop {
                         let seen = word(memory, lock.at.get());
                         if seen & TID_MASK == 0 {
-                            // Somebody else may wait too; that bit must not be lost.
+                            // Another thread may wait too; that bit must not be lost.
                             if cas(seen, tid | WAITERS).is_ok() {
                                 break seen & OWNER_DIED != 0;
                             }

@@ -151,7 +151,7 @@ fn endless_change_keeps_nobody_for_ever() {
     let futex = Futex::shared(&restless, 0);
     assert_eq!(futexes.wake(&futex, 1), Err(Error::TooManyRetries { at: futex.at, attempts: 65_536 }));
     assert_eq!(restless.pins.load(Ordering::SeqCst), 65_536);
-    // A wait goes on until somebody wants the thread for something else.
+    // A wait goes on until the thread is interrupted.
     let (send, receive) = mpsc::channel();
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {

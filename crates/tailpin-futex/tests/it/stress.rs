@@ -1,4 +1,4 @@
-//! Everything at once, on the machine's own threads: nobody is lost, and nothing is left.
+//! Everything at once, on the machine's own threads: no thread is lost, and nothing is left.
 
 use crate::common;
 
@@ -111,7 +111,7 @@ fn nobody_is_lost() {
         (0..WORDS).for_each(|n| {
             futexes.wake(&here(n), u32::MAX).unwrap();
         });
-        // A requeue that had begun before the words changed may have moved somebody behind a wake
+        // A requeue that had begun before the words changed may have moved a waiter behind a wake
         // that was already done.
         while waiters.iter().any(|waiter| !waiter.is_finished()) {
             (0..WORDS).for_each(|n| {
@@ -184,7 +184,7 @@ fn a_thread_that_is_interrupted_still_wakes() {
         until_waiting(&futexes, &futex, 1);
         let me = futexes.scheduler().current();
         me.interrupt();
-        // The page is absent, so there is a second attempt, before which somebody may ask.
+        // The page is absent, so there is a second attempt, before which another thread may ask.
         assert!(memory.model().relocate(object, 1, 3));
         assert_eq!(futexes.wait(&futex, 0, None), Err(Error::Interrupted));
         assert!(memory.model().relocate(object, 1, 3));

@@ -96,7 +96,7 @@ pub enum TraceError {
         /// What it is.
         found: u64,
     },
-    /// One record is wrong, by itself or after those before it.
+    /// One record is wrong, alone or after those before it.
     Record {
         /// Number of the record, from 0.
         index: u64,

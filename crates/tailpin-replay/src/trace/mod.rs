@@ -42,7 +42,7 @@ impl Trace {
         self.bytes.is_empty()
     }
 
-    /// Every record in turn, decoded and checked by itself; errs with its number.
+    /// Every record in turn, decoded and checked alone; an error has its number.
     pub fn records(&self) -> impl Iterator<Item = Result<Record, TraceError>> {
         let (chunks, _) = self.bytes.as_chunks::<RECORD_BYTES>();
         chunks.iter().enumerate().map(|(index, raw)| {

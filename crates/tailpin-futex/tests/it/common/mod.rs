@@ -50,7 +50,7 @@ pub fn read_only(model: &Arc<Model>, pages: usize, object: Object, private: bool
     space
 }
 
-/// A memory that counts, and at each attempt to pin lets somebody meddle first.
+/// A memory that counts, and at each attempt to pin lets another thread meddle first.
 pub struct Meddled<'m, F> {
     pub memory: &'m ModelMemory,
     pub pins: AtomicU32,
