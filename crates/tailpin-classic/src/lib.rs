@@ -70,6 +70,8 @@ impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
     }
 }
 
+impl<W, S> tailpin::sealed::Sealed for Classic<'_, W, S> {}
+
 impl<'m, W: AtomicWord, S: Steps> Attach<'m> for Classic<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {
         Self::with_steps(words, base)

@@ -26,6 +26,8 @@ pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 pub use one_word::OneWord;
 pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
+#[doc(hidden)]
+pub use protocol::sealed;
 pub use protocol::{Attach, FreeSink, PagePin, Protocol, RawBlock};
 pub use report::{Cause, Misuse, Operation, Sink};
 pub use zone::audit::{Audit, Finding};

@@ -7,7 +7,7 @@ use crate::frame::Order;
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Free, or an unpinned tail of a block that never touched it.
+    /// Zero but for its generation: free, or a tail without pins of the block that covers it.
     Implicit,
     /// Free.
     Free,

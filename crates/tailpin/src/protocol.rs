@@ -10,7 +10,14 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_state::{Class, PageState};
 use crate::report::{Cause, Misuse};
 
-/// A pin on `page`, and the frame in whose word it is counted.
+/// What seals [`Protocol`]: its implementors are this crate and `tailpin-classic`.
+#[doc(hidden)]
+pub mod sealed {
+    /// A protocol of this workspace.
+    pub trait Sealed {}
+}
+
+/// A pin on `page` as a plain value, and the frame in whose word it is counted.
 ///
 /// The two frames differ only for tails of an unsplittable block. The place is settled when the pin is
 /// taken, so that "is this tail counted?" has the same answer when it is given back.
@@ -95,7 +102,8 @@ pub trait Attach<'m>: Protocol {
     fn attach(words: &'m [Self::Word], base: Pfn) -> Self;
 }
 
-/// How frames are counted, pinned, split and merged.
+/// How frames are counted, pinned, split and merged. Sealed: its methods take a caller's word that
+/// it owns the frames, which the zone alone can give.
 ///
 /// All methods may be called from any number of threads at once, except where they say that the
 /// caller owns the frames. Frame numbers must lie in the protocol's span: the zone above checks
@@ -109,7 +117,7 @@ pub trait Attach<'m>: Protocol {
 /// because another thread's operation got on. A thread that is stopped anywhere keeps none of the
 /// others from going on. The classic protocol (`tailpin-classic`) has bit locks, as its design
 /// asks, and waits for the thread that has one.
-pub trait Protocol: Sized + Send + Sync {
+pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     /// The atomic word it is made of.
     type Word: AtomicWord;
     /// Name for people and reports.

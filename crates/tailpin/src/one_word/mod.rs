@@ -45,7 +45,10 @@ use crate::report::Cause;
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
 /// [`Zone`](crate::Zone) and never write it.
 pub struct OneWord<'m, W = AtomicU64, S = Unabridged> {
+    /// One for each frame from `base` on. Any thread changes them, by [`change_at`](Self::change_at),
+    /// an add or a subtraction; the thread that owns a free frame stores into its word.
     words: &'m [W],
+    /// Frame of the first word, the first of a pageblock; fixed.
     base: Pfn,
     steps: PhantomData<fn() -> S>,
 }
@@ -142,6 +145,8 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
             .find_map(|at| if last.replace(at) == Some(at) { None } else { self.head_at(at, frame) })
     }
 }
+
+impl<W, S> crate::protocol::sealed::Sealed for OneWord<'_, W, S> {}
 
 impl<'m, W: AtomicWord, S: Steps> Attach<'m> for OneWord<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {

@@ -11,6 +11,15 @@
 //! | `refs` | references to the whole block | 0 |
 //! | `order` | order of the block | order of the block; 0 in an implicit tail |
 //!
+//! | field | written by (each in one atomic step on the whole word) |
+//! | --- | --- |
+//! | `pins` | a thread that has one of them, by an add or a subtraction; the first on a tail under a hold on its head |
+//! | `refs` | a thread that has one of them, while nothing happens to the block; frozen during a split or merge |
+//! | `kind`, `order`, `drop` | on a head, a thread that has a reference (of a merge: the only one); on a tail, a thread that splits or merges its block |
+//! | `flags` | a thread with a pin or a hold, or one that marks a frame hwpoison |
+//! | `generation` | the thread that begins a block |
+//! | all, by a plain store | the thread that owns the free frame |
+//!
 //! An ordinary page is a head of order 0. A word that is zero but for its generation is *implicit*:
 //! a free frame, or a tail without pins, whose head is the one that covers it. A zero-filled map is
 //! thus a valid map of free frames, and a whole 2 MiB block is handed out by writing one word.

@@ -201,7 +201,7 @@ impl<'z, P: Protocol> Block<'z, P> {
 
     /// This reference as one to each piece, be it one or many.
     ///
-    /// Progress: wait-free; nothing shared is needs_scrub.
+    /// Progress: wait-free; nothing shared is touched.
     pub fn into_pieces(self) -> Pieces<'z, P> {
         let block = ManuallyDrop::new(self);
         Pieces::adopt(block.zone, block.frames())

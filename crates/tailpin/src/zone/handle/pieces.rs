@@ -30,7 +30,7 @@ impl<'z, P: Protocol> Pieces<'z, P> {
 
     /// Adds the block that follows the run directly.
     ///
-    /// Progress: wait-free; nothing shared is needs_scrub.
+    /// Progress: wait-free; nothing shared is touched.
     ///
     /// # Errors
     /// The block, if it does not, or is from another zone.

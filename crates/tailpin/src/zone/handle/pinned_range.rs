@@ -121,7 +121,7 @@ fn pages_of(start: u64, len: u64) -> FrameRange {
 }
 
 impl<P: Protocol> Clone for PinnedRange<'_, P> {
-    /// One more pin on each page needs_scrub.
+    /// One more pin on each page touched.
     ///
     /// Progress: wait-free; one fetch-and-add for each page.
     ///
@@ -133,7 +133,7 @@ impl<P: Protocol> Clone for PinnedRange<'_, P> {
 }
 
 impl<P: Protocol> Drop for PinnedRange<'_, P> {
-    /// One pin less on each page needs_scrub.
+    /// One pin less on each page touched.
     ///
     /// Progress: as the drop of a [`PageRef`](crate::PageRef), for each page.
     fn drop(&mut self) {
