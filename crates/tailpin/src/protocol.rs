@@ -1,8 +1,9 @@
 //! What a page protocol is: how frames are counted, pinned, split and merged.
 //!
 //! Two exist. [`OneWord`](crate::OneWord) keeps a frame's whole state in one word and takes no
-//! lock; the classic one (`tailpin-classic`) is the design of the 2013 mail with the mail's corrections.
-//! The allocator, the handles and the audit are written against this trait and run on either.
+//! lock; the classic one (`tailpin-classic`) is the design of the 2013 mail with the mail's
+//! corrections. The allocator, the handles and the audit are written against this trait and run on
+//! either.
 
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
@@ -19,8 +20,8 @@ pub mod sealed {
 
 /// A pin on `page` as a plain value, and the frame in whose word it is counted.
 ///
-/// The two frames differ only for tails of an unsplittable block. The place is settled when the pin is
-/// taken, so that "is this tail counted?" has the same answer when it is given back.
+/// The two frames differ only for tails of an unsplittable block. The place is settled when the pin
+/// is taken, so that "is this tail counted?" has the same answer when it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "pin_user_pages")]
 #[doc(alias = "gup")]

@@ -1,12 +1,12 @@
-//! What each CPU remembers: the pages it freed lately, the area it is likely to get next, and the
-//! group of pages it looks through.
+//! What each CPU remembers: the pages it freed lately, the pageblock it is likely to get next, and
+//! the row of pages it looks through.
 //!
-//! Nothing is kept here but hints and one duty. The hints may be wrong, as the words of the frames
-//! decide: a stack of pages that may be uncoalesced, of which the oldest fall out at the bottom.
-//! The duty: a slot that names a group answers for the uncoalesced pages in it, so that no hint has
-//! to lead to them. Who makes a slot name another group sees to that for what is left in the one
-//! before. Anybody may do it at any time: two threads that share a CPU number, one that was
-//! preempted, one that drains.
+//! A per-CPU list of pages (the kernel's pcp list, a magazine), made of hints and one duty. The
+//! hints may be wrong, as the words of the frames decide: a stack of pages that may be uncoalesced,
+//! of which the oldest fall out at the bottom. The duty: a CPU cache that names a row has the
+//! uncoalesced pages in it reserved, so that no hint has to lead to them. The thread that makes a
+//! CPU cache name another row sees to that for what is left in the one before. Any thread may do it
+//! at any time: two threads that share a CPU number, one that was preempted, one that drains.
 
 use core::sync::atomic::Ordering;
 
@@ -16,17 +16,17 @@ pub(crate) const CPU_CACHE_WORDS: usize = FIRST_PLACE + PLACES;
 
 /// Where the top of the stack is.
 const TOP: usize = 0;
-/// The group it answers for, plus one.
+/// The row it answers for, plus one.
 const GROUP: usize = 1;
-/// The area to try next.
+/// The pageblock to try next.
 const AREA: usize = 2;
-/// In a line of their own: net frames handed out through this slot, where somebody wants to know
+/// In a line of their own: net frames handed out through this CPU cache, where a watermark is set
 /// ...
 const TAKEN: usize = 8;
-/// ... and a word of the first slot that the zone uses for itself.
+/// ... and a word of the first CPU cache that the zone uses for itself.
 pub(crate) const SPARE: usize = 9;
-/// Moves of pages from the store to where they can be claimed: how many have begun at this slot,
-/// and how many of them ended.
+/// Moves of pages from the pool to where they can be claimed: how many have begun at this CPU
+/// cache, and how many of them ended.
 const BEGUN: usize = 10;
 const ENDED: usize = 11;
 /// The stack, around at its end: page numbers plus one, and zeros where nothing is.
@@ -38,7 +38,7 @@ const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "slots are whole cache 
 /// Pages in a row; page numbers count from the zone's first.
 pub(crate) const ROW_FRAMES: u64 = 64;
 
-/// The group that page `number` is in.
+/// The row that page `number` is in.
 #[inline]
 pub(crate) fn row_of(number: u64) -> usize {
     (number / ROW_FRAMES) as usize
@@ -50,6 +50,8 @@ pub(crate) fn first_of(row: usize) -> u64 {
     row as u64 * ROW_FRAMES
 }
 
+#[doc(alias = "pcp")]
+#[doc(alias = "magazine")]
 pub(crate) struct CpuCache<'m, W> {
     words: &'m [W; CPU_CACHE_WORDS],
     index: usize,
@@ -117,7 +119,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
         self.set_hint(TOP, top);
     }
 
-    /// Some pages of a group are uncoalesced: the lowest is to be tried first.
+    /// Some pages of a row are uncoalesced: the lowest is to be tried first.
     pub(crate) fn push_row(&self, row: usize, pages: u64) {
         let mut rest = pages;
         while let Some(highest) = rest.checked_ilog2() {
@@ -126,7 +128,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
         }
     }
 
-    /// The area to try first, likewise.
+    /// The pageblock to try first, likewise.
     #[inline]
     pub(crate) fn next_area(&self) -> usize {
         self.hint(AREA) as usize
@@ -137,23 +139,23 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
         self.set_hint(AREA, area as u64);
     }
 
-    /// The group that the slot answers for.
+    /// The row that the CPU cache answers for.
     #[inline]
     pub(crate) fn row(&self) -> Option<usize> {
         // SeqCst: after a page was made uncoalesced; pairs with `change_row`.
         (self.words[GROUP].load(Ordering::SeqCst) as usize).checked_sub(1)
     }
 
-    /// Has the slot answer for another row; false if it does not answer for `from` any more.
-    /// SeqCst: what is uncoalesced in the old group is looked at after it, and in the new one it
+    /// Has the CPU cache answer for another row; false if it does not answer for `from` any more.
+    /// SeqCst: what is uncoalesced in the old row is looked at after it, and in the new one it
     /// was made uncoalesced before.
     pub(crate) fn change_row(&self, from: Option<usize>, to: Option<usize>) -> bool {
         let [from, to] = [from, to].map(|row| row.map_or(0, |row| row as u64 + 1));
         self.words[GROUP].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The area of so many from which this slot looks for what it remembers nothing of. Slots begin
-    /// far apart: slot 1 in the middle, 2 and 3 at the quarters, and so on.
+    /// The pageblock of so many from which this CPU cache looks for what it remembers nothing of.
+    /// Slots begin far apart: CPU cache 1 in the middle, 2 and 3 at the quarters, and so on.
     pub(crate) fn first_area(&self, areas: usize) -> usize {
         let part = (self.index as u64).reverse_bits();
         ((u128::from(part) * areas as u128) >> 64) as usize
@@ -172,14 +174,14 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
         (self.words[BEGUN].load(Ordering::SeqCst), ended)
     }
 
-    /// Notes frames handed out (or, negative, freed) through this slot.
+    /// Notes frames handed out (or, negative, freed) through this CPU cache.
     #[inline]
     pub(crate) fn note_taken(&self, frames: i64) {
         // Relaxed: a statistic.
         self.words[TAKEN].fetch_add(frames as u64, Ordering::Relaxed);
     }
 
-    /// Net frames handed out through this slot.
+    /// Net frames handed out through this CPU cache.
     pub(crate) fn taken(&self) -> i64 {
         self.words[TAKEN].load(Ordering::Relaxed) as i64
     }

@@ -1,10 +1,10 @@
 //! Hints for finding something in a few loads: one bit per place, with packed summaries above, 64
 //! to one.
 //!
-//! A hint says "look here". Whoever makes a place worth looking at [marks](HintBitmap::mark) it, at
-//! all levels; a mark that turns out to be stale is [cleared](HintBitmap::clear) by the search that
-//! ran into it, and by nobody else. So a place that goes back and forth costs no write at all, and
-//! each mark costs at most one clearing.
+//! A hint says "look here". The thread that makes a place worth looking at
+//! [marks](HintBitmap::mark) it, at all levels; a mark that turns out to be stale is
+//! [cleared](HintBitmap::clear) by the search that ran into it, and by no other. So a place that
+//! goes back and forth costs no write at all, and each mark costs at most one clearing.
 //!
 //! That no mark is lost: marker and clearer both write first (the place, the hint) and then look at
 //! what the other one writes. All four are SeqCst, so one of them sees the other: the marker finds
@@ -119,7 +119,7 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
     fn mark_from(&self, level: usize, bit: usize) {
         let mut bit = bit;
         for level in level..self.depth {
-            // Whoever put a hint here puts, or has put, those above it.
+            // The thread that put a hint here puts, or has put, those above it.
             if self.is_hinted(level, bit) {
                 return;
             }
@@ -160,7 +160,7 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
         worth: impl Fn(usize) -> bool,
         take: impl Fn(usize) -> Option<T>,
     ) -> Option<T> {
-        // A hint that was cleared is not found again, unless somebody else did something there in
+        // A hint that was cleared is not found again, unless another thread did something there in
         // between.
         while let Some(place) = self.next(from) {
             if let Some(taken) = take(place) {

@@ -14,7 +14,7 @@ use super::uncoalesced::uncoalesced_words;
 /// The first number that is no frame's: addresses of bytes have 64 bits.
 pub(crate) const FRAMES_END: Pfn = Pfn::new(1 << 52);
 
-/// More words than an area has of any kind of metadata under any protocol.
+/// More words than a pageblock has of any kind of metadata under any protocol.
 const MOST_WORDS: usize = 8 * AREA_FRAMES;
 
 /// The shape of a zone: its ranges, and from them how many words of metadata to hand over.
@@ -90,7 +90,8 @@ impl<'r> ZoneLayout<'r> {
         (self.page_words::<P>() + self.area_words()) * size_of::<u64>()
     }
 
-    /// Frames between the first and the last, holes included, rounded out to whole 2 MiB areas.
+    /// Frames between the first and the last, holes included, rounded out to whole 2 MiB
+    /// pageblocks.
     pub fn span_frames(&self) -> u64 {
         (self.areas * AREA_FRAMES) as u64
     }
@@ -126,8 +127,8 @@ impl<'r> ZoneLayout<'r> {
         (0..self.areas).map(|i| in_service(area(i))).sum()
     }
 
-    /// `Some(true)` if all of an area is in service, `Some(false)` if none of it is, `None` if it
-    /// is mixed.
+    /// `Some(true)` if all of a pageblock is in service, `Some(false)` if none of it is, `None` if
+    /// it is mixed.
     pub(crate) fn area_in_service(&self, area: Pfn) -> Option<bool> {
         let whole = FrameRange::block(area, Order::HUGE);
         let overlaps = |range: &FrameRange| range.start < whole.end && whole.start < range.end;
@@ -138,8 +139,8 @@ impl<'r> ZoneLayout<'r> {
         (self.ranges.iter().any(covers) && !self.reserved.iter().any(overlaps)).then_some(true)
     }
 
-    // The area metadata, part by part: bitmaps first, so that each is one aligned cache line if the
-    // memory is.
+    // The pageblock metadata, part by part: bitmaps first, so that each is one aligned cache line
+    // if the memory is.
 
     pub(crate) fn homes_at(&self) -> usize {
         self.areas * AREA_WORDS
@@ -169,8 +170,8 @@ mod tests {
 
     #[test]
     fn an_area_is_in_service_wholly_in_part_or_not_at_all() {
-        // The area from 1024 on is a hole between two ranges; 2048 is reserved as a whole, 2560
-        // begins late.
+        // The pageblock from 1024 on is a hole between two ranges; 2048 is reserved as a whole,
+        // 2560 begins late.
         let ranges = [frames(512, 1024), frames(1536, 2560), frames(2660, 3072)];
         let reserved = [frames(1500, 1536), frames(2048, 2560)];
         let layout = ZoneLayout::new(&ranges, 3).unwrap().without(&reserved);

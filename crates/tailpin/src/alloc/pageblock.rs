@@ -1,14 +1,15 @@
-//! One 2 MiB area as the allocator sees it: eight words of 64 frames, and the word that is their
-//! home.
+//! One 2 MiB pageblock as the allocator sees it: eight words of 64 frames, and the row map, which
+//! says which of these rows are free as a whole.
 //!
-//! A word of frames is *in* or *out*. The frames of a word that is in are all free and belong to
-//! the home: they go out together, alone or with their neighbours, by one compare-and-swap on it,
-//! up to the whole area at once; their bits are all clear meanwhile. Of a word that is out, set
-//! bits are free frames, there for anybody to claim, and clear ones are in use. Who frees the last
-//! frame of such a word claims all 64 instead of setting the last bit, and brings them home.
+//! A row is *in* or *out*. The frames of a word that is in are all free and belong to the row map:
+//! they go out together, alone or with their neighbours, by one compare-and-swap on it, up to the
+//! whole pageblock at once; their bits are all clear while they are in. Of a word that is out, set
+//! bits are free frames, which any thread may claim, and clear ones are in use. The thread that
+//! frees the last frame of such a word claims all 64 instead of setting the last bit, and restores
+//! the row.
 //!
-//! So each frame is owned by exactly one of: the home, its bit, whoever took it. Zero-filled words
-//! are a free area.
+//! So each frame is owned by exactly one of: the row map, its bit, the caller that took it.
+//! Zero-filled words are a free pageblock.
 
 use core::sync::atomic::Ordering;
 
@@ -17,32 +18,32 @@ use crate::frame::{AREA_FRAMES, Order};
 
 use super::runs::{best, largest, run};
 
-/// Words of frames in an area.
+/// Words of frames in a pageblock.
 pub(crate) const AREA_WORDS: usize = AREA_FRAMES / 64;
-/// The order of a word of frames; an area has runs of words of this order to [`Order::HUGE`].
+/// The order of a row; a pageblock has runs of words of this order to [`Order::HUGE`].
 pub(crate) const WORD_ORDER: Order = Order::wrap(6);
-/// All words of an area, as a mask.
+/// All words of a pageblock, as a mask.
 pub(crate) const ALL_WORDS: u64 = (1 << AREA_WORDS) - 1;
 
-/// An area with fewer frames in use is sparse.
+/// A pageblock with fewer frames in use is sparse.
 const SPARSE: u32 = 64;
 
-/// Some word has come home by itself since the area was last at rest.
+/// Some word has is restored by itself since the pageblock was last at rest.
 const TOUCHED: u64 = 1 << 16;
-/// The area never enters service.
+/// The pageblock never enters service.
 const WITHHELD: u64 = 1 << 17;
 
-/// Where the frames of the area that wait to leave service are noted, and how many bits each has:
-/// its number within the area plus one, or zero.
+/// Where the frames of the pageblock that wait to leave service are noted, and how many bits each
+/// has: its number within the pageblock plus one, or zero.
 const WAITING_AT: u32 = 20;
 const WAITING_BITS: u32 = 10;
 const WAITING_MASK: u64 = (1 << WAITING_BITS) - 1;
-/// Frames of one area that can wait at once.
+/// Frames of one pageblock that can wait at once.
 const MOST_WAITING: u32 = 4;
 
 const _: () = assert!(AREA_FRAMES as u64 <= WAITING_MASK && WAITING_AT + MOST_WAITING * WAITING_BITS <= 64);
 
-/// The home word of an area, as a value: which of its words are out.
+/// The home word of a pageblock, as a value: which of its words are out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RowMap(u64);
 
@@ -66,13 +67,13 @@ impl RowMap {
         self.0 & WITHHELD != 0
     }
 
-    /// Whether a frame of the area waits to leave service.
+    /// Whether a frame of the pageblock waits to leave service.
     #[inline]
     pub(crate) fn has_waiting(self) -> bool {
         self.0 >> WAITING_AT != 0
     }
 
-    /// The frames that wait, by their numbers within the area.
+    /// The frames that wait, by their numbers within the pageblock.
     pub(crate) fn waiting(self) -> impl Iterator<Item = u64> {
         let noted = move |place| self.0 >> (WAITING_AT + place * WAITING_BITS) & WAITING_MASK;
         (0..MOST_WAITING).filter_map(move |place| noted(place).checked_sub(1))
@@ -108,7 +109,7 @@ impl RowMap {
         best(self.inside(), order).map(|word| run(order, word))
     }
 
-    /// Without these words. A whole area goes to rest with its new owner.
+    /// Without these words. A whole pageblock goes to rest with its new owner.
     #[inline]
     fn without(self, words: u64) -> Self {
         Self((self.0 | words) & if words == ALL_WORDS { !TOUCHED } else { !0 })
@@ -137,14 +138,14 @@ pub(crate) enum Given {
     Complete,
 }
 
-/// An area's words.
+/// A pageblock's words.
 pub(crate) struct Pageblock<'m, W> {
     pub(crate) bits: &'m [W; AREA_WORDS],
     pub(crate) home: &'m W,
 }
 
 impl<W: AtomicWord> Pageblock<'_, W> {
-    /// SeqCst: after a hint to this area was written, see [`tree`](super::hint_bitmap).
+    /// SeqCst: after a hint to this pageblock was written, see [`tree`](super::hint_bitmap).
     #[inline]
     pub(crate) fn home(&self) -> RowMap {
         RowMap(self.home.load(Ordering::SeqCst))
@@ -156,8 +157,8 @@ impl<W: AtomicWord> Pageblock<'_, W> {
         self.bits[word].load(Ordering::SeqCst)
     }
 
-    /// SeqCst: before hints to this area are read; and what was done to the frames is before their
-    /// next owner's use of them.
+    /// SeqCst: before hints to this pageblock are read; and what was done to the frames is before
+    /// their next owner's use of them.
     #[inline]
     fn change(word: &W, from: u64, to: u64) -> bool {
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
@@ -175,7 +176,7 @@ impl<W: AtomicWord> Pageblock<'_, W> {
     }
 
     /// Claims the free frames that `select` picks of a word that is out; these and what is left are
-    /// returned. Goes round only because somebody else changed the word.
+    /// returned. Goes round only because another thread changed the word.
     #[inline]
     pub(crate) fn claim(&self, word: usize, select: impl Fn(u64) -> Option<u64>) -> Option<(u64, u64)> {
         loop {
@@ -232,7 +233,7 @@ impl<W: AtomicWord> Pageblock<'_, W> {
     /// Brings words home, all frames of which are the caller's. Errs with one that was in, or of
     /// which a frame is free, as (word, frames), and then brings none.
     pub(crate) fn give_words(&self, words: u64) -> Result<Change, (usize, u64)> {
-        // Relaxed: all these frames are the caller's, so nobody changes their bits.
+        // Relaxed: all these frames are the caller's, so no other thread changes their bits.
         let free = |word: &usize| words >> word & 1 != 0 && self.bits[*word].load(Ordering::Relaxed) != 0;
         if let Some(word) = (0..AREA_WORDS).find(free) {
             return Err((word, self.free(word)));
@@ -248,7 +249,7 @@ impl<W: AtomicWord> Pageblock<'_, W> {
         }
     }
 
-    /// Brings all words home at once: the short way for a whole area. As `give_words`.
+    /// Brings all words home at once: the short way for a whole pageblock. As `give_words`.
     #[inline]
     pub(crate) fn give_all(&self) -> Result<(), (usize, u64)> {
         // Relaxed: as in `give_words`.
@@ -283,7 +284,7 @@ impl<W: AtomicWord> Pageblock<'_, W> {
         }
     }
 
-    /// Takes the area out of service. Before the zone is shared.
+    /// Takes the pageblock out of service. Before the zone is shared.
     pub(crate) fn withhold(&self) {
         self.home.fetch_or(ALL_WORDS | WITHHELD, Ordering::Relaxed);
     }

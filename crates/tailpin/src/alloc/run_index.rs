@@ -1,9 +1,9 @@
-//! Hints to the free runs of areas, by order; and which areas are sparse.
+//! Hints to the free runs of pageblocks, by order; and which pageblocks are sparse.
 //!
-//! An area is *sparse* while only a few of its frames are in use. Such an area is likely to be
-//! whole again soon if it is left alone, so its runs are hinted at on a shelf of their own, which
-//! is looked at last. Without that, requests that fit best somewhere in it would keep it from ever
-//! being whole.
+//! A pageblock is *sparse* while only a few of its frames are in use. Such a pageblock is likely to
+//! be whole again soon if it is left alone, so its runs are hinted at on a run index of their own,
+//! which is looked at last. Without that, requests that fit best somewhere in it would keep it from
+//! ever being whole.
 
 use core::sync::atomic::Ordering;
 
@@ -13,12 +13,12 @@ use crate::frame::Order;
 use super::hint_bitmap::{Hint, HintBitmap};
 use super::pageblock::{AREA_WORDS, WORD_ORDER};
 
-/// Orders of runs within a word of frames: 0 to 5.
+/// Orders of runs within a row: 0 to 5.
 const IN_WORDS: usize = WORD_ORDER.get() as usize;
-/// Orders of runs of words within an area that is not whole: 6 to 8.
+/// Orders of runs of words within a pageblock that is not whole: 6 to 8.
 const OF_WORDS: usize = Order::HUGE.get() as usize - IN_WORDS;
 
-/// Which areas a shelf is for.
+/// Which pageblocks a run index is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Those with many frames in use, which requests are served from first.
@@ -32,16 +32,16 @@ impl Kind {
     pub(super) const ALL: [Self; 2] = [Self::Filled, Self::Sparse];
 }
 
-/// Hints to the free runs of areas of one kind.
+/// Keeps fragmentation down: hints to the free runs of pageblocks of one kind.
 pub(super) struct RunIndex<'m, W> {
     /// Words that are out, by the order of their largest free run.
     words_with: [HintBitmap<'m, W>; IN_WORDS],
-    /// Areas, by the order of their largest run of words at home.
+    /// Pageblocks, by the order of their largest run of whole rows.
     areas_with: [HintBitmap<'m, W>; OF_WORDS],
 }
 
 impl<'m, W: AtomicWord> RunIndex<'m, W> {
-    /// Words of metadata over so many areas.
+    /// Words of metadata over so many pageblocks.
     pub(super) const fn words(areas: usize) -> usize {
         IN_WORDS * HintBitmap::<W>::words(areas * AREA_WORDS) + OF_WORDS * HintBitmap::<W>::words(areas)
     }
@@ -65,20 +65,20 @@ impl<'m, W: AtomicWord> RunIndex<'m, W> {
         &self.words_with[order.get() as usize]
     }
 
-    /// For areas whose largest run of words at home has this order, 6 to 8.
+    /// For pageblocks whose largest run of whole rows has this order, 6 to 8.
     #[inline]
     pub(super) fn areas_with(&self, order: Order) -> &HintBitmap<'m, W> {
         &self.areas_with[order.get() as usize - IN_WORDS]
     }
 }
 
-/// A bit for each area: whether it was sparse when it changed last. Only a hint.
+/// A bit for each pageblock: whether it was sparse when it changed last. Only a hint.
 pub(super) struct Sparse<'m, W> {
     words: &'m [W],
 }
 
 impl<'m, W: AtomicWord> Sparse<'m, W> {
-    /// Words of metadata over so many areas.
+    /// Words of metadata over so many pageblocks.
     pub(super) const fn words(areas: usize) -> usize {
         areas.div_ceil(64)
     }
@@ -93,7 +93,7 @@ impl<'m, W: AtomicWord> Sparse<'m, W> {
         self.words[area / 64].load(Ordering::Relaxed) >> (area % 64) & 1 != 0
     }
 
-    /// Notes what an area is now; true if it was something else.
+    /// Notes what a pageblock is now; true if it was something else.
     #[inline]
     pub(super) fn changed_to(&self, area: usize, sparse: bool) -> bool {
         self.is(area) != sparse && self.set(area, sparse)

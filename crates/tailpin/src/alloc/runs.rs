@@ -1,5 +1,5 @@
 //! Naturally aligned runs of set bits in a word, by order. Pure functions; a set bit is a free
-//! frame (or, in the eight bits of an area, a free word).
+//! frame (or, in the eight bits of a pageblock, a free word).
 
 use crate::frame::Order;
 

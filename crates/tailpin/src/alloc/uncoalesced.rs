@@ -1,9 +1,10 @@
 //! Hints to uncoalesced frames: pages and whole pageblocks that are free and not yet coalesced with
 //! their neighbours in the pool.
 //!
-//! Kept are a hint to each row of 64 pages with a uncoalesced one in it, unless a CPU cache has the
-//! row reserved; for each row, which of its pages may be uncoalesced; and a hint to each pageblock
-//! that is uncoalesced as a whole. The frames' own words say whether they are: a hint may be wrong.
+//! Kept are a hint to each row of 64 pages with an uncoalesced one in it, unless a CPU cache has
+//! the row reserved; for each row, which of its pages may be uncoalesced; and a hint to each
+//! pageblock that is uncoalesced as a whole. The frames' own words say whether they are: a hint may
+//! be wrong.
 
 use core::sync::atomic::Ordering;
 
@@ -27,7 +28,7 @@ pub(crate) struct Uncoalesced<'m, W> {
     pub(crate) areas: HintBitmap<'m, W>,
 }
 
-/// Words of metadata for the hints over so many areas.
+/// Words of metadata for the hints over so many pageblocks.
 pub(super) const fn uncoalesced_words<W: AtomicWord>(areas: usize) -> usize {
     let rows = areas * ROWS_IN_PAGEBLOCK;
     rows + HintBitmap::<W>::words(rows) + HintBitmap::<W>::words(areas)
@@ -45,8 +46,8 @@ impl<'m, W: AtomicWord> Uncoalesced<'m, W> {
         }
     }
 
-    /// The pages of a group that may be uncoalesced. SeqCst: after one became uncoalesced, or after
-    /// a hint to the group was taken away.
+    /// The pages of a row that may be uncoalesced. SeqCst: after one became uncoalesced, or after
+    /// a hint to the row was taken away.
     #[inline]
     pub(crate) fn pages(&self, row: usize) -> u64 {
         self.pages[row].load(Ordering::SeqCst)
@@ -58,7 +59,7 @@ impl<'m, W: AtomicWord> Uncoalesced<'m, W> {
         (0..self.pages.len()).filter(|row| self.pages[*row].load(Ordering::Relaxed) != 0)
     }
 
-    /// Notes that pages of a group may be uncoalesced. SeqCst: after they became uncoalesced.
+    /// Notes that pages of a row may be uncoalesced. SeqCst: after they became uncoalesced.
     #[inline]
     pub(crate) fn note(&self, row: usize, pages: u64) {
         self.pages[row].fetch_or(pages, Ordering::SeqCst);

@@ -126,8 +126,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         )
     }
 
-    /// Helping: does whatever is left of the split that `seen` says is under way at `head`. The caller has a
-    /// reference on the block, or began the split itself.
+    /// Helping: does whatever is left of the split that `seen` says is under way at `head`. The
+    /// caller has a reference on the block, or began the split itself.
     pub(super) fn help_split(&self, head: Pfn, seen: PageWord, sink: &impl FreeSink) {
         if seen.is_heads_only_split() && self.split_heads_only(head, seen) {
             return;

@@ -178,8 +178,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         let (head, order) = (token.pfn(), token.order());
         let word = self.word(head);
         let seen = Self::load_at(word);
-        // By far the most frequent token is a page's, and right. What is freed in one step is a settled
-        // head of just this order with one reference: generation apart, all that is to be checked.
+        // By far the most frequent token is a page's, and right. What is freed in one step is a
+        // settled head of just this order with one reference: generation apart, all that is to be
+        // checked.
         if (order == Order::PAGE || order == Order::HUGE)
             && seen.generation() == token.generation()
             && Self::loosen_at(word, seen, order, sink)

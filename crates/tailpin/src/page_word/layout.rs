@@ -31,8 +31,8 @@ pub(super) const KIND_FIELD: u64 = 0b111 << KIND_SHIFT;
 pub(super) const ORDER_FIELD: u64 = ORDER_MASK << ORDER_SHIFT;
 pub(super) const REFS_FIELD: u64 = REFS_MASK << REFS_SHIFT;
 pub(super) const FLAGS: u64 = HWPOISON | HAS_HWPOISONED;
-/// What a settled head was part of. An uncoalesced block keeps it until it is claimed, to no effect:
-/// the step that frees it is shorter so.
+/// What a settled head was part of. An uncoalesced block keeps it until it is claimed, to no
+/// effect: the step that frees it is shorter so.
 pub(super) const PAST: u64 = PIECE | DROP_FIELD;
 
 /// On a head: a split made it, so its block is part of a larger one that began before it.
@@ -87,7 +87,8 @@ const _: () = assert!(Order::MAX.get() as u64 <= ORDER_MASK && Order::HUGE.get()
 // Splits drop at most nine orders in one step: 9 → 0 within an area, 18 → 9 above it.
 const _: () = assert!(Order::MAX.get() - Order::HUGE.get() == Order::HUGE.get());
 
-/// The value of one page word, as `struct page` or a folio is in Linux. See the module's own text for its fields.
+/// The value of one page word, as `struct page` or a folio is in Linux. See the module's own text
+/// for its fields.
 ///
 /// # Invariants
 /// Each transition makes a valid word of a valid one:
@@ -138,8 +139,8 @@ impl PageWord {
         self.0 >> REFS_SHIFT & REFS_MASK
     }
 
-    /// How often, modulo 64, a block has begun at this frame (the tag against ABA), been merged here or been adopted from
-    /// its token.
+    /// How often, modulo 64, a block has begun at this frame (the tag against ABA), been merged
+    /// here or been adopted from its token.
     #[inline]
     pub(crate) const fn generation(self) -> u8 {
         (self.0 >> GEN_SHIFT & GEN_MASK) as u8

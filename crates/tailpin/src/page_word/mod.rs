@@ -38,11 +38,11 @@
 //! place of `drop`: how many orders larger the block was when its generation began. So no two
 //! blocks that were handed out one by one can pass for one.
 //!
-//! Every change of state is a pure function from word to word in `transitions.rs`; only where a word
-//! is known to have room is a pin or a reference added to its number at once. The loops that apply
-//! them live with the protocol. This is the answer to "can never be changed to point to this page"
-//! of the mail: there is no pointer, and *is it a tail*, *of which head* and *how often pinned* are
-//! one load.
+//! Every change of state is a pure function from word to word in `transitions.rs`; only where a
+//! word is known to have room is a pin or a reference added to its number at once. The loops that
+//! apply them live with the protocol. This is the answer to "can never be changed to point to this
+//! page" of the mail: there is no pointer, and *is it a tail*, *of which head* and *how often
+//! pinned* are one load.
 //!
 //! # States
 //!

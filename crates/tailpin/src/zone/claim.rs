@@ -1,5 +1,5 @@
-//! Free frames taken out of circulation for a while: for whoever has something to do to them while
-//! nobody can be given them, such as giving the memory under them back to a host.
+//! Free frames taken out of circulation for a while: for a caller that does something to them while
+//! no request is served with them, such as giving the memory under them back to a host.
 
 use core::fmt;
 
@@ -9,8 +9,8 @@ use crate::protocol::Protocol;
 
 use super::Zone;
 
-/// Free frames of one 2 MiB area that nobody is handed meanwhile; they are free again when this is
-/// dropped.
+/// Free frames of one 2 MiB pageblock that no request is served with; they are free again when this
+/// is dropped.
 ///
 /// ```
 /// # use tailpin::*;
@@ -19,7 +19,7 @@ use super::Zone;
 /// # let memory = ZoneMemory::for_layout(&layout);
 /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let page = zone.alloc(Order::PAGE)?;
-/// zone.drain(); // uncoalesced pages are not to be had
+/// zone.drain(); // uncoalesced pages are not found
 /// let claimed = zone.claim(Pfn::new(0), &[!0; 8]);
 /// assert_eq!(claimed.count(), 511);
 /// assert!(zone.alloc(Order::PAGE).is_err());
@@ -32,17 +32,17 @@ pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     area: Pfn,
     frames: [u64; 8],
-    /// Claimed as a whole; whether the area's words were not all at rest.
+    /// Claimed as a whole; whether the pageblock's words were not all at rest.
     whole: Option<bool>,
 }
 
 impl<P: Protocol> Claimed<'_, P> {
-    /// First frame of the area.
+    /// First frame of the pageblock.
     pub fn area(&self) -> Pfn {
         self.area
     }
 
-    /// The frames: bit `i` of word `w` is for frame `64 w + i` of the area.
+    /// The frames: bit `i` of word `w` is for frame `64 w + i` of the pageblock.
     pub fn frames(&self) -> &[u64; 8] {
         &self.frames
     }
@@ -52,7 +52,7 @@ impl<P: Protocol> Claimed<'_, P> {
         self.frames.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Whether it is the whole area.
+    /// Whether it is the whole pageblock.
     pub fn is_whole(&self) -> bool {
         self.whole.is_some()
     }
@@ -79,10 +79,10 @@ impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
 }
 
 impl<'m, P: Protocol> Zone<'m, P> {
-    /// Takes those frames of the area beginning at `area` that are free and wanted (a bit each) out
-    /// of circulation. Uncoalesced frames are not found; see [`Zone::drain`].
+    /// Takes those frames of the pageblock beginning at `area` that are free and wanted (a bit
+    /// each) out of circulation. Uncoalesced frames are not found; see [`Zone::drain`].
     ///
-    /// An area that is not within the zone has no free frames.
+    /// A pageblock that is not within the zone has no free frames.
     pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
         let frames = match self.index_of_area(area) {
             Some(index) => {
@@ -96,14 +96,14 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Claimed { zone: self, area, frames, whole: None }
     }
 
-    /// The same for an area all of which is free; `None` if any of it is not.
+    /// The same for a pageblock all of which is free; `None` if any of it is not.
     pub fn claim_area(&self, area: Pfn) -> Option<Claimed<'_, P>> {
         let needs_scrub = self.pool().claim_area(self.index_of_area(area)?)?;
         Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(needs_scrub) })
     }
 
-    /// Frames of the area that are not free to be handed out: in use, uncoalesced, claimed, or not
-    /// in service.
+    /// Frames of the pageblock that are not free to be handed out: in use, uncoalesced, claimed, or
+    /// not in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
         let free = self.index_of_area(area).map_or(0, |index| self.pool().free_in_area(index));
         Order::HUGE.frames() - free

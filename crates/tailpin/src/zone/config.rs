@@ -36,8 +36,8 @@ impl<'m> ZoneConfig<'m> {
         self
     }
 
-    /// Says which CPU (or thread) is asking: what it remembers is in slot `cpu()` modulo slots.
-    /// Wrong answers cost speed, nothing else.
+    /// Says which CPU (or thread) is asking: what it remembers is in CPU cache `cpu()` modulo CPU
+    /// caches. Wrong answers cost speed, nothing else.
     #[must_use]
     pub fn cpu(mut self, cpu: fn() -> usize) -> Self {
         self.cpu = cpu;

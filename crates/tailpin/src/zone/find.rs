@@ -52,8 +52,8 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
     /// again afterwards.
     ///
     /// # Errors
-    /// [`GetError::NotInUse`] if no such block is in use there, nobody has a reference to it as a
-    /// whole, or it is being split or merged; [`GetError::CountLimit`].
+    /// [`GetError::NotInUse`] if no such block is in use there, no caller has a reference to it as
+    /// a whole, or it is being split or merged; [`GetError::CountLimit`].
     ///
     /// ```
     /// # use tailpin::*;

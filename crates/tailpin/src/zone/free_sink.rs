@@ -1,4 +1,4 @@
-//! What comes back after the last reference: it becomes uncoalesced, or goes to the store.
+//! What comes back after the last reference: it becomes uncoalesced, or goes to the pool.
 
 use core::sync::atomic::Ordering;
 
@@ -11,20 +11,20 @@ use crate::report::Misuse;
 use super::Zone;
 
 impl<P: Protocol> Zone<'_, P> {
-    /// Gives a block to the store.
+    /// Gives a block to the pool.
     #[inline(never)]
     pub(super) fn give(&self, head: Pfn, order: Order) {
         self.given(head, order, self.pool.give(head, order));
     }
 
-    /// Gives pages of a group to the store.
+    /// Gives pages of a row to the pool.
     pub(super) fn give_pages(&self, row: usize, pages: u64) {
         let given = self.pool.give_frames(row, pages);
         self.given(self.page_of(row, 0), Order::PAGE, given);
     }
 
-    /// What the store was given, in the areas of a block of `order` at `head`, it may have already;
-    /// and some of it may have to leave service.
+    /// What the pool was given, in the pageblocks of a block of `order` at `head`, it may have
+    /// already; and some of it may have to leave service.
     #[inline]
     pub(super) fn given(&self, head: Pfn, order: Order, given: Result<(), Pfn>) {
         if let Err(frame) = given {
@@ -44,7 +44,7 @@ impl<P: Protocol> Zone<'_, P> {
         }
     }
 
-    /// A page or 2 MiB that was freed becomes uncoalesced, now that everybody has heard of it.
+    /// A page or 2 MiB that was freed becomes uncoalesced, now that its hooks have run.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) {
         if self.waiting_among(head, order).is_some() {
             return self.give(head, order);
@@ -57,8 +57,8 @@ impl<P: Protocol> Zone<'_, P> {
                 self.freed_uncoalesced(head, order);
                 self.retire_waiting(head, order);
             }
-            // The protocol has just freed it, so somebody has written its word who had no business
-            // to.
+            // The protocol has just freed it, so its word was written by a caller that had no
+            // business to.
             Err(_) => self.refuse_bad_frame(head, order, head),
         }
     }

@@ -8,15 +8,15 @@ use crate::frame::{Order, Pfn};
 /// They are called from inside allocation and free, so they must not allocate from the same zone;
 /// freeing to it is fine in [`Hooks::reclaim`].
 pub trait Hooks: Sync {
-    /// A block is about to be handed out; nobody else can obtain any of its pages yet ("I wonder if
-    /// arch_alloc_page needs refcount 1": it doesn't). `zero` asks for its contents to be cleared:
-    /// the crate itself never touches the frames.
+    /// A block is about to be handed out; no other caller can obtain any of its pages yet ("I
+    /// wonder if arch_alloc_page needs refcount 1": it doesn't). `zero` asks for its contents to be
+    /// cleared: the crate itself never touches the frames.
     fn before_publication(&self, head: Pfn, order: Order, zero: bool) {
         let _ = (head, order, zero);
     }
 
-    /// The last reference to a block (or to one page of a split one) is gone; nobody has obtained
-    /// it again yet.
+    /// The last reference to a block (or to one page of a split one) is gone; no caller has
+    /// obtained it again yet.
     fn after_last_reference(&self, head: Pfn, order: Order) {
         let _ = (head, order);
     }

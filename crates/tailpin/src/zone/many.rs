@@ -19,9 +19,9 @@ const AHEAD: usize = 16;
 #[derive(Clone, Copy)]
 struct Pages {
     row: usize,
-    /// A bit for each of the group's 64.
+    /// A bit for each of the row's 64.
     rest: u64,
-    /// They are uncoalesced, and no hint leads to them; else they were taken from the store.
+    /// They are uncoalesced, and no hint leads to them; else they were taken from the pool.
     uncoalesced: bool,
 }
 

@@ -61,7 +61,7 @@ impl ZoneMemory {
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
     ) -> Result<Zone<'m, P>, ZoneError> {
-        // An area's bits are one cache line if the first of them begins one.
+        // A pageblock's bits are one cache line if the first of them begins one.
         let skip = self.areas.as_ptr().align_offset(LINE_WORDS * size_of::<u64>()).min(LINE_WORDS - 1);
         Zone::new(layout, config, &self.pages, &self.areas[skip..])
     }

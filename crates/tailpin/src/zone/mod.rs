@@ -1,4 +1,4 @@
-//! A zone: frames, the protocol that counts them and the store that knows which are free.
+//! A zone: frames, the protocol that counts them and the pool that knows which are free.
 
 pub(crate) mod audit;
 pub(crate) mod claim;
@@ -61,10 +61,10 @@ use crate::alloc::uncoalesced::Uncoalesced;
 /// ```
 ///
 /// # Progress
-/// No operation takes a lock, and a thread that is stopped anywhere keeps nobody. Pin and unpin by
-/// a holder are wait-free up to the last pin of a tail, which may have to give back a hold or free
-/// a page; everything else is lock-free: a loop goes round only because another thread's operation
-/// changed the word in between. Each operation says which it is.
+/// No operation takes a lock, and a thread that is stopped anywhere delays no other. Pin and unpin
+/// by a holder are wait-free up to the last pin of a tail, which may have to give back a hold or
+/// free a page; everything else is lock-free: a loop goes round only because another thread's
+/// operation changed the word in between. Each operation says which it is.
 pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     pub(super) protocol: P,
     pub(super) pool: Pool<'m, P::Word>,
@@ -72,16 +72,15 @@ pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     slots: &'m [[P::Word; CPU_CACHE_WORDS]],
     set_aside: &'m P::Word,
     config: ZoneConfig<'m>,
-    /// Somebody wants to hear of what is handed out and freed, so that nothing of it can be one
-    /// step.
+    /// A hook or a watermark is set, so that neither handing out nor freeing can be one step.
     has_hooks: bool,
     usable: u64,
 }
 
 impl<'m, P: Attach<'m>> Zone<'m, P> {
     /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `areas` of
-    /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of areas
-    /// that are not wholly in service are written, so a zone of 1 TiB starts at once.
+    /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of
+    /// pageblocks that are not wholly in service are written, so a zone of 1 TiB starts at once.
     ///
     /// # Errors
     /// [`ZoneError::TooFewWords`] if a slice is too short.
@@ -179,7 +178,7 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
 impl<'m, P: Protocol> Zone<'m, P> {
     /// A block of `order`, 4 KiB to 1 GiB, naturally aligned, with one reference.
     ///
-    /// Progress: lock-free; a uncoalesced page or a step in the store is had by a compare-and-swap
+    /// Progress: lock-free; an uncoalesced page or a step in the pool is had by a compare-and-swap
     /// that fails only because another thread's succeeded. The hooks are the caller's and may do as
     /// they like.
     ///
@@ -197,7 +196,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// # Errors
     /// As [`Zone::alloc`].
-    #[inline(always)] // What goes through memory on its way to the caller takes longer than all the rest.
+    #[inline(always)] // A result that goes through memory costs more than all the rest.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
         // What is likely to be uncoalesced has a short straight line, compiled into the caller.
         let head = match request.order {
@@ -212,7 +211,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Ok(Block::adopt(self, head, request.order))
     }
 
-    /// The page that the slot remembers first, if it is uncoalesced.
+    /// The page that the CPU cache remembers first, if it is uncoalesced.
     #[inline(always)]
     fn next_page(&self, class: Class) -> Option<Pfn> {
         let slot = self.slot();
@@ -226,7 +225,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         })
     }
 
-    /// The same for an area.
+    /// The same for a pageblock.
     #[inline]
     fn next_area(&self, class: Class) -> Option<Pfn> {
         let slot = self.slot();
@@ -263,7 +262,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Ok(taken.head)
     }
 
-    /// Whether somebody wants to hear of what is handed out and freed.
+    /// Whether a hook or a watermark is set.
     #[inline]
     pub(super) fn has_hooks(&self) -> bool {
         self.has_hooks
@@ -303,8 +302,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// After a uncoalesced block was handed out: in a protocol that has to do this in several steps
-    /// it was between owners.
+    /// After an uncoalesced block was handed out: in a protocol that has to do this in several
+    /// steps it was between owners.
     #[inline]
     pub(super) fn handed_out_uncoalesced(&self, head: Pfn, order: Order) {
         if !P::HANDS_OUT_AT_ONCE {
@@ -327,7 +326,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     #[inline]
     pub(super) fn slot(&self) -> CpuCache<'m, P::Word> {
-        // The number of slots is a power of two.
+        // The number of CPU caches is a power of two.
         self.cache_at((self.config.cpu)() & (self.slots.len() - 1))
     }
 
@@ -351,7 +350,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// Free frames, uncoalesced ones included. A snapshot; adds up at most nine words per 2 MiB,
-    /// and looks at 64 pages for each group of them that has uncoalesced ones.
+    /// and looks at 64 pages for each row of them that has uncoalesced ones.
     ///
     /// Progress: lock-free; looks once at each place that may have free frames.
     pub fn free_frames(&self) -> u64 {
@@ -363,7 +362,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.usable.saturating_sub(self.free_frames()).saturating_sub(self.set_aside_frames())
     }
 
-    /// Whole free 2 MiB areas; uncoalesced pages may keep some from counting until [`Zone::drain`].
+    /// Whole free 2 MiB pageblocks; uncoalesced pages may keep some from counting until
+    /// [`Zone::drain`].
     ///
     /// Progress: lock-free; up to two loads for each 2 MiB.
     pub fn free_areas(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Frames that leave service: on demand, or because somebody misused them.
+//! Frames that leave service: on demand, or because a caller misused them.
 
 use core::sync::atomic::Ordering;
 
@@ -26,7 +26,7 @@ pub enum SetAside {
     NotInService,
 }
 
-/// Areas that a block of this order, one or more, has frames in.
+/// Pageblocks that a block of this order, one or more, has frames in.
 fn areas_of(order: Order) -> usize {
     (order.frames() as usize).div_ceil(AREA_FRAMES)
 }
@@ -67,7 +67,7 @@ impl<P: Protocol> Zone<'_, P> {
             || self.pool.is_withheld(frame)
     }
 
-    /// Sets a frame aside wherever it is: in use, free in the store or uncoalesced. `None` if it
+    /// Sets a frame aside wherever it is: in use, free in the pool or uncoalesced. `None` if it
     /// was between owners at some moment.
     fn set_aside_found(&self, frame: Pfn) -> Option<SetAside> {
         let area = frame.head(Order::HUGE);
@@ -117,8 +117,8 @@ impl<P: Protocol> Zone<'_, P> {
         self.pool.waiting(area).find(|frame| frames.contains(*frame))
     }
 
-    /// After frames in the areas of this block changed hands, by a step that is SeqCst: what waits
-    /// there to leave service does so, if it has arrived.
+    /// After frames in the pageblocks of this block changed hands, by a step that is SeqCst: what
+    /// waits there to leave service does so, if it has arrived.
     #[inline(always)]
     pub(super) fn retire_waiting(&self, head: Pfn, order: Order) {
         let area = self.pool.area_of(head);
@@ -150,7 +150,7 @@ impl<P: Protocol> Zone<'_, P> {
         self.set_aside.load(Ordering::Relaxed)
     }
 
-    /// A frame that was to be given to the store is there already. Only reported, not searched for
+    /// A frame that was to be given to the pool is there already. Only reported, not searched for
     /// among the uncoalesced ones: this may be what gathers them.
     #[cold]
     pub(super) fn refuse_free_frame(&self, frame: Pfn) {
@@ -165,7 +165,7 @@ impl<P: Protocol> Zone<'_, P> {
         }
     }
 
-    /// Takes a frame out of service that is free in the store; false if it is not.
+    /// Takes a frame out of service that is free in the pool; false if it is not.
     fn retire_free(&self, frame: Pfn) -> bool {
         let taken = self.pool.take_frame(frame);
         if taken {

@@ -1,4 +1,4 @@
-//! Where the frames of a request come from: uncoalesced ones, the store, or what others can be made
+//! Where the frames of a request come from: uncoalesced ones, the pool, or what others can be made
 //! to give up.
 
 use crate::error::AllocError;
@@ -23,7 +23,7 @@ const LOOKS: usize = 16;
 /// instructions later.
 const TURNS: usize = 1 << 8;
 
-/// The largest run that is less than a whole area.
+/// The largest run that is less than a whole pageblock.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
 const _: () = assert!(PART.get() >= WORD_ORDER.get(), "an area has several words");
 
@@ -46,9 +46,9 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// What can be taken out of areas that are not whole, once uncoalesced pages have come together
-    /// there if need be; else out of a whole one, and rather of one that was in use than of one
-    /// that may never have been needs_scrub.
+    /// What can be taken out of pageblocks that are not whole, once uncoalesced pages have come
+    /// together there if need be; else out of a whole one, and rather of one that was in use than
+    /// of one that may never have been needs_scrub.
     fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
         // Each turn takes away hints, so it goes round only as long as pages become uncoalesced.
         loop {
@@ -65,7 +65,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         })
     }
 
-    /// A whole area, if possible one that was freed lately.
+    /// A whole pageblock, if possible one that was freed lately.
     fn take_pageblock(&self) -> Option<Taken> {
         let slot = self.slot();
         match self.claim_area_from(slot.next_area()) {
@@ -77,13 +77,13 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// At most so many pages of one group from the store.
+    /// At most so many pages of one row from the pool.
     pub(super) fn take_row_of_pages(&self, most: usize) -> Option<(usize, u64)> {
         let taken = self.in_part_or_whole(|largest| self.pool.take_pages(largest, most));
         taken.map(|(first, pages)| (row_of(first), pages))
     }
 
-    /// A page from the store; its neighbours become uncoalesced, and the slot answers for them.
+    /// A page from the pool; its neighbours become uncoalesced, and the CPU cache answers for them.
     #[inline(never)]
     fn refill(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         // A request that finds nothing now looks again when the pages can be claimed.
@@ -109,7 +109,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         // taken anyhow.
         self.uncoalesced.note(row, pages);
         // Also where nothing is left over: the page that is handed out is likely to come back here.
-        // Goes round only because somebody else had the slot answer for another one.
+        // Goes round only because another thread had the CPU cache reserve another one.
         while !self.reserve_row(slot, slot.row(), Some(row)) {}
         slot.push_row(row, uncoalesced);
         // What waits to leave service is looked at after the pages became uncoalesced: `note` is
@@ -133,7 +133,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// Looks everywhere, also where no hint leads: others may have taken one away for their own
-    /// look. And again, if pages were on their way from the store to where they can be claimed.
+    /// look. And again, if pages were on their way from the pool to where they can be claimed.
     fn take_for_sure(&self, order: Order) -> Option<Taken> {
         self.drain();
         let found = self.try_take_frames(order);

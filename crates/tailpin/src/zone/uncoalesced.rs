@@ -24,7 +24,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
     #[inline(always)]
     pub(super) fn publish_page_hint(&self, page: Pfn) {
-        // Which slot it is the caller's code says, which may panic.
+        // Which CPU cache it is the caller's code says, which may panic.
         let unwinds = Finally(|| self.publish_hint_without_cache(page));
         let slot = self.slot();
         core::mem::forget(unwinds);
@@ -34,7 +34,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             self.uncoalesced.note(row, 1 << (number % ROW_FRAMES));
         }
         let own = slot.row() == Some(row);
-        // Beyond the own group a sparse area is left alone, so that it becomes whole.
+        // Beyond the own row a sparse pageblock is left alone, so that it becomes whole.
         if own || !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
             slot.push(number);
         }
@@ -43,7 +43,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// The same where no slot is known.
+    /// Publishes the hint where no CPU cache is known.
     #[cold]
     fn publish_hint_without_cache(&self, page: Pfn) {
         let number = self.pool.number(page);
@@ -51,7 +51,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.uncoalesced.rows.mark(row_of(number));
     }
 
-    /// The same for a whole area.
+    /// Publishes the hint to a whole pageblock that has just become uncoalesced.
     #[inline(always)]
     pub(super) fn publish_pageblock_hint(&self, head: Pfn) {
         let area = self.pool.area_of(head);
@@ -59,11 +59,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.slot().set_next_area(area);
     }
 
-    /// A uncoalesced page: where the slot remembers one, of the group that it answers for, or of
-    /// the lowest that is hinted at.
+    /// An uncoalesced page: where the CPU cache remembers one, of the row that it answers for, or
+    /// of the lowest that is hinted at.
     pub(super) fn claim_page(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
-        // A place that was in vain is forgotten, so this ends unless others remember more in the
-        // same slot.
+        // A place where no page was is discarded, so this ends unless other threads push more in
+        // the same CPU cache.
         while let Some(number) = slot.next_page() {
             let page = self.pool.frame(number);
             if self.protocol.claim(page, Order::PAGE) {
@@ -82,7 +82,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         loop {
             let row = self.next_row()?;
             let uncoalesced = self.uncoalesced_hinted(row);
-            // With more than one the slot answers for them; with one, which is taken, there is
+            // With more than one the CPU cache answers for them; with one, which is taken, there is
             // nothing to answer for.
             if uncoalesced.count_ones() > 1 && !self.reserve_row(slot, slot.row(), Some(row)) {
                 self.uncoalesced.rows.mark(row);
@@ -99,7 +99,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.pool.frame(first_of(row) + u64::from(nth))
     }
 
-    /// Claims one of these pages of a row, and has the slot remember the others.
+    /// Claims one of these pages of a row, and has the CPU cache remember the others.
     fn claim_in(&self, uncoalesced: u64, row: usize, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         let mut rest = uncoalesced;
         while rest != 0 {
@@ -113,8 +113,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         None
     }
 
-    /// Has the slot answer for `new` instead of the `old` row, and hints at what is left there.
-    /// False if somebody else came first.
+    /// Has the CPU cache answer for `new` instead of the `old` row, and hints at what is left
+    /// there. False if another thread came first.
     pub(super) fn reserve_row(
         &self,
         slot: &CpuCache<'m, P::Word>,
@@ -128,8 +128,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         changed
     }
 
-    /// The lowest group that a hint leads to, which is taken away. What is uncoalesced in sparse
-    /// areas goes to the store.
+    /// The lowest row that a hint leads to, which is taken away. What is uncoalesced in sparse
+    /// pageblocks goes to the pool.
     fn next_row(&self) -> Option<usize> {
         loop {
             let row = self.uncoalesced.rows.next(0)?;
@@ -141,7 +141,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// The lowest group with uncoalesced pages that a hint leads to, and these pages, for which the
+    /// The lowest row with uncoalesced pages that a hint leads to, and these pages, for which the
     /// caller answers now.
     pub(super) fn uncoalesced_row(&self) -> Option<(usize, u64)> {
         // As in `claim_page`.
@@ -154,7 +154,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// Has a hint lead to a row, as nobody answers for its uncoalesced pages any more.
+    /// Has a hint lead to a row, as no CPU cache has it reserved any more.
     pub(super) fn hint_at_row(&self, row: usize) {
         self.uncoalesced.rows.mark(row);
     }
@@ -181,12 +181,12 @@ impl<'m, P: Protocol> Zone<'m, P> {
         uncoalesced | meanwhile
     }
 
-    /// Which of these pages of a group are uncoalesced.
+    /// Which of these pages of a row are uncoalesced.
     fn uncoalesced_of(&self, row: usize, pages: u64) -> u64 {
         self.protocol.uncoalesced_among(self.page_of(row, 0), pages)
     }
 
-    /// A uncoalesced area: the first from `from` on, else the first of all.
+    /// An uncoalesced pageblock: the first from `from` on, else the first of all.
     pub(super) fn claim_area_from(&self, from: usize) -> Option<Pfn> {
         let head = |area: usize| self.pool.first_frame(area);
         let worth = |area: usize| self.protocol.is_uncoalesced(head(area), Order::HUGE);
@@ -195,10 +195,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
         search(from).or_else(|| search(0))
     }
 
-    /// Brings uncoalesced pages and areas into the store, where they come together to larger
+    /// Brings uncoalesced pages and pageblocks into the pool, where they come together to larger
     /// blocks.
     ///
-    /// Progress: lock-free; it looks once at each group and area that is hinted at.
+    /// Progress: lock-free; it looks once at each row and pageblock that is hinted at.
     pub fn drain(&self) {
         for slot in self.all_caches() {
             if let Some(row) = slot.row()
@@ -217,8 +217,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// The same wherever a uncoalesced page is noted or an area is uncoalesced, whether or not a
-    /// hint leads there.
+    /// The same wherever an uncoalesced page is noted or a pageblock is uncoalesced, whether or not
+    /// a hint leads there.
     pub(super) fn drain_unhinted(&self) {
         // What is noted stays: most pages that are in use will be uncoalesced again.
         self.uncoalesced.noted().for_each(|row| self.coalesce_pages(row, self.uncoalesced_in(row)));
@@ -229,8 +229,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         }
     }
 
-    /// The same for the lowest of the groups that are hinted at, an area's worth of them; false if
-    /// there is none.
+    /// The same for the lowest of the rows that are hinted at, a pageblock's worth of them; false
+    /// if there is none.
     pub(super) fn coalesce_some(&self) -> bool {
         self.coalesce_hinted(ROWS_IN_PAGEBLOCK) > 0
     }
@@ -264,7 +264,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// Uncoalesced frames, by a look from outside.
     pub(super) fn uncoalesced_frames(&self) -> u64 {
         let named = |slots: usize| self.all_caches().take(slots).filter_map(|slot| slot.row());
-        // Groups that a slot answers for may be hinted at too, and two slots may answer for one.
+        // Rows that a CPU cache answers for may be hinted at too, and two CPU caches may answer
+        // for one.
         let unhinted = self.all_caches().enumerate().filter_map(|(index, slot)| {
             let row = slot.row()?;
             let new = !self.uncoalesced.rows.leads_to(row) && named(index).all(|earlier| earlier != row);
@@ -275,7 +276,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         pages + self.uncoalesced_areas() * AREA_FRAMES as u64
     }
 
-    /// Areas that are uncoalesced as a whole.
+    /// Pageblocks that are uncoalesced as a whole.
     pub(super) fn uncoalesced_areas(&self) -> u64 {
         let is_uncoalesced =
             |area: &usize| self.protocol.is_uncoalesced(self.pool.first_frame(*area), Order::HUGE);

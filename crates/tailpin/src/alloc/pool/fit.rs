@@ -1,9 +1,9 @@
-//! Where in the store a request fits best.
+//! Where in the pool a request fits best.
 //!
 //! A request looks for runs of exactly its own order first, then for larger ones, and takes the
-//! lowest place there is, so that large runs stay whole; in areas that are not sparse first, then
-//! in sparse ones, and in whole areas last of all. A word of 64 frames counts by its largest free
-//! run, an area by its largest run of words at home.
+//! lowest place there is, so that large runs stay whole; in pageblocks that are not sparse first,
+//! then in sparse ones, and in whole pageblocks last of all. A word of 64 frames counts by its
+//! largest free run, a pageblock by its largest run of whole rows.
 
 use crate::alloc::hint_bitmap::HintBitmap;
 use crate::alloc::pageblock::{AREA_WORDS, RowMap, WORD_ORDER};
@@ -28,7 +28,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         Some(Taken::scrubbed(self.frame(number as u64)))
     }
 
-    /// At most so many single pages of one word of frames, those in the smallest runs, out of
+    /// At most so many single pages of one row, those in the smallest runs, out of
     /// nothing larger than a block of `largest`: the number of the first frame of the word, and a
     /// mask.
     pub(crate) fn take_pages(&self, largest: Order, most: usize) -> Option<(u64, u64)> {
@@ -38,8 +38,8 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     /// What `select` picks, from the lowest of the words that come closest to `order`, in sparse
-    /// areas last; only if there is none is one more taken out. Returns the word and what was taken
-    /// of it.
+    /// pageblocks last; only if there is none is one more taken out. Returns the word and what was
+    /// taken of it.
     fn take_frames(
         &self,
         order: Order,
@@ -69,7 +69,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             })
     }
 
-    /// Of areas of one kind, in a word whose largest run has this order.
+    /// Of pageblocks of one kind, in a word whose largest run has this order.
     fn take_frames_in(
         &self,
         kind: Kind,
@@ -86,8 +86,8 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         )
     }
 
-    /// Follows the hints of one tree of a shelf. One to a place of an area that has become sparse
-    /// goes to the shelf of these; nothing has to leave that one.
+    /// Follows the hints of one tree of a run index. One to a place of a pageblock that has become
+    /// sparse goes to the run index of these; nothing has to leave that one.
     #[inline]
     fn search<T>(
         &self,
@@ -115,7 +115,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         Some((word, taken))
     }
 
-    /// What is looked at before giving up on whole areas too: all.
+    /// What is looked at before giving up on whole pageblocks too: all.
     fn all_areas(&self, largest: Order) -> core::ops::Range<usize> {
         0..if largest == Order::HUGE { self.areas } else { 0 }
     }
@@ -128,8 +128,8 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         }
     }
 
-    /// A run of words for a block of `order`, 6 to 8, as (area, words), from the lowest of the
-    /// areas that come closest to it, sparse ones last.
+    /// A run of words for a block of `order`, 6 to 8, as (pageblock, words), from the lowest of the
+    /// pageblocks that come closest to it, sparse ones last.
     fn take_words(&self, order: Order, largest: Order) -> Option<(usize, u64)> {
         Kind::ALL
             .into_iter()
@@ -143,7 +143,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.all_areas(largest).find_map(|area| self.claim_words(area, |home| home.best(order)))
     }
 
-    /// Of areas of one kind.
+    /// Of pageblocks of one kind.
     fn take_words_in(&self, kind: Kind, order: Order) -> Option<(usize, u64)> {
         (order.get()..Order::HUGE.get()).map(Order::wrap).find_map(|largest| {
             let fits = |home: RowMap| home.largest() == Some(largest);
@@ -157,7 +157,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         })
     }
 
-    /// Of a whole area, if `largest` allows that.
+    /// Of a whole pageblock, if `largest` allows that.
     fn take_words_of_whole(&self, order: Order, largest: Order) -> Option<(usize, u64)> {
         if largest < Order::HUGE {
             return None;

@@ -1,8 +1,8 @@
-//! The shared store of free frames: areas, found through hints.
+//! The shared pool of free frames: pageblocks, found through hints.
 //!
 //! Each word of 64 frames that is out is hinted at by the order of its largest free run, 0 to 5,
-//! and each area by the largest run of words at home, 6 to 9; where a request fits [best](fit) is
-//! found by that. All operations are lock-free: a loop goes round only because somebody else's
+//! and each pageblock by the largest run of whole rows, 6 to 9; where a request fits [best](fit) is
+//! found by that. All operations are lock-free: a loop goes round only because another thread's
 //! operation succeeded.
 
 mod fit;
@@ -16,7 +16,7 @@ use crate::alloc::pageblock::{ALL_WORDS, AREA_WORDS, Change, Given, Pageblock, R
 use crate::alloc::run_index::{Kind, RunIndex, Sparse};
 use crate::alloc::runs::{largest, run};
 
-/// A block taken from the store, and whether its words have to be put to rest first.
+/// A block taken from the pool, and whether its words have to be put to rest first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
     pub(crate) head: Pfn,
@@ -30,6 +30,8 @@ impl Taken {
     }
 }
 
+#[doc(alias = "free list")]
+#[doc(alias = "buddy")]
 pub(crate) struct Pool<'m, W> {
     base: Pfn,
     areas: usize,
@@ -38,11 +40,11 @@ pub(crate) struct Pool<'m, W> {
     filled: RunIndex<'m, W>,
     sparse: RunIndex<'m, W>,
     is_sparse: Sparse<'m, W>,
-    /// Whole areas.
+    /// Whole pageblocks.
     whole: HintBitmap<'m, W>,
 }
 
-/// Words of metadata for all hints over so many areas.
+/// Words of metadata for all hints over so many pageblocks.
 pub(super) const fn hint_words<W: AtomicWord>(areas: usize) -> usize {
     2 * RunIndex::<W>::words(areas) + Sparse::<W>::words(areas) + HintBitmap::<W>::words(areas)
 }
@@ -64,7 +66,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             filled: RunIndex::new(part(RunIndex::<W>::words(areas)), areas),
             sparse: RunIndex::new(part(RunIndex::<W>::words(areas)), areas),
             is_sparse: Sparse::new(part(Sparse::<W>::words(areas))),
-            // Zero-filled memory says that all areas are whole.
+            // Zero-filled memory says that all pageblocks are whole.
             whole: HintBitmap::new(part(HintBitmap::<W>::words(areas)), areas, Hint::Zero),
         }
     }
@@ -83,7 +85,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.areas
     }
 
-    /// The next area, around at the end.
+    /// The next pageblock, around at the end.
     #[inline]
     pub(crate) fn area_after(&self, area: usize) -> usize {
         if area + 1 < self.areas { area + 1 } else { 0 }
@@ -106,7 +108,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         frame.get() - self.base.get()
     }
 
-    /// The area that a frame lies in.
+    /// The pageblock that a frame lies in.
     #[inline]
     pub(crate) fn area_of(&self, frame: Pfn) -> usize {
         self.number(frame) as usize / AREA_FRAMES
@@ -116,7 +118,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         FrameRange::new(self.base, (self.areas * AREA_FRAMES) as u64)
     }
 
-    /// Free frames of a word that is out; words are numbered through all areas.
+    /// Free frames of a word that is out; words are numbered through all pageblocks.
     #[inline]
     fn free_in(&self, word: usize) -> u64 {
         self.area(word / AREA_WORDS).free(word % AREA_WORDS)
@@ -134,7 +136,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         Kind::ALL.into_iter().map(|kind| self.shelf(kind))
     }
 
-    /// Whether few frames of an area are in use. A hint.
+    /// Whether few frames of a pageblock are in use. A hint.
     #[inline]
     pub(crate) fn is_sparse(&self, area: usize) -> bool {
         self.is_sparse.is(area)
@@ -156,7 +158,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         }
     }
 
-    /// Hints at an area whose home changed.
+    /// Hints at a pageblock whose home changed.
     #[inline]
     fn home_changed(&self, area: usize, change: Change) {
         self.area_changed(area);
@@ -175,9 +177,9 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         }
     }
 
-    /// Sees whether an area has become sparse or is no longer. What is hinted at on the wrong shelf
-    /// is moved by who finds it on the first one, but on the second one nobody may look for long:
-    /// so it is hinted at anew.
+    /// Sees whether a pageblock has become sparse or is no longer. What is hinted at on the wrong
+    /// run index is moved by who finds it on the first one, but on the second one no thread may
+    /// look for long: so it is hinted at anew.
     #[inline]
     fn area_changed(&self, area: usize) {
         let sparse = self.area(area).is_sparse();
@@ -196,8 +198,9 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.hint_at_home(area, Kind::Filled, self.area(area).home().largest());
     }
 
-    /// A whole area: the first from `from` on, else the first of all. Not simply the next one each
-    /// time: the page words of areas that were never used are memory that was never needs_scrub.
+    /// A whole pageblock: the first from `from` on, else the first of all. Not simply the next one
+    /// each time: the page words of pageblocks that were never used are memory that was never
+    /// needs_scrub.
     pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
         let worth = |area: usize| self.area(area).home().is_whole();
         let search = |from| self.whole.search(from, worth, |area| self.try_area(area));
@@ -223,16 +226,16 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.area(area).take_words(all).map(|(_, change)| change.from.is_touched())
     }
 
-    /// Takes back an area that [`claim_area`](Self::claim_area) returned, as it was then. Words
-    /// that come home in two parts say by themselves that they are not at rest.
+    /// Takes back a pageblock that [`claim_area`](Self::claim_area) returned, as it was then. Words
+    /// that is restored in two parts say by themselves that they are not at rest.
     pub(crate) fn unclaim_area(&self, area: usize, needs_scrub: bool) -> Result<(), Pfn> {
         const HALF: u64 = ALL_WORDS >> (AREA_WORDS / 2);
         let parts: &[u64] = if needs_scrub { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
         parts.iter().try_for_each(|words| self.give_words(area, *words))
     }
 
-    /// A naturally aligned row of whole areas. `given_back` hears of each area that was taken for
-    /// nothing.
+    /// A naturally aligned row of whole pageblocks. `given_back` hears of each pageblock that was
+    /// taken for nothing.
     pub(crate) fn take_row(&self, order: Order, given_back: impl Fn(usize)) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
         let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
@@ -246,7 +249,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
                 match self.claim_area(area) {
                     Some(one) => needs_scrub |= one,
                     None => {
-                        // Cannot fail: these areas were taken whole just now. If one was
+                        // Cannot fail: these pageblocks were taken whole just now. If one was
                         // needs_scrub, all are said to be.
                         let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, needs_scrub));
                         (row..area).for_each(&given_back);
@@ -274,7 +277,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.give_words(area, run(order, (number % AREA_FRAMES / 64) as u32))
     }
 
-    /// Takes back some frames of one area.
+    /// Takes back some frames of one pageblock.
     pub(crate) fn give_area(&self, area: Pfn, frames: &[u64; AREA_WORDS]) -> Result<(), Pfn> {
         let first = self.area_of(area) * AREA_WORDS;
         (0..AREA_WORDS)
@@ -282,7 +285,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             .try_for_each(|word| self.give_frames(first + word, frames[word]))
     }
 
-    /// Takes back frames of one word; words are numbered through all areas.
+    /// Takes back frames of one word; words are numbered through all pageblocks.
     #[inline]
     pub(crate) fn give_frames(&self, word: usize, frames: u64) -> Result<(), Pfn> {
         let (area, within) = (word / AREA_WORDS, word % AREA_WORDS);
@@ -296,7 +299,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         }
     }
 
-    /// Takes back a whole area.
+    /// Takes back a whole pageblock.
     #[inline]
     pub(crate) fn give_whole(&self, area: usize) -> Result<(), Pfn> {
         self.area(area).give_all().map_err(|error| self.free_already(area, error))?;
@@ -310,19 +313,19 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         Ok(())
     }
 
-    /// The first frame of these, of a word of this area.
+    /// The first frame of these, of a word of this pageblock.
     #[cold]
     fn free_already(&self, area: usize, (word, frames): (usize, u64)) -> Pfn {
         self.frame(((area * AREA_WORDS + word) * 64) as u64 + u64::from(frames.trailing_zeros()))
     }
 
-    /// Takes one particular free frame; false if it is not free in the store.
+    /// Takes one particular free frame; false if it is not free in the pool.
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {
         let number = self.number(frame) as usize;
         self.take_wanted(number / 64, 1 << (number % 64)) != 0
     }
 
-    /// Takes those frames of an area that are free in the store and wanted.
+    /// Takes those frames of a pageblock that are free in the pool and wanted.
     pub(crate) fn take_all_wanted(&self, area: usize, wanted: &[u64; AREA_WORDS]) -> [u64; AREA_WORDS] {
         core::array::from_fn(|word| match wanted[word] {
             0 => 0,
@@ -333,7 +336,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     /// Takes those frames of a word that are free and wanted.
     fn take_wanted(&self, word: usize, wanted: u64) -> u64 {
         let area = self.area(word / AREA_WORDS);
-        // Of a word that is at home, the other frames go out with it.
+        // Of a word that is whole, the other frames go out with it.
         let own = 1 << (word % AREA_WORDS);
         if let Some((_, change)) = area.take_words(|home| (home.inside() & own != 0).then_some(own)) {
             self.home_changed(word / AREA_WORDS, change);
@@ -348,19 +351,20 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         taken
     }
 
-    /// Whether a frame of an area waits to leave service. SeqCst: after frames of it changed hands.
+    /// Whether a frame of a pageblock waits to leave service. SeqCst: after frames of it changed
+    /// hands.
     #[inline]
     pub(crate) fn has_waiting(&self, area: usize) -> bool {
         self.area(area).home().has_waiting()
     }
 
-    /// The frames of an area that wait to leave service.
+    /// The frames of a pageblock that wait to leave service.
     pub(crate) fn waiting(&self, area: usize) -> impl Iterator<Item = Pfn> {
         let first = self.first_frame(area);
         self.area(area).home().waiting().map(move |frame| first.offset(frame))
     }
 
-    /// Notes that a frame waits to leave service; false if too many of its area do already.
+    /// Notes that a frame waits to leave service; false if too many of its pageblock do already.
     pub(crate) fn await_frame(&self, frame: Pfn) -> bool {
         self.area(self.area_of(frame)).await_frame(self.number(frame) % AREA_FRAMES as u64)
     }
@@ -370,7 +374,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.area(self.area_of(frame)).forget_frame(self.number(frame) % AREA_FRAMES as u64);
     }
 
-    /// Keeps an area out of service. Before the zone is shared.
+    /// Keeps a pageblock out of service. Before the zone is shared.
     pub(crate) fn withhold_area(&self, area: usize) {
         self.area(area).withhold();
         self.whole.clear(area, || false);
@@ -380,14 +384,14 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.area(self.area_of(frame)).home().is_withheld()
     }
 
-    /// Whether a frame is not free in the store: in use, uncoalesced or out of service.
+    /// Whether a frame is not free in the pool: in use, uncoalesced or out of service.
     pub(crate) fn is_used(&self, frame: Pfn) -> bool {
         let number = self.number(frame) as usize;
         let (area, word) = (self.area(number / AREA_FRAMES), number % AREA_FRAMES / 64);
         area.home().inside() >> word & 1 == 0 && area.free(word) >> (number % 64) & 1 == 0
     }
 
-    /// Free frames of an area, by adding up its words.
+    /// Free frames of a pageblock, by adding up its words.
     pub(crate) fn free_in_area(&self, area: usize) -> u64 {
         let area = self.area(area);
         let home = area.home();
@@ -401,12 +405,12 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         (0..self.areas).map(|area| self.free_in_area(area)).sum()
     }
 
-    /// Areas that are wholly free.
+    /// Pageblocks that are wholly free.
     pub(crate) fn free_areas(&self) -> u64 {
         (0..self.areas).filter(|area| self.area(*area).home().is_whole()).count() as u64
     }
 
-    /// What is wrong with an area at a quiet moment, if anything.
+    /// What is wrong with a pageblock at a quiet moment, if anything.
     pub(crate) fn fault(&self, index: usize) -> Option<&'static str> {
         let area = self.area(index);
         let home = area.home();
