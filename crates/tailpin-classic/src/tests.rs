@@ -1,4 +1,4 @@
-//! What each function does by itself, and a smoke test with real threads. The interleavings are the
+//! What each function does alone, and a smoke test with real threads. The interleavings are the
 //! model checker's.
 
 use std::sync::Mutex;

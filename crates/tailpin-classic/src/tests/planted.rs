@@ -1,4 +1,4 @@
-//! Words that somebody has scribbled on: what is found, and what is refused.
+//! Words that a stray write has changed: what is found, and what is refused.
 
 use super::*;
 

@@ -28,7 +28,7 @@ pub(crate) const ALL_WORDS: u64 = (1 << AREA_WORDS) - 1;
 /// A pageblock with fewer frames in use is sparse.
 const SPARSE: u32 = 64;
 
-/// Some word has is restored by itself since the pageblock was last at rest.
+/// Some row was restored alone since the pageblock was last at rest.
 const TOUCHED: u64 = 1 << 16;
 /// The pageblock never enters service.
 const WITHHELD: u64 = 1 << 17;

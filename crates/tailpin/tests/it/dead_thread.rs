@@ -17,7 +17,7 @@ thread_local!(static STEPS: Cell<Option<u32>> = const { Cell::new(None) });
 /// Thrown where a thread stops.
 struct Stopped;
 
-/// Stops whoever writes a word, before the write.
+/// Stops the thread that writes a word, before the write.
 struct StopsForEver;
 
 impl Hook for StopsForEver {

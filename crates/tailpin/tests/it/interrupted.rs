@@ -178,7 +178,7 @@ impl World {
 
     fn act(&self, act: Act) {
         let (protocol, owner) = (self.protocol(), &self.freed);
-        // Somebody has had a reference all the time.
+        // A holder has had a reference all the time.
         let sure = || !self.merging && *self.refs.borrow() > 0;
         match act {
             Pin(page) => match protocol.try_get_at(BASE.offset(page), owner) {
@@ -207,7 +207,7 @@ impl World {
                 if self.pins.borrow().is_empty() {
                     return;
                 }
-                // Its own meanwhile: nobody else may give it back.
+                // Its own until then: no other thread may give it back.
                 let held = self.pins.borrow_mut().remove(0);
                 protocol.get_at(protocol.word_at(held.counted_at), held, owner).unwrap();
                 self.pins.borrow_mut().extend([held, held]);

@@ -50,7 +50,7 @@ fn is_found(protocol: &OneWord<'_>, head: u64, of: u8) {
 
 #[test]
 fn a_block_behind_a_first_frame_that_is_free() {
-    // The first frame of the area was never used, or used by itself, or headed a block.
+    // The first frame of the area was never used, or used as a page, or headed a block.
     for before in [None, Some(0), Some(2)] {
         let words = words();
         let protocol = OneWord::new(&words, Pfn::new(0));
@@ -144,7 +144,7 @@ fn one_more_reference_only_to_a_block_of_that_order_that_has_one() {
     let pin = second.pin(0).unwrap();
     drop(second);
     refused(head, 3);
-    refused(head, 0); // Pinned, but nobody's block.
+    refused(head, 0); // Pinned, but no block of any caller.
     drop(pin);
     refused(head, 0);
     assert_eq!(zone.used_frames(), 0);

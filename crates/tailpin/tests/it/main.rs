@@ -1,5 +1,5 @@
-//! The tests of this crate that see it from outside, in one program, since each program is linked
-//! by itself.
+//! The tests of this crate that see it from outside, in one program, since each program has to be
+//! linked.
 
 #[macro_use]
 mod common;

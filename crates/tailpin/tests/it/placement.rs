@@ -73,7 +73,7 @@ fn an_area_that_fills_is_found_like_all_others() {
         // Two sparse areas; only the second one has half an area in one piece.
         keep(zone, &mut pages, 0, |page| page == 5 || page == 300);
         keep(zone, &mut pages, 1, |page| page == 70);
-        // Whoever looks for a page finds out that they are sparse.
+        // A request for a page finds out that they are sparse.
         let first = page(zone);
         assert_eq!(first.pfn().get(), 4);
         let half = zone.alloc(Order::new(8).unwrap()).unwrap();

@@ -1,6 +1,6 @@
-//! Words of a block in use come to rest only where nobody is fooled by it.
+//! Words of a block in use become implicit only where no thread is fooled by it.
 //!
-//! A thread reads a tail at rest, holds the head and stops. Meanwhile the block is split to pages
+//! A thread reads a tail at rest, holds the head and stops. Then the block is split to pages
 //! and merged as many times as it takes for the tail's generation to come round, and split once
 //! more. The late pin must find its tail changed, or the tail would name a head that is not its
 //! own.
@@ -17,7 +17,7 @@ use tailpin::{FrameRange, Kind, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayou
 const GENERATIONS: usize = 64;
 const TAIL: Pfn = Pfn::new(300);
 
-/// Puts tails to rest whoever may hold what.
+/// Makes tails implicit whatever may be held.
 struct Careless;
 
 impl Steps for Careless {

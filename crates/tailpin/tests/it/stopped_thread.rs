@@ -38,7 +38,7 @@ struct Scene<'z> {
     pins: Vec<PageRef<'z, Protocol<'z>>>,
 }
 
-/// What meets the stopped thread first, with nobody else to help.
+/// What meets the stopped thread first, with no other thread to help.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Pin,

@@ -69,8 +69,8 @@ impl<'z, P: Protocol> Model<'z, P> {
     /// The pieces that the token stands for, if it is right.
     fn right(&self, token: RawBlock) -> Option<Vec<u64>> {
         let first = self.live.get(&token.pfn().get()).filter(|live| live.generation == token.generation())?;
-        // Or of the first half of what it was, the first quarter and so on: whoever has the whole
-        // has these.
+        // Or of the first half of what it was, the first quarter and so on: a caller that has the
+        // whole has these.
         let is_it = |was: &&Was| was.0 == token.pfn().get() && was.1 >= token.order().get();
         let was = first.was.iter().rev().find(is_it)?;
         let (mut pieces, mut at) = (Vec::new(), token.pfn().get());
