@@ -263,6 +263,11 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         self.change_refs(head, order, n as i64);
     }
 
+    /// The ledger's part of a reference that a thread took by a token.
+    pub(crate) fn count_ref(&self, page: u64) {
+        self.change_refs(page, 0, 1);
+    }
+
     fn change_refs(&self, head: u64, order: u8, by: i64) {
         let mut ledger = self.ledger();
         for frame in block(head, order).iter() {

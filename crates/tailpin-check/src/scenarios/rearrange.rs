@@ -1,7 +1,7 @@
 //! Splits, merges and references against each other and against pins.
 
 use tailpin::Class::{Splittable, Unsplittable};
-use tailpin::{Pfn, Protocol};
+use tailpin::{Pfn, Protocol, RawBlock};
 
 use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;
@@ -226,6 +226,35 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             .thread("put(1)", |fx| fx.put_kept(0))
             .thread("merge", |fx| merge(fx, 1))
             .finish(|fx| fx.drop_refs(0, 1, 1)),
+        // Two threads use one reference, which no handle allows: the second step is refused, or
+        // comes after the first.
+        scenario::<E, F>("raw-merge-split", "raw merge ‖ raw split, by one reference", ONE_WORD, &[])
+            .setup(pages)
+            .thread("merge", raw_merge)
+            .thread("split", |fx| {
+                let _ = fx.protocol().raw_split(token(fx, 0, 1), to_order(0), fx);
+            })
+            .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>("raw-merge-get", "raw merge ‖ raw get of a page, by one reference", ONE_WORD, &[])
+            .setup(pages)
+            .thread("merge", raw_merge)
+            .thread("get(1)", |fx| {
+                if fx.protocol().raw_get_block(token(fx, 1, 0), 1, fx).is_ok() {
+                    fx.count_ref(1);
+                }
+            })
+            .finish(|fx| {
+                // The merge is refused where the reference came first.
+                if fx.protocol().state(Pfn::new(1)).refs == 2 {
+                    fx.drop_refs(1, 0, 1);
+                }
+                fx.drop_refs(0, 1, 1);
+            }),
+        scenario::<E, F>("raw-merge-pin", "raw merge ‖ first and last pin of a page", ONE_WORD, &[])
+            .setup(pages)
+            .thread("merge", raw_merge)
+            .thread("get(1), put", |fx| fx.get_and_put(1))
+            .finish(|fx| fx.drop_refs(0, 1, 1)),
         scenario::<E, F>(
             "merge-held",
             "merge of two blocks, one of them pinned ‖ get of its tail",
@@ -389,6 +418,18 @@ pub(super) fn keep_if_used<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixt
 fn pages<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     fx.alloc(0, 0, Splittable);
     fx.alloc(1, 0, Splittable);
+}
+
+/// The token that a block of `order` at `head` has at this moment.
+fn token<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, head: u64, order: u8) -> RawBlock {
+    let generation = fx.protocol().state(Pfn::new(head)).generation;
+    RawBlock::from_parts(Pfn::new(head), to_order(order), generation)
+}
+
+/// A raw merge of two pages while another thread uses one of their references: done or refused.
+fn raw_merge<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let pages = [token(fx, 0, 0), token(fx, 1, 0)];
+    let _ = fx.protocol().raw_merge(pages.into_iter(), fx);
 }
 
 pub(super) fn merge<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, order: u8) {
