@@ -4,6 +4,9 @@
 
 use core::fmt;
 
+/// Bytes of a page, the memory of one frame.
+pub const PAGE_SIZE: usize = 4096;
+
 /// Frames in one 2 MiB area, the unit in which the allocator and the page map are organised.
 pub const AREA_FRAMES: usize = 1 << Order::HUGE.get();
 
@@ -132,7 +135,7 @@ impl Order {
     /// Bytes in a block of this order: 4 KiB to 1 GiB.
     #[inline]
     pub const fn bytes(self) -> u64 {
-        4096 << self.0
+        (PAGE_SIZE as u64) << self.0
     }
 
     /// All orders, smallest first.

@@ -22,7 +22,7 @@ pub use atomic::AtomicWord;
 pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
 pub use finally::Finally;
-pub use frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+pub use frame::{AREA_FRAMES, FrameRange, Order, PAGE_SIZE, Pfn};
 pub use one_word::OneWord;
 pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};

@@ -4,7 +4,7 @@ use crate::GetError;
 use crate::atomic::AtomicWord;
 use crate::frame::{Order, Pfn};
 use crate::one_word::{OneWord, Steps};
-use crate::page_state::PageState;
+use crate::page_state::{Kind, PageState};
 use crate::protocol::Protocol;
 use crate::zone::handle::{Block, PageRef};
 
@@ -43,6 +43,59 @@ impl<P: Protocol> Zone<'_, P> {
     /// Progress: wait-free; one load.
     pub fn state(&self, frame: Pfn) -> Option<PageState> {
         self.protocol.covers(frame).then(|| self.protocol.state(frame))
+    }
+
+    /// How many pins callers have on a page (its refcount beyond the block's), without the holds
+    /// that a head counts for its pinned tails; `None` outside the zone. A hint while others are at
+    /// work on the block.
+    ///
+    /// Progress: wait-free; one load, and where a head has pins one more for each tail that may have
+    /// a hold on it: at most 1,022.
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let block = zone.alloc(Order::HUGE).unwrap();
+    /// let pins = [block.pin(0).unwrap(), block.pin(7).unwrap(), block.pin(7).unwrap()];
+    /// let head = block.frames().start;
+    /// assert_eq!(zone.pins_of(head), Some(1));
+    /// assert_eq!(zone.pins_of(head.offset(7)), Some(2));
+    /// assert_eq!(zone.state(head).unwrap().pins, 2, "its own, and the hold of one tail");
+    /// # drop(pins);
+    /// ```
+    pub fn pins_of(&self, page: Pfn) -> Option<u64> {
+        let state = self.state(page)?;
+        // The frames of which each that is pinned has one hold on this page.
+        let holders = |n: u64, stride: u64| (1..n).map(move |i| page.offset(i * stride));
+        let pinned = |frames: &mut dyn Iterator<Item = Pfn>| {
+            frames.filter(|frame| self.is_pinned(*frame)).count() as u64
+        };
+        let is_head = state.kind == Kind::Head;
+        let below = match state.order {
+            order if is_head => order.min(Order::HUGE).frames(),
+            // The first frame of each 2 MiB within a larger block counts for the others of these.
+            order if state.kind == Kind::Tail && order > Order::HUGE && page.is_aligned(Order::HUGE) => {
+                Order::HUGE.frames()
+            }
+            _ => 1,
+        };
+        let above = if is_head && state.order > Order::HUGE {
+            state.order.frames() / Order::HUGE.frames()
+        } else {
+            1
+        };
+        if state.pins == 0 {
+            return Some(0);
+        }
+        let holds = pinned(&mut holders(below, 1)) + pinned(&mut holders(above, Order::HUGE.frames()));
+        Some(state.pins.saturating_sub(holds))
+    }
+
+    fn is_pinned(&self, frame: Pfn) -> bool {
+        self.state(frame).is_some_and(|state| state.pins > 0)
     }
 }
 

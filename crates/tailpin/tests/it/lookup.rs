@@ -165,3 +165,30 @@ fn blocks_are_found_from_the_zones_first_frame_to_its_last() {
         assert_eq!(found.err(), Some(GetError::NotInUse), "{outside}");
     }
 }
+
+/// On two levels: a head counts for the first frame of each 2 MiB, and that one for the others of them.
+#[test]
+fn pins_of_a_page_are_those_of_callers() {
+    use tailpin::*;
+    let order = Order::new(11).unwrap();
+    let ranges = [FrameRange::new(Pfn::new(0), order.frames())];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let block = zone.alloc(order).unwrap();
+    let head = block.frames().start;
+    let pinned = [(0, 1), (3, 2), (512, 1), (515, 3), (700, 1), (1024 + 9, 1), (2047, 2)];
+    let pins: Vec<_> = pinned
+        .iter()
+        .flat_map(|(page, times)| (0..*times).map(|_| zone.try_pin(head.offset(*page)).unwrap()))
+        .collect();
+    for page in 0..order.frames() {
+        let own = pinned.iter().find(|(at, _)| *at == page).map_or(0, |(_, times)| *times);
+        assert_eq!(zone.pins_of(head.offset(page)), Some(own), "page {page}");
+    }
+    let counted = |page| zone.state(head.offset(page)).unwrap().pins;
+    assert_eq!((counted(0), counted(512), counted(1024)), (1 + 1 + 3, 1 + 2, 1));
+    drop((pins, block));
+    assert_eq!(zone.pins_of(head), Some(0));
+    assert_eq!(zone.pins_of(head.offset(order.frames())), None, "outside the zone");
+}
