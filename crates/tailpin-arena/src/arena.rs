@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use tailpin::{Audit, FrameRange, Order};
 
+use crate::arena_ptr::Root;
 use crate::builder::Builder;
 use crate::error::{AllocError, ReleaseError};
 use crate::handles::buffer::Buffer;
-use crate::inner::{Inner, Root};
 use crate::memory::backing::{Abilities, Ability, Backing};
-use crate::memory::{PAGE, bytes_of};
+use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::observe::page_walk;
 use crate::observe::stats::{Holder, LeakReport, Stats};
+use crate::reclaim::release::{ReleaseCall, Released};
+use crate::reclaim::releaser::{Pace, Releaser, is_passing};
+use crate::shared_state::Inner;
 
 /// Memory for buffers of any size up to 1 GiB, whose slices keep only the pages they touch.
 ///
@@ -30,7 +33,7 @@ use crate::observe::stats::{Holder, LeakReport, Stats};
 /// let arena = Arena::builder().size(64 << 20).build()?;
 /// let mut buffer = arena.alloc(2 << 20)?;       // writable, and this thread's alone
 /// buffer[5000..5011].copy_from_slice(b"hello world");
-/// let whole = buffer.freeze();                  // readable, and anybody's
+/// let whole = buffer.freeze();                  // readable, from any thread
 /// let record = whole.slice(5000..5011);
 /// drop(whole);                                  // 511 of its 512 pages are free again
 /// assert_eq!(&record[..], b"hello world");
@@ -46,7 +49,7 @@ pub struct Arena {
 /// Times an allocation looks again while memory is being given back.
 const RELEASE_TRIES: usize = 1000;
 
-/// The one hold of all handles together.
+/// The one keepalive of all handles together.
 struct Handles {
     root: Root,
 }
@@ -54,10 +57,10 @@ struct Handles {
 impl Drop for Handles {
     fn drop(&mut self) {
         // Its drop is last of all, also when the caller's report panics.
-        let hold = HandlesHold(self.root);
-        // SAFETY: the handles' hold lasts until `hold` is dropped.
+        let last = HandlesCount(self.root);
+        // SAFETY: the handles' keepalive lasts until `last` is dropped.
         let inner = unsafe { self.root.inner() };
-        let left = inner.life.frames();
+        let left = inner.liveness.frames();
         if left > 0
             && !inner.is_child()
             && let Some(on_leak) = inner.settings.on_leak
@@ -67,14 +70,14 @@ impl Drop for Handles {
                 holders: page_walk::worst_holders(inner, usize::MAX),
             });
         }
-        drop(hold);
+        drop(last);
     }
 }
 
-/// Ends the handles' hold.
-struct HandlesHold(Root);
+/// Ends the handles' keepalive.
+struct HandlesCount(Root);
 
-impl Drop for HandlesHold {
+impl Drop for HandlesCount {
     fn drop(&mut self) {
         // SAFETY: made for the end of the handles alone, which use nothing of the arena after it.
         unsafe { self.0.lower(1) }
@@ -105,12 +108,12 @@ impl Arena {
         self.handles.root
     }
 
-    /// For whoever shall not keep the arena alive.
+    /// A handle for a thread that must not keep the arena alive.
     pub(crate) fn downgrade(&self) -> WeakArena {
         WeakArena(Arc::downgrade(&self.handles))
     }
 
-    /// The same, to look at its words.
+    /// What the handles share, to look at its words; panics in a child that has no part in it.
     fn at_home(&self) -> &Inner {
         let inner = self.inner();
         inner.assert_home();
@@ -118,7 +121,7 @@ impl Arena {
     }
 
     pub(crate) fn inner(&self) -> &Inner {
-        // SAFETY: a handle is a hold, and this one lives as long as what is returned.
+        // SAFETY: a handle is a keepalive, and this one lives as long as what is returned.
         unsafe { self.handles.root.inner() }
     }
 
@@ -135,12 +138,12 @@ impl Arena {
         self.obtain(len, None)
     }
 
-    /// The same with a tag, by which [`Arena::worst_holders`] and [`Slice::tag`](crate::Slice::tag)
-    /// know the buffer's pages for as long as any of them is kept. The first 254 different tags are
-    /// told apart.
+    /// A buffer of `len` bytes with a tag, by which [`Arena::worst_holders`] and
+    /// [`Slice::tag`](crate::Slice::tag) know the buffer's pages for as long as any of them is
+    /// kept. The first 254 different tags are told apart.
     ///
     /// # Errors
-    /// As [`Arena::alloc`].
+    /// [`AllocError`]; the arena is as it was.
     pub fn alloc_tagged(&self, len: usize, tag: &'static str) -> Result<Buffer, AllocError> {
         self.obtain(len, Some(tag))
     }
@@ -148,7 +151,7 @@ impl Arena {
     /// A buffer of zeroes.
     ///
     /// # Errors
-    /// As [`Arena::alloc`].
+    /// [`AllocError`]; the arena is as it was.
     pub fn alloc_zeroed(&self, len: usize) -> Result<Buffer, AllocError> {
         let mut buffer = self.alloc(len)?;
         buffer.fill(0);
@@ -160,23 +163,23 @@ impl Arena {
         if inner.is_child() {
             return Err(AllocError::ForkedChild);
         }
-        let pages = len.div_ceil(PAGE).max(1);
+        let pages = len.div_ceil(PAGE_SIZE).max(1);
         let order = pages.checked_next_power_of_two().and_then(|n| Order::new(n.trailing_zeros() as u8));
         let order = order.ok_or(AllocError::TooLarge { asked: len })?;
-        // Blocks that no huge page could be had for, kept until others have been tried.
-        let mut unfurnished = Vec::new();
+        // Blocks for which the pool has no huge page, kept until others have been tried.
+        let mut unpopulated = Vec::new();
         loop {
             let block = match self.take(order) {
                 Ok(block) => block,
                 Err(error) => {
-                    return Err(unfurnished.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
+                    return Err(unpopulated.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
                 }
             };
             // SAFETY: the block's only reference is the new buffer's from here on, and its frames
             // are counted.
             let mut buffer = unsafe { Buffer::adopt(self.handles.root, block, bytes_of(block.frames())) };
-            if let Err(shortage) = inner.furnish(block.start, order) {
-                unfurnished.push((buffer, shortage));
+            if let Err(shortage) = inner.populate(block.start, order) {
+                unpopulated.push((buffer, shortage));
                 continue;
             }
             inner.history.record(block.start, order, tag);
@@ -193,15 +196,15 @@ impl Arena {
     /// A block with one reference, its frames counted.
     fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
         let inner = self.inner();
-        inner.life.raise(order.frames());
+        inner.liveness.raise(order.frames());
         let mut tries = 0..RELEASE_TRIES;
         loop {
             if let Ok(block) = inner.zone.alloc(order) {
                 return Ok(block.into_raw().frames());
             }
-            // Whoever gives memory back has some frames to himself for about a millisecond at a
-            // time.
-            if !inner.releasing.is_taken() || tries.next().is_none() {
+            // A thread that gives memory back has some frames to itself for about a millisecond at
+            // a time.
+            if !inner.releasing.is_locked() || tries.next().is_none() {
                 break;
             }
             thread::yield_now();
@@ -228,7 +231,7 @@ impl Arena {
     /// # Safety
     /// Whatever is done by way of the file, in this process or another, the file keeps its length,
     /// its own part is not written to, and bytes of the data are written to, or holes made, only on
-    /// behalf of one who has the [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as
+    /// behalf of the owner of the [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as
     /// memory that doesn't change.
     pub unsafe fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner().data.file()
@@ -255,8 +258,8 @@ impl Arena {
         page_walk::stats(self.at_home())
     }
 
-    /// Who keeps the most memory: up to `n` buffers of which pages are still in use, those with
-    /// most of them first, and among equals the oldest.
+    /// The buffers that keep the most memory: up to `n` buffers of which pages are still in use,
+    /// those with most of them first, and among equals the oldest.
     ///
     /// ```
     /// # use tailpin_arena::Arena;
@@ -269,12 +272,12 @@ impl Arena {
     /// ```
     ///
     /// # Panics
-    /// As [`Arena::stats`].
+    /// In a forked child that has no part in the memory.
     pub fn worst_holders(&self, n: usize) -> Vec<Holder> {
         page_walk::worst_holders(self.at_home(), n)
     }
 
-    /// Says that the memory is registered with the kernel or a device, for as long as the guard
+    /// Declares that the memory is registered with the kernel or a device, for as long as the guard
     /// lives: its frames must not change, so nothing is given back to the system. Free pages are
     /// reused inside the arena as before.
     ///
@@ -289,12 +292,12 @@ impl Arena {
         if let Ability::No(reason) = self.abilities().register {
             return Err(ReleaseError::Refused(reason));
         }
-        // SeqCst on both sides: whoever takes memory away takes his turn first and then looks at
-        // the registrations, so of a registration and a turn that begin at the same time, one sees
-        // the other.
+        // SeqCst on both sides: a thread that takes memory away locks first and then looks at the
+        // registrations, so of a registration and a lock that begin at the same time, one sees the
+        // other.
         inner.registrations.fetch_add(1, Ordering::SeqCst);
         let registration = Registration { arena: self.clone() };
-        while inner.releasing.is_taken() || inner.smoothing.is_taken() {
+        while inner.releasing.is_locked() || inner.restoring.is_locked() {
             // Both look at the registrations after every area, about a millisecond.
             thread::yield_now();
         }
@@ -306,11 +309,75 @@ impl Arena {
         Ok(registration)
     }
 
-    /// Proof that each page is in exactly one state and all counts agree. At a quiet moment only:
-    /// see [`tailpin::Zone::audit`].
+    /// Gives up to `target` bytes of free memory back to the system and says what the kernel says
+    /// became of them.
+    ///
+    /// Wholly free 2 MiB areas go first, then single pages between pages in use, which takes the
+    /// huge page around them apart. What went back is free as before: the next buffer there brings
+    /// memory again, and an area that is wholly free again gets huge pages again.
+    ///
+    /// The work is in proportion to `target` (0.1 to 1 ms for 2 MiB), so a background thread can do
+    /// it bit by bit: see [`Arena::spawn_releaser`]. [`usize::MAX`] asks for everything.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// let arena = Arena::builder().size(64 << 20).build()?;
+    /// let mut buffer = arena.alloc(32 << 20)?;
+    /// buffer.fill(1);
+    /// let part = buffer.freeze().slice(0..100);
+    /// let released = arena.release(usize::MAX)?;
+    /// assert_eq!(released.returned, (32 << 20) - 4096);
+    /// assert_eq!(part.len(), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReleaseError::Refused`] with the reason: the memory is registered, locked, the caller's,
+    /// or of huge pages that go back only whole while none is wholly free. [`ReleaseError::Busy`]
+    /// if another thread is giving memory back. [`ReleaseError::System`] if the kernel refused;
+    /// what had gone back before is gone all the same.
+    pub fn release(&self, target: usize) -> Result<Released, ReleaseError> {
+        ReleaseCall::begin(self.inner())?.run(target)
+    }
+
+    /// Starts a thread that gives free memory back at this pace, down to what
+    /// [`Builder::keep_resident`](crate::Builder::keep_resident) says shall stay. It does not keep
+    /// the arena alive.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tailpin_arena::{Arena, Pace};
+    ///
+    /// let arena = Arena::builder().size(64 << 20).keep_resident(4 << 20).build()?;
+    /// let pace = Pace { step: 16 << 20, interval: Duration::from_millis(1) };
+    /// let releaser = arena.spawn_releaser(pace)?;
+    /// arena.alloc(32 << 20)?.fill(1);
+    /// while arena.stats().free > 4 << 20 {
+    ///     std::thread::sleep(Duration::from_millis(1));
+    /// }
+    /// assert!(releaser.stop()? >= 28 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReleaseError::Refused`] if the arena can give nothing back, ever; [`ReleaseError::System`]
+    /// if the system has no further thread.
+    pub fn spawn_releaser(&self, pace: Pace) -> Result<Releaser, ReleaseError> {
+        // A first call shows whether a thread would be of any use.
+        match self.release(0) {
+            Ok(_) => {}
+            Err(error) if is_passing(error) => {}
+            Err(error) => return Err(error),
+        }
+        let arena = self.downgrade();
+        Releaser::spawn(pace, move |step| Some(arena.upgrade()?.release(step)))
+    }
+
+    /// Walks every page and proves that each is in exactly one state and all counts agree. At a
+    /// quiet moment only: see [`tailpin::Zone::audit`].
     ///
     /// # Panics
-    /// As [`Arena::stats`].
+    /// In a forked child that has no part in the memory.
     pub fn audit(&self) -> Audit {
         self.at_home().zone.audit()
     }
@@ -348,7 +415,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SeqCst: as in `Arena::registered`.
+        // SeqCst: pairs with the loads that follow a lock, see `Arena::registered`.
         self.arena.inner().registrations.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -365,15 +432,15 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::inner::Turn;
+    use crate::try_lock::TryLock;
 
     /// A registration that begins while memory is being taken away must not end before that does.
     #[test]
     fn a_registration_waits_for_memory_that_is_on_its_way_out() {
         let arena = Arena::builder().size(4 << 20).build().unwrap();
-        let turns: [fn(&Inner) -> &Turn; 2] = [|inner| &inner.releasing, |inner| &inner.smoothing];
+        let turns: [fn(&Inner) -> &TryLock; 2] = [|inner| &inner.releasing, |inner| &inner.restoring];
         for turn in turns {
-            let taken = turn(arena.inner()).enter().unwrap();
+            let taken = turn(arena.inner()).try_lock().unwrap();
             let (told, hear) = mpsc::channel();
             thread::scope(|scope| {
                 scope.spawn(|| told.send(arena.registered().unwrap()).unwrap());
@@ -397,7 +464,7 @@ mod tests {
         buffer.fill(1);
         drop(buffer);
         let kept = arena.alloc(10).unwrap();
-        let turn = arena.inner().releasing.enter().unwrap();
+        let turn = arena.inner().releasing.try_lock().unwrap();
         let pace = crate::Pace { step: usize::MAX, interval: Duration::from_millis(1) };
         let releaser = arena.spawn_releaser(pace).unwrap();
         thread::sleep(Duration::from_millis(20));
@@ -410,7 +477,7 @@ mod tests {
         while LEFT.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
-        assert_eq!(LEFT.load(Ordering::SeqCst), PAGE);
+        assert_eq!(LEFT.load(Ordering::SeqCst), PAGE_SIZE);
         drop(kept);
         releaser.stop().unwrap();
     }

@@ -6,28 +6,21 @@ use std::thread::available_parallelism;
 use tailpin::{FrameRange, OneWord, Zone, ZoneConfig, ZoneLayout};
 
 use crate::arena::Arena;
+use crate::arena_ptr::Root;
 use crate::error::BuildError;
-use crate::inner::{Parts, Root};
 use crate::memory::backing::Backing;
 use crate::memory::fork::ForkMark;
-use crate::memory::mapping::Harmless;
+use crate::memory::mapping::Advice;
 use crate::memory::system;
-use crate::memory::{Data, PAGE, PlainMemory, WordCounts, Words, lock_limit, round_up, why};
+use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, lock_limit, round_up, why};
 use crate::observe::history::History;
 use crate::observe::stats::LeakReport;
 use crate::reclaim::residency::Residency;
+use crate::settings::Settings;
+use crate::shared_state::Parts;
 
 /// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
 const MAP_SHARE: u64 = 8;
-
-/// What an arena keeps to all its life.
-#[derive(Clone, Copy)]
-pub(crate) struct Settings {
-    pub(crate) keep_resident: usize,
-    pub(crate) locked: bool,
-    pub(crate) small_page_areas: u64,
-    pub(crate) on_leak: Option<fn(&LeakReport)>,
-}
 
 /// Makes an [`Arena`]. Everything has a default but the size.
 ///
@@ -89,8 +82,8 @@ impl Builder {
         self
     }
 
-    /// Has the system find all the memory now, so that a shortage is an error here. Hugetlb arenas
-    /// always do.
+    /// Populates all the memory now (`MAP_POPULATE`), so that a shortage is an error here. Hugetlb
+    /// arenas always do.
     pub fn populate(mut self, populate: bool) -> Self {
         self.populate = populate;
         self
@@ -120,8 +113,8 @@ impl Builder {
     }
 
     /// Called if slices or buffers are left when the last handle of the arena goes. They stay
-    /// valid, and the memory stays until the last of them goes; this is to find the ones that
-    /// nobody meant to keep.
+    /// valid, and the memory stays until the last of them goes; this is to find the ones that were
+    /// kept by mistake.
     pub fn on_leak(mut self, report: fn(&LeakReport)) -> Self {
         self.settings.on_leak = Some(report);
         self
@@ -156,7 +149,7 @@ impl Builder {
         let data = match memory {
             Some(memory) => Data::plain(memory)?,
             None => {
-                let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE) as u64);
+                let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE_SIZE) as u64);
                 let words = shape(frames)?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
                 Data::mapped(backing, size, words)?
             }
@@ -185,20 +178,20 @@ impl Builder {
 /// the parent's, and hugetlb memory, of which a write in either process could find no page to copy
 /// to, and kill it.
 fn keep_from_children(backing: Backing, data: &Data, words: &Words) -> Result<Option<ForkMark>, BuildError> {
-    let failed = |errno| why(errno, "keep memory from forked children", PAGE, Backing::Anonymous);
+    let failed = |errno| why(errno, "keep memory from forked children", PAGE_SIZE, Backing::Anonymous);
     let Some(mapping) = data.mapping() else { return Ok(None) };
     if backing == Backing::Anonymous {
         return Ok(None);
     }
-    mapping.advise(0..mapping.len(), Harmless::DontFork).map_err(failed)?;
-    words.mapping().advise(0..words.mapping().len(), Harmless::DontFork).map_err(failed)?;
+    mapping.advise(0..mapping.len(), Advice::DontFork).map_err(failed)?;
+    words.mapping().advise(0..words.mapping().len(), Advice::DontFork).map_err(failed)?;
     ForkMark::new().map_err(failed).map(Some)
 }
 
-/// Has memory put under all of it if that is wanted; says whether it was.
+/// Populates all of the memory if that is wanted; whether all of it has memory now.
 fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<bool, BuildError> {
     let Some(mapping) = data.mapping() else {
-        // What memory of the caller's has under it is not the arena's to know: all of it counts.
+        // The arena can't know what is under memory of the caller's: all of it counts as populated.
         return Ok(true);
     };
     if lock {
@@ -209,7 +202,7 @@ fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<boo
     }
     if populate || matches!(backing, Backing::HugeTlb(_)) {
         let free = if let Backing::HugeTlb(size) = backing { system::free_huge_pages(size) } else { 0 };
-        let populated = mapping.advise(0..mapping.len(), Harmless::Populate);
+        let populated = mapping.advise(0..mapping.len(), Advice::Populate);
         populated.map_err(|errno| match why(errno, "populate memory", mapping.len(), backing) {
             // The ones that were populated are not free at this moment.
             BuildError::HugePageShortage { size, needed, .. } => {
@@ -218,7 +211,7 @@ fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<boo
             other => other,
         })?;
     }
-    // Where all of the process is locked, it is locked by itself, and there.
+    // Where all of the process is locked (`mlockall`), this mapping is too, and has memory.
     Ok(lock || populate || matches!(backing, Backing::HugeTlb(_)) || mapping.is_locked(0..mapping.len()))
 }
 

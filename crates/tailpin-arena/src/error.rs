@@ -143,7 +143,7 @@ pub enum AllocError {
 }
 
 impl AllocError {
-    /// The same, about a request for this many bytes.
+    /// This error, about a request for so many bytes.
     pub(crate) fn with_len(self, len: usize) -> Self {
         match self {
             Self::OutOfMemory { block, free, .. } => Self::OutOfMemory { asked: len, block, free },
@@ -188,7 +188,7 @@ pub enum SliceError {
 
 impl From<GetError> for SliceError {
     fn from(_: GetError) -> Self {
-        // Whoever has a slice holds its pages, so they are in use; what remains is the limit.
+        // A slice keeps its pages in use, so only the limit is left as a cause.
         Self::CountLimit
     }
 }
@@ -212,7 +212,7 @@ impl std::error::Error for SliceError {}
 pub enum ReleaseError {
     /// The arena can't, for this reason; see [`Abilities`](crate::Abilities).
     Refused(Reason),
-    /// Another thread is doing it.
+    /// Another thread is giving memory back.
     Busy,
     /// This is a forked child, and the arena's memory stayed with the parent.
     ForkedChild,

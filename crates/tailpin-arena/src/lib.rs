@@ -3,17 +3,16 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tailpin-arena knows the memory of Linux and no other");
 
-// What takes numbers of a caller's computes with them checked, or says why it can't overflow.
+// Arithmetic on a caller's numbers is checked, or its place says why it can't overflow.
 #[deny(clippy::arithmetic_side_effects)]
 mod arena;
+mod arena_ptr;
 #[deny(clippy::arithmetic_side_effects)]
 mod builder;
-#[cfg(feature = "compio")]
-mod defined;
 mod error;
 #[deny(clippy::arithmetic_side_effects)]
 mod handles;
-mod inner;
+mod huge;
 #[deny(clippy::arithmetic_side_effects)]
 mod integrations;
 mod liveness;
@@ -21,7 +20,10 @@ mod liveness;
 mod memory;
 mod observe;
 mod reclaim;
+mod settings;
 pub mod shared;
+mod shared_state;
+mod try_lock;
 
 pub use arena::{Arena, Registration};
 pub use builder::Builder;
@@ -43,7 +45,7 @@ pub use reclaim::releaser::{Pace, Releaser};
 
 pub use handles::read_buffer::ReadBuffer;
 
-/// Handles go to other threads, and outlive whoever made them.
+/// Handles go to other threads, and outlive the thread that made them.
 const _: () = {
     const fn shared<T: Send + Sync + 'static>() {}
     shared::<Arena>();

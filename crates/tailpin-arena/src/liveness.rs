@@ -1,4 +1,4 @@
-//! When an arena may go.
+//! Liveness: when an arena may go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,26 +6,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// use.
 ///
 /// Slices are not counted: a slice keeps a frame in use, and that frame counts. It was counted
-/// before its block was handed out, and is counted off by whoever freed it, after that call has
-/// returned from the allocator. So while anybody is inside the allocator's memory because of a
-/// frame, the frame is still counted here.
-pub(crate) struct Life(AtomicU64);
+/// before its block was handed out, and is counted off by the thread that freed it, after that call
+/// has returned from the allocator. So while any thread is inside the allocator's memory because of
+/// a frame, the frame still counts here.
+pub(crate) struct Liveness(AtomicU64);
 
-impl Life {
+impl Liveness {
     /// The handles' count alone.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(1))
     }
 
-    /// `n` frames are about to be in use. Only by one who keeps the arena there already.
+    /// `n` frames are about to be in use. The caller keeps the arena there already.
     #[inline]
     pub(crate) fn raise(&self, n: u64) {
-        // Relaxed: the caller's own hold orders it before anything that could bring the count to
-        // zero.
+        // Relaxed: the caller's own keepalive orders it before anything that could bring the count
+        // to zero.
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// `n` frames are free, or the handles are gone. True for the one who has to take the arena
+    /// `n` frames are free, or the handles are gone. True for the thread that has to take the arena
     /// down.
     #[inline]
     pub(crate) fn lower(&self, n: u64) -> bool {
@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn the_last_to_go_takes_the_arena_down() {
-        let life = Life::new();
-        life.raise(5);
-        assert!(!life.lower(2));
-        assert!(!life.lower(1)); // the handles
-        assert_eq!(life.frames(), 2 - 1 + 1);
-        assert!(life.lower(3));
+        let liveness = Liveness::new();
+        liveness.raise(5);
+        assert!(!liveness.lower(2));
+        assert!(!liveness.lower(1)); // the handles
+        assert_eq!(liveness.frames(), 2 - 1 + 1);
+        assert!(liveness.lower(3));
     }
 }

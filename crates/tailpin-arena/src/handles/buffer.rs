@@ -7,14 +7,19 @@ use std::ptr::NonNull;
 
 use tailpin::FrameRange;
 
+use crate::arena_ptr::Root;
 use crate::handles::slice::Slice;
-use crate::inner::{Inner, Root};
-use crate::memory::{PAGE, bytes_of};
+use crate::memory::{PAGE_SIZE, bytes_of};
+use crate::shared_state::Inner;
 
 /// Writable memory with one owner, from [`Arena::alloc`](crate::Arena::alloc).
 ///
-/// It has the only reference to its pages, and nobody has pinned any of them: that is what makes
-/// writing safe. [`Buffer::freeze`] makes it readable for many.
+/// [`Buffer::freeze`] makes it readable for many.
+///
+/// # Invariants
+/// The buffer has one reference on each of its blocks, which is the only one, and no page of them
+/// is pinned: no other handle reaches the bytes, which is what makes writing safe. The references
+/// are its keepalive, see `Root`.
 pub struct Buffer {
     root: Root,
     ptr: NonNull<u8>,
@@ -25,7 +30,7 @@ pub struct Buffer {
 
 // SAFETY: a buffer owns its bytes as a `Box<[u8]>` does.
 unsafe impl Send for Buffer {}
-// SAFETY: as above: shared, it can only be read.
+// SAFETY: a shared buffer can only be read.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -33,7 +38,7 @@ impl Buffer {
     /// The one reference on each of the blocks passes to the buffer. There is no other, and no pin.
     /// `len` bytes fit.
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
-        // SAFETY: the references are a hold.
+        // SAFETY: the references are a keepalive.
         let ptr = unsafe { root.inner() }.address(blocks.start);
         debug_assert!(len <= bytes_of(blocks.frames()));
         Self { root, ptr, len, blocks }
@@ -56,7 +61,7 @@ impl Buffer {
 
     /// Where in the arena it begins, in bytes.
     pub fn offset(&self) -> usize {
-        // SAFETY: the buffer's references are a hold.
+        // SAFETY: the buffer's references are a keepalive.
         unsafe { self.root.inner() }.offset_of(self.blocks.start)
     }
 
@@ -74,12 +79,12 @@ impl Buffer {
     /// ```
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-        let pages = self.len.div_ceil(PAGE).max(1) as u64;
+        let pages = self.len.div_ceil(PAGE_SIZE).max(1) as u64;
         if pages >= self.blocks.frames() {
             return;
         }
         // In a forked child the counts are the parent's to change.
-        // SAFETY: the buffer's references are a hold.
+        // SAFETY: the buffer's references are a keepalive.
         if unsafe { self.root.inner() }.is_child() {
             return;
         }
@@ -89,14 +94,15 @@ impl Buffer {
             let rest = FrameRange { start: cut, end: self.blocks.end };
             self.blocks.end = cut;
             // SAFETY: the references on the blocks from `cut` on are given up; the pages before it
-            // still hold the arena.
+            // still keep the arena.
             unsafe { self.root.drop_reference(rest) };
         }
     }
 
-    /// Its arena and its pages.
-    pub(crate) fn hold(&self) -> (&Inner, FrameRange) {
-        // SAFETY: the buffer's references are a hold, and it lives as long as what is returned.
+    /// The shared state of its arena, and its pages.
+    pub(crate) fn inner_and_pages(&self) -> (&Inner, FrameRange) {
+        // SAFETY: the buffer's references are a keepalive, and it lives as long as what is
+        // returned.
         (unsafe { self.root.inner() }, self.blocks)
     }
 
@@ -107,11 +113,12 @@ impl Buffer {
     /// Nothing else reads or writes them during the call.
     #[cfg(feature = "compio")]
     pub(crate) unsafe fn define(&self) {
-        // SAFETY: the hold; in a child whose memory stayed with the parent there is none.
+        // SAFETY: by the buffer's keepalive; in a child whose memory stayed with the parent it
+        // panics.
         unsafe { self.root.inner() }.assert_home();
         // SAFETY: the pages are mapped, and the caller sees to it that nothing else uses the bytes
         // now.
-        unsafe { crate::defined::define(NonNull::slice_from_raw_parts(self.ptr, self.capacity())) };
+        unsafe { crate::handles::defined::define(NonNull::slice_from_raw_parts(self.ptr, self.capacity())) };
     }
 
     /// Makes it readable for many: a [`Slice`] of all its bytes.
@@ -126,7 +133,8 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the hold; in a child whose memory stayed with the parent there is none to read.
+        // SAFETY: by the buffer's keepalive; in a child whose memory stayed with the parent it
+        // panics to read.
         unsafe { self.root.inner() }.assert_home();
         // SAFETY: `len` bytes from `ptr` on are within pages that this buffer alone has, mapped
         // while it has them, and initialised: by the system, by the caller who supplied them, or by

@@ -4,8 +4,8 @@ use crate::handles::slice::Slice;
 use crate::memory::bytes_of;
 
 impl Slice {
-    /// Bytes of the pages that the slice touches: the most it can keep from reuse, whoever else
-    /// lets go. It never changes, which makes it the weight for caches (`foyer`, `moka`,
+    /// Bytes of the pages that the slice touches: the most it can keep from reuse, whatever other
+    /// handles there are. It never changes, which makes it the weight for caches (`foyer`, `moka`,
     /// `quick_cache`): the sum over all entries bounds what they keep. What this handle keeps *now*
     /// is [`Slice::retained_bytes`].
     ///

@@ -37,7 +37,7 @@ impl Default for Policy {
     }
 }
 
-/// Kept data: pinned where it is, or copied.
+/// What [`Slice::keep`] kept: the data pinned where it is, or a copy.
 #[derive(Clone)]
 pub enum Kept {
     /// Still in the arena.

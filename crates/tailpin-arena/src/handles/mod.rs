@@ -1,6 +1,8 @@
 //! What a user has of an arena: buffers, slices, what is kept of them.
 
 pub(crate) mod buffer;
+#[cfg(feature = "compio")]
+pub(crate) mod defined;
 pub(crate) mod footprint;
 pub(crate) mod keep;
 pub(crate) mod read_buffer;

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
 
+use crate::arena_ptr::Root;
 use crate::error::SliceError;
 use crate::handles::buffer::Buffer;
-use crate::inner::{Inner, Root};
-use crate::memory::{PAGE, bytes_of};
+use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::observe::history::Origin;
 use crate::observe::page_walk;
+use crate::shared_state::Inner;
 
 /// Read-only bytes of an arena, for any thread and any time.
 ///
@@ -26,22 +27,28 @@ use crate::observe::page_walk;
 /// touch themselves: dropping the larger one frees the rest.
 ///
 /// An empty slice keeps nothing.
+///
+/// # Invariants
+/// While the slice has bytes, `kept_by` counts on every page that they lie in: a pin on the page,
+/// or a reference on its block. So these pages stay in use, no buffer has them and nothing writes
+/// to them. That count is the slice's keepalive, see `Root`; an empty slice has none and never uses
+/// its `root`.
 pub struct Slice {
     root: Root,
     ptr: NonNull<u8>,
     len: usize,
-    hold: Hold,
+    kept_by: KeptBy,
 }
 
-/// What a slice has of the arena.
+/// The count by which a slice keeps its pages.
 #[derive(Clone)]
-enum Hold {
+enum KeptBy {
     /// Nothing: it is empty. Then the root must not be used.
     Nothing,
     /// A pin on the one page it lies in.
-    Page,
+    Pin,
     /// A reference on the block that it begins in, all pages of which it touches.
-    Block(Order),
+    Reference(Order),
     /// A share of the counts on several pages or blocks.
     Shared(Arc<Counts>),
 }
@@ -51,11 +58,11 @@ enum Hold {
 struct Counts {
     root: Root,
     frames: FrameRange,
-    kind: Kind,
+    kind: CountKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CountKind {
     /// A pin on each page.
     Pins,
     /// A reference on each of the blocks that the range consists of.
@@ -67,17 +74,17 @@ impl Drop for Counts {
         // SAFETY: the counts are this value's, and nothing uses them any more.
         unsafe {
             match self.kind {
-                Kind::Pins => self.root.unpin(self.frames),
-                Kind::References => self.root.drop_reference(self.frames),
+                CountKind::Pins => self.root.unpin(self.frames),
+                CountKind::References => self.root.drop_reference(self.frames),
             }
         }
     }
 }
 
-// SAFETY: the bytes are only ever read, by whoever holds a count on their pages, and the counts are
+// SAFETY: the bytes are only ever read, by threads with a count on their pages, and the counts are
 // atomic.
 unsafe impl Send for Slice {}
-// SAFETY: as above.
+// SAFETY: threads that share a slice only read through it, and count atomically.
 unsafe impl Sync for Slice {}
 
 // All shared state behind a slice is atomic words, consistent after every step.
@@ -89,19 +96,19 @@ impl Slice {
     /// A reference on each of the blocks passes to the slice, and `len` bytes from their first on
     /// may be read.
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
-        // SAFETY: the references are a hold.
+        // SAFETY: the references are a keepalive.
         let ptr = unsafe { root.inner() }.address(blocks.start);
         if len == 0 {
             // SAFETY: the references are given up; an empty slice keeps nothing.
             unsafe { root.drop_reference(blocks) };
-            return Self { root, ptr, len, hold: Hold::Nothing };
+            return Self { root, ptr, len, kept_by: KeptBy::Nothing };
         }
-        let hold = match Order::new(blocks.frames().trailing_zeros() as u8) {
+        let kept_by = match Order::new(blocks.frames().trailing_zeros() as u8) {
             // The blocks of a buffer halve towards its end, so a power of two is one block.
-            Some(order) if order.frames() == blocks.frames() => Hold::Block(order),
-            _ => Hold::Shared(Arc::new(Counts { root, frames: blocks, kind: Kind::References })),
+            Some(order) if order.frames() == blocks.frames() => KeptBy::Reference(order),
+            _ => KeptBy::Shared(Arc::new(Counts { root, frames: blocks, kind: CountKind::References })),
         };
-        Self { root, ptr, len, hold }
+        Self { root, ptr, len, kept_by }
     }
 
     /// Length in bytes.
@@ -149,22 +156,22 @@ impl Slice {
         // SAFETY: `start` is at most the length.
         let ptr = unsafe { self.ptr.add(start) };
         let len = end.saturating_sub(start);
-        let mut part = Self { root: self.root, ptr, len, hold: Hold::Nothing };
+        let mut part = Self { root: self.root, ptr, len, kept_by: KeptBy::Nothing };
         if !part.is_empty() {
-            part.hold = self.hold_on(part.pages())?;
+            part.kept_by = self.count_on(part.pages())?;
         }
         Ok(part)
     }
 
-    /// Counts on those of the slice's pages.
-    fn hold_on(&self, pages: FrameRange) -> Result<Hold, SliceError> {
+    /// Counts on some of the slice's pages.
+    fn count_on(&self, pages: FrameRange) -> Result<KeptBy, SliceError> {
         if pages == self.pages() {
-            return self.share_hold();
+            return self.share_counts();
         }
-        let inside_blocks = match &self.hold {
-            Hold::Block(_) => true,
-            Hold::Shared(counts) => counts.kind == Kind::References,
-            Hold::Nothing | Hold::Page => false,
+        let inside_blocks = match &self.kept_by {
+            KeptBy::Reference(_) => true,
+            KeptBy::Shared(counts) => counts.kind == CountKind::References,
+            KeptBy::Nothing | KeptBy::Pin => false,
         };
         let pin = |page| -> Result<(), GetError> {
             // SAFETY: this slice has a reference on the page's block, or a pin on the page.
@@ -172,29 +179,29 @@ impl Slice {
         };
         if pages.frames() == 1 {
             pin(pages.start)?;
-            return Ok(Hold::Page);
+            return Ok(KeptBy::Pin);
         }
         let mut counts =
-            Counts { root: self.root, frames: FrameRange::new(pages.start, 0), kind: Kind::Pins };
+            Counts { root: self.root, frames: FrameRange::new(pages.start, 0), kind: CountKind::Pins };
         for page in pages.iter() {
             // On an error the pins taken so far are given back with `counts`.
             pin(page)?;
             counts.frames.end = page.offset(1);
         }
-        Ok(Hold::Shared(Arc::new(counts)))
+        Ok(KeptBy::Shared(Arc::new(counts)))
     }
 
-    /// The same hold once more: one atomic step.
+    /// What keeps this slice, counted once more: one atomic step.
     #[inline]
-    fn share_hold(&self) -> Result<Hold, SliceError> {
-        match &self.hold {
+    fn share_counts(&self) -> Result<KeptBy, SliceError> {
+        match &self.kept_by {
             // SAFETY: the slice has a pin on its page.
-            Hold::Page => unsafe { self.root.pin_again(self.first_page()) }?,
+            KeptBy::Pin => unsafe { self.root.pin_again(self.first_page()) }?,
             // SAFETY: the slice has a reference on its block.
-            Hold::Block(order) => unsafe { self.root.add_reference(self.block(*order)) }?,
-            Hold::Nothing | Hold::Shared(_) => {}
+            KeptBy::Reference(order) => unsafe { self.root.add_reference(self.block(*order)) }?,
+            KeptBy::Nothing | KeptBy::Shared(_) => {}
         }
-        Ok(self.hold.clone())
+        Ok(self.kept_by.clone())
     }
 
     /// One more handle on the same bytes, as [`Clone::clone`] makes it.
@@ -202,10 +209,11 @@ impl Slice {
     /// # Errors
     /// [`SliceError::CountLimit`].
     pub fn try_clone(&self) -> Result<Self, SliceError> {
-        Ok(Self { hold: self.share_hold()?, ..*self })
+        Ok(Self { kept_by: self.share_counts()?, ..*self })
     }
 
-    /// The page words, to be looked at. Not for an empty slice, which has no arena.
+    /// The page words, to be looked at. The shared state of its arena. Not for an empty slice,
+    /// which has none.
     ///
     /// # Panics
     /// In a forked child that has no part in them.
@@ -215,10 +223,10 @@ impl Slice {
         &inner.zone
     }
 
-    /// Not for an empty slice, which has no arena.
+    /// The shared state of its arena. Not for an empty slice, which has none.
     fn inner(&self) -> &Inner {
-        debug_assert!(!self.is_empty(), "an empty slice holds nothing");
-        // SAFETY: every slice with bytes has a pin or reference, and with it a hold, as long as it
+        debug_assert!(!self.is_empty(), "an empty slice keeps nothing");
+        // SAFETY: every slice with bytes has a pin or reference, its keepalive, as long as it
         // lives.
         unsafe { self.root.inner() }
     }
@@ -233,19 +241,19 @@ impl Slice {
             return FrameRange::new(Pfn::new(0), 0);
         }
         let first = self.first_page();
-        let within = self.ptr.as_ptr() as usize % PAGE;
-        FrameRange::new(first, within.saturating_add(self.len).div_ceil(PAGE) as u64)
+        let within = self.ptr.as_ptr() as usize % PAGE_SIZE;
+        FrameRange::new(first, within.saturating_add(self.len).div_ceil(PAGE_SIZE) as u64)
     }
 
     fn block(&self, order: Order) -> FrameRange {
         FrameRange::block(self.first_page().head(order), order)
     }
 
-    /// The bytes for writing again, if this is all of a buffer and nobody else keeps any page of
-    /// it.
+    /// The bytes for writing again, if this is all of a buffer and no other handle keeps any page
+    /// of it.
     ///
     /// # Errors
-    /// The slice as it was: it is only a part, or somebody else has a clone or a part of it.
+    /// The slice as it was: it is only a part, or another handle is a clone or a part of it.
     ///
     /// ```
     /// # use tailpin_arena::Arena;
@@ -261,15 +269,15 @@ impl Slice {
     pub fn try_into_unique(mut self) -> Result<Buffer, Self> {
         let Some(blocks) = self.sole_blocks() else { return Err(self) };
         let (root, len) = (self.root, self.len);
-        match mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Shared(counts) => match Arc::try_unwrap(counts) {
+        match mem::replace(&mut self.kept_by, KeptBy::Nothing) {
+            KeptBy::Shared(counts) => match Arc::try_unwrap(counts) {
                 Ok(counts) => mem::forget(counts),
                 Err(counts) => {
-                    self.hold = Hold::Shared(counts);
+                    self.kept_by = KeptBy::Shared(counts);
                     return Err(self);
                 }
             },
-            Hold::Nothing | Hold::Page | Hold::Block(_) => {}
+            KeptBy::Nothing | KeptBy::Pin | KeptBy::Reference(_) => {}
         }
         // SAFETY: the slice's references, the only ones, pass to the buffer, and `sole_blocks` saw
         // no pin. There is no handle left from which one could be taken.
@@ -281,15 +289,15 @@ impl Slice {
         if self.is_empty() || self.inner().is_child() {
             return None;
         }
-        let blocks = match &mut self.hold {
-            Hold::Nothing | Hold::Page => return None,
-            Hold::Block(order) => {
+        let blocks = match &mut self.kept_by {
+            KeptBy::Nothing | KeptBy::Pin => return None,
+            KeptBy::Reference(order) => {
                 let order = *order;
                 self.block(order)
             }
             // Acquire, in `get_mut`: it sees what was done with the shares that are gone.
-            Hold::Shared(counts) => {
-                Arc::get_mut(counts).filter(|counts| counts.kind == Kind::References)?.frames
+            KeptBy::Shared(counts) => {
+                Arc::get_mut(counts).filter(|counts| counts.kind == CountKind::References)?.frames
             }
         };
         let begins = self.inner().address(blocks.start) == self.ptr;
@@ -297,24 +305,24 @@ impl Slice {
         (begins && unsafe { self.root.is_sole_owner(blocks) }).then_some(blocks)
     }
 
-    /// What would be free if this handle went, now, in bytes: its pages that nobody else keeps.
+    /// What would be free if this handle went, now, in bytes: its pages that no other handle keeps.
     ///
     /// Zero while another slice, a clone or the whole buffer keeps them too; then it is not this
     /// handle that costs memory. A snapshot, if others are at work.
     pub fn retained_bytes(&self) -> usize {
-        let zone = match self.hold {
-            Hold::Nothing => return 0,
+        let zone = match self.kept_by {
+            KeptBy::Nothing => return 0,
             _ => self.zone(),
         };
-        let pages = match &self.hold {
-            Hold::Nothing => 0,
-            Hold::Page => u64::from(page_walk::comes_back_with_pin(zone, self.first_page())),
-            Hold::Block(order) => page_walk::come_back_with_reference(zone, self.block(*order)),
-            Hold::Shared(counts) if Arc::strong_count(counts) > 1 => 0,
-            Hold::Shared(counts) if counts.kind == Kind::References => {
+        let pages = match &self.kept_by {
+            KeptBy::Nothing => 0,
+            KeptBy::Pin => u64::from(page_walk::comes_back_with_pin(zone, self.first_page())),
+            KeptBy::Reference(order) => page_walk::come_back_with_reference(zone, self.block(*order)),
+            KeptBy::Shared(counts) if Arc::strong_count(counts) > 1 => 0,
+            KeptBy::Shared(counts) if counts.kind == CountKind::References => {
                 page_walk::come_back_with_reference(zone, counts.frames)
             }
-            Hold::Shared(counts) => {
+            KeptBy::Shared(counts) => {
                 counts.frames.iter().filter(|page| page_walk::comes_back_with_pin(zone, *page)).count() as u64
             }
         };
@@ -326,17 +334,17 @@ impl Slice {
     /// keep; other slices of several pages count once with all their clones. A snapshot, if others
     /// are at work.
     pub fn sharers(&self) -> usize {
-        let zone = match self.hold {
-            Hold::Nothing => return 1,
+        let zone = match self.kept_by {
+            KeptBy::Nothing => return 1,
             _ => self.zone(),
         };
         let most =
             |pages: FrameRange| pages.iter().map(|page| page_walk::keepers(zone, page)).max().unwrap_or(1);
-        match &self.hold {
-            Hold::Nothing => 1,
-            Hold::Page => most(self.pages()),
-            Hold::Block(order) => most(self.block(*order)),
-            Hold::Shared(counts) => {
+        match &self.kept_by {
+            KeptBy::Nothing => 1,
+            KeptBy::Pin => most(self.pages()),
+            KeptBy::Reference(order) => most(self.block(*order)),
+            KeptBy::Shared(counts) => {
                 let clones = Arc::strong_count(counts).saturating_sub(1);
                 most(counts.frames).saturating_add(clones)
             }
@@ -397,13 +405,13 @@ impl Clone for Slice {
 impl Drop for Slice {
     #[inline]
     fn drop(&mut self) {
-        match self.hold {
+        match self.kept_by {
             // SAFETY: the pin is the slice's, which is not used any more.
-            Hold::Page => unsafe { self.root.unpin(FrameRange::new(self.first_page(), 1)) },
+            KeptBy::Pin => unsafe { self.root.unpin(FrameRange::new(self.first_page(), 1)) },
             // SAFETY: as above, for the reference.
-            Hold::Block(order) => unsafe { self.root.drop_reference(self.block(order)) },
-            // What `Counts` has to do, it does itself.
-            Hold::Nothing | Hold::Shared(_) => {}
+            KeptBy::Reference(order) => unsafe { self.root.drop_reference(self.block(order)) },
+            // The drop of `Counts` gives the counts up.
+            KeptBy::Nothing | KeptBy::Shared(_) => {}
         }
     }
 }
@@ -418,7 +426,7 @@ impl Deref for Slice {
         }
         self.inner().assert_home();
         // SAFETY: the bytes lie in pages that this slice keeps, which are mapped and initialised.
-        // Nobody writes to them: a buffer, which can be written to, never has pages on which there
+        // Nothing writes to them: a buffer, which can be written to, never has pages on which there
         // is another count.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }

@@ -9,7 +9,7 @@ use tailpin::FrameRange;
 
 use crate::arena::Arena;
 use crate::handles::buffer::Buffer;
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 
 /// Whole pages for each allocation, so it suits a few large collections, not many small ones.
 /// Shrinking stays in place: the pages behind are free for others at once. An allocation of no
@@ -95,7 +95,7 @@ impl Arena {
     /// `ptr` came from `allocate` or `shrink`, was not given up since, and `layout` fits it.
     unsafe fn regain(&self, ptr: NonNull<u8>, layout: Layout) -> Buffer {
         let len = bytes(layout);
-        let blocks = FrameRange::new(self.inner().page_of(ptr), len.div_ceil(PAGE) as u64);
+        let blocks = FrameRange::new(self.inner().page_of(ptr), len.div_ceil(PAGE_SIZE) as u64);
         // SAFETY: the forgotten buffer's references are still there, one on each of its blocks.
         unsafe { Buffer::adopt(self.root(), blocks, len) }
     }

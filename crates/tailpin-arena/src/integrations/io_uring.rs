@@ -13,11 +13,11 @@ use crate::arena::{Arena, Registration};
 use crate::error::ReleaseError;
 use crate::handles::read_buffer::ReadBuffer;
 use crate::handles::slice::Slice;
-use crate::memory::{PAGE, bytes_of};
+use crate::memory::{PAGE_SIZE, bytes_of};
 
 /// The kernel takes at most this much as one registered buffer.
 const CHUNK: usize = 1 << 30;
-const CHUNK_FRAMES: u64 = (CHUNK / PAGE) as u64;
+const CHUNK_FRAMES: u64 = (CHUNK / PAGE_SIZE) as u64;
 
 /// An arena registered with a ring: reads and writes of its buffers need no page lookup in the
 /// kernel.
@@ -55,7 +55,7 @@ const CHUNK_FRAMES: u64 = (CHUNK / PAGE) as u64;
 /// ```
 #[derive(Debug)]
 pub struct FixedBuffers {
-    /// Given up only when the kernel has let go.
+    /// GivenBack up only when the kernel has let go.
     registration: ManuallyDrop<Registration>,
     /// The ring, by a descriptor that is this value's.
     ring: OwnedFd,
@@ -116,9 +116,9 @@ impl FixedBuffers {
     /// A read from `file` at `offset` into the room that is left in the buffer, at most 4 GiB less
     /// one byte; `None` if the buffer is not this arena's.
     ///
-    /// Making the entry is safe; pushing it is not: whoever pushes it sees to it that the buffer is
-    /// neither used nor dropped before the read is complete, and then counts what was read with
-    /// [`ReadBuffer::advance`].
+    /// Making the entry is safe; pushing it is not: the thread that pushes it sees to it that the
+    /// buffer is neither used nor dropped before the read is complete, and then counts what was
+    /// read with [`ReadBuffer::advance`].
     pub fn read(&self, file: &impl AsRawFd, buffer: &mut ReadBuffer, offset: u64) -> Option<squeue::Entry> {
         let room = buffer.spare();
         let index = self.index(room)?;
@@ -132,7 +132,8 @@ impl FixedBuffers {
 
     /// A write of the slice to `file` at `offset`; `None` if the slice is not this arena's.
     ///
-    /// Whoever pushes it sees to it that the slice is not dropped before the write is complete.
+    /// The thread that pushes it sees to it that the slice is not dropped before the write is
+    /// complete.
     pub fn write(&self, file: &impl AsRawFd, slice: &Slice, offset: u64) -> Option<squeue::Entry> {
         let index = self.index(slice)?;
         let len = u32::try_from(slice.len()).unwrap_or(u32::MAX);

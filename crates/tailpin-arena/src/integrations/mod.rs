@@ -1,4 +1,4 @@
-//! Traits of other crates, each a feature.
+//! Integrations: traits of other crates for an arena's types, each a feature.
 
 #[cfg(feature = "allocator-api2")]
 pub(crate) mod allocator_api;

@@ -12,7 +12,7 @@ use tailpin::FrameRange;
 use crate::arena::Arena;
 use crate::error::{AllocError, ReleaseError};
 use crate::handles::buffer::Buffer;
-use crate::memory::{PAGE, PAGE_U64};
+use crate::memory::{PAGE_SIZE, PAGE_U64};
 use crate::reclaim::discard::discard_pages;
 use crate::reclaim::release::Released;
 
@@ -139,7 +139,7 @@ impl GuestRegion {
         let len = buffer.len();
         match buffer.discard(0..len) {
             // All whole pages are zero; the last one may be a part only.
-            Ok(discarded) if discarded.stuck == 0 => buffer[len.saturating_sub(len % PAGE)..].fill(0),
+            Ok(discarded) if discarded.stuck == 0 => buffer[len.saturating_sub(len % PAGE_SIZE)..].fill(0),
             _ => buffer.fill(0),
         }
         let host = buffer.as_mut_ptr();
@@ -156,13 +156,13 @@ impl GuestRegion {
     pub fn inflate(&self, address: GuestAddress, pages: usize) -> Result<Released, BalloonError> {
         let not_in = BalloonError::NotInRegion { address, pages };
         let Some(offset) = address.0.checked_sub(self.start.0) else { return Err(not_in) };
-        let room = (self.buffer.len() / PAGE) as u64;
+        let room = (self.buffer.len() / PAGE_SIZE) as u64;
         let first = offset / PAGE_U64;
         let ends_within = first.checked_add(pages as u64).is_some_and(|end| end <= room);
         if !offset.is_multiple_of(PAGE_U64) || !ends_within {
             return Err(not_in);
         }
-        let (inner, blocks) = self.buffer.hold();
+        let (inner, blocks) = self.buffer.inner_and_pages();
         let frames = FrameRange::new(blocks.start.offset(first), pages as u64);
         // SAFETY: the pages are the buffer's, and references to its bytes are never made.
         unsafe { discard_pages(inner, frames) }.map_err(BalloonError::Arena)
@@ -173,7 +173,7 @@ impl GuestRegion {
     /// Refuses in a forked child in which the memory is not mapped: an access would be a
     /// segmentation fault.
     fn check_home(&self) -> guest_memory::Result<()> {
-        if self.buffer.hold().0.is_child() {
+        if self.buffer.inner_and_pages().0.is_child() {
             return Err(GuestMemoryError::HostAddressNotAvailable);
         }
         Ok(())

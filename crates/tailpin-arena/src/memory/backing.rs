@@ -10,8 +10,8 @@ pub enum Backing {
     /// Private memory of this process, with transparent huge pages where the system allows them.
     #[default]
     Anonymous,
-    /// Huge pages from the kernel's reserved pool. They are taken when the arena is built, so
-    /// running out is an error there and never a SIGBUS later.
+    /// Huge pages from the kernel's reserved pool (hugetlb). They are taken when the arena is
+    /// built, so running out is an error there and never a SIGBUS later.
     HugeTlb(HugeSize),
     /// An anonymous file that another process can map. A forked child has no part in it: what of
     /// this crate it inherited panics or refuses there, but what reads by an address of its own, as

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use rustix::io;
 use rustix::mm::{
-    Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, msync, munmap,
+    Advice as Madv, MapFlags, MsyncFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, msync, munmap,
 };
 
 use crate::memory::backing::HugeSize;
@@ -127,12 +127,12 @@ impl Mapping {
     }
 
     /// Advice that leaves the contents as they are.
-    pub(crate) fn advise(&self, range: Range<usize>, advice: Harmless) -> io::Result<()> {
+    pub(crate) fn advise(&self, range: Range<usize>, advice: Advice) -> io::Result<()> {
         let advice = match advice {
-            Harmless::Huge => Advice::LinuxHugepage,
-            Harmless::NoHuge => Advice::LinuxNoHugepage,
-            Harmless::Populate => Advice::LinuxPopulateWrite,
-            Harmless::DontFork => Advice::LinuxDontFork,
+            Advice::Huge => Madv::LinuxHugepage,
+            Advice::NoHuge => Madv::LinuxNoHugepage,
+            Advice::Populate => Madv::LinuxPopulateWrite,
+            Advice::DontFork => Madv::LinuxDontFork,
         };
         assert!(range.start <= range.end && range.end <= self.len, "advice stays within the mapping");
         // SAFETY: the range lies in this mapping and none of these changes what is read from it.
@@ -143,30 +143,30 @@ impl Mapping {
     /// pages of which they are a part. The contents stay.
     pub(crate) fn cool(&self, this: Option<&OwnedFd>, ranges: &[Range<usize>]) -> io::Result<()> {
         // SAFETY: this advice changes nothing that can be read.
-        unsafe { self.advise_all(this, ranges, Advice::LinuxCold, libc::MADV_COLD) }
+        unsafe { self.advise_all(this, ranges, Madv::LinuxCold, libc::MADV_COLD) }
     }
 
     /// [`Mapping::discard`] for many ranges: in one call, where the kernel lets a process do that
     /// to itself (6.13).
     ///
     /// # Safety
-    /// As for [`Mapping::discard`], of each range.
+    /// No reference into any of the ranges exists, and no other thread uses them.
     pub(crate) unsafe fn discard_all(
         &self,
         this: Option<&OwnedFd>,
         ranges: &[Range<usize>],
     ) -> io::Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { self.advise_all(this, ranges, Advice::LinuxDontNeed, libc::MADV_DONTNEED) }
+        unsafe { self.advise_all(this, ranges, Madv::LinuxDontNeed, libc::MADV_DONTNEED) }
     }
 
     /// # Safety
-    /// As the advice needs it.
+    /// What [`Mapping::discard`] asks for, if the advice takes contents away.
     unsafe fn advise_all(
         &self,
         this: Option<&OwnedFd>,
         ranges: &[Range<usize>],
-        advice: Advice,
+        advice: Madv,
         number: libc::c_int,
     ) -> io::Result<()> {
         assert!(
@@ -197,17 +197,17 @@ impl Mapping {
     /// Has the kernel forget the contents: private memory reads as zero afterwards.
     ///
     /// # Safety
-    /// Nobody else uses this range: no reference into it exists.
+    /// No reference into this range exists, and no other thread uses it.
     pub(crate) unsafe fn discard(&self, range: Range<usize>) -> io::Result<()> {
         assert!(range.start <= range.end && range.end <= self.len, "a discard stays within the mapping");
         // SAFETY: the range lies in this mapping; the caller answers for its contents.
-        unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), Advice::LinuxDontNeed) }
+        unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), Madv::LinuxDontNeed) }
     }
 }
 
 /// Advice after which every byte reads as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Harmless {
+pub(crate) enum Advice {
     /// Use transparent huge pages.
     Huge,
     /// Use 4 KiB pages only.
@@ -221,9 +221,9 @@ pub(crate) enum Harmless {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: the mapping is this value's own, and whoever owns the value has seen to it
-            // that nobody uses the memory. An error (the range can't be wrong) would leave it
-            // mapped: a leak, nothing worse.
+            // SAFETY: the mapping is this value's own, and its owner has seen to it that nothing
+            // uses the memory any more. An error (the range can't be wrong) would leave it mapped:
+            // a leak, nothing worse.
             let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
         }
     }

@@ -16,18 +16,18 @@ use tailpin::{Order, Pfn};
 
 use crate::error::BuildError;
 use crate::memory::backing::{Backing, HugeSize};
-use crate::memory::mapping::{Harmless, Mapping, Source};
+use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::FileError;
 
-/// Bytes of a page.
-pub(crate) const PAGE: usize = 4096;
-/// The same, to count in frame numbers.
-pub(crate) const PAGE_U64: u64 = PAGE as u64;
+pub(crate) use tailpin::PAGE_SIZE;
+
+/// Bytes of a page, to count in frame numbers.
+pub(crate) const PAGE_U64: u64 = PAGE_SIZE as u64;
 /// Frames of the largest block.
 const MOST: u64 = Order::MAX.frames();
 /// Bytes of so many pages, which all are some arena's.
 pub(crate) const fn bytes_of(pages: u64) -> usize {
-    (pages as usize).saturating_mul(PAGE)
+    (pages as usize).saturating_mul(PAGE_SIZE)
 }
 
 /// Bytes of an area: the smallest huge page.
@@ -95,8 +95,8 @@ impl Data {
     pub(crate) fn plain(memory: PlainMemory) -> Result<Self, BuildError> {
         let bytes = memory.memory.len();
         let begin = memory.memory.as_ptr().cast::<u8>() as usize;
-        let skip = begin.wrapping_neg() % PAGE;
-        let pages = bytes.saturating_sub(skip) / PAGE;
+        let skip = begin.wrapping_neg() % PAGE_SIZE;
+        let pages = bytes.saturating_sub(skip) / PAGE_SIZE;
         if pages == 0 {
             return Err(BuildError::TooSmall { bytes });
         }
@@ -117,7 +117,7 @@ impl Data {
             Backing::Anonymous => {
                 let mapping = Mapping::new(Source::Anonymous, size, align).map_err(failed)?;
                 if huge_pages {
-                    mapping.advise(0..size, Harmless::Huge).map_err(failed)?;
+                    mapping.advise(0..size, Advice::Huge).map_err(failed)?;
                 }
                 Keeper::Mapped(mapping)
             }
@@ -134,7 +134,7 @@ impl Data {
                     })?;
                 let mapping = Mapping::new(Source::File(file.as_fd(), 0), size, align).map_err(failed)?;
                 if huge_pages {
-                    mapping.advise(0..size, Harmless::Huge).map_err(failed)?;
+                    mapping.advise(0..size, Advice::Huge).map_err(failed)?;
                 }
                 Keeper::Shared(mapping, file)
             }
@@ -144,7 +144,7 @@ impl Data {
             Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => mapping.base(),
             Keeper::Plain(_) => return Err(BuildError::NoMemoryGiven),
         };
-        Ok(Self { base, first: Pfn::new(0), pages: (size / PAGE) as u64, keeper })
+        Ok(Self { base, first: Pfn::new(0), pages: (size / PAGE_SIZE) as u64, keeper })
     }
 
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
@@ -228,7 +228,7 @@ impl WordCounts {
 
     /// All of it, in whole pages; `None` beyond an address space.
     pub(crate) fn bytes(&self) -> Option<usize> {
-        self.starts()?[4].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE)
+        self.starts()?[4].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE_SIZE)
     }
 }
 
@@ -250,12 +250,12 @@ impl Words {
             Some(file) => Source::File(file, bytes_of(data.pages) as u64),
             None => Source::Anonymous,
         };
-        let mapping = Mapping::new(source, bytes, PAGE)
+        let mapping = Mapping::new(source, bytes, PAGE_SIZE)
             .map_err(|errno| why(errno, "map metadata", bytes, Backing::Anonymous))?;
         const WORD: usize = size_of::<AtomicU64>();
         // SAFETY: the mapping is zeroed, aligned, as long as `starts` says, and used as atomic
-        // words only. The lifetime is a promise of whoever has this value to drop it after the last
-        // use of the slices.
+        // words only. The lifetime is a promise of this value's owner to drop it after the last use
+        // of the slices.
         let all =
             unsafe { std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / WORD) };
         Ok(Self {

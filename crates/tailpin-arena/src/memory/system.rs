@@ -25,12 +25,12 @@ pub(crate) fn if_told<T>(read: std::io::Result<T>) -> rustix::io::Result<Option<
     })
 }
 
-/// For private memory.
+/// When private memory gets transparent huge pages (THP).
 pub(crate) fn thp() -> rustix::io::Result<HugePages> {
     selected("/sys/kernel/mm/transparent_hugepage/enabled")
 }
 
-/// For shared memory.
+/// When shared memory gets transparent huge pages (THP).
 pub(crate) fn shmem_thp() -> rustix::io::Result<HugePages> {
     selected("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 }
@@ -67,7 +67,7 @@ pub(crate) fn map_count() -> u64 {
     fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64)
 }
 
-/// Pages of the huge page pool that nobody has taken or reserved.
+/// Pages of the huge page pool (hugetlb) that are neither taken nor reserved.
 pub(crate) fn free_huge_pages(size: HugeSize) -> u64 {
     let base = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", size.bytes() / 1024);
     let read = |name| number(&format!("{base}/{name}")).unwrap_or(0);

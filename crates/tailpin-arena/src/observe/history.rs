@@ -56,7 +56,7 @@ impl Record {
         Self(rest | (u64::from(cover.get()) + 1) << COVER_SHIFT)
     }
 
-    /// `None` where nothing was written yet, or by nobody who knows how.
+    /// `None` where nothing was written yet, or no record stands.
     fn cover(self) -> Option<Order> {
         Order::new(((self.0 >> COVER_SHIFT) as u8).checked_sub(1)?)
     }
@@ -77,6 +77,9 @@ impl Record {
 }
 
 /// The records of an arena, and the names of its tags.
+///
+/// A word is written by the thread that was handed a buffer, at its first frame and where it moves
+/// an older record to.
 pub(crate) struct History {
     words: &'static [AtomicU64],
     base: Pfn,

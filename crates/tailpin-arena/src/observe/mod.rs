@@ -1,4 +1,4 @@
-//! Looking at every page, and what is told of it.
+//! The page walk, and what it finds: statistics, holders, history.
 
 pub(crate) mod history;
 pub(crate) mod page_walk;

@@ -1,46 +1,16 @@
-//! Looking at every page: what is in use, by whom, and what would come back.
+//! The page walk: what is in use, by which buffers, and what would come back.
 //!
-//! Nothing here takes a count, so looking never disturbs anybody; while others are at work it sees
-//! each block at some moment, not all at the same.
+//! Nothing here takes a count, so a walk never disturbs an operation; while others are at work it
+//! sees each block at some moment, not all at the same.
 
 use std::collections::BTreeMap;
 
 use tailpin::{FrameRange, Kind, Order, PageState, Pfn, Zone};
 
-use crate::inner::Inner;
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 use crate::observe::history::Origin;
 use crate::observe::stats::{Holder, Stats};
-
-/// Pins of callers on a page: without the holds that a head has for its tails.
-fn own_pins(zone: &Zone<'_>, page: Pfn, state: PageState) -> u64 {
-    let pinned = |mut tails: FrameRange, stride: u64| {
-        let mut n = 0;
-        tails.start = tails.start.offset(stride);
-        while tails.contains(tails.start) {
-            n += u64::from(zone.state(tails.start).is_some_and(|tail| tail.pins > 0));
-            tails.start = tails.start.offset(stride);
-        }
-        n
-    };
-    let mut holds = 0;
-    if state.pins > 0 {
-        match state.kind {
-            Kind::Head if state.order <= Order::HUGE => {
-                holds = pinned(FrameRange::block(page, state.order), 1)
-            }
-            Kind::Head => {
-                holds = pinned(FrameRange::block(page, Order::HUGE), 1)
-                    + pinned(FrameRange::block(page, state.order), Order::HUGE.frames());
-            }
-            Kind::Tail if page.is_aligned(Order::HUGE) && state.order > Order::HUGE => {
-                holds = pinned(FrameRange::block(page, Order::HUGE), 1);
-            }
-            _ => {}
-        }
-    }
-    state.pins.saturating_sub(holds)
-}
+use crate::shared_state::Inner;
 
 /// Whether a page is free once one pin on it is gone.
 pub(crate) fn comes_back_with_pin(zone: &Zone<'_>, page: Pfn) -> bool {
@@ -59,7 +29,7 @@ pub(crate) fn come_back_with_reference(zone: &Zone<'_>, blocks: FrameRange) -> u
 }
 
 fn pinned_pages(zone: &Zone<'_>, frames: FrameRange) -> u64 {
-    let is_pinned = |page: &Pfn| zone.state(*page).is_some_and(|state| own_pins(zone, *page, state) > 0);
+    let is_pinned = |page: &Pfn| zone.pins_of(*page).is_some_and(|pins| pins > 0);
     frames.iter().filter(is_pinned).count() as u64
 }
 
@@ -76,9 +46,9 @@ fn blocks_of<'z>(zone: &'z Zone<'_>, run: FrameRange) -> impl Iterator<Item = (P
 
 /// Handles that keep a page: its pins, and the references to its block.
 pub(crate) fn keepers(zone: &Zone<'_>, page: Pfn) -> usize {
-    let Some(state) = zone.state(page) else { return 0 };
+    let Some(pins) = zone.pins_of(page) else { return 0 };
     let references = zone.head_of(page).and_then(|(head, _)| zone.state(head)).map_or(0, |head| head.refs);
-    (own_pins(zone, page, state) + references) as usize
+    (pins + references) as usize
 }
 
 /// A run of pages that are in the same state.
@@ -116,13 +86,16 @@ fn walk(inner: &Inner, mut each: impl FnMut(FrameRange, Run)) {
 
 pub(crate) fn stats(inner: &Inner) -> Stats {
     inner.note_locked();
-    let mut stats =
-        Stats { size: inner.data.pages as usize * PAGE, metadata: inner.words.bytes(), ..Stats::default() };
+    let mut stats = Stats {
+        size: inner.data.pages as usize * PAGE_SIZE,
+        metadata: inner.words.bytes(),
+        ..Stats::default()
+    };
     walk(inner, |run, state| {
-        let bytes = run.frames() as usize * PAGE;
+        let bytes = run.frames() as usize * PAGE_SIZE;
         match state {
             Run::Free => {
-                let there = inner.residency.count_in(run) as usize * PAGE;
+                let there = inner.residency.count_in(run) as usize * PAGE_SIZE;
                 stats.free += there;
                 stats.given_back += bytes - there;
             }
@@ -151,12 +124,9 @@ pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
             age: inner.history.age(origin),
             tag: inner.history.tag(origin),
         });
-        holder.kept_bytes += run.frames() as usize * PAGE;
+        holder.kept_bytes += run.frames() as usize * PAGE_SIZE;
         holder.references = holder.references.max(state.refs as usize);
-        holder.pins += run
-            .iter()
-            .filter_map(|page| inner.zone.state(page).map(|state| own_pins(&inner.zone, page, state)))
-            .sum::<u64>() as usize;
+        holder.pins += run.iter().filter_map(|page| inner.zone.pins_of(page)).sum::<u64>() as usize;
     });
     let mut holders: Vec<Holder> = kept.into_values().collect();
     holders.sort_by(|a, b| b.kept_bytes.cmp(&a.kept_bytes).then(b.age.cmp(&a.age)));

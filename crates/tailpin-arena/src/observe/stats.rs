@@ -32,7 +32,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Pages that somebody keeps, in bytes.
+    /// Pages that any handle keeps, in bytes.
     pub fn in_use(&self) -> usize {
         self.in_use_whole + self.in_use_pages + self.pinned_by_last_slice
     }

@@ -6,11 +6,11 @@ use tailpin::{FrameRange, Order, Pfn};
 
 use crate::error::ReleaseError;
 use crate::handles::buffer::Buffer;
-use crate::inner::Inner;
 use crate::memory::backing::{Ability, GivesBack};
-use crate::memory::{PAGE, bytes_of};
-use crate::reclaim::release::{Released, Step, Stop};
+use crate::memory::{PAGE_SIZE, bytes_of};
+use crate::reclaim::release::{ReleaseCall, Released, Stop};
 use crate::reclaim::residency::Mask;
+use crate::shared_state::Inner;
 
 impl Buffer {
     /// Gives the memory under whole pages of `range` back to the system, though they are in use:
@@ -39,8 +39,8 @@ impl Buffer {
     /// ```
     pub fn discard(&mut self, range: Range<usize>) -> Result<Released, ReleaseError> {
         assert!(range.start <= range.end && range.end <= self.len(), "a discard stays within the buffer");
-        let (from, to) = (range.start.div_ceil(PAGE), range.end / PAGE);
-        let (inner, blocks) = self.hold();
+        let (from, to) = (range.start.div_ceil(PAGE_SIZE), range.end / PAGE_SIZE);
+        let (inner, blocks) = self.inner_and_pages();
         let pages = FrameRange::new(blocks.start.offset(from as u64), to.saturating_sub(from) as u64);
         // SAFETY: the buffer alone has these pages, and is borrowed exclusively.
         unsafe { discard_pages(inner, pages) }
@@ -51,7 +51,7 @@ impl Buffer {
 /// The pages are the caller's, and there is no reference to their bytes.
 pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<Released, ReleaseError> {
     // Refuses registered and locked memory, and none is registered while the step lives.
-    let step = Step::begin(inner)?;
+    let step = ReleaseCall::begin(inner)?;
     if let Ability::No(reason) = GivesBack::of(inner.backing, false, false).small {
         return Err(ReleaseError::Refused(reason));
     }
@@ -64,7 +64,7 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
     while area < pages.end {
         let frames = within(pages, area);
         // SAFETY: as the caller says.
-        let emptied = unsafe { step.giver().empty(area, &frames) };
+        let emptied = unsafe { step.madvise().empty(area, &frames) };
         match emptied.map_err(|errno| inner.refusal(errno))? {
             Some(given) => {
                 returned = returned.saturating_add(given.returned);

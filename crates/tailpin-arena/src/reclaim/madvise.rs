@@ -19,35 +19,35 @@ use rustix::io::{self, Errno};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tailpin::{OneWord, Pfn};
 
-use crate::inner::Inner;
-use crate::memory::mapping::{Harmless, Mapping};
-use crate::memory::{AREA, PAGE};
-use crate::reclaim::pagemap::{Entry, Witness};
+use crate::memory::mapping::{Advice, Mapping};
+use crate::memory::{AREA, PAGE_SIZE};
+use crate::reclaim::pagemap::{Pagemap, PagemapEntry};
 use crate::reclaim::residency::{ALL, Mask};
+use crate::shared_state::Inner;
 
-/// Free frames that are nobody's while their memory goes.
+/// Free frames that no one else can be handed while their memory goes.
 pub(crate) type Claimed<'z> = tailpin::Claimed<'z, OneWord<'static>>;
 
 /// What became of some frames' memory, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Given {
+pub(crate) struct GivenBack {
     /// Went back: it was there before and is not any more, and its huge page is none any more.
     pub(crate) returned: usize,
     /// The kernel would not let go of: something else holds the huge page.
     pub(crate) stuck: usize,
 }
 
-/// Gives back; made for one call of `release`.
-pub(crate) struct Giver<'a> {
+/// Returns memory by `madvise`, or by holes in the file; made for one call of `release`.
+pub(crate) struct Madvise<'a> {
     inner: &'a Inner,
     mapping: &'a Mapping,
     file: Option<BorrowedFd<'a>>,
-    witness: Witness,
+    pagemap: Pagemap,
     /// This process, for the vectored calls.
     this: Option<OwnedFd>,
 }
 
-impl<'a> Giver<'a> {
+impl<'a> Madvise<'a> {
     /// An error if there is no descriptor to ask the kernel with: what went back could not be told
     /// then.
     pub(crate) fn new(inner: &'a Inner, mapping: &'a Mapping) -> io::Result<Self> {
@@ -55,37 +55,38 @@ impl<'a> Giver<'a> {
             inner,
             mapping,
             file: inner.data.file(),
-            witness: Witness::call()?,
+            pagemap: Pagemap::open()?,
             this: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
         })
     }
 
     /// The memory of whole areas that lie side by side, all of them claimed.
-    pub(crate) fn give_whole(&self, areas: &[Claimed<'_>]) -> io::Result<Given> {
-        let Some(first) = areas.first() else { return Ok(Given::default()) };
+    pub(crate) fn give_whole(&self, areas: &[Claimed<'_>]) -> io::Result<GivenBack> {
+        let Some(first) = areas.first() else { return Ok(GivenBack::default()) };
         let begin = self.inner.offset_of(first.area());
         let range = begin..begin + areas.len() * AREA;
         let range = std::slice::from_ref(&range);
-        // SAFETY: as in `give_holes`.
+        // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and
+        // they are handed to no caller before the claim ends.
         let returned = self.measured(range, || unsafe { self.discard(range) })?;
         for area in areas {
             self.inner.residency.clear(area.area(), area.frames());
             let begin = self.inner.offset_of(area.area());
-            if self.inner.residency.is_rough(area.area())
-                && self.mapping.advise(begin..begin + AREA, Harmless::Huge).is_ok()
+            if self.inner.residency.is_split(area.area())
+                && self.mapping.advise(begin..begin + AREA, Advice::Huge).is_ok()
             {
-                self.inner.residency.set_smooth(area.area());
+                self.inner.residency.set_huge_eligible(area.area());
             }
         }
-        Ok(Given { returned, stuck: 0 })
+        Ok(GivenBack { returned, stuck: 0 })
     }
 
     /// The memory of some pages of an area.
-    pub(crate) fn give_holes(&self, holes: &Claimed<'_>) -> io::Result<Given> {
+    pub(crate) fn give_holes(&self, holes: &Claimed<'_>) -> io::Result<GivenBack> {
         // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and
-        // nobody is handed them before the claim ends.
+        // they are handed to no caller before the claim ends.
         match unsafe { self.empty(holes.area(), holes.frames()) }? {
-            None => Ok(Given { returned: 0, stuck: holes.count() as usize * PAGE }),
+            None => Ok(GivenBack { returned: 0, stuck: holes.count() as usize * PAGE_SIZE }),
             Some(given) => {
                 self.inner.residency.clear(holes.area(), holes.frames());
                 Ok(given)
@@ -93,45 +94,48 @@ impl<'a> Giver<'a> {
         }
     }
 
-    /// Takes the memory from some pages of an area, whoever owns them; they read as zero then.
+    /// Takes the memory from some pages of an area, free or in use; they read as zero then.
     /// `None` if the kernel would not split their huge page: all is as it was.
     ///
     /// # Safety
     /// There is no reference to the bytes of these pages.
-    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &Mask) -> io::Result<Option<Given>> {
+    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &Mask) -> io::Result<Option<GivenBack>> {
         let inner = self.inner;
         let begin = inner.offset_of(area);
         let runs = runs(frames, begin);
         // A huge page that goes whole needs no split.
-        if *frames != ALL && inner.residency.is_by_area() && !inner.residency.is_rough(area) {
-            self.mapping.advise(begin..begin + AREA, Harmless::NoHuge)?;
-            inner.residency.set_rough(area);
+        if *frames != ALL && inner.residency.is_by_area() && !inner.residency.is_split(area) {
+            self.mapping.advise(begin..begin + AREA, Advice::NoHuge)?;
+            inner.residency.set_split(area);
             let split = if self.file.is_none() { self.split(begin, &runs) } else { Ok(true) };
             if split != Ok(true) {
                 // As it was: the pages in use keep their huge page, and a later call tries again,
                 // also where the kernel refuses this advice, which has no effect on the huge page
                 // that is there.
-                let _ = self.mapping.advise(begin..begin + AREA, Harmless::Huge);
-                inner.residency.set_smooth(area);
+                let _ = self.mapping.advise(begin..begin + AREA, Advice::Huge);
+                inner.residency.set_huge_eligible(area);
                 return split.map(|_| None);
             }
         }
         let there = self.bytes_there(&runs);
         // SAFETY: as the caller says.
         let returned = self.measured(&runs, || unsafe { self.discard(&runs) })?;
-        Ok(Some(Given { returned, stuck: there.saturating_sub(returned) }))
+        Ok(Some(GivenBack { returned, stuck: there.saturating_sub(returned) }))
     }
 
     /// Has the kernel split the huge page of an area of which these holes are free. True if it is
     /// none any more.
     fn split(&self, begin: usize, runs: &[Range<usize>]) -> io::Result<bool> {
-        let edges: Vec<_> =
-            runs.iter().flat_map(|run| [run.start..run.start + PAGE, run.end - PAGE..run.end]).collect();
-        let before = self.witness.before_split()?;
+        let edges: Vec<_> = runs
+            .iter()
+            .flat_map(|run| [run.start..run.start + PAGE_SIZE, run.end - PAGE_SIZE..run.end])
+            .collect();
+        let before = self.pagemap.before_split()?;
         self.mapping.cool(self.this.as_ref(), &edges)?;
-        let entries: Vec<Entry> = edges.iter().filter_map(|edge| self.entries(edge)).flatten().collect();
+        let entries: Vec<PagemapEntry> =
+            edges.iter().filter_map(|edge| self.entries(edge)).flatten().collect();
         let base = self.mapping.base().as_ptr() as usize;
-        Ok(self.witness.was_split(&before, &entries, base + begin..base + begin + AREA))
+        Ok(self.pagemap.was_split(&before, &entries, base + begin..base + begin + AREA))
     }
 
     /// # Safety
@@ -160,14 +164,14 @@ impl<'a> Giver<'a> {
             Some(file) => data_in(file, range.start as u64..range.end as u64).unwrap_or(0) as usize,
             None => {
                 let entries = self.entries(range).unwrap_or_default();
-                entries.iter().filter(|entry| entry.is_there()).count() * PAGE
+                entries.iter().filter(|entry| entry.is_there()).count() * PAGE_SIZE
             }
         };
         ranges.iter().map(one).sum()
     }
 
-    fn entries(&self, range: &Range<usize>) -> Option<Vec<Entry>> {
-        self.witness.entries(self.mapping.base().as_ptr() as usize + range.start, range.len() / PAGE)
+    fn entries(&self, range: &Range<usize>) -> Option<Vec<PagemapEntry>> {
+        self.pagemap.entries(self.mapping.base().as_ptr() as usize + range.start, range.len() / PAGE_SIZE)
     }
 }
 
@@ -191,11 +195,11 @@ fn data_in(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<u64> {
 /// The runs of set bits, as offsets in the mapping; the area begins at `begin`.
 fn runs(mask: &Mask, begin: usize) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    for page in (0..AREA / PAGE).filter(|page| mask[page / 64] >> (page % 64) & 1 != 0) {
-        let at = begin + page * PAGE;
+    for page in (0..AREA / PAGE_SIZE).filter(|page| mask[page / 64] >> (page % 64) & 1 != 0) {
+        let at = begin + page * PAGE_SIZE;
         match runs.last_mut() {
-            Some(run) if run.end == at => run.end += PAGE,
-            _ => runs.push(at..at + PAGE),
+            Some(run) if run.end == at => run.end += PAGE_SIZE,
+            _ => runs.push(at..at + PAGE_SIZE),
         }
     }
     runs
@@ -211,13 +215,13 @@ mod tests {
 
     #[test]
     fn only_the_data_of_a_file_with_holes_counts() {
-        let file = File::from(crate::memory::memory_file::create("test", 64 * PAGE as u64).unwrap());
+        let file = File::from(crate::memory::memory_file::create("test", 64 * PAGE_SIZE as u64).unwrap());
         for page in [3, 4, 5, 20, 63] {
-            file.write_all_at(&[1; PAGE], (page * PAGE) as u64).unwrap();
+            file.write_all_at(&[1; PAGE_SIZE], (page * PAGE_SIZE) as u64).unwrap();
         }
         let data = |pages: Range<usize>| {
-            let range = (pages.start * PAGE) as u64..(pages.end * PAGE) as u64;
-            data_in(file.as_fd(), range).unwrap() as usize / PAGE
+            let range = (pages.start * PAGE_SIZE) as u64..(pages.end * PAGE_SIZE) as u64;
+            data_in(file.as_fd(), range).unwrap() as usize / PAGE_SIZE
         };
         assert_eq!((data(0..64), data(0..4), data(4..20), data(4..21)), (5, 1, 2, 3));
         assert_eq!((data(6..20), data(21..63), data(63..64), data(7..7)), (0, 0, 1, 0));
@@ -230,7 +234,7 @@ mod tests {
         mask[1] = 1 << 63;
         mask[2] = 1;
         mask[7] = 1 << 63;
-        let page = |n: usize| 1000 * PAGE + n * PAGE;
+        let page = |n: usize| 1000 * PAGE_SIZE + n * PAGE_SIZE;
         let expected = [page(0)..page(2), page(3)..page(4), page(127)..page(129), page(511)..page(512)];
         assert_eq!(runs(&mask, page(0)), expected);
         assert_eq!(runs(&[!0; 8], 0), std::slice::from_ref(&(0..AREA)));

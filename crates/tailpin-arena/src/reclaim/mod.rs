@@ -1,4 +1,4 @@
-//! Memory that goes back to the system: which, how, and what the kernel says of it.
+//! Reclaim: memory that goes back to the system, which, how, and what the kernel says of it.
 
 #[deny(clippy::arithmetic_side_effects)]
 pub(crate) mod discard;

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io;
 
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 use crate::memory::system;
 
 /// Bits of an entry of `/proc/self/pagemap`.
@@ -25,9 +25,9 @@ const COMPOUND: u64 = 1 << 15 | 1 << 16;
 
 /// An entry of `/proc/self/pagemap`.
 #[derive(Clone, Copy)]
-pub(crate) struct Entry(u64);
+pub(crate) struct PagemapEntry(u64);
 
-impl Entry {
+impl PagemapEntry {
     /// There is memory for the page, or a place in swap.
     pub(crate) fn is_there(self) -> bool {
         self.0 & (PRESENT | SWAPPED) != 0
@@ -46,8 +46,8 @@ struct Splits {
     failed: u64,
 }
 
-/// The kernel's word on this process's memory.
-pub(crate) struct Witness {
+/// What the kernel says of this process's memory (`/proc/self/pagemap`).
+pub(crate) struct Pagemap {
     pagemap: Option<File>,
     /// Where frames may be looked up in it.
     flags: Option<File>,
@@ -58,33 +58,33 @@ pub(crate) struct Before {
     splits: Option<Splits>,
 }
 
-impl Witness {
+impl Pagemap {
     /// An error if there is no descriptor left to ask with.
-    pub(crate) fn call() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let open = |path: &str| system::if_told(File::open(path));
-        let mut witness = Self { pagemap: open("/proc/self/pagemap")?, flags: open("/proc/kpageflags")? };
+        let mut pagemap = Self { pagemap: open("/proc/self/pagemap")?, flags: open("/proc/kpageflags")? };
         // Of use only to those who may know their frames, which root in a container may not: is
         // there one under this?
-        let here = &raw const witness as usize;
+        let here = &raw const pagemap as usize;
         let known =
-            witness.entries(here, 1).is_some_and(|entries| entries.iter().all(|e| e.frame().is_some()));
-        witness.flags = witness.flags.filter(|_| known);
-        Ok(witness)
+            pagemap.entries(here, 1).is_some_and(|entries| entries.iter().all(|e| e.frame().is_some()));
+        pagemap.flags = pagemap.flags.filter(|_| known);
+        Ok(pagemap)
     }
 
     /// The entries of the pages from `address` on, `None` if the kernel doesn't tell.
-    pub(crate) fn entries(&self, address: usize, pages: usize) -> Option<Vec<Entry>> {
+    pub(crate) fn entries(&self, address: usize, pages: usize) -> Option<Vec<PagemapEntry>> {
         let mut bytes = vec![0; pages * 8];
-        self.pagemap.as_ref()?.read_exact_at(&mut bytes, (address / PAGE * 8) as u64).ok()?;
+        self.pagemap.as_ref()?.read_exact_at(&mut bytes, (address / PAGE_SIZE * 8) as u64).ok()?;
         Some(
             bytes
                 .chunks_exact(8)
-                .map(|entry| Entry(u64::from_ne_bytes(entry.try_into().unwrap_or_default())))
+                .map(|entry| PagemapEntry(u64::from_ne_bytes(entry.try_into().unwrap_or_default())))
                 .collect(),
         )
     }
 
-    /// To be asked before the split that [`Witness::was_split`] is asked about.
+    /// To be asked before the split that [`Pagemap::was_split`] is asked about.
     ///
     /// An error if there is no descriptor left to ask with.
     pub(crate) fn before_split(&self) -> io::Result<Before> {
@@ -94,13 +94,13 @@ impl Witness {
 
     /// Whether none of these pages, given by their entries, is part of a huge page any more.
     /// `range` is where they lie.
-    pub(crate) fn was_split(&self, before: &Before, pages: &[Entry], range: Range<usize>) -> bool {
+    pub(crate) fn was_split(&self, before: &Before, pages: &[PagemapEntry], range: Range<usize>) -> bool {
         if self.flags.is_some() {
             return pages.iter().filter_map(|page| page.frame()).all(|frame| self.is_small(frame));
         }
         let (Some(before), Ok(Some(after))) = (before.splits, splits()) else { return false };
-        // Somebody else's split may have failed: then this says no to be safe, and it is tried
-        // again another time.
+        // The split that failed may be another process's: then this says no to be safe, and a later
+        // release tries again.
         after.failed == before.failed
             && match self.is_mapped_huge(range) {
                 Some(huge) => !huge,

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 use tailpin::{AREA_FRAMES, Order, Pfn};
 
-use crate::arena::Arena;
 use crate::error::ReleaseError;
-use crate::inner::{Inner, Inside};
 use crate::memory::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
-use crate::memory::{AREA, PAGE};
+use crate::memory::{AREA, PAGE_SIZE};
 use crate::observe::page_walk;
-use crate::reclaim::madvise::{Claimed, Given, Giver};
+use crate::reclaim::madvise::{Claimed, GivenBack, Madvise};
 use crate::reclaim::residency::count;
+use crate::shared_state::Inner;
+use crate::try_lock::TryLockGuard;
 
 /// Why a release ended where it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +30,11 @@ pub enum Stop {
     /// small pages as may be at a time: each costs the process two mappings. See
     /// [`Builder::small_page_areas`](crate::Builder::small_page_areas).
     MapLimit,
-    /// The memory was registered meanwhile.
+    /// The memory was registered during the call.
     Registered,
 }
 
-/// What [`Arena::release`] did. All sizes in bytes.
+/// What [`Arena::release`](crate::Arena::release) did. All sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Released {
@@ -56,81 +56,49 @@ impl fmt::Display for Released {
     }
 }
 
-impl Arena {
-    /// Gives up to `target` bytes of free memory back to the system and says what the kernel says
-    /// became of them.
-    ///
-    /// Wholly free 2 MiB areas go first, then single pages between pages in use, which takes the
-    /// huge page around them apart. What went back is free as before: the next buffer there brings
-    /// memory again, and an area that is wholly free again gets huge pages again.
-    ///
-    /// The work is in proportion to `target` (0.1 to 1 ms for 2 MiB), so a background thread can do
-    /// it bit by bit: see [`Arena::spawn_releaser`]. [`usize::MAX`] asks for everything.
-    ///
-    /// ```
-    /// # use tailpin_arena::Arena;
-    /// let arena = Arena::builder().size(64 << 20).build()?;
-    /// let mut buffer = arena.alloc(32 << 20)?;
-    /// buffer.fill(1);
-    /// let part = buffer.freeze().slice(0..100);
-    /// let released = arena.release(usize::MAX)?;
-    /// assert_eq!(released.returned, (32 << 20) - 4096);
-    /// assert_eq!(part.len(), 100);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`ReleaseError::Refused`] with the reason: the memory is registered, locked, the caller's,
-    /// or of huge pages that go back only whole while none is wholly free. [`ReleaseError::Busy`]
-    /// if another thread is at it. [`ReleaseError::System`] if the kernel refused; what had gone
-    /// back before is gone all the same.
-    pub fn release(&self, target: usize) -> Result<Released, ReleaseError> {
-        Step::begin(self.inner())?.run(target)
-    }
-}
-
-/// One call of `release`, the only one at a time.
-pub(crate) struct Step<'a> {
+/// One call of `release`; only one is under way at a time.
+pub(crate) struct ReleaseCall<'a> {
     inner: &'a Inner,
-    giver: Giver<'a>,
-    done: Given,
+    madvise: Madvise<'a>,
+    done: GivenBack,
     /// The most that may go, in bytes: the rest is to stay in the arena.
     spare: usize,
     /// Whether something was left alone for that.
     kept: bool,
-    /// Last: it is given up when everything else is done.
-    _turn: Inside<'a>,
+    /// Last: it is unlocked when everything else is done.
+    _turn: TryLockGuard<'a>,
 }
 
-impl<'a> Step<'a> {
+impl<'a> ReleaseCall<'a> {
     pub(crate) fn begin(inner: &'a Inner) -> Result<Self, ReleaseError> {
         if inner.is_child() {
             return Err(ReleaseError::ForkedChild);
         }
         let refused = |reason| Err(ReleaseError::Refused(reason));
         let Some(mapping) = inner.data.mapping() else { return refused(Reason::CallersMemory) };
-        let Some(turn) = inner.releasing.enter() else { return Err(ReleaseError::Busy) };
-        // After `enter`; SeqCst: see `Arena::registered`. Before anything that takes long: who
-        // registers waits for the turn.
+        let Some(turn) = inner.releasing.try_lock() else { return Err(ReleaseError::Busy) };
+        // After the lock is taken; SeqCst: see `Arena::registered`. Before anything that takes
+        // long: a thread that registers waits for the lock.
         let registered = inner.registrations.load(Ordering::SeqCst) > 0;
         let locked = !registered && inner.is_locked();
         if let Ability::No(reason) = GivesBack::of(inner.backing, locked, registered).huge {
             return refused(reason);
         }
-        let giver = Giver::new(inner, mapping).map_err(ReleaseError::system("ask what memory is there"))?;
-        Ok(Self { inner, giver, done: Given::default(), spare: usize::MAX, kept: false, _turn: turn })
+        let madvise =
+            Madvise::new(inner, mapping).map_err(ReleaseError::system("ask what memory is there"))?;
+        Ok(Self { inner, madvise, done: GivenBack::default(), spare: usize::MAX, kept: false, _turn: turn })
     }
 
-    /// What gives, while this step has its turn.
-    pub(crate) fn giver(&self) -> &Giver<'a> {
-        &self.giver
+    /// What returns memory, while this call has the lock.
+    pub(crate) fn madvise(&self) -> &Madvise<'a> {
+        &self.madvise
     }
 
-    fn run(mut self, asked: usize) -> Result<Released, ReleaseError> {
+    pub(crate) fn run(mut self, asked: usize) -> Result<Released, ReleaseError> {
         self.inner.zone.drain();
         let keep = self.inner.settings.keep_resident;
         if keep > 0 {
-            self.spare = page_walk::stats(self.inner).free.saturating_sub(keep) / PAGE * PAGE;
+            self.spare = page_walk::stats(self.inner).free.saturating_sub(keep) / PAGE_SIZE * PAGE_SIZE;
         }
         let spare = self.spare;
         let budget = asked.min(spare);
@@ -165,7 +133,7 @@ impl<'a> Step<'a> {
             return Ok(self.stop(budget).unwrap_or(Stop::NothingLeft));
         }
         let mut end = Stop::NothingLeft;
-        // Not always in the same order, or areas that are stuck would keep others from their turn.
+        // Not always in the same order, or areas that are stuck would keep others from being tried.
         let n = self.inner.data.pages as usize / AREA_FRAMES;
         let from = self.inner.release_from.load(Ordering::Relaxed) as usize % n.max(1);
         for area in self.areas().cycle().skip(from).take(n) {
@@ -204,13 +172,13 @@ impl<'a> Step<'a> {
     }
 
     /// The huge page of `n` areas that ends with the one at `last`, if all of it is free and any of
-    /// it is there, or it is to be fit for huge pages again.
+    /// it is there, or it is to be eligible for huge pages again.
     fn give_areas(&mut self, last: Pfn, n: usize) -> Result<(), Errno> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let first = Pfn::new(last.get() - (n as u64 - 1) * Order::HUGE.frames());
         let areas = (0..n as u64).map(|i| first.offset(i * Order::HUGE.frames()));
-        let there = areas.clone().map(|area| count(&residency.of(area)) as usize * PAGE).sum();
-        let worth = |area| residency.is_rough(area) || residency.of(area) != [0; 8];
+        let there = areas.clone().map(|area| count(&residency.of(area)) as usize * PAGE_SIZE).sum();
+        let worth = |area| residency.is_split(area) || residency.of(area) != [0; 8];
         if !areas.clone().all(|area| zone.used_in_area(area) == 0) || !areas.clone().any(worth) {
             return Ok(());
         }
@@ -219,7 +187,7 @@ impl<'a> Step<'a> {
         }
         let claimed: Vec<Claimed<'_>> = areas.map_while(|area| zone.claim_area(area)).collect();
         if claimed.len() == n {
-            self.add(self.giver.give_whole(&claimed)?);
+            self.add(self.madvise.give_whole(&claimed)?);
         }
         Ok(())
     }
@@ -233,20 +201,20 @@ impl<'a> Step<'a> {
         if used == 0 || used == Order::HUGE.frames() || count(&there) == 0 {
             return Ok(true);
         }
-        let breaks_up = residency.is_by_area() && !residency.is_rough(area);
-        if breaks_up && residency.rough_areas() >= self.inner.settings.small_page_areas {
+        let breaks_up = residency.is_by_area() && !residency.is_split(area);
+        if breaks_up && residency.split_areas() >= self.inner.settings.small_page_areas {
             return Ok(false);
         }
         let mut claimed: Claimed<'_> = zone.claim(area, &there);
-        if breaks_up && self.is_to_stay(claimed.count() as usize * PAGE) {
+        if breaks_up && self.is_to_stay(claimed.count() as usize * PAGE_SIZE) {
             return Ok(true);
         }
         if !breaks_up {
             // All holes of a huge page go at once, as it is split for them; of small pages no more
             // than asked for.
             let left = budget - self.done.returned - self.done.stuck;
-            if left < claimed.count() as usize * PAGE {
-                let some = first_bits(claimed.frames(), left.div_ceil(PAGE));
+            if left < claimed.count() as usize * PAGE_SIZE {
+                let some = first_bits(claimed.frames(), left.div_ceil(PAGE_SIZE));
                 drop(claimed);
                 claimed = zone.claim(area, &some);
             }
@@ -254,7 +222,7 @@ impl<'a> Step<'a> {
         if claimed.count() == 0 {
             return Ok(true);
         }
-        match self.giver.give_holes(&claimed) {
+        match self.madvise.give_holes(&claimed) {
             Ok(given) => {
                 self.add(given);
                 Ok(true)
@@ -266,7 +234,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn add(&mut self, given: Given) {
+    fn add(&mut self, given: GivenBack) {
         self.done.returned += given.returned;
         self.done.stuck += given.stuck;
     }

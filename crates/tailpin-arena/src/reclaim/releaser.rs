@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::Duration;
 
-use crate::arena::Arena;
 use crate::error::ReleaseError;
+use crate::reclaim::release::Released;
 
 /// How fast a [`Releaser`] gives back: `step` bytes each `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,45 +24,28 @@ impl Default for Pace {
     }
 }
 
-/// A thread that calls [`Arena::release`] until this is dropped, or the arena's last handle is.
+/// A thread that calls [`Arena::release`](crate::Arena::release) until this is dropped, or the
+/// arena's last handle is.
 ///
-/// While the arena is registered it waits; so it does where another thread gives back.
+/// While the arena is registered, or another thread gives memory back, it waits.
 pub struct Releaser {
     stop: Sender<()>,
     thread: Option<JoinHandle<Result<usize, ReleaseError>>>,
 }
 
-impl Arena {
-    /// Starts a thread that gives free memory back at this pace, down to what
-    /// [`Builder::keep_resident`](crate::Builder::keep_resident) says shall stay. It does not keep
-    /// the arena alive.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tailpin_arena::{Arena, Pace};
-    ///
-    /// let arena = Arena::builder().size(64 << 20).keep_resident(4 << 20).build()?;
-    /// let pace = Pace { step: 16 << 20, interval: Duration::from_millis(1) };
-    /// let releaser = arena.spawn_releaser(pace)?;
-    /// arena.alloc(32 << 20)?.fill(1);
-    /// while arena.stats().free > 4 << 20 {
-    ///     std::thread::sleep(Duration::from_millis(1));
-    /// }
-    /// assert!(releaser.stop()? >= 28 << 20);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`ReleaseError::Refused`] if the arena can give nothing back, ever; [`ReleaseError::System`]
-    /// if there is no thread to be had.
-    pub fn spawn_releaser(&self, pace: Pace) -> Result<Releaser, ReleaseError> {
-        // A first call says whether it is of any use.
-        match self.release(0) {
-            Ok(_) => {}
-            Err(error) if is_passing(error) => {}
-            Err(error) => return Err(error),
-        }
-        let arena = self.downgrade();
+/// Whether a later call may succeed.
+pub(crate) fn is_passing(error: ReleaseError) -> bool {
+    use crate::memory::backing::Reason::{OnlyWholeHugePages, Registered};
+    matches!(error, ReleaseError::Busy | ReleaseError::Refused(Registered | OnlyWholeHugePages(_)))
+}
+
+impl Releaser {
+    /// Starts the thread. `release` is asked for so many bytes at a time until it says `None`: the
+    /// arena is gone.
+    pub(crate) fn spawn(
+        pace: Pace,
+        mut release: impl FnMut(usize) -> Option<Result<Released, ReleaseError>> + Send + 'static,
+    ) -> Result<Self, ReleaseError> {
         let (stop, stopped) = mpsc::channel();
         let work = move || {
             let mut returned = 0_usize;
@@ -71,28 +54,20 @@ impl Arena {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(returned),
                 }
-                let Some(arena) = arena.upgrade() else { return Ok(returned) };
-                match arena.release(pace.step) {
-                    Ok(released) => returned = returned.saturating_add(released.returned),
-                    Err(error) if is_passing(error) => {}
-                    Err(error) => return Err(error),
+                match release(pace.step) {
+                    None => return Ok(returned),
+                    Some(Ok(released)) => returned = returned.saturating_add(released.returned),
+                    Some(Err(error)) if is_passing(error) => {}
+                    Some(Err(error)) => return Err(error),
                 }
             }
         };
         let thread = ThreadBuilder::new().name("tailpin-releaser".into()).spawn(work).map_err(|error| {
             ReleaseError::System { doing: "start a thread", errno: error.raw_os_error().unwrap_or(0) }
         })?;
-        Ok(Releaser { stop, thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread) })
     }
-}
 
-/// Whether it may be different another time.
-fn is_passing(error: ReleaseError) -> bool {
-    use crate::memory::backing::Reason::{OnlyWholeHugePages, Registered};
-    matches!(error, ReleaseError::Busy | ReleaseError::Refused(Registered | OnlyWholeHugePages(_)))
-}
-
-impl Releaser {
     /// Ends the thread.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Which frames the system has given memory to: a bit per frame, and a note per 2 MiB area.
+//! Which frames the system has given memory to: a bit per frame, and a flag per 2 MiB area whose
+//! huge page (THP) was split.
 //!
 //! A bit is set before a frame is handed out and cleared when its memory went back. What it says of
 //! frames in use and free frames alike is an upper bound: memory handed out but never touched
@@ -8,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
 
-/// Words of an area: its bits, and its note.
+/// Words of an area: its bits, and its flags.
 const BITS: usize = AREA_FRAMES / 64;
-/// The area is kept from huge pages, as some of its pages went back.
-const ROUGH: u64 = 1;
+/// The area's huge page was split and none is wanted, as some of its pages went back.
+const SPLIT: u64 = 1;
 
 /// One bit per frame of an area.
 pub(crate) type Mask = [u64; BITS];
@@ -25,12 +26,12 @@ pub(crate) fn count(mask: &Mask) -> u64 {
 
 pub(crate) struct Residency {
     bits: &'static [AtomicU64],
-    notes: &'static [AtomicU64],
+    flags: &'static [AtomicU64],
     base: Pfn,
     /// Touching one frame of an area brings a huge page for all of it.
     by_area: bool,
-    /// Areas that are rough: each may cost two mappings.
-    rough: AtomicU64,
+    /// Areas that are split: each may cost two mappings.
+    split_count: AtomicU64,
 }
 
 impl Residency {
@@ -41,8 +42,8 @@ impl Residency {
 
     /// Over zeroed words, for frames from `base` on.
     pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, by_area: bool) -> Self {
-        let (bits, notes) = words.split_at(words.len() / (BITS + 1) * BITS);
-        Self { bits, notes, base, by_area, rough: AtomicU64::new(0) }
+        let (bits, flags) = words.split_at(words.len() / (BITS + 1) * BITS);
+        Self { bits, flags, base, by_area, split_count: AtomicU64::new(0) }
     }
 
     fn index(&self, area: Pfn) -> usize {
@@ -53,12 +54,12 @@ impl Residency {
         &self.bits[self.index(area) * BITS..][..BITS]
     }
 
-    fn note(&self, area: Pfn) -> &'static AtomicU64 {
-        &self.notes[self.index(area)]
+    fn flags_of(&self, area: Pfn) -> &'static AtomicU64 {
+        &self.flags[self.index(area)]
     }
 
-    // Relaxed all over: who may change an area's words follows from who owns its frames, and frames
-    // change hands through the allocator, which orders what was done under each owner.
+    // Relaxed all over: an area's words are changed by a thread that owns the frames in question,
+    // and frames change hands through the allocator, which orders what was done under each owner.
 
     /// The frames of the block that the system may have to find memory for. All blocks that are not
     /// set by this are an area's, or within one.
@@ -71,7 +72,7 @@ impl Residency {
     /// The block (at most an area) is about to be touched.
     pub(crate) fn mark(&self, head: Pfn, order: Order) {
         let area = head.head(Order::HUGE);
-        let mask = if self.by_area && !self.is_rough(area) { ALL } else { block_mask(head, order) };
+        let mask = if self.by_area && !self.is_split(area) { ALL } else { block_mask(head, order) };
         for (word, mask) in self.bits(area).iter().zip(mask) {
             if word.load(Ordering::Relaxed) & mask != mask {
                 word.fetch_or(mask, Ordering::Relaxed);
@@ -119,26 +120,26 @@ impl Residency {
         self.by_area
     }
 
-    pub(crate) fn is_rough(&self, area: Pfn) -> bool {
-        self.note(area).load(Ordering::Relaxed) & ROUGH != 0
+    pub(crate) fn is_split(&self, area: Pfn) -> bool {
+        self.flags_of(area).load(Ordering::Relaxed) & SPLIT != 0
     }
 
-    pub(crate) fn set_rough(&self, area: Pfn) {
-        if self.note(area).fetch_or(ROUGH, Ordering::Relaxed) & ROUGH == 0 {
-            self.rough.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn set_split(&self, area: Pfn) {
+        if self.flags_of(area).fetch_or(SPLIT, Ordering::Relaxed) & SPLIT == 0 {
+            self.split_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The area is as it was at first. The caller owns all its frames.
-    pub(crate) fn set_smooth(&self, area: Pfn) {
-        if self.note(area).swap(0, Ordering::Relaxed) & ROUGH != 0 {
-            self.rough.fetch_sub(1, Ordering::Relaxed);
+    /// The area may have a huge page again, as at first. The caller owns all its frames.
+    pub(crate) fn set_huge_eligible(&self, area: Pfn) {
+        if self.flags_of(area).swap(0, Ordering::Relaxed) & SPLIT != 0 {
+            self.split_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Rough areas at this moment.
-    pub(crate) fn rough_areas(&self) -> u64 {
-        self.rough.load(Ordering::Relaxed)
+    /// Split areas at this moment.
+    pub(crate) fn split_areas(&self) -> u64 {
+        self.split_count.load(Ordering::Relaxed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use portable_atomic::AtomicU128;
 use tailpin::{Audit, GetError, Order};
 
-use crate::memory::{AREA, PAGE};
+use crate::memory::{AREA, PAGE_SIZE};
 
 use super::arena_file::{ArenaFile, Geometry};
 use super::attachment::Attachment;
@@ -60,7 +60,7 @@ impl SharedArena {
     pub fn create(bytes: usize, owners: usize) -> Result<Self, SharedError> {
         Self::check_processor()?;
         let rounded = bytes.checked_next_multiple_of(AREA).ok_or(SharedError::BadSize { bytes })?;
-        let geometry = Geometry { pages: rounded / PAGE, owners };
+        let geometry = Geometry { pages: rounded / PAGE_SIZE, owners };
         geometry.check().map_err(|error| match error {
             SharedError::BadSize { .. } => SharedError::BadSize { bytes },
             other => other,
@@ -106,7 +106,7 @@ impl SharedArena {
         if self.0.is_child() {
             return Err(SharedError::Child);
         }
-        let pages = len.div_ceil(PAGE).next_power_of_two();
+        let pages = len.div_ceil(PAGE_SIZE).next_power_of_two();
         let order = Order::new(pages.trailing_zeros() as u8).filter(|order| len > 0 && *order <= Order::HUGE);
         let order = order.ok_or(SharedError::BadLength { bytes: len })?;
         let head = self.0.operate(Operation::Alloc(order))?;
@@ -143,7 +143,7 @@ impl SharedArena {
         if self.0.is_child() {
             0
         } else {
-            self.0.state_machine.zone.free_frames().saturating_mul(PAGE as u64)
+            self.0.state_machine.zone.free_frames().saturating_mul(PAGE_SIZE as u64)
         }
     }
 

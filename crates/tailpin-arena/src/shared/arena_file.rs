@@ -11,9 +11,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fstatfs};
 use rustix::io::Errno;
 use tailpin::{FrameRange, OneWord, Order, Pfn, ZoneLayout};
 
-use crate::memory::mapping::{Harmless, Mapping, Source};
+use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::{self, FileError};
-use crate::memory::{AREA, PAGE};
+use crate::memory::{AREA, PAGE_SIZE};
 
 use super::error::SharedError;
 use super::generations::Generations;
@@ -76,7 +76,7 @@ impl Geometry {
     pub(super) fn check(self) -> Result<Self, SharedError> {
         let area = Order::HUGE.frames() as usize;
         if self.pages == 0 || !self.pages.is_multiple_of(area) || self.pages > 1 << 32 {
-            return Err(SharedError::BadSize { bytes: self.pages.saturating_mul(PAGE) });
+            return Err(SharedError::BadSize { bytes: self.pages.saturating_mul(PAGE_SIZE) });
         }
         if self.owners == 0 || self.owners > MOST_OWNERS {
             return Err(SharedError::TooManyOwners { owners: self.owners, most: MOST_OWNERS });
@@ -103,10 +103,10 @@ impl Geometry {
     }
 
     fn offsets(self) -> Offsets {
-        let mut end = PAGE;
+        let mut end = PAGE_SIZE;
         let mut part = |words: usize, size: usize| {
             let begin = end;
-            end = (begin + words * size).next_multiple_of(PAGE);
+            end = (begin + words * size).next_multiple_of(PAGE_SIZE);
             begin
         };
         let (small, large) = (size_of::<AtomicU64>(), size_of::<Word>());
@@ -127,7 +127,7 @@ impl Geometry {
             ledger,
             journals,
             data,
-            end: data + self.pages * PAGE,
+            end: data + self.pages * PAGE_SIZE,
         }
     }
 
@@ -202,7 +202,7 @@ impl ArenaFile {
         }
         let bytes = file.metadata().map_err(|error| SharedError::io("look at the file", &error))?.len();
         let bytes = usize::try_from(bytes).map_err(|_| SharedError::NotAnArena)?;
-        if bytes == 0 || !bytes.is_multiple_of(PAGE) {
+        if bytes == 0 || !bytes.is_multiple_of(PAGE_SIZE) {
             return Err(SharedError::NotAnArena);
         }
         let mapping = map(&file, bytes)?;
@@ -285,7 +285,7 @@ impl ArenaFile {
 
     /// Bytes of data.
     pub(super) fn size(&self) -> u64 {
-        (self.geometry.pages * PAGE) as u64
+        (self.geometry.pages * PAGE_SIZE) as u64
     }
 
     /// The address of a byte of the data, or of the one behind the last.
@@ -308,7 +308,7 @@ impl ArenaFile {
 /// All of the file, in this process and not in its forked children.
 fn map(file: &File, bytes: usize) -> Result<Mapping, SharedError> {
     let mapping = Mapping::new(Source::File(file.as_fd(), 0), bytes, AREA).map_err(failed("map the file"))?;
-    mapping.advise(0..bytes, Harmless::DontFork).map_err(failed("keep forks out"))?;
+    mapping.advise(0..bytes, Advice::DontFork).map_err(failed("keep forks out"))?;
     Ok(mapping)
 }
 
@@ -398,7 +398,7 @@ mod tests {
                 if fits {
                     let offsets = geometry.offsets();
                     assert!(offsets.data >= JOURNAL_WORDS * THREADS * owners * 8, "{geometry:?}");
-                    assert_eq!(offsets.end - offsets.data, pages * PAGE);
+                    assert_eq!(offsets.end - offsets.data, pages * PAGE_SIZE);
                     assert!(offsets.ledger + pages * owners * 16 <= offsets.journals, "{geometry:?}");
                 }
             }
@@ -429,7 +429,7 @@ mod tests {
             length in prop_oneof![
                 3 => Just(SMALL.offsets().end as u64),
                 1 => 0..40_000_000u64,
-                1 => (0..10_000u64).prop_map(|pages| pages * PAGE as u64),
+                1 => (0..10_000u64).prop_map(|pages| pages * PAGE_SIZE as u64),
             ],
         ) {
             // A sum that is right for what stands there, so that each number is looked at for what

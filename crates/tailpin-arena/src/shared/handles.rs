@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tailpin::{FrameRange, Order, Pfn};
 
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 
 use super::attachment::Attachment;
 use super::error::SharedError;
@@ -24,7 +24,7 @@ struct Reference {
 impl Reference {
     #[expect(clippy::arithmetic_side_effects, reason = "a page of the arena")]
     fn start(&self) -> u64 {
-        self.head.get() * PAGE as u64
+        self.head.get() * PAGE_SIZE as u64
     }
 }
 

@@ -83,7 +83,7 @@
 //!   nothing. It may attach anew.
 //! * Free memory is not given back to the system.
 
-// What takes numbers of a caller's computes with them checked, or says why it can't overflow.
+// Arithmetic on a caller's numbers is checked, or its place says why it can't overflow.
 #[deny(clippy::arithmetic_side_effects)]
 mod arena;
 mod arena_file;

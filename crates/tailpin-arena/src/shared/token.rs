@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tailpin::{FrameRange, Pfn};
 
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 
 /// A slice as 24 bytes: where it is, how long, and in which generation of its pages. It holds
 /// nothing: until the other process has [adopted](super::SharedArena::adopt) it, some process has
@@ -43,6 +43,6 @@ impl Token {
 
 /// The pages that some bytes touch.
 pub(super) fn pages_of(bytes: Range<u64>) -> FrameRange {
-    const BYTES: u64 = PAGE as u64;
+    const BYTES: u64 = PAGE_SIZE as u64;
     FrameRange { start: Pfn::new(bytes.start / BYTES), end: Pfn::new(bytes.end.div_ceil(BYTES)) }
 }

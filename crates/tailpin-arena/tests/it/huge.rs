@@ -45,8 +45,8 @@ fn free_in_pool(size: HugeSize) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.trim().parse().unwrap())
 }
 
-/// Arenas of the pool's pages. They need some in it, and nobody else who takes them: `echo 8 >
-/// /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`.
+/// Arenas of the pool's pages. They need some in it, and no other process that takes them: `echo 8
+/// > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`.
 #[test]
 fn pages_of_the_pool_go_back_whole_or_not_at_all() {
     let name = "pages_of_the_pool_go_back_whole_or_not_at_all";
@@ -94,7 +94,7 @@ fn pages_of_the_pool_go_back_whole_or_not_at_all() {
         assert_eq!(free_in_pool(size), before, "{released:?}");
         drop(arena.alloc(bytes).unwrap());
         arena.release(usize::MAX).unwrap();
-        // ... unless somebody else has taken it: an error, not a SIGBUS.
+        // ... unless another process has taken it: an error, not a SIGBUS.
         let thief = Arena::builder().size(before * bytes).backing(Backing::HugeTlb(size)).build().unwrap();
         assert_eq!(arena.alloc(PAGE).unwrap_err(), AllocError::HugePageShortage { size });
         assert_eq!(arena.stats().in_use(), 0);

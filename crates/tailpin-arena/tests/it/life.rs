@@ -117,7 +117,8 @@ fn sharers_and_retained_bytes_tell_who_else_is_there() {
         let first = whole.slice(0..10);
         let third = first.clone();
         assert_eq!(whole.sharers(), 4, "two wholes, two pins");
-        let wholes = if usize::is_power_of_two(pages) { 2 } else { 1 }; // of three pages: they share their counts
+        // Of three pages: they share their counts.
+        let wholes = if usize::is_power_of_two(pages) { 2 } else { 1 };
         assert_eq!(first.sharers(), 2 + wholes);
         drop((again, third));
         assert_eq!(whole.retained_bytes(), (pages - 1) * PAGE);

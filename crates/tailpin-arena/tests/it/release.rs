@@ -112,7 +112,8 @@ fn without_root_the_kernels_other_words_are_taken() {
         {
             return;
         }
-        // Somebody else's failed split makes it say that nothing is proven; then it is tried again.
+        // A failed split of another process's makes it say that nothing is proven; then it is tried
+        // again.
         let mut returned = 0;
         for _ in 0..20 {
             returned += arena.release(usize::MAX).unwrap().returned;

@@ -151,7 +151,7 @@ fn looking_disturbs_nobody() {
                     let len = 1 + random(&mut seed) % MIB;
                     if let Ok(buffer) = arena.alloc(len) {
                         let whole = buffer.freeze();
-                        // Nobody else has it, whoever may be looking.
+                        // No other thread has it, whichever may be looking.
                         let whole = whole.try_into_unique().expect("this thread's alone").freeze();
                         kept.push(whole.slice(len / 2..));
                     }

@@ -152,7 +152,7 @@ fn fill_the_map() -> Vec<usize> {
 
 fn unmap(maps: &mut Vec<usize>, n: usize) {
     for _ in 0..n {
-        // SAFETY: a mapping of this test's that nobody uses.
+        // SAFETY: a mapping of this test's that nothing uses.
         unsafe { libc::munmap(maps.pop().unwrap() as *mut _, PAGE) };
     }
 }
@@ -213,7 +213,7 @@ fn what_is_left_when_the_arena_goes_is_reported() {
     assert_eq!(part.len(), 10);
 }
 
-/// Huge pages in the kernel's pool that nobody has.
+/// Huge pages in the kernel's pool that are free.
 fn pool(size: HugeSize) -> u64 {
     let read = |name: &str| -> u64 {
         let path = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/{name}", size.bytes() / 1024);

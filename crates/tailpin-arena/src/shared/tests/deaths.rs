@@ -4,11 +4,11 @@ use std::any::Any;
 
 use super::super::SharedArena;
 use super::super::operation::Operation;
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 use tailpin::{FrameRange, Order, Pfn};
 
 pub(super) const BYTES: usize = 8 << 20;
-pub(super) const PAGES: u64 = (BYTES / PAGE) as u64;
+pub(super) const PAGES: u64 = (BYTES / PAGE_SIZE) as u64;
 
 pub(super) fn order(order: u8) -> Order {
     Order::new(order).unwrap()

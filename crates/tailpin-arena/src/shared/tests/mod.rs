@@ -17,7 +17,7 @@ use super::arena_file::ArenaFile;
 use super::operation::{Operation, Refusal};
 use super::owners::Identity;
 use super::*;
-use crate::memory::PAGE;
+use crate::memory::PAGE_SIZE;
 use deaths::{BYTES, DEATHS, LARGE, PAGES, Setup, did, order, pages};
 use tailpin::{AtomicWord, FrameRange, Order, Pfn};
 
@@ -67,8 +67,8 @@ fn check_and_drop(arena: &SharedArena, kept: Vec<Box<dyn Any>>, what: &str) {
 
 /// What the living do all the while: none waits for the dead, not even for their pages.
 fn go_on(arena: &SharedArena, at: u32) {
-    drop(arena.alloc(PAGE).unwrap());
-    drop(arena.alloc(40 * PAGE).unwrap());
+    drop(arena.alloc(PAGE_SIZE).unwrap());
+    drop(arena.alloc(40 * PAGE_SIZE).unwrap());
     for page in (0..PAGES).step_by(if at.is_multiple_of(2) { 1 } else { 17 }).take(70) {
         let page = FrameRange::new(Pfn::new(page), 1);
         match arena.0.operate(Operation::Pin(page)) {
@@ -168,7 +168,8 @@ impl Drop for Over<'_> {
 #[test]
 fn death_and_recovery_among_others_at_work() {
     let arena = SharedArena::create(2 * BYTES, 4).unwrap();
-    let live = doomed(&arena); // Called so by its identity only: it is not recovered before the end.
+    // Called so by its identity only: it is not recovered before the end.
+    let live = doomed(&arena);
     let over = AtomicBool::new(false);
     let rounds = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -182,7 +183,7 @@ fn death_and_recovery_among_others_at_work() {
                     Err(Refusal::Get(_)) => {}
                     Err(other) => panic!("{other:?}"),
                 }
-                drop(live.alloc((at as usize % 9 + 1) * PAGE));
+                drop(live.alloc((at as usize % 9 + 1) * PAGE_SIZE));
                 rounds.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -358,9 +359,9 @@ fn an_owner_that_is_gone_is_not_recovered_again() {
     arena.recover(first.me()).unwrap();
     let second = doomed(&arena);
     assert_eq!(first.me().index, second.me().index);
-    let block = second.alloc(PAGE).unwrap();
+    let block = second.alloc(PAGE_SIZE).unwrap();
     assert_eq!(arena.recover(first.me()), Err(RecoverError::Gone(first.me())));
-    assert_eq!(arena.free_bytes(), (BYTES - PAGE) as u64);
+    assert_eq!(arena.free_bytes(), (BYTES - PAGE_SIZE) as u64);
     drop(first);
     assert!(arena.owners().contains(&second.me()), "nor does it leave for the new one");
     drop((block, second));
@@ -444,13 +445,13 @@ fn no_thread_waits_for_an_operation_that_panicked() {
         for thread in 0..2 * super::arena_file::THREADS as u32 {
             let victim = &victim;
             scope.spawn(move || {
-                if !stops(3 + thread, || while victim.alloc(PAGE).is_ok() {}) {
-                    assert_eq!(victim.alloc(PAGE).map(drop), Err(SharedError::Poisoned));
+                if !stops(3 + thread, || while victim.alloc(PAGE_SIZE).is_ok() {}) {
+                    assert_eq!(victim.alloc(PAGE_SIZE).map(drop), Err(SharedError::Poisoned));
                 }
             });
         }
     });
-    assert_eq!(victim.alloc(PAGE).map(drop), Err(SharedError::Poisoned));
+    assert_eq!(victim.alloc(PAGE_SIZE).map(drop), Err(SharedError::Poisoned));
     let dead = victim.me();
     drop(victim);
     assert_eq!(arena.recover(dead).unwrap().ambiguous, 0);
@@ -519,7 +520,7 @@ fn what_a_process_does_not_hold_it_cannot_give_back() {
         let entry = arena.0.state_machine.ledger.entry(arena.me().index, page);
         (entry.pins, entry.blocks)
     };
-    let block = arena.alloc(PAGE).unwrap().freeze();
+    let block = arena.alloc(PAGE_SIZE).unwrap().freeze();
     let slice = block.slice(..).unwrap();
     let (page, _) = slice.block();
     let refused = |operation| assert_eq!(arena.0.operate(operation), Err(Refusal::NotHeld));
@@ -528,7 +529,7 @@ fn what_a_process_does_not_hold_it_cannot_give_back() {
     refused(Operation::Put(page, Order::PAGE));
     assert_eq!(entry(page), (1, 0));
     drop(slice);
-    let block = arena.alloc(PAGE).unwrap().freeze();
+    let block = arena.alloc(PAGE_SIZE).unwrap().freeze();
     let (page, _) = block.slice(..).unwrap().block();
     refused(unpin(page));
     assert_eq!(entry(page), (0, 1));

@@ -1,0 +1,82 @@
+//! Memory under blocks, huge where it can be: populated when a block is handed out, and made
+//! eligible for transparent huge pages (THP) again where a release has split one.
+
+use std::sync::atomic::Ordering;
+
+use rustix::io;
+use tailpin::{Order, Pfn};
+
+use crate::error::AllocError;
+use crate::memory::backing::Backing;
+use crate::memory::mapping::{Advice, Mapping};
+use crate::memory::{AREA, PAGE_SIZE};
+use crate::reclaim::residency::ALL;
+use crate::shared_state::Inner;
+
+impl Inner {
+    /// Populates a block that was just handed out: when it is touched it has memory, huge where
+    /// that can be.
+    pub(crate) fn populate(&self, head: Pfn, order: Order) -> Result<(), AllocError> {
+        let part = order.min(Order::HUGE);
+        let parts = order.frames() / part.frames();
+        for at in (0..parts).map(|i| head.offset(i * part.frames())) {
+            if part == Order::HUGE && self.residency.is_split(at) {
+                self.restore_huge(at);
+            }
+            if self.residency.is_all_there(at, part) {
+                continue;
+            }
+            if let (Backing::HugeTlb(size), Some(mapping)) = (self.backing, self.data.mapping()) {
+                let begin = self.offset_of(at) / size.bytes() * size.bytes();
+                mapping
+                    .advise(begin..begin + size.bytes(), Advice::Populate)
+                    .map_err(|_| AllocError::HugePageShortage { size })?;
+            }
+            self.residency.mark(at, part);
+        }
+        Ok(())
+    }
+
+    /// Has the kernel's pool put its huge pages under all of a hugetlb arena again.
+    pub(crate) fn populate_pool(&self) -> io::Result<()> {
+        let (Backing::HugeTlb(size), Some(mapping)) = (self.backing, self.data.mapping()) else {
+            return Ok(());
+        };
+        for begin in (0..mapping.len()).step_by(size.bytes()) {
+            mapping.advise(begin..begin + size.bytes(), Advice::Populate)?;
+            // Each page that came is marked, also if the next doesn't come: a page that isn't
+            // marked would never go back.
+            let first = self.data.first.offset((begin / PAGE_SIZE) as u64);
+            for area in (0..size.bytes() / AREA).map(|i| first.offset(i as u64 * Order::HUGE.frames())) {
+                self.residency.mark(area, Order::HUGE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an area of which the caller has every frame eligible for a huge page again: the small
+    /// pages that it still has go, so that the next touch brings a huge one. Where the kernel
+    /// refuses, or memory is registered, whose frames must not change, the area stays as it is.
+    fn restore_huge(&self, area: Pfn) {
+        let Some(mapping) = self.data.mapping() else { return };
+        // A thread that comes while another has the lock leaves the area for the next time.
+        let Some(_turn) = self.restoring.try_lock() else { return };
+        // After the lock is taken; SeqCst: see `Arena::registered`.
+        if self.registrations.load(Ordering::SeqCst) == 0 {
+            self.drop_small_pages(mapping, area);
+        }
+    }
+
+    fn drop_small_pages(&self, mapping: &Mapping, area: Pfn) {
+        let range = self.offset_of(area)..self.offset_of(area) + AREA;
+        // A file keeps its pages, small as they are; only by a hole in it would they go.
+        // SAFETY: all frames of the area are the caller's, who has given out no reference into them
+        // yet.
+        if self.data.file().is_none() && unsafe { mapping.discard(range.clone()) }.is_ok() {
+            self.residency.clear(area, &ALL);
+        }
+        if mapping.advise(range, Advice::Huge).is_ok() {
+            self.residency.set_huge_eligible(area);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What all handles of an arena share.
+
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use rustix::io::Errno;
+use tailpin::{FrameRange, Order, Pfn, Zone};
+
+use crate::error::ReleaseError;
+use crate::liveness::Liveness;
+use crate::memory::backing::{Backing, Reason};
+use crate::memory::fork::ForkMark;
+use crate::memory::{AREA, Data, PAGE_SIZE, Words};
+use crate::observe::history::History;
+use crate::reclaim::residency::Residency;
+use crate::settings::Settings;
+use crate::try_lock::TryLock;
+
+/// Everything behind an arena. Of one process; what is in the words of a memory file means the same
+/// in any.
+pub(crate) struct Inner {
+    pub(crate) zone: Zone<'static>,
+    pub(crate) liveness: Liveness,
+    pub(crate) history: History,
+    pub(crate) residency: Residency,
+    pub(crate) settings: Settings,
+    pub(crate) backing: Backing,
+    /// The page words once more, with the frame of the first: all that a count on a frame needs.
+    /// Written by the protocol alone.
+    pub(crate) page_words: &'static [AtomicU64],
+    pub(crate) page_base: Pfn,
+    /// Registrations that forbid giving memory back. Any thread that has a handle counts up, and
+    /// down when its [`Registration`](crate::Registration) goes.
+    pub(crate) registrations: AtomicU64,
+    /// Held by the thread that gives memory back.
+    pub(crate) releasing: TryLock,
+    /// Held by the thread that takes the small pages from an area for a huge one.
+    pub(crate) restoring: TryLock,
+    /// Where the next release begins to look for single pages. Written by the thread that has
+    /// locked `releasing`.
+    pub(crate) release_from: AtomicU64,
+    /// In a process whose memory is shared, says whether this is a forked child.
+    fork: Option<ForkMark>,
+    pub(crate) data: Data,
+    /// Last: everything above uses the words.
+    pub(crate) words: Words,
+}
+
+// SAFETY: of the fields only `data` is not `Send` and `Sync`: its addresses are of memory that
+// belongs to the process. Counts on frames settle which thread may read or write there.
+unsafe impl Send for Inner {}
+// SAFETY: `&Inner` gives the same access from any thread, for the same reason.
+unsafe impl Sync for Inner {}
+
+/// The parts an arena is put together from.
+pub(crate) struct Parts {
+    pub(crate) zone: Zone<'static>,
+    pub(crate) history: History,
+    pub(crate) residency: Residency,
+    pub(crate) settings: Settings,
+    pub(crate) backing: Backing,
+    pub(crate) fork: Option<ForkMark>,
+    pub(crate) data: Data,
+    pub(crate) words: Words,
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { zone, history, residency, settings, backing, fork, data, words } = parts;
+        Self {
+            page_base: zone.span().start,
+            page_words: words.pages,
+            zone,
+            liveness: Liveness::new(),
+            history,
+            residency,
+            settings,
+            backing,
+            registrations: AtomicU64::new(0),
+            releasing: TryLock::default(),
+            restoring: TryLock::default(),
+            release_from: AtomicU64::new(0),
+            fork,
+            data,
+            words,
+        }
+    }
+
+    /// Frame numbers of the data.
+    pub(crate) fn frames(&self) -> FrameRange {
+        FrameRange::new(self.data.first, self.data.pages)
+    }
+
+    pub(crate) fn address(&self, page: Pfn) -> NonNull<u8> {
+        debug_assert!(page >= self.data.first && page <= self.frames().end);
+        // SAFETY: frame numbers are the data's, or the one after it, so the address is within or at
+        // its end.
+        unsafe { self.data.base.add((page.get() - self.data.first.get()) as usize * PAGE_SIZE) }
+    }
+
+    pub(crate) fn page_of(&self, address: NonNull<u8>) -> Pfn {
+        let offset = address.as_ptr() as usize - self.data.base.as_ptr() as usize;
+        self.data.first.offset((offset / PAGE_SIZE) as u64)
+    }
+
+    /// Where an area begins in the mapping.
+    pub(crate) fn offset_of(&self, area: Pfn) -> usize {
+        (area.get() - self.data.first.get()) as usize * PAGE_SIZE
+    }
+
+    #[inline]
+    pub(crate) fn is_child(&self) -> bool {
+        self.fork.as_ref().is_some_and(ForkMark::is_child)
+    }
+
+    /// # Panics
+    /// In a forked child that has no part in the memory and its words: to read there would be a
+    /// segmentation fault.
+    #[inline]
+    pub(crate) fn assert_home(&self) {
+        if self.is_child() {
+            not_home();
+        }
+    }
+
+    /// Whether the memory is locked: because the arena was built so, or because the process locked
+    /// it since.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.note_locked() || self.settings.locked
+    }
+
+    /// Whether any of the memory is locked, by the kernel's word (`mlock`, `mlockall`). What is
+    /// locked has memory, also where the arena has not handed it out, and is marked so.
+    pub(crate) fn note_locked(&self) -> bool {
+        let Some(mapping) = self.data.mapping().filter(|_| !self.is_child()) else { return false };
+        if !mapping.is_locked(0..mapping.len()) {
+            return false;
+        }
+        let areas = self.data.pages / Order::HUGE.frames();
+        for area in (0..areas).map(|i| self.data.first.offset(i * Order::HUGE.frames())) {
+            let begin = self.offset_of(area);
+            if mapping.is_locked(begin..begin + AREA) {
+                self.residency.mark(area, Order::HUGE);
+            }
+        }
+        true
+    }
+
+    /// What the kernel's refusal to take memory means.
+    pub(crate) fn refusal(&self, errno: Errno) -> ReleaseError {
+        if errno == Errno::INVAL && self.is_locked() {
+            // The process has locked the memory since the release looked.
+            return ReleaseError::Refused(Reason::Locked);
+        }
+        ReleaseError::system("give memory back")(errno)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.is_child() {
+            // The parent's memory is not mapped here; something else may be where it was.
+            self.data.disown();
+            self.words.disown();
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn not_home() -> ! {
+    panic!("the arena's memory stayed with the parent of this forked process")
+}
