@@ -107,28 +107,28 @@ NEW = ("page", "head", "unsplittable")
 STEPS = [
     Step(
         "publish",
-        ("life::publish_block",),
+        ("life::publish",),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_idle,
         {"rest": NEW, "tail": NEW, "free": NEW},
     ),
     Step(
         "publish",
-        ("life::claim_block",),
+        ("life::claim",),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_uncoalesced(o),
         {"loose": NEW},
     ),
     Step(
         "claimed",
-        ("life::claim_block",),
+        ("life::claim",),
         lambda c, w, o, n, b: c.claimed(w),
         lambda w, o, n, b: w.is_uncoalesced(o),
         {"loose": ("free",)},
     ),
     Step(
         "loosened",
-        ("life::loosen_block",),
+        ("life::leave_uncoalesced",),
         lambda c, w, o, n, b: c.as_uncoalesced(w, o),
         lambda w, o, n, b: z3.And(w.is_idle, among(o, PAGE, HUGE)),
         {"rest": ("loose",), "tail": ("loose",), "free": ("loose",)},
@@ -149,7 +149,7 @@ STEPS = [
     ),
     Step(
         "rested, of a free area",
-        ("life::scrub_area",),
+        ("life::scrub",),
         lambda c, w, o, n, b: c.as_implicit(w),
         lambda w, o, n, b: w.is_idle,
         {"rest": ("rest",), "tail": ("rest",), "free": ("rest",)},
@@ -170,7 +170,7 @@ STEPS = [
     ),
     Step(
         "pin",
-        ("pin::pin_found", "pin::count_on"),
+        ("pin::try_get", "pin::count_on"),
         lambda c, w, o, n, b: c.pin(w, 1),
         lambda w, o, n, b: z3.And(
             z3.ULT(w.pins, PIN_LIMIT), z3.Or(z3.And(w.kind == TAIL, w.pins != 0), w.is_live)
@@ -179,7 +179,7 @@ STEPS = [
     ),
     Step(
         "one more pin, unpin",
-        ("pin::pin_again", "pin::unpin_at", "misuse::checked_put"),
+        ("pin::get", "pin::put", "misuse::raw_put"),
         lambda c, w, o, n, b: z3.If(n == 0, w + 1, c.unpin(w, 1)),
         lambda w, o, n, b: z3.And(w.pins != 0, z3.ULT(w.pins, MOST_PINS), z3.Or(w.kind == TAIL, w.is_head)),
         same("tail", *HEADS),
@@ -214,7 +214,7 @@ STEPS = [
     ),
     Step(
         "add_refs",
-        ("blocks::get_refs_on", "blocks::get_ref_at", "blocks::get_block_found", "token::get_on"),
+        ("blocks::get_refs_on", "blocks::get_block_at", "blocks::get_block_found", "token::get_on"),
         lambda c, w, o, n, b: c.add_refs(w, n),
         lambda w, o, n, b: z3.And(
             w.is_settled, w.refs != 0, z3.ULE(n, REF_LIMIT), z3.ULE(w.refs + n, REF_LIMIT)
@@ -223,14 +223,14 @@ STEPS = [
     ),
     Step(
         "drop_refs",
-        ("blocks::drop_refs_from", "blocks::put_ref_at"),
+        ("blocks::drop_refs_from", "blocks::put_block_at"),
         lambda c, w, o, n, b: c.drop_refs(w, n),
         lambda w, o, n, b: z3.And(w.is_settled, z3.ULE(n, w.refs)),
         same("page", "head", "unsplittable"),
     ),
     Step(
         "frees_uncoalesced",
-        ("life::loosen_at", "blocks::put_refs_on", "token::free_token"),
+        ("life::loosen_at", "blocks::put_refs_on", "token::raw_free"),
         lambda c, w, o, n, b: c.frees_uncoalesced(w, o),
         lambda w, o, n, b: z3.And(among(o, PAGE, HUGE), c_loosens(w, o)),
         {"page": ("loose",), "head": ("loose",)},
@@ -279,7 +279,7 @@ STEPS = [
     ),
     Step(
         "adopted",
-        ("token::adopt_token",),
+        ("token::raw_adopt",),
         lambda c, w, o, n, b: c.adopted(w),
         lambda w, o, n, b: z3.And(w.is_settled, w.refs == 1),
         same(*NEW),
@@ -402,7 +402,7 @@ STEPS = [
     ),
     Step(
         "poisoned, in use",
-        ("misuse::mark_hwpoison_in_use", "misuse::mark_hwpoison_pinned"),
+        ("misuse::mark_hwpoison", "misuse::mark_hwpoison_pinned"),
         lambda c, w, o, n, b: c.mark_hwpoison(w),
         lambda w, o, n, b: z3.Or(w.is_live, z3.And(w.kind == TAIL, w.pins != 0)),
         same("tail", *HEADS),

@@ -159,7 +159,7 @@ def rule(name, by, when, does):
 ALLOCATE = [
     rule(
         "the block is handed out",
-        "life::publish_block",
+        "life::publish",
         lambda s: And(s.hfree, s.tfree),
         lambda s, number, flag: {
             "h": z3.IntVal(WHOLE),
@@ -174,13 +174,13 @@ ALLOCATE = [
     ),
     rule(
         "H is handed out by itself",
-        "life::publish_block",
+        "life::publish",
         lambda s: s.hfree,
         lambda s: {"h": z3.IntVal(PAGE), "R": z3.IntVal(1), "sh": s.sh + 1, "hfree": z3.BoolVal(False)},
     ),
     rule(
         "T is handed out by itself",
-        "life::publish_block",
+        "life::publish",
         lambda s: s.tfree,
         lambda s: {"t": z3.IntVal(ALONE), "tr": z3.IntVal(1), "st": s.st + 1, "tfree": z3.BoolVal(False)},
     ),
@@ -213,33 +213,33 @@ PINS = [
     ),
     rule(
         "a hold is given back",
-        "pin::unpin_at",
+        "pin::put",
         lambda s: s.back > 0,
         lambda s: {**unpin_head(s), "back": s.back - 1},
     ),
     rule(
         "one more pin of T",
-        "pin::pin_found pin::count_on pin::pin_again",
+        "pin::try_get pin::count_on pin::get",
         lambda s: Or(And(s.t == TAIL, s.tp > 0), And(s.t == ALONE, s.tp + s.tr > 0)),
         lambda s: {"tp": s.tp + 1, "ht": s.ht + 1},
     ),
     rule(
-        "T is unpinned", "pin::unpin_at pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
+        "T is unpinned", "pin::put pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
     ),
     rule(
         "another tail is unpinned for the last time",
-        "pin::unpin_at pin::last_pin_went",
+        "pin::put pin::last_pin_went",
         lambda s: s.K > 0,
         lambda s: {"K": s.K - 1, "U": s.U + 1, "back": s.back + 1},
     ),
     rule(
         "H is pinned",
-        "pin::pin_found pin::count_on",
+        "pin::try_get pin::count_on",
         lambda s: And(s.h != FREE, s.R + s.P > 0, Not(s.uns)),
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::unpin_at", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "a page of an unsplittable block is pinned",
@@ -249,7 +249,7 @@ PINS = [
     ),
     rule(
         "a page of an unsplittable block is unpinned",
-        "pin::unpin_at",
+        "pin::put",
         lambda s: s.hu > 0,
         lambda s: {**unpin_head(s), "hu": s.hu - 1},
     ),
@@ -258,13 +258,13 @@ PINS = [
 REFERENCES = [
     rule(
         "the block is cloned",
-        "blocks::get_ref_at blocks::get_refs_on",
+        "blocks::get_block_at blocks::get_refs_on",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s: {"R": s.R + 1, "n": s.n + 1},
     ),
     rule(
         "the block is dropped",
-        "blocks::put_ref_at blocks::put_refs_on split::self_split",
+        "blocks::put_block_at blocks::put_refs_on split::self_split",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s: drop_whole(s, 1),
     ),
@@ -305,19 +305,19 @@ REFERENCES = [
     ),
     rule(
         "handles of pages become one",
-        "merge::merge_block",
+        "merge::merge",
         lambda s: And(s.sh > 0, s.st > 0),
         lambda s: {"n": s.n + 1, "sh": s.sh - 1, "st": s.st - 1},
     ),
     rule(
         "H's handle is dropped",
-        "blocks::put_ref_at life::loosen_at",
+        "blocks::put_block_at life::loosen_at",
         lambda s: s.sh > 0,
         lambda s: {**drop_on_head(s), "sh": s.sh - 1},
     ),
     rule(
         "T's handle is dropped",
-        "blocks::put_ref_at life::loosen_at",
+        "blocks::put_block_at life::loosen_at",
         lambda s: s.st > 0,
         lambda s: {**drop_on_tail(s), "st": s.st - 1},
     ),
@@ -415,7 +415,7 @@ SPLITS = [
 MERGES = [
     rule(
         "a merge begins",
-        "merge::merge_block merge::check_pieces merge::join",
+        "merge::merge merge::check_pieces merge::join",
         lambda s: And(s.n > 0, s.h == PAGE, s.R == 1, s.t == ALONE, s.tr == 1),
         lambda s, number, flag: {"h": z3.IntVal(MERGE), "n": s.n - 1, "merger": s.merger + 1, "M": number},
     ),
@@ -478,7 +478,7 @@ MERGES = [
 LOOKS = [
     rule(
         "one who wants T sees an unpinned tail",
-        "pin::pin_found",
+        "pin::try_get",
         lambda s: And(s.looker == 0, s.t == TAIL, s.tp == 0),
         lambda s: {"looker": z3.IntVal(1), "changed": z3.BoolVal(False), "was_free": unused(s.t, s.h)},
     ),

@@ -67,13 +67,13 @@ MERGED_Q = lambda s: Or(s.q == REST, s.q == OTHER)
 RULES = [
     rule(
         "the block is handed out",
-        "life::prepare_tails life::publish_block",
+        "life::prepare_tails life::publish",
         lambda s: s.h == FREE,
         lambda s, number, flag: handed_out(s, flag, lambda m: m),
     ),
     rule(
         "a free area is put to rest",
-        "life::scrub_area",
+        "life::scrub",
         lambda s: s.h == FREE,
         lambda s: {"t": NUMBER(REST), "q": NUMBER(REST)},
     ),
@@ -151,11 +151,11 @@ RULES = [
     ),
     rule(
         "one more pin of T",
-        "pin::pin_found pin::pin_again",
+        "pin::try_get pin::get",
         lambda s: Or(s.tp > 0, s.t == ALONE),
         lambda s: {"tp": s.tp + 1},
     ),
-    rule("T is unpinned", "pin::unpin_at", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
+    rule("T is unpinned", "pin::put", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
     rule(
         "the block is freed",
         "life::free_block",
@@ -215,7 +215,7 @@ RULES = [
     ),
     rule(
         "a merge begins",
-        "merge::merge_block merge::check_pieces merge::join",
+        "merge::merge merge::check_pieces merge::join",
         lambda s: And(s.h == PIECE, Or(s.q == HEAD, s.q == PAGE)),
         lambda s, number, flag: {
             "h": NUMBER(MERGE),
@@ -383,7 +383,7 @@ WITHOUT = {
         [
             rule(
                 "the block is handed out",
-                "life::prepare_tails life::publish_block",
+                "life::prepare_tails life::publish",
                 lambda s: s.h == FREE,
                 lambda s: handed_out(s, NO, lambda _: NO),
             )

@@ -112,7 +112,7 @@ YES, NO = z3.BoolVal(True), z3.BoolVal(False)
 RULES = [
     rule(
         "the block is handed out",
-        "life::publish_block",
+        "life::publish",
         lambda s: And(s.hfree, s.afree),
         lambda s: {
             "h": NUMBER(WHOLE),
@@ -155,7 +155,7 @@ RULES = [
     ),
     rule(
         "a hold on H is given back",
-        "pin::unpin_at",
+        "pin::put",
         lambda s: s.back > 0,
         lambda s: {**unpin_head(s), "back": s.back - 1},
     ),
@@ -167,7 +167,7 @@ RULES = [
     ),
     rule(
         "one more pin of A itself",
-        "pin::pin_found pin::pin_again",
+        "pin::try_get pin::get",
         lambda s: Or(And(s.a == PART, s.ap > 0), And(s.a == HEAD, s.ap + s.ar > 0)),
         lambda s: {"ap": s.ap + 1, "owna": s.owna + 1},
     ),
@@ -191,13 +191,13 @@ RULES = [
     ),
     rule(
         "one more pin of T",
-        "pin::pin_found pin::pin_again",
+        "pin::try_get pin::get",
         lambda s: s.tp > 0,
         lambda s: {"tp": s.tp + 1, "ht": s.ht + 1},
     ),
     rule(
         "T is unpinned",
-        "pin::unpin_at pin::last_pin_went",
+        "pin::put pin::last_pin_went",
         lambda s: s.ht > 0,
         lambda s: {
             "tp": less(s.tp),
@@ -214,13 +214,13 @@ RULES = [
     ),
     rule(
         "a hold on A is given back",
-        "pin::unpin_at pin::last_pin_went",
+        "pin::put pin::last_pin_went",
         lambda s: s.backa > 0,
         lambda s: {**unpin_area(s), "backa": s.backa - 1},
     ),
     rule(
         "A itself is unpinned",
-        "pin::unpin_at pin::last_pin_went",
+        "pin::put pin::last_pin_went",
         lambda s: s.owna > 0,
         lambda s: {**unpin_area(s), "owna": s.owna - 1},
     ),
@@ -232,12 +232,12 @@ RULES = [
     ),
     rule(
         "H is pinned",
-        "pin::pin_found",
+        "pin::try_get",
         lambda s: And(s.h != FREE, s.R + s.P > 0),
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::unpin_at", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "the block is cloned",
@@ -328,7 +328,7 @@ RULES = [
     ),
     rule(
         "a merge of areas begins",
-        "merge::merge_block merge::join",
+        "merge::merge merge::join",
         lambda s: And(s.sh > 0, s.sa > 0, s.h == AREA, s.R == 1, s.a == HEAD, s.ar == 1),
         lambda s: {"h": NUMBER(MERGE), "sh": s.sh - 1, "sa": s.sa - 1, "merger": NUMBER(1)},
     ),

@@ -5,44 +5,44 @@ use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// Checks head, parts and tails of one block; returns how many of its pages are pinned.
-    pub(super) fn audit_live(
-        &self,
-        head: Pfn,
-        order: Order,
-        found: &mut dyn FnMut(Pfn, &'static str),
-    ) -> u64 {
-        let word = self.load(head);
-        if !word.is_settled_head() {
-            found(head, "a split or merge was left unfinished");
-        }
-        if word.refs() == 0 && order > Order::PAGE && !word.is_unsplittable() {
-            found(head, "a block without references should have split itself");
-        }
-        let mut pinned = 0;
-        let uncounted = word.is_unsplittable();
-        let mut holds = self.audit_area(head, word, order.min(Order::HUGE), uncounted, &mut pinned, found);
-        if order > Order::HUGE {
-            for part in Self::units(head, order) {
-                let word_of_part = self.load(part);
-                if !word_of_part.is_tail() || word_of_part.order() != order {
-                    found(part, "a 2 MiB part does not belong to its block");
-                }
-                let own = self.audit_area(part, word_of_part, Order::HUGE, uncounted, &mut pinned, found);
-                if word_of_part.pins() < own {
-                    found(part, "a 2 MiB part has fewer pins than holds");
-                }
-                pinned += u64::from(word_of_part.pins() > own);
-                holds += u64::from(word_of_part.pins() > 0);
-            }
-        }
-        if word.pins() < holds {
-            found(head, "a head has fewer pins than holds");
-        }
-        pinned + u64::from(word.pins() > holds)
+/// Checks head, parts and tails of one block; returns how many of its pages are pinned.
+pub(super) fn audit_block<W: AtomicWord, S: Steps>(
+    this: &OneWord<'_, W, S>,
+    head: Pfn,
+    order: Order,
+    found: &mut dyn FnMut(Pfn, &'static str),
+) -> u64 {
+    let word = this.load(head);
+    if !word.is_settled_head() {
+        found(head, "a split or merge was left unfinished");
     }
+    if word.refs() == 0 && order > Order::PAGE && !word.is_unsplittable() {
+        found(head, "a block without references should have split itself");
+    }
+    let mut pinned = 0;
+    let uncounted = word.is_unsplittable();
+    let mut holds = this.audit_area(head, word, order.min(Order::HUGE), uncounted, &mut pinned, found);
+    if order > Order::HUGE {
+        for part in OneWord::<W, S>::units(head, order) {
+            let word_of_part = this.load(part);
+            if !word_of_part.is_tail() || word_of_part.order() != order {
+                found(part, "a 2 MiB part does not belong to its block");
+            }
+            let own = this.audit_area(part, word_of_part, Order::HUGE, uncounted, &mut pinned, found);
+            if word_of_part.pins() < own {
+                found(part, "a 2 MiB part has fewer pins than holds");
+            }
+            pinned += u64::from(word_of_part.pins() > own);
+            holds += u64::from(word_of_part.pins() > 0);
+        }
+    }
+    if word.pins() < holds {
+        found(head, "a head has fewer pins than holds");
+    }
+    pinned + u64::from(word.pins() > holds)
+}
 
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold
     /// it.
     fn audit_area(

@@ -20,7 +20,7 @@
 //! and from that piece on no word becomes implicit. (c) It is on the head of the whole: then T is
 //! pinned as a tail of the whole, which it is. The generation in the word is not relied on.
 
-use super::{OneWord, Steps};
+use super::{OneWord, Steps, split};
 use crate::atomic::AtomicWord;
 use crate::error::MergeError;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -45,24 +45,24 @@ struct Progress {
     has_hwpoisoned: bool,
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// One block of `order` at `head` out of the pieces there. The caller has the only reference on
-    /// each, which is checked and can't change while it has.
-    pub(super) fn merge_block(
-        &self,
-        head: Pfn,
-        order: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), MergeError> {
-        if !head.is_aligned(order) {
-            return Err(MergeError::NotABlock);
-        }
-        let unpinned = self.check_pieces(FrameRange::block(head, order))?;
-        self.join_areas(Whole { head, order }, unpinned, true, sink);
-        self.join(Whole { head, order }, unpinned, true, sink);
-        Ok(())
+/// One block of `order` at `head` out of the pieces there. The caller has the only reference on
+/// each, which is checked and can't change while it has.
+pub(super) fn merge<W: AtomicWord, S: Steps>(
+    this: &OneWord<'_, W, S>,
+    head: Pfn,
+    order: Order,
+    sink: &impl FreeSink,
+) -> Result<(), MergeError> {
+    if !head.is_aligned(order) {
+        return Err(MergeError::NotABlock);
     }
+    let unpinned = this.check_pieces(FrameRange::block(head, order))?;
+    this.join_areas(Whole { head, order }, unpinned, true, sink);
+    this.join(Whole { head, order }, unpinned, true, sink);
+    Ok(())
+}
 
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first.
     pub(super) fn join_areas(&self, whole: Whole, unpinned: bool, settles: bool, sink: &impl FreeSink) {
         if whole.order <= Order::HUGE {
@@ -183,7 +183,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     fn to_pages(&self, piece: Pfn, sink: &impl FreeSink) {
         let range = FrameRange::block(piece, self.load(piece).order());
-        let split = self.split_range(range, Order::PAGE, sink);
+        let split = split::split(self, range, Order::PAGE, sink);
         debug_assert!(split.is_ok(), "a settled splittable piece splits");
     }
 

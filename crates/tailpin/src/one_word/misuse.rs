@@ -3,44 +3,83 @@
 //! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and
 //! a word is changed only from a state in which the change is right.
 
-use super::{OneWord, Steps};
+use super::{OneWord, Steps, pin};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::{FreeSink, Protocol};
 use crate::report::Cause;
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// Gives back a pin if there is one.
-    pub(super) fn checked_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
-        let mut at = page;
-        loop {
-            let seen = self.load(at);
-            if let Some(new) = seen.unpin(1)
-                && (seen.is_tail() || seen.is_head())
-                && (self.may_have_own_pin(at, seen) || self.load(at) != seen)
-            {
-                if self.change(at, seen, new) {
-                    if new.pins() == 0 {
-                        self.last_pin_went(at, seen, sink);
-                    }
-                    return Ok(());
+/// Gives back a pin if there is one.
+pub(super) fn raw_put<W: AtomicWord, S: Steps>(
+    this: &OneWord<'_, W, S>,
+    page: Pfn,
+    sink: &impl FreeSink,
+) -> Result<(), Cause> {
+    let mut at = page;
+    loop {
+        let seen = this.load(at);
+        if let Some(new) = seen.unpin(1)
+            && (seen.is_tail() || seen.is_head())
+            && (this.may_have_own_pin(at, seen) || this.load(at) != seen)
+        {
+            if this.change(at, seen, new) {
+                if new.pins() == 0 {
+                    this.last_pin_went(at, seen, sink);
                 }
-                continue;
+                return Ok(());
             }
-            if at == page
-                && seen.is_tail()
-                && let Some((head, _)) = self.head_of(page)
-                && self.load(head).is_unsplittable()
-            {
-                at = head;
-                continue;
+            continue;
+        }
+        if at == page
+            && seen.is_tail()
+            && let Some((head, _)) = this.head_of(page)
+            && this.load(head).is_unsplittable()
+        {
+            at = head;
+            continue;
+        }
+        let in_use = seen.is_live_head() || seen.is_tail() && this.head_of(at).is_some();
+        return Err(if in_use { Cause::NotPinned } else { Cause::FrameIsFree });
+    }
+}
+
+/// Marks a frame in use so that it leaves service when it is freed, and the head of its block
+/// so that the frames are looked at one by one then. False if the frame is free.
+pub(super) fn mark_hwpoison<W: AtomicWord, S: Steps>(
+    this: &OneWord<'_, W, S>,
+    frame: Pfn,
+    sink: &impl FreeSink,
+) -> bool {
+    loop {
+        let seen = this.load(frame);
+        if seen.is_live_head() {
+            if this.change(frame, seen, seen.mark_hwpoison()) {
+                return true;
             }
-            let in_use = seen.is_live_head() || seen.is_tail() && self.head_of(at).is_some();
-            return Err(if in_use { Cause::NotPinned } else { Cause::FrameIsFree });
+            continue;
+        }
+        let pin = pin::try_get(this, frame, sink).map(|(held, _)| held.counted_at);
+        let done = if pin == Ok(frame) {
+            // A pin keeps the tail with its head, or takes it along into a piece of its own.
+            this.mark_hwpoison_pinned(frame);
+            Some(true)
+        } else {
+            // In use, too, is what can't be pinned: at the limit of the count, or in the middle
+            // of a merge.
+            this.mark_hwpoison_tail(frame)
+        };
+        if let Ok(counted_at) = pin {
+            this.unpin(counted_at, sink);
+        }
+        match done {
+            Some(false) => {}
+            done => return done.is_some(),
         }
     }
+}
 
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Whether the head or 2 MiB part `seen` at `at` may have a pin of its own, besides the holds
     /// of its pinned tails. A hold is there before the pin of its tail and for longer, so "no" is
     /// certain of a word that stays as it is.
@@ -58,37 +97,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             holds += Self::units(at, seen.order()).filter(pinned).count();
         }
         seen.pins() > holds as u64
-    }
-
-    /// Marks a frame in use so that it leaves service when it is freed, and the head of its block
-    /// so that the frames are looked at one by one then. False if the frame is free.
-    pub(super) fn mark_hwpoison_in_use(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
-        loop {
-            let seen = self.load(frame);
-            if seen.is_live_head() {
-                if self.change(frame, seen, seen.mark_hwpoison()) {
-                    return true;
-                }
-                continue;
-            }
-            let pin = self.pin_found(frame, sink).map(|(held, _)| held.counted_at);
-            let done = if pin == Ok(frame) {
-                // A pin keeps the tail with its head, or takes it along into a piece of its own.
-                self.mark_hwpoison_pinned(frame);
-                Some(true)
-            } else {
-                // In use, too, is what can't be pinned: at the limit of the count, or in the middle
-                // of a merge.
-                self.mark_hwpoison_tail(frame)
-            };
-            if let Ok(counted_at) = pin {
-                self.unpin(counted_at, sink);
-            }
-            match done {
-                Some(false) => {}
-                done => return done.is_some(),
-            }
-        }
     }
 
     /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail is

@@ -45,8 +45,8 @@ use crate::report::Cause;
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
 /// [`Zone`](crate::Zone) and never write it.
 pub struct OneWord<'m, W = AtomicU64, S = Unabridged> {
-    /// One for each frame from `base` on. Any thread changes them, by [`change_at`](Self::change_at),
-    /// an add or a subtraction; the thread that owns a free frame stores into its word.
+    /// One for each frame from `base` on. Any thread changes them, by `change_at`, an add or a
+    /// subtraction; the thread that owns a free frame stores into its word.
     words: &'m [W],
     /// Frame of the first word, the first of a pageblock; fixed.
     base: Pfn,
@@ -163,41 +163,41 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
 
     #[inline]
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        self.prepare_block(head, order)
+        life::prepare(self, head, order)
     }
 
     #[inline]
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8 {
-        self.publish_block(head, order, class)
+        life::publish(self, head, order, class)
     }
 
     #[inline]
     fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool {
-        self.is_loose_block(head, order)
+        life::is_uncoalesced(self, head, order)
     }
 
     #[inline]
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
-        self.loose_pages_among(first, pages)
+        life::uncoalesced_among(self, first, pages)
     }
 
     #[inline]
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        self.loosen_block(head, order)
+        life::leave_uncoalesced(self, head, order)
     }
 
     #[inline]
     fn claim(&self, head: Pfn, order: Order) -> bool {
-        self.claim_block(head, order, PageWord::claimed)
+        life::claim(self, head, order, PageWord::claimed)
     }
 
     #[inline]
     fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
-        self.claim_block(head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
+        life::claim(self, head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
     }
 
     fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
-        self.scrub_area(area)
+        life::scrub(self, area)
     }
 
     fn reserve(&self, frame: Pfn) {
@@ -227,12 +227,12 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
 
     #[inline]
     fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError> {
-        self.pin_found(page, sink).map(|(held, _)| held)
+        pin::try_get(self, page, sink).map(|(held, _)| held)
     }
 
     #[inline]
     fn get(&self, held: PagePin, _sink: &impl FreeSink) -> Result<(), GetError> {
-        Self::pin_again(self.word(held.counted_at))
+        pin::get(self.word(held.counted_at))
     }
 
     #[inline]
@@ -241,11 +241,11 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     }
 
     fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
-        self.get_refs(range, n, sink)
+        blocks::get_block(self, range, n, sink)
     }
 
     fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
-        self.put_refs(range, n, sink);
+        blocks::put_block(self, range, n, sink);
     }
 
     #[inline]
@@ -255,31 +255,31 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
 
     #[inline]
     fn try_get_at(&self, page: Pfn, sink: &impl FreeSink) -> Result<(PagePin, &W), GetError> {
-        self.pin_found(page, sink)
+        pin::try_get(self, page, sink)
     }
 
     #[inline]
     fn get_at(&self, word: &W, _held: PagePin, _sink: &impl FreeSink) -> Result<(), GetError> {
-        Self::pin_again(word)
+        pin::get(word)
     }
 
     #[inline]
     fn put_at(&self, word: &W, held: PagePin, sink: &impl FreeSink) {
-        self.unpin_at(word, held.counted_at, sink);
+        pin::put(self, word, held.counted_at, sink);
     }
 
     #[inline]
     fn get_block_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
-        self.get_ref_at(word, head, order, sink)
+        blocks::get_block_at(self, word, head, order, sink)
     }
 
     #[inline]
     fn put_block_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) {
-        self.put_ref_at(word, head, order, sink);
+        blocks::put_block_at(self, word, head, order, sink);
     }
 
     fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
-        self.split_range(range, target, sink)
+        split::split(self, range, target, sink)
     }
 
     fn split_around(
@@ -289,19 +289,19 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         target: Order,
         sink: &impl FreeSink,
     ) -> Result<(), SplitError> {
-        self.split_towards(range, page, target, sink)
+        split::split_around(self, range, page, target, sink)
     }
 
     fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError> {
-        self.merge_block(head, order, sink)
+        merge::merge(self, head, order, sink)
     }
 
     fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
-        self.checked_put(page, sink)
+        misuse::raw_put(self, page, sink)
     }
 
     fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
-        self.free_token(token, sink)
+        token::raw_free(self, token, sink)
     }
 
     fn raw_get_block(
@@ -310,15 +310,15 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         n: u64,
         sink: &impl FreeSink,
     ) -> Result<(), TokenError<GetError>> {
-        self.get_token(token, n, sink)
+        token::raw_get_block(self, token, n, sink)
     }
 
     fn raw_put_block(&self, token: RawBlock, n: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)> {
-        self.put_token(token, n, sink)
+        token::raw_put_block(self, token, n, sink)
     }
 
     fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
-        self.adopt_token(token, sink)
+        token::raw_adopt(self, token, sink)
     }
 
     fn raw_split(
@@ -327,7 +327,7 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         target: Order,
         sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.split_token(token, target, sink)
+        token::raw_split(self, token, target, sink)
     }
 
     fn raw_split_around(
@@ -337,7 +337,7 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         target: Order,
         sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>> {
-        self.split_token_around(token, page, target, sink)
+        token::raw_split_around(self, token, page, target, sink)
     }
 
     fn raw_merge(
@@ -345,14 +345,14 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
         tokens: impl Iterator<Item = RawBlock> + Clone,
         sink: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>> {
-        self.merge_tokens(tokens, sink)
+        token::raw_merge(self, tokens, sink)
     }
 
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
-        self.audit_live(head, order, found)
+        audit::audit_block(self, head, order, found)
     }
 
     fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
-        self.mark_hwpoison_in_use(frame, sink)
+        misuse::mark_hwpoison(self, frame, sink)
     }
 }

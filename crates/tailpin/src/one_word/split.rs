@@ -44,21 +44,47 @@ struct Gathered {
     frames: [u64; 8],
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// Splits every piece of `range` down to `target`.
-    pub(super) fn split_range(
-        &self,
-        range: FrameRange,
-        target: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), SplitError> {
-        let mut at = range.start;
-        while range.contains(at) {
-            at = at.offset(self.split_piece(at, target, sink)?.frames());
-        }
-        Ok(())
+/// Splits every piece of `range` down to `target`.
+pub(super) fn split<W: AtomicWord, S: Steps>(
+    this: &OneWord<'_, W, S>,
+    range: FrameRange,
+    target: Order,
+    sink: &impl FreeSink,
+) -> Result<(), SplitError> {
+    let mut at = range.start;
+    while range.contains(at) {
+        at = at.offset(this.split_piece(at, target, sink)?.frames());
     }
+    Ok(())
+}
 
+/// Halves the piece around `page` until it is of `target`: three steps each time while no tail
+/// is explicit.
+pub(super) fn split_around<W: AtomicWord, S: Steps>(
+    this: &OneWord<'_, W, S>,
+    range: FrameRange,
+    page: Pfn,
+    target: Order,
+    sink: &impl FreeSink,
+) -> Result<(), SplitError> {
+    if !range.contains(page) {
+        return Err(SplitError::OutOfRange);
+    }
+    let mut piece = this.piece_around(range, page);
+    loop {
+        let (head, word) = piece.ok_or(SplitError::OutOfRange)?;
+        if word.order() <= target {
+            return Ok(());
+        }
+        let half = Order::wrap(word.order().get() - 1);
+        this.split_piece(head, half, sink)?;
+        // Where the half around the page begins, unless another thread has split it further.
+        let head = page.head(half);
+        piece = this.head_at(head, page).or_else(|| this.piece_around(range, page));
+    }
+}
+
+impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
     /// known to be done.
     fn split_piece(&self, at: Pfn, target: Order, sink: &impl FreeSink) -> Result<Order, SplitError> {
@@ -85,32 +111,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                     return Ok(seen.order());
                 }
             }
-        }
-    }
-
-    /// Halves the piece around `page` until it is of `target`: three steps each time while no tail
-    /// is explicit.
-    pub(super) fn split_towards(
-        &self,
-        range: FrameRange,
-        page: Pfn,
-        target: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), SplitError> {
-        if !range.contains(page) {
-            return Err(SplitError::OutOfRange);
-        }
-        let mut piece = self.piece_around(range, page);
-        loop {
-            let (head, word) = piece.ok_or(SplitError::OutOfRange)?;
-            if word.order() <= target {
-                return Ok(());
-            }
-            let half = Order::wrap(word.order().get() - 1);
-            self.split_piece(head, half, sink)?;
-            // Where the half around the page begins, unless another thread has split it further.
-            let head = page.head(half);
-            piece = self.head_at(head, page).or_else(|| self.piece_around(range, page));
         }
     }
 

@@ -58,28 +58,28 @@
 //! | --- | --- | --- | --- |
 //! | free, implicit, tail | free | `as_free` | `life::prepare_tails` |
 //! | free, implicit, tail | tail | `tail_of` | `life::prepare_tails` |
-//! | free, implicit, tail | head, unsplittable | `publish` | `life::publish_block` |
-//! | uncoalesced | head, unsplittable | `publish` | `life::claim_block` |
-//! | uncoalesced | free | `claimed` | `life::claim_block` |
-//! | free, implicit, tail | uncoalesced | `as_uncoalesced` | `life::loosen_block` |
+//! | free, implicit, tail | head, unsplittable | `publish` | `life::publish` |
+//! | uncoalesced | head, unsplittable | `publish` | `life::claim` |
+//! | uncoalesced | free | `claimed` | `life::claim` |
+//! | free, implicit, tail | uncoalesced | `as_uncoalesced` | `life::leave_uncoalesced` |
 //! | head | uncoalesced | `frees_uncoalesced` | `life::loosen_at` |
 //! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `as_uncoalesced` | `life::free_at_once` |
 //! | head, unsplittable | free | `drop_refs`, `frees_at_once` | `life::free_at_once` |
 //! | head, unsplittable | free, offline | `freed` | `life::free_block` |
 //! | implicit | free | `freed` | `life::store_freed` |
 //! | head, unsplittable, tail | free, offline | `freed` | `life::store_freed` |
-//! | free, implicit, tail | implicit | `as_implicit` | `life::scrub_area` |
-//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `pin` | `pin::pin_found` |
+//! | free, implicit, tail | implicit | `as_implicit` | `life::scrub` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `pin` | `pin::try_get` |
 //! | head | the same | `hold_settled` | `pin::hold` |
 //! | head, splitting, merging, pinned tail | the same | `hold` | `pin::count_on` |
 //! | heads-only | splitting | `hold` | `pin::count_on` |
 //! | implicit, tail | pinned tail | `tail_of`, `pin` | `pin::pin_first` |
 //! | implicit, tail | pinned tail | `tail_of`, `hold` | `pin::pin_first` |
-//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::unpin_at` |
-//! | pinned tail | tail | `unpin` | `pin::unpin_at` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::put` |
+//! | pinned tail | tail | `unpin` | `pin::put` |
 //! | head, unsplittable | the same | `add_refs` | `blocks::get_refs_on` |
 //! | head, unsplittable | the same | `drop_refs` | `blocks::drop_refs_from` |
-//! | head, unsplittable | the same | `adopted` | `token::adopt_token` |
+//! | head, unsplittable | the same | `adopted` | `token::raw_adopt` |
 //! | head | splitting, heads-only | `begin_split` | `split::split_piece` |
 //! | head | splitting | `begin_self_split` | `split::self_split` |
 //! | pinned tail | splitting | `piece`, `begin_self_split` | `split::scatter_areas` |
@@ -100,7 +100,7 @@
 //! | head, merging, pinned tail | pinned tail | `tail_of` | `merge::adopt_pinned` |
 //! | merging | merging | `mark_has_hwpoisoned`, `with_explicit_tails` | `merge::join` |
 //! | merging | head | `end_merge` | `merge::join` |
-//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_in_use` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison` |
 //! | head, unsplittable, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `misuse::mark_hwpoison_pinned` |
 //! | head, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `split::mark_pieces_hwpoisoned` |
 //! | head, unsplittable, splitting, merging | the same | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |

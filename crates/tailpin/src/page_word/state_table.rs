@@ -139,24 +139,24 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 tails_of().for_each(|order| to(w.tail_of(order)));
             }
         }),
-        ("`publish`", "life::publish_block", |w, to| {
+        ("`publish`", "life::publish", |w, to| {
             if w.is_idle() {
                 for order in orders() {
                     [true, false].into_iter().for_each(|unsplittable| to(w.publish(order, unsplittable)));
                 }
             }
         }),
-        ("`publish`", "life::claim_block", |w, to| {
+        ("`publish`", "life::claim", |w, to| {
             for order in [Order::PAGE, Order::HUGE].into_iter().filter(|order| w.is_uncoalesced(*order)) {
                 [true, false].into_iter().for_each(|unsplittable| to(w.publish(order, unsplittable)));
             }
         }),
-        ("`claimed`", "life::claim_block", |w, to| {
+        ("`claimed`", "life::claim", |w, to| {
             if w.is_uncoalesced(Order::PAGE) || w.is_uncoalesced(Order::HUGE) {
                 to(w.claimed());
             }
         }),
-        ("`as_uncoalesced`", "life::loosen_block", |w, to| {
+        ("`as_uncoalesced`", "life::leave_uncoalesced", |w, to| {
             if w.is_idle() {
                 [Order::PAGE, Order::HUGE].into_iter().for_each(|order| to(w.as_uncoalesced(order)));
             }
@@ -189,12 +189,12 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.freed());
             }
         }),
-        ("`as_implicit`", "life::scrub_area", |w, to| {
+        ("`as_implicit`", "life::scrub", |w, to| {
             if w.is_idle() {
                 to(w.as_implicit());
             }
         }),
-        ("`pin`", "pin::pin_found", |w, to| {
+        ("`pin`", "pin::try_get", |w, to| {
             let counted = w.is_live_head() || w.is_tail() && w.pins() > 0;
             if counted {
                 w.pin(1).into_iter().for_each(to);
@@ -222,7 +222,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 tails_of().for_each(|order| to(w.tail_of(order).hold(1)));
             }
         }),
-        ("`unpin`", "pin::unpin_at", |w, to| {
+        ("`unpin`", "pin::put", |w, to| {
             if w.is_head() || w.is_tail() {
                 w.unpin(1).into_iter().for_each(to);
             }
@@ -237,7 +237,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 w.drop_refs(1).into_iter().for_each(to);
             }
         }),
-        ("`adopted`", "token::adopt_token", |w, to| {
+        ("`adopted`", "token::raw_adopt", |w, to| {
             if is_settled(w) && w.refs() == 1 {
                 to(w.adopted());
             }
@@ -342,7 +342,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.end_merge());
             }
         }),
-        ("`mark_hwpoison`", "misuse::mark_hwpoison_in_use", |w, to| {
+        ("`mark_hwpoison`", "misuse::mark_hwpoison", |w, to| {
             if w.is_live_head() || w.is_tail() && w.pins() > 0 {
                 to(w.mark_hwpoison());
             }
