@@ -15,7 +15,6 @@ use tailpin::{
 
 use crate::engine::Engine;
 use crate::safeguards;
-use crate::scenario::Scenario;
 use crate::tested_protocol::{Field, TestedProtocol};
 use crate::trace::{self, Name, violation};
 use crate::word::CheckWord;
@@ -62,17 +61,18 @@ pub(crate) fn to_order(order: u8) -> Order {
 }
 
 impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
-    /// The free frames that a scenario is about.
-    pub(crate) fn new(scenario: &Scenario<E, F>) -> Self {
-        let Scenario { frames, explored, reuses, .. } = *scenario;
+    /// `frames` free frames, of which the words of those that `explored` names are explored; they
+    /// are allocated again after they were freed if the scenario `reuses` them. With `slots` there
+    /// is a whole zone over them, of so many CPU caches.
+    pub(crate) fn new(frames: u64, explored: fn(u64) -> bool, reuses: bool, slots: Option<usize>) -> Self {
         let word = |frame: u64, (field, decode): &Field| {
             let name = Name { frame: frame as u32, field, decode: *decode };
             if explored(frame) { CheckWord::explored(name) } else { CheckWord::plain(name) }
         };
         Self {
             words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
-            areas: scenario.slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
-            slots: scenario.slots.unwrap_or_default(),
+            areas: slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
+            slots: slots.unwrap_or_default(),
             memory: (0..frames).map(|frame| explored(frame).then(E::contents)).collect(),
             free_list: reuses.then(|| E::atomic(0)),
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),

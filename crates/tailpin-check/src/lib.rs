@@ -4,6 +4,7 @@
 //! missing safeguard is noticed, the checker gives that code an implementation of its own trait of
 //! safeguards that leaves one out.
 
+mod check;
 mod engine;
 mod fixture;
 mod futex_fixture;
@@ -12,6 +13,7 @@ mod lock_wait;
 pub mod names;
 mod page_table_fixture;
 mod page_table_safeguards;
+mod protocol_kind;
 pub mod report;
 mod runner;
 pub mod safeguards;
@@ -24,5 +26,5 @@ mod tested_protocol;
 mod trace;
 mod word;
 
+pub use protocol_kind::ProtocolKind;
 pub use runner::Counterexample;
-pub use tested_protocol::ProtocolKind;

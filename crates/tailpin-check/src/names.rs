@@ -116,8 +116,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{NOT_SHOWN, distance, near, scenarios, why_nothing};
+    use crate::protocol_kind::ProtocolKind;
     use crate::suite::Selection;
-    use crate::tested_protocol::ProtocolKind;
 
     #[test]
     fn near_names_are_offered() {

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::check::Check;
 use crate::runner::Outcome;
-use crate::suite::Check;
 
 /// What was expected of a check, or came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -11,7 +11,7 @@ use tailpin::{AtomicWord, Kind, Order, PageWord, Pfn, one_word};
 use tailpin_classic as classic;
 
 use crate::engine::current_thread;
-use crate::tested_protocol::ProtocolKind;
+use crate::protocol_kind::ProtocolKind;
 use crate::trace::Name;
 
 macro_rules! safeguards {

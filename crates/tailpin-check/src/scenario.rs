@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::engine::{Engine, MAIN, enter_thread};
 use crate::fixture::Fixture;
 use crate::lock_wait;
-use crate::safeguards::Safeguard;
-use crate::tested_protocol::{ProtocolKind, TestedProtocol};
+use crate::protocol_kind::ProtocolKind;
+use crate::safeguards::{self, Safeguard};
+use crate::tested_protocol::TestedProtocol;
 use crate::trace;
 use crate::word::{CheckWord, unscheduled};
 
@@ -59,10 +60,11 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Scenario<E, F> {
     /// One execution. Everything that acts at once runs in a spawned thread: a checker may treat
     /// the main thread, which starts the others, as if it came first.
     pub(crate) fn execute(&self) {
+        safeguards::begin();
         trace::begin();
         lock_wait::begin();
         enter_thread(MAIN);
-        let fixture = Arc::new(Fixture::<E, F>::new(self));
+        let fixture = Arc::new(Fixture::<E, F>::new(self.frames, self.explored, self.reuses, self.slots));
         self.alone(|| (self.setup)(&fixture));
         fixture.begin();
         let threads: Vec<_> = self

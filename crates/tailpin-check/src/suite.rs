@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use crate::check::{Check, Layer};
 use crate::engine::{Engine, Loom, OsThreads, Shuttle};
+use crate::protocol_kind::ProtocolKind;
 use crate::report::Row;
 use crate::runner::{Counterexample, Limits, Outcome, explore};
 use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
 use crate::scenarios;
 use crate::stress::{Amount, os_threads, random};
-use crate::tested_protocol::{
-    ClassicLessOne, OneWordLessOne, ProtocolKind, TestedClassic, TestedOneWord, TestedProtocol,
-};
+use crate::tested_protocol::{ClassicLessOne, OneWordLessOne, TestedClassic, TestedOneWord, TestedProtocol};
 use crate::word::{CheckWord, LoomWord, OsWord, ShuttleWord};
 
 /// Which of the checks to run, and how thoroughly.
@@ -31,47 +31,6 @@ pub struct Selection {
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
-}
-
-/// What runs a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// Everything that can happen, weak memory included.
-    Loom,
-    /// Random schedules of many threads.
-    Shuttle,
-    /// The machine's own threads.
-    Threads,
-}
-
-impl Layer {
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loom => "loom",
-            Self::Shuttle => "shuttle",
-            Self::Threads => "threads",
-        }
-    }
-}
-
-/// One check: a scenario with everything in place, or with one step left out.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// Name of the scenario.
-    pub scenario: &'static str,
-    /// What it is about.
-    pub title: &'static str,
-    /// On which protocol.
-    pub protocol: ProtocolKind,
-    /// What is left out.
-    pub safeguard: Option<Safeguard>,
-    /// Threads it has.
-    pub threads: usize,
-    /// What runs it.
-    pub layer: Layer,
-    /// Preemptions per execution that are explored by default.
-    pub preemptions: usize,
 }
 
 /// A check that was run.

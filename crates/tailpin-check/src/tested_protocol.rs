@@ -7,29 +7,8 @@ use tailpin::{AtomicWord, Attach, OneWord, PIN_LIMIT, PageWord, Pfn, Protocol};
 use tailpin_classic::Classic;
 use tailpin_classic::Corrected;
 
+use crate::protocol_kind::ProtocolKind;
 use crate::safeguards::LessOne;
-
-/// Which protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum ProtocolKind {
-    /// One word per frame, lock-free.
-    OneWord,
-    /// The mail's, corrected.
-    Classic,
-}
-
-impl ProtocolKind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::OneWord, Self::Classic];
-
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OneWord => "one-word",
-            Self::Classic => "classic",
-        }
-    }
-}
 
 /// Name of a word of a frame, and what makes its value readable.
 pub(crate) type Field = (&'static str, fn(u64) -> String);

@@ -65,7 +65,6 @@ thread_local! {
 
 /// Forgets the execution before.
 pub(crate) fn begin() {
-    crate::safeguards::begin();
     RECORDER.with_borrow_mut(|recorder| {
         recorder.events.clear();
         recorder.broke = None;

@@ -11,7 +11,7 @@
 //! attempts, each of which pins at most twice and once more for each change.
 
 use crate::error::Error;
-use crate::futexes::{Futex, Scope};
+use crate::futex::{Futex, Scope};
 use crate::key::Key;
 use crate::memory::{Access, Address, Fault, Memory, PageOwner};
 use crate::safeguards::{Safeguard, Safeguards};

@@ -11,7 +11,8 @@ use core::pin::{Pin, pin};
 
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::list::DequeueReason;
 use crate::memory::{Access, Memory};
 use crate::pi_table::PiNodes;

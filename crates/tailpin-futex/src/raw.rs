@@ -4,7 +4,8 @@ use core::array;
 use core::time::Duration;
 
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes, Scope};
+use crate::futex::{Futex, Scope};
+use crate::futexes::Futexes;
 use crate::memory::{Address, Memory};
 use crate::safeguards::Safeguards;
 use crate::scheduler::{Clock, Scheduler, Timeout};

@@ -1,13 +1,14 @@
 //! Requeue: wake some, let the others wait for another word.
 
 use crate::batch::Batch;
+use crate::bucket::Waiting;
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::memory::{Access, Memory, NotPresent};
 use crate::retry_limit::RetryLimit;
 use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::Scheduler;
-use crate::waiter::Waiting;
 use crate::wake::take;
 use crate::word::QueueWord;
 

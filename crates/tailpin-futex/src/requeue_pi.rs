@@ -9,7 +9,8 @@ use core::pin::pin;
 
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::list::{DequeueReason, Visit};
 use crate::memory::{Access, Memory};
 use crate::pi::Acquired;

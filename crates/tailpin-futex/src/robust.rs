@@ -10,7 +10,8 @@
 //! liked: it is followed for at most [`ROBUST_LIMIT`] entries, nothing in it is believed, and an
 //! address that leads nowhere ends it.
 
-use crate::futexes::{Futex, Futexes, Scope};
+use crate::futex::{Futex, Scope};
+use crate::futexes::Futexes;
 use crate::memory::{Access, Address, Memory, NotPresent};
 use crate::pi::{OWNER_DIED, TID_MASK, WAITERS};
 use crate::retry_limit::RetryLimit;

@@ -3,7 +3,8 @@
 use core::pin::pin;
 
 use crate::error::Error;
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::memory::Memory;
 use crate::safeguards::Safeguards;
 use crate::scheduler::{Scheduler, Timeout, deadline};

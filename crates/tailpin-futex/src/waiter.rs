@@ -5,8 +5,10 @@
 use core::pin::Pin;
 use core::sync::atomic::AtomicU64;
 
+use crate::bucket::Waiting;
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::key::Key;
 use crate::list::{DequeueReason, Node, NodeState};
 use crate::memory::{Access, Memory, NotPresent};
@@ -14,14 +16,6 @@ use crate::retry_limit::RetryLimit;
 use crate::safeguards::{AllSafeguards, Safeguard, Safeguards};
 use crate::scheduler::Scheduler;
 use crate::word::QueueWord;
-
-/// What a bucket knows of a waiter.
-pub(crate) struct Waiting<T> {
-    pub(crate) thread: T,
-    pub(crate) bitset: u32,
-    /// Waits to be requeued to this priority-inheritance lock, and for nothing else.
-    pub(crate) target: Option<Key>,
-}
 
 /// A wait in two halves, for a caller that has something to do between them: [`queue`](Self::queue)
 /// looks at the word and queues, [`is_woken`](Self::is_woken) says whether it is over. It lives

@@ -6,7 +6,8 @@ use core::array;
 use core::pin::{Pin, pin};
 
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::memory::{Access, Memory};
 use crate::retry_limit::RetryLimit;
 use crate::safeguards::Safeguards;

@@ -1,8 +1,10 @@
 //! Wake: the other half of wait.
 
 use crate::batch::Batch;
+use crate::bucket::Waiters;
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes, Waiters};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::key::Key;
 use crate::list::{DequeueReason, Visit};
 use crate::memory::{Access, Memory};
@@ -71,7 +73,7 @@ pub(crate) fn take<S: Scheduler, W: QueueWord>(
 ) -> Result<u32, Error> {
     let before = batch.total();
     let (mut left, mut mismatched) = (count, false);
-    let decide = |waiting: &mut crate::waiter::Waiting<S::Thread>| {
+    let decide = |waiting: &mut crate::bucket::Waiting<S::Thread>| {
         if left == 0 {
             return Visit::Stop;
         }

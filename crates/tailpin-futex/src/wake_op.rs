@@ -2,7 +2,8 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
-use crate::futexes::{Futex, Futexes};
+use crate::futex::Futex;
+use crate::futexes::Futexes;
 use crate::memory::{Access, Memory, NotPresent};
 use crate::retry_limit::RetryLimit;
 use crate::safeguards::Safeguards;

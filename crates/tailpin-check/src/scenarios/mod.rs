@@ -14,9 +14,10 @@ mod subcases;
 
 use crate::engine::Engine;
 use crate::fixture::Fixture;
+use crate::protocol_kind::ProtocolKind;
 use crate::safeguards::Safeguard;
 use crate::scenario::{Scenario, Thread};
-use crate::tested_protocol::{ProtocolKind, TestedProtocol};
+use crate::tested_protocol::TestedProtocol;
 use crate::word::CheckWord;
 
 /// Both protocols.

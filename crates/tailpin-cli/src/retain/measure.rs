@@ -2,9 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::row::HugePages;
 use crate::linux::cgroup::Cgroup;
 use crate::linux::text;
+
+/// The kernel's counters of huge pages, machine-wide, as they moved during the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HugePages {
+    pub(crate) thp_fault_alloc: u64,
+    pub(crate) thp_split_page: u64,
+    pub(crate) thp_split_page_failed: u64,
+    pub(crate) thp_deferred_split_page: u64,
+}
 
 /// Where the kernel's count was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

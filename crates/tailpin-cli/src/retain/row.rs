@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::measure::Source;
+use super::measure::{HugePages, Source};
 
 /// How survivors are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -43,15 +43,6 @@ pub(crate) enum Ending {
     OutOfMemory,
     /// Anything else.
     Failed,
-}
-
-/// The kernel's counters of huge pages, machine-wide, as they moved during the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct HugePages {
-    pub(crate) thp_fault_alloc: u64,
-    pub(crate) thp_split_page: u64,
-    pub(crate) thp_split_page_failed: u64,
-    pub(crate) thp_deferred_split_page: u64,
 }
 
 /// What one back end did, kept and cost. What was not measured because it died is absent.

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::child::{Job, Told};
 use super::log::{self, Shape};
-use super::measure::Source;
-use super::row::{Backend, Ending, HugePages, Row};
+use super::measure::{HugePages, Source};
+use super::row::{Backend, Ending, Row};
 use crate::linux::cgroup::{Own, Version};
 use crate::progress;
 
