@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod error;
 mod gate;
 mod model;
 mod outcome;
@@ -27,6 +28,7 @@ mod run;
 mod setup;
 mod timeline;
 pub mod trace;
+mod watch;
 
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
@@ -35,8 +37,10 @@ mod support;
 mod tests;
 
 pub use compile::compile;
+pub use error::{MOST_FRAMES, MOST_THREADS, ReplayError};
 pub use outcome::{LINUX_BYTES_PER_FRAME, Outcome};
 pub use plan::{Plan, Reading};
 pub use run::{Measured, Tally};
-pub use setup::{MOST_FRAMES, MOST_THREADS, NoWatch, Protocol, ReplayError, Setup, Watch};
+pub use setup::{Protocol, Setup};
 pub use timeline::{INTERVALS, Point, Timeline};
+pub use watch::{NoWatch, Watch};

@@ -12,9 +12,10 @@ use tailpin::{
     ZoneMemory,
 };
 
+use super::error::ReplayError;
 use super::gate::{Gate, OnTheWay};
 use super::plan::{Plan, Refusal, Step};
-use super::setup::{ReplayError, Watch};
+use super::watch::Watch;
 
 /// Steps between two words to who watches.
 const STRIDE: usize = 1 << 16;

@@ -1,13 +1,15 @@
-//! What a replay is made with: protocol, threads, zone, and who watches.
+//! What a replay is made with: protocol, threads, zone.
 
-use std::{fmt, io};
+use std::io;
 
 use serde::Serialize;
-use tailpin::{AREA_FRAMES, OneWord, Order, Protocol as _, ZoneError};
+use tailpin::{AREA_FRAMES, OneWord, Order, Protocol as _};
 use tailpin_classic::Classic;
 
+use super::error::{MOST_FRAMES, MOST_THREADS, ReplayError};
 use super::plan::Plan;
 use super::run::{Ground, Measured};
+use super::watch::Watch;
 
 /// Smallest zone, 512 MiB: below it the per-CPU caches would weigh on the metadata of each frame.
 const LEAST_FRAMES: u64 = 1 << 17;
@@ -15,12 +17,6 @@ const LEAST_FRAMES: u64 = 1 << 17;
 /// Room for each copy beside one and a half times the peak, 128 MiB. Blocks never move here, so a
 /// trace that splits huge pages and keeps some of the pieces needs more than its live frames.
 const SPARE_FRAMES: u64 = 1 << 15;
-
-/// Largest zone, in frames: 512 GiB.
-pub const MOST_FRAMES: u64 = 1 << 27;
-
-/// Most copies at once.
-pub const MOST_THREADS: usize = 1 << 10;
 
 /// How frames are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,75 +49,6 @@ impl Protocol {
         }
     }
 }
-
-/// Why a plan can't be replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplayError {
-    /// The zone that it needs is too large.
-    NoRoom {
-        /// Frames it needs.
-        frames: u64,
-        /// The most there may be: [`MOST_FRAMES`].
-        limit: u64,
-    },
-    /// No zone can be made of so many frames.
-    Zone(ZoneError),
-    /// There is no memory for the words of a zone.
-    NoMemory {
-        /// Frames of the zone.
-        frames: u64,
-    },
-    /// A thread can't be started.
-    Thread {
-        /// How many were asked for.
-        threads: usize,
-        /// What the system says; [`ErrorKind::InvalidInput`](io::ErrorKind::InvalidInput) beyond
-        /// [`MOST_THREADS`].
-        cause: io::ErrorKind,
-    },
-}
-
-impl fmt::Display for ReplayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRoom { frames, limit } => {
-                write!(f, "needs a zone of {frames} frames for all threads; {limit} is the most")
-            }
-            Self::Zone(error) => write!(f, "{error}"),
-            Self::NoMemory { frames } => {
-                write!(f, "there is no memory for the metadata of a zone of {frames} frames")
-            }
-            Self::Thread { threads, cause: io::ErrorKind::InvalidInput } => {
-                write!(f, "{threads} threads; {MOST_THREADS} is the most")
-            }
-            Self::Thread { threads, cause } => {
-                write!(f, "not all of {threads} threads can be started: {cause}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ReplayError {}
-
-impl From<ZoneError> for ReplayError {
-    fn from(error: ZoneError) -> Self {
-        Self::Zone(error)
-    }
-}
-
-/// Hears of a replay while it runs, on the threads that run it.
-pub trait Watch: Sync {
-    /// On the thread of copy `copy`, counted from 0, before its clock starts.
-    fn begins(&self, _copy: usize) {}
-    /// So many more steps were done. Called within the timed part, once for many steps.
-    fn progress(&self, _steps: usize) {}
-}
-
-/// Progress that is not shown.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoWatch;
-
-impl Watch for NoWatch {}
 
 /// How to replay a plan.
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +155,8 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{MOST_FRAMES, MOST_THREADS, NoWatch, Protocol, ReplayError, Setup, Watch};
+    use super::{MOST_FRAMES, MOST_THREADS, Protocol, ReplayError, Setup, Watch};
+    use crate::NoWatch;
     use crate::support::Writer;
     use crate::{Measured, Outcome, Plan, Reading, compile, trace};
 

@@ -1,6 +1,10 @@
-//! The two traces that are built in.
+//! The two traces that are built in, and finding a trace by its name or path.
 
-use super::{DEFAULT_LIMIT, Trace, TraceError, read};
+use std::io;
+use std::path::Path;
+
+use super::read::{DEFAULT_LIMIT, open, read};
+use super::{Trace, TraceError};
 
 /// A trace that is part of the program.
 pub struct Builtin {
@@ -31,5 +35,27 @@ impl Builtin {
     /// None but by a damaged program.
     pub fn open(&self) -> Result<Trace, TraceError> {
         read(self.name.to_owned(), self.compressed, DEFAULT_LIMIT)
+    }
+}
+
+/// The path that means standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Opens a built-in trace by its name, any other by its path; `-` is standard input.
+///
+/// # Errors
+/// [`TraceError::NoSuchTrace`] if it is neither; else what [`open`] says.
+pub fn find(path: &Path, limit: u64) -> Result<Trace, TraceError> {
+    match path.to_str().and_then(Builtin::named) {
+        Some(builtin) => builtin.open(),
+        None if path == Path::new(STANDARD_INPUT) => {
+            read("standard input".to_owned(), io::stdin().lock(), limit)
+        }
+        None => open(path, limit).map_err(|error| match error {
+            TraceError::Io(source) if source.kind() == io::ErrorKind::NotFound => {
+                TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
+            }
+            error => error,
+        }),
     }
 }

@@ -223,7 +223,7 @@ impl fmt::Display for TraceError {
                 write!(
                     f,
                     "not a trace: {bytes} bytes, where a header alone has {}",
-                    super::header::HEADER_BYTES
+                    super::format::HEADER_BYTES
                 )
             }
             Self::BadMagic { magic } => {
@@ -278,7 +278,7 @@ impl fmt::Display for RecordFault {
                 write!(
                     f,
                     "PIN or UNPIN of {refs} references; more than {} is implausible",
-                    super::record::MAX_REFS
+                    super::format::MAX_REFS
                 )
             }
             Self::OverLive { pfn, order, live, live_order } => write!(

@@ -1,13 +1,7 @@
 //! The fixed 64 bytes at the start of a trace.
 
 use super::error::TraceError;
-use super::record::RECORD_BYTES;
-
-/// Bytes of the header.
-pub(crate) const HEADER_BYTES: usize = 64;
-
-/// First eight bytes of every trace.
-pub(crate) const MAGIC: [u8; 8] = *b"PFTRACE1";
+use super::format::{HEADER_BYTES, MAGIC, RECORD_BYTES};
 
 /// The only version there is.
 pub(crate) const VERSION: u32 = 1;

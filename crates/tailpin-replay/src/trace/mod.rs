@@ -6,6 +6,7 @@
 
 mod builtin;
 mod error;
+mod format;
 mod header;
 mod read;
 mod record;
@@ -13,11 +14,12 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use builtin::{Builtin, builtins};
+pub use builtin::{Builtin, builtins, find};
 pub use error::{RecordFault, TraceError};
+pub use format::{MAX_REFS, RECORD_BYTES};
 pub use header::Header;
-pub use read::{DEFAULT_LIMIT, find, open, read};
-pub use record::{FreeKind, MAX_REFS, Op, RECORD_BYTES, Record};
+pub use read::{DEFAULT_LIMIT, open, read};
+pub use record::{FreeKind, Op, Record};
 
 /// One trace in memory: checked header, text and checksum, records still encoded.
 pub struct Trace {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use super::header::{HEADER_BYTES, Header, MAGIC};
-use super::record::RECORD_BYTES;
-use super::{Builtin, Trace, TraceError, builtins};
+use super::format::{HEADER_BYTES, MAGIC, RECORD_BYTES};
+use super::header::Header;
+use super::{Trace, TraceError};
 
 /// Most bytes a trace may have once decompressed, unless the user says otherwise.
 pub const DEFAULT_LIMIT: u64 = 1 << 30;
@@ -19,28 +19,6 @@ const MAX_WINDOW_LOG: u32 = 31;
 /// Whether a stream of zstd frames begins like this: with a frame of data, or one to be skipped.
 fn is_zstd(start: &[u8]) -> bool {
     matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
-}
-
-/// The path that means standard input.
-const STANDARD_INPUT: &str = "-";
-
-/// Opens a built-in trace by its name, any other by its path; `-` is standard input.
-///
-/// # Errors
-/// [`TraceError::NoSuchTrace`] if it is neither; else as [`open`].
-pub fn find(path: &Path, limit: u64) -> Result<Trace, TraceError> {
-    match path.to_str().and_then(Builtin::named) {
-        Some(builtin) => builtin.open(),
-        None if path == Path::new(STANDARD_INPUT) => {
-            read("standard input".to_owned(), io::stdin().lock(), limit)
-        }
-        None => open(path, limit).map_err(|error| match error {
-            TraceError::Io(source) if source.kind() == io::ErrorKind::NotFound => {
-                TraceError::NoSuchTrace { builtins: builtins().iter().map(|builtin| builtin.name).collect() }
-            }
-            error => error,
-        }),
-    }
 }
 
 /// Reads the trace at `path`, of at most `limit` bytes once decompressed.

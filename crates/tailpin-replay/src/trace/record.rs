@@ -3,12 +3,7 @@
 use tailpin::Order;
 
 use super::error::RecordFault;
-
-/// Bytes of one record.
-pub const RECORD_BYTES: usize = 16;
-
-/// References one PIN or UNPIN may carry: more is no plausible recording.
-pub const MAX_REFS: u32 = u16::MAX as u32;
+use super::format::{MAX_REFS, RECORD_BYTES};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
