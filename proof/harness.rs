@@ -11,6 +11,8 @@ mod atomic;
 mod error;
 #[path = "../crates/tailpin/src/frame.rs"]
 mod frame;
+#[path = "../crates/tailpin/src/page_state.rs"]
+mod page_state;
 #[path = "../crates/tailpin/src/protocol.rs"]
 mod protocol;
 #[path = "../crates/tailpin/src/report.rs"]
@@ -79,7 +81,7 @@ impl Number for frame::Order {
     }
 }
 
-impl Number for protocol::Kind {
+impl Number for page_state::Kind {
     fn number(self) -> u64 {
         self as u64
     }
