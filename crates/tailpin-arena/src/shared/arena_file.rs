@@ -1,4 +1,4 @@
-//! The one file that is a shared arena: a header, who uses it, journals, words, the data.
+//! The one file that is a shared arena: a header, the table of owners, journals, words, the data.
 //! Everything in it is found by its distance from the beginning, so it may be mapped anywhere.
 
 use std::fs::File;
@@ -154,7 +154,7 @@ pub(super) struct ArenaFile {
 }
 
 // SAFETY: the only part that is not `Send` and `Sync` as it is is the address of the data, which
-// belongs to the process; who may read or write it is settled by counts on pages.
+// belongs to the process; counts on pages settle which thread may read or write there.
 unsafe impl Send for ArenaFile {}
 // SAFETY: as above.
 unsafe impl Sync for ArenaFile {}
@@ -172,16 +172,16 @@ impl ArenaFile {
         Ok(Self::over(file, mapping, geometry))
     }
 
-    /// Makes the file an arena, for all who have it: the last step of its creator, after every word
-    /// is as it is to be.
+    /// Makes the file an arena, for all processes that have it: the last step of its creator, after
+    /// every word is as it is to be.
     pub(super) fn publish(&self) {
         let [magic, description @ ..] = header(&self.mapping);
         for (word, value) in description.iter().zip(self.geometry.description()) {
             // Relaxed: published by the next line.
             word.store(value, Ordering::Relaxed);
         }
-        // Release: pairs with the Acquire in `open`. Who finds the number finds all that was
-        // written before it.
+        // Release: pairs with the Acquire in `open`. A process that finds the number finds all that
+        // was written before it.
         magic.store(MAGIC, Ordering::Release);
     }
 

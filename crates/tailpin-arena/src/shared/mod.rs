@@ -24,20 +24,20 @@
 //!    again, and is given the recorded outcomes for the steps that were made, comes to the place
 //!    where the first one stopped, and goes on from there. There is no special case for any
 //!    operation.
-//! 2. *Words know who wrote them.* Of one step it is not recorded whether it was made: the one in
-//!    which the process died. So each word has a *stamp* beside its 64 bits, which names the step
-//!    that wrote it, and both change as one (a compare-and-swap of 128 bits). Who overwrites a
-//!    stamp first notes that the step it names was made. Thus the step in doubt was made exactly if
-//!    its stamp is in the word or was noted.
+//! 2. *Words know which step wrote them.* Of one step it is not recorded whether it was made: the
+//!    one in which the process died. So each word has a *stamp* beside its 64 bits, which names the
+//!    step that wrote it, and both change as one (a compare-and-swap of 128 bits). A process that
+//!    overwrites a stamp first acknowledges that the step it names was made. Thus the step in doubt
+//!    was made exactly if its stamp is in the word or was acknowledged.
 //! 3. *The ledger is part of the program.* What a process holds is counted in words of its own, by
 //!    the same operations. So at the end of each, whichever process brought it there, the ledger is
 //!    right, and says what is to be given back.
-//! 4. *A recovery is such operations too*, done in the name of the dead, in its journals. Who dies
-//!    in a recovery leaves nothing but another operation to be finished.
+//! 4. *A recovery is such operations too*, done in the name of the dead, in its journals. A process
+//!    that dies in a recovery leaves nothing but another operation to be finished.
 //!
-//! The step that is noted without asking is what the literature calls recoverable or detectable
-//! compare-and-swap (Attiya, Ben-Baruch, Hendler, *Nesting-safe recoverable linearizability*, PODC
-//! 2018), there for memory that survives a crash.
+//! The step that is acknowledged without asking is what the literature calls recoverable or
+//! detectable compare-and-swap (Attiya, Ben-Baruch, Hendler, *Nesting-safe recoverable
+//! linearizability*, PODC 2018), there for memory that survives a crash.
 //!
 //! # Progress
 //!

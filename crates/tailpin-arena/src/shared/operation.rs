@@ -98,7 +98,7 @@ pub(super) enum Refusal {
     Poisoned,
 }
 
-/// The zone in the shared words, and who holds what of it.
+/// The zone in the shared words, and what each owner has of it.
 pub(super) struct StateMachine {
     pub(super) zone: Zone<'static, OneWord<'static, Word>>,
     /// The same words. What may be done to them the ledger has shown: handles' steps, which ask for

@@ -1,4 +1,5 @@
-//! Who uses a shared arena: process number and time of birth, which together no other process has.
+//! The processes that use a shared arena: process number and time of birth, which together no other
+//! process has.
 
 use std::fmt;
 use std::fs;
@@ -95,8 +96,9 @@ impl fmt::Debug for OwnerId {
     }
 }
 
-/// One place in the table: below, who has it, or 0; above, who is recovering that one, or 0. Both
-/// change as one, so that the next process at a place finds no other at work there.
+/// One place in the table: below, the process that has it, or 0; above, the process that is
+/// recovering that one, or 0. Written by the process that joins, leaves or recovers. Both change as
+/// one, so that the next process at a place finds no other at work there.
 #[repr(transparent)]
 pub(super) struct OwnerEntry(AtomicU128);
 
@@ -120,8 +122,8 @@ impl OwnerEntry {
         self.0.load(Ordering::Acquire)
     }
 
-    /// AcqRel: what was done by one who had a place, or recovered who had it, is before what the
-    /// next one does.
+    /// AcqRel: what a process did that had the place, or recovered the one that had it, is before
+    /// what the next one does.
     fn change(&self, from: u128, to: u128) -> Result<u128, u128> {
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }

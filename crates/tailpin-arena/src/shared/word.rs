@@ -1,4 +1,4 @@
-//! A word that remembers who wrote it last.
+//! A word that remembers which step wrote it last.
 //!
 //! Beside its 64 bits each word has a *stamp*: which journal, and the number of the step in it. A
 //! process that is about to overwrite a stamp first acknowledges that the step was made

@@ -145,8 +145,19 @@ fn whole_areas_go_first_and_the_target_is_kept_to() {
     let released = arena.release(3 * HUGE).unwrap();
     assert_eq!((released.returned, released.stopped), (3 * HUGE, Stop::Target));
     assert_eq!(arena.stats().free, free - 3 * HUGE);
-    let released = arena.release(usize::MAX).unwrap();
-    assert_eq!((released.returned, released.stopped), (5 * HUGE - PAGE, Stop::NothingLeft));
+    // A huge page that something else holds for a moment (a CPU's batch of pages on their way to the
+    // LRU lists, on a busy machine) stays, and a later call tries again.
+    let (mut returned, mut stuck) = (0, true);
+    for _ in 0..20 {
+        let released = arena.release(usize::MAX).unwrap();
+        assert_eq!(released.stopped, Stop::NothingLeft);
+        returned += released.returned;
+        stuck = released.stuck > 0;
+        if !stuck {
+            break;
+        }
+    }
+    assert_eq!((returned, stuck), (5 * HUGE - PAGE, false));
     assert_eq!((kept[0], smaps("Rss", base(&arena), 32 * MIB)), (3, 4));
     assert_eq!(arena.release(0).unwrap().stopped, Stop::Target);
     assert_balanced(&arena);
