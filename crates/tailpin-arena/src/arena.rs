@@ -336,6 +336,8 @@ impl Arena {
     /// or of huge pages that go back only whole while none is wholly free. [`ReleaseError::Busy`]
     /// if another thread is giving memory back. [`ReleaseError::System`] if the kernel refused;
     /// what had gone back before is gone all the same.
+    #[doc(alias = "reclaim")]
+    #[doc(alias = "madvise")]
     pub fn release(&self, target: usize) -> Result<Released, ReleaseError> {
         ReleaseCall::begin(self.inner())?.run(target)
     }

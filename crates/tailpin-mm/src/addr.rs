@@ -5,7 +5,7 @@ use core::fmt;
 use tailpin::Order;
 
 /// Bytes in a base page.
-pub const PAGE_BYTES: u64 = 4096;
+pub const PAGE_BYTES: u64 = tailpin::PAGE_SIZE as u64;
 
 /// An address in a space.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

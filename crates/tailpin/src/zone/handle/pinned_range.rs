@@ -13,7 +13,7 @@ use crate::zone::Zone;
 
 use super::Block;
 
-const PAGE_BYTES: u64 = 4096;
+const PAGE_BYTES: u64 = crate::PAGE_SIZE as u64;
 
 /// A range of bytes with a pin on each page it touches.
 ///
