@@ -46,7 +46,7 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     fn fetch_and(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
     /// Does what the method of this name of [`AtomicU64`] does.
     fn fetch_or(word: &Self::Atomic, value: u64, order: Ordering) -> u64;
-    /// As [`std::sync::atomic::fence`].
+    /// Does what [`std::sync::atomic::fence`] does.
     fn fence(order: Ordering);
     /// Lets other threads go on.
     fn relax();

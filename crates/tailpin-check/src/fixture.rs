@@ -1,4 +1,5 @@
-//! What one execution acts on: frames, the protocol over them, and a ledger of who may use what.
+//! What one execution acts on: frames, the protocol over them, and a ledger of what each may be
+//! used for.
 //!
 //! Threads act through the methods here. Each notes what it is entitled to, so that a protocol that
 //! breaks a promise is caught where it does: a pin on a free frame, a frame freed under a pin or
@@ -330,7 +331,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         self.ledger()[frame as usize].retired
     }
 
-    /// Whether anybody is entitled to a reference on the block of this frame.
+    /// Whether a thread is entitled to a reference on the block of this frame.
     pub(crate) fn has_refs(&self, frame: u64) -> bool {
         self.ledger()[frame as usize].refs > 0
     }

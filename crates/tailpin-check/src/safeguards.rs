@@ -160,7 +160,7 @@ fn remember<T>(change: impl FnOnce(&mut Remembered) -> T) -> T {
     REMEMBERED.with_borrow_mut(|all| change(&mut all[current_thread().min(THREADS - 1)]))
 }
 
-/// From here on frames may be locked by their owner, who has yet to find out whether they are
+/// From here on frames may be locked by their owner, which has yet to find out whether they are
 /// heads: a raw free.
 pub(crate) fn owners_lock() {
     OWNERS_LOCK.set(true);

@@ -42,10 +42,10 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         self.wait_bitset(futex, expected, !0, timeout)
     }
 
-    /// As [`wait`](Self::wait), until woken by someone who names one of the bits in `bitset`.
+    /// Waits as [`wait`](Self::wait) does, until a wake that names one of the bits in `bitset`.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait), and [`Invalid::EmptyBitset`](crate::Invalid::EmptyBitset).
+    /// Those of [`wait`](Self::wait), and [`Invalid::EmptyBitset`](crate::Invalid::EmptyBitset).
     pub fn wait_bitset<M: Memory>(
         &self,
         futex: &Futex<'_, M>,

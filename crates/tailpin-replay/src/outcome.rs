@@ -46,7 +46,7 @@ pub struct Outcome {
     pub events_per_s: u64,
     /// Bytes of metadata for each frame of the zone.
     pub metadata_bytes_per_frame: f64,
-    /// The same of Linux.
+    /// Bytes of metadata per frame that Linux has.
     pub linux_metadata_bytes_per_frame: u64,
     /// Frames in use when the trace has most live.
     pub peak_used_frames: u64,

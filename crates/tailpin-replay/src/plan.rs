@@ -36,7 +36,7 @@ pub(crate) enum Step {
     Merge { count: u16, pieces: u32, block: u32 },
     /// A split that Linux refused: carried out as [`Plan::refusals`] says.
     Refuse { block: u32, refusal: u32 },
-    /// The same split, refused once more.
+    /// A split that was refused before is refused once more.
     RefuseAgain,
     /// Nothing: time passed, or what the record says was done before.
     Nothing,

@@ -79,7 +79,7 @@ impl Setup {
     /// One replay on a fresh zone, audited at its end.
     ///
     /// # Errors
-    /// As [`Self::rounds`].
+    /// Those of [`Self::rounds`].
     pub fn round(&self, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ReplayError> {
         self.rounds(plan, 1, watch)
     }

@@ -134,7 +134,7 @@ fn fill(svg: &mut String, kind: &str, from: u64, to: u64, floor: u64) {
     }
 }
 
-/// For those who hear it read.
+/// For readers that hear the picture read.
 fn described(outcome: &Outcome) -> String {
     let mut text = format!("{}. Held by the kernel:", title(outcome));
     for row in &outcome.rows {
