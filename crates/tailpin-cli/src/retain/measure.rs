@@ -20,7 +20,7 @@ pub(crate) enum Source {
     /// The charge of a memory cgroup of the back end's own, less page cache.
     #[serde(rename = "cgroup v1")]
     CgroupV1,
-    /// The charge of a memory cgroup of the back end's own in the unified hierarchy, less page cache.
+    /// The charge of a memory cgroup of the back end's own, unified hierarchy, less page cache.
     #[serde(rename = "cgroup v2")]
     CgroupV2,
     /// How far MemAvailable fell, machine-wide: other processes are in it.
