@@ -146,7 +146,8 @@ impl Deref for Buffer {
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`.
+        // SAFETY: by the buffer's keepalive; in a child whose memory stayed with the parent it
+        // panics.
         unsafe { self.root.inner() }.assert_home();
         // SAFETY: as in `deref`; and no slice of these pages exists, as there is neither another
         // reference nor a pin.

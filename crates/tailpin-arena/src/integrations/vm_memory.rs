@@ -49,7 +49,7 @@ pub struct GuestRegion {
 // SAFETY: the address is of the buffer's bytes, which are read and written by volatile accesses
 // alone, from any thread, as a guest's memory is.
 unsafe impl Send for GuestRegion {}
-// SAFETY: as above.
+// SAFETY: threads that share a region access its bytes by volatile accesses alone.
 unsafe impl Sync for GuestRegion {}
 
 /// Why there is no region.

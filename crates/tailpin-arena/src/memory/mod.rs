@@ -193,7 +193,7 @@ pub(crate) fn why(errno: Errno, doing: &'static str, bytes: usize, backing: Back
     BuildError::System { doing, errno: errno.raw_os_error() }
 }
 
-/// As much as `bytes` may not be locked.
+/// The error for `bytes` that the process may not lock, with its limit.
 pub(crate) fn lock_limit(bytes: usize) -> BuildError {
     BuildError::LockLimit { bytes, limit: getrlimit(Resource::Memlock).current }
 }

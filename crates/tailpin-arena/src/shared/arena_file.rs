@@ -156,7 +156,7 @@ pub(super) struct ArenaFile {
 // SAFETY: the only part that is not `Send` and `Sync` as it is is the address of the data, which
 // belongs to the process; counts on pages settle which thread may read or write there.
 unsafe impl Send for ArenaFile {}
-// SAFETY: as above.
+// SAFETY: a shared reference to it gives out the address alone, and atomic words.
 unsafe impl Sync for ArenaFile {}
 
 impl ArenaFile {

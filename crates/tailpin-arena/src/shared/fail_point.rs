@@ -1,4 +1,5 @@
-//! Fail points: places where a process may be killed, for the tests: elsewhere there is nothing here.
+//! Fail points: places where a process may be killed, for the tests: elsewhere there is nothing
+//! here.
 
 /// Nothing, except in the tests of this crate.
 #[cfg(not(test))]

@@ -214,7 +214,8 @@ impl SharedSlice {
     /// Some of its bytes.
     ///
     /// # Errors
-    /// As [`SharedBlock::slice`]; [`SharedError::Get`] also if the block was being merged during
+    /// [`SharedError::OutOfRange`]; [`SharedError::Child`]; [`SharedError::Poisoned`];
+    /// [`SharedError::Get`] at the limit of a page's count, or if the block was being merged during
     /// the call.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SharedError> {
         Self::pin(&self.arena, within(range, self.length() as usize, self.bytes.start)?)
@@ -223,7 +224,8 @@ impl SharedSlice {
     /// One more pin on each page.
     ///
     /// # Errors
-    /// As [`SharedSlice::slice`].
+    /// [`SharedError::Get`] at the limit of a page's count, or if the block was being merged during
+    /// the call; [`SharedError::Child`]; [`SharedError::Poisoned`].
     pub fn try_clone(&self) -> Result<Self, SharedError> {
         Self::pin(&self.arena, self.bytes.clone())
     }

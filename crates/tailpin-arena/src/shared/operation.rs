@@ -101,8 +101,8 @@ pub(super) enum Refusal {
 /// The zone in the shared words, and what each owner has of it.
 pub(super) struct StateMachine {
     pub(super) zone: Zone<'static, OneWord<'static, Word>>,
-    /// The same words. What may be done to them the ledger has shown: handles' steps, which ask for
-    /// no token and, of a process that died half way through, find what that left.
+    /// The protocol over the zone's words. The ledger has shown what may be done: handles' steps,
+    /// which ask for no token and, of a process that died half way through, find what that left.
     pub(super) protocol: OneWord<'static, Word>,
     pub(super) ledger: Ledger,
 }

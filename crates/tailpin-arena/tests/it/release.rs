@@ -145,8 +145,8 @@ fn whole_areas_go_first_and_the_target_is_kept_to() {
     let released = arena.release(3 * HUGE).unwrap();
     assert_eq!((released.returned, released.stopped), (3 * HUGE, Stop::Target));
     assert_eq!(arena.stats().free, free - 3 * HUGE);
-    // A huge page that something else holds for a moment (a CPU's batch of pages on their way to the
-    // LRU lists, on a busy machine) stays, and a later call tries again.
+    // A huge page that something else has a reference to at this moment stays, as on a busy machine
+    // a CPU's batch of pages for the LRU lists; a later call tries again.
     let (mut returned, mut stuck) = (0, true);
     for _ in 0..20 {
         let released = arena.release(usize::MAX).unwrap();

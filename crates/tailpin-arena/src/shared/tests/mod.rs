@@ -317,7 +317,7 @@ fn a_journal_that_does_not_fit_is_reported() {
     assert_clean(&arena, "nothing had been done");
 }
 
-/// As many as may be in an operation at once.
+/// So many threads as may be in an operation at once.
 #[test]
 fn what_every_thread_was_in_is_finished() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
