@@ -428,7 +428,9 @@ impl Weaken {
 
     pub(crate) fn store(name: &Name, order: Ordering) -> Ordering {
         match order {
-            Ordering::Release if is_left_out(Safeguard::WRelease) && !name.is_of_allocator() => {
+            Ordering::Release | Ordering::SeqCst
+                if is_left_out(Safeguard::WRelease) && !name.is_of_allocator() =>
+            {
                 Ordering::Relaxed
             }
             _ => order,

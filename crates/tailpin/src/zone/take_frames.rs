@@ -17,11 +17,11 @@ const RECLAIM_ROUNDS: usize = 16;
 
 /// Times a request looks everywhere before it fails, though other threads have moved pages during
 /// each look.
-const LOOKS: usize = 16;
+const LOOKS: usize = 4;
 
 /// Turns of a loop in which it lets moves of other threads come to their end, some hundred
 /// instructions later.
-const TURNS: usize = 1 << 8;
+const TURNS: usize = 1 << 4;
 
 /// The largest run that is less than a whole pageblock.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
