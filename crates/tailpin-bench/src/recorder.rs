@@ -102,7 +102,7 @@ impl<'r> Recorder<'r> {
             cases.retain(|(subject, _)| counting.is_of(subject));
         }
         if cases.is_empty() {
-            return; // No case was asked for: a counting run counts the first repetition of one that was.
+            return;
         }
         for repetition in 0..=repetitions {
             if let Some(counting) = self.effort.counting.as_ref().filter(|_| repetition == 1) {

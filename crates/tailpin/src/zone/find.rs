@@ -49,8 +49,8 @@ impl<P: Protocol> Zone<'_, P> {
     /// that a head counts for its pinned tails; `None` outside the zone. A hint while others are at
     /// work on the block.
     ///
-    /// Progress: wait-free; one load, and where a head has pins one more for each tail that may have
-    /// a hold on it: at most 1,022.
+    /// Progress: wait-free; one load, and where a head has pins one more for each tail that may
+    /// have a hold on it: at most 1,022.
     ///
     /// ```
     /// # use tailpin::*;

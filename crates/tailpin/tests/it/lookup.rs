@@ -166,7 +166,8 @@ fn blocks_are_found_from_the_zones_first_frame_to_its_last() {
     }
 }
 
-/// On two levels: a head counts for the first frame of each 2 MiB, and that one for the others of them.
+/// On two levels: a head counts for the first frame of each 2 MiB, and that one for the others of
+/// them.
 #[test]
 fn pins_of_a_page_are_those_of_callers() {
     use tailpin::*;
