@@ -286,7 +286,7 @@ STEPS = [
     ),
     Step(
         "set_apart",
-        ("token::set_apart",),
+        ("token::set_apart", "token::raw_merge",),
         lambda c, w, o, n, b: c.set_apart(w),
         lambda w, o, n, b: z3.And(splittable(w), w.refs == 1),
         {"page": ("merging",), "head": ("merging",)},
