@@ -286,7 +286,7 @@ STEPS = [
     ),
     Step(
         "set_apart",
-        ("token::set_apart", "token::raw_merge",),
+        ("token::set_apart", "token::raw_merge", "merge::check_pieces"),
         lambda c, w, o, n, b: c.set_apart(w),
         lambda w, o, n, b: z3.And(splittable(w), w.refs == 1),
         {"page": ("merging",), "head": ("merging",)},
@@ -362,6 +362,15 @@ STEPS = [
         same("head"),
     ),
     Step(
+        "end_merge, adopted, then begin_split to pages",
+        ("merge::to_pages",),
+        lambda c, w, o, n, b: c.begin_split(c.adopted(c.end_merge(w)), o),
+        lambda w, o, n, b: z3.And(
+            w.kind == MERGING, w.refs == 1, w.order != 0, z3.ULE(w.order, HUGE), o == 0
+        ),
+        {"merging": ("splitting",)},
+    ),
+    Step(
         "begin_merge",
         ("merge::join",),
         lambda c, w, o, n, b: c.begin_merge(w, o, n),
@@ -384,7 +393,7 @@ STEPS = [
     ),
     Step(
         "end_merge",
-        ("merge::join", "token::set_together"),
+        ("merge::join", "merge::set_together"),
         lambda c, w, o, n, b: z3.If(
             n & 1 == 0,
             c.end_merge(w),

@@ -216,7 +216,7 @@ QUESTIONS = [
     question("is_mergeable", lambda w: z3.And(w.kind == HEAD, w.refs == 1)),
     question(
         "is_plain_page",
-        lambda w: z3.And(w.kind == HEAD, w.order == 0, z3.Not(w.flagged), w.pins == 0),
+        lambda w: z3.And(w.kind == HEAD, w.order == 0, z3.Not(w.flagged), w.pins == 0, w.refs == 1),
     ),
     question("is_idle", lambda w: w.is_idle),
     question("is_piece", lambda w: w.piece == 1),

@@ -269,6 +269,15 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         self.change_refs(page, 0, 1);
     }
 
+    /// A reference to a block found by its number. False if there is none.
+    pub(crate) fn find_block(&self, head: u64, order: u8) -> bool {
+        let found = F::find_block(&self.protocol(), Pfn::new(head), to_order(order)).is_ok();
+        if found {
+            self.change_refs(head, order, 1);
+        }
+        found
+    }
+
     fn change_refs(&self, head: u64, order: u8, by: i64) {
         let mut ledger = self.ledger();
         for frame in block(head, order).iter() {

@@ -93,6 +93,7 @@ safeguards! {
     W15 "W15" OneWord "pieces made while a split was clean go on saying that their tails rest";
     W16 "W16" OneWord "a fresh block says that its tails rest without a look";
     W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
+    W19 "W19" OneWord "a piece is merged though another thread has come to own it";
     WAlone "W-alone" OneWord "a block is merged while another thread acts through the same reference";
     ARelease "A-release" OneWord "the allocator's words are given back without Release";
     AOrder "A-order" OneWord "who leads others to a free frame and who takes the lead away may both miss what the other one wrote";
@@ -398,6 +399,10 @@ impl one_word::Steps for LessOne {
 
     fn takes_apart(may_pin_resting_tails: bool) -> bool {
         !is_left_out(Safeguard::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
+    }
+
+    fn has_only_reference(only: bool) -> bool {
+        is_left_out(Safeguard::W19) || one_word::Unabridged::has_only_reference(only)
     }
 
     fn marks_piece(all_tails_implicit: bool) -> bool {

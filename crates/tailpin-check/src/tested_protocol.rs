@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use tailpin::one_word::Unabridged;
-use tailpin::{AtomicWord, Attach, OneWord, PIN_LIMIT, PageWord, Pfn, Protocol};
+use tailpin::{AtomicWord, Attach, GetError, OneWord, Order, PIN_LIMIT, PageWord, Pfn, Protocol};
 use tailpin_classic::Classic;
 use tailpin_classic::Corrected;
 
@@ -29,6 +29,8 @@ pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static 
     const ALL_BUT_ONE: u64;
     /// Adds `n` pins to a frame without asking, for tests near the limit.
     fn force_pins(words: &[W], frame: u64, n: u64);
+    /// One more reference on a block found by its number, if the protocol has such a look-up.
+    fn find_block(protocol: &Self::Over<'_>, head: Pfn, order: Order) -> Result<(), GetError>;
     /// Whether the protocol says that pins on this tail are counted in the tail.
     fn counts_tail(protocol: &Self::Over<'_>, page: u64) -> bool;
 }
@@ -80,6 +82,10 @@ impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + UpperLayers> TestedP
         !protocol.state(Pfn::new(page)).unsplittable
     }
 
+    fn find_block(protocol: &Self::Over<'_>, head: Pfn, order: Order) -> Result<(), GetError> {
+        protocol.get_block_found(head, order)
+    }
+
     fn force_pins(words: &[W], frame: u64, n: u64) {
         words[frame as usize].fetch_add(n, Ordering::Relaxed);
     }
@@ -105,6 +111,10 @@ impl<W: AtomicWord + 'static, S: tailpin_classic::Steps + UpperLayers> TestedPro
 
     fn counts_tail(protocol: &Self::Over<'_>, page: u64) -> bool {
         protocol.compound_tail_refcounted(Pfn::new(page))
+    }
+
+    fn find_block(_: &Self::Over<'_>, _: Pfn, _: Order) -> Result<(), GetError> {
+        Err(GetError::NotInUse)
     }
 
     fn force_pins(words: &[W], frame: u64, n: u64) {

@@ -321,8 +321,9 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
         target: Order,
         sink: &impl FreeSink,
     ) -> Result<(), SplitError>;
-    /// Makes one block of `order` at `head` of the pieces there; the caller has the only reference
-    /// on each.
+    /// Makes one block of `order` at `head` of the pieces there, on each of which the caller has a
+    /// reference. If another thread has one too, the caller has one on each frame as before, though
+    /// perhaps in pieces of other sizes.
     ///
     /// Progress: lock-free; no thread helps and none waits: until it ends, others may be told that
     /// a page of it is not in use, and its own compare-and-swaps fail only because a pin came or

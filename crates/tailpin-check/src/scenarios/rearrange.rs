@@ -1,7 +1,7 @@
 //! Splits, merges and references against each other and against pins.
 
 use tailpin::Class::{Splittable, Unsplittable};
-use tailpin::{Pfn, Protocol, RawBlock};
+use tailpin::{MergeError, Pfn, Protocol, RawBlock};
 
 use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;
@@ -328,6 +328,73 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             fx.put_kept(0);
         }),
         scenario::<E, F>(
+            "merge-find",
+            "merge of pages ‖ one of them is found by its number and given back",
+            ONE_WORD,
+            &[Safeguard::W19],
+        )
+        .setup(pages)
+        .thread("try_block(1); drop", |fx| find_and_drop(fx, 1))
+        .thread("merge", |fx| merge_if_alone(fx, 1))
+        .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>(
+            "merge-find-first",
+            "merge of a block and pages ‖ get of its tail ‖ a page is found by its number",
+            ONE_WORD,
+            &[Safeguard::W19],
+        )
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.alloc(2, 0, Splittable);
+            fx.alloc(3, 0, Splittable);
+        })
+        .thread("get(1)", |fx| keep_if_used(fx, 1))
+        .thread("try_block(3); drop", |fx| find_and_drop(fx, 3))
+        .thread("merge", |fx| merge_if_alone(fx, 2))
+        .finish(|fx| {
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
+        }),
+        // A tail of a later piece is pinned as a tail of the whole, which is then undone.
+        scenario::<E, F>(
+            "merge-find-last",
+            "merge of pages and a block ‖ get of its tail ‖ a page is found by its number",
+            ONE_WORD,
+            &[Safeguard::W19],
+        )
+        .setup(|fx| {
+            pages(fx);
+            fx.alloc(2, 1, Splittable);
+        })
+        .thread("get(3)", |fx| keep_if_used(fx, 3))
+        .thread("try_block(1); drop", |fx| find_and_drop(fx, 1))
+        .thread("merge", |fx| merge_if_alone(fx, 2))
+        .finish(|fx| {
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
+        }),
+        scenario::<E, F>(
+            "merge-find-block",
+            "merge of two blocks ‖ get of a tail ‖ its block is found by its number",
+            ONE_WORD,
+            &[],
+        )
+        .setup(|fx| {
+            fx.alloc(0, 1, Splittable);
+            fx.alloc(2, 1, Splittable);
+        })
+        .thread("get(3)", |fx| keep_if_used(fx, 3))
+        .thread("try_block(2); drop", |fx| {
+            if fx.find_block(2, 1) {
+                fx.drop_refs(2, 1, 1);
+            }
+        })
+        .thread("merge", |fx| merge_if_alone(fx, 2))
+        .finish(|fx| {
+            fx.drop_refs(0, 2, 1);
+            fx.put_kept(0);
+        }),
+        scenario::<E, F>(
             "self-split",
             "last reference goes ‖ put of a tail ‖ get of another",
             BOTH,
@@ -430,6 +497,20 @@ fn token<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, head: u
 fn raw_merge<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let pages = [token(fx, 0, 0), token(fx, 1, 0)];
     let _ = fx.protocol().raw_merge(pages.into_iter(), fx);
+}
+
+fn find_and_drop<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, page: u64) {
+    if fx.find_block(page, 0) {
+        fx.drop_refs(page, 0, 1);
+    }
+}
+
+/// A merge of what another thread may have found.
+fn merge_if_alone<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, order: u8) {
+    match fx.protocol().merge(Pfn::new(0), to_order(order), fx) {
+        Ok(()) | Err(MergeError::Shared { .. }) => {}
+        Err(error) => violation(format!("the pieces are the caller's, but: {error}")),
+    }
 }
 
 pub(super) fn merge<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, order: u8) {

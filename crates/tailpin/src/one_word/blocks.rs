@@ -117,9 +117,14 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     }
 
     /// One more reference on the block of exactly `order` at `head`, for a caller that has none:
-    /// only on a settled block that has a reference already.
+    /// only on a settled block that has a reference already. What
+    /// [`Zone::try_block`](crate::Zone::try_block) does, on words alone.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] if no such block is in use there or something is happening to it;
+    /// [`GetError::CountLimit`].
     #[inline]
-    pub(crate) fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
+    pub fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
         loop {
             let seen = self.load(head);
             if !seen.is_settled_head() || seen.order() != order || seen.refs() == 0 {

@@ -5,6 +5,15 @@
 //! hold on its new head first. A piece that could still have implicit tails pinned under it is
 //! taken to pages before.
 //!
+//! # The only reference
+//!
+//! A thread that looks a block up by its number can take a reference to a piece at any moment
+//! before the piece is a tail. So a page becomes one only from a word with one reference. A page
+//! that has more stays as it is, and in the end the merge is undone: what has become of the other
+//! pieces is split to pages. Pieces of several frames are set apart before the first piece heads
+//! the whole: from then on a tail of theirs may be pinned as a tail of the whole, so no other
+//! thread may come to own them.
+//!
 //! # Implicit again
 //!
 //! Where pieces fill a 2 MiB area and none has a pin or hold, their words become implicit, and the
@@ -20,7 +29,7 @@
 //! and from that piece on no word becomes implicit. (c) It is on the head of the whole: then T is
 //! pinned as a tail of the whole, which it is. The generation in the word is not relied on.
 
-use super::{OneWord, Steps, split};
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::MergeError;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -43,10 +52,13 @@ struct Progress {
     some_explicit: bool,
     /// A frame of the block is marked hwpoison.
     has_hwpoisoned: bool,
+    /// A page that another thread has a reference to, which it took since the pieces were checked.
+    shared: Option<Pfn>,
 }
 
-/// One block of `order` at `head` out of the pieces there. The caller has the only reference on
-/// each, which is checked and can't change while it has.
+/// One block of `order` at `head` out of the pieces there, on each of which the caller has a
+/// reference. If it is not the only one, the caller has one on each frame afterwards too, though
+/// perhaps in smaller pieces, or in 2 MiB.
 pub(super) fn merge<W: AtomicWord, S: Steps>(
     this: &OneWord<'_, W, S>,
     head: Pfn,
@@ -56,39 +68,56 @@ pub(super) fn merge<W: AtomicWord, S: Steps>(
     if !head.is_aligned(order) {
         return Err(MergeError::NotABlock);
     }
-    let unpinned = this.check_pieces(FrameRange::block(head, order))?;
-    this.join_areas(Whole { head, order }, unpinned, true, sink);
-    this.join(Whole { head, order }, unpinned, true, sink);
-    Ok(())
+    let (whole, range) = (Whole { head, order }, FrameRange::block(head, order));
+    let unpinned = this.check_pieces(range)?;
+    let merged = this.join_areas(whole, unpinned, sink).and_then(|()| this.join(whole, unpinned, true, sink));
+    if merged.is_err() {
+        this.set_together(range);
+    }
+    merged
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
-    /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first.
-    pub(super) fn join_areas(&self, whole: Whole, unpinned: bool, settles: bool, sink: &impl FreeSink) {
+    /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first, which stay set apart.
+    pub(super) fn join_areas(
+        &self,
+        whole: Whole,
+        unpinned: bool,
+        sink: &impl FreeSink,
+    ) -> Result<(), MergeError> {
         if whole.order <= Order::HUGE {
-            return;
+            return Ok(());
         }
         for area in (0..whole.order.frames()).step_by(Order::HUGE.frames() as usize) {
             let head = whole.head.offset(area);
             if self.load(head).is_head() {
-                self.join(Whole { head, order: Order::HUGE }, unpinned, settles, sink);
+                self.join(Whole { head, order: Order::HUGE }, unpinned, false, sink)?;
             }
         }
+        Ok(())
     }
 
     /// Whether the pieces fill the range and are the caller's alone; if so, whether all are without
-    /// pins and holds.
+    /// pins and holds. Pieces of several frames but the first are set apart
+    /// then.
     fn check_pieces(&self, range: FrameRange) -> Result<bool, MergeError> {
         let mut at = range.start;
         let mut pins = 0;
-        while range.contains(at) {
-            let word = self.load(at);
-            if !word.is_mergeable() {
-                return Err(Self::why_not(at, word));
+        let refused = loop {
+            if !range.contains(at) {
+                break (at != range.end).then_some(MergeError::NotABlock);
             }
-            pins |= word.pins();
-            at = if word.order() > Order::PAGE {
-                at.offset(word.order().frames())
+            let word = self.load(at);
+            let order = word.order();
+            if !word.is_mergeable() {
+                break Some(Self::why_not(at, word));
+            }
+            at = if order > Order::PAGE {
+                // The first piece is left as it is: the step that makes it head the whole tells.
+                if at != range.start && !self.change(at, word, word.set_apart()) {
+                    continue;
+                }
+                at.offset(order.frames())
             } else {
                 // A loop of its own for pages: where the next one is need not wait until this one
                 // is read.
@@ -96,8 +125,23 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 pins |= more;
                 next
             };
+            pins |= word.pins();
+        };
+        let Some(error) = refused else { return Ok(pins == 0) };
+        self.set_together(FrameRange { start: range.start, end: at });
+        Err(error)
+    }
+
+    /// Settles again what was set apart, where the merge is refused.
+    #[cold]
+    pub(super) fn set_together(&self, range: FrameRange) {
+        let mut at = range.start;
+        while range.contains(at) {
+            let seen = self.load(at);
+            if !seen.is_merging() || self.change(at, seen, seen.end_merge()) {
+                at = at.offset(seen.order().frames());
+            }
         }
-        if at == range.end { Ok(pins == 0) } else { Err(MergeError::NotABlock) }
     }
 
     /// Where in `range` the first run of pages that may be merged ends, and the bits of all their
@@ -125,18 +169,28 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The merge itself, of pieces that were found to be the caller's alone, and `unpinned` or not.
-    /// The block is settled in the end or stays set apart.
-    pub(super) fn join(&self, whole: Whole, unpinned: bool, settles: bool, sink: &impl FreeSink) {
+    /// The merge itself, of pieces that were found to be the caller's alone, larger ones than
+    /// pages set apart, all `unpinned` or not. The block is settled in the end or stays set apart. If
+    /// another thread has taken a reference to a page, all is pages in the end, or set apart still.
+    pub(super) fn join(
+        &self,
+        whole: Whole,
+        unpinned: bool,
+        settles: bool,
+        sink: &impl FreeSink,
+    ) -> Result<(), MergeError> {
         let Whole { head, order } = whole;
         let mut progress = Progress::default();
         let first = loop {
             let seen = self.load(head);
             if seen.order() >= order {
-                return;
+                return Ok(());
+            }
+            if !Self::is_callers_alone(seen) {
+                return Err(MergeError::Shared { head });
             }
             if Self::may_pin_implicit_tails(seen) {
-                self.to_pages(head, sink);
+                self.to_pages(head, seen, sink);
                 continue;
             }
             progress.implicit = order == Order::HUGE && S::may_be_implicit(unpinned && seen.pins() == 0);
@@ -161,6 +215,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         loop {
             let seen = self.load(head);
+            if let Some(shared) = progress.shared {
+                // Each other frame is a tail of the whole by now, or such a page.
+                if self.to_pages(head, seen, sink) {
+                    return Err(MergeError::Shared { head: shared });
+                }
+                continue;
+            }
             let mut done = if settles { seen.end_merge() } else { seen };
             if progress.has_hwpoisoned {
                 done = done.mark_has_hwpoisoned();
@@ -169,9 +230,14 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 done = done.with_explicit_tails();
             }
             if self.change(head, seen, done) {
-                return;
+                return Ok(());
             }
         }
+    }
+
+    /// Whether a piece has one reference, or is set apart, which it was with one.
+    fn is_callers_alone(piece: PageWord) -> bool {
+        S::has_only_reference(piece.is_mergeable() || piece.is_merging())
     }
 
     /// Below 2 MiB a hold on a head of several frames may be that of a thread about to pin an
@@ -181,10 +247,17 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
     }
 
-    fn to_pages(&self, piece: Pfn, sink: &impl FreeSink) {
-        let range = FrameRange::block(piece, self.load(piece).order());
-        let split = split::split(self, range, Order::PAGE, sink);
-        debug_assert!(split.is_ok(), "a settled splittable piece splits");
+    /// Splits a piece that is the caller's alone, or a whole that some page will not become part of,
+    /// to pages. In one step: no thread can take a reference to it in between. Tokens of it are used
+    /// up, so that it need not be known what it was part of. False if its word changed.
+    #[cold]
+    fn to_pages(&self, piece: Pfn, seen: PageWord, sink: &impl FreeSink) -> bool {
+        let begun = seen.end_merge().adopted().begin_split(Order::PAGE);
+        let done = self.change(piece, seen, begun);
+        if done {
+            self.help_split(piece, begun, sink);
+        }
+        done
     }
 
     /// Makes the piece at `piece` and its tails tails of the whole. Returns how far the next one
@@ -199,8 +272,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 // holds the right head; its order is the whole's.
                 return Order::PAGE;
             }
+            if !Self::is_callers_alone(seen) {
+                progress.shared = Some(piece);
+                return seen.order();
+            }
             if Self::may_pin_implicit_tails(seen) {
-                self.to_pages(piece, sink);
+                self.to_pages(piece, seen, sink);
             } else if self.adopt(piece, piece, seen, whole, progress, sink) {
                 // Only now: until the piece was a tail, one of its own could be pinned and unpinned
                 // after it had been looked at, and so name the old order under a piece whose word

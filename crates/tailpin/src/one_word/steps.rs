@@ -127,6 +127,13 @@ pub trait Steps: Send + Sync + 'static {
     fn may_be_implicit(nobody_holds: bool) -> bool {
         nobody_holds
     }
+
+    /// W19: a piece becomes a tail only from a word that says that the merging thread has the only
+    /// reference.
+    #[inline]
+    fn has_only_reference(only: bool) -> bool {
+        only
+    }
 }
 
 /// The protocol with no step left out.

@@ -149,8 +149,10 @@ pub(super) fn raw_merge<W: AtomicWord, S: Steps>(
             return Err(error);
         }
     }
-    this.join_areas(Whole { head, order }, unpinned, false, sink);
-    this.join(Whole { head, order }, unpinned, true, sink);
+    let whole = Whole { head, order };
+    this.join_areas(whole, unpinned, sink)
+        .and_then(|()| this.join(whole, unpinned, true, sink))
+        .map_err(TokenError::Refused)?;
     Ok(RawBlock::from_parts(head, order, this.load(head).generation()))
 }
 
@@ -348,17 +350,6 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             Err(TokenError::Refused(MergeError::Shared { head }))
         } else {
             Ok(())
-        }
-    }
-
-    /// Settles again what was set apart, where the merge is refused.
-    fn set_together(&self, apart: FrameRange) {
-        let mut at = apart.start;
-        while apart.contains(at) {
-            let seen = self.load(at);
-            if self.change(at, seen, seen.end_merge()) {
-                at = at.offset(seen.order().frames());
-            }
         }
     }
 }

@@ -290,8 +290,8 @@ impl PageWord {
     /// is happening.
     #[inline]
     pub(crate) const fn is_plain_page(self) -> bool {
-        const LOOK: u64 = KIND_FIELD | ORDER_FIELD | FLAGS | PINS_MASK;
-        self.0 & LOOK == HEAD << KIND_SHIFT
+        const LOOK: u64 = KIND_FIELD | ORDER_FIELD | FLAGS | REFS_FIELD | PINS_MASK;
+        self.0 & LOOK == HEAD << KIND_SHIFT | ONE_REF
     }
 
     /// What a frame that the allocator owns must look like: nothing pinned, nothing flagged, not

@@ -94,6 +94,7 @@
 //! | implicit | free | `freed` | `split::scatter_pages` |
 //! | tail | free, offline | `freed` | `split::scatter_pages` |
 //! | head | merging | `set_apart` | `token::set_apart` |
+//! | merging | splitting | `adopted`, `begin_split` | `merge::to_pages` |
 //! | head, merging | merging | `begin_merge` | `merge::join` |
 //! | head, merging, tail | implicit | `as_implicit` | `merge::adopt` |
 //! | head, merging, tail | tail | `tail_of` | `merge::adopt` |

@@ -308,6 +308,11 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.set_apart());
             }
         }),
+        ("`adopted`, `begin_split`", "merge::to_pages", |w, to| {
+            if w.is_merging() && w.refs() == 1 && Order::PAGE < w.order() && w.order() <= Order::HUGE {
+                to(w.end_merge().adopted().begin_split(Order::PAGE));
+            }
+        }),
         ("`begin_merge`", "merge::join", |w, to| {
             if w.is_mergeable() || w.is_merging() && w.refs() == 1 {
                 for order in orders().filter(|order| w.order() < *order) {

@@ -430,7 +430,8 @@ fn short_cuts_say_what_the_fields_say() {
         assert_eq!(word.is_live_head(), (SPLITTING..=UNSPLITTABLE).contains(&f.kind) && counted);
         let mergeable = f.kind == HEAD && f.refs == 1;
         assert_eq!(word.is_mergeable(), mergeable);
-        assert_eq!(word.is_plain_page(), f.kind == HEAD && f.order == 0 && f.flags == 0 && f.pins == 0);
+        let plain = f.kind == HEAD && f.order == 0 && f.flags == 0 && f.pins == 0 && f.refs == 1;
+        assert_eq!(word.is_plain_page(), plain);
         assert_eq!(
             word.is_idle(),
             matches!(f.kind, TAIL | FREE) && f.pins == 0 && f.flags == 0,

@@ -9,6 +9,7 @@ mod allocator;
 mod audit;
 mod claim;
 mod dead_thread;
+mod found;
 mod interrupted;
 mod leave_service;
 mod lookup;

@@ -47,7 +47,7 @@ impl<'z, P: Protocol> Pieces<'z, P> {
     /// Progress: lock-free; see [`Protocol::merge`].
     ///
     /// # Errors
-    /// The run as it was and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
+    /// The run, and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
     /// [`MergeError::Shared`] if another handle has a reference to a piece.
     pub fn merge(self) -> Result<Block<'z, P>, (Self, MergeError)> {
         let Some(order) = self.range.as_order() else { return Err((self, MergeError::NotABlock)) };
