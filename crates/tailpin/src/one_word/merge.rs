@@ -169,8 +169,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
     }
 
-    /// The merge itself, of pieces that were found to be the caller's alone, larger ones than
-    /// pages set apart, all `unpinned` or not. The block is settled in the end or stays set apart. If
+    /// The merge itself, of pieces that were found to be the caller's alone, larger ones than pages
+    /// set apart, all `unpinned` or not. The block is settled in the end or stays set apart. If
     /// another thread has taken a reference to a page, all is pages in the end, or set apart still.
     pub(super) fn join(
         &self,
@@ -247,9 +247,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
     }
 
-    /// Splits a piece that is the caller's alone, or a whole that some page will not become part of,
-    /// to pages. In one step: no thread can take a reference to it in between. Tokens of it are used
-    /// up, so that it need not be known what it was part of. False if its word changed.
+    /// Splits a piece that is the caller's alone, or a whole that some page will not become part
+    /// of, to pages. In one step: no thread can take a reference to it in between. Tokens of it are
+    /// used up, so that it need not be known what it was part of. False if its word changed.
     #[cold]
     fn to_pages(&self, piece: Pfn, seen: PageWord, sink: &impl FreeSink) -> bool {
         let begun = seen.end_merge().adopted().begin_split(Order::PAGE);

@@ -250,8 +250,8 @@ fn a_split_around_a_page_is_three_locked_instructions_for_each_halving() {
             let (split, pieces) = cost(|| block.split_around(100, Order::PAGE).unwrap());
             assert!(split.locked == 27 && split.loads <= 40 && split.lines <= 8, "{split:?}");
             let (merge, merged) = cost(|| pieces.merge().unwrap());
-            // One for each of ten pieces and one for the head; the seven that have tails, beside the
-            // first, are set apart before.
+            // One for each of ten pieces and one for the head; the seven that have tails, beside
+            // the first, are set apart before.
             assert!(merge.locked == 11 + 7 && merge.loads <= 32, "{merge:?}");
             block = merged.split().unwrap().merge().unwrap();
             drop(block);
