@@ -12,9 +12,9 @@ use super::page::{PG_HEAD, PG_TAIL};
 use super::steps::NEGATIVE;
 use super::{Classic, Steps};
 use tailpin::AtomicWord;
-use tailpin::Finally;
 use tailpin::FreeSink;
 use tailpin::GetError;
+use tailpin::to_the_end;
 use tailpin::{Cause, Operation};
 use tailpin::{FrameRange, Order, Pfn};
 
@@ -107,8 +107,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                 }
             }
         };
-        let _rest = Finally(rest);
-        rest();
+        to_the_end(rest);
     }
 
     fn unmap_piece(&self, at: Pfn, end: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, Cause> {

@@ -21,7 +21,7 @@ pub use alloc::layout::ZoneLayout;
 pub use atomic::AtomicWord;
 pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
-pub use finally::Finally;
+pub use finally::to_the_end;
 pub use frame::{AREA_FRAMES, FrameRange, Order, PAGE_SIZE, Pfn};
 pub use one_word::OneWord;
 pub use page_state::{Class, Kind, PageState};

@@ -81,7 +81,7 @@ fn no_descriptor_is_left() {
     let refused = |error| matches!(error, ReleaseError::System { errno: libc::EMFILE, .. });
     for arena in [&arena, &shared] {
         assert!(refused(arena.release(usize::MAX).unwrap_err()), "what went back could not be told");
-        assert!(refused(arena.release(usize::MAX).unwrap_err()), "and it is nobody's turn still");
+        assert!(refused(arena.release(usize::MAX).unwrap_err()), "and no thread has the turn after it");
         assert!(refused(arena.spawn_releaser(Pace::default()).unwrap_err()));
         assert!(arena.registered().is_ok());
     }

@@ -91,7 +91,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.drop_refs(0, 0, 1);
             }
         }),
-        scenario::<E, F>("I3", "head of a frame ‖ it is freed and handed out by itself", BOTH, &[])
+        scenario::<E, F>("I3", "head of a frame ‖ it is freed and handed out as a page", BOTH, &[])
             .setup(|fx| fx.begin_with(1))
             .reuses()
             .thread("drop; allocate; drop", |fx| {

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
-use crate::finally::Finally;
+use crate::finally::to_the_end;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::FreeSink;
@@ -98,8 +98,7 @@ pub(super) fn put_block<W: AtomicWord, S: Steps>(
             }
         }
     };
-    let _rest = Finally(rest);
-    rest();
+    to_the_end(rest);
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {

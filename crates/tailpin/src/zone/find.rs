@@ -121,7 +121,7 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
     /// assert_eq!(zone.used_frames(), 512);
     /// let pin = second.pin(3)?;
     /// drop(second);
-    /// assert!(zone.try_block(pin.pfn(), Order::PAGE).is_err()); // pinned, but nobody's block
+    /// assert!(zone.try_block(pin.pfn(), Order::PAGE).is_err()); // pinned, but in use as no block
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]

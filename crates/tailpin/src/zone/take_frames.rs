@@ -17,11 +17,11 @@ const RECLAIM_ROUNDS: usize = 16;
 
 /// Times a request looks everywhere before it fails, though other threads have moved pages during
 /// each look.
-const LOOKS: usize = 4;
+const LOOKS: usize = 16;
 
 /// Turns of a loop in which it lets moves of other threads come to their end, some hundred
 /// instructions later.
-const TURNS: usize = 1 << 4;
+const TURNS: usize = 1 << 8;
 
 /// The largest run that is less than a whole pageblock.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
@@ -140,11 +140,13 @@ impl<'m, P: Protocol> Zone<'m, P> {
         if found.is_some() {
             return found;
         }
+        // A look for a page that finds none is one move itself.
+        let own = u64::from(order == Order::PAGE);
         for _ in 0..LOOKS {
-            let moves = self.moves_at_rest();
+            let (begun, ended) = self.moves_at_rest();
             self.drain_unhinted();
             let found = self.try_take_frames(order);
-            if found.is_some() || moves == self.moves() {
+            if found.is_some() || (begun + own, ended + own) == self.moves() {
                 return found;
             }
         }

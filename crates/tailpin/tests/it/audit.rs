@@ -4,9 +4,9 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::common::NoMisuse;
 use tailpin::{
-    Class, Finding, FrameRange, FreeSink, Misuse, OneWord, Order, PagePin, Pfn, Protocol, Zone, ZoneConfig,
-    ZoneLayout,
+    Class, Finding, FrameRange, OneWord, Order, PagePin, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout,
 };
 
 // Fields of the page word, as its module draws them.
@@ -37,17 +37,6 @@ const OTHER_ORDER: &str = "a tail records another order than its block's";
 const ALL_REST: &str = "a tail records its order, but its head says that all rest";
 const COUNTED: &str = "a tail of an unsplittable block is counted";
 
-struct Nobody;
-
-impl FreeSink for Nobody {
-    fn freed_block(&self, _: Pfn, _: Order) {}
-    fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
-    fn freed_offline(&self, _: Pfn) {}
-    fn misuse(&self, misuse: Misuse) {
-        panic!("{misuse}");
-    }
-}
-
 /// A block at frame 0 of a map of its own.
 struct One {
     words: Vec<AtomicU64>,
@@ -62,7 +51,7 @@ impl One {
         let protocol = OneWord::new(&words, Pfn::new(0));
         protocol.prepare(Pfn::new(0), order).unwrap();
         protocol.publish(Pfn::new(0), order, class);
-        let pins = pins.iter().map(|page| protocol.try_get(Pfn::new(*page), &Nobody).unwrap()).collect();
+        let pins = pins.iter().map(|page| protocol.try_get(Pfn::new(*page), &NoMisuse).unwrap()).collect();
         Self { words, order, pins }
     }
 
@@ -113,7 +102,7 @@ fn every_pinned_page_is_counted_once_and_nothing_is_wrong() {
             let one = One::new(order, Class::Splittable, &pins);
             assert_eq!(one.audit(), (vec![], pinned as u64), "order {order}, pins {pins:?}");
             let protocol = OneWord::new(&one.words, Pfn::new(0));
-            one.pins.iter().for_each(|held| protocol.put(*held, &Nobody));
+            one.pins.iter().for_each(|held| protocol.put(*held, &NoMisuse));
             assert_eq!(one.audit(), (vec![], 0), "order {order}, pins given back");
         }
     }

@@ -3,21 +3,11 @@
 
 use std::sync::atomic::AtomicU64;
 
+use crate::common::NoMisuse;
 use tailpin::{
-    Class, FrameRange, FreeSink, GetError, Kind, Misuse, OneWord, Order, Pfn, Protocol, REF_LIMIT, Zone,
-    ZoneConfig, ZoneLayout, ZoneMemory,
+    Class, FrameRange, GetError, Kind, OneWord, Order, Pfn, Protocol, REF_LIMIT, Zone, ZoneConfig,
+    ZoneLayout, ZoneMemory,
 };
-
-struct Nobody;
-
-impl FreeSink for Nobody {
-    fn freed_block(&self, _: Pfn, _: Order) {}
-    fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
-    fn freed_offline(&self, _: Pfn) {}
-    fn misuse(&self, misuse: Misuse) {
-        panic!("{misuse}");
-    }
-}
 
 fn order(order: u8) -> Order {
     Order::new(order).unwrap()
@@ -38,11 +28,11 @@ fn is_found(protocol: &OneWord<'_>, head: u64, of: u8) {
     for page in block.iter() {
         assert_eq!(protocol.head_of(page), Some((block.start, order(of))));
         let before = protocol.state(page).pins;
-        let held = protocol.try_get(page, &Nobody).unwrap();
-        protocol.get(held, &Nobody).unwrap();
+        let held = protocol.try_get(page, &NoMisuse).unwrap();
+        protocol.get(held, &NoMisuse).unwrap();
         assert_eq!(protocol.state(page).pins, before + 2);
-        protocol.put(held, &Nobody);
-        protocol.put(held, &Nobody);
+        protocol.put(held, &NoMisuse);
+        protocol.put(held, &NoMisuse);
     }
     let pinned = protocol.audit_block(block.start, order(of), &mut |frame, what| panic!("{frame}: {what}"));
     assert_eq!(pinned, 0);
@@ -56,7 +46,7 @@ fn a_block_behind_a_first_frame_that_is_free() {
         let protocol = OneWord::new(&words, Pfn::new(0));
         if let Some(of) = before {
             begin(&protocol, 0, of);
-            protocol.put_block(FrameRange::block(Pfn::new(0), order(of)), 1, &Nobody);
+            protocol.put_block(FrameRange::block(Pfn::new(0), order(of)), 1, &NoMisuse);
         }
         begin(&protocol, 8, 3);
         is_found(&protocol, 8, 3);
@@ -71,7 +61,7 @@ fn a_block_where_a_part_of_a_larger_one_was() {
     let words = words();
     let protocol = OneWord::new(&words, Pfn::new(0));
     begin(&protocol, 0, 11);
-    protocol.put_block(FrameRange::block(Pfn::new(0), order(11)), 1, &Nobody);
+    protocol.put_block(FrameRange::block(Pfn::new(0), order(11)), 1, &NoMisuse);
     for area in [512, 1024, 1536] {
         assert_eq!(protocol.state(Pfn::new(area)).kind, Kind::Free);
     }
@@ -88,7 +78,7 @@ fn a_block_that_is_being_prepared_is_found_by_nobody() {
         protocol.prepare(Pfn::new(0), order(of)).unwrap();
         for page in FrameRange::block(Pfn::new(0), order(of)).iter() {
             assert_eq!(protocol.head_of(page), None);
-            assert_eq!(protocol.try_get(page, &Nobody), Err(GetError::NotInUse));
+            assert_eq!(protocol.try_get(page, &NoMisuse), Err(GetError::NotInUse));
         }
     }
 }
@@ -99,8 +89,8 @@ fn a_split_around_a_page_goes_to_the_piece_that_it_is_in_by_now() {
     let protocol = OneWord::new(&words, Pfn::new(0));
     begin(&protocol, 0, 3);
     let whole = FrameRange::block(Pfn::new(0), order(3));
-    protocol.split(whole, order(1), &Nobody).unwrap();
-    protocol.split_around(whole, Pfn::new(5), Order::PAGE, &Nobody).unwrap();
+    protocol.split(whole, order(1), &NoMisuse).unwrap();
+    protocol.split_around(whole, Pfn::new(5), Order::PAGE, &NoMisuse).unwrap();
     let heads = [0, 1, 2, 3, 4, 5, 6, 7].map(|page| protocol.head_of(Pfn::new(page)).unwrap().0.get());
     assert_eq!(heads, [0, 0, 2, 2, 4, 5, 6, 6]);
 }
@@ -112,10 +102,10 @@ fn a_block_above_2_mib_that_was_merged_out_of_small_ones() {
         let protocol = OneWord::new(&words, Pfn::new(0));
         begin(&protocol, 0, 10);
         let whole = FrameRange::block(Pfn::new(0), order(10));
-        protocol.split(whole, order(pieces), &Nobody).unwrap();
-        let held = protocol.try_get(Pfn::new(600), &Nobody).unwrap();
-        protocol.merge(Pfn::new(0), order(10), &Nobody).unwrap();
-        protocol.put(held, &Nobody);
+        protocol.split(whole, order(pieces), &NoMisuse).unwrap();
+        let held = protocol.try_get(Pfn::new(600), &NoMisuse).unwrap();
+        protocol.merge(Pfn::new(0), order(10), &NoMisuse).unwrap();
+        protocol.put(held, &NoMisuse);
         is_found(&protocol, 0, 10);
     }
 }

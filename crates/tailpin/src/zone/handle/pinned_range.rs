@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::error::GetError;
-use crate::finally::Finally;
+use crate::finally::to_the_end;
 use crate::frame::{FrameRange, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{PagePin, Protocol};
@@ -146,8 +146,7 @@ impl<P: Protocol> Drop for PinnedRange<'_, P> {
             }
         };
         // A page that is freed is told to hooks, and they may panic.
-        let _rest = Finally(rest);
-        rest();
+        to_the_end(rest);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use tailpin::OneWord;
-use tailpin::{Misuse, Sink};
+use tailpin::{FreeSink, Misuse, Order, Pfn, Sink};
 pub use tailpin_classic::Classic;
 
 /// Keeps every misuse it hears of.
@@ -74,4 +74,16 @@ macro_rules! on_one {
         let zone: Zone<'_, $crate::common::$protocol> = memory.zone(layout, config).unwrap();
         $test(&zone, &heard $(, $argument)*)
     }};
+}
+
+/// Takes frames back without a zone; a misuse is a failure.
+pub struct NoMisuse;
+
+impl FreeSink for NoMisuse {
+    fn freed_block(&self, _: Pfn, _: Order) {}
+    fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
+    fn freed_offline(&self, _: Pfn) {}
+    fn misuse(&self, misuse: Misuse) {
+        panic!("{misuse}");
+    }
 }
