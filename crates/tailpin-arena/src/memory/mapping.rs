@@ -15,9 +15,6 @@ use crate::memory::backing::HugeSize;
 /// Most ranges in one vectored call (`UIO_MAXIOV`).
 const VECTOR_LIMIT: usize = 1024;
 
-/// Times a place is looked for, as other threads may take it.
-const TRIES: usize = 1000;
-
 /// A readable and writable mapping of this process, gone when dropped.
 pub(crate) struct Mapping {
     base: NonNull<u8>,
@@ -47,26 +44,47 @@ impl Mapping {
     /// 4096. Nothing is left of what fails.
     pub(crate) fn new(source: Source<'_>, len: usize, align: usize) -> io::Result<Self> {
         let around = len.checked_add(align).ok_or(io::Errno::NOMEM)?;
-        for _ in 0..TRIES {
-            // Where there is room: known as the kernel gave it, and given back at once.
-            let begin = Self::reserve(around)?.base.as_ptr();
-            #[expect(clippy::arithmetic_side_effects, reason = "an alignment is not zero")]
-            let place = begin.wrapping_byte_add(begin.addr().wrapping_neg() % align);
-            match Self::at(place.cast(), source, len) {
-                // Another thread was quicker.
-                Err(io::Errno::EXIST) => {}
-                mapped => return mapped,
-            }
+        // Where the kernel likes, which may do. What cannot be mapped fails here, and cleanly.
+        // SAFETY: a new mapping where the kernel likes takes the place of none that exists.
+        let mapping = unsafe { Self::map(std::ptr::null_mut(), source, len) }?;
+        if mapping.base.addr().get().is_multiple_of(align) {
+            return Ok(mapping);
         }
-        Err(io::Errno::NOMEM)
+        drop(mapping);
+        Self::reserve(around)?.replaced(source, len, align)
     }
 
-    /// Maps `len` bytes at this very address; `EXIST` if something is there.
-    fn at(place: *mut c_void, source: Source<'_>, len: usize) -> io::Result<Self> {
+    /// Maps `len` bytes in this reservation's place, of which nothing else is left. Their place is
+    /// at no moment free for another thread to take.
+    #[expect(clippy::arithmetic_side_effects, reason = "a reservation is longer by the alignment")]
+    fn replaced(mut self, source: Source<'_>, len: usize, align: usize) -> io::Result<Self> {
+        let before = self.base.as_ptr().align_offset(align);
+        assert!(before <= self.len && len <= self.len - before, "reserved with the alignment");
+        // SAFETY: within the reservation, or at its end, as was just checked.
+        let (place, end) = unsafe { (self.base.add(before), self.base.add(before + len)) };
+        let behind = Self { base: end, len: self.len - before - len };
+        self.len = before;
+        // If this fails, it is not known whether the place is still reserved or already another
+        // thread's, so it is left as it is: at worst address space is lost, and only where what
+        // could be mapped a moment ago cannot be mapped any more.
+        // SAFETY: the place is this reservation's, so that nothing is there. Both ends of it are
+        // unmapped when `self` and `behind` are dropped.
+        let mapping = unsafe { Self::map(place.as_ptr().cast(), source, len) };
+        drop(behind);
+        mapping
+    }
+
+    /// Maps `len` bytes at this address, whatever is there, or at one that the kernel likes if it
+    /// is null.
+    ///
+    /// # Safety
+    /// Nothing uses what is mapped there.
+    unsafe fn map(place: *mut c_void, source: Source<'_>, len: usize) -> io::Result<Self> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        let private = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
-        // SAFETY: a new mapping, which by its flags takes the place of none that exists.
-        let mapped = unsafe {
+        let fixed = if place.is_null() { MapFlags::empty() } else { MapFlags::FIXED };
+        let private = MapFlags::PRIVATE | MapFlags::NORESERVE | fixed;
+        // SAFETY: the caller's promise.
+        let base = unsafe {
             match source {
                 Source::Anonymous => mmap_anonymous(place, len, access, private),
                 Source::HugeTlb(size) => {
@@ -79,14 +97,11 @@ impl Mapping {
                     mmap_anonymous(place, len, access, private | MapFlags::HUGETLB | size)
                 }
                 Source::File(file, offset) => {
-                    let shared = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
-                    mmap(place, len, access, shared, file, offset)
+                    mmap(place, len, access, MapFlags::SHARED | fixed, file, offset)
                 }
             }
         }?;
-        let mapping = Self { base: NonNull::new(mapped.cast()).ok_or(io::Errno::NOMEM)?, len };
-        // A kernel that doesn't know the flag (before 4.17) takes the address for a wish.
-        if mapped == place { Ok(mapping) } else { Err(io::Errno::EXIST) }
+        Ok(Self { base: NonNull::new(base.cast()).ok_or(io::Errno::NOMEM)?, len })
     }
 
     /// Address space without memory.
@@ -232,6 +247,27 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Threads that map and unmap at the same moment get addresses from the same few holes.
+    #[test]
+    fn threads_that_map_at_once_all_get_their_place() {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for round in 0..3000 {
+                        let align = [4096, 2 << 20][(thread + round) % 2];
+                        let mapping = Mapping::new(Source::Anonymous, 3 * 4096, align).unwrap();
+                        assert_eq!(mapping.base().addr().get() % align, 0);
+                        // SAFETY: the mapping's first word, this thread's alone.
+                        let word = unsafe { mapping.base().cast::<usize>().as_mut() };
+                        assert_eq!(std::mem::replace(word, thread), 0);
+                        std::thread::yield_now();
+                        assert_eq!(*word, thread);
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn a_mapping_is_aligned_and_zero() {

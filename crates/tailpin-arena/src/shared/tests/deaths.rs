@@ -27,18 +27,20 @@ pub(super) fn pages(head: Pfn, first: u64, n: u64) -> FrameRange {
     FrameRange::new(head.offset(first), n)
 }
 
-/// A block of the doomed one's, and a slice of the survivor's of some pages of it. The handle of
-/// the former is as good as leaked: it dies before it is dropped.
+/// A block of the doomed one's, and a slice of the survivor's of some pages of it. The reference to
+/// the former has no handle, which would keep the mapping of the dead for as long as it is not
+/// dropped.
 fn block_with_pins(survivor: &SharedArena, doomed: &SharedArena, of: Order) -> (Pfn, Vec<Box<dyn Any>>) {
     let mut buffer = doomed.alloc(of.bytes() as usize).unwrap();
     buffer.fill(7);
-    let block = std::mem::ManuallyDrop::new(buffer.freeze());
+    let block = buffer.freeze();
     let bytes = (of.bytes() as usize / 2 - 1).max(1)..of.bytes() as usize / 2 + 1;
     let own = block.slice(bytes).unwrap();
     let slice = survivor.adopt(own.token()).unwrap();
     assert!(slice.iter().all(|byte| *byte == 7));
     let head = own.block().0;
-    drop(own);
+    did(doomed, Operation::Get(head, of));
+    drop((own, block));
     (head, vec![Box::new(slice)])
 }
 
