@@ -17,7 +17,10 @@ mod protocol;
 mod report;
 mod zone;
 
+pub use alloc::config::{Request, ZoneConfig};
+pub use alloc::hooks::Hooks;
 pub use alloc::layout::ZoneLayout;
+pub use alloc::set_aside::SetAside;
 pub use atomic::AtomicWord;
 pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
@@ -30,14 +33,12 @@ pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
 pub use protocol::sealed;
 pub use protocol::{Attach, FreeSink, PagePin, Protocol, RawBlock};
 pub use report::{Cause, Misuse, Operation, Sink};
+pub use zone::Zone;
 pub use zone::audit::{Audit, Finding};
 pub use zone::claim::Claimed;
-pub use zone::config::{Request, ZoneConfig};
 pub use zone::handle;
 pub use zone::handle::{Block, PageRef, Pieces, PinnedRange, Raw};
-pub use zone::hooks::Hooks;
 pub use zone::many::Blocks;
 #[cfg(feature = "std")]
 pub use zone::memory::ZoneMemory;
 pub use zone::nodes::Nodes;
-pub use zone::{SetAside, Zone};

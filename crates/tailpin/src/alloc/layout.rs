@@ -9,7 +9,7 @@ use crate::protocol::Protocol;
 use super::cpu_cache::CPU_CACHE_WORDS;
 use super::pageblock::AREA_WORDS;
 use super::pool::hint_words;
-use super::uncoalesced::uncoalesced_words;
+use super::uncoalesced_hints::uncoalesced_words;
 
 /// The first number that is no frame's: addresses of bytes have 64 bits.
 pub(crate) const FRAMES_END: Pfn = Pfn::new(1 << 52);

@@ -1,72 +1,283 @@
-//! Hints to uncoalesced frames: pages and whole pageblocks that are free and not yet coalesced with
-//! their neighbours in the pool.
+//! Uncoalesced frames: the way of a freed page to the next request for one.
 //!
-//! Kept are a hint to each row of 64 pages with an uncoalesced one in it, unless a CPU cache has
-//! the row reserved; for each row, which of its pages may be uncoalesced; and a hint to each
-//! pageblock that is uncoalesced as a whole. The frames' own words say whether they are: a hint may
-//! be wrong.
+//! A page that is freed becomes uncoalesced in that very step, and is claimed in the very step that
+//! hands it out, so its life is two atomic steps on one word. The hints in
+//! [`uncoalesced_hints`](super::uncoalesced_hints) and in the [CPU caches](super::cpu_cache) say
+//! where to look. Runs of pages coalesce only in the pool, so uncoalesced ones are
+//! [drained](Allocator::drain) into it when a request misses them there.
+//!
+//! No uncoalesced page is forgotten. The thread that makes one uncoalesced looks *afterwards*
+//! whether its row has it noted, and for a hint or a CPU cache that leads to the row; the thread
+//! that takes any of these away looks *afterwards* for uncoalesced pages. Each writes first and
+//! looks then, all of it SeqCst, so one of the two sees the other. A page that is noted and no
+//! longer uncoalesced costs a look at a word, and the thread that looked clears it.
 
-use core::sync::atomic::Ordering;
+use super::cpu_cache::{CpuCache, ROW_FRAMES, first_of, row_of};
+use super::uncoalesced_hints::ROWS_IN_PAGEBLOCK;
+use crate::finally::Finally;
+use crate::frame::{AREA_FRAMES, Order, Pfn};
+use crate::protocol::Protocol;
 
-use crate::atomic::AtomicWord;
-use crate::frame::AREA_FRAMES;
+use super::allocator::Allocator;
 
-use super::cpu_cache::ROW_FRAMES;
-use super::hint_bitmap::{Hint, HintBitmap};
-use super::layout::ZoneLayout;
-
-/// Rows in a pageblock.
-pub(crate) const ROWS_IN_PAGEBLOCK: usize = AREA_FRAMES / ROW_FRAMES as usize;
-
-const _: () = assert!(ROW_FRAMES == 64, "a row of pages is a word of the store");
-
-/// The hints.
-pub(crate) struct Uncoalesced<'m, W> {
-    /// For each row, the pages that may be uncoalesced; those that are uncoalesced are among them.
-    pages: &'m [W],
-    pub(crate) rows: HintBitmap<'m, W>,
-    pub(crate) areas: HintBitmap<'m, W>,
-}
-
-/// Words of metadata for the hints over so many pageblocks.
-pub(super) const fn uncoalesced_words<W: AtomicWord>(areas: usize) -> usize {
-    let rows = areas * ROWS_IN_PAGEBLOCK;
-    rows + HintBitmap::<W>::words(rows) + HintBitmap::<W>::words(areas)
-}
-
-impl<'m, W: AtomicWord> Uncoalesced<'m, W> {
-    pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
-        let areas = layout.areas();
-        let (pages, rest) = words[layout.uncoalesced_at()..].split_at(areas * ROWS_IN_PAGEBLOCK);
-        let (rows, rest) = rest.split_at(HintBitmap::<W>::words(areas * ROWS_IN_PAGEBLOCK));
-        Self {
-            pages,
-            rows: HintBitmap::new(rows, areas * ROWS_IN_PAGEBLOCK, Hint::One),
-            areas: HintBitmap::new(rest, areas, Hint::One),
+impl<'m, P: Protocol> Allocator<'m, P> {
+    /// Sees to it that a page which has just become uncoalesced is found.
+    #[inline(always)]
+    pub(crate) fn publish_page_hint(&self, page: Pfn) {
+        // Which CPU cache it is the caller's code says, which may panic.
+        let unwinds = Finally(|| self.publish_hint_without_cache(page));
+        let slot = self.slot();
+        core::mem::forget(unwinds);
+        let number = self.pool.number(page);
+        let row = row_of(number);
+        if self.uncoalesced.pages(row) >> (number % ROW_FRAMES) & 1 == 0 {
+            self.uncoalesced.note(row, 1 << (number % ROW_FRAMES));
+        }
+        let own = slot.row() == Some(row);
+        // Beyond the own row a sparse pageblock is left alone, so that it becomes whole.
+        if own || !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
+            slot.push(number);
+        }
+        if !own {
+            self.uncoalesced.rows.mark(row);
         }
     }
 
-    /// The pages of a row that may be uncoalesced. SeqCst: after one became uncoalesced, or after
-    /// a hint to the row was taken away.
+    /// Publishes the hint where no CPU cache is known.
+    #[cold]
+    fn publish_hint_without_cache(&self, page: Pfn) {
+        let number = self.pool.number(page);
+        self.uncoalesced.note(row_of(number), 1 << (number % ROW_FRAMES));
+        self.uncoalesced.rows.mark(row_of(number));
+    }
+
+    /// Publishes the hint to a whole pageblock that has just become uncoalesced.
+    #[inline(always)]
+    pub(crate) fn publish_pageblock_hint(&self, head: Pfn) {
+        let area = self.pool.area_of(head);
+        self.uncoalesced.areas.mark(area);
+        self.slot().set_next_area(area);
+    }
+
+    /// An uncoalesced page: where the CPU cache remembers one, of the row that it answers for, or
+    /// of the lowest that is hinted at.
+    pub(crate) fn claim_page(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+        // A place where no page was is discarded, so this ends unless other threads push more in
+        // the same CPU cache.
+        while let Some(number) = slot.next_page() {
+            let page = self.pool.frame(number);
+            if self.protocol.claim(page, Order::PAGE) {
+                slot.pop();
+                return Some(page);
+            }
+            slot.discard_top();
+        }
+        if let Some(row) = slot.row() {
+            if let Some(page) = self.claim_in(self.uncoalesced_in(row), row, slot) {
+                return Some(page);
+            }
+            self.reserve_row(slot, Some(row), None);
+        }
+        // Each turn takes away a hint, so it goes round only as long as pages become uncoalesced.
+        loop {
+            let row = self.next_row()?;
+            let uncoalesced = self.uncoalesced_hinted(row);
+            // With more than one the CPU cache answers for them; with one, which is taken, there is
+            // nothing to answer for.
+            if uncoalesced.count_ones() > 1 && !self.reserve_row(slot, slot.row(), Some(row)) {
+                self.uncoalesced.rows.mark(row);
+            }
+            if let Some(page) = self.claim_in(uncoalesced, row, slot) {
+                return Some(page);
+            }
+        }
+    }
+
+    /// Page `nth` of a row.
     #[inline]
-    pub(crate) fn pages(&self, row: usize) -> u64 {
-        self.pages[row].load(Ordering::SeqCst)
+    pub(crate) fn page_of(&self, row: usize, nth: u32) -> Pfn {
+        self.pool.frame(first_of(row) + u64::from(nth))
     }
 
-    /// Groups of which something is noted.
-    pub(crate) fn noted(&self) -> impl Iterator<Item = usize> {
-        // Relaxed: what is noted of each is looked at by `pages`.
-        (0..self.pages.len()).filter(|row| self.pages[*row].load(Ordering::Relaxed) != 0)
+    /// Claims one of these pages of a row, and has the CPU cache remember the others.
+    fn claim_in(&self, uncoalesced: u64, row: usize, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+        let mut rest = uncoalesced;
+        while rest != 0 {
+            let page = self.page_of(row, rest.trailing_zeros());
+            rest &= rest - 1;
+            if self.protocol.claim(page, Order::PAGE) {
+                slot.push_row(row, rest);
+                return Some(page);
+            }
+        }
+        None
     }
 
-    /// Notes that pages of a row may be uncoalesced. SeqCst: after they became uncoalesced.
-    #[inline]
-    pub(crate) fn note(&self, row: usize, pages: u64) {
-        self.pages[row].fetch_or(pages, Ordering::SeqCst);
+    /// Has the CPU cache answer for `new` instead of the `old` row, and hints at what is left
+    /// there. False if another thread came first.
+    pub(crate) fn reserve_row(
+        &self,
+        slot: &CpuCache<'m, P::Word>,
+        old: Option<usize>,
+        new: Option<usize>,
+    ) -> bool {
+        let changed = slot.change_row(old, new);
+        if changed && let Some(old) = old.filter(|old| new != Some(*old) && self.uncoalesced_in(*old) != 0) {
+            self.uncoalesced.rows.mark(old);
+        }
+        changed
     }
 
-    /// Notes that they are not. SeqCst: before one more look at them.
-    pub(crate) fn clear_noted(&self, row: usize, pages: u64) {
-        self.pages[row].fetch_and(!pages, Ordering::SeqCst);
+    /// The lowest row that a hint leads to, which is taken away. What is uncoalesced in sparse
+    /// pageblocks goes to the pool.
+    fn next_row(&self) -> Option<usize> {
+        loop {
+            let row = self.uncoalesced.rows.next(0)?;
+            self.uncoalesced.rows.clear(row, || false);
+            if !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
+                return Some(row);
+            }
+            self.coalesce(row);
+        }
+    }
+
+    /// The lowest row with uncoalesced pages that a hint leads to, and these pages, for which the
+    /// caller answers now.
+    pub(crate) fn uncoalesced_row(&self) -> Option<(usize, u64)> {
+        // As in `claim_page`.
+        loop {
+            let row = self.next_row()?;
+            let pages = self.uncoalesced_in(row);
+            if pages != 0 {
+                return Some((row, pages));
+            }
+        }
+    }
+
+    /// Has a hint lead to a row, as no CPU cache has it reserved any more.
+    pub(crate) fn hint_at_row(&self, row: usize) {
+        self.uncoalesced.rows.mark(row);
+    }
+
+    /// The uncoalesced pages of a row.
+    fn uncoalesced_in(&self, row: usize) -> u64 {
+        self.uncoalesced_of(row, self.uncoalesced.pages(row))
+    }
+
+    /// The same where a hint led to the row: what is noted of other pages is taken away, so that
+    /// the next one who is led here finds uncoalesced ones sooner.
+    fn uncoalesced_hinted(&self, row: usize) -> u64 {
+        let noted = self.uncoalesced.pages(row);
+        let uncoalesced = self.uncoalesced_of(row, noted);
+        let other = noted & !uncoalesced;
+        if other == 0 {
+            return uncoalesced;
+        }
+        self.uncoalesced.clear_noted(row, other);
+        let meanwhile = self.uncoalesced_of(row, other);
+        if meanwhile != 0 {
+            self.uncoalesced.note(row, meanwhile);
+        }
+        uncoalesced | meanwhile
+    }
+
+    /// Which of these pages of a row are uncoalesced.
+    fn uncoalesced_of(&self, row: usize, pages: u64) -> u64 {
+        self.protocol.uncoalesced_among(self.page_of(row, 0), pages)
+    }
+
+    /// An uncoalesced pageblock: the first from `from` on, else the first of all.
+    pub(crate) fn claim_area_from(&self, from: usize) -> Option<Pfn> {
+        let head = |area: usize| self.pool.first_frame(area);
+        let worth = |area: usize| self.protocol.is_uncoalesced(head(area), Order::HUGE);
+        let claim = |area: usize| self.protocol.claim(head(area), Order::HUGE).then(|| head(area));
+        let search = |from| self.uncoalesced.areas.search(from, worth, claim);
+        search(from).or_else(|| search(0))
+    }
+
+    /// Brings uncoalesced pages and pageblocks into the pool, where they come together to larger
+    /// blocks. It looks once at each row and pageblock that is hinted at.
+    pub(crate) fn drain(&self) {
+        for slot in self.all_caches() {
+            if let Some(row) = slot.row()
+                && slot.change_row(Some(row), None)
+            {
+                self.coalesce(row);
+            }
+        }
+        self.coalesce_hinted(usize::MAX);
+        for area in self.uncoalesced.areas.iter() {
+            self.uncoalesced.areas.clear(area, || false);
+            let head = self.pool.first_frame(area);
+            if self.protocol.claim(head, Order::HUGE) {
+                self.give(head, Order::HUGE);
+            }
+        }
+    }
+
+    /// The same wherever an uncoalesced page is noted or a pageblock is uncoalesced, whether or not
+    /// a hint leads there.
+    pub(crate) fn drain_unhinted(&self) {
+        // What is noted stays: most pages that are in use will be uncoalesced again.
+        self.uncoalesced.noted().for_each(|row| self.coalesce_pages(row, self.uncoalesced_in(row)));
+        for head in (0..self.pool.areas()).map(|area| self.pool.first_frame(area)) {
+            if self.protocol.claim(head, Order::HUGE) {
+                self.give(head, Order::HUGE);
+            }
+        }
+    }
+
+    /// The same for the lowest of the rows that are hinted at, a pageblock's worth of them; false
+    /// if there is none.
+    pub(crate) fn coalesce_some(&self) -> bool {
+        self.coalesce_hinted(ROWS_IN_PAGEBLOCK) > 0
+    }
+
+    fn coalesce_hinted(&self, most: usize) -> usize {
+        let coalesce = |row| {
+            self.uncoalesced.rows.clear(row, || false);
+            self.coalesce(row);
+        };
+        self.uncoalesced.rows.iter().take(most).map(coalesce).count()
+    }
+
+    fn coalesce(&self, row: usize) {
+        self.coalesce_pages(row, self.uncoalesced_hinted(row));
+    }
+
+    fn coalesce_pages(&self, row: usize, uncoalesced: u64) {
+        let (mut rest, mut pages) = (uncoalesced, 0);
+        while rest != 0 {
+            let lowest = rest & rest.wrapping_neg();
+            if self.protocol.claim(self.page_of(row, rest.trailing_zeros()), Order::PAGE) {
+                pages |= lowest;
+            }
+            rest ^= lowest;
+        }
+        if pages != 0 {
+            self.give_pages(row, pages);
+        }
+    }
+
+    /// Uncoalesced frames, by a look from outside.
+    pub(crate) fn uncoalesced_frames(&self) -> u64 {
+        let named = |slots: usize| self.all_caches().take(slots).filter_map(|slot| slot.row());
+        // Rows that a CPU cache answers for may be hinted at too, and two CPU caches may answer
+        // for one.
+        let unhinted = self.all_caches().enumerate().filter_map(|(index, slot)| {
+            let row = slot.row()?;
+            let new = !self.uncoalesced.rows.leads_to(row) && named(index).all(|earlier| earlier != row);
+            new.then_some(row)
+        });
+        let rows = self.uncoalesced.rows.iter().chain(unhinted);
+        let pages: u64 = rows.map(|row| u64::from(self.uncoalesced_in(row).count_ones())).sum();
+        pages + self.uncoalesced_areas() * AREA_FRAMES as u64
+    }
+
+    /// Pageblocks that are uncoalesced as a whole.
+    pub(crate) fn uncoalesced_areas(&self) -> u64 {
+        let is_uncoalesced =
+            |area: &usize| self.protocol.is_uncoalesced(self.pool.first_frame(*area), Order::HUGE);
+        self.uncoalesced.areas.iter().filter(is_uncoalesced).count() as u64
     }
 }

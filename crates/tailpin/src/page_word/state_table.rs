@@ -9,12 +9,12 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::layout::*;
+use crate::alloc::config::{Request, ZoneConfig};
 use crate::alloc::layout::ZoneLayout;
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::zone::Zone;
-use crate::zone::config::{Request, ZoneConfig};
 
 type Arrows = BTreeSet<(&'static str, &'static str)>;
 

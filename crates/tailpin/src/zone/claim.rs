@@ -68,7 +68,7 @@ impl<P: Protocol> Drop for Claimed<'_, P> {
             Some(needs_scrub) => pool.unclaim_area(pool.area_of(self.area), needs_scrub),
             None => pool.give_area(self.area, &self.frames),
         };
-        self.zone.given(self.area, Order::PAGE, given);
+        self.zone.allocator.given(self.area, Order::PAGE, given);
     }
 }
 
@@ -88,7 +88,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
             Some(index) => {
                 let frames = self.pool().take_all_wanted(index, wanted);
                 // Others of the same words may have changed hands with them.
-                self.retire_waiting_in(index);
+                self.allocator.retire_waiting_in(index);
                 frames
             }
             None => [0; 8],

@@ -23,10 +23,10 @@ impl<P: Protocol> Zone<'_, P> {
     /// block was being merged during the call; [`GetError::CountLimit`].
     #[inline]
     pub fn try_pin(&self, page: Pfn) -> Result<PageRef<'_, P>, GetError> {
-        if !self.protocol.covers(page) {
+        if !self.protocol().covers(page) {
             return Err(GetError::NotInUse);
         }
-        let held = self.protocol.try_get_at(page, self)?;
+        let held = self.protocol().try_get_at(page, self)?;
         Ok(PageRef::adopt(self, held))
     }
 
@@ -34,7 +34,7 @@ impl<P: Protocol> Zone<'_, P> {
     ///
     /// Progress: wait-free; at most thirteen loads.
     pub fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
-        if self.protocol.covers(frame) { self.protocol.head_of(frame) } else { None }
+        if self.protocol().covers(frame) { self.protocol().head_of(frame) } else { None }
     }
 
     /// The state of a frame, for people; `None` outside the zone. A hint unless you hold a pin or
@@ -42,7 +42,7 @@ impl<P: Protocol> Zone<'_, P> {
     ///
     /// Progress: wait-free; one load.
     pub fn state(&self, frame: Pfn) -> Option<PageState> {
-        self.protocol.covers(frame).then(|| self.protocol.state(frame))
+        self.protocol().covers(frame).then(|| self.protocol().state(frame))
     }
 
     /// How many pins callers have on a page (its refcount beyond the block's), without the holds
@@ -126,10 +126,10 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
     /// ```
     #[inline]
     pub fn try_block(&self, head: Pfn, order: Order) -> Result<Block<'_, OneWord<'w, W, S>>, GetError> {
-        if !self.pool.span().holds_block(head, order) {
+        if !self.pool().span().holds_block(head, order) {
             return Err(GetError::NotInUse);
         }
-        self.protocol.get_block_found(head, order)?;
+        self.protocol().get_block_found(head, order)?;
         Ok(Block::adopt(self, head, order))
     }
 }

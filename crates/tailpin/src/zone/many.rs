@@ -9,7 +9,7 @@ use crate::protocol::Protocol;
 use crate::zone::handle::Block;
 
 use super::Zone;
-use super::config::Request;
+use crate::alloc::config::Request;
 use crate::alloc::pool::Taken;
 
 /// Blocks that [`Zone::drop_many`] looks at before it frees the first of them.
@@ -42,18 +42,19 @@ impl<'z, P: Protocol> Blocks<'z, P> {
     #[inline]
     fn next_page(&mut self) -> Option<Pfn> {
         let Pages { row, uncoalesced, .. } = self.pages;
+        let allocator = &self.zone.allocator;
         while self.pages.rest != 0 {
-            let page = self.zone.page_of(row, self.pages.rest.trailing_zeros());
+            let page = allocator.page_of(row, self.pages.rest.trailing_zeros());
             self.pages.rest &= self.pages.rest - 1;
             if uncoalesced {
-                if self.zone.protocol().claim_and_publish(page, Order::PAGE, self.request.class) {
-                    self.zone.handed_out_uncoalesced(page, Order::PAGE);
+                if allocator.protocol().claim_and_publish(page, Order::PAGE, self.request.class) {
+                    allocator.handed_out_uncoalesced(page, Order::PAGE);
                     return Some(page);
                 }
             } else {
-                match self.zone.finish(Taken::scrubbed(page), self.request) {
+                match allocator.finish(Taken::scrubbed(page), self.request) {
                     Ok(page) => return Some(page),
-                    Err(bad) => self.zone.refuse_bad_frame(page, Order::PAGE, bad),
+                    Err(bad) => allocator.refuse_bad_frame(page, Order::PAGE, bad),
                 }
             }
         }
@@ -66,16 +67,17 @@ impl<'z, P: Protocol> Blocks<'z, P> {
         // No more than are going to be handed out are kept from others. The one that is asked for
         // has been counted off.
         let most = self.left.saturating_add(1);
-        let uncoalesced = self.zone.uncoalesced_row().map(|(row, rest)| {
+        let allocator = &self.zone.allocator;
+        let uncoalesced = allocator.uncoalesced_row().map(|(row, rest)| {
             if rest.count_ones() as usize > most {
-                self.zone.hint_at_row(row);
+                allocator.hint_at_row(row);
             }
             Pages { row, rest, uncoalesced: true }
         });
         let found = uncoalesced.or_else(|| {
-            let (row, rest) = self.zone.take_row_of_pages(most)?;
+            let (row, rest) = allocator.take_row_of_pages(most)?;
             // They are likely to be uncoalesced one day; then each of them is noted already.
-            self.zone.uncoalesced.note(row, rest);
+            allocator.uncoalesced.note(row, rest);
             Some(Pages { row, rest, uncoalesced: false })
         });
         self.pages = found.unwrap_or(NO_PAGES);
@@ -89,7 +91,7 @@ impl<'z, P: Protocol> Iterator for Blocks<'z, P> {
     #[inline]
     fn next(&mut self) -> Option<Block<'z, P>> {
         self.left = self.left.checked_sub(1)?;
-        if self.request.order == Order::PAGE && !self.zone.has_hooks() {
+        if self.request.order() == Order::PAGE && !self.zone.allocator.has_hooks() {
             loop {
                 if let Some(page) = self.next_page() {
                     return Some(Block::adopt(self.zone, page, Order::PAGE));
@@ -117,15 +119,15 @@ impl<P: Protocol> Drop for Blocks<'_, P> {
     fn drop(&mut self) {
         match self.pages {
             Pages { rest: 0, .. } => {}
-            Pages { row, uncoalesced: true, .. } => self.zone.hint_at_row(row),
-            Pages { row, rest, .. } => self.zone.give_pages(row, rest),
+            Pages { row, uncoalesced: true, .. } => self.zone.allocator.hint_at_row(row),
+            Pages { row, rest, .. } => self.zone.allocator.give_pages(row, rest),
         }
     }
 }
 
 impl<P: Protocol> fmt::Debug for Blocks<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Blocks(up to {} of order {})", self.left, self.request.order)
+        write!(f, "Blocks(up to {} of order {})", self.left, self.request.order())
     }
 }
 

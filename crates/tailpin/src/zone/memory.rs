@@ -9,7 +9,7 @@ use crate::one_word::OneWord;
 use crate::protocol::{Attach, Protocol};
 
 use super::Zone;
-use super::config::ZoneConfig;
+use crate::alloc::config::ZoneConfig;
 use crate::alloc::layout::ZoneLayout;
 
 /// Words in a cache line.

@@ -1,39 +1,28 @@
-//! A zone: frames, the protocol that counts them and the pool that knows which are free.
+//! A zone: an allocator, with the handles of its callers.
 
 pub(crate) mod audit;
 pub(crate) mod claim;
-pub(crate) mod config;
 mod find;
-mod free_sink;
 pub mod handle;
-pub(crate) mod hooks;
 pub(crate) mod many;
 #[cfg(feature = "std")]
 pub(crate) mod memory;
 pub(crate) mod nodes;
-mod set_aside;
-mod take_frames;
-mod uncoalesced;
 
-pub use set_aside::SetAside;
-
-use core::sync::atomic::Ordering;
-
-use crate::atomic::AtomicWord;
+use crate::alloc::allocator::Allocator;
+use crate::alloc::config::{Request, ZoneConfig};
+use crate::alloc::layout::ZoneLayout;
+use crate::alloc::pool::Pool;
+use crate::alloc::set_aside::SetAside;
 use crate::error::{AllocError, ZoneError};
-use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
-use crate::page_state::Class;
-use crate::protocol::{Attach, Protocol};
-use crate::zone::audit::{Audit, audit};
-use crate::zone::handle::{Block, Raw};
+use crate::page_state::PageState;
+use crate::protocol::{Attach, FreeSink, Protocol};
+use crate::report::{Cause, Misuse, Operation};
 
-use self::config::{Request, ZoneConfig};
-use crate::alloc::cpu_cache::{CPU_CACHE_WORDS, CpuCache, SPARE};
-use crate::alloc::layout::ZoneLayout;
-use crate::alloc::pool::{Pool, Taken};
-use crate::alloc::uncoalesced::Uncoalesced;
+use self::audit::{Audit, audit};
+use self::handle::{Block, Raw};
 
 /// Frames of one or more memory ranges, with everything that hands them out, counts them and takes
 /// them back.
@@ -66,15 +55,7 @@ use crate::alloc::uncoalesced::Uncoalesced;
 /// free a page; everything else is lock-free: a loop goes round only because another thread's
 /// operation changed the word in between. Each operation says which it is.
 pub struct Zone<'m, P: Protocol = OneWord<'m>> {
-    pub(super) protocol: P,
-    pub(super) pool: Pool<'m, P::Word>,
-    pub(super) uncoalesced: Uncoalesced<'m, P::Word>,
-    slots: &'m [[P::Word; CPU_CACHE_WORDS]],
-    set_aside: &'m P::Word,
-    config: ZoneConfig<'m>,
-    /// A hook or a watermark is set, so that neither handing out nor freeing can be one step.
-    has_hooks: bool,
-    usable: u64,
+    allocator: Allocator<'m, P>,
 }
 
 impl<'m, P: Attach<'m>> Zone<'m, P> {
@@ -90,10 +71,9 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         pages: &'m [P::Word],
         areas: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        let zone = Self::over(layout, config, pages, areas)?;
-        zone.pool.begin();
-        zone.withhold(&layout);
-        Ok(zone)
+        let allocator = Allocator::over(&layout, config, pages, areas)?;
+        allocator.begin(&layout);
+        Ok(Self { allocator })
     }
 
     /// The zone that [`Zone::new`] made of these words, once more: all its state is in them, so
@@ -126,52 +106,7 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         pages: &'m [P::Word],
         areas: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        Self::over(layout, config, pages, areas)
-    }
-
-    fn over(
-        layout: ZoneLayout<'_>,
-        config: ZoneConfig<'m>,
-        pages: &'m [P::Word],
-        areas: &'m [P::Word],
-    ) -> Result<Self, ZoneError> {
-        for (which, needed, given) in
-            [("pages", layout.page_words::<P>(), pages.len()), ("areas", layout.area_words(), areas.len())]
-        {
-            if given < needed {
-                return Err(ZoneError::TooFewWords { which, needed, given });
-            }
-        }
-        let slots = areas[layout.slots_at()..][..layout.slots() * CPU_CACHE_WORDS].as_chunks().0;
-        Ok(Self {
-            // No more than the span, so that what has a word is in the zone.
-            protocol: P::attach(&pages[..layout.page_words::<P>()], layout.base()),
-            pool: Pool::new(&layout, areas),
-            uncoalesced: Uncoalesced::new(&layout, areas),
-            slots,
-            set_aside: &slots[0][SPARE],
-            config,
-            has_hooks: config.hooks.is_some() || config.low_watermark != 0,
-            usable: layout.usable_frames(),
-        })
-    }
-
-    fn withhold(&self, layout: &ZoneLayout<'_>) {
-        for area in 0..self.pool.areas() {
-            let first = self.pool.first_frame(area);
-            match layout.area_in_service(first) {
-                Some(true) => {}
-                Some(false) => self.pool.withhold_area(area),
-                None => {
-                    for frame in FrameRange::block(first, Order::HUGE).iter() {
-                        if !layout.in_service(frame) {
-                            self.pool.take_frame(frame);
-                            self.protocol.reserve(frame);
-                        }
-                    }
-                }
-            }
-        }
+        Ok(Self { allocator: Allocator::over(&layout, config, pages, areas)? })
     }
 }
 
@@ -198,145 +133,11 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// As [`Zone::alloc`].
     #[inline(always)] // A result that goes through memory costs more than all the rest.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        // What is likely to be uncoalesced has a short straight line, compiled into the caller.
-        let head = match request.order {
-            Order::PAGE if !self.has_hooks => self.next_page(request.class),
-            Order::HUGE if !self.has_hooks => self.next_area(request.class),
-            _ => None,
-        };
-        let head = match head {
+        let head = match self.allocator.alloc_fast(request) {
             Some(head) => head,
-            None => self.alloc_elsewhere(request)?,
+            None => self.allocator.alloc_slow(request)?,
         };
-        Ok(Block::adopt(self, head, request.order))
-    }
-
-    /// The page that the CPU cache remembers first, if it is uncoalesced.
-    #[inline(always)]
-    fn next_page(&self, class: Class) -> Option<Pfn> {
-        let slot = self.slot();
-        let number = slot.next_page()?;
-        let page = self.pool.frame(number);
-        let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
-        claimed.then(|| {
-            slot.pop();
-            self.handed_out_uncoalesced(page, Order::PAGE);
-            page
-        })
-    }
-
-    /// The same for a pageblock.
-    #[inline]
-    fn next_area(&self, class: Class) -> Option<Pfn> {
-        let slot = self.slot();
-        let area = slot.next_area();
-        let head = self.pool.first_frame(area);
-        let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
-        claimed.then(|| {
-            slot.set_next_area(self.pool.area_after(area));
-            self.handed_out_uncoalesced(head, Order::HUGE);
-            head
-        })
-    }
-
-    #[inline(never)]
-    fn alloc_elsewhere(&self, request: Request) -> Result<Pfn, AllocError> {
-        loop {
-            let taken = self.take_frames(request.order)?;
-            match self.finish(taken, request) {
-                Ok(head) => return Ok(head),
-                Err(bad) => self.refuse_bad_frame(taken.head, request.order, bad),
-            }
-        }
-    }
-
-    /// Makes frames that were taken a block in use. Errs with a frame in a wrong state.
-    #[inline]
-    pub(super) fn finish(&self, taken: Taken, request: Request) -> Result<Pfn, Pfn> {
-        self.prepare(taken, request.order)?;
-        if let Some(frame) = self.waiting_among(taken.head, request.order) {
-            return Err(frame);
-        }
-        self.publish(taken.head, request.order, request);
-        self.retire_waiting(taken.head, request.order);
-        Ok(taken.head)
-    }
-
-    /// Whether a hook or a watermark is set.
-    #[inline]
-    pub(super) fn has_hooks(&self) -> bool {
-        self.has_hooks
-    }
-
-    #[inline]
-    fn prepare(&self, taken: Taken, order: Order) -> Result<(), Pfn> {
-        if taken.needs_scrub {
-            self.scrub(taken.head, order)?;
-        }
-        self.protocol.prepare(taken.head, order)
-    }
-
-    #[inline(never)]
-    fn scrub(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        let areas = (0..order.frames()).step_by(Order::HUGE.frames() as usize);
-        areas.map(|area| head.offset(area)).try_for_each(|area| self.protocol.scrub(area))
-    }
-
-    #[inline]
-    fn publish(&self, head: Pfn, order: Order, request: Request) {
-        if self.has_hooks {
-            self.call_hooks(head, order, request.zero);
-        }
-        // "Keeping the refcounted at the very last with a comment is preferable": this is the
-        // comment.
-        self.protocol.publish(head, order, request.class);
-        self.fence_if_in_steps();
-    }
-
-    /// SeqCst: what waits to leave service is looked at after a block was handed out. A protocol
-    /// that does that in one step does it with one that is SeqCst.
-    #[inline]
-    fn fence_if_in_steps(&self) {
-        if !P::HANDS_OUT_AT_ONCE {
-            P::Word::fence(Ordering::SeqCst);
-        }
-    }
-
-    /// After an uncoalesced block was handed out: in a protocol that has to do this in several
-    /// steps it was between owners.
-    #[inline]
-    pub(super) fn handed_out_uncoalesced(&self, head: Pfn, order: Order) {
-        if !P::HANDS_OUT_AT_ONCE {
-            self.fence_if_in_steps();
-            self.retire_waiting(head, order);
-        }
-    }
-
-    /// The hook, and the watermark.
-    #[inline(never)]
-    fn call_hooks(&self, head: Pfn, order: Order, zero: bool) {
-        // If a hook panics the block goes back.
-        let back = Finally(|| self.give(head, order));
-        if let Some(hooks) = self.config.hooks {
-            hooks.before_publication(head, order, zero);
-        }
-        self.watch(order);
-        core::mem::forget(back);
-    }
-
-    #[inline]
-    pub(super) fn slot(&self) -> CpuCache<'m, P::Word> {
-        // The number of CPU caches is a power of two.
-        self.cache_at((self.config.cpu)() & (self.slots.len() - 1))
-    }
-
-    #[inline]
-    fn cache_at(&self, index: usize) -> CpuCache<'m, P::Word> {
-        CpuCache::new(&self.slots[index], index)
-    }
-
-    pub(super) fn all_caches(&self) -> impl Iterator<Item = CpuCache<'m, P::Word>> {
-        (0..self.slots.len()).map(|index| self.cache_at(index))
+        Ok(Block::adopt(self, head, request.order()))
     }
 
     /// The interface of kernels: numbers and tokens in place of handles, everything checked.
@@ -346,7 +147,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Frames in service when the zone was made.
     pub fn usable_frames(&self) -> u64 {
-        self.usable
+        self.allocator.usable_frames()
     }
 
     /// Free frames, uncoalesced ones included. A snapshot; adds up at most nine words per 2 MiB,
@@ -354,12 +155,12 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// Progress: lock-free; looks once at each place that may have free frames.
     pub fn free_frames(&self) -> u64 {
-        self.pool.free_frames() + self.uncoalesced_frames()
+        self.allocator.free_frames()
     }
 
     /// Frames in use: neither free nor set aside.
     pub fn used_frames(&self) -> u64 {
-        self.usable.saturating_sub(self.free_frames()).saturating_sub(self.set_aside_frames())
+        self.usable_frames().saturating_sub(self.free_frames()).saturating_sub(self.set_aside_frames())
     }
 
     /// Whole free 2 MiB pageblocks; uncoalesced pages may keep some from counting until
@@ -367,12 +168,12 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// Progress: lock-free; up to two loads for each 2 MiB.
     pub fn free_areas(&self) -> u64 {
-        self.pool.free_areas() + self.uncoalesced_areas()
+        self.allocator.free_areas()
     }
 
     /// All frame numbers the zone knows, holes included.
     pub fn span(&self) -> FrameRange {
-        self.pool.span()
+        self.pool().span()
     }
 
     /// Walks every frame and proves that each is in exactly one state, that counts and holds add
@@ -382,11 +183,77 @@ impl<'m, P: Protocol> Zone<'m, P> {
         audit(self)
     }
 
-    pub(crate) fn protocol(&self) -> &P {
-        &self.protocol
+    /// Brings uncoalesced pages and pageblocks into the pool, where they come together to larger
+    /// blocks.
+    ///
+    /// Progress: lock-free; it looks once at each row and pageblock that is hinted at.
+    pub fn drain(&self) {
+        self.allocator.drain();
     }
 
-    pub(crate) fn pool(&self) -> &Pool<'m, P::Word> {
-        &self.pool
+    /// Takes a frame out of service for good (memory failure): at once if it is free, else when it
+    /// is freed. Unless the answer is [`SetAside::AskAgain`], no request that is made later is
+    /// served with it.
+    ///
+    /// Progress: lock-free; as [`Zone::try_pin`]. It looks again only where the frame changed hands
+    /// during the look.
+    pub fn set_aside(&self, frame: Pfn) -> SetAside {
+        self.allocator.set_aside(frame)
+    }
+
+    /// Frames that have gone out of service.
+    pub fn set_aside_frames(&self) -> u64 {
+        self.allocator.set_aside_frames()
+    }
+
+    /// Reports a misuse and sets the frame aside; a frame outside the zone is only reported.
+    fn report(&self, frame: Pfn, operation: Operation, cause: Cause) -> Misuse {
+        let state = self.state(frame).unwrap_or(PageState::NOT_IN_ZONE);
+        let misuse = Misuse { frame, state, operation, cause };
+        self.misuse(misuse);
+        misuse
+    }
+
+    #[inline]
+    fn protocol(&self) -> &P {
+        self.allocator.protocol()
+    }
+
+    #[inline]
+    fn pool(&self) -> &Pool<'m, P::Word> {
+        self.allocator.pool()
+    }
+}
+
+/// What is freed goes to the allocator.
+impl<P: Protocol> FreeSink for Zone<'_, P> {
+    #[inline]
+    fn freed_block(&self, head: Pfn, order: Order) {
+        self.allocator.freed_block(head, order);
+    }
+
+    #[inline]
+    fn takes_uncoalesced(&self) -> bool {
+        self.allocator.takes_uncoalesced()
+    }
+
+    #[inline]
+    fn freed_uncoalesced(&self, head: Pfn, order: Order) {
+        self.allocator.freed_uncoalesced(head, order);
+    }
+
+    #[inline]
+    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
+        self.allocator.freed_frames(area, frames);
+    }
+
+    #[inline]
+    fn freed_offline(&self, frame: Pfn) {
+        self.allocator.freed_offline(frame);
+    }
+
+    #[cold]
+    fn misuse(&self, misuse: Misuse) {
+        self.allocator.misuse(misuse);
     }
 }

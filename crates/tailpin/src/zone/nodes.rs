@@ -7,7 +7,7 @@ use crate::protocol::Protocol;
 use crate::zone::handle::Block;
 
 use super::Zone;
-use super::config::Request;
+use crate::alloc::config::Request;
 
 /// Zones by node, with a fallback order for each (a kernel's zonelist).
 ///

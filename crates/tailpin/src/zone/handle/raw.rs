@@ -12,6 +12,7 @@
 
 use core::mem::ManuallyDrop;
 
+use crate::alloc::config::Request;
 use crate::error::{AllocError, GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
@@ -19,7 +20,6 @@ use crate::page_state::PageState;
 use crate::protocol::{PagePin, Protocol, RawBlock};
 use crate::report::{Cause, Misuse, Operation};
 use crate::zone::Zone;
-use crate::zone::config::Request;
 
 use super::Block;
 

@@ -58,7 +58,7 @@ impl<'m> ZoneConfig<'m> {
 pub struct Request {
     pub(super) order: Order,
     pub(super) zero: bool,
-    pub(super) class: Class,
+    pub(crate) class: Class,
 }
 
 impl Request {

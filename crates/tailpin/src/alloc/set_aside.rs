@@ -4,11 +4,11 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
-use crate::page_state::{Kind, PageState};
-use crate::protocol::{FreeSink, Protocol};
+use crate::page_state::Kind;
+use crate::protocol::Protocol;
 use crate::report::{Cause, Misuse, Operation};
 
-use super::Zone;
+use super::allocator::Allocator;
 
 /// What became of a frame that was to go out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,14 +31,9 @@ fn areas_of(order: Order) -> usize {
     (order.frames() as usize).div_ceil(AREA_FRAMES)
 }
 
-impl<P: Protocol> Zone<'_, P> {
-    /// Takes a frame out of service for good (memory failure): at once if it is free, else when it
-    /// is freed. Unless the answer is [`SetAside::AskAgain`], no request that is made later is
-    /// served with it.
-    ///
-    /// Progress: lock-free; as [`Zone::try_pin`]. It looks again only where the frame changed hands
-    /// during the look.
-    pub fn set_aside(&self, frame: Pfn) -> SetAside {
+impl<P: Protocol> Allocator<'_, P> {
+    /// Takes a frame out of service for good: at once if it is free, else when it is freed.
+    pub(crate) fn set_aside(&self, frame: Pfn) -> SetAside {
         if !self.protocol.covers(frame) || self.is_out_of_service(frame) {
             return SetAside::NotInService;
         }
@@ -96,7 +91,7 @@ impl<P: Protocol> Zone<'_, P> {
 
     /// A frame of a block of the caller's that waits to leave service.
     #[inline(always)]
-    pub(super) fn waiting_among(&self, head: Pfn, order: Order) -> Option<Pfn> {
+    pub(crate) fn waiting_among(&self, head: Pfn, order: Order) -> Option<Pfn> {
         let area = self.pool.area_of(head);
         if order <= Order::HUGE && !self.pool.has_waiting(area) {
             return None;
@@ -120,7 +115,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// After frames in the pageblocks of this block changed hands, by a step that is SeqCst: what
     /// waits there to leave service does so, if it has arrived.
     #[inline(always)]
-    pub(super) fn retire_waiting(&self, head: Pfn, order: Order) {
+    pub(crate) fn retire_waiting(&self, head: Pfn, order: Order) {
         let area = self.pool.area_of(head);
         if order <= Order::HUGE {
             self.retire_waiting_in(area);
@@ -130,7 +125,7 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     #[inline(always)]
-    pub(super) fn retire_waiting_in(&self, area: usize) {
+    pub(crate) fn retire_waiting_in(&self, area: usize) {
         if self.pool.has_waiting(area) {
             self.retire_arrived(area);
         }
@@ -146,20 +141,20 @@ impl<P: Protocol> Zone<'_, P> {
     }
 
     /// Frames that have gone out of service.
-    pub fn set_aside_frames(&self) -> u64 {
+    pub(crate) fn set_aside_frames(&self) -> u64 {
         self.set_aside.load(Ordering::Relaxed)
     }
 
     /// A frame that was to be given to the pool is there already. Only reported, not searched for
     /// among the uncoalesced ones: this may be what gathers them.
     #[cold]
-    pub(super) fn refuse_free_frame(&self, frame: Pfn) {
+    pub(crate) fn refuse_free_frame(&self, frame: Pfn) {
         let state = self.protocol.state(frame);
         self.retire_free(frame);
         self.tell(&Misuse { frame, state, operation: Operation::Free, cause: Cause::AlreadyFree });
     }
 
-    pub(super) fn tell(&self, misuse: &Misuse) {
+    pub(crate) fn tell(&self, misuse: &Misuse) {
         if let Some(sink) = self.config.sink {
             sink.misuse(misuse);
         }
@@ -185,7 +180,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// A frame of a free block of the caller's leaves service, the rest of the block goes back: it
     /// is not in a state to be handed out, or waits for this.
     #[cold]
-    pub(super) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
+    pub(crate) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
         let state = self.protocol.state(bad);
         let waited = self.waiting_among(bad, Order::PAGE).is_some();
         self.take_offline(bad);
@@ -200,16 +195,8 @@ impl<P: Protocol> Zone<'_, P> {
         }
     }
 
-    pub(super) fn count_set_aside(&self, frames: u64) {
+    pub(crate) fn count_set_aside(&self, frames: u64) {
         // Relaxed: a statistic.
         self.set_aside.fetch_add(frames, Ordering::Relaxed);
-    }
-
-    /// Reports a misuse and sets the frame aside; a frame outside the zone is only reported.
-    pub(crate) fn report(&self, frame: Pfn, operation: Operation, cause: Cause) -> Misuse {
-        let state = self.state(frame).unwrap_or(PageState::NOT_IN_ZONE);
-        let misuse = Misuse { frame, state, operation, cause };
-        self.misuse(misuse);
-        misuse
     }
 }

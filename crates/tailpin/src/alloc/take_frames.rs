@@ -5,10 +5,10 @@ use crate::error::AllocError;
 use crate::frame::{Order, Pfn};
 use crate::protocol::Protocol;
 
-use super::Zone;
-use crate::alloc::cpu_cache::{CpuCache, ROW_FRAMES, row_of};
-use crate::alloc::pageblock::WORD_ORDER;
-use crate::alloc::pool::Taken;
+use super::allocator::Allocator;
+use super::cpu_cache::{CpuCache, ROW_FRAMES, row_of};
+use super::pageblock::WORD_ORDER;
+use super::pool::Taken;
 use crate::atomic::AtomicWord;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed
@@ -27,9 +27,9 @@ const TURNS: usize = 1 << 8;
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
 const _: () = assert!(PART.get() >= WORD_ORDER.get(), "an area has several words");
 
-impl<'m, P: Protocol> Zone<'m, P> {
+impl<'m, P: Protocol> Allocator<'m, P> {
     /// A block of `order` from wherever there is one.
-    pub(super) fn take_frames(&self, order: Order) -> Result<Taken, AllocError> {
+    pub(crate) fn take_frames(&self, order: Order) -> Result<Taken, AllocError> {
         self.try_take_frames(order).map_or_else(|| self.take_slow(order), Ok)
     }
 
@@ -78,7 +78,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// At most so many pages of one row from the pool.
-    pub(super) fn take_row_of_pages(&self, most: usize) -> Option<(usize, u64)> {
+    pub(crate) fn take_row_of_pages(&self, most: usize) -> Option<(usize, u64)> {
         let taken = self.in_part_or_whole(|largest| self.pool.take_pages(largest, most));
         taken.map(|(first, pages)| (row_of(first), pages))
     }
@@ -173,7 +173,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     }
 
     /// Notes what is about to be handed out, and has memory reclaimed when little is left.
-    pub(super) fn watch(&self, order: Order) {
+    pub(crate) fn watch(&self, order: Order) {
         if self.config.low_watermark == 0 {
             return;
         }

@@ -8,17 +8,17 @@ use crate::frame::{Order, Pfn};
 use crate::protocol::{FreeSink, Protocol};
 use crate::report::Misuse;
 
-use super::Zone;
+use super::allocator::Allocator;
 
-impl<P: Protocol> Zone<'_, P> {
+impl<P: Protocol> Allocator<'_, P> {
     /// Gives a block to the pool.
     #[inline(never)]
-    pub(super) fn give(&self, head: Pfn, order: Order) {
+    pub(crate) fn give(&self, head: Pfn, order: Order) {
         self.given(head, order, self.pool.give(head, order));
     }
 
     /// Gives pages of a row to the pool.
-    pub(super) fn give_pages(&self, row: usize, pages: u64) {
+    pub(crate) fn give_pages(&self, row: usize, pages: u64) {
         let given = self.pool.give_frames(row, pages);
         self.given(self.page_of(row, 0), Order::PAGE, given);
     }
@@ -26,7 +26,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// What the pool was given, in the pageblocks of a block of `order` at `head`, it may have
     /// already; and some of it may have to leave service.
     #[inline]
-    pub(super) fn given(&self, head: Pfn, order: Order, given: Result<(), Pfn>) {
+    pub(crate) fn given(&self, head: Pfn, order: Order, given: Result<(), Pfn>) {
         if let Err(frame) = given {
             self.refuse_free_frame(frame);
         }
@@ -64,7 +64,7 @@ impl<P: Protocol> Zone<'_, P> {
     }
 }
 
-impl<P: Protocol> FreeSink for Zone<'_, P> {
+impl<P: Protocol> FreeSink for Allocator<'_, P> {
     #[inline]
     fn takes_uncoalesced(&self) -> bool {
         !self.has_hooks

@@ -1,0 +1,251 @@
+//! The allocator: frames in, frames out. It knows what is free, and of a frame in use only what
+//! the [protocol](crate::protocol) tells.
+//!
+//! A page or pageblock that was freed lately is claimed and published in one step here; where the
+//! frames of all other requests come from is told in [`take_frames`](super::take_frames), the way
+//! back in [`free_sink`](super::free_sink).
+
+use core::sync::atomic::Ordering;
+
+use crate::atomic::AtomicWord;
+use crate::error::{AllocError, ZoneError};
+use crate::finally::Finally;
+use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_state::Class;
+use crate::protocol::{Attach, Protocol};
+
+use super::config::{Request, ZoneConfig};
+use super::cpu_cache::{CPU_CACHE_WORDS, CpuCache, SPARE};
+use super::layout::ZoneLayout;
+use super::pool::{Pool, Taken};
+use super::uncoalesced_hints::Uncoalesced;
+
+/// All free frames of a zone, and the words that count those in use.
+pub(crate) struct Allocator<'m, P: Protocol> {
+    pub(super) protocol: P,
+    pub(super) pool: Pool<'m, P::Word>,
+    pub(crate) uncoalesced: Uncoalesced<'m, P::Word>,
+    slots: &'m [[P::Word; CPU_CACHE_WORDS]],
+    pub(super) set_aside: &'m P::Word,
+    pub(super) config: ZoneConfig<'m>,
+    /// A hook or a watermark is set, so that neither handing out nor freeing can be one step.
+    pub(super) has_hooks: bool,
+    pub(super) usable: u64,
+}
+
+impl<'m, P: Attach<'m>> Allocator<'m, P> {
+    /// Over words that an earlier one has begun to use, or that [`begin`](Self::begin) gets next.
+    pub(crate) fn over(
+        layout: &ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+        pages: &'m [P::Word],
+        areas: &'m [P::Word],
+    ) -> Result<Self, ZoneError> {
+        for (which, needed, given) in
+            [("pages", layout.page_words::<P>(), pages.len()), ("areas", layout.area_words(), areas.len())]
+        {
+            if given < needed {
+                return Err(ZoneError::TooFewWords { which, needed, given });
+            }
+        }
+        let slots = areas[layout.slots_at()..][..layout.slots() * CPU_CACHE_WORDS].as_chunks().0;
+        Ok(Self {
+            // No more than the span, so that what has a word is in the zone.
+            protocol: P::attach(&pages[..layout.page_words::<P>()], layout.base()),
+            pool: Pool::new(layout, areas),
+            uncoalesced: Uncoalesced::new(layout, areas),
+            slots,
+            set_aside: &slots[0][SPARE],
+            config,
+            has_hooks: config.hooks.is_some() || config.low_watermark != 0,
+            usable: layout.usable_frames(),
+        })
+    }
+
+    /// Completes zero-filled words: what is not in service can't be handed out.
+    pub(crate) fn begin(&self, layout: &ZoneLayout<'_>) {
+        self.pool.begin();
+        for area in 0..self.pool.areas() {
+            let first = self.pool.first_frame(area);
+            match layout.area_in_service(first) {
+                Some(true) => {}
+                Some(false) => self.pool.withhold_area(area),
+                None => {
+                    for frame in FrameRange::block(first, Order::HUGE).iter() {
+                        if !layout.in_service(frame) {
+                            self.pool.take_frame(frame);
+                            self.protocol.reserve(frame);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'m, P: Protocol> Allocator<'m, P> {
+    /// The head of a page or pageblock that was freed lately and is in use now, with one reference,
+    /// which is the caller's: a short straight line, compiled into the caller.
+    #[inline(always)]
+    pub(crate) fn alloc_fast(&self, request: Request) -> Option<Pfn> {
+        match request.order {
+            Order::PAGE if !self.has_hooks => self.next_page(request.class),
+            Order::HUGE if !self.has_hooks => self.next_area(request.class),
+            _ => None,
+        }
+    }
+
+    /// The page that the CPU cache remembers first, if it is uncoalesced.
+    #[inline(always)]
+    fn next_page(&self, class: Class) -> Option<Pfn> {
+        let slot = self.slot();
+        let number = slot.next_page()?;
+        let page = self.pool.frame(number);
+        let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
+        claimed.then(|| {
+            slot.pop();
+            self.handed_out_uncoalesced(page, Order::PAGE);
+            page
+        })
+    }
+
+    /// The same for a pageblock.
+    #[inline]
+    fn next_area(&self, class: Class) -> Option<Pfn> {
+        let slot = self.slot();
+        let area = slot.next_area();
+        let head = self.pool.first_frame(area);
+        let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
+        claimed.then(|| {
+            slot.set_next_area(self.pool.area_after(area));
+            self.handed_out_uncoalesced(head, Order::HUGE);
+            head
+        })
+    }
+
+    /// The head of a block from wherever there is one, likewise.
+    #[inline(never)]
+    pub(crate) fn alloc_slow(&self, request: Request) -> Result<Pfn, AllocError> {
+        loop {
+            let taken = self.take_frames(request.order)?;
+            match self.finish(taken, request) {
+                Ok(head) => return Ok(head),
+                Err(bad) => self.refuse_bad_frame(taken.head, request.order, bad),
+            }
+        }
+    }
+
+    /// Makes frames that were taken a block in use. Errs with a frame in a wrong state.
+    #[inline]
+    pub(crate) fn finish(&self, taken: Taken, request: Request) -> Result<Pfn, Pfn> {
+        self.prepare(taken, request.order)?;
+        if let Some(frame) = self.waiting_among(taken.head, request.order) {
+            return Err(frame);
+        }
+        self.publish(taken.head, request.order, request);
+        self.retire_waiting(taken.head, request.order);
+        Ok(taken.head)
+    }
+
+    /// Whether a hook or a watermark is set.
+    #[inline]
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.has_hooks
+    }
+
+    #[inline]
+    fn prepare(&self, taken: Taken, order: Order) -> Result<(), Pfn> {
+        if taken.needs_scrub {
+            self.scrub(taken.head, order)?;
+        }
+        self.protocol.prepare(taken.head, order)
+    }
+
+    #[inline(never)]
+    fn scrub(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        let areas = (0..order.frames()).step_by(Order::HUGE.frames() as usize);
+        areas.map(|area| head.offset(area)).try_for_each(|area| self.protocol.scrub(area))
+    }
+
+    #[inline]
+    fn publish(&self, head: Pfn, order: Order, request: Request) {
+        if self.has_hooks {
+            self.call_hooks(head, order, request.zero);
+        }
+        // "Keeping the refcounted at the very last with a comment is preferable": this is the
+        // comment.
+        self.protocol.publish(head, order, request.class);
+        self.fence_if_in_steps();
+    }
+
+    /// SeqCst: what waits to leave service is looked at after a block was handed out. A protocol
+    /// that does that in one step does it with one that is SeqCst.
+    #[inline]
+    fn fence_if_in_steps(&self) {
+        if !P::HANDS_OUT_AT_ONCE {
+            P::Word::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// After an uncoalesced block was handed out: in a protocol that has to do this in several
+    /// steps it was between owners.
+    #[inline]
+    pub(crate) fn handed_out_uncoalesced(&self, head: Pfn, order: Order) {
+        if !P::HANDS_OUT_AT_ONCE {
+            self.fence_if_in_steps();
+            self.retire_waiting(head, order);
+        }
+    }
+
+    /// The hook, and the watermark.
+    #[inline(never)]
+    fn call_hooks(&self, head: Pfn, order: Order, zero: bool) {
+        // If a hook panics the block goes back.
+        let back = Finally(|| self.give(head, order));
+        if let Some(hooks) = self.config.hooks {
+            hooks.before_publication(head, order, zero);
+        }
+        self.watch(order);
+        core::mem::forget(back);
+    }
+
+    #[inline]
+    pub(super) fn slot(&self) -> CpuCache<'m, P::Word> {
+        // The number of CPU caches is a power of two.
+        self.cache_at((self.config.cpu)() & (self.slots.len() - 1))
+    }
+
+    #[inline]
+    fn cache_at(&self, index: usize) -> CpuCache<'m, P::Word> {
+        CpuCache::new(&self.slots[index], index)
+    }
+
+    pub(super) fn all_caches(&self) -> impl Iterator<Item = CpuCache<'m, P::Word>> {
+        (0..self.slots.len()).map(|index| self.cache_at(index))
+    }
+
+    /// Frames in service at the beginning.
+    pub(crate) fn usable_frames(&self) -> u64 {
+        self.usable
+    }
+
+    /// Free frames, uncoalesced ones included, by a look from outside.
+    pub(crate) fn free_frames(&self) -> u64 {
+        self.pool.free_frames() + self.uncoalesced_frames()
+    }
+
+    /// Wholly free pageblocks, uncoalesced ones included, by a look from outside.
+    pub(crate) fn free_areas(&self) -> u64 {
+        self.pool.free_areas() + self.uncoalesced_areas()
+    }
+
+    #[inline]
+    pub(crate) fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    #[inline]
+    pub(crate) fn pool(&self) -> &Pool<'m, P::Word> {
+        &self.pool
+    }
+}
