@@ -51,6 +51,7 @@ const PAIR: &str = "bare-fetch-add-sub";
 const CLASSIC: &str = "tailpin-classic";
 const LOT: &str = "parking_lot_core";
 const PIN: &str = "bare-try-pin";
+const DEPOT: &str = "frame-alloc-depot";
 const RECORDED: &str = "bare-recorded-rate";
 
 /// All of them.
@@ -61,6 +62,14 @@ pub(crate) const GOALS: &[Goal] = {
         goal("order-0-pair-half-full", "pair-o0-half-full", 1, Peers(0.8)),
         goal("order-0-bulk-alloc", "bulk-o0-alloc", 1, Peers(1.0)),
         goal("order-0-bulk-free", "bulk-o0-free-random", 1, Peers(1.0)),
+        goal("order-1-pair", "pair-o1", 1, Subject(0.75, DEPOT)),
+        goal("order-2-pair", "pair-o2", 1, Subject(0.75, DEPOT)),
+        goal("order-3-pair", "pair-o3", 1, Subject(0.75, DEPOT)),
+        goal("order-4-pair", "pair-o4", 1, Subject(0.75, DEPOT)),
+        goal("order-5-pair", "pair-o5", 1, Subject(0.75, DEPOT)),
+        goal("order-6-pair", "pair-o6", 1, Subject(0.75, DEPOT)),
+        goal("order-7-pair", "pair-o7", 1, Subject(0.75, DEPOT)),
+        goal("order-8-pair", "pair-o8", 1, Subject(0.75, DEPOT)),
         goal("order-9-pair", "pair-o9", 1, Peers(0.6)),
         goal("order-9-bulk-alloc", "bulk-o9-alloc", 1, Peers(0.6)),
         goal("order-9-bulk-free", "bulk-o9-free-random", 1, Peers(0.6)),
@@ -72,7 +81,7 @@ pub(crate) const GOALS: &[Goal] = {
         goal("two-threads-order-9-bulk-free", "bulk-o9-free-random", 2, Rate(1.8)),
         goal("remote-free-order-0", "remote-free-o0", 2, Peers(0.8)),
         goal("remote-free-order-9", "remote-free-o9", 2, Peers(0.8)),
-        goal("churn-mixed-time", "churn-90-mixed", 1, Subject(1.0, "frame-alloc-depot")),
+        goal("churn-mixed-time", "churn-90-mixed", 1, Subject(1.0, DEPOT)),
         goal("churn-mixed-none-failed", "churn-90-mixed", 1, NoneFailed),
         goal("churn-mixed-huge-left", "churn-90-mixed", 1, HugeOf204(178)),
         goal("churn-order-0-huge-left", "churn-90-o0", 1, HugeOf204(204)),
@@ -103,6 +112,18 @@ pub(crate) const GOALS: &[Goal] = {
         goal("metadata-per-frame", "metadata-per-frame", 1, Fact(8.5)),
         goal("metadata-per-frame-large", "start-metadata-per-frame", 1, Fact(8.5)),
         goal("metadata-lines-apart", "metadata-lines-shared", 1, Fact(0.0)),
+        goal("lines-order-0-pair", "lines-pair-o0-128", 1, Fact(0.0)),
+        goal("lines-order-1-pair", "lines-pair-o1-128", 1, Fact(0.0)),
+        goal("lines-order-2-pair", "lines-pair-o2-128", 1, Fact(0.0)),
+        goal("lines-order-3-pair", "lines-pair-o3-128", 1, Fact(0.0)),
+        goal("lines-order-4-pair", "lines-pair-o4-128", 1, Fact(0.0)),
+        goal("lines-order-5-pair", "lines-pair-o5-128", 1, Fact(0.0)),
+        goal("lines-order-6-pair", "lines-pair-o6-128", 1, Fact(0.0)),
+        goal("lines-order-7-pair", "lines-pair-o7-128", 1, Fact(0.0)),
+        goal("lines-order-8-pair", "lines-pair-o8-128", 1, Fact(0.0)),
+        goal("lines-order-9-pair", "lines-pair-o9-128", 1, Fact(0.0)),
+        goal("lines-churn-mixed", "lines-churn-mixed-128", 1, Fact(1.0)),
+        goal("lines-churn-mixed-hottest", "lines-churn-mixed-hottest-128", 1, Fact(0.02)),
         goal("start-leaves-frame-words", "start-touched-frame-words", 1, Fact(0.0)),
         goal("start-touches-summary-only", "start-touched", 1, FactBelow("start-summary")),
         goal("growth-order-0-pair", "o0", 1, Flat(1.3)),

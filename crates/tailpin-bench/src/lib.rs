@@ -20,6 +20,7 @@
 
 mod clock;
 mod cores;
+mod counted_word;
 mod counting;
 mod effort;
 mod goals;

@@ -20,10 +20,10 @@ struct Churning {
     bursts: bool,
 }
 
-const MIXED: &[(u8, usize)] = &[(0, 70), (1, 10), (2, 8), (3, 6), (4, 3), (5, 1), (6, 1), (7, 1)];
-const SINGLE: &[(u8, usize)] = &[(0, 100)];
+pub(super) const MIXED: &[(u8, usize)] = &[(0, 70), (1, 10), (2, 8), (3, 6), (4, 3), (5, 1), (6, 1), (7, 1)];
+pub(super) const SINGLE: &[(u8, usize)] = &[(0, 100)];
 
-fn pick(rng: &mut Rng, orders: &[(u8, usize)]) -> u8 {
+pub(super) fn pick(rng: &mut Rng, orders: &[(u8, usize)]) -> u8 {
     if orders.len() == 1 {
         return orders[0].0;
     }

@@ -39,6 +39,7 @@ mod futex_key;
 mod futex_queue;
 mod futex_threads;
 mod growth;
+mod lines;
 mod metadata;
 mod mm_fork;
 mod mm_growth;
@@ -55,6 +56,7 @@ use crate::recorder::Recorder;
 /// Every group of scenarios, in the order in which they run.
 pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     pairs::order_0,
+    pairs::orders_1_to_8,
     pairs::order_9,
     bulk::order_0,
     bulk::order_9,
@@ -72,6 +74,7 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     start::large,
     metadata::bytes,
     metadata::lines,
+    lines::fetched,
     mm_pin::huge,
     mm_split::pages,
     mm_unmap::holes_in_huge_pages,

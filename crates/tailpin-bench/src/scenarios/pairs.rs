@@ -69,6 +69,15 @@ pub(super) fn order_0(recorder: &mut Recorder<'_>) {
     measure(recorder, "pair-o0-half-full", 0, true);
 }
 
+/// Orders 1 to 8: blocks with tails that are less than a pageblock.
+pub(super) fn orders_1_to_8(recorder: &mut Recorder<'_>) {
+    const SCENARIOS: [&str; 8] =
+        ["pair-o1", "pair-o2", "pair-o3", "pair-o4", "pair-o5", "pair-o6", "pair-o7", "pair-o8"];
+    for (order, scenario) in (1..).zip(SCENARIOS) {
+        measure(recorder, scenario, order, false);
+    }
+}
+
 pub(super) fn order_9(recorder: &mut Recorder<'_>) {
     measure(recorder, "pair-o9", 9, false);
 }
