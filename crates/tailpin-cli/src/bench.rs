@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tailpin_bench::{
     Effort, count, html, json, markdown, measure, profile, profile_table, replace, table, verdicts,
 };
 
 use crate::Status;
 use crate::output::{complain, print, save, targets};
+use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,9 +68,9 @@ pub(crate) fn run(args: &Args) -> Status {
         }
     };
     let effort = if args.quick { Effort::quick() } else { Effort::full() };
-    let measuring = bar("bench");
+    let measuring = Progress::new("bench", 0);
     let report = measure(&effort, args.filter.as_deref(), &mut steps(&measuring));
-    measuring.finish_and_clear();
+    drop(measuring);
     if report.rows.is_empty() && report.facts.is_empty() {
         report.notes.iter().for_each(|note| complain(format_args!("not measured: {note}")));
         let filter = args.filter.as_deref().unwrap_or_default();
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Status {
     let mut status = Status::Clean;
     let mut profiled = Vec::new();
     if args.profile {
-        let counting = bar("profile");
+        let counting = Progress::new("profile", 0);
         match profile(&report, &again, &mut steps(&counting)) {
             Ok(done) => profiled = done,
             Err(error) => {
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Status {
                 status = Status::Failed;
             }
         }
-        counting.finish_and_clear();
+        drop(counting);
     }
     let text = if args.json {
         json(&report, &profiled, args.quick) + "\n"
@@ -134,18 +134,6 @@ fn again(command: &mut Command) {
     command.args(std::env::args().skip(1).take_while(|argument| argument == "bench"));
 }
 
-fn bar(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %") {
-        bar.set_style(style);
-    }
-    bar.set_message(what);
-    bar
-}
-
-fn steps(bar: &ProgressBar) -> impl FnMut(usize, usize) + use<'_> {
-    |done, of| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    }
+fn steps(progress: &Progress) -> impl FnMut(usize, usize) + use<'_> {
+    |done, of| progress.set(done as u64, of as u64)
 }

@@ -1,11 +1,9 @@
 //! `tailpin check`: its options and what it prints.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tailpin_check::ProtocolKind;
 use tailpin_check::report::{Report, Verdict};
 use tailpin_check::safeguards::Safeguard;
@@ -100,15 +98,7 @@ fn listed() -> String {
 
 /// Shows how far it is while `body` runs, on a terminal.
 fn watch<T>(checks: usize, progress: &Progress, body: impl FnOnce() -> T) -> T {
-    if !std::io::stderr().is_terminal() {
-        return body();
-    }
-    let bar = ProgressBar::with_draw_target(Some(checks as u64), ProgressDrawTarget::stderr());
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} checks, {msg} executions, {elapsed}")
-    {
-        bar.set_style(style);
-    }
+    let shown = crate::progress::Progress::new("checking", checks as u64);
     /// Ends the thread that draws, also where `body` panics.
     struct Ends<'b>(&'b AtomicBool);
     impl Drop for Ends<'_> {
@@ -123,11 +113,9 @@ fn watch<T>(checks: usize, progress: &Progress, body: impl FnOnce() -> T) -> T {
         // Where no thread can be started, nothing is drawn.
         let _ = std::thread::Builder::new().spawn_scoped(scope, || {
             while !ended.load(Ordering::Relaxed) {
-                bar.set_position(progress.done.load(Ordering::Relaxed) as u64);
-                bar.set_message(progress.executions.load(Ordering::Relaxed).to_string());
+                shown.set(progress.done.load(Ordering::Relaxed) as u64, checks as u64);
                 std::thread::sleep(Duration::from_millis(100));
             }
-            bar.finish_and_clear();
         });
         body()
     })

@@ -1,6 +1,10 @@
 //! The `tailpin` command. Each subcommand is a module with its arguments and a `run`.
 
+#[cfg(not(all(feature = "bench", feature = "check")))]
+mod absent;
+#[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "check")]
 mod check;
 #[cfg(target_os = "linux")]
 mod doctor;
@@ -52,8 +56,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(replay::Args),
+    #[cfg(feature = "check")]
     Check(check::Args),
+    /// Model check both page protocols (not in this build: says how to get it)
+    #[cfg(not(feature = "check"))]
+    Check(absent::Args),
+    #[cfg(feature = "bench")]
     Bench(bench::Args),
+    /// Measure this library beside its peers (not in this build: says how to get it)
+    #[cfg(not(feature = "bench"))]
+    Bench(absent::Args),
     #[cfg(target_os = "linux")]
     Retain(retain::Args),
     #[cfg(target_os = "linux")]
@@ -67,8 +79,14 @@ fn main() -> ExitCode {
         Ok(Cli { command }) => match command {
             None => replay::run(&replay::Args::default()),
             Some(Command::Replay(args)) => replay::run(&args),
+            #[cfg(feature = "check")]
             Some(Command::Check(args)) => check::run(&args),
+            #[cfg(not(feature = "check"))]
+            Some(Command::Check(args)) => absent::run("check", &args),
+            #[cfg(feature = "bench")]
             Some(Command::Bench(args)) => bench::run(&args),
+            #[cfg(not(feature = "bench"))]
+            Some(Command::Bench(args)) => absent::run("bench", &args),
             #[cfg(target_os = "linux")]
             Some(Command::Retain(args)) => retain::run(&args),
             #[cfg(target_os = "linux")]

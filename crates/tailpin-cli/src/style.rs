@@ -2,6 +2,14 @@
 
 use std::io::IsTerminal;
 
+/// Columns of a terminal that doesn't say how many it has.
+const USUAL_COLUMNS: usize = 80;
+
+/// How wide the terminal is that this process runs in.
+pub(crate) fn columns() -> usize {
+    terminal_size::terminal_size().map_or(USUAL_COLUMNS, |(width, _)| usize::from(width.0))
+}
+
 /// Whether text for standard output is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {

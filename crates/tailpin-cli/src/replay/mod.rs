@@ -7,12 +7,12 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use indicatif::ProgressBar;
 use serde::Serialize;
 use tailpin_replay::{Outcome, Plan, Protocol, Reading, Setup, Watch, compile, trace};
 
 use crate::output::{complain, print, save, targets};
-use crate::{Status, progress, style};
+use crate::progress::Progress;
+use crate::{Status, style};
 
 /// The trace that is replayed when none is named.
 const DEFAULT_TRACE: &str = "guest-pins";
@@ -179,25 +179,22 @@ pub(crate) fn run(args: &Args) -> Status {
     status
 }
 
-/// Moves a progress bar.
-struct Bar(ProgressBar);
-
-impl Watch for Bar {
+impl Watch for Progress {
     fn progress(&self, steps: usize) {
-        self.0.inc(steps as u64);
+        self.add(steps as u64);
     }
 }
 
 fn one(args: &Args, path: &Path) -> Result<Run, Box<dyn Error>> {
     let short = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let spinner = progress::spinner(format!("reading {short}"));
+    let reading = Progress::new(format!("reading {short}"), 0);
     let trace = trace::find(path, args.limit_mib << 20)?;
     let plan = compile(&trace, Reading { as_recorded: args.as_recorded, merges: args.protocol.merges() })?;
     let refused = trace.vmstat("thp_split_page_failed");
     let name = trace.name.clone();
     // A large trace is no small thing to keep beside its plan.
     drop(trace);
-    spinner.finish_and_clear();
+    drop(reading);
 
     let setup = Setup {
         protocol: args.protocol,
@@ -209,8 +206,8 @@ fn one(args: &Args, path: &Path) -> Result<Run, Box<dyn Error>> {
     }
     setup.frames(&plan)?;
     let (threads, rounds) = (u64::from(args.threads), u64::from(args.rounds));
-    let bar = Bar(progress::bar(format!("replaying {short}"), plan.steps() as u64 * threads * rounds));
-    let measured = setup.rounds(&plan, rounds, &bar)?;
-    bar.0.finish_and_clear();
+    let replaying = Progress::new(format!("replaying {short}"), plan.steps() as u64 * threads * rounds);
+    let measured = setup.rounds(&plan, rounds, &replaying)?;
+    drop(replaying);
     Ok(Run { outcome: Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured), plan })
 }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::child::{Job, Told};
@@ -16,7 +15,7 @@ use super::log::{self, Shape};
 use super::measure::{HugePages, Source};
 use super::row::{Backend, Ending, Row};
 use crate::linux::cgroup::{Own, Version};
-use crate::progress;
+use crate::progress::Progress;
 
 /// Memory that may wait to be given back.
 const SLACK: u64 = 32 << 20;
@@ -117,9 +116,9 @@ impl std::error::Error for RetainError {}
 pub(crate) fn run(plan: &Plan) -> Result<Outcome, RetainError> {
     let bytes = plan.shape.bytes();
     let on_log = |source| RetainError::Log { dir: plan.dir.clone(), bytes, source };
-    let bar = progress::bar("writing the log".into(), bytes);
-    let file = log::open_or_make(&plan.dir, plan.shape, |bytes| bar.inc(bytes)).map_err(on_log)?;
-    bar.finish_and_clear();
+    let writing = Progress::new("writing the log", bytes);
+    let file = log::open_or_make(&plan.dir, plan.shape, |bytes| writing.add(bytes)).map_err(on_log)?;
+    drop(writing);
     log::warm(&file).map_err(on_log)?;
 
     let mut outcome = Outcome {
@@ -156,11 +155,14 @@ fn one(plan: &Plan, log: &std::path::Path, backend: Backend) -> Result<(Row, Enf
         data_limit: if own.is_some() { None } else { plan.limit },
         slack: plan.limit.map_or(SLACK, |limit| SLACK.min(limit / 8)),
     };
-    let mut heard =
-        Heard { bar: progress::bar(backend.name().into(), plan.shape.bytes()), at: (0, 0, 0), row: None };
+    let mut heard = Heard {
+        progress: Progress::new(backend.name(), plan.shape.bytes()),
+        of: plan.shape.bytes(),
+        at: (0, 0, 0),
+        row: None,
+    };
     let started = Instant::now();
     let (status, complaint) = start(&job, &mut heard).map_err(RetainError::Child)?;
-    heard.bar.finish_and_clear();
     let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
     let source = own.as_ref().map_or(Source::MemAvailable, |own| own.group().version().into());
     let enforcer = own.as_ref().map_or(Enforcer::DataLimit, |own| own.group().version().into());
@@ -205,7 +207,9 @@ fn how_it_ended(status: ExitStatus, complaint: &str, killed: bool, limited: bool
 
 /// What has been heard of a child so far.
 struct Heard {
-    bar: ProgressBar,
+    progress: Progress,
+    /// Bytes of the log.
+    of: u64,
     /// Bytes read, records kept, bytes kept.
     at: (u64, u64, u64),
     row: Option<Row>,
@@ -223,7 +227,7 @@ fn start(job: &Job, heard: &mut Heard) -> io::Result<(ExitStatus, String)> {
     for line in BufReader::new(output).lines() {
         match serde_json::from_str(&line?) {
             Ok(Told::At { read_bytes, kept_records, kept_bytes }) => {
-                heard.bar.set_position(read_bytes);
+                heard.progress.set(read_bytes, heard.of);
                 heard.at = (read_bytes, kept_records, kept_bytes);
             }
             Ok(Told::Row(row)) => heard.row = Some(row),

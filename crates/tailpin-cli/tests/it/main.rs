@@ -1,7 +1,9 @@
 //! The tests of this crate that see it from outside, in one program, since linking each takes long.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod doctor;
+mod first_run;
 mod replay;
 mod retain;
 mod trouble;

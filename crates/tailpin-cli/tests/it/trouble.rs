@@ -12,17 +12,28 @@ use crate::replay::support::Writer;
 
 const TAILPIN: &str = env!("CARGO_BIN_EXE_tailpin");
 
-/// A few short runs, one of each command.
+/// A few short runs, one of each command that is in this build.
 fn commands() -> Vec<(&'static str, String)> {
     let dir = std::env::temp_dir().join(format!("tailpin-trouble-{}", std::process::id()));
-    vec![
+    let mut commands = vec![
         ("replay", format!("{TAILPIN} replay guest-pins --rounds 1")),
-        // Both protocols, clean and with a safeguard left out, in a few hundred executions.
-        ("check", format!("{TAILPIN} check --scenario I16-page")),
-        ("bench", format!("{TAILPIN} bench --quick --filter metadata")),
         ("retain", format!("{TAILPIN} retain --size 4 --backend copy --dir {}", dir.display())),
         ("doctor", format!("{TAILPIN} doctor")),
-    ]
+    ];
+    if cfg!(feature = "check") {
+        // Both protocols, clean and with a safeguard left out, in a few hundred executions.
+        commands.push(("check", format!("{TAILPIN} check --scenario I16-page")));
+    }
+    if cfg!(feature = "bench") {
+        commands.push(("bench", format!("{TAILPIN} bench --quick --filter metadata")));
+    }
+    commands
+}
+
+/// Whether the command that a line begins with is in this build.
+fn is_here(line: &str) -> bool {
+    let left_out = |command| line == command || line.starts_with(&format!("{command} "));
+    (cfg!(feature = "check") || !left_out("check")) && (cfg!(feature = "bench") || !left_out("bench"))
 }
 
 /// Runs a line of shell, which must end on its own account, and soon.
@@ -47,7 +58,9 @@ fn a_full_disk_is_no_success() {
             assert!(said.contains("standard output can't be written: No space left"), "{name}{json}: {said}");
         }
     }
-    for asked in ["--help", "--version", "replay --help", "check --list"] {
+    for asked in
+        ["--help", "--version", "replay --help", "check --list"].into_iter().filter(|asked| is_here(asked))
+    {
         assert_eq!(shell(&format!("{TAILPIN} {asked} > /dev/full")).status.code(), Some(2), "{asked}");
     }
 }
@@ -93,7 +106,10 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
         ("bench --markdown", "markdown"),
         ("retain --size 1000000 --report", "report"),
         ("retain --size 1000000 --picture", "picture"),
-    ] {
+    ]
+    .into_iter()
+    .filter(|(line, _)| is_here(line))
+    {
         for path in [nowhere, "/"] {
             let began = Instant::now();
             let output = shell(&format!("{TAILPIN} {line} {path}"));
@@ -104,6 +120,7 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
     }
 }
 
+#[cfg(feature = "bench")]
 #[test]
 fn what_a_page_said_before_is_not_lost() {
     let page = std::env::temp_dir().join(format!("tailpin-page-{}.md", std::process::id()));
@@ -152,6 +169,7 @@ fn limits_of_the_process_end_in_an_exit_code() {
     });
 }
 
+#[cfg(feature = "bench")]
 #[test]
 fn a_bench_without_address_space_names_the_cause() {
     // Each maps more than these limits allow.
@@ -174,7 +192,10 @@ fn threads_that_cannot_be_started_are_told_of() {
         ("check", "check --scenario crowd-4 --time 1", 2, 1),
         ("bench", "bench --quick --filter pair-o0-fresh", 1, 2),
         ("doctor", "doctor", 2, 0),
-    ] {
+    ]
+    .into_iter()
+    .filter(|(_, command, ..)| is_here(command))
+    {
         let line = format!("{as_user} bash -c 'ulimit -u {most}; exec {TAILPIN} {command}'");
         let output = shell(&line);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -188,6 +209,7 @@ fn threads_that_cannot_be_started_are_told_of() {
     }
 }
 
+#[cfg(feature = "check")]
 #[test]
 fn what_was_not_run_is_not_clean() {
     let output = shell(&format!("{TAILPIN} check --scenario crowd-4 --time 0"));

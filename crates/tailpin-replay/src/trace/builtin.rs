@@ -14,8 +14,8 @@ pub struct Builtin {
 }
 
 static BUILTINS: [Builtin; 2] = [
-    Builtin { name: "guest-pins", compressed: include_bytes!("../../../../traces/guest-pins.pft.zst") },
-    Builtin { name: "node", compressed: include_bytes!("../../../../traces/node.pft.zst") },
+    Builtin { name: "guest-pins", compressed: include_bytes!("../../traces/guest-pins.pft.zst") },
+    Builtin { name: "node", compressed: include_bytes!("../../traces/node.pft.zst") },
 ];
 
 /// All of them; the first is the one replayed when none is named.

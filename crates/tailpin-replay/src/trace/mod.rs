@@ -10,6 +10,7 @@ mod format;
 mod header;
 mod read;
 mod record;
+mod zstd_frames;
 
 #[cfg(test)]
 mod tests;

@@ -6,20 +6,11 @@ use std::path::Path;
 
 use super::format::{HEADER_BYTES, MAGIC, RECORD_BYTES};
 use super::header::Header;
+use super::zstd_frames::{Frames, is_zstd};
 use super::{Trace, TraceError};
 
 /// Most bytes a trace may have once decompressed, unless the user says otherwise.
 pub const DEFAULT_LIMIT: u64 = 1 << 30;
-
-/// Largest window that a compressed stream may ask the decoder to keep (2 GiB), the most that
-/// zstd's tools make. The decoder reserves address space for it; memory is what is written there,
-/// no more than the trace has bytes.
-const MAX_WINDOW_LOG: u32 = 31;
-
-/// Whether a stream of zstd frames begins like this: with a frame of data, or one to be skipped.
-fn is_zstd(start: &[u8]) -> bool {
-    matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
-}
 
 /// Reads the trace at `path`, of at most `limit` bytes once decompressed.
 ///
@@ -47,9 +38,7 @@ pub fn read(name: String, mut file: impl Read, limit: u64) -> Result<Trace, Trac
             _ => Err(TraceError::NotZstd),
         };
     }
-    let mut decoder = zstd::stream::read::Decoder::new(file).map_err(TraceError::Io)?;
-    decoder.window_log_max(MAX_WINDOW_LOG).map_err(TraceError::Io)?;
-    decode(name, decoder, limit)
+    decode(name, Frames::new(file, limit), limit)
 }
 
 /// Reads a trace from its decompressed bytes.

@@ -1,0 +1,48 @@
+//! What a fresh clone shows: few crates, a first screen in plain words, and
+//! commands that say how to build them.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+const TAILPIN: &str = env!("CARGO_BIN_EXE_tailpin");
+
+/// Crates that the first command may compile, those of this workspace among them.
+const MOST_CRATES: usize = 35;
+
+#[test]
+fn the_first_command_compiles_few_crates() {
+    let tree = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "-p",
+            "tailpin-cli",
+            "-e",
+            "normal,build",
+            "--prefix",
+            "none",
+            "-f",
+            "{p}",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(crates.contains("tailpin-replay"), "{tree}");
+    assert!(crates.len() <= MOST_CRATES, "{} crates: {crates:?}", crates.len());
+}
+
+#[test]
+fn a_command_that_is_not_built_says_how_to_build_it() {
+    for (command, built) in [("check", cfg!(feature = "check")), ("bench", cfg!(feature = "bench"))] {
+        let asked = Command::new(TAILPIN).args([command, "--help"]).output().unwrap();
+        let said = String::from_utf8_lossy(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(if built { 0 } else { 2 }), "{said}");
+        if !built {
+            let line = format!("cargo run --release --features {command} -- {command} --help\n");
+            assert!(said.contains(&line), "{said}");
+        }
+    }
+}
