@@ -8,9 +8,12 @@ mod bench;
 mod check;
 #[cfg(target_os = "linux")]
 mod doctor;
+mod grid;
 #[cfg(target_os = "linux")]
 mod linux;
 mod output;
+#[allow(dead_code)]
+mod page;
 mod progress;
 mod replay;
 #[cfg(target_os = "linux")]

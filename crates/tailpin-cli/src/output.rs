@@ -33,6 +33,14 @@ pub(crate) fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "tailpin: {what}");
 }
 
+/// How this program is started once more with other arguments: as it was started now.
+pub(crate) fn command(arguments: &str) -> String {
+    // Cargo sets this for what it runs.
+    let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").is_some();
+    let program = if by_cargo { "cargo run --release --" } else { "tailpin" };
+    format!("{program} {arguments}")
+}
+
 /// A file that a command will write when its work is done.
 #[derive(Debug)]
 pub(crate) struct Target {

@@ -10,6 +10,37 @@ pub(crate) fn columns() -> usize {
     terminal_size::terminal_size().map_or(USUAL_COLUMNS, |(width, _)| usize::from(width.0))
 }
 
+/// Widest text that is read with ease; wider terminals leave the rest empty.
+const MOST_COLUMNS: usize = 100;
+
+/// How wide text on standard output may be: as the terminal, or where there is none, as is read
+/// with ease.
+pub(crate) fn width() -> usize {
+    if std::io::stdout().is_terminal() { columns().min(MOST_COLUMNS) } else { MOST_COLUMNS }
+}
+
+/// `text` in lines of at most `width` columns, the first one after `first` and the others after
+/// `rest`. A word that is longer has a line of its own.
+pub(crate) fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut line = first.to_owned();
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines += line.trim_end();
+            lines.push('\n');
+            line = rest.to_owned();
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line += word;
+        is_empty = false;
+    }
+    lines + line.trim_end() + "\n"
+}
+
 /// Whether text for standard output is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
@@ -52,5 +83,17 @@ impl Style {
     /// Something is wrong.
     pub(crate) fn bad(self, text: &str) -> String {
         self.paint("1;31", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn lines_are_no_wider_than_they_may_be() {
+        assert_eq!(wrapped("one two three", "- ", "  ", 9), "- one two\n  three\n");
+        assert_eq!(wrapped("incomprehensible words", "", "", 5), "incomprehensible\nwords\n");
+        assert_eq!(wrapped("", "x ", "", 5), "x\n");
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use tailpin_replay::{INTERVALS, Outcome, Point, Timeline};
 
 use super::table::{compared, facts, verdict};
+use crate::page::escaped;
 use crate::units::{bytes, grouped, time};
 
 const WIDTH: f64 = 860.0;
@@ -63,17 +64,7 @@ impl Page {
         for (name, value) in facts(outcome) {
             let _ = writeln!(body, "<tr><td>{name}</td><td class=\"n\">{}</td></tr>", escaped(&value));
         }
-        let _ = writeln!(body, "</table>\n<h3>What it costs</h3>\n<table>");
-        let _ = writeln!(body, "<tr><th></th><th class=\"n\">tailpin</th><th class=\"n\">Linux</th></tr>");
-        for (name, ours, linux) in compared(outcome) {
-            let _ = writeln!(
-                body,
-                "<tr><td>{name}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-                escaped(&ours),
-                escaped(&linux)
-            );
-        }
-        body.push_str("</table>\n");
+        let _ = writeln!(body, "</table>\n<h3>What it costs</h3>\n{}", compared(outcome).html());
     }
 
     /// The whole file.
@@ -172,29 +163,4 @@ fn chart(
         let _ = write!(body, "<span class=\"swatch\" style=\"background:var(--{colour})\"></span>{meaning}");
     }
     body.push_str("; the highest in each of 400 intervals</figcaption>\n</figure>\n");
-}
-
-/// Text that may come from a file name or a trace, safe inside HTML.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            letter => safe.push(letter),
-        }
-    }
-    safe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn names_are_only_text() {
-        assert_eq!(escaped("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
-    }
 }

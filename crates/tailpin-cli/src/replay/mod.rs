@@ -83,6 +83,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "F.html")]
     report: Option<PathBuf>,
 
+    /// Also write the tables as Markdown
+    #[arg(long, value_name = "F.md")]
+    markdown: Option<PathBuf>,
+
     /// Size of the zone [default: as large as the trace needs]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(2..=1 << 19))]
     zone_mib: Option<u64>,
@@ -102,6 +106,7 @@ impl Default for Args {
             json: false,
             as_recorded: false,
             report: None,
+            markdown: None,
             zone_mib: None,
             limit_mib: trace::DEFAULT_LIMIT >> 20,
         }
@@ -134,7 +139,7 @@ struct Run {
 
 /// Replays every trace, prints what came of it and says how it ended.
 pub(crate) fn run(args: &Args) -> Status {
-    let [report] = match targets([args.report.as_ref()]) {
+    let [report, markdown] = match targets([args.report.as_ref(), args.markdown.as_ref()]) {
         Ok(targets) => targets,
         Err(error) => {
             complain(error);
@@ -153,7 +158,8 @@ pub(crate) fn run(args: &Args) -> Status {
                 }
                 if !args.json {
                     let gap = if outcomes.is_empty() { "" } else { "\n" };
-                    status = status.max(print(&format!("{gap}{}", table::render(&outcome, style))));
+                    status = status
+                        .max(print(&format!("{gap}{}", table::render(&outcome, style::width(), style))));
                 }
                 if args.report.is_some() {
                     page.add(&outcome, &plan.timeline);
@@ -175,6 +181,10 @@ pub(crate) fn run(args: &Args) -> Status {
     }
     if let Some(target) = report.filter(|_| !outcomes.is_empty()) {
         status = status.max(save(&target, &page.finish()));
+    }
+    if let Some(target) = markdown.filter(|_| !outcomes.is_empty()) {
+        let sections: Vec<String> = outcomes.iter().map(table::markdown).collect();
+        status = status.max(save(&target, &sections.join("\n")));
     }
     status
 }

@@ -1,101 +1,152 @@
-//! An outcome for people: what was replayed, what it cost, and what Linux pays for the same.
+//! An outcome for people: what was replayed and why it matters, what it cost, and what Linux pays
+//! for the same.
 
-use std::fmt::Write;
+use tailpin_replay::{Outcome, trace};
 
-use tailpin_replay::Outcome;
-
-use crate::style::Style;
+use crate::grid::Grid;
+use crate::output::command;
+use crate::style::{Style, wrapped};
 use crate::units::{bytes, grouped, time};
 
-/// One line of the comparison: what, here, Linux.
-pub(crate) type Compared = (&'static str, String, String);
+/// What is said beside the two numbers of bookkeeping.
+pub(crate) const BOOKKEEPING: &str = "Bookkeeping: of tailpin, the word of each page and the \
+    allocator's bits; of Linux, struct page, which also says whose a page is. With that (tailpin-mm) \
+    it is 16 B more here. Linux folds most of its own away for pages of hugetlb.";
+
+/// Trace, protocol and threads.
+pub(crate) fn title(outcome: &Outcome) -> String {
+    let threads =
+        if outcome.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", outcome.threads) };
+    format!("{}, {} protocol, {threads}", outcome.trace, outcome.protocol.name())
+}
+
+/// What was recorded, what was done with it, and why that matters to one who never saw a kernel.
+pub(crate) fn story(outcome: &Outcome) -> Vec<String> {
+    let recorded = match trace::Builtin::named(&outcome.trace) {
+        Some(builtin) => format!("What was recorded: {}.", builtin.about),
+        None => format!("What was recorded: the trace {}.", outcome.trace),
+    };
+    let mut story = vec![format!(
+        "{recorded} tailpin just did the same {} steps in {}, and every page was checked at the end.",
+        grouped(outcome.events),
+        time(outcome.elapsed_ns)
+    )];
+    let pinned = outcome.tally.splits_under_pins;
+    let refused = outcome.linux_thp_split_page_failed.unwrap_or(0);
+    if refused > 0 || pinned > 0 {
+        let linux = match refused {
+            0 => "Linux does not do that while a page in it is pinned.".to_owned(),
+            refused => format!("Linux refused {} times, because a page was pinned.", grouped(refused)),
+        };
+        story.push(format!(
+            "Why it matters: a slice of 200 bytes keeps its whole buffer of 2 MiB alive. Kernels have \
+             the same problem: a block of 512 pages, of which one is still being read into (it is \
+             pinned), is wanted back as single pages (it is to be split). {linux} tailpin never \
+             refuses: it split {} blocks under their pins. The pins stayed on their pages, all other \
+             pages were free at once.",
+            grouped(pinned)
+        ));
+    }
+    story
+}
+
+/// What can be done next, and what for.
+fn next(outcome: &Outcome) -> Grid {
+    let mut next = Grid::new(["", ""]).with_words(1);
+    next.row([command("retain"), "the problem in a program: slices of a log (1 GiB on disk)".to_owned()]);
+    let named = match trace::Builtin::named(&outcome.trace) {
+        Some(builtin) => builtin.name,
+        None => "TRACE",
+    };
+    next.row([
+        command(&format!("replay {named} --report replay.html")),
+        "this replay as a page, with pictures".to_owned(),
+    ]);
+    next
+}
 
 /// What the replay did, by name.
 pub(crate) fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let count = |number: u64| grouped(number);
+    let tally = &outcome.tally;
     let mut facts = vec![
-        ("events", format!("{} in {}", count(outcome.events), time(outcome.elapsed_ns))),
+        ("steps", format!("{} in {}", count(outcome.events), time(outcome.elapsed_ns))),
         ("speed", speed(outcome)),
-        ("allocations", count(outcome.tally.allocs)),
-        ("frees", count(outcome.tally.frees)),
+        ("blocks handed out", count(tally.allocs)),
+        ("blocks given back", count(tally.frees)),
         (
-            "splits",
-            match outcome.tally.splits_under_pins {
-                0 => count(outcome.tally.splits),
+            "blocks split",
+            match tally.splits_under_pins {
+                0 => count(tally.splits),
                 pinned => {
-                    format!(
-                        "{}, {} of them while pages were pinned",
-                        count(outcome.tally.splits),
-                        count(pinned)
-                    )
+                    format!("{}, {} while pages in them were pinned", count(tally.splits), count(pinned))
                 }
             },
         ),
-        ("pins, unpins", format!("{}, {}", count(outcome.tally.pins), count(outcome.tally.unpins))),
-        (
-            "merges",
-            format!("{} in {} looks at an area", count(outcome.tally.merges), count(outcome.tally.collapses)),
-        ),
-        (
-            "most in use",
-            format!(
-                "{} frames ({}); {} of {} areas of 2 MiB whole and free then",
-                count(outcome.peak_used_frames),
-                bytes(outcome.peak_used_frames * 4096),
-                count(outcome.huge_free_at_peak),
-                count(outcome.zone_frames / tailpin::AREA_FRAMES as u64)
-            ),
-        ),
-        (
-            "left at the end",
-            format!("{} frames, as the trace leaves them", count(outcome.live_frames_at_end)),
-        ),
+        ("pages pinned", format!("{}, and unpinned {}", count(tally.pins), count(tally.unpins))),
     ];
-    if outcome.live_frames_at_end != outcome.trace_live_frames_at_end
-        && let Some(last) = facts.last_mut()
-    {
-        let trace = count(outcome.trace_live_frames_at_end);
-        last.1 = format!("{} frames, where the trace has {trace}", count(outcome.live_frames_at_end));
+    if tally.collapses > 0 {
+        facts.push((
+            "blocks merged",
+            format!("{} of {} that Linux looked at", count(tally.merges), count(tally.collapses)),
+        ));
     }
+    facts.push((
+        "most in use",
+        format!(
+            "{} pages ({}); {} of {} areas of 2 MiB were whole and free then",
+            count(outcome.peak_used_frames),
+            bytes(outcome.peak_used_frames * 4096),
+            count(outcome.huge_free_at_peak),
+            count(outcome.zone_frames / tailpin::AREA_FRAMES as u64)
+        ),
+    ));
+    let (left, trace) = (outcome.live_frames_at_end, outcome.trace_live_frames_at_end);
+    facts.push((
+        "left at the end",
+        match left == trace {
+            true => format!("{} pages, as the trace leaves them", count(left)),
+            false => format!("{} pages, where the trace has {}", count(left), count(trace)),
+        },
+    ));
     facts
 }
 
 fn speed(outcome: &Outcome) -> String {
-    let speed = format!("{:.2} million events/s", outcome.events_per_s as f64 / 1e6);
+    let speed = format!("{:.2} million steps/s", outcome.events_per_s as f64 / 1e6);
     if outcome.rounds == 1 { speed } else { format!("{speed}, the fastest of {} rounds", outcome.rounds) }
 }
 
 /// What it costs here and in Linux.
-pub(crate) fn compared(outcome: &Outcome) -> Vec<Compared> {
+pub(crate) fn compared(outcome: &Outcome) -> Grid {
     let linux_bytes = outcome.linux_metadata_bytes_per_frame * outcome.zone_frames;
     let our_bytes = (outcome.metadata_bytes_per_frame * outcome.zone_frames as f64) as u64;
-    let mut lines = vec![
-        (
-            "metadata for each 4 KiB page",
-            format!("{:.2} B", outcome.metadata_bytes_per_frame),
-            format!("{} B", outcome.linux_metadata_bytes_per_frame),
-        ),
-        ("metadata of this zone", bytes(our_bytes), bytes(linux_bytes)),
-        (
-            "splits refused",
-            "0".to_owned(),
-            outcome.linux_thp_split_page_failed.map_or("none recorded".to_owned(), grouped),
-        ),
-    ];
-    if outcome.tally.refused_by_linux > 0 {
-        lines.push((
-            "of those replayed, frames freed at once",
-            grouped(outcome.tally.freed_at_once_frames),
-            "0".into(),
-        ));
-    }
+    let mut lines = Grid::new(["", "tailpin", "Linux"]);
+    lines.row([
+        "splits refused because of a pin".to_owned(),
+        "0".to_owned(),
+        outcome.linux_thp_split_page_failed.map_or("none recorded".to_owned(), grouped),
+    ]);
     if outcome.linux_split_later_ns > 0 {
-        lines.push((
-            "splits came later, in all, at most by",
-            "0 s".into(),
-            time(outcome.linux_split_later_ns),
-        ));
+        lines.row([
+            "splits that waited for a pin, added up".to_owned(),
+            "0 s".to_owned(),
+            format!("up to {}", time(outcome.linux_split_later_ns)),
+        ]);
     }
+    if outcome.tally.refused_by_linux > 0 {
+        lines.row([
+            "pages free at once where Linux refused".to_owned(),
+            grouped(outcome.tally.freed_at_once_frames),
+            "0".to_owned(),
+        ]);
+    }
+    lines.row([
+        "bookkeeping for each page of 4 KiB".to_owned(),
+        format!("{:.2} B", outcome.metadata_bytes_per_frame),
+        format!("{} B", outcome.linux_metadata_bytes_per_frame),
+    ]);
+    lines.row(["bookkeeping of all this memory".to_owned(), bytes(our_bytes), bytes(linux_bytes)]);
     lines
 }
 
@@ -113,36 +164,44 @@ pub(crate) fn verdict(outcome: &Outcome) -> String {
     )
 }
 
-/// The whole table.
-pub(crate) fn render(outcome: &Outcome, style: Style) -> String {
-    let mut text = String::new();
-    let threads =
-        if outcome.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", outcome.threads) };
-    let title = format!("{}, {} protocol, {threads}", outcome.trace, outcome.protocol.name());
-    let _ = writeln!(text, "{}\n", style.bold(&title));
-    for (name, value) in facts(outcome) {
-        let _ = writeln!(text, "  {} {value}", style.dim(&format!("{name:<16}")));
+/// Everything, for a terminal of `width` columns.
+pub(crate) fn render(outcome: &Outcome, width: usize, style: Style) -> String {
+    let mut text = wrapped(&title(outcome), "", "", width);
+    if let Some(line) = text.strip_suffix('\n') {
+        text = style.bold(line) + "\n";
     }
-    let _ = writeln!(
-        text,
-        "\n  {:<40}{:>16}{:>16}",
-        "",
-        style.bold(&right("tailpin")),
-        style.bold(&right("Linux"))
-    );
-    for (name, ours, linux) in compared(outcome) {
-        let _ = writeln!(text, "  {}{ours:>16}{linux:>16}", style.dim(&format!("{name:<40}")));
+    for paragraph in story(outcome) {
+        text.push('\n');
+        text += &wrapped(&paragraph, "", "", width);
     }
-    let verdict = verdict(outcome);
-    let verdict = if outcome.is_clean() { style.good(&verdict) } else { style.bad(&verdict) };
-    let _ = writeln!(text, "\n  {verdict}");
+    text.push('\n');
+    text += &compared(outcome).text(width, style);
+    text.push('\n');
+    let mut done = Grid::new(["", ""]).with_words(1);
+    facts(outcome).into_iter().for_each(|(name, value)| done.row([name.to_owned(), value]));
+    text += &done.text(width, style);
+    text.push('\n');
+    let verdict = wrapped(&verdict(outcome), "  ", "  ", width);
+    text += &if outcome.is_clean() { style.good(&verdict) } else { style.bad(&verdict) };
     for finding in &outcome.findings {
-        let _ = writeln!(text, "    {finding}");
+        text += &wrapped(finding, "    ", "    ", width);
+    }
+    text += &style.dim(&wrapped(BOOKKEEPING, "  ", "  ", width));
+    if outcome.is_clean() {
+        text += &format!("\n{}\n{}", style.bold("Next"), next(outcome).text(width, style));
     }
     text
 }
 
-/// Padded before it is coloured: escape codes have no width.
-fn right(text: &str) -> String {
-    format!("{text:>16}")
+/// The two tables as Markdown, with what was replayed above them.
+pub(crate) fn markdown(outcome: &Outcome) -> String {
+    let mut done = Grid::new(["", ""]).with_words(1);
+    facts(outcome).into_iter().for_each(|(name, value)| done.row([name.to_owned(), value]));
+    format!(
+        "### {}\n\n{}\n{}\n{}.\n",
+        title(outcome),
+        compared(outcome).markdown(),
+        done.markdown(),
+        verdict(outcome)
+    )
 }

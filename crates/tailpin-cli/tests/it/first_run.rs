@@ -46,3 +46,22 @@ fn a_command_that_is_not_built_says_how_to_build_it() {
         }
     }
 }
+
+#[test]
+fn the_first_screen_says_what_was_shown_and_what_comes_next() {
+    let run = |by_cargo: bool| {
+        let mut command = Command::new(TAILPIN);
+        command.env_remove("CARGO_MANIFEST_DIR");
+        if by_cargo {
+            command.env("CARGO_MANIFEST_DIR", "/");
+        }
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let screen = run(true);
+    let at = |part: &str| screen.find(part).unwrap_or_else(|| panic!("{part} is not in\n{screen}"));
+    assert!(at("What was recorded") < at("Why it matters") && at("Why it matters") < at("splits refused"));
+    assert!(at("Next") < at("cargo run --release -- retain"));
+    assert!(at("Next") < at("cargo run --release -- replay guest-pins --report replay.html"));
+    assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
+    assert!(run(false).contains("  tailpin retain"));
+}

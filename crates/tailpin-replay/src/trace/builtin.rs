@@ -10,12 +10,24 @@ use super::{Trace, TraceError};
 pub struct Builtin {
     /// What it is called on the command line.
     pub name: &'static str,
+    /// What was recorded, as the end of a sentence that begins "What was recorded: ".
+    pub about: &'static str,
     compressed: &'static [u8],
 }
 
 static BUILTINS: [Builtin; 2] = [
-    Builtin { name: "guest-pins", compressed: include_bytes!("../../traces/guest-pins.pft.zst") },
-    Builtin { name: "node", compressed: include_bytes!("../../traces/node.pft.zst") },
+    Builtin {
+        name: "guest-pins",
+        about: "everything that a Linux 6.1 virtual machine did with its memory in 40.8 s, while a \
+                program had io_uring read into single pages of huge buffers, and unmapped the rest",
+        compressed: include_bytes!("../../traces/guest-pins.pft.zst"),
+    },
+    Builtin {
+        name: "node",
+        about: "everything that Linux 6.18 did with its memory in 21 s for Node.js, whose garbage \
+                collector was at work, and for Python with numpy beside it",
+        compressed: include_bytes!("../../traces/node.pft.zst"),
+    },
 ];
 
 /// All of them; the first is the one replayed when none is named.
