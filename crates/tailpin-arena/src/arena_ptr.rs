@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 use tailpin::{
-    FrameRange, FreeSink, GetError, Misuse, OneWord, Order, PagePin, Pfn, Protocol, SplitError, Zone,
+    FrameMask, FrameRange, FreeSink, GetError, Misuse, OneWord, Order, PagePin, Pfn, Protocol, SplitError,
+    Zone,
 };
 
 use crate::shared_state::{Inner, Parts};
@@ -215,9 +216,9 @@ impl FreeSink for Freeing {
         self.count(order.frames());
     }
 
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        self.zone().freed_frames(area, frames);
-        self.count(frames.iter().map(|word| u64::from(word.count_ones())).sum());
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        self.zone().freed_frames(pageblock, frames);
+        self.count(frames.count());
     }
 
     fn freed_offline(&self, frame: Pfn) {

@@ -4,13 +4,12 @@
 use std::sync::atomic::Ordering;
 
 use rustix::io;
-use tailpin::{Order, Pfn};
+use tailpin::{FrameMask, Order, Pfn};
 
 use crate::error::AllocError;
 use crate::memory::backing::Backing;
 use crate::memory::mapping::{Advice, Mapping};
 use crate::memory::{AREA, PAGE_SIZE};
-use crate::reclaim::residency::ALL;
 use crate::shared_state::Inner;
 
 impl Inner {
@@ -73,7 +72,7 @@ impl Inner {
         // SAFETY: all frames of the area are the caller's, who has given out no reference into them
         // yet.
         if self.data.file().is_none() && unsafe { mapping.discard(range.clone()) }.is_ok() {
-            self.residency.clear(area, &ALL);
+            self.residency.clear(area, &FrameMask::ALL);
         }
         if mapping.advise(range, Advice::Huge).is_ok() {
             self.residency.set_huge_eligible(area);

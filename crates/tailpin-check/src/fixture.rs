@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailpin::{
-    Attach, Class, FrameRange, FreeSink, GetError, Kind, Misuse, Order, PagePin, Pfn, Protocol, RawBlock,
+    Attach, Class, FrameMask, FrameRange, FreeSink, GetError, Kind, Misuse, Order, PagePin, Pfn, Protocol,
+    RawBlock,
 };
 
 use crate::engine::Engine;
@@ -419,17 +420,17 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
         FrameRange::block(head, order).iter().for_each(|frame| self.free(frame, false));
     }
 
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
         safeguards::scattered();
-        let freed = || (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 != 0);
-        if freed().next().is_none() {
+        if frames.is_empty() {
             return;
         }
-        freed().for_each(|bit| self.write(area.get() + bit as u64));
+        let freed = || frames.iter().map(|index| pageblock.offset(index));
+        freed().for_each(|frame| self.write(frame.get()));
         self.add_to_free_list();
-        for bit in freed() {
-            trace::note(|| format!("frees frame {}", area.get() + bit as u64));
-            self.free(area.offset(bit as u64), false);
+        for frame in freed() {
+            trace::note(|| format!("frees frame {}", frame.get()));
+            self.free(frame, false);
         }
     }
 

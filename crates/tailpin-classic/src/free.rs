@@ -9,7 +9,7 @@ use super::{Classic, Steps};
 use tailpin::AtomicWord;
 use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
 use tailpin::{Cause, Misuse, Operation};
-use tailpin::{Class, FreeSink};
+use tailpin::{Class, FrameMask, FreeSink};
 
 impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has
@@ -128,12 +128,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         for part in (0..order.frames()).step_by(AREA_FRAMES) {
             let part = head.offset(part);
             let area = part.head(Order::HUGE);
-            let mut good = [0u64; 8];
+            let mut good = FrameMask::NONE;
             for frame in FrameRange::new(part, span).iter() {
                 // Relaxed: this thread wrote it.
                 if self.flags(frame).load(Ordering::Relaxed) & PG_RESERVED == 0 {
-                    let bit = frame.get() - area.get();
-                    good[(bit / 64) as usize] |= 1 << (bit % 64);
+                    good.insert(frame.get() - area.get());
                 }
             }
             sink.freed_frames(area, &good);

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use super::*;
 use tailpin::{Cause, Misuse, Operation};
-use tailpin::{Kind, RawBlock};
+use tailpin::{FrameMask, Kind, RawBlock};
 
 mod planted;
 
@@ -17,7 +17,7 @@ const SPLITTABLE: Class = Class::Splittable;
 #[derive(Default)]
 struct Log {
     blocks: Mutex<Vec<(Pfn, Order)>>,
-    frames: Mutex<Vec<(Pfn, [u64; 8])>>,
+    frames: Mutex<Vec<(Pfn, FrameMask)>>,
     retired: Mutex<Vec<Pfn>>,
     misuses: Mutex<Vec<Misuse>>,
 }
@@ -38,7 +38,7 @@ impl FreeSink for Log {
     fn freed_block(&self, head: Pfn, order: Order) {
         self.blocks.lock().unwrap().push((head, order));
     }
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
+    fn freed_frames(&self, area: Pfn, frames: &FrameMask) {
         self.frames.lock().unwrap().push((area, *frames));
     }
     fn freed_offline(&self, frame: Pfn) {
@@ -281,7 +281,7 @@ fn poisoned_frames_stay_behind() {
     let mut first = [u64::MAX; 8];
     first[1] &= !(1 << 6);
     let frames = core::mem::take(&mut *log.frames.lock().unwrap());
-    assert_eq!(frames, [(BASE, first), (BASE.offset(512), [u64::MAX; 8])]);
+    assert_eq!(frames, [(BASE, FrameMask::from_words(first)), (BASE.offset(512), FrameMask::ALL)]);
     assert_eq!(*log.retired.lock().unwrap(), [bad]);
     assert_eq!(log.blocks(), []);
     assert_eq!(classic.state(bad).kind, Kind::Offline);

@@ -10,6 +10,7 @@ mod atomic;
 mod error;
 mod finally;
 mod frame;
+mod frame_mask;
 pub mod one_word;
 mod page_state;
 pub mod page_word;
@@ -26,6 +27,7 @@ pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneEr
 #[doc(hidden)]
 pub use finally::to_the_end;
 pub use frame::{AREA_FRAMES, FrameRange, Order, PAGE_SIZE, Pfn};
+pub use frame_mask::FrameMask;
 pub use one_word::OneWord;
 pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};

@@ -8,6 +8,7 @@
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::page_state::{Class, PageState};
 use crate::report::{Cause, Misuse};
 
@@ -88,8 +89,8 @@ pub trait FreeSink {
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         let _ = (head, order);
     }
-    /// Of the area that begins at `area`, the frames with a bit set in `frames` are the callee's.
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]);
+    /// These frames of the pageblock that begins at `pageblock` are the callee's.
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask);
     /// These frames of the caller's went out of service when they were freed.
     fn freed_offline(&self, frame: Pfn);
     /// A misuse was noticed: to be reported, and the frame taken offline.

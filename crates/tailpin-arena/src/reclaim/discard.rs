@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use tailpin::{FrameRange, Order, Pfn};
+use tailpin::{FrameMask, FrameRange, Order};
 
 use crate::error::ReleaseError;
 use crate::handles::buffer::Buffer;
 use crate::memory::backing::{Ability, GivesBack};
 use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::reclaim::release::{ReleaseCall, Released, Stop};
-use crate::reclaim::residency::Mask;
 use crate::shared_state::Inner;
 
 impl Buffer {
@@ -62,7 +61,7 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
     }
     let mut area = pages.start.head(Order::HUGE);
     while area < pages.end {
-        let frames = within(pages, area);
+        let frames = FrameMask::of_range(pages, area);
         // SAFETY: as the caller says.
         let emptied = unsafe { step.madvise().empty(area, &frames) };
         match emptied.map_err(|errno| inner.refusal(errno))? {
@@ -70,20 +69,9 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
                 returned = returned.saturating_add(given.returned);
                 stuck = stuck.saturating_add(given.stuck);
             }
-            None => stuck = stuck.saturating_add(bytes_of(crate::reclaim::residency::count(&frames))),
+            None => stuck = stuck.saturating_add(bytes_of(frames.count())),
         }
         area = area.offset(Order::HUGE.frames());
     }
     Ok(Released { asked: bytes_of(pages.frames()), returned, stuck, stopped: Stop::Target })
-}
-
-/// The bits of those of the pages that lie in the area.
-fn within(pages: FrameRange, area: Pfn) -> Mask {
-    let mut mask = [0; 8];
-    for (page, bit) in FrameRange::block(area, Order::HUGE).iter().zip(0_usize..) {
-        if pages.contains(page) {
-            mask[bit / 64] |= 1 << (bit % 64);
-        }
-    }
-    mask
 }

@@ -17,12 +17,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::{self, Errno};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
-use tailpin::{OneWord, Pfn};
+use tailpin::{FrameMask, OneWord, Pfn};
 
 use crate::memory::mapping::{Advice, Mapping};
 use crate::memory::{AREA, PAGE_SIZE};
 use crate::reclaim::pagemap::{Pagemap, PagemapEntry};
-use crate::reclaim::residency::{ALL, Mask};
 use crate::shared_state::Inner;
 
 /// Free frames that no one else can be handed while their memory goes.
@@ -99,12 +98,12 @@ impl<'a> Madvise<'a> {
     ///
     /// # Safety
     /// There is no reference to the bytes of these pages.
-    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &Mask) -> io::Result<Option<GivenBack>> {
+    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &FrameMask) -> io::Result<Option<GivenBack>> {
         let inner = self.inner;
         let begin = inner.offset_of(area);
         let runs = runs(frames, begin);
         // A huge page that goes whole needs no split.
-        if *frames != ALL && inner.residency.is_by_area() && !inner.residency.is_split(area) {
+        if *frames != FrameMask::ALL && inner.residency.is_by_area() && !inner.residency.is_split(area) {
             self.mapping.advise(begin..begin + AREA, Advice::NoHuge)?;
             inner.residency.set_split(area);
             let split = if self.file.is_none() { self.split(begin, &runs) } else { Ok(true) };
@@ -193,9 +192,9 @@ fn data_in(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<u64> {
 }
 
 /// The runs of set bits, as offsets in the mapping; the area begins at `begin`.
-fn runs(mask: &Mask, begin: usize) -> Vec<Range<usize>> {
+fn runs(mask: &FrameMask, begin: usize) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    for page in (0..AREA / PAGE_SIZE).filter(|page| mask[page / 64] >> (page % 64) & 1 != 0) {
+    for page in mask.iter().map(|page| page as usize) {
         let at = begin + page * PAGE_SIZE;
         match runs.last_mut() {
             Some(run) if run.end == at => run.end += PAGE_SIZE,
@@ -229,15 +228,11 @@ mod tests {
 
     #[test]
     fn runs_are_the_set_bits() {
-        let mut mask = [0; 8];
-        mask[0] = 0b1011;
-        mask[1] = 1 << 63;
-        mask[2] = 1;
-        mask[7] = 1 << 63;
+        let mask = FrameMask::from_words([0b1011, 1 << 63, 1, 0, 0, 0, 0, 1 << 63]);
         let page = |n: usize| 1000 * PAGE_SIZE + n * PAGE_SIZE;
         let expected = [page(0)..page(2), page(3)..page(4), page(127)..page(129), page(511)..page(512)];
         assert_eq!(runs(&mask, page(0)), expected);
-        assert_eq!(runs(&[!0; 8], 0), std::slice::from_ref(&(0..AREA)));
-        assert!(runs(&[0; 8], 0).is_empty());
+        assert_eq!(runs(&FrameMask::ALL, 0), std::slice::from_ref(&(0..AREA)));
+        assert!(runs(&FrameMask::NONE, 0).is_empty());
     }
 }

@@ -11,7 +11,6 @@ use crate::memory::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
 use crate::memory::{AREA, PAGE_SIZE};
 use crate::observe::page_walk;
 use crate::reclaim::madvise::{Claimed, GivenBack, Madvise};
-use crate::reclaim::residency::count;
 use crate::shared_state::Inner;
 use crate::try_lock::TryLockGuard;
 
@@ -177,8 +176,8 @@ impl<'a> ReleaseCall<'a> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let first = Pfn::new(last.get() - (n as u64 - 1) * Order::HUGE.frames());
         let areas = (0..n as u64).map(|i| first.offset(i * Order::HUGE.frames()));
-        let there = areas.clone().map(|area| count(&residency.of(area)) as usize * PAGE_SIZE).sum();
-        let worth = |area| residency.is_split(area) || residency.of(area) != [0; 8];
+        let there = areas.clone().map(|area| residency.of(area).count() as usize * PAGE_SIZE).sum();
+        let worth = |area| residency.is_split(area) || !residency.of(area).is_empty();
         if !areas.clone().all(|area| zone.used_in_area(area) == 0) || !areas.clone().any(worth) {
             return Ok(());
         }
@@ -198,7 +197,7 @@ impl<'a> ReleaseCall<'a> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let there = residency.of(area);
         let used = zone.used_in_area(area);
-        if used == 0 || used == Order::HUGE.frames() || count(&there) == 0 {
+        if used == 0 || used == Order::HUGE.frames() || there.is_empty() {
             return Ok(true);
         }
         let breaks_up = residency.is_by_area() && !residency.is_split(area);
@@ -214,7 +213,7 @@ impl<'a> ReleaseCall<'a> {
             // than asked for.
             let left = budget - self.done.returned - self.done.stuck;
             if left < claimed.count() as usize * PAGE_SIZE {
-                let some = first_bits(claimed.frames(), left.div_ceil(PAGE_SIZE));
+                let some = claimed.frames().lowest(left.div_ceil(PAGE_SIZE) as u64);
                 drop(claimed);
                 claimed = zone.claim(area, &some);
             }
@@ -237,37 +236,5 @@ impl<'a> ReleaseCall<'a> {
     fn add(&mut self, given: GivenBack) {
         self.done.returned += given.returned;
         self.done.stuck += given.stuck;
-    }
-}
-
-/// The first `n` set bits.
-fn first_bits(mask: &[u64; 8], n: usize) -> [u64; 8] {
-    let mut left = n;
-    mask.map(|mut word| {
-        let mut taken = 0;
-        while word != 0 && left > 0 {
-            taken |= word & word.wrapping_neg();
-            word &= word - 1;
-            left -= 1;
-        }
-        taken
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_bits_are_the_lowest_as_many_as_asked_for() {
-        let mut mask = [0; 8];
-        (mask[1], mask[2], mask[7]) = (0b1011_0000, 1 << 63 | 1, 1 << 63);
-        let first = |n| first_bits(&mask, n);
-        assert_eq!(first(0), [0; 8]);
-        assert_eq!(first(1), [0, 1 << 4, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(first(3), [0, 0b1011_0000, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(first(4), [0, 0b1011_0000, 1, 0, 0, 0, 0, 0]);
-        assert_eq!(first(5), [0, 0b1011_0000, 1 << 63 | 1, 0, 0, 0, 0, 0]);
-        assert_eq!([first(6), first(7), first(usize::MAX)], [mask; 3]);
     }
 }

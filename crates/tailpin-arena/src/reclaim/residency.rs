@@ -7,22 +7,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
+use tailpin::{AREA_FRAMES, FrameMask, FrameRange, Order, Pfn};
 
 /// Words of an area: its bits, and its flags.
 const BITS: usize = AREA_FRAMES / 64;
 /// The area's huge page was split and none is wanted, as some of its pages went back.
 const SPLIT: u64 = 1;
-
-/// One bit per frame of an area.
-pub(crate) type Mask = [u64; BITS];
-
-/// All frames of an area.
-pub(crate) const ALL: Mask = [!0; BITS];
-
-pub(crate) fn count(mask: &Mask) -> u64 {
-    mask.iter().map(|word| u64::from(word.count_ones())).sum()
-}
 
 pub(crate) struct Residency {
     bits: &'static [AtomicU64],
@@ -65,17 +55,19 @@ impl Residency {
     /// set by this are an area's, or within one.
     pub(crate) fn is_all_there(&self, head: Pfn, order: Order) -> bool {
         let area = head.head(Order::HUGE);
-        let mask = block_mask(head, order);
-        self.bits(area).iter().zip(mask).all(|(word, mask)| word.load(Ordering::Relaxed) & mask == mask)
+        let mask = FrameMask::of_block(head, order);
+        let there = |(word, mask): (&AtomicU64, &u64)| word.load(Ordering::Relaxed) & mask == *mask;
+        self.bits(area).iter().zip(mask.words()).all(there)
     }
 
     /// The block (at most an area) is about to be touched.
     pub(crate) fn mark(&self, head: Pfn, order: Order) {
         let area = head.head(Order::HUGE);
-        let mask = if self.by_area && !self.is_split(area) { ALL } else { block_mask(head, order) };
-        for (word, mask) in self.bits(area).iter().zip(mask) {
-            if word.load(Ordering::Relaxed) & mask != mask {
-                word.fetch_or(mask, Ordering::Relaxed);
+        let whole = self.by_area && !self.is_split(area);
+        let mask = if whole { FrameMask::ALL } else { FrameMask::of_block(head, order) };
+        for (word, mask) in self.bits(area).iter().zip(mask.words()) {
+            if word.load(Ordering::Relaxed) & mask != *mask {
+                word.fetch_or(*mask, Ordering::Relaxed);
             }
         }
     }
@@ -88,16 +80,16 @@ impl Residency {
     }
 
     /// The memory of these frames went back. The caller owns them.
-    pub(crate) fn clear(&self, area: Pfn, frames: &Mask) {
-        for (word, mask) in self.bits(area).iter().zip(frames) {
+    pub(crate) fn clear(&self, area: Pfn, frames: &FrameMask) {
+        for (word, mask) in self.bits(area).iter().zip(frames.words()) {
             word.fetch_and(!mask, Ordering::Relaxed);
         }
     }
 
     /// The frames of an area that may have memory.
-    pub(crate) fn of(&self, area: Pfn) -> Mask {
+    pub(crate) fn of(&self, area: Pfn) -> FrameMask {
         let bits = self.bits(area);
-        std::array::from_fn(|i| bits[i].load(Ordering::Relaxed))
+        FrameMask::from_words(std::array::from_fn(|i| bits[i].load(Ordering::Relaxed)))
     }
 
     /// How many frames of a run may have memory.
@@ -140,33 +132,5 @@ impl Residency {
     /// Split areas at this moment.
     pub(crate) fn split_areas(&self) -> u64 {
         self.split_count.load(Ordering::Relaxed)
-    }
-}
-
-/// The bits of a block of at most an area.
-pub(crate) fn block_mask(head: Pfn, order: Order) -> Mask {
-    let first = (head.get() % AREA_FRAMES as u64) as usize;
-    let n = order.frames().min(AREA_FRAMES as u64) as usize;
-    std::array::from_fn(|i| {
-        let (from, to) = (first.max(i * 64), (first + n).min(i * 64 + 64));
-        if from >= to { 0 } else { (!0 >> (64 - (to - from))) << (from - i * 64) }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks_have_a_bit_for_each_frame_of_the_block() {
-        for order in (0..=9).filter_map(Order::new) {
-            for head in (0..AREA_FRAMES as u64).step_by(order.frames() as usize) {
-                let mask = block_mask(Pfn::new(512 + head), order);
-                for frame in 0..AREA_FRAMES as u64 {
-                    let expected = (head..head + order.frames()).contains(&frame);
-                    assert_eq!(mask[frame as usize / 64] >> (frame % 64) & 1 == 1, expected);
-                }
-            }
-        }
     }
 }

@@ -19,7 +19,10 @@ fn a_frame_in_a_bad_state_stays_behind_when_its_block_is_freed() {
         classic.put_block(whole(order(2)), 1, &log);
         assert_eq!(log.causes(), [(Operation::Free, Cause::BadState)]);
         assert_eq!(*log.retired.lock().unwrap(), [bad]);
-        assert_eq!(*log.frames.lock().unwrap(), [(BASE, [0b1011, 0, 0, 0, 0, 0, 0, 0])]);
+        assert_eq!(
+            *log.frames.lock().unwrap(),
+            [(BASE, FrameMask::from_words([0b1011, 0, 0, 0, 0, 0, 0, 0]))]
+        );
         assert_eq!(log.blocks(), []);
         assert_eq!(classic.state(bad).kind, Kind::Offline);
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use tailpin::{Attach, Class, FrameRange, FreeSink, Misuse, OneWord, Order, Pfn, Protocol};
+use tailpin::{Attach, Class, FrameMask, FrameRange, FreeSink, Misuse, OneWord, Order, Pfn, Protocol};
 
 use crate::memory::ObjectId;
 use crate::word::{Part, QueueWord};
@@ -399,9 +399,8 @@ impl<W: QueueWord> FreeSink for Model<W> {
         FrameRange::block(head, order).iter().for_each(|frame| self.freed(frame.get() as usize));
     }
 
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        let set = (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 != 0);
-        set.for_each(|bit| self.freed(area.get() as usize + bit));
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        frames.iter().for_each(|index| self.freed((pageblock.get() + index) as usize));
     }
 
     fn freed_offline(&self, _frame: Pfn) {}

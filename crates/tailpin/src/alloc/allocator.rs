@@ -25,7 +25,7 @@ pub(crate) struct Allocator<'m, P: Protocol> {
     pub(super) protocol: P,
     pub(super) pool: Pool<'m, P::Word>,
     pub(crate) uncoalesced: Uncoalesced<'m, P::Word>,
-    slots: &'m [[P::Word; CPU_CACHE_WORDS]],
+    cpu_caches: &'m [[P::Word; CPU_CACHE_WORDS]],
     pub(super) set_aside: &'m P::Word,
     pub(super) config: ZoneConfig<'m>,
     /// A hook or a watermark is set, so that neither handing out nor freeing can be one step.
@@ -48,14 +48,15 @@ impl<'m, P: Attach<'m>> Allocator<'m, P> {
                 return Err(ZoneError::TooFewWords { which, needed, given });
             }
         }
-        let slots = areas[layout.slots_at()..][..layout.slots() * CPU_CACHE_WORDS].as_chunks().0;
+        let cpu_caches =
+            areas[layout.cpu_caches_at()..][..layout.cpu_caches() * CPU_CACHE_WORDS].as_chunks().0;
         Ok(Self {
             // No more than the span, so that what has a word is in the zone.
             protocol: P::attach(&pages[..layout.page_words::<P>()], layout.base()),
             pool: Pool::new(layout, areas),
             uncoalesced: Uncoalesced::new(layout, areas),
-            slots,
-            set_aside: &slots[0][SPARE],
+            cpu_caches,
+            set_aside: &cpu_caches[0][SPARE],
             config,
             has_hooks: config.hooks.is_some() || config.low_watermark != 0,
             usable: layout.usable_frames(),
@@ -65,11 +66,11 @@ impl<'m, P: Attach<'m>> Allocator<'m, P> {
     /// Completes zero-filled words: what is not in service can't be handed out.
     pub(crate) fn begin(&self, layout: &ZoneLayout<'_>) {
         self.pool.begin();
-        for area in 0..self.pool.areas() {
-            let first = self.pool.first_frame(area);
-            match layout.area_in_service(first) {
+        for pageblock in self.pool.pageblocks() {
+            let first = self.pool.first_frame(pageblock);
+            match layout.pageblock_in_service(first) {
                 Some(true) => {}
-                Some(false) => self.pool.withhold_area(area),
+                Some(false) => self.pool.withhold(pageblock),
                 None => {
                     for frame in FrameRange::block(first, Order::HUGE).iter() {
                         if !layout.in_service(frame) {
@@ -90,7 +91,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     pub(crate) fn alloc_fast(&self, request: Request) -> Option<Pfn> {
         match request.order {
             Order::PAGE if !self.has_hooks => self.next_page(request.class),
-            Order::HUGE if !self.has_hooks => self.next_area(request.class),
+            Order::HUGE if !self.has_hooks => self.next_pageblock(request.class),
             _ => None,
         }
     }
@@ -98,12 +99,12 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// The page that the CPU cache remembers first, if it is uncoalesced.
     #[inline(always)]
     fn next_page(&self, class: Class) -> Option<Pfn> {
-        let slot = self.slot();
-        let number = slot.next_page()?;
+        let cache = self.cpu_cache();
+        let number = cache.next_page()?;
         let page = self.pool.frame(number);
         let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
         claimed.then(|| {
-            slot.pop();
+            cache.pop();
             self.handed_out_uncoalesced(page, Order::PAGE);
             page
         })
@@ -111,13 +112,13 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// The same for a pageblock.
     #[inline]
-    fn next_area(&self, class: Class) -> Option<Pfn> {
-        let slot = self.slot();
-        let area = slot.next_area();
-        let head = self.pool.first_frame(area);
+    fn next_pageblock(&self, class: Class) -> Option<Pfn> {
+        let cache = self.cpu_cache();
+        let pageblock = cache.next_pageblock();
+        let head = self.pool.first_frame(pageblock);
         let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
         claimed.then(|| {
-            slot.set_next_area(self.pool.area_after(area));
+            cache.set_next_pageblock(self.pool.pageblock_after(pageblock));
             self.handed_out_uncoalesced(head, Order::HUGE);
             head
         })
@@ -163,8 +164,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     #[inline(never)]
     fn scrub(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        let areas = (0..order.frames()).step_by(Order::HUGE.frames() as usize);
-        areas.map(|area| head.offset(area)).try_for_each(|area| self.protocol.scrub(area))
+        let firsts = (0..order.frames()).step_by(Order::HUGE.frames() as usize);
+        firsts.map(|first| head.offset(first)).try_for_each(|first| self.protocol.scrub(first))
     }
 
     #[inline]
@@ -210,18 +211,18 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     #[inline]
-    pub(super) fn slot(&self) -> CpuCache<'m, P::Word> {
+    pub(super) fn cpu_cache(&self) -> CpuCache<'m, P::Word> {
         // The number of CPU caches is a power of two.
-        self.cache_at((self.config.cpu)() & (self.slots.len() - 1))
+        self.cache_at((self.config.cpu)() & (self.cpu_caches.len() - 1))
     }
 
     #[inline]
     fn cache_at(&self, index: usize) -> CpuCache<'m, P::Word> {
-        CpuCache::new(&self.slots[index], index)
+        CpuCache::new(&self.cpu_caches[index], index)
     }
 
     pub(super) fn all_caches(&self) -> impl Iterator<Item = CpuCache<'m, P::Word>> {
-        (0..self.slots.len()).map(|index| self.cache_at(index))
+        (0..self.cpu_caches.len()).map(|index| self.cache_at(index))
     }
 
     /// Frames in service at the beginning.
@@ -235,8 +236,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Wholly free pageblocks, uncoalesced ones included, by a look from outside.
-    pub(crate) fn free_areas(&self) -> u64 {
-        self.pool.free_areas() + self.uncoalesced_areas()
+    pub(crate) fn free_pageblocks(&self) -> u64 {
+        self.pool.free_pageblocks() + self.uncoalesced_pageblocks()
     }
 
     #[inline]

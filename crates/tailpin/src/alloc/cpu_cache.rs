@@ -12,14 +12,17 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 
+use super::ids::{PageblockId, Place, RowId};
+
+/// Words of a CPU cache.
 pub(crate) const CPU_CACHE_WORDS: usize = FIRST_PLACE + PLACES;
 
 /// Where the top of the stack is.
 const TOP: usize = 0;
-/// The row it answers for, plus one.
-const GROUP: usize = 1;
+/// The row it has reserved, plus one.
+const ROW: usize = 1;
 /// The pageblock to try next.
-const AREA: usize = 2;
+const PAGEBLOCK: usize = 2;
 /// In a line of their own: net frames handed out through this CPU cache, where a watermark is set
 /// ...
 const TAKEN: usize = 8;
@@ -33,23 +36,9 @@ const ENDED: usize = 11;
 const FIRST_PLACE: usize = 16;
 const PLACES: usize = 128;
 
-const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "slots are whole cache lines");
+const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "CPU caches are whole cache lines");
 
-/// Pages in a row; page numbers count from the zone's first.
-pub(crate) const ROW_FRAMES: u64 = 64;
-
-/// The row that page `number` is in.
-#[inline]
-pub(crate) fn row_of(number: u64) -> usize {
-    (number / ROW_FRAMES) as usize
-}
-
-/// First page of a row.
-#[inline]
-pub(crate) fn first_of(row: usize) -> u64 {
-    row as u64 * ROW_FRAMES
-}
-
+/// What one CPU remembers. Page numbers count from the zone's first.
 #[doc(alias = "pcp")]
 #[doc(alias = "magazine")]
 pub(crate) struct CpuCache<'m, W> {
@@ -120,45 +109,45 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     }
 
     /// Some pages of a row are uncoalesced: the lowest is to be tried first.
-    pub(crate) fn push_row(&self, row: usize, pages: u64) {
+    pub(crate) fn push_row(&self, row: RowId, pages: u64) {
         let mut rest = pages;
         while let Some(highest) = rest.checked_ilog2() {
-            self.push(first_of(row) + u64::from(highest));
+            self.push(row.first_frame() + u64::from(highest));
             rest ^= 1 << highest;
         }
     }
 
-    /// The pageblock to try first, likewise.
+    /// The pageblock to try first.
     #[inline]
-    pub(crate) fn next_area(&self) -> usize {
-        self.hint(AREA) as usize
+    pub(crate) fn next_pageblock(&self) -> PageblockId {
+        PageblockId::from_index(self.hint(PAGEBLOCK) as usize)
     }
 
     #[inline]
-    pub(crate) fn set_next_area(&self, area: usize) {
-        self.set_hint(AREA, area as u64);
+    pub(crate) fn set_next_pageblock(&self, pageblock: PageblockId) {
+        self.set_hint(PAGEBLOCK, pageblock.index() as u64);
     }
 
-    /// The row that the CPU cache answers for.
+    /// The row that the CPU cache has reserved.
     #[inline]
-    pub(crate) fn row(&self) -> Option<usize> {
+    pub(crate) fn row(&self) -> Option<RowId> {
         // SeqCst: after a page was made uncoalesced; pairs with `change_row`.
-        (self.words[GROUP].load(Ordering::SeqCst) as usize).checked_sub(1)
+        (self.words[ROW].load(Ordering::SeqCst) as usize).checked_sub(1).map(RowId::from_index)
     }
 
-    /// Has the CPU cache answer for another row; false if it does not answer for `from` any more.
+    /// Has the CPU cache reserve another row; false if it does not have `from` any more.
     /// SeqCst: what is uncoalesced in the old row is looked at after it, and in the new one it
     /// was made uncoalesced before.
-    pub(crate) fn change_row(&self, from: Option<usize>, to: Option<usize>) -> bool {
-        let [from, to] = [from, to].map(|row| row.map_or(0, |row| row as u64 + 1));
-        self.words[GROUP].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    pub(crate) fn change_row(&self, from: Option<RowId>, to: Option<RowId>) -> bool {
+        let [from, to] = [from, to].map(|row| row.map_or(0, |row| row.index() as u64 + 1));
+        self.words[ROW].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// The pageblock of so many from which this CPU cache looks for what it remembers nothing of.
-    /// Slots begin far apart: CPU cache 1 in the middle, 2 and 3 at the quarters, and so on.
-    pub(crate) fn first_area(&self, areas: usize) -> usize {
+    /// CPU caches begin far apart: 1 in the middle, 2 and 3 at the quarters, and so on.
+    pub(crate) fn first_pageblock(&self, pageblocks: usize) -> PageblockId {
         let part = (self.index as u64).reverse_bits();
-        ((u128::from(part) * areas as u128) >> 64) as usize
+        PageblockId::from_index(((u128::from(part) * pageblocks as u128) >> 64) as usize)
     }
 
     /// A move of pages begins; it ends when what is returned is dropped. SeqCst: before the pages
@@ -193,9 +182,11 @@ mod tests {
     use core::sync::atomic::AtomicU64;
 
     #[test]
-    fn slots_begin_far_apart() {
+    fn cpu_caches_begin_far_apart() {
         let words = [const { AtomicU64::new(0) }; CPU_CACHE_WORDS];
-        let first = |areas| [0, 1, 2, 3, 4].map(|index| CpuCache::new(&words, index).first_area(areas));
+        let first = |pageblocks| {
+            [0, 1, 2, 3, 4].map(|index| CpuCache::new(&words, index).first_pageblock(pageblocks).index())
+        };
         assert_eq!(first(16), [0, 8, 4, 12, 2]);
         assert_eq!(first(1), [0; 5]);
         assert_eq!(first(1 << 40), [0, 4, 2, 6, 1].map(|eighths| eighths << 37));

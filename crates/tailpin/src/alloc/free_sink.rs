@@ -5,10 +5,12 @@ use core::sync::atomic::Ordering;
 use crate::atomic::AtomicWord;
 use crate::finally::Finally;
 use crate::frame::{Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::protocol::{FreeSink, Protocol};
 use crate::report::Misuse;
 
 use super::allocator::Allocator;
+use super::ids::RowId;
 
 impl<P: Protocol> Allocator<'_, P> {
     /// Gives a block to the pool.
@@ -18,7 +20,7 @@ impl<P: Protocol> Allocator<'_, P> {
     }
 
     /// Gives pages of a row to the pool.
-    pub(crate) fn give_pages(&self, row: usize, pages: u64) {
+    pub(crate) fn give_pages(&self, row: RowId, pages: u64) {
         let given = self.pool.give_frames(row, pages);
         self.given(self.page_of(row, 0), Order::PAGE, given);
     }
@@ -37,7 +39,7 @@ impl<P: Protocol> Allocator<'_, P> {
     #[inline]
     fn call_free_hooks(&self, head: Pfn, order: Order) {
         if self.config.low_watermark != 0 {
-            self.slot().note_taken(-(order.frames() as i64));
+            self.cpu_cache().note_taken(-(order.frames() as i64));
         }
         if let Some(hooks) = self.config.hooks {
             hooks.after_last_reference(head, order);
@@ -87,12 +89,11 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
         drop(back);
     }
 
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        let freed = |i: &u64| frames[(i / 64) as usize] >> (i % 64) & 1 != 0;
-        let back = Finally(|| self.given(area, Order::PAGE, self.pool.give_area(area, frames)));
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        let back = Finally(|| self.given(pageblock, Order::PAGE, self.pool.give_some(pageblock, frames)));
         if self.has_hooks {
-            for index in (0..Order::HUGE.frames()).filter(freed) {
-                self.call_free_hooks(area.offset(index), Order::PAGE);
+            for index in frames.iter() {
+                self.call_free_hooks(pageblock.offset(index), Order::PAGE);
             }
         }
         drop(back);

@@ -10,31 +10,36 @@
 //! what the other one writes. All four are SeqCst, so one of them sees the other: the marker finds
 //! the hint gone, or the clearer finds the place worth looking at and marks it again.
 
+use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 
+use super::ids::Place;
+
 /// Which bits are hints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// Set ones: a zero-filled tree has no hint.
+    /// Set ones: zero-filled words have no hint.
     One,
-    /// Clear ones: a zero-filled tree has all of them.
+    /// Clear ones: zero-filled words have all of them.
     Zero,
 }
 
 const MAX_LEVELS: usize = 6;
 
-pub(crate) struct HintBitmap<'m, W> {
+/// Hints to places of the kind `P`.
+pub(crate) struct HintBitmap<'m, W, P> {
     words: &'m [W],
     hint: Hint,
     /// Start and number of bits of each level, lowest first.
     levels: [(usize, usize); MAX_LEVELS],
     depth: usize,
+    places: PhantomData<fn(P)>,
 }
 
-impl<'m, W: AtomicWord> HintBitmap<'m, W> {
-    /// Words for a tree over `bits` bits.
+impl<'m, W: AtomicWord, P: Place> HintBitmap<'m, W, P> {
+    /// Words for hints to `bits` places.
     pub(crate) const fn words(bits: usize) -> usize {
         let mut total = 0;
         let mut level = bits;
@@ -48,19 +53,20 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
     }
 
     pub(crate) fn new(words: &'m [W], bits: usize, hint: Hint) -> Self {
-        let mut tree = Self { words, hint, levels: [(0, 0); MAX_LEVELS], depth: 0 };
+        let levels = [(0, 0); MAX_LEVELS];
+        let mut bitmap = Self { words, hint, levels, depth: 0, places: PhantomData };
         let mut start = 0;
         let mut level = bits;
         loop {
-            tree.levels[tree.depth] = (start, level);
-            tree.depth += 1;
+            bitmap.levels[bitmap.depth] = (start, level);
+            bitmap.depth += 1;
             start += level.div_ceil(64);
             level = level.div_ceil(64);
             if level <= 1 {
                 break;
             }
         }
-        tree
+        bitmap
     }
 
     /// Makes zero-filled words say that there is nothing beyond the end.
@@ -104,7 +110,8 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
 
     /// Hints at a place, after the SeqCst write that made it worth looking at.
     #[inline]
-    pub(crate) fn mark(&self, place: usize) {
+    pub(crate) fn mark(&self, place: P) {
+        let place = place.index();
         if self.hints_in(place / 64) >> (place % 64) & 1 == 0 {
             self.mark_from(0, place);
         }
@@ -130,12 +137,12 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
 
     /// Takes a hint away that led nowhere, and those above that lead nowhere else, unless `worth`
     /// says by now that it leads somewhere.
-    pub(crate) fn clear(&self, place: usize, worth: impl Fn() -> bool) {
-        self.write(0, place, false);
+    pub(crate) fn clear(&self, place: P, worth: impl Fn() -> bool) {
+        self.write(0, place.index(), false);
         if worth() {
             self.mark(place);
         } else {
-            self.clear_above(0, place / 64);
+            self.clear_above(0, place.index() / 64);
         }
     }
 
@@ -156,9 +163,9 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
     #[inline]
     pub(crate) fn search<T>(
         &self,
-        from: usize,
-        worth: impl Fn(usize) -> bool,
-        take: impl Fn(usize) -> Option<T>,
+        from: P,
+        worth: impl Fn(P) -> bool,
+        take: impl Fn(P) -> Option<T>,
     ) -> Option<T> {
         // A hint that was cleared is not found again, unless another thread did something there in
         // between.
@@ -172,18 +179,18 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
     }
 
     /// All places that are hinted at, lowest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = P> {
         let mut from = 0;
         core::iter::from_fn(move || {
-            let place = self.next(from)?;
-            from = place + 1;
+            let place = self.next(P::from_index(from))?;
+            from = place.index() + 1;
             Some(place)
         })
     }
 
     /// Whether a place is hinted at, at every level.
-    pub(crate) fn leads_to(&self, place: usize) -> bool {
-        let mut bit = place;
+    pub(crate) fn leads_to(&self, place: P) -> bool {
+        let mut bit = place.index();
         (0..self.depth).all(|level| {
             let hinted = self.is_hinted(level, bit);
             bit /= 64;
@@ -193,8 +200,10 @@ impl<'m, W: AtomicWord> HintBitmap<'m, W> {
 
     /// The first hint at or after `from`.
     #[inline]
-    pub(crate) fn next(&self, from: usize) -> Option<usize> {
-        if from == 0 { self.first() } else { self.next_at(0, from) }
+    pub(crate) fn next(&self, from: P) -> Option<P> {
+        let from = from.index();
+        let next = if from == 0 { self.first() } else { self.next_at(0, from) };
+        next.map(P::from_index)
     }
 
     /// The first hint of all: straight down.
@@ -247,7 +256,7 @@ mod tests {
     use std::vec::Vec;
 
     fn words(bits: usize) -> Vec<AtomicU64> {
-        (0..HintBitmap::<AtomicU64>::words(bits)).map(|_| AtomicU64::new(0)).collect()
+        (0..HintBitmap::<AtomicU64, usize>::words(bits)).map(|_| AtomicU64::new(0)).collect()
     }
 
     #[test]
@@ -255,8 +264,8 @@ mod tests {
         for hint in [Hint::One, Hint::Zero] {
             for bits in [1, 63, 64, 65, 4096, 4097, 9000] {
                 let words = words(bits);
-                let tree = HintBitmap::new(&words, bits, hint);
-                tree.begin();
+                let bitmap = HintBitmap::new(&words, bits, hint);
+                bitmap.begin();
                 let mut plain = vec![hint == Hint::Zero; bits];
                 let mut seed = 7u64;
                 for _ in 0..2000 {
@@ -264,14 +273,14 @@ mod tests {
                     let place = (seed >> 33) as usize % bits;
                     plain[place] = seed >> 20 & 3 != 0;
                     if plain[place] {
-                        tree.mark(place);
+                        bitmap.mark(place);
                     } else {
-                        tree.clear(place, || false);
+                        bitmap.clear(place, || false);
                     }
-                    assert_eq!(tree.leads_to(place), plain[place]);
+                    assert_eq!(bitmap.leads_to(place), plain[place]);
                     let from = (seed >> 12) as usize % bits;
                     let expected = (from..bits).find(|i| plain[*i]);
-                    assert_eq!(tree.next(from), expected, "{hint:?} {bits} bits from {from}");
+                    assert_eq!(bitmap.next(from), expected, "{hint:?} {bits} bits from {from}");
                 }
             }
         }
@@ -280,21 +289,21 @@ mod tests {
     #[test]
     fn what_became_worth_a_look_meanwhile_stays_marked() {
         let words = words(200);
-        let tree = HintBitmap::new(&words, 200, Hint::One);
-        tree.mark(130);
-        tree.clear(130, || true);
-        assert_eq!(tree.next(0), Some(130));
+        let bitmap = HintBitmap::new(&words, 200, Hint::One);
+        bitmap.mark(130);
+        bitmap.clear(130, || true);
+        assert_eq!(bitmap.next(0), Some(130));
     }
 
     #[test]
-    fn a_tree_without_hints_finds_nothing() {
+    fn a_bitmap_without_hints_finds_nothing() {
         let words = words(130);
-        let tree = HintBitmap::new(&words, 130, Hint::Zero);
-        tree.begin();
+        let bitmap = HintBitmap::new(&words, 130, Hint::Zero);
+        bitmap.begin();
         for place in 0..130 {
-            assert_eq!(tree.next(0), Some(place));
-            tree.clear(place, || false);
+            assert_eq!(bitmap.next(0), Some(place));
+            bitmap.clear(place, || false);
         }
-        assert_eq!(tree.next(0), None);
+        assert_eq!(bitmap.next(0), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::protocol::Protocol;
 
 use super::cpu_cache::CPU_CACHE_WORDS;
-use super::pageblock::AREA_WORDS;
+use super::ids::PAGEBLOCK_ROWS;
 use super::pool::hint_words;
 use super::uncoalesced_hints::uncoalesced_words;
 
@@ -32,20 +32,20 @@ pub struct ZoneLayout<'r> {
     ranges: &'r [FrameRange],
     reserved: &'r [FrameRange],
     base: Pfn,
-    areas: usize,
-    slots: usize,
+    pageblocks: usize,
+    cpu_caches: usize,
 }
 
 impl<'r> ZoneLayout<'r> {
-    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with `slots`
-    /// places for what each CPU remembers (rounded up to a power of two, at least one; 1,152 bytes
+    /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with places
+    /// for what `cpu_caches` CPUs remember (rounded up to a power of two, at least one; 1,152 bytes
     /// each).
     ///
     /// # Errors
     /// [`ZoneError::Empty`] without ranges, [`ZoneError::BadRange`] for an empty, overlapping or
     /// unordered one, or one that ends beyond 2⁵² frames, [`ZoneError::TooLarge`] if the metadata
     /// can't be addressed.
-    pub fn new(ranges: &'r [FrameRange], slots: usize) -> Result<Self, ZoneError> {
+    pub fn new(ranges: &'r [FrameRange], cpu_caches: usize) -> Result<Self, ZoneError> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Err(ZoneError::Empty) };
         let mut free_from = Pfn::new(0);
         for &range in ranges {
@@ -55,16 +55,17 @@ impl<'r> ZoneLayout<'r> {
             free_from = range.end;
         }
         let base = first.start.head(Order::HUGE);
-        let areas = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
-        let areas = usize::try_from(areas).map_err(|_| ZoneError::TooLarge)?;
-        let slots = slots.checked_next_power_of_two().ok_or(ZoneError::TooLarge)?;
+        let pageblocks = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
+        let pageblocks = usize::try_from(pageblocks).map_err(|_| ZoneError::TooLarge)?;
+        let cpu_caches = cpu_caches.checked_next_power_of_two().ok_or(ZoneError::TooLarge)?;
         // From here on no sum or product about the metadata can overflow.
-        let (of_areas, of_slots) = (areas.checked_mul(MOST_WORDS), slots.checked_mul(CPU_CACHE_WORDS));
-        let words = of_areas.and_then(|words| words.checked_add(of_slots?));
+        let of_pageblocks = pageblocks.checked_mul(MOST_WORDS);
+        let of_caches = cpu_caches.checked_mul(CPU_CACHE_WORDS);
+        let words = of_pageblocks.and_then(|words| words.checked_add(of_caches?));
         if words.is_none_or(|words| words > isize::MAX as usize / size_of::<u64>()) {
             return Err(ZoneError::TooLarge);
         }
-        Ok(Self { ranges, reserved: &[], base, areas, slots })
+        Ok(Self { ranges, reserved: &[], base, pageblocks, cpu_caches })
     }
 
     /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They
@@ -77,12 +78,12 @@ impl<'r> ZoneLayout<'r> {
 
     /// Words of page metadata for protocol `P`.
     pub fn page_words<P: Protocol>(&self) -> usize {
-        self.areas * AREA_FRAMES * P::WORDS_PER_FRAME
+        self.pageblocks * AREA_FRAMES * P::WORDS_PER_FRAME
     }
 
     /// Words of allocator metadata.
     pub fn area_words(&self) -> usize {
-        self.slots_at() + self.slots * CPU_CACHE_WORDS
+        self.cpu_caches_at() + self.cpu_caches * CPU_CACHE_WORDS
     }
 
     /// All metadata of the zone, in bytes.
@@ -93,19 +94,19 @@ impl<'r> ZoneLayout<'r> {
     /// Frames between the first and the last, holes included, rounded out to whole 2 MiB
     /// pageblocks.
     pub fn span_frames(&self) -> u64 {
-        (self.areas * AREA_FRAMES) as u64
+        (self.pageblocks * AREA_FRAMES) as u64
     }
 
     pub(crate) fn base(&self) -> Pfn {
         self.base
     }
 
-    pub(crate) fn areas(&self) -> usize {
-        self.areas
+    pub(crate) fn pageblocks(&self) -> usize {
+        self.pageblocks
     }
 
-    pub(crate) fn slots(&self) -> usize {
-        self.slots
+    pub(crate) fn cpu_caches(&self) -> usize {
+        self.cpu_caches
     }
 
     /// Whether a frame of the span is to be in service.
@@ -116,21 +117,21 @@ impl<'r> ZoneLayout<'r> {
 
     /// Frames in service.
     pub(crate) fn usable_frames(&self) -> u64 {
-        let area = |i: usize| self.base.offset((i * AREA_FRAMES) as u64);
-        let in_service = |first: Pfn| match self.area_in_service(first) {
+        let first = |i: usize| self.base.offset((i * AREA_FRAMES) as u64);
+        let in_service = |first: Pfn| match self.pageblock_in_service(first) {
             Some(all) => u64::from(all) * Order::HUGE.frames(),
             None => {
                 let frames = FrameRange::block(first, Order::HUGE).iter();
                 frames.filter(|frame| self.in_service(*frame)).count() as u64
             }
         };
-        (0..self.areas).map(|i| in_service(area(i))).sum()
+        (0..self.pageblocks).map(|i| in_service(first(i))).sum()
     }
 
     /// `Some(true)` if all of a pageblock is in service, `Some(false)` if none of it is, `None` if
     /// it is mixed.
-    pub(crate) fn area_in_service(&self, area: Pfn) -> Option<bool> {
-        let whole = FrameRange::block(area, Order::HUGE);
+    pub(crate) fn pageblock_in_service(&self, first: Pfn) -> Option<bool> {
+        let whole = FrameRange::block(first, Order::HUGE);
         let overlaps = |range: &FrameRange| range.start < whole.end && whole.start < range.end;
         let covers = |range: &FrameRange| range.start <= whole.start && whole.end <= range.end;
         if !self.ranges.iter().any(overlaps) || self.reserved.iter().any(covers) {
@@ -142,20 +143,20 @@ impl<'r> ZoneLayout<'r> {
     // The pageblock metadata, part by part: bitmaps first, so that each is one aligned cache line
     // if the memory is.
 
-    pub(crate) fn homes_at(&self) -> usize {
-        self.areas * AREA_WORDS
+    pub(crate) fn row_maps_at(&self) -> usize {
+        self.pageblocks * PAGEBLOCK_ROWS
     }
 
     pub(crate) fn hints_at(&self) -> usize {
-        self.homes_at() + self.areas
+        self.row_maps_at() + self.pageblocks
     }
 
     pub(crate) fn uncoalesced_at(&self) -> usize {
-        self.hints_at() + hint_words::<AtomicU64>(self.areas)
+        self.hints_at() + hint_words::<AtomicU64>(self.pageblocks)
     }
 
-    pub(crate) fn slots_at(&self) -> usize {
-        (self.uncoalesced_at() + uncoalesced_words::<AtomicU64>(self.areas)).next_multiple_of(8)
+    pub(crate) fn cpu_caches_at(&self) -> usize {
+        (self.uncoalesced_at() + uncoalesced_words::<AtomicU64>(self.pageblocks)).next_multiple_of(8)
     }
 }
 
@@ -169,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn an_area_is_in_service_wholly_in_part_or_not_at_all() {
+    fn a_pageblock_is_in_service_wholly_in_part_or_not_at_all() {
         // The pageblock from 1024 on is a hole between two ranges; 2048 is reserved as a whole,
         // 2560 begins late.
         let ranges = [frames(512, 1024), frames(1536, 2560), frames(2660, 3072)];
         let reserved = [frames(1500, 1536), frames(2048, 2560)];
         let layout = ZoneLayout::new(&ranges, 3).unwrap().without(&reserved);
-        let known = [512, 1024, 1536, 2048, 2560].map(|area| layout.area_in_service(Pfn::new(area)));
+        let known = [512, 1024, 1536, 2048, 2560].map(|first| layout.pageblock_in_service(Pfn::new(first)));
         assert_eq!(known, [Some(true), Some(false), Some(true), Some(false), None]);
         assert_eq!((layout.span_frames(), layout.usable_frames()), (2560, 512 + 512 + 412));
     }
@@ -183,11 +184,11 @@ mod tests {
     #[test]
     fn metadata_is_a_word_for_each_frame_and_that_of_the_allocator() {
         let ranges = [frames(700, 1500)];
-        for (slots, rounded) in [(0, 1), (1, 1), (3, 4), (4, 4)] {
-            let layout = ZoneLayout::new(&ranges, slots).unwrap();
-            assert_eq!(layout.slots(), rounded);
+        for (cpu_caches, rounded) in [(0, 1), (1, 1), (3, 4), (4, 4)] {
+            let layout = ZoneLayout::new(&ranges, cpu_caches).unwrap();
+            assert_eq!(layout.cpu_caches(), rounded);
             let words = layout.area_words();
-            assert_eq!(words - layout.slots_at(), rounded * CPU_CACHE_WORDS);
+            assert_eq!(words - layout.cpu_caches_at(), rounded * CPU_CACHE_WORDS);
             assert_eq!(layout.metadata_bytes::<OneWord<'_>>(), (1024 + words) * 8);
         }
     }

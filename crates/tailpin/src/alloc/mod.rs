@@ -19,6 +19,7 @@ pub(crate) mod cpu_cache;
 mod free_sink;
 pub(crate) mod hint_bitmap;
 pub(crate) mod hooks;
+pub(crate) mod ids;
 pub(crate) mod layout;
 pub(crate) mod pageblock;
 pub(crate) mod pool;

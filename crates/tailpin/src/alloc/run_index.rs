@@ -11,65 +11,69 @@ use crate::atomic::AtomicWord;
 use crate::frame::Order;
 
 use super::hint_bitmap::{Hint, HintBitmap};
-use super::pageblock::{AREA_WORDS, WORD_ORDER};
+use super::ids::{PAGEBLOCK_ROWS, PageblockId, Place, RowId};
+use super::pageblock::ROW_ORDER;
 
 /// Orders of runs within a row: 0 to 5.
-const IN_WORDS: usize = WORD_ORDER.get() as usize;
-/// Orders of runs of words within a pageblock that is not whole: 6 to 8.
-const OF_WORDS: usize = Order::HUGE.get() as usize - IN_WORDS;
+const IN_ROWS: usize = ROW_ORDER.get() as usize;
+/// Orders of runs of rows within a pageblock that is not whole: 6 to 8.
+const OF_ROWS: usize = Order::HUGE.get() as usize - IN_ROWS;
 
-/// Which pageblocks a run index is for.
+/// How many frames of a pageblock are in use: its fullness class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Those with many frames in use, which requests are served from first.
-    Filled,
-    /// Those with few.
+pub(super) enum Fullness {
+    /// Many: requests are served from such pageblocks first.
+    Dense,
+    /// Few.
     Sparse,
 }
 
-impl Kind {
+impl Fullness {
     /// Both, in the order in which they are looked at.
-    pub(super) const ALL: [Self; 2] = [Self::Filled, Self::Sparse];
+    pub(super) const ALL: [Self; 2] = [Self::Dense, Self::Sparse];
 }
 
-/// Keeps fragmentation down: hints to the free runs of pageblocks of one kind.
+/// Keeps fragmentation down: hints to the free runs of the pageblocks of one fullness class.
 pub(super) struct RunIndex<'m, W> {
-    /// Words that are out, by the order of their largest free run.
-    words_with: [HintBitmap<'m, W>; IN_WORDS],
+    /// Rows that are out, by the order of their largest free run.
+    rows_with: [HintBitmap<'m, W, RowId>; IN_ROWS],
     /// Pageblocks, by the order of their largest run of whole rows.
-    areas_with: [HintBitmap<'m, W>; OF_WORDS],
+    pageblocks_with: [HintBitmap<'m, W, PageblockId>; OF_ROWS],
 }
 
 impl<'m, W: AtomicWord> RunIndex<'m, W> {
     /// Words of metadata over so many pageblocks.
-    pub(super) const fn words(areas: usize) -> usize {
-        IN_WORDS * HintBitmap::<W>::words(areas * AREA_WORDS) + OF_WORDS * HintBitmap::<W>::words(areas)
+    pub(super) const fn words(pageblocks: usize) -> usize {
+        IN_ROWS * HintBitmap::<W, RowId>::words(pageblocks * PAGEBLOCK_ROWS)
+            + OF_ROWS * HintBitmap::<W, PageblockId>::words(pageblocks)
     }
 
-    pub(super) fn new(words: &'m [W], areas: usize) -> Self {
-        let mut rest = words;
-        let mut tree = |places: usize| {
-            let (words, others) = rest.split_at(HintBitmap::<W>::words(places));
-            rest = others;
-            HintBitmap::new(words, places, Hint::One)
-        };
+    pub(super) fn new(words: &'m [W], pageblocks: usize) -> Self {
+        let (of_rows, rest) =
+            words.split_at(IN_ROWS * HintBitmap::<W, RowId>::words(pageblocks * PAGEBLOCK_ROWS));
         Self {
-            words_with: [(); IN_WORDS].map(|()| tree(areas * AREA_WORDS)),
-            areas_with: [(); OF_WORDS].map(|()| tree(areas)),
+            rows_with: bitmaps(of_rows, pageblocks * PAGEBLOCK_ROWS),
+            pageblocks_with: bitmaps(rest, pageblocks),
         }
     }
 
-    /// For words whose largest free run has this order, 0 to 5.
+    /// For rows whose largest free run has this order, 0 to 5.
     #[inline]
-    pub(super) fn words_with(&self, order: Order) -> &HintBitmap<'m, W> {
-        &self.words_with[order.get() as usize]
+    pub(super) fn rows_with(&self, order: Order) -> &HintBitmap<'m, W, RowId> {
+        &self.rows_with[order.get() as usize]
     }
 
     /// For pageblocks whose largest run of whole rows has this order, 6 to 8.
     #[inline]
-    pub(super) fn areas_with(&self, order: Order) -> &HintBitmap<'m, W> {
-        &self.areas_with[order.get() as usize - IN_WORDS]
+    pub(super) fn pageblocks_with(&self, order: Order) -> &HintBitmap<'m, W, PageblockId> {
+        &self.pageblocks_with[order.get() as usize - IN_ROWS]
     }
+}
+
+/// Hint bitmaps one after the other, each to so many places.
+fn bitmaps<W: AtomicWord, P: Place, const N: usize>(words: &[W], places: usize) -> [HintBitmap<'_, W, P>; N] {
+    let mut each = words.chunks(HintBitmap::<W, P>::words(places));
+    core::array::from_fn(|_| HintBitmap::new(each.next().unwrap_or_default(), places, Hint::One))
 }
 
 /// A bit for each pageblock: whether it was sparse when it changed last. Only a hint.
@@ -79,8 +83,8 @@ pub(super) struct Sparse<'m, W> {
 
 impl<'m, W: AtomicWord> Sparse<'m, W> {
     /// Words of metadata over so many pageblocks.
-    pub(super) const fn words(areas: usize) -> usize {
-        areas.div_ceil(64)
+    pub(super) const fn words(pageblocks: usize) -> usize {
+        pageblocks.div_ceil(64)
     }
 
     pub(super) fn new(words: &'m [W]) -> Self {
@@ -88,20 +92,22 @@ impl<'m, W: AtomicWord> Sparse<'m, W> {
     }
 
     #[inline]
-    pub(super) fn is(&self, area: usize) -> bool {
+    pub(super) fn is(&self, pageblock: PageblockId) -> bool {
+        let index = pageblock.index();
         // Relaxed: nothing but placement depends on it.
-        self.words[area / 64].load(Ordering::Relaxed) >> (area % 64) & 1 != 0
+        self.words[index / 64].load(Ordering::Relaxed) >> (index % 64) & 1 != 0
     }
 
     /// Notes what a pageblock is now; true if it was something else.
     #[inline]
-    pub(super) fn changed_to(&self, area: usize, sparse: bool) -> bool {
-        self.is(area) != sparse && self.set(area, sparse)
+    pub(super) fn changed_to(&self, pageblock: PageblockId, sparse: bool) -> bool {
+        self.is(pageblock) != sparse && self.set(pageblock, sparse)
     }
 
     #[inline(never)]
-    fn set(&self, area: usize, sparse: bool) -> bool {
-        let (word, mask) = (&self.words[area / 64], 1 << (area % 64));
+    fn set(&self, pageblock: PageblockId, sparse: bool) -> bool {
+        let index = pageblock.index();
+        let (word, mask) = (&self.words[index / 64], 1 << (index % 64));
         // Relaxed: as in `is`.
         let before = match sparse {
             true => word.fetch_or(mask, Ordering::Relaxed),
@@ -117,18 +123,18 @@ mod tests {
     use core::sync::atomic::AtomicU64;
 
     #[test]
-    fn an_area_changes_once_in_each_direction() {
+    fn a_pageblock_changes_once_in_each_direction() {
         let words = [const { AtomicU64::new(0) }; 2];
         let sparse = Sparse::new(&words);
-        for area in [0, 63, 64, 100] {
+        for id in [0, 63, 64, 100].map(PageblockId::from_index) {
             let changes = [false, true, true, false, false].map(|now| {
-                let changed = sparse.changed_to(area, now);
-                assert_eq!(sparse.is(area), now);
+                let changed = sparse.changed_to(id, now);
+                assert_eq!(sparse.is(id), now);
                 changed
             });
-            assert_eq!(changes, [false, true, false, true, false], "area {area}");
-            sparse.changed_to(area, true);
-            assert!(!sparse.set(area, true), "another thread may have been first");
+            assert_eq!(changes, [false, true, false, true, false], "{id:?}");
+            sparse.changed_to(id, true);
+            assert!(!sparse.set(id, true), "another thread may have been first");
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::protocol::Protocol;
 use crate::report::{Cause, Misuse, Operation};
 
 use super::allocator::Allocator;
+use super::ids::PageblockId;
 
 /// What became of a frame that was to go out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +28,7 @@ pub enum SetAside {
 }
 
 /// Pageblocks that a block of this order, one or more, has frames in.
-fn areas_of(order: Order) -> usize {
+fn pageblocks_of(order: Order) -> usize {
     (order.frames() as usize).div_ceil(AREA_FRAMES)
 }
 
@@ -65,10 +66,10 @@ impl<P: Protocol> Allocator<'_, P> {
     /// Sets a frame aside wherever it is: in use, free in the pool or uncoalesced. `None` if it
     /// was between owners at some moment.
     fn set_aside_found(&self, frame: Pfn) -> Option<SetAside> {
-        let area = frame.head(Order::HUGE);
+        let pageblock = frame.head(Order::HUGE);
         // A page that is uncoalesced, handed out and uncoalesced again while it is looked for is in
         // another life then.
-        let lives = || [frame, area].map(|frame| self.protocol.state(frame));
+        let lives = || [frame, pageblock].map(|frame| self.protocol.state(frame));
         loop {
             let before = lives();
             if self.protocol.mark_hwpoison(frame, self) {
@@ -81,8 +82,8 @@ impl<P: Protocol> Allocator<'_, P> {
                 self.take_offline(frame);
                 return Some(SetAside::Done);
             }
-            if self.protocol.claim(area, Order::HUGE) {
-                self.give(area, Order::HUGE);
+            if self.protocol.claim(pageblock, Order::HUGE) {
+                self.give(pageblock, Order::HUGE);
             } else if before == lives() {
                 return None;
             }
@@ -92,48 +93,48 @@ impl<P: Protocol> Allocator<'_, P> {
     /// A frame of a block of the caller's that waits to leave service.
     #[inline(always)]
     pub(crate) fn waiting_among(&self, head: Pfn, order: Order) -> Option<Pfn> {
-        let area = self.pool.area_of(head);
-        if order <= Order::HUGE && !self.pool.has_waiting(area) {
+        let pageblock = self.pool.pageblock_of(head);
+        if order <= Order::HUGE && !self.pool.has_waiting(pageblock) {
             return None;
         }
-        self.find_waiting(area, head, order)
+        self.find_waiting(pageblock, head, order)
     }
 
     #[inline(never)]
-    fn find_waiting(&self, area: usize, head: Pfn, order: Order) -> Option<Pfn> {
-        let areas = area..area + areas_of(order);
-        areas
-            .filter(|area| self.pool.has_waiting(*area))
-            .find_map(|area| self.waiting_in(area, FrameRange::block(head, order)))
+    fn find_waiting(&self, first: PageblockId, head: Pfn, order: Order) -> Option<Pfn> {
+        first
+            .following(pageblocks_of(order))
+            .filter(|pageblock| self.pool.has_waiting(*pageblock))
+            .find_map(|pageblock| self.waiting_in(pageblock, FrameRange::block(head, order)))
     }
 
     #[cold]
-    fn waiting_in(&self, area: usize, frames: FrameRange) -> Option<Pfn> {
-        self.pool.waiting(area).find(|frame| frames.contains(*frame))
+    fn waiting_in(&self, pageblock: PageblockId, frames: FrameRange) -> Option<Pfn> {
+        self.pool.waiting(pageblock).find(|frame| frames.contains(*frame))
     }
 
     /// After frames in the pageblocks of this block changed hands, by a step that is SeqCst: what
     /// waits there to leave service does so, if it has arrived.
     #[inline(always)]
     pub(crate) fn retire_waiting(&self, head: Pfn, order: Order) {
-        let area = self.pool.area_of(head);
+        let pageblock = self.pool.pageblock_of(head);
         if order <= Order::HUGE {
-            self.retire_waiting_in(area);
+            self.retire_waiting_in(pageblock);
         } else {
-            (area..area + areas_of(order)).for_each(|area| self.retire_waiting_in(area));
+            pageblock.following(pageblocks_of(order)).for_each(|id| self.retire_waiting_in(id));
         }
     }
 
     #[inline(always)]
-    pub(crate) fn retire_waiting_in(&self, area: usize) {
-        if self.pool.has_waiting(area) {
-            self.retire_arrived(area);
+    pub(crate) fn retire_waiting_in(&self, pageblock: PageblockId) {
+        if self.pool.has_waiting(pageblock) {
+            self.retire_arrived(pageblock);
         }
     }
 
     #[cold]
-    fn retire_arrived(&self, area: usize) {
-        for frame in self.pool.waiting(area) {
+    fn retire_arrived(&self, pageblock: PageblockId) {
+        for frame in self.pool.waiting(pageblock) {
             if self.set_aside_found(frame).is_some() || self.is_out_of_service(frame) {
                 self.pool.forget_frame(frame);
             }

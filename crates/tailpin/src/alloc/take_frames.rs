@@ -6,8 +6,9 @@ use crate::frame::{Order, Pfn};
 use crate::protocol::Protocol;
 
 use super::allocator::Allocator;
-use super::cpu_cache::{CpuCache, ROW_FRAMES, row_of};
-use super::pageblock::WORD_ORDER;
+use super::cpu_cache::CpuCache;
+use super::ids::{PageblockId, ROW_FRAMES, RowId};
+use super::pageblock::ROW_ORDER;
 use super::pool::Taken;
 use crate::atomic::AtomicWord;
 
@@ -25,7 +26,7 @@ const TURNS: usize = 1 << 8;
 
 /// The largest run that is less than a whole pageblock.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
-const _: () = assert!(PART.get() >= WORD_ORDER.get(), "an area has several words");
+const _: () = assert!(PART.get() >= ROW_ORDER.get(), "a pageblock has several rows");
 
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// A block of `order` from wherever there is one.
@@ -36,12 +37,12 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     fn try_take_frames(&self, order: Order) -> Option<Taken> {
         match order {
             Order::PAGE => {
-                let slot = self.slot();
-                let page = self.claim_page(&slot).or_else(|| self.refill(&slot))?;
+                let cache = self.cpu_cache();
+                let page = self.claim_page(&cache).or_else(|| self.refill(&cache))?;
                 Some(Taken::scrubbed(page))
             }
             Order::HUGE => self.take_pageblock(),
-            _ if order > Order::HUGE => self.pool.take_row(order, |area| self.retire_waiting_in(area)),
+            _ if order > Order::HUGE => self.pool.take_pageblocks(order, |id| self.retire_waiting_in(id)),
             _ => self.in_part_or_whole(|largest| self.pool.take_part(order, largest)),
         }
     }
@@ -58,8 +59,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             }
         }
         .or_else(|| {
-            if let Some(area) = self.claim_area_from(0) {
-                self.give(area, Order::HUGE);
+            if let Some(head) = self.claim_pageblock_from(PageblockId::FIRST) {
+                self.give(head, Order::HUGE);
             }
             take(Order::HUGE)
         })
@@ -67,28 +68,28 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// A whole pageblock, if possible one that was freed lately.
     fn take_pageblock(&self) -> Option<Taken> {
-        let slot = self.slot();
-        match self.claim_area_from(slot.next_area()) {
+        let cache = self.cpu_cache();
+        match self.claim_pageblock_from(cache.next_pageblock()) {
             Some(head) => {
-                slot.set_next_area(self.pool.area_after(self.pool.area_of(head)));
+                cache.set_next_pageblock(self.pool.pageblock_after(self.pool.pageblock_of(head)));
                 Some(Taken::scrubbed(head))
             }
-            None => self.pool.take_area(slot.first_area(self.pool.areas())),
+            None => self.pool.take_pageblock(cache.first_pageblock(self.pool.pageblocks().len())),
         }
     }
 
     /// At most so many pages of one row from the pool.
-    pub(crate) fn take_row_of_pages(&self, most: usize) -> Option<(usize, u64)> {
-        let taken = self.in_part_or_whole(|largest| self.pool.take_pages(largest, most));
-        taken.map(|(first, pages)| (row_of(first), pages))
+    pub(crate) fn take_row_of_pages(&self, most: usize) -> Option<(RowId, u64)> {
+        self.in_part_or_whole(|largest| self.pool.take_pages(largest, most))
     }
 
-    /// A page from the pool; its neighbours become uncoalesced, and the CPU cache answers for them.
+    /// A page from the pool; its neighbours become uncoalesced, and the CPU cache reserves their
+    /// row.
     #[inline(never)]
-    fn refill(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+    fn refill(&self, cache: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         // A request that finds nothing now looks again when the pages can be claimed.
-        let _moving = slot.move_pages();
-        let (row, pages) = self.take_row_of_pages(ROW_FRAMES as usize)?;
+        let _moving = cache.move_pages();
+        let (row, pages) = self.take_row_of_pages(ROW_FRAMES)?;
         let (mut rest, mut uncoalesced) = (pages & (pages - 1), 0);
         let first = self.page_of(row, 0);
         let waits = self.waiting_among(first.head(Order::HUGE), Order::HUGE).is_some();
@@ -110,8 +111,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.uncoalesced.note(row, pages);
         // Also where nothing is left over: the page that is handed out is likely to come back here.
         // Goes round only because another thread had the CPU cache reserve another one.
-        while !self.reserve_row(slot, slot.row(), Some(row)) {}
-        slot.push_row(row, uncoalesced);
+        while !self.reserve_row(cache, cache.row(), Some(row)) {}
+        cache.push_row(row, uncoalesced);
         // What waits to leave service is looked at after the pages became uncoalesced: `note` is
         // SeqCst.
         self.retire_waiting(first, Order::PAGE);
@@ -129,7 +130,11 @@ impl<'m, P: Protocol> Allocator<'m, P> {
                 break;
             }
         }
-        Err(AllocError::Exhausted { order, free_frames: self.free_frames(), free_areas: self.free_areas() })
+        Err(AllocError::Exhausted {
+            order,
+            free_frames: self.free_frames(),
+            free_areas: self.free_pageblocks(),
+        })
     }
 
     /// Looks everywhere, also where no hint leads: others may have taken one away for their own
@@ -155,7 +160,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// How many moves of pages have begun and ended.
     fn moves(&self) -> (u64, u64) {
-        self.all_caches().map(|slot| slot.moves()).fold((0, 0), |sum, slot| (sum.0 + slot.0, sum.1 + slot.1))
+        self.all_caches()
+            .map(|cache| cache.moves())
+            .fold((0, 0), |sum, cache| (sum.0 + cache.0, sum.1 + cache.1))
     }
 
     /// The same once those that had begun have ended. A thread that is stopped in the middle of one
@@ -178,13 +185,14 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             return;
         }
         if let Some(hooks) = self.config.hooks {
-            let taken: i64 = self.all_caches().map(|slot| slot.taken()).sum::<i64>() + order.frames() as i64;
+            let taken: i64 =
+                self.all_caches().map(|cache| cache.taken()).sum::<i64>() + order.frames() as i64;
             let free = self.usable.saturating_sub(taken.max(0) as u64);
             if free < self.config.low_watermark {
                 hooks.reclaim(order, free);
             }
         }
         // Last: if the hook panics nothing was handed out.
-        self.slot().note_taken(order.frames() as i64);
+        self.cpu_cache().note_taken(order.frames() as i64);
     }
 }

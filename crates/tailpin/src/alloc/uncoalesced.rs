@@ -12,13 +12,13 @@
 //! looks then, all of it SeqCst, so one of the two sees the other. A page that is noted and no
 //! longer uncoalesced costs a look at a word, and the thread that looked clears it.
 
-use super::cpu_cache::{CpuCache, ROW_FRAMES, first_of, row_of};
-use super::uncoalesced_hints::ROWS_IN_PAGEBLOCK;
 use crate::finally::Finally;
 use crate::frame::{AREA_FRAMES, Order, Pfn};
 use crate::protocol::Protocol;
 
 use super::allocator::Allocator;
+use super::cpu_cache::CpuCache;
+use super::ids::{PAGEBLOCK_ROWS, PageblockId, ROW_FRAMES, RowId};
 
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
@@ -26,17 +26,17 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     pub(crate) fn publish_page_hint(&self, page: Pfn) {
         // Which CPU cache it is the caller's code says, which may panic.
         let unwinds = Finally(|| self.publish_hint_without_cache(page));
-        let slot = self.slot();
+        let cache = self.cpu_cache();
         core::mem::forget(unwinds);
         let number = self.pool.number(page);
-        let row = row_of(number);
-        if self.uncoalesced.pages(row) >> (number % ROW_FRAMES) & 1 == 0 {
-            self.uncoalesced.note(row, 1 << (number % ROW_FRAMES));
+        let (row, bit) = (RowId::of_frame(number), number % ROW_FRAMES as u64);
+        if self.uncoalesced.pages(row) >> bit & 1 == 0 {
+            self.uncoalesced.note(row, 1 << bit);
         }
-        let own = slot.row() == Some(row);
+        let own = cache.row() == Some(row);
         // Beyond the own row a sparse pageblock is left alone, so that it becomes whole.
-        if own || !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
-            slot.push(number);
+        if own || !self.pool.is_sparse(row.pageblock()) {
+            cache.push(number);
         }
         if !own {
             self.uncoalesced.rows.mark(row);
@@ -47,47 +47,48 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     #[cold]
     fn publish_hint_without_cache(&self, page: Pfn) {
         let number = self.pool.number(page);
-        self.uncoalesced.note(row_of(number), 1 << (number % ROW_FRAMES));
-        self.uncoalesced.rows.mark(row_of(number));
+        let row = RowId::of_frame(number);
+        self.uncoalesced.note(row, 1 << (number % ROW_FRAMES as u64));
+        self.uncoalesced.rows.mark(row);
     }
 
     /// Publishes the hint to a whole pageblock that has just become uncoalesced.
     #[inline(always)]
     pub(crate) fn publish_pageblock_hint(&self, head: Pfn) {
-        let area = self.pool.area_of(head);
-        self.uncoalesced.areas.mark(area);
-        self.slot().set_next_area(area);
+        let pageblock = self.pool.pageblock_of(head);
+        self.uncoalesced.pageblocks.mark(pageblock);
+        self.cpu_cache().set_next_pageblock(pageblock);
     }
 
-    /// An uncoalesced page: where the CPU cache remembers one, of the row that it answers for, or
+    /// An uncoalesced page: where the CPU cache remembers one, of the row that it has reserved, or
     /// of the lowest that is hinted at.
-    pub(crate) fn claim_page(&self, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+    pub(crate) fn claim_page(&self, cache: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         // A place where no page was is discarded, so this ends unless other threads push more in
         // the same CPU cache.
-        while let Some(number) = slot.next_page() {
+        while let Some(number) = cache.next_page() {
             let page = self.pool.frame(number);
             if self.protocol.claim(page, Order::PAGE) {
-                slot.pop();
+                cache.pop();
                 return Some(page);
             }
-            slot.discard_top();
+            cache.discard_top();
         }
-        if let Some(row) = slot.row() {
-            if let Some(page) = self.claim_in(self.uncoalesced_in(row), row, slot) {
+        if let Some(row) = cache.row() {
+            if let Some(page) = self.claim_in(self.uncoalesced_in(row), row, cache) {
                 return Some(page);
             }
-            self.reserve_row(slot, Some(row), None);
+            self.reserve_row(cache, Some(row), None);
         }
         // Each turn takes away a hint, so it goes round only as long as pages become uncoalesced.
         loop {
             let row = self.next_row()?;
             let uncoalesced = self.uncoalesced_hinted(row);
-            // With more than one the CPU cache answers for them; with one, which is taken, there is
-            // nothing to answer for.
-            if uncoalesced.count_ones() > 1 && !self.reserve_row(slot, slot.row(), Some(row)) {
+            // With more than one the CPU cache reserves the row; with one, which is taken, there is
+            // nothing to reserve.
+            if uncoalesced.count_ones() > 1 && !self.reserve_row(cache, cache.row(), Some(row)) {
                 self.uncoalesced.rows.mark(row);
             }
-            if let Some(page) = self.claim_in(uncoalesced, row, slot) {
+            if let Some(page) = self.claim_in(uncoalesced, row, cache) {
                 return Some(page);
             }
         }
@@ -95,33 +96,33 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Page `nth` of a row.
     #[inline]
-    pub(crate) fn page_of(&self, row: usize, nth: u32) -> Pfn {
-        self.pool.frame(first_of(row) + u64::from(nth))
+    pub(crate) fn page_of(&self, row: RowId, nth: u32) -> Pfn {
+        self.pool.frame(row.first_frame() + u64::from(nth))
     }
 
     /// Claims one of these pages of a row, and has the CPU cache remember the others.
-    fn claim_in(&self, uncoalesced: u64, row: usize, slot: &CpuCache<'m, P::Word>) -> Option<Pfn> {
+    fn claim_in(&self, uncoalesced: u64, row: RowId, cache: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         let mut rest = uncoalesced;
         while rest != 0 {
             let page = self.page_of(row, rest.trailing_zeros());
             rest &= rest - 1;
             if self.protocol.claim(page, Order::PAGE) {
-                slot.push_row(row, rest);
+                cache.push_row(row, rest);
                 return Some(page);
             }
         }
         None
     }
 
-    /// Has the CPU cache answer for `new` instead of the `old` row, and hints at what is left
+    /// Has the CPU cache reserve the row `new` instead of `old`, and hints at what is left
     /// there. False if another thread came first.
     pub(crate) fn reserve_row(
         &self,
-        slot: &CpuCache<'m, P::Word>,
-        old: Option<usize>,
-        new: Option<usize>,
+        cache: &CpuCache<'m, P::Word>,
+        old: Option<RowId>,
+        new: Option<RowId>,
     ) -> bool {
-        let changed = slot.change_row(old, new);
+        let changed = cache.change_row(old, new);
         if changed && let Some(old) = old.filter(|old| new != Some(*old) && self.uncoalesced_in(*old) != 0) {
             self.uncoalesced.rows.mark(old);
         }
@@ -130,20 +131,20 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// The lowest row that a hint leads to, which is taken away. What is uncoalesced in sparse
     /// pageblocks goes to the pool.
-    fn next_row(&self) -> Option<usize> {
+    fn next_row(&self) -> Option<RowId> {
         loop {
-            let row = self.uncoalesced.rows.next(0)?;
+            let row = self.uncoalesced.rows.next(RowId::FIRST)?;
             self.uncoalesced.rows.clear(row, || false);
-            if !self.pool.is_sparse(row / ROWS_IN_PAGEBLOCK) {
+            if !self.pool.is_sparse(row.pageblock()) {
                 return Some(row);
             }
             self.coalesce(row);
         }
     }
 
-    /// The lowest row with uncoalesced pages that a hint leads to, and these pages, for which the
-    /// caller answers now.
-    pub(crate) fn uncoalesced_row(&self) -> Option<(usize, u64)> {
+    /// The lowest row with uncoalesced pages that a hint leads to, and these pages, which the
+    /// caller has reserved now.
+    pub(crate) fn uncoalesced_row(&self) -> Option<(RowId, u64)> {
         // As in `claim_page`.
         loop {
             let row = self.next_row()?;
@@ -155,18 +156,18 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Has a hint lead to a row, as no CPU cache has it reserved any more.
-    pub(crate) fn hint_at_row(&self, row: usize) {
+    pub(crate) fn hint_at_row(&self, row: RowId) {
         self.uncoalesced.rows.mark(row);
     }
 
     /// The uncoalesced pages of a row.
-    fn uncoalesced_in(&self, row: usize) -> u64 {
+    fn uncoalesced_in(&self, row: RowId) -> u64 {
         self.uncoalesced_of(row, self.uncoalesced.pages(row))
     }
 
     /// The same where a hint led to the row: what is noted of other pages is taken away, so that
     /// the next one who is led here finds uncoalesced ones sooner.
-    fn uncoalesced_hinted(&self, row: usize) -> u64 {
+    fn uncoalesced_hinted(&self, row: RowId) -> u64 {
         let noted = self.uncoalesced.pages(row);
         let uncoalesced = self.uncoalesced_of(row, noted);
         let other = noted & !uncoalesced;
@@ -182,33 +183,33 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Which of these pages of a row are uncoalesced.
-    fn uncoalesced_of(&self, row: usize, pages: u64) -> u64 {
+    fn uncoalesced_of(&self, row: RowId, pages: u64) -> u64 {
         self.protocol.uncoalesced_among(self.page_of(row, 0), pages)
     }
 
     /// An uncoalesced pageblock: the first from `from` on, else the first of all.
-    pub(crate) fn claim_area_from(&self, from: usize) -> Option<Pfn> {
-        let head = |area: usize| self.pool.first_frame(area);
-        let worth = |area: usize| self.protocol.is_uncoalesced(head(area), Order::HUGE);
-        let claim = |area: usize| self.protocol.claim(head(area), Order::HUGE).then(|| head(area));
-        let search = |from| self.uncoalesced.areas.search(from, worth, claim);
-        search(from).or_else(|| search(0))
+    pub(crate) fn claim_pageblock_from(&self, from: PageblockId) -> Option<Pfn> {
+        let head = |id: PageblockId| self.pool.first_frame(id);
+        let worth = |id: PageblockId| self.protocol.is_uncoalesced(head(id), Order::HUGE);
+        let claim = |id: PageblockId| self.protocol.claim(head(id), Order::HUGE).then(|| head(id));
+        let search = |from| self.uncoalesced.pageblocks.search(from, worth, claim);
+        search(from).or_else(|| search(PageblockId::FIRST))
     }
 
     /// Brings uncoalesced pages and pageblocks into the pool, where they come together to larger
     /// blocks. It looks once at each row and pageblock that is hinted at.
     pub(crate) fn drain(&self) {
-        for slot in self.all_caches() {
-            if let Some(row) = slot.row()
-                && slot.change_row(Some(row), None)
+        for cache in self.all_caches() {
+            if let Some(row) = cache.row()
+                && cache.change_row(Some(row), None)
             {
                 self.coalesce(row);
             }
         }
         self.coalesce_hinted(usize::MAX);
-        for area in self.uncoalesced.areas.iter() {
-            self.uncoalesced.areas.clear(area, || false);
-            let head = self.pool.first_frame(area);
+        for pageblock in self.uncoalesced.pageblocks.iter() {
+            self.uncoalesced.pageblocks.clear(pageblock, || false);
+            let head = self.pool.first_frame(pageblock);
             if self.protocol.claim(head, Order::HUGE) {
                 self.give(head, Order::HUGE);
             }
@@ -220,7 +221,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     pub(crate) fn drain_unhinted(&self) {
         // What is noted stays: most pages that are in use will be uncoalesced again.
         self.uncoalesced.noted().for_each(|row| self.coalesce_pages(row, self.uncoalesced_in(row)));
-        for head in (0..self.pool.areas()).map(|area| self.pool.first_frame(area)) {
+        for head in self.pool.pageblocks().map(|id| self.pool.first_frame(id)) {
             if self.protocol.claim(head, Order::HUGE) {
                 self.give(head, Order::HUGE);
             }
@@ -230,22 +231,22 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// The same for the lowest of the rows that are hinted at, a pageblock's worth of them; false
     /// if there is none.
     pub(crate) fn coalesce_some(&self) -> bool {
-        self.coalesce_hinted(ROWS_IN_PAGEBLOCK) > 0
+        self.coalesce_hinted(PAGEBLOCK_ROWS) > 0
     }
 
     fn coalesce_hinted(&self, most: usize) -> usize {
-        let coalesce = |row| {
+        let coalesce = |row: RowId| {
             self.uncoalesced.rows.clear(row, || false);
             self.coalesce(row);
         };
         self.uncoalesced.rows.iter().take(most).map(coalesce).count()
     }
 
-    fn coalesce(&self, row: usize) {
+    fn coalesce(&self, row: RowId) {
         self.coalesce_pages(row, self.uncoalesced_hinted(row));
     }
 
-    fn coalesce_pages(&self, row: usize, uncoalesced: u64) {
+    fn coalesce_pages(&self, row: RowId, uncoalesced: u64) {
         let (mut rest, mut pages) = (uncoalesced, 0);
         while rest != 0 {
             let lowest = rest & rest.wrapping_neg();
@@ -261,23 +262,23 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Uncoalesced frames, by a look from outside.
     pub(crate) fn uncoalesced_frames(&self) -> u64 {
-        let named = |slots: usize| self.all_caches().take(slots).filter_map(|slot| slot.row());
-        // Rows that a CPU cache answers for may be hinted at too, and two CPU caches may answer
-        // for one.
-        let unhinted = self.all_caches().enumerate().filter_map(|(index, slot)| {
-            let row = slot.row()?;
-            let new = !self.uncoalesced.rows.leads_to(row) && named(index).all(|earlier| earlier != row);
+        let reserved = |caches: usize| self.all_caches().take(caches).filter_map(|cache| cache.row());
+        // Rows that a CPU cache has reserved may be hinted at too, and two CPU caches may have
+        // one.
+        let unhinted = self.all_caches().enumerate().filter_map(|(index, cache)| {
+            let row = cache.row()?;
+            let new = !self.uncoalesced.rows.leads_to(row) && reserved(index).all(|earlier| earlier != row);
             new.then_some(row)
         });
         let rows = self.uncoalesced.rows.iter().chain(unhinted);
         let pages: u64 = rows.map(|row| u64::from(self.uncoalesced_in(row).count_ones())).sum();
-        pages + self.uncoalesced_areas() * AREA_FRAMES as u64
+        pages + self.uncoalesced_pageblocks() * AREA_FRAMES as u64
     }
 
     /// Pageblocks that are uncoalesced as a whole.
-    pub(crate) fn uncoalesced_areas(&self) -> u64 {
+    pub(crate) fn uncoalesced_pageblocks(&self) -> u64 {
         let is_uncoalesced =
-            |area: &usize| self.protocol.is_uncoalesced(self.pool.first_frame(*area), Order::HUGE);
-        self.uncoalesced.areas.iter().filter(is_uncoalesced).count() as u64
+            |id: &PageblockId| self.protocol.is_uncoalesced(self.pool.first_frame(*id), Order::HUGE);
+        self.uncoalesced.pageblocks.iter().filter(is_uncoalesced).count() as u64
     }
 }

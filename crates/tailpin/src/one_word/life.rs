@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::page_state::Class;
 use crate::page_word::PageWord;
 use crate::protocol::FreeSink;
@@ -211,15 +212,14 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         for part in (0..order.frames()).step_by(AREA_FRAMES) {
             let part = head.offset(part);
             let area = part.head(Order::HUGE);
-            let mut good = [0u64; 8];
+            let mut good = FrameMask::NONE;
             for frame in FrameRange::new(part, span).iter() {
                 if self.load(frame).is_hwpoison() {
                     self.store_freed(frame);
                     sink.freed_offline(frame);
                 } else {
                     self.store_freed(frame);
-                    let bit = frame.get() - area.get();
-                    good[(bit / 64) as usize] |= 1 << (bit % 64);
+                    good.insert(frame.get() - area.get());
                 }
             }
             sink.freed_frames(area, &good);

@@ -35,13 +35,14 @@ use crate::atomic::AtomicWord;
 use crate::error::SplitError;
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::page_word::PageWord;
 use crate::protocol::FreeSink;
 
 /// What became free while a block of at most 2 MiB was taken apart.
 struct Gathered {
     area: Pfn,
-    frames: [u64; 8],
+    frames: FrameMask,
 }
 
 /// Splits every piece of `range` down to `target`.
@@ -312,7 +313,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// hold: pinned tails become pages of their own, the others are free, as one bitmap.
     fn scatter_pages(&self, head: Pfn, sink: &impl FreeSink) {
         let begun = self.load(head);
-        let mut gathered = Gathered { area: head.head(Order::HUGE), frames: [0; 8] };
+        let mut gathered = Gathered { area: head.head(Order::HUGE), frames: FrameMask::NONE };
         for tail in Self::units(head, begun.order()) {
             loop {
                 let seen = self.load(tail);
@@ -326,8 +327,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 } else if new.is_hwpoison() {
                     sink.freed_offline(tail);
                 } else {
-                    let bit = tail.get() - gathered.area.get();
-                    gathered.frames[(bit / 64) as usize] |= 1 << (bit % 64);
+                    gathered.frames.insert(tail.get() - gathered.area.get());
                 }
                 break;
             }

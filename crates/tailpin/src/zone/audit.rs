@@ -94,8 +94,8 @@ pub(crate) fn audit<P: Protocol>(zone: &Zone<'_, P>) -> Audit {
     let mut at = span.start;
     while span.contains(at) {
         if at.is_aligned(Order::HUGE) {
-            let area = zone.pool().area_of(at);
-            if let Some(fault) = zone.pool().fault(area) {
+            let pageblock = zone.pool().pageblock_of(at);
+            if let Some(fault) = zone.pool().fault(pageblock) {
                 audit.note(at, fault);
             }
         }

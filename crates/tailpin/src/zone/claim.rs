@@ -3,7 +3,9 @@
 
 use core::fmt;
 
-use crate::frame::{FrameRange, Order, Pfn};
+use crate::alloc::ids::PageblockId;
+use crate::frame::{Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::one_word::OneWord;
 use crate::protocol::Protocol;
 
@@ -20,7 +22,7 @@ use super::Zone;
 /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let page = zone.alloc(Order::PAGE)?;
 /// zone.drain(); // uncoalesced pages are not found
-/// let claimed = zone.claim(Pfn::new(0), &[!0; 8]);
+/// let claimed = zone.claim(Pfn::new(0), &FrameMask::ALL);
 /// assert_eq!(claimed.count(), 511);
 /// assert!(zone.alloc(Order::PAGE).is_err());
 /// drop(claimed);
@@ -31,7 +33,7 @@ use super::Zone;
 pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     area: Pfn,
-    frames: [u64; 8],
+    frames: FrameMask,
     /// Claimed as a whole; whether the pageblock's words were not all at rest.
     whole: Option<bool>,
 }
@@ -42,14 +44,14 @@ impl<P: Protocol> Claimed<'_, P> {
         self.area
     }
 
-    /// The frames: bit `i` of word `w` is for frame `64 w + i` of the pageblock.
-    pub fn frames(&self) -> &[u64; 8] {
+    /// The frames, by their numbers within the pageblock.
+    pub fn frames(&self) -> &FrameMask {
         &self.frames
     }
 
     /// How many.
     pub fn count(&self) -> u64 {
-        self.frames.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.frames.count()
     }
 
     /// Whether it is the whole pageblock.
@@ -65,8 +67,8 @@ impl<P: Protocol> Drop for Claimed<'_, P> {
         }
         let pool = self.zone.pool();
         let given = match self.whole {
-            Some(needs_scrub) => pool.unclaim_area(pool.area_of(self.area), needs_scrub),
-            None => pool.give_area(self.area, &self.frames),
+            Some(needs_scrub) => pool.unclaim_pageblock(pool.pageblock_of(self.area), needs_scrub),
+            None => pool.give_some(self.area, &self.frames),
         };
         self.zone.allocator.given(self.area, Order::PAGE, given);
     }
@@ -83,35 +85,35 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// each) out of circulation. Uncoalesced frames are not found; see [`Zone::drain`].
     ///
     /// A pageblock that is not within the zone has no free frames.
-    pub fn claim(&self, area: Pfn, wanted: &[u64; 8]) -> Claimed<'_, P> {
-        let frames = match self.index_of_area(area) {
-            Some(index) => {
-                let frames = self.pool().take_all_wanted(index, wanted);
+    pub fn claim(&self, area: Pfn, wanted: &FrameMask) -> Claimed<'_, P> {
+        let frames = match self.pageblock_at(area) {
+            Some(id) => {
+                let frames = self.pool().take_all_wanted(id, wanted);
                 // Others of the same words may have changed hands with them.
-                self.allocator.retire_waiting_in(index);
+                self.allocator.retire_waiting_in(id);
                 frames
             }
-            None => [0; 8],
+            None => FrameMask::NONE,
         };
         Claimed { zone: self, area, frames, whole: None }
     }
 
     /// The same for a pageblock all of which is free; `None` if any of it is not.
     pub fn claim_area(&self, area: Pfn) -> Option<Claimed<'_, P>> {
-        let needs_scrub = self.pool().claim_area(self.index_of_area(area)?)?;
-        Some(Claimed { zone: self, area, frames: [!0; 8], whole: Some(needs_scrub) })
+        let needs_scrub = self.pool().claim_pageblock(self.pageblock_at(area)?)?;
+        Some(Claimed { zone: self, area, frames: FrameMask::ALL, whole: Some(needs_scrub) })
     }
 
     /// Frames of the pageblock that are not free to be handed out: in use, uncoalesced, claimed, or
     /// not in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
-        let free = self.index_of_area(area).map_or(0, |index| self.pool().free_in_area(index));
+        let free = self.pageblock_at(area).map_or(0, |id| self.pool().free_in_pageblock(id));
         Order::HUGE.frames() - free
     }
 
-    fn index_of_area(&self, area: Pfn) -> Option<usize> {
-        let span: FrameRange = self.span();
-        let inside = span.contains(area) && area.is_aligned(Order::HUGE);
-        inside.then(|| ((area.get() - span.start.get()) / Order::HUGE.frames()) as usize)
+    /// The pageblock that begins at `first`, if one of the zone does.
+    fn pageblock_at(&self, first: Pfn) -> Option<PageblockId> {
+        let inside = self.span().contains(first) && first.is_aligned(Order::HUGE);
+        inside.then(|| self.pool().pageblock_of(first))
     }
 }

@@ -10,6 +10,7 @@ use crate::zone::handle::Block;
 
 use super::Zone;
 use crate::alloc::config::Request;
+use crate::alloc::ids::RowId;
 use crate::alloc::pool::Taken;
 
 /// Blocks that [`Zone::drop_many`] looks at before it frees the first of them.
@@ -18,7 +19,7 @@ const AHEAD: usize = 16;
 /// Pages at hand.
 #[derive(Clone, Copy)]
 struct Pages {
-    row: usize,
+    row: RowId,
     /// A bit for each of the row's 64.
     rest: u64,
     /// They are uncoalesced, and no hint leads to them; else they were taken from the pool.
@@ -26,7 +27,7 @@ struct Pages {
 }
 
 /// None.
-const NO_PAGES: Pages = Pages { row: 0, rest: 0, uncoalesced: false };
+const NO_PAGES: Pages = Pages { row: RowId::FIRST, rest: 0, uncoalesced: false };
 
 /// Blocks of one kind, one after the other: see [`Zone::alloc_many`].
 #[must_use = "nothing is allocated before it is asked for"]
@@ -41,18 +42,17 @@ impl<'z, P: Protocol> Blocks<'z, P> {
     /// A page of those at hand.
     #[inline]
     fn next_page(&mut self) -> Option<Pfn> {
-        let Pages { row, uncoalesced, .. } = self.pages;
-        let allocator = &self.zone.allocator;
+        let (allocator, request, row) = (&self.zone.allocator, self.request, self.pages.row);
         while self.pages.rest != 0 {
             let page = allocator.page_of(row, self.pages.rest.trailing_zeros());
             self.pages.rest &= self.pages.rest - 1;
-            if uncoalesced {
-                if allocator.protocol().claim_and_publish(page, Order::PAGE, self.request.class) {
+            if self.pages.uncoalesced {
+                if allocator.protocol().claim_and_publish(page, Order::PAGE, request.class) {
                     allocator.handed_out_uncoalesced(page, Order::PAGE);
                     return Some(page);
                 }
             } else {
-                match allocator.finish(Taken::scrubbed(page), self.request) {
+                match allocator.finish(Taken::scrubbed(page), request) {
                     Ok(page) => return Some(page),
                     Err(bad) => allocator.refuse_bad_frame(page, Order::PAGE, bad),
                 }

@@ -16,6 +16,7 @@ use crate::alloc::pool::Pool;
 use crate::alloc::set_aside::SetAside;
 use crate::error::{AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::one_word::OneWord;
 use crate::page_state::PageState;
 use crate::protocol::{Attach, FreeSink, Protocol};
@@ -168,7 +169,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// Progress: lock-free; up to two loads for each 2 MiB.
     pub fn free_areas(&self) -> u64 {
-        self.allocator.free_areas()
+        self.allocator.free_pageblocks()
     }
 
     /// All frame numbers the zone knows, holes included.
@@ -243,8 +244,8 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
     }
 
     #[inline]
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        self.allocator.freed_frames(area, frames);
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        self.allocator.freed_frames(pageblock, frames);
     }
 
     #[inline]

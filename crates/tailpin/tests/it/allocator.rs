@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tailpin::{
-    AllocError, FrameRange, Hooks, Kind, Nodes, OneWord, Order, Pfn, Protocol, Request, Zone, ZoneConfig,
-    ZoneError, ZoneLayout, ZoneMemory,
+    AllocError, FrameMask, FrameRange, Hooks, Kind, Nodes, OneWord, Order, Pfn, Protocol, Request, Zone,
+    ZoneConfig, ZoneError, ZoneLayout, ZoneMemory,
 };
 
 fn order(order: u8) -> Order {
@@ -63,7 +63,11 @@ fn claimed_frames_are_nobodys_until_they_are_given_back() {
         drop(pages);
         zone.drain();
         for whole in [true, false] {
-            let claimed = if whole { zone.claim_area(area).unwrap() } else { zone.claim(area, &[0x10; 8]) };
+            let claimed = if whole {
+                zone.claim_area(area).unwrap()
+            } else {
+                zone.claim(area, &FrameMask::from_words([0x10; 8]))
+            };
             assert_eq!(claimed.count(), if whole { 512 } else { 8 });
             assert_eq!(zone.used_in_area(area), claimed.count());
             assert_eq!(
@@ -78,7 +82,7 @@ fn claimed_frames_are_nobodys_until_they_are_given_back() {
             assert_eq!(zone.used_in_area(area), 0);
         }
         let block = zone.alloc(Order::HUGE).unwrap();
-        assert_eq!(zone.claim(area, &[!0; 8]).count(), 0);
+        assert_eq!(zone.claim(area, &FrameMask::ALL).count(), 0);
         drop(block);
         assert_eq!(zone.audit().violations(), 0);
     }

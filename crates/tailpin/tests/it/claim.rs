@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+use tailpin::{FrameMask, FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 
-const ALL: [u64; 8] = [!0; 8];
+const ALL: FrameMask = FrameMask::ALL;
 
 fn with_zone(areas: u64, test: impl FnOnce(&Zone<'_>)) {
     let ranges = [FrameRange::new(Pfn::new(0), areas * 512)];
@@ -41,7 +41,7 @@ fn an_area_of_a_zone_that_begins_anywhere_is_claimed_in_part_or_whole() {
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let memory = ZoneMemory::for_layout(&layout);
     let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
-    let part = zone.claim(second, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    let part = zone.claim(second, &FrameMask::from_words([1, 0, 0, 0, 0, 0, 0, 0]));
     assert_eq!((part.area(), part.count(), part.is_whole()), (second, 1, false));
     assert_eq!([first, second].map(|area| zone.used_in_area(area)), [0, 1]);
     assert!(zone.claim_area(second).is_none());
@@ -57,11 +57,10 @@ fn only_what_is_free_and_wanted_is_claimed() {
         let pages: Vec<_> = (0..300).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
         zone.drain();
         assert_eq!(zone.used_in_area(Pfn::new(0)), 300);
-        let mut wanted = [0; 8];
-        wanted[0] = !0; // in use
-        wanted[5] = 0b101; // free: frames 320 and 322
+        // The first row is in use, frames 320 and 322 are free.
+        let wanted = FrameMask::from_words([!0, 0, 0, 0, 0, 0b101, 0, 0]);
         let claimed = zone.claim(Pfn::new(0), &wanted);
-        assert_eq!(claimed.frames(), &[0, 0, 0, 0, 0, 0b101, 0, 0]);
+        assert!(claimed.frames().iter().eq([320, 322]));
         assert_eq!(zone.used_in_area(Pfn::new(0)), 302);
         assert_eq!(zone.claim(Pfn::new(0), &ALL).count(), 512 - 302);
         assert!(zone.try_pin(Pfn::new(320)).is_err());

@@ -8,7 +8,9 @@ use std::sync::mpsc::channel;
 
 use crate::common::between::{FRAMES, LockFree, TestWord, World, order, with_before};
 use crate::common::hooked::words;
-use tailpin::{Class, FrameRange, FreeSink, Kind, MergeError, Misuse, OneWord, Order, Pfn, Protocol, Zone};
+use tailpin::{
+    Class, FrameMask, FrameRange, FreeSink, Kind, MergeError, Misuse, OneWord, Order, Pfn, Protocol, Zone,
+};
 
 type FoundIn<'m> = Zone<'m, OneWord<'m, TestWord>>;
 
@@ -125,7 +127,7 @@ struct Left(Mutex<Vec<u64>>);
 
 impl FreeSink for Left {
     fn freed_block(&self, _: Pfn, _: Order) {}
-    fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
+    fn freed_frames(&self, _: Pfn, _: &FrameMask) {}
     fn freed_offline(&self, frame: Pfn) {
         self.0.lock().unwrap().push(frame.get());
     }

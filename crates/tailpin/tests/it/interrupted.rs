@@ -13,7 +13,9 @@ use std::rc::Rc;
 use std::sync::Mutex;
 
 use hooked::{Access, Hook, words};
-use tailpin::{Class, FrameRange, FreeSink, GetError, Kind, Misuse, OneWord, Order, PagePin, Pfn, Protocol};
+use tailpin::{
+    Class, FrameMask, FrameRange, FreeSink, GetError, Kind, Misuse, OneWord, Order, PagePin, Pfn, Protocol,
+};
 
 const BASE: Pfn = Pfn::new(0x800);
 /// More accesses than any pair makes. Beyond them something goes round for ever.
@@ -66,9 +68,8 @@ impl FreeSink for Freed {
             .unwrap()
             .extend(FrameRange::block(head, order).iter().map(|frame| frame.get() - BASE.get()));
     }
-    fn freed_frames(&self, area: Pfn, frames: &[u64; 8]) {
-        let set = (0..512).filter(|bit| frames[bit / 64] >> (bit % 64) & 1 == 1);
-        self.0.lock().unwrap().extend(set.map(|bit| area.get() - BASE.get() + bit as u64));
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        self.0.lock().unwrap().extend(frames.iter().map(|index| pageblock.get() - BASE.get() + index));
     }
     fn freed_offline(&self, frame: Pfn) {
         self.0.lock().unwrap().push(frame.get() - BASE.get());

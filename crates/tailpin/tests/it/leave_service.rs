@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::common::between::{FRAMES, LockFree, Locked, TestWord, Tested, World, on_cpu, with_before};
-use tailpin::{Block, OneWord, Order, Pfn, Protocol, Request, SetAside, Zone};
+use tailpin::{Block, FrameMask, OneWord, Order, Pfn, Protocol, Request, SetAside, Zone};
 
 fn set_aside<T: Tested>(world: &World, frame: u64) -> SetAside {
     on_cpu(1, || world.with::<T, _>(|zone| zone.set_aside(Pfn::new(frame))))
@@ -140,7 +140,7 @@ fn pages<T: Tested>() -> Vec<Deed> {
             |w| w.take::<T>(&[0]),
             |w| w.with::<T, _>(|zone| {
                 zone.drain();
-                drop(zone.claim(Pfn::new(0), &[!0, 0, !0, 0, 0, 0, 0, 0]))
+                drop(zone.claim(Pfn::new(0), &FrameMask::from_words([!0, 0, !0, 0, 0, 0, 0, 0])))
             }),
             &[5, 130]
         ),

@@ -6,8 +6,8 @@ use crate::common;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{
-    Cause, FrameRange, GetError, Kind, MergeError, OneWord, Operation, Order, Pfn, Protocol, RawBlock,
-    Request, SetAside, SplitError, Zone, ZoneConfig, ZoneLayout,
+    Cause, FrameMask, FrameRange, GetError, Kind, MergeError, OneWord, Operation, Order, Pfn, Protocol,
+    RawBlock, Request, SetAside, SplitError, Zone, ZoneConfig, ZoneLayout,
 };
 
 const FRAMES: u64 = 1024;
@@ -467,7 +467,7 @@ fn frames_of_no_zone<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
         assert!(raw.pin(frame).is_err() && zone.try_pin(frame).is_err());
         assert!(zone.head_of(frame).is_none() && zone.state(frame).is_none());
         assert_eq!(zone.set_aside(frame), SetAside::NotInService);
-        assert_eq!(zone.claim(frame, &[!0; 8]).count(), 0);
+        assert_eq!(zone.claim(frame, &FrameMask::ALL).count(), 0);
         assert!(zone.claim_area(frame).is_none());
         assert_eq!(zone.used_in_area(frame), 512);
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tailpin::{
-    Cause, Class, FrameRange, FreeSink, GetError, Kind, MergeError, Misuse, OneWord, Operation, Order,
-    PIN_LIMIT, Pfn, Protocol, SplitError,
+    Cause, Class, FrameMask, FrameRange, FreeSink, GetError, Kind, MergeError, Misuse, OneWord, Operation,
+    Order, PIN_LIMIT, Pfn, Protocol, SplitError,
 };
 
 /// Keeps what it hears.
@@ -21,7 +21,7 @@ impl FreeSink for Log {
     fn freed_block(&self, head: Pfn, order: Order) {
         self.freed.lock().unwrap().push((head, order));
     }
-    fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
+    fn freed_frames(&self, _: Pfn, _: &FrameMask) {}
     fn freed_offline(&self, _: Pfn) {}
     fn misuse(&self, misuse: Misuse) {
         self.misuses.lock().unwrap().push((misuse.frame, misuse.operation, misuse.cause));

@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use crate::common::between::{CPU, FRAMES, LockFree, Locked, Tested, World, on_cpu, order, with_before};
 use tailpin::{
-    FrameRange, OneWord, Order, Pfn, Protocol, Request, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory,
+    FrameMask, FrameRange, OneWord, Order, Pfn, Protocol, Request, SetAside, Zone, ZoneConfig, ZoneLayout,
+    ZoneMemory,
 };
 use tailpin_classic::Classic;
 
@@ -55,7 +56,9 @@ fn steps<T: Tested>() -> Vec<Step> {
         ("a page is given back", |w| w.give::<T>()),
         ("many pages", |w| w.with::<T, _>(|zone| drop(zone.alloc_many(Request::new(Order::PAGE), 3).next()))),
         ("all is gathered", |w| w.with::<T, _>(|zone| zone.drain())),
-        ("frames are claimed", |w| w.with::<T, _>(|zone| drop(zone.claim(Pfn::new(0), &[0x5555 << 40; 8])))),
+        ("frames are claimed", |w| {
+            w.with::<T, _>(|zone| drop(zone.claim(Pfn::new(0), &FrameMask::from_words([0x5555 << 40; 8]))))
+        }),
     ]
 }
 
@@ -278,6 +281,7 @@ fn counts_follow_a_model_through_random_operations() {
                 }
                 9 => {
                     let wanted = [(); 8].map(|()| random(1 << 31) << 33 | random(1 << 31));
+                    let wanted = FrameMask::from_words(wanted);
                     claimed.push(zone.claim(Pfn::new(512 * random(AREAS)), &wanted));
                 }
                 10 if !claimed.is_empty() => drop(claimed.swap_remove(0)),
@@ -285,7 +289,7 @@ fn counts_follow_a_model_through_random_operations() {
                     let frame = Pfn::new(random(AREAS * 512));
                     let is_claimed = claimed.iter().any(|claimed| {
                         let bit = frame.get().wrapping_sub(claimed.area().get());
-                        bit < 512 && claimed.frames()[bit as usize / 64] >> (bit % 64) & 1 != 0
+                        claimed.frames().contains(bit)
                     });
                     // Only what is free, so that the model knows what becomes of it.
                     if zone.head_of(frame).is_none() && !is_claimed {

@@ -1,22 +1,24 @@
 //! The shared pool of free frames: pageblocks, found through hints.
 //!
-//! Each word of 64 frames that is out is hinted at by the order of its largest free run, 0 to 5,
-//! and each pageblock by the largest run of whole rows, 6 to 9; where a request fits [best](fit) is
-//! found by that. All operations are lock-free: a loop goes round only because another thread's
-//! operation succeeded.
+//! Each row that is out is hinted at by the order of its largest free run, 0 to 5, and each
+//! pageblock by the largest run of whole rows, 6 to 9; where a request fits [best](fit) is found by
+//! that. All operations are lock-free: a loop goes round only because another thread's operation
+//! succeeded.
 
 mod fit;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame_mask::FrameMask;
 
 use crate::alloc::hint_bitmap::{Hint, HintBitmap};
+use crate::alloc::ids::{PAGEBLOCK_ROWS, PageblockId, Place, ROW_FRAMES, RowId};
 use crate::alloc::layout::ZoneLayout;
-use crate::alloc::pageblock::{ALL_WORDS, AREA_WORDS, Change, Given, Pageblock, RowMap, WORD_ORDER};
-use crate::alloc::run_index::{Kind, RunIndex, Sparse};
+use crate::alloc::pageblock::{ALL_ROWS, Change, Given, Pageblock, ROW_ORDER, RowMap};
+use crate::alloc::run_index::{Fullness, RunIndex, Sparse};
 use crate::alloc::runs::{largest, run};
 
-/// A block taken from the pool, and whether its words have to be put to rest first.
+/// A block taken from the pool, and whether its words have to be scrubbed first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
     pub(crate) head: Pfn,
@@ -34,24 +36,26 @@ impl Taken {
 #[doc(alias = "buddy")]
 pub(crate) struct Pool<'m, W> {
     base: Pfn,
-    areas: usize,
-    bits: &'m [[W; AREA_WORDS]],
-    homes: &'m [W],
-    filled: RunIndex<'m, W>,
+    pageblocks: usize,
+    bits: &'m [[W; PAGEBLOCK_ROWS]],
+    row_maps: &'m [W],
+    dense: RunIndex<'m, W>,
     sparse: RunIndex<'m, W>,
     is_sparse: Sparse<'m, W>,
     /// Whole pageblocks.
-    whole: HintBitmap<'m, W>,
+    whole: HintBitmap<'m, W, PageblockId>,
 }
 
 /// Words of metadata for all hints over so many pageblocks.
-pub(super) const fn hint_words<W: AtomicWord>(areas: usize) -> usize {
-    2 * RunIndex::<W>::words(areas) + Sparse::<W>::words(areas) + HintBitmap::<W>::words(areas)
+pub(super) const fn hint_words<W: AtomicWord>(pageblocks: usize) -> usize {
+    2 * RunIndex::<W>::words(pageblocks)
+        + Sparse::<W>::words(pageblocks)
+        + HintBitmap::<W, PageblockId>::words(pageblocks)
 }
 
 impl<'m, W: AtomicWord> Pool<'m, W> {
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
-        let areas = layout.areas();
+        let pageblocks = layout.pageblocks();
         let mut rest = &words[layout.hints_at()..layout.uncoalesced_at()];
         let mut part = |words: usize| {
             let (part, others) = rest.split_at(words);
@@ -60,14 +64,18 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         };
         Self {
             base: layout.base(),
-            areas,
-            bits: words[..layout.homes_at()].as_chunks().0,
-            homes: &words[layout.homes_at()..layout.hints_at()],
-            filled: RunIndex::new(part(RunIndex::<W>::words(areas)), areas),
-            sparse: RunIndex::new(part(RunIndex::<W>::words(areas)), areas),
-            is_sparse: Sparse::new(part(Sparse::<W>::words(areas))),
+            pageblocks,
+            bits: words[..layout.row_maps_at()].as_chunks().0,
+            row_maps: &words[layout.row_maps_at()..layout.hints_at()],
+            dense: RunIndex::new(part(RunIndex::<W>::words(pageblocks)), pageblocks),
+            sparse: RunIndex::new(part(RunIndex::<W>::words(pageblocks)), pageblocks),
+            is_sparse: Sparse::new(part(Sparse::<W>::words(pageblocks))),
             // Zero-filled memory says that all pageblocks are whole.
-            whole: HintBitmap::new(part(HintBitmap::<W>::words(areas)), areas, Hint::Zero),
+            whole: HintBitmap::new(
+                part(HintBitmap::<W, PageblockId>::words(pageblocks)),
+                pageblocks,
+                Hint::Zero,
+            ),
         }
     }
 
@@ -77,23 +85,25 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     #[inline]
-    pub(crate) fn area(&self, index: usize) -> Pageblock<'m, W> {
-        Pageblock { bits: &self.bits[index], home: &self.homes[index] }
+    pub(crate) fn pageblock(&self, id: PageblockId) -> Pageblock<'m, W> {
+        Pageblock { bits: &self.bits[id.index()], row_map: &self.row_maps[id.index()] }
     }
 
-    pub(crate) fn areas(&self) -> usize {
-        self.areas
+    /// All pageblocks, lowest first.
+    pub(crate) fn pageblocks(&self) -> impl ExactSizeIterator<Item = PageblockId> + use<W> {
+        (0..self.pageblocks).map(PageblockId::from_index)
     }
 
     /// The next pageblock, around at the end.
     #[inline]
-    pub(crate) fn area_after(&self, area: usize) -> usize {
-        if area + 1 < self.areas { area + 1 } else { 0 }
+    pub(crate) fn pageblock_after(&self, id: PageblockId) -> PageblockId {
+        let next = id.after(1);
+        if next.index() < self.pageblocks { next } else { PageblockId::FIRST }
     }
 
     #[inline]
-    pub(crate) fn first_frame(&self, area: usize) -> Pfn {
-        self.frame((area * AREA_FRAMES) as u64)
+    pub(crate) fn first_frame(&self, id: PageblockId) -> Pfn {
+        self.frame(id.first_frame())
     }
 
     /// The frame with this number, counted from the zone's first.
@@ -110,330 +120,330 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// The pageblock that a frame lies in.
     #[inline]
-    pub(crate) fn area_of(&self, frame: Pfn) -> usize {
-        self.number(frame) as usize / AREA_FRAMES
+    pub(crate) fn pageblock_of(&self, frame: Pfn) -> PageblockId {
+        PageblockId::of_frame(self.number(frame))
     }
 
     pub(crate) fn span(&self) -> FrameRange {
-        FrameRange::new(self.base, (self.areas * AREA_FRAMES) as u64)
+        FrameRange::new(self.base, (self.pageblocks * AREA_FRAMES) as u64)
     }
 
-    /// Free frames of a word that is out; words are numbered through all pageblocks.
+    /// Free frames of a row that is out.
     #[inline]
-    fn free_in(&self, word: usize) -> u64 {
-        self.area(word / AREA_WORDS).free(word % AREA_WORDS)
+    fn free_in(&self, row: RowId) -> u64 {
+        self.pageblock(row.pageblock()).free(row.within())
     }
 
     #[inline]
-    fn shelf(&self, kind: Kind) -> &RunIndex<'m, W> {
-        match kind {
-            Kind::Filled => &self.filled,
-            Kind::Sparse => &self.sparse,
+    fn run_index(&self, fullness: Fullness) -> &RunIndex<'m, W> {
+        match fullness {
+            Fullness::Dense => &self.dense,
+            Fullness::Sparse => &self.sparse,
         }
     }
 
-    fn shelves(&self) -> impl Iterator<Item = &RunIndex<'m, W>> {
-        Kind::ALL.into_iter().map(|kind| self.shelf(kind))
+    fn run_indexes(&self) -> impl Iterator<Item = &RunIndex<'m, W>> {
+        Fullness::ALL.into_iter().map(|fullness| self.run_index(fullness))
     }
 
     /// Whether few frames of a pageblock are in use. A hint.
     #[inline]
-    pub(crate) fn is_sparse(&self, area: usize) -> bool {
-        self.is_sparse.is(area)
+    pub(crate) fn is_sparse(&self, id: PageblockId) -> bool {
+        self.is_sparse.is(id)
     }
 
     #[inline]
-    fn kind(&self, area: usize) -> Kind {
-        if self.is_sparse(area) { Kind::Sparse } else { Kind::Filled }
+    fn fullness(&self, id: PageblockId) -> Fullness {
+        if self.is_sparse(id) { Fullness::Sparse } else { Fullness::Dense }
     }
 
-    /// Hints at a word whose free frames are these now. Whether the hint is there already is one
+    /// Hints at a row whose free frames are these now. Whether the hint is there already is one
     /// load, less than to work out whether it must be.
     #[inline]
-    fn word_changed(&self, word: usize, free: u64) {
-        let area = word / AREA_WORDS;
-        self.area_changed(area);
+    fn row_changed(&self, row: RowId, free: u64) {
+        let id = row.pageblock();
+        self.fullness_changed(id);
         if let Some(order) = largest(free) {
-            self.shelf(self.kind(area)).words_with(order).mark(word);
+            self.run_index(self.fullness(id)).rows_with(order).mark(row);
         }
     }
 
-    /// Hints at a pageblock whose home changed.
+    /// Hints at a pageblock whose row map changed.
     #[inline]
-    fn home_changed(&self, area: usize, change: Change) {
-        self.area_changed(area);
+    fn row_map_changed(&self, id: PageblockId, change: Change) {
+        self.fullness_changed(id);
         let now = change.to.largest();
         if now != change.from.largest() {
-            self.hint_at_home(area, self.kind(area), now);
+            self.hint_at_row_map(id, self.fullness(id), now);
         }
     }
 
     #[inline]
-    fn hint_at_home(&self, area: usize, kind: Kind, largest: Option<Order>) {
+    fn hint_at_row_map(&self, id: PageblockId, fullness: Fullness, largest: Option<Order>) {
         match largest {
-            Some(Order::HUGE) => self.whole.mark(area),
-            Some(order) => self.shelf(kind).areas_with(order).mark(area),
+            Some(Order::HUGE) => self.whole.mark(id),
+            Some(order) => self.run_index(fullness).pageblocks_with(order).mark(id),
             None => {}
         }
     }
 
     /// Sees whether a pageblock has become sparse or is no longer. What is hinted at on the wrong
-    /// run index is moved by who finds it on the first one, but on the second one no thread may
-    /// look for long: so it is hinted at anew.
+    /// run index is moved by the thread that finds it on the first one, but on the second one no
+    /// thread may look for long: so it is hinted at anew.
     #[inline]
-    fn area_changed(&self, area: usize) {
-        let sparse = self.area(area).is_sparse();
-        if self.is_sparse.changed_to(area, sparse) && !sparse {
-            self.hint_at_all(area);
+    fn fullness_changed(&self, id: PageblockId) {
+        let sparse = self.pageblock(id).is_sparse();
+        if self.is_sparse.changed_to(id, sparse) && !sparse {
+            self.hint_at_all(id);
         }
     }
 
     #[inline(never)]
-    fn hint_at_all(&self, area: usize) {
-        for word in area * AREA_WORDS..(area + 1) * AREA_WORDS {
-            if let Some(order) = largest(self.free_in(word)) {
-                self.filled.words_with(order).mark(word);
+    fn hint_at_all(&self, id: PageblockId) {
+        for row in id.rows() {
+            if let Some(order) = largest(self.free_in(row)) {
+                self.dense.rows_with(order).mark(row);
             }
         }
-        self.hint_at_home(area, Kind::Filled, self.area(area).home().largest());
+        self.hint_at_row_map(id, Fullness::Dense, self.pageblock(id).row_map().largest());
     }
 
     /// A whole pageblock: the first from `from` on, else the first of all. Not simply the next one
     /// each time: the page words of pageblocks that were never used are memory that was never
-    /// needs_scrub.
-    pub(crate) fn take_area(&self, from: usize) -> Option<Taken> {
-        let worth = |area: usize| self.area(area).home().is_whole();
-        let search = |from| self.whole.search(from, worth, |area| self.try_area(area));
-        let found = search(from).or_else(|| search(0)).or_else(|| {
+    /// touched.
+    pub(crate) fn take_pageblock(&self, from: PageblockId) -> Option<Taken> {
+        let worth = |id: PageblockId| self.pageblock(id).row_map().is_whole();
+        let search = |from| self.whole.search(from, worth, |id| self.try_pageblock(id));
+        let found = search(from).or_else(|| search(PageblockId::FIRST)).or_else(|| {
             // Before giving up: as in `take_frames`.
-            (0..self.areas).find_map(|area| self.try_area(area))
+            self.pageblocks().find_map(|id| self.try_pageblock(id))
         });
-        found.map(|(area, taken)| {
-            self.whole.clear(area, || worth(area));
+        found.map(|(id, taken)| {
+            self.whole.clear(id, || worth(id));
             taken
         })
     }
 
     #[inline]
-    fn try_area(&self, area: usize) -> Option<(usize, Taken)> {
-        let needs_scrub = self.claim_area(area)?;
-        Some((area, Taken { head: self.first_frame(area), needs_scrub }))
+    fn try_pageblock(&self, id: PageblockId) -> Option<(PageblockId, Taken)> {
+        let needs_scrub = self.claim_pageblock(id)?;
+        Some((id, Taken { head: self.first_frame(id), needs_scrub }))
     }
 
     #[inline]
-    pub(crate) fn claim_area(&self, area: usize) -> Option<bool> {
-        let all = |home: RowMap| home.is_whole().then_some(ALL_WORDS);
-        self.area(area).take_words(all).map(|(_, change)| change.from.is_touched())
+    pub(crate) fn claim_pageblock(&self, id: PageblockId) -> Option<bool> {
+        let all = |map: RowMap| map.is_whole().then_some(ALL_ROWS);
+        self.pageblock(id).take_rows(all).map(|(_, change)| change.from.is_touched())
     }
 
-    /// Takes back a pageblock that [`claim_area`](Self::claim_area) returned, as it was then. Words
-    /// that is restored in two parts say by themselves that they are not at rest.
-    pub(crate) fn unclaim_area(&self, area: usize, needs_scrub: bool) -> Result<(), Pfn> {
-        const HALF: u64 = ALL_WORDS >> (AREA_WORDS / 2);
-        let parts: &[u64] = if needs_scrub { &[HALF, ALL_WORDS ^ HALF] } else { &[ALL_WORDS] };
-        parts.iter().try_for_each(|words| self.give_words(area, *words))
+    /// Takes back a pageblock that [`claim_pageblock`](Self::claim_pageblock) returned, as it was
+    /// then. A pageblock that is restored in two parts says by that that it needs a scrub.
+    pub(crate) fn unclaim_pageblock(&self, id: PageblockId, needs_scrub: bool) -> Result<(), Pfn> {
+        const HALF: u64 = ALL_ROWS >> (PAGEBLOCK_ROWS / 2);
+        let parts: &[u64] = if needs_scrub { &[HALF, ALL_ROWS ^ HALF] } else { &[ALL_ROWS] };
+        parts.iter().try_for_each(|rows| self.give_rows(id, *rows))
     }
 
-    /// A naturally aligned row of whole pageblocks. `given_back` hears of each pageblock that was
-    /// taken for nothing.
-    pub(crate) fn take_row(&self, order: Order, given_back: impl Fn(usize)) -> Option<Taken> {
+    /// A block of whole pageblocks. `given_back` hears of each pageblock that was taken and given
+    /// back, as another one was not whole any more.
+    pub(crate) fn take_pageblocks(&self, order: Order, given_back: impl Fn(PageblockId)) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
         let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
         let first = if misaligned == 0 { 0 } else { n - misaligned };
-        (first..self.areas).step_by(n).filter(|row| row + n <= self.areas).find_map(|row| {
-            if (row..row + n).any(|area| !self.area(area).home().is_whole()) {
+        let firsts = (first..self.pageblocks).step_by(n).filter(|first| first + n <= self.pageblocks);
+        firsts.map(PageblockId::from_index).find_map(|first| {
+            if first.following(n).any(|id| !self.pageblock(id).row_map().is_whole()) {
                 return None;
             }
             let mut needs_scrub = false;
-            for area in row..row + n {
-                match self.claim_area(area) {
+            for (taken, id) in first.following(n).enumerate() {
+                match self.claim_pageblock(id) {
                     Some(one) => needs_scrub |= one,
                     None => {
-                        // Cannot fail: these pageblocks were taken whole just now. If one was
-                        // needs_scrub, all are said to be.
-                        let _ = (row..area).try_for_each(|taken| self.unclaim_area(taken, needs_scrub));
-                        (row..area).for_each(&given_back);
+                        // Cannot fail: these pageblocks were taken whole just now. If one needs a
+                        // scrub, all are said to.
+                        let mut taken = first.following(taken);
+                        let _ = taken.clone().try_for_each(|id| self.unclaim_pageblock(id, needs_scrub));
+                        taken.by_ref().for_each(&given_back);
                         return None;
                     }
                 }
             }
-            Some(Taken { head: self.first_frame(row), needs_scrub })
+            Some(Taken { head: self.first_frame(first), needs_scrub })
         })
     }
 
     /// Takes a block back. Errs with a frame of it that was free already.
     #[inline]
     pub(crate) fn give(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        let number = self.number(head) as usize;
-        if order < WORD_ORDER {
-            return self.give_frames(number / 64, run(order, (number % 64) as u32));
+        let number = self.number(head);
+        let row = RowId::of_frame(number);
+        if order < ROW_ORDER {
+            return self.give_frames(row, run(order, (number % ROW_FRAMES as u64) as u32));
         }
-        let area = number / AREA_FRAMES;
         if order >= Order::HUGE {
             let n = (order.frames() / AREA_FRAMES as u64) as usize;
-            return (area..area + n).try_for_each(|area| self.give_whole(area));
+            return row.pageblock().following(n).try_for_each(|id| self.give_whole(id));
         }
-        let order = Order::wrap(order.get() - WORD_ORDER.get());
-        self.give_words(area, run(order, (number % AREA_FRAMES / 64) as u32))
+        let order = Order::wrap(order.get() - ROW_ORDER.get());
+        self.give_rows(row.pageblock(), run(order, row.within() as u32))
     }
 
-    /// Takes back some frames of one pageblock.
-    pub(crate) fn give_area(&self, area: Pfn, frames: &[u64; AREA_WORDS]) -> Result<(), Pfn> {
-        let first = self.area_of(area) * AREA_WORDS;
-        (0..AREA_WORDS)
-            .filter(|word| frames[*word] != 0)
-            .try_for_each(|word| self.give_frames(first + word, frames[word]))
+    /// Takes back some frames of the pageblock that begins at `first`.
+    pub(crate) fn give_some(&self, first: Pfn, frames: &FrameMask) -> Result<(), Pfn> {
+        let rows = self.pageblock_of(first).rows().zip(frames.words());
+        rows.filter(|(_, frames)| **frames != 0).try_for_each(|(row, frames)| self.give_frames(row, *frames))
     }
 
-    /// Takes back frames of one word; words are numbered through all pageblocks.
+    /// Takes back frames of one row.
     #[inline]
-    pub(crate) fn give_frames(&self, word: usize, frames: u64) -> Result<(), Pfn> {
-        let (area, within) = (word / AREA_WORDS, word % AREA_WORDS);
-        match self.area(area).give(within, frames) {
+    pub(crate) fn give_frames(&self, row: RowId, frames: u64) -> Result<(), Pfn> {
+        match self.pageblock(row.pageblock()).give(row.within(), frames) {
             Ok(Given::Out(free)) => {
-                self.word_changed(word, free);
+                self.row_changed(row, free);
                 Ok(())
             }
-            Ok(Given::Complete) => self.give_words(area, 1 << within),
-            Err(free) => Err(self.frame(word as u64 * 64 + u64::from(free.trailing_zeros()))),
+            Ok(Given::Complete) => self.give_rows(row.pageblock(), 1 << row.within()),
+            Err(free) => Err(self.first_of(row, free)),
         }
     }
 
     /// Takes back a whole pageblock.
     #[inline]
-    pub(crate) fn give_whole(&self, area: usize) -> Result<(), Pfn> {
-        self.area(area).give_all().map_err(|error| self.free_already(area, error))?;
-        self.whole.mark(area);
+    pub(crate) fn give_whole(&self, id: PageblockId) -> Result<(), Pfn> {
+        self.pageblock(id).give_all().map_err(|(row, free)| self.first_of(id.row(row), free))?;
+        self.whole.mark(id);
         Ok(())
     }
 
-    fn give_words(&self, area: usize, words: u64) -> Result<(), Pfn> {
-        let change = self.area(area).give_words(words).map_err(|error| self.free_already(area, error))?;
-        self.home_changed(area, change);
+    fn give_rows(&self, id: PageblockId, rows: u64) -> Result<(), Pfn> {
+        let given = self.pageblock(id).give_rows(rows);
+        let change = given.map_err(|(row, free)| self.first_of(id.row(row), free))?;
+        self.row_map_changed(id, change);
         Ok(())
     }
 
-    /// The first frame of these, of a word of this pageblock.
+    /// The first of some frames of a row.
     #[cold]
-    fn free_already(&self, area: usize, (word, frames): (usize, u64)) -> Pfn {
-        self.frame(((area * AREA_WORDS + word) * 64) as u64 + u64::from(frames.trailing_zeros()))
+    fn first_of(&self, row: RowId, frames: u64) -> Pfn {
+        self.frame(row.first_frame() + u64::from(frames.trailing_zeros()))
     }
 
     /// Takes one particular free frame; false if it is not free in the pool.
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {
-        let number = self.number(frame) as usize;
-        self.take_wanted(number / 64, 1 << (number % 64)) != 0
+        let number = self.number(frame);
+        self.take_wanted(RowId::of_frame(number), 1 << (number % ROW_FRAMES as u64)) != 0
     }
 
     /// Takes those frames of a pageblock that are free in the pool and wanted.
-    pub(crate) fn take_all_wanted(&self, area: usize, wanted: &[u64; AREA_WORDS]) -> [u64; AREA_WORDS] {
-        core::array::from_fn(|word| match wanted[word] {
+    pub(crate) fn take_all_wanted(&self, id: PageblockId, wanted: &FrameMask) -> FrameMask {
+        FrameMask::from_words(core::array::from_fn(|row| match wanted.words()[row] {
             0 => 0,
-            frames => self.take_wanted(area * AREA_WORDS + word, frames),
-        })
+            frames => self.take_wanted(id.row(row), frames),
+        }))
     }
 
-    /// Takes those frames of a word that are free and wanted.
-    fn take_wanted(&self, word: usize, wanted: u64) -> u64 {
-        let area = self.area(word / AREA_WORDS);
-        // Of a word that is whole, the other frames go out with it.
-        let own = 1 << (word % AREA_WORDS);
-        if let Some((_, change)) = area.take_words(|home| (home.inside() & own != 0).then_some(own)) {
-            self.home_changed(word / AREA_WORDS, change);
-            self.offer(word, !wanted);
+    /// Takes those frames of a row that are free and wanted.
+    fn take_wanted(&self, row: RowId, wanted: u64) -> u64 {
+        let (id, pageblock) = (row.pageblock(), self.pageblock(row.pageblock()));
+        // Of a row that is whole, the other frames go out with it.
+        let own = 1 << row.within();
+        if let Some((_, change)) = pageblock.take_rows(|map| (map.inside() & own != 0).then_some(own)) {
+            self.row_map_changed(id, change);
+            self.offer(row, !wanted);
             return wanted;
         }
         let select = |free| Some(free & wanted).filter(|taken| *taken != 0);
-        let Some((taken, left)) = area.claim(word % AREA_WORDS, select) else {
+        let Some((taken, left)) = pageblock.claim(row.within(), select) else {
             return 0;
         };
-        self.word_changed(word, left);
+        self.row_changed(row, left);
         taken
     }
 
     /// Whether a frame of a pageblock waits to leave service. SeqCst: after frames of it changed
     /// hands.
     #[inline]
-    pub(crate) fn has_waiting(&self, area: usize) -> bool {
-        self.area(area).home().has_waiting()
+    pub(crate) fn has_waiting(&self, id: PageblockId) -> bool {
+        self.pageblock(id).row_map().has_waiting()
     }
 
     /// The frames of a pageblock that wait to leave service.
-    pub(crate) fn waiting(&self, area: usize) -> impl Iterator<Item = Pfn> {
-        let first = self.first_frame(area);
-        self.area(area).home().waiting().map(move |frame| first.offset(frame))
+    pub(crate) fn waiting(&self, id: PageblockId) -> impl Iterator<Item = Pfn> {
+        let first = self.first_frame(id);
+        self.pageblock(id).row_map().waiting().map(move |frame| first.offset(frame))
     }
 
     /// Notes that a frame waits to leave service; false if too many of its pageblock do already.
     pub(crate) fn await_frame(&self, frame: Pfn) -> bool {
-        self.area(self.area_of(frame)).await_frame(self.number(frame) % AREA_FRAMES as u64)
+        self.pageblock(self.pageblock_of(frame)).await_frame(self.number(frame) % AREA_FRAMES as u64)
     }
 
     /// A frame waits no longer.
     pub(crate) fn forget_frame(&self, frame: Pfn) {
-        self.area(self.area_of(frame)).forget_frame(self.number(frame) % AREA_FRAMES as u64);
+        self.pageblock(self.pageblock_of(frame)).forget_frame(self.number(frame) % AREA_FRAMES as u64);
     }
 
     /// Keeps a pageblock out of service. Before the zone is shared.
-    pub(crate) fn withhold_area(&self, area: usize) {
-        self.area(area).withhold();
-        self.whole.clear(area, || false);
+    pub(crate) fn withhold(&self, id: PageblockId) {
+        self.pageblock(id).withhold();
+        self.whole.clear(id, || false);
     }
 
     pub(crate) fn is_withheld(&self, frame: Pfn) -> bool {
-        self.area(self.area_of(frame)).home().is_withheld()
+        self.pageblock(self.pageblock_of(frame)).row_map().is_withheld()
     }
 
     /// Whether a frame is not free in the pool: in use, uncoalesced or out of service.
     pub(crate) fn is_used(&self, frame: Pfn) -> bool {
-        let number = self.number(frame) as usize;
-        let (area, word) = (self.area(number / AREA_FRAMES), number % AREA_FRAMES / 64);
-        area.home().inside() >> word & 1 == 0 && area.free(word) >> (number % 64) & 1 == 0
+        let number = self.number(frame);
+        let row = RowId::of_frame(number);
+        let pageblock = self.pageblock(row.pageblock());
+        let is_in = pageblock.row_map().inside() >> row.within() & 1 != 0;
+        !is_in && pageblock.free(row.within()) >> (number % ROW_FRAMES as u64) & 1 == 0
     }
 
-    /// Free frames of a pageblock, by adding up its words.
-    pub(crate) fn free_in_area(&self, area: usize) -> u64 {
-        let area = self.area(area);
-        let home = area.home();
-        // Of words that are in, the bits are not looked at: memory that was never used stays so.
-        let out = |word: &usize| home.inside() >> word & 1 == 0;
-        let out: u32 = (0..AREA_WORDS).filter(out).map(|word| area.free(word).count_ones()).sum();
-        u64::from(home.inside().count_ones() * 64 + out)
+    /// Free frames of a pageblock, by adding up its rows.
+    pub(crate) fn free_in_pageblock(&self, id: PageblockId) -> u64 {
+        let pageblock = self.pageblock(id);
+        let map = pageblock.row_map();
+        // Of rows that are in, the bits are not looked at: memory that was never used stays so.
+        let out = |row: &usize| map.inside() >> row & 1 == 0;
+        let out: u32 = (0..PAGEBLOCK_ROWS).filter(out).map(|row| pageblock.free(row).count_ones()).sum();
+        u64::from(map.inside().count_ones() * ROW_FRAMES as u32 + out)
     }
 
     pub(crate) fn free_frames(&self) -> u64 {
-        (0..self.areas).map(|area| self.free_in_area(area)).sum()
+        self.pageblocks().map(|id| self.free_in_pageblock(id)).sum()
     }
 
     /// Pageblocks that are wholly free.
-    pub(crate) fn free_areas(&self) -> u64 {
-        (0..self.areas).filter(|area| self.area(*area).home().is_whole()).count() as u64
+    pub(crate) fn free_pageblocks(&self) -> u64 {
+        self.pageblocks().filter(|id| self.pageblock(*id).row_map().is_whole()).count() as u64
     }
 
     /// What is wrong with a pageblock at a quiet moment, if anything.
-    pub(crate) fn fault(&self, index: usize) -> Option<&'static str> {
-        let area = self.area(index);
-        let home = area.home();
-        for word in 0..AREA_WORDS {
-            let free = area.free(word);
-            if home.inside() >> word & 1 != 0 && free != 0 {
-                return Some("frames are free twice: with their area and by themselves");
+    pub(crate) fn fault(&self, id: PageblockId) -> Option<&'static str> {
+        let map = self.pageblock(id).row_map();
+        for row in id.rows() {
+            let free = self.free_in(row);
+            if map.inside() >> row.within() & 1 != 0 && free != 0 {
+                return Some("frames are free twice: with their pageblock and by themselves");
             }
             if free == !0 {
-                return Some("a word of free frames did not go home");
+                return Some("a row of free frames was not restored");
             }
-            let at = index * AREA_WORDS + word;
-            let leads = |order| self.shelves().any(|shelf| shelf.words_with(order).leads_to(at));
+            let leads = |order| self.run_indexes().any(|index| index.rows_with(order).leads_to(row));
             if largest(free).is_some_and(|order| !leads(order)) {
                 return Some("no hint leads to free frames");
             }
         }
         let leads = |order| match order {
-            Order::HUGE => self.whole.leads_to(index),
-            _ => self.shelves().any(|shelf| shelf.areas_with(order).leads_to(index)),
+            Order::HUGE => self.whole.leads_to(id),
+            _ => self.run_indexes().any(|index| index.pageblocks_with(order).leads_to(id)),
         };
-        let lost = home.largest().is_some_and(|order| !leads(order));
-        lost.then_some("no hint leads to the area")
+        let lost = map.largest().is_some_and(|order| !leads(order));
+        lost.then_some("no hint leads to the pageblock")
     }
 }
 
@@ -443,7 +453,7 @@ mod tests {
     use core::sync::atomic::AtomicU64;
     use std::vec::Vec;
 
-    fn on_three_areas(test: impl FnOnce(&Pool<'_, AtomicU64>)) {
+    fn on_three_pageblocks(test: impl FnOnce(&Pool<'_, AtomicU64>)) {
         let ranges = [FrameRange::new(Pfn::new(1024), 3 * 512)];
         let layout = ZoneLayout::new(&ranges, 1).unwrap();
         let words: Vec<_> = (0..layout.area_words()).map(|_| AtomicU64::new(0)).collect();
@@ -454,22 +464,25 @@ mod tests {
 
     #[test]
     fn a_block_that_is_free_already_is_told_by_its_first_free_frame() {
-        on_three_areas(|store| {
-            let give = |frame, order| store.give(Pfn::new(frame), Order::wrap(order));
+        on_three_pageblocks(|pool| {
+            let give = |frame, order| pool.give(Pfn::new(frame), Order::wrap(order));
             for (head, order) in [(1536, 9), (1664, 7), (1728, 6), (1541, 0), (1608, 3)] {
                 assert_eq!(give(head, order), Err(Pfn::new(head)));
             }
-            assert!(store.take_frame(Pfn::new(1600)));
+            assert!(pool.take_frame(Pfn::new(1600)));
             for (head, order) in [(1600, 1), (1600, 6), (1536, 7), (1536, 9)] {
                 assert_eq!(give(head, order), Err(Pfn::new(1601)));
             }
-            assert_eq!((give(1600, 0), store.free_frames()), (Ok(()), 3 * 512));
+            assert_eq!((give(1600, 0), pool.free_frames()), (Ok(()), 3 * 512));
             assert_eq!(give(1600, 0), Err(Pfn::new(1600)));
         });
     }
 
     #[test]
-    fn the_area_after_the_last_is_the_first() {
-        on_three_areas(|store| assert_eq!([0, 1, 2].map(|area| store.area_after(area)), [1, 2, 0]));
+    fn the_pageblock_after_the_last_is_the_first() {
+        on_three_pageblocks(|pool| {
+            let after = |index| pool.pageblock_after(PageblockId::from_index(index)).index();
+            assert_eq!([0, 1, 2].map(after), [1, 2, 0]);
+        });
     }
 }

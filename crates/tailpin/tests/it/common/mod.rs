@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use tailpin::OneWord;
-use tailpin::{FreeSink, Misuse, Order, Pfn, Sink};
+use tailpin::{FrameMask, FreeSink, Misuse, Order, Pfn, Sink};
 pub use tailpin_classic::Classic;
 
 /// Keeps every misuse it hears of.
@@ -81,7 +81,7 @@ pub struct NoMisuse;
 
 impl FreeSink for NoMisuse {
     fn freed_block(&self, _: Pfn, _: Order) {}
-    fn freed_frames(&self, _: Pfn, _: &[u64; 8]) {}
+    fn freed_frames(&self, _: Pfn, _: &FrameMask) {}
     fn freed_offline(&self, _: Pfn) {}
     fn misuse(&self, misuse: Misuse) {
         panic!("{misuse}");
