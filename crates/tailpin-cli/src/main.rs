@@ -4,6 +4,7 @@
 mod absent;
 #[cfg(feature = "bench")]
 mod bench;
+mod boot;
 #[cfg(feature = "check")]
 mod check;
 #[cfg(target_os = "linux")]
@@ -73,6 +74,7 @@ enum Command {
     Retain(retain::Args),
     #[cfg(target_os = "linux")]
     Doctor(doctor::Args),
+    Boot(boot::Args),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
             Some(Command::Retain(args)) => retain::run(&args),
             #[cfg(target_os = "linux")]
             Some(Command::Doctor(args)) => doctor::run(&args),
+            Some(Command::Boot(args)) => boot::run(&args),
         },
         // Help and version come this way too.
         Err(asked) if !asked.use_stderr() => output::printed(asked.print()),

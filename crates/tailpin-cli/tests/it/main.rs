@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod boot;
 mod doctor;
 mod first_run;
 mod replay;
