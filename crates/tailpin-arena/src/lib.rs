@@ -1,3 +1,4 @@
+#![doc = include_str!("readme_links.md")]
 #![doc = include_str!("../README.md")]
 
 #[cfg(not(target_os = "linux"))]

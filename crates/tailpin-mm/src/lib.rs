@@ -1,5 +1,6 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
+#![doc = include_str!("readme_links.md")]
 #![doc = include_str!("../README.md")]
 
 extern crate alloc;

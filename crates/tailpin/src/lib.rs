@@ -1,5 +1,6 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
+#![doc = include_str!("readme_links.md")]
 #![doc = include_str!("../README.md")]
 
 #[cfg(any(test, feature = "std"))]
