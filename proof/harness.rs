@@ -13,6 +13,8 @@ mod error;
 mod frame;
 #[path = "../crates/tailpin/src/page_state.rs"]
 mod page_state;
+#[path = "../crates/tailpin/src/frame_mask.rs"]
+mod frame_mask;
 #[path = "../crates/tailpin/src/protocol.rs"]
 mod protocol;
 #[path = "../crates/tailpin/src/report.rs"]

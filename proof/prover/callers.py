@@ -12,7 +12,7 @@ from .steps import CORE, STEPS, Code, missing_callers
 from .transitions import FUNCTIONS, PARTS, TRANSITIONS
 
 # Functions that compute a word for a step of `STEPS`, and take none themselves.
-COMPUTE = {"pin::added_to", "pin::first_on", "split::help_split", "mod::claim", "mod::claim_and_publish"}
+COMPUTE = {"pin::added_to", "pin::first_on", "split::help_split", "life::claim", "life::claim_and_publish"}
 
 # Counting on the bare word, without a function of `page_word/`: a pin or a reference more or less, where there is room or one to take.
 BARE = {
@@ -20,11 +20,11 @@ BARE = {
     "pin::hold",
     "pin::count_on",
     "pin::get",
-    "pin::put",
+    "pin::unpin_in",
     "pin::repair_unpin",
     "pin::last_pin_went",
-    "blocks::get_block_at",
-    "blocks::put_block_at",
+    "blocks::get_block",
+    "blocks::put_block",
     "blocks::put_last_ref",
     "token::settled",
     "token::split_on",

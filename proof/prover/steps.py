@@ -114,14 +114,14 @@ STEPS = [
     ),
     Step(
         "publish",
-        ("life::claim",),
+        ("life::claim_as",),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_uncoalesced(o),
         {"loose": NEW},
     ),
     Step(
         "claimed",
-        ("life::claim",),
+        ("life::claim_as",),
         lambda c, w, o, n, b: c.claimed(w),
         lambda w, o, n, b: w.is_uncoalesced(o),
         {"loose": ("free",)},
@@ -179,7 +179,7 @@ STEPS = [
     ),
     Step(
         "one more pin, unpin",
-        ("pin::get", "pin::put", "misuse::raw_put"),
+        ("pin::get", "pin::unpin_in", "misuse::raw_put"),
         lambda c, w, o, n, b: z3.If(n == 0, w + 1, c.unpin(w, 1)),
         lambda w, o, n, b: z3.And(w.pins != 0, z3.ULT(w.pins, MOST_PINS), z3.Or(w.kind == TAIL, w.is_head)),
         same("tail", *HEADS),
@@ -214,7 +214,7 @@ STEPS = [
     ),
     Step(
         "add_refs",
-        ("blocks::get_refs_on", "blocks::get_block_at", "blocks::get_block_found", "token::get_on"),
+        ("blocks::get_refs_on", "blocks::get_block", "blocks::get_block_found", "token::get_on"),
         lambda c, w, o, n, b: c.add_refs(w, n),
         lambda w, o, n, b: z3.And(
             w.is_settled, w.refs != 0, z3.ULE(n, REF_LIMIT), z3.ULE(w.refs + n, REF_LIMIT)
@@ -223,7 +223,7 @@ STEPS = [
     ),
     Step(
         "drop_refs",
-        ("blocks::drop_refs_from", "blocks::put_block_at"),
+        ("blocks::drop_refs_from", "blocks::put_block"),
         lambda c, w, o, n, b: c.drop_refs(w, n),
         lambda w, o, n, b: z3.And(w.is_settled, z3.ULE(n, w.refs)),
         same("page", "head", "unsplittable"),
@@ -452,14 +452,14 @@ STEPS = [
     ),
     Step(
         "reserved",
-        ("mod::reserve",),
+        ("life::reserve",),
         lambda c, w, o, n, b: c.reserved(),
         lambda w, o, n, b: w.is_implicit,
         {"rest": ("reserved",)},
     ),
     Step(
         "set_aside",
-        ("mod::take_offline",),
+        ("life::take_offline",),
         lambda c, w, o, n, b: c.as_offline(w),
         lambda w, o, n, b: z3.Or(w.is_idle, w.is_uncoalesced(o)),
         {"rest": ("set aside",), "tail": ("set aside",), "free": ("set aside",), "loose": ("set aside",)},

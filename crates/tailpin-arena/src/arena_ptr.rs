@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 use tailpin::{
-    FrameMask, FrameRange, FreeSink, GetError, Misuse, OneWord, Order, PagePin, Pfn, Protocol, SplitError,
-    Zone,
+    BlockRefs, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Misuse, OneWord, Order, PagePin, Pfn,
+    Pins, Rearrange, SplitError, Zone,
 };
 
 use crate::shared_state::{Inner, Parts};
@@ -87,7 +87,7 @@ impl Root {
     pub(crate) unsafe fn pin_again(self, page: Pfn) -> Result<(), GetError> {
         // SAFETY: by the caller's pin.
         let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
-        if child { Ok(()) } else { protocol.get(pin_on(page), &self.freeing()) }
+        if child { Ok(()) } else { protocol.get(protocol.counted(pin_on(page)), &self.freeing()) }
     }
 
     /// A pin on a page of a block.
@@ -114,7 +114,7 @@ impl Root {
         }
         let freeing = self.freeing();
         for page in pages.iter() {
-            protocol.put(pin_on(page), &freeing);
+            protocol.put(protocol.counted(pin_on(page)), &freeing);
         }
         // SAFETY: these frames were freed by the puts, which have returned. If there are none,
         // nothing is touched.
@@ -129,7 +129,7 @@ impl Root {
     pub(crate) unsafe fn add_reference(self, blocks: FrameRange) -> Result<(), GetError> {
         // SAFETY: by the caller's references.
         let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
-        if child { Ok(()) } else { protocol.get_block(blocks, 1, &self.freeing()) }
+        if child { Ok(()) } else { protocol.get_pieces(blocks, 1, &self.freeing()) }
     }
 
     /// Gives back a reference on each block of a run.
@@ -145,7 +145,7 @@ impl Root {
             return;
         }
         let freeing = self.freeing();
-        protocol.put_block(blocks, 1, &freeing);
+        protocol.put_pieces(blocks, 1, &freeing);
         // SAFETY: these frames were freed by the put, which has returned. If there are none,
         // nothing is touched.
         unsafe { self.lower(freeing.freed.get()) };

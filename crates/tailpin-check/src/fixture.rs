@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailpin::{
-    Attach, Class, FrameMask, FrameRange, FreeSink, GetError, Kind, Misuse, Order, PagePin, Pfn, Protocol,
-    RawBlock,
+    Attach, BlockLife, BlockRefs, Checked, Class, CountedPin, FrameMask, FrameRange, FrameWords, FreeSink,
+    GetError, Kind, Misuse, Order, PagePin, Pfn, Pins, RawBlock, Rearrange,
 };
 
 use crate::engine::Engine;
@@ -201,7 +201,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
 
     /// A pin on a page found by its number.
     pub(crate) fn try_get(&self, page: u64) -> Result<PagePin, GetError> {
-        let got = self.protocol().try_get(Pfn::new(page), self);
+        let got = self.protocol().try_get(Pfn::new(page), self).map(CountedPin::pin);
         if got.is_ok() {
             self.pinned(page);
         }
@@ -244,7 +244,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
 
     /// One more pin.
     pub(crate) fn get(&self, held: PagePin) {
-        if let Err(error) = self.protocol().get(held, self) {
+        if let Err(error) = self.protocol().get(self.protocol().counted(held), self) {
             violation(format!("a pin was there on page {}, but: {error}", held.page.get()));
         }
         self.pinned(held.page.get());
@@ -254,12 +254,12 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     pub(crate) fn put(&self, held: PagePin) {
         self.touch(held.page.get());
         self.ledger()[held.page.get() as usize].pins -= 1;
-        self.protocol().put(held, self);
+        self.protocol().put(self.protocol().counted(held), self);
     }
 
     /// `n` more references.
     pub(crate) fn more_refs(&self, head: u64, order: u8, n: u64) {
-        if let Err(error) = self.protocol().get_block(block(head, order), n, self) {
+        if let Err(error) = self.protocol().get_pieces(block(head, order), n, self) {
             violation(format!("there was a reference on block {head}, but: {error}"));
         }
         self.change_refs(head, order, n as i64);
@@ -292,7 +292,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         block(head, order).iter().for_each(|frame| self.touch(frame.get()));
         self.change_refs(head, order, -(n as i64));
         trace::note(|| format!("drops {n} reference(s) on {head}, order {order}"));
-        self.protocol().put_block(block(head, order), n, self);
+        self.protocol().put_pieces(block(head, order), n, self);
     }
 
     /// Splits all of a block.

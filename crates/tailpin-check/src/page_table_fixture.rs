@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tailpin::Class::Splittable;
-use tailpin::{AtomicWord, Kind, PagePin, Pfn, Protocol};
+use tailpin::{AtomicWord, FrameWords, Kind, PagePin, Pfn, Rearrange};
 use tailpin_mm::arch::{Arch, Flags, Leaf, TableEntry, X86_64};
 use tailpin_mm::model::{Entries, EntrySlot, WalkEnd, change_barrier, gup_fast};
 use tailpin_mm::{Level, VirtAddr};

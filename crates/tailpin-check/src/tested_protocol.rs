@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use tailpin::one_word::Unabridged;
-use tailpin::{AtomicWord, Attach, GetError, OneWord, Order, PIN_LIMIT, PageWord, Pfn, Protocol};
+use tailpin::{AtomicWord, Attach, FrameWords, GetError, OneWord, Order, PIN_LIMIT, PageWord, Pfn};
 use tailpin_classic::Classic;
 use tailpin_classic::Corrected;
 

@@ -38,7 +38,8 @@ pub use steps::{Corrected, Steps};
 
 use tailpin::AtomicWord;
 use tailpin::Cause;
-use tailpin::{Attach, Class, FreeSink, PagePin, PageState, Protocol, RawBlock};
+use tailpin::{Attach, BlockLife, BlockRefs, Checked, FrameWords, Pins, Rearrange};
+use tailpin::{Class, CountedPin, FreeSink, PagePin, PageState, RawBlock};
 use tailpin::{FrameRange, Order, Pfn};
 use tailpin::{GetError, MergeError, SplitError, TokenError};
 
@@ -64,10 +65,6 @@ impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
         debug_assert!(base.is_aligned(Order::HUGE));
         Self { words, base, steps: PhantomData }
     }
-
-    fn held(page: Pfn) -> PagePin {
-        PagePin { page, counted_at: page }
-    }
 }
 
 impl<W, S> tailpin::sealed::Sealed for Classic<'_, W, S> {}
@@ -78,14 +75,36 @@ impl<'m, W: AtomicWord, S: Steps> Attach<'m> for Classic<'m, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Steps> FrameWords for Classic<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "classic";
     const WORDS_PER_FRAME: usize = page::WORDS;
-    const REARRANGES: bool = false;
+
+    fn covers(&self, frame: Pfn) -> bool {
+        frame.get().wrapping_sub(self.base.get()) < (self.words.len() / page::WORDS) as u64
+    }
+
+    fn state(&self, frame: Pfn) -> PageState {
+        self.decode(frame)
+    }
+
+    fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
+        self.live_head_of(frame)
+    }
+
+    fn word_at(&self, frame: Pfn) -> &W {
+        self.count(frame)
+    }
+
+    fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
+        self.audit_live(head, order, found)
+    }
+}
+
+impl<W: AtomicWord, S: Steps> BlockLife for Classic<'_, W, S> {
     const HANDS_OUT_AT_ONCE: bool = false;
 
-    /// Checks every frame. That they become one block is left to [`Protocol::publish`], which is
+    /// Checks every frame. That they become one block is left to [`BlockLife::publish`], which is
     /// the mail's sequence as a whole.
     fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::block(head, order))
@@ -123,42 +142,43 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     fn take_offline(&self, frame: Pfn) {
         self.withdraw(frame, true);
     }
+}
 
-    fn covers(&self, frame: Pfn) -> bool {
-        frame.get().wrapping_sub(self.base.get()) < (self.words.len() / page::WORDS) as u64
+impl<W: AtomicWord, S: Steps> Pins for Classic<'_, W, S> {
+    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<CountedPin<'_, W>, GetError> {
+        self.pin_found(page, S::count_limit(), sink)?;
+        Ok(self.counted(PagePin { page, counted_at: page }))
     }
 
-    fn state(&self, frame: Pfn) -> PageState {
-        self.decode(frame)
+    fn get(&self, pin: CountedPin<'_, W>, sink: &impl FreeSink) -> Result<(), GetError> {
+        self.get_page(pin.pin().page, sink)
     }
 
-    fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)> {
-        self.live_head_of(frame)
+    fn put(&self, pin: CountedPin<'_, W>, sink: &impl FreeSink) {
+        self.put_page(pin.pin().page, sink);
+    }
+}
+
+impl<W: AtomicWord, S: Steps> BlockRefs for Classic<'_, W, S> {
+    fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
+        self.map_range(FrameRange::block(head, order), 1, sink)
     }
 
-    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError> {
-        self.pin_found(page, S::count_limit(), sink).map(|()| Self::held(page))
+    fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
+        self.unmap_range(FrameRange::block(head, order), 1, sink);
     }
 
-    fn get(&self, held: PagePin, sink: &impl FreeSink) -> Result<(), GetError> {
-        self.get_page(held.page, sink)
-    }
-
-    fn put(&self, held: PagePin, sink: &impl FreeSink) {
-        self.put_page(held.page, sink);
-    }
-
-    fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
+    fn get_pieces(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
         self.map_range(range, n, sink)
     }
 
-    fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
+    fn put_pieces(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
         self.unmap_range(range, n, sink);
     }
+}
 
-    fn word_at(&self, frame: Pfn) -> &W {
-        self.count(frame)
-    }
+impl<W: AtomicWord, S: Steps> Rearrange for Classic<'_, W, S> {
+    const REARRANGES: bool = false;
 
     /// To any lower order: 2013 had pages only, but it is the same walk.
     fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
@@ -172,7 +192,9 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
     fn merge(&self, _: Pfn, _: Order, _: &impl FreeSink) -> Result<(), MergeError> {
         Err(MergeError::NotSupported)
     }
+}
 
+impl<W: AtomicWord, S: Steps> Checked for Classic<'_, W, S> {
     fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
         self.checked_put(page, sink)
     }
@@ -223,10 +245,6 @@ impl<W: AtomicWord, S: Steps> Protocol for Classic<'_, W, S> {
         _: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>> {
         Err(TokenError::Refused(MergeError::NotSupported))
-    }
-
-    fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
-        self.audit_live(head, order, found)
     }
 
     fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool {

@@ -79,7 +79,7 @@ fn a_block_is_handed_out_and_freed_whole() {
     assert_eq!(classic.state(BASE).kind, Kind::Free);
     classic.prepare(BASE, Order::HUGE).unwrap();
     assert_eq!(classic.head_of(tail), None);
-    assert_eq!(classic.try_get(tail, &log), Err(GetError::NotInUse));
+    assert_eq!(classic.try_get(tail, &log).unwrap_err(), GetError::NotInUse);
     assert_eq!(classic.publish(BASE, Order::HUGE, SPLITTABLE), 1);
 
     let state = classic.state(BASE);
@@ -96,7 +96,7 @@ fn a_block_is_handed_out_and_freed_whole() {
     assert_eq!(classic.state(BASE).pins, 2);
     assert_eq!(audit(&classic, BASE, Order::HUGE), 1);
 
-    classic.put_block(whole(Order::HUGE), 1, &log);
+    classic.put_pieces(whole(Order::HUGE), 1, &log);
     assert_eq!(log.blocks(), [], "a pinned page keeps the block, as in 2013");
     assert_eq!(classic.state(BASE).refs, 0);
     classic.put(held, &log);
@@ -120,7 +120,7 @@ fn every_order_is_prepared_and_freed() {
         let held = classic.try_get(last, &log).unwrap();
         assert_eq!(classic.head_of(last), Some((head, of)));
         classic.put(held, &log);
-        classic.put_block(FrameRange::block(head, of), 1, &log);
+        classic.put_pieces(FrameRange::block(head, of), 1, &log);
         assert_eq!(log.blocks(), [(head, of)]);
     }
     assert_eq!(log.causes(), []);
@@ -133,7 +133,7 @@ fn a_block_is_found_in_every_generation() {
     for life in 1..=65 {
         assert_eq!(begin(&classic, order(1), SPLITTABLE), life % 64);
         assert_eq!(classic.head_of(BASE.offset(1)), Some((BASE, order(1))));
-        classic.put_block(whole(order(1)), 1, &log);
+        classic.put_pieces(whole(order(1)), 1, &log);
     }
 }
 
@@ -146,7 +146,7 @@ fn a_split_leaves_every_pin_on_its_page() {
         let classic = Classic::new(&words, BASE);
         let of = order(4);
         begin(&classic, of, SPLITTABLE);
-        classic.get_block(whole(of), 2, &log).unwrap();
+        classic.get_pieces(whole(of), 2, &log).unwrap();
         let pins = |i: u64| [2, 0, 1, 3, 0][i as usize % 5];
         for (i, page) in whole(of).iter().enumerate() {
             for _ in 0..pins(i as u64) {
@@ -164,10 +164,10 @@ fn a_split_leaves_every_pin_on_its_page() {
             }
             audit(&classic, head, target);
         }
-        classic.put_block(whole(of), 3, &log);
+        classic.put_pieces(whole(of), 3, &log);
         for (i, page) in whole(of).iter().enumerate() {
             for _ in 0..pins(i as u64) {
-                classic.put(Classic::<AtomicU64>::held(page), &log);
+                classic.put(classic.counted(PagePin { page, counted_at: page }), &log);
             }
         }
         let freed = log.blocks();
@@ -197,11 +197,11 @@ fn a_split_again_and_of_parts() {
     assert_eq!(to_pages(whole(order(1))), Err(SplitError::OutOfRange), "not all of a piece");
     let second = FrameRange::block(BASE.offset(4), order(2));
     classic.split(second, order(1), &log).unwrap();
-    assert_eq!(classic.head_of(held.page), Some((BASE.offset(6), order(1))));
+    assert_eq!(classic.head_of(held.pin().page), Some((BASE.offset(6), order(1))));
     assert_eq!(classic.split(whole(of), order(2), &log), Ok(()));
     to_pages(whole(of)).unwrap();
     classic.put(held, &log);
-    classic.put_block(whole(of), 1, &log);
+    classic.put_pieces(whole(of), 1, &log);
     assert_eq!(log.blocks().len(), 16);
     assert_eq!(to_pages(whole(of)), Err(SplitError::OutOfRange), "free");
     assert_eq!(log.causes(), []);
@@ -217,7 +217,7 @@ fn the_last_reference_frees_what_the_head_is_by_then() {
     let classic = Classic::new(&words, BASE);
     begin(&classic, order(1), SPLITTABLE);
     classic.get_page_unless_zero(BASE, 10).unwrap();
-    classic.put_block(whole(order(1)), 1, &log);
+    classic.put_pieces(whole(order(1)), 1, &log);
     assert_eq!(log.blocks(), []);
     classic.put_refs(BASE, 1, Some(Order::PAGE), &log);
     assert_eq!(log.blocks(), [(BASE, order(1))]);
@@ -241,9 +241,9 @@ fn unsplittable_blocks_count_at_the_head() {
     assert_eq!(audit(&classic, BASE, of), 1);
     classic.put(held, &log);
     assert_eq!(classic.put_compound_tail(tail, &log), BASE);
-    classic.put(Classic::<AtomicU64>::held(BASE), &log);
+    classic.put(classic.counted(PagePin { page: BASE, counted_at: BASE }), &log);
     assert_eq!(classic.raw_put(tail, &log), Err(Cause::NotPinned));
-    classic.put_block(whole(of), 1, &log);
+    classic.put_pieces(whole(of), 1, &log);
     assert_eq!(log.blocks(), [(BASE, of)]);
     begin(&classic, of, SPLITTABLE);
     assert!(classic.compound_tail_refcounted(tail), "the class ends with the block");
@@ -277,7 +277,7 @@ fn poisoned_frames_stay_behind() {
     assert!(!classic.mark_hwpoison(bad, &log));
     begin(&classic, order(10), SPLITTABLE);
     assert!(classic.mark_hwpoison(bad, &log));
-    classic.put_block(whole(order(10)), 1, &log);
+    classic.put_pieces(whole(order(10)), 1, &log);
     let mut first = [u64::MAX; 8];
     first[1] &= !(1 << 6);
     let frames = core::mem::take(&mut *log.frames.lock().unwrap());
@@ -287,7 +287,7 @@ fn poisoned_frames_stay_behind() {
     assert_eq!(classic.state(bad).kind, Kind::Offline);
     assert_eq!(classic.scrub(BASE), Err(bad));
     assert_eq!(classic.prepare(bad, Order::PAGE), Err(bad));
-    assert_eq!(classic.try_get(bad, &log), Err(GetError::NotInUse));
+    assert_eq!(classic.try_get(bad, &log).unwrap_err(), GetError::NotInUse);
     assert_eq!(log.causes(), []);
 }
 
@@ -299,7 +299,7 @@ fn a_poisoned_tail_takes_the_mark_along_through_a_split() {
     assert!(classic.mark_hwpoison(BASE.offset(2), &log));
     assert_eq!([0, 1, 2].map(|page| classic.state(BASE.offset(page)).hwpoison), [false, false, true]);
     classic.split(whole(order(2)), Order::PAGE, &log).unwrap();
-    classic.put_block(whole(order(2)), 1, &log);
+    classic.put_pieces(whole(order(2)), 1, &log);
     assert_eq!(log.blocks().len(), 3);
     assert_eq!(*log.retired.lock().unwrap(), [BASE.offset(2)]);
 }
@@ -309,14 +309,14 @@ fn frames_out_of_service() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
     begin(&classic, order(1), SPLITTABLE);
-    classic.put_block(whole(order(1)), 1, &log);
+    classic.put_pieces(whole(order(1)), 1, &log);
     classic.take_offline(BASE);
     classic.reserve(BASE.offset(1));
     let (aside, never) = (classic.state(BASE), classic.state(BASE.offset(1)));
     assert_eq!((aside.kind, aside.generation), (Kind::Offline, 1));
     assert_eq!((never.kind, never.generation), (Kind::Reserved, 0));
     assert_eq!(classic.prepare(BASE, order(1)), Err(BASE));
-    assert_eq!(classic.try_get(BASE, &log), Err(GetError::NotInUse));
+    assert_eq!(classic.try_get(BASE, &log).unwrap_err(), GetError::NotInUse);
 }
 
 #[test]
@@ -331,9 +331,9 @@ fn raw_free_believes_nothing() {
     let generation = begin(&classic, Order::PAGE, SPLITTABLE);
     classic.publish(BASE.offset(1), Order::PAGE, SPLITTABLE);
     assert_eq!(free(of, generation), Err(Cause::WrongOrder { claimed: of }));
-    classic.get_block(whole(Order::PAGE), 1, &log).unwrap();
+    classic.get_pieces(whole(Order::PAGE), 1, &log).unwrap();
     assert_eq!(free(Order::PAGE, generation), Err(Cause::StillReferenced));
-    classic.put_block(whole(of), 1, &log);
+    classic.put_pieces(whole(of), 1, &log);
     assert_eq!(free(Order::PAGE, generation), Ok(()));
     assert_eq!(free(Order::PAGE, generation), Err(Cause::FrameIsFree));
     log.blocks();
@@ -349,7 +349,7 @@ fn raw_free_believes_nothing() {
     assert_eq!(free(of, now), Ok(()));
     assert_eq!(free(of, now), Err(Cause::TooFewReferences));
     assert_eq!(log.blocks(), []);
-    assert_eq!(classic.raw_put(held.page, &log), Ok(()));
+    assert_eq!(classic.raw_put(held.pin().page, &log), Ok(()));
     assert_eq!(log.blocks(), [(BASE, of)]);
     assert_eq!(log.causes(), [], "raw operations answer instead");
 }
@@ -369,7 +369,7 @@ fn raw_put_wants_a_pin() {
     }
     classic.split(whole(order(1)), Order::PAGE, &log).unwrap();
     assert_eq!(classic.raw_put(tail, &log), Err(Cause::NotPinned));
-    classic.put_block(whole(order(1)), 1, &log);
+    classic.put_pieces(whole(order(1)), 1, &log);
     assert_eq!(log.blocks().len(), 2);
 }
 
@@ -377,11 +377,11 @@ fn raw_put_wants_a_pin() {
 fn misuse_through_the_unchecked_forms_is_reported_and_harmless() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
-    let held = Classic::<AtomicU64>::held;
+    let held = |page| classic.counted(PagePin { page, counted_at: page });
     let tail = BASE.offset(1);
     classic.put(held(BASE), &log);
     assert_eq!(log.causes(), [(Operation::Put, Cause::FrameIsFree)]);
-    classic.put_block(whole(Order::PAGE), 1, &log);
+    classic.put_pieces(whole(Order::PAGE), 1, &log);
     assert_eq!(log.causes(), [(Operation::PutBlock, Cause::FrameIsFree)]);
     assert_eq!(classic.get(held(BASE), &log), Err(GetError::NotInUse));
     classic.check_new_pages(whole(Order::HUGE)).unwrap();
@@ -389,12 +389,12 @@ fn misuse_through_the_unchecked_forms_is_reported_and_harmless() {
     begin(&classic, order(1), SPLITTABLE);
     classic.put(held(tail), &log);
     assert_eq!(log.causes(), [(Operation::Put, Cause::NotPinned)]);
-    classic.put_block(FrameRange::new(tail, 1), 1, &log);
+    classic.put_pieces(FrameRange::new(tail, 1), 1, &log);
     let inside = Cause::InsideBlock { head: BASE, order: order(1) };
     assert_eq!(log.causes(), [(Operation::PutBlock, inside)]);
-    classic.put_block(FrameRange::new(BASE, 1), 1, &log);
+    classic.put_pieces(FrameRange::new(BASE, 1), 1, &log);
     assert_eq!(log.causes(), [(Operation::PutBlock, Cause::WrongOrder { claimed: Order::PAGE })]);
-    classic.put_block(whole(order(1)), 2, &log);
+    classic.put_pieces(whole(order(1)), 2, &log);
     assert_eq!(log.causes(), [(Operation::PutBlock, Cause::TooFewReferences)]);
 
     // A pin that was never taken does not cost the owner its block.
@@ -402,7 +402,7 @@ fn misuse_through_the_unchecked_forms_is_reported_and_harmless() {
     assert_eq!(log.causes(), [(Operation::Put, Cause::NotPinned)]);
     assert_eq!(classic.state(BASE).refs, 1);
     assert!(classic.state(tail).hwpoison);
-    classic.put_block(whole(order(1)), 1, &log);
+    classic.put_pieces(whole(order(1)), 1, &log);
     assert_eq!((log.blocks(), log.retired.lock().unwrap().len()), (Vec::new(), 2));
     assert_eq!(log.causes(), []);
 }
@@ -423,8 +423,8 @@ fn gets_refuse_at_the_limit() {
     let held = classic.try_get(tail, &log).unwrap();
     classic.get(held, &log).unwrap();
     assert_eq!(classic.get(held, &log), Err(GetError::CountLimit));
-    assert_eq!(classic.try_get(BASE, &log), Err(GetError::CountLimit));
-    assert_eq!(classic.get_block(whole(order(1)), 1, &log), Err(GetError::CountLimit));
+    assert_eq!(classic.try_get(BASE, &log).unwrap_err(), GetError::CountLimit);
+    assert_eq!(classic.get_pieces(whole(order(1)), 1, &log), Err(GetError::CountLimit));
     // What the protocol needs for itself is not refused.
     classic.split(whole(order(1)), Order::PAGE, &log).unwrap();
     classic.put(held, &log);
@@ -432,7 +432,7 @@ fn gets_refuse_at_the_limit() {
     assert_eq!(classic.get(held, &log), Err(GetError::CountLimit));
     classic.put(held, &log);
     classic.put(held, &log);
-    classic.put_block(whole(order(1)), 1, &log);
+    classic.put_pieces(whole(order(1)), 1, &log);
     assert_eq!(log.blocks().len(), 2);
     assert_eq!(log.causes(), []);
 }
@@ -465,6 +465,7 @@ fn pins_against_splits_and_frees() {
                     }
                     let held = given.lock().unwrap().pop();
                     if let Some(held) = held {
+                        let held = classic.counted(held);
                         classic.get(held, log).unwrap();
                         classic.put(held, log);
                         classic.put(held, log);
@@ -475,17 +476,17 @@ fn pins_against_splits_and_frees() {
         for round in 0..ROUNDS {
             begin(&classic, of, if round % 7 == 0 { Class::Unsplittable } else { SPLITTABLE });
             for page in whole(of).iter().step_by(3) {
-                given.lock().unwrap().push(classic.try_get(page, &log).unwrap());
+                given.lock().unwrap().push(classic.try_get(page, &log).unwrap().pin());
             }
             if round % 7 != 0 {
-                classic.get_block(whole(of), 1, &log).unwrap();
+                classic.get_pieces(whole(of), 1, &log).unwrap();
                 if round % 2 == 0 {
                     classic.split(whole(of), order(1), &log).unwrap();
                 }
                 classic.split(whole(of), Order::PAGE, &log).unwrap();
-                classic.put_block(whole(of), 1, &log);
+                classic.put_pieces(whole(of), 1, &log);
             }
-            classic.put_block(whole(of), 1, &log);
+            classic.put_pieces(whole(of), 1, &log);
             // All of it comes back, in whatever pieces.
             let mut back = 0;
             while back < of.frames() {
@@ -504,19 +505,19 @@ fn pins_against_splits_and_frees() {
 fn references_are_of_whole_pieces_in_use() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
-    let nothing = |classic: &Classic<'_>| classic.get_block(whole(order(2)), 0, &log);
+    let nothing = |classic: &Classic<'_>| classic.get_pieces(whole(order(2)), 0, &log);
     assert_eq!(nothing(&classic), Ok(()), "none of nothing");
-    classic.put_block(whole(order(2)), 0, &log);
+    classic.put_pieces(whole(order(2)), 0, &log);
     assert_eq!(log.causes(), []);
     begin(&classic, order(2), SPLITTABLE);
     let half = whole(order(1));
-    assert_eq!(classic.get_block(half, 1, &log), Err(GetError::NotInUse));
-    classic.put_block(half, 1, &log);
+    assert_eq!(classic.get_pieces(half, 1, &log), Err(GetError::NotInUse));
+    classic.put_pieces(half, 1, &log);
     assert_eq!(log.causes(), [(Operation::PutBlock, Cause::WrongOrder { claimed: order(1) })]);
     assert_eq!(classic.state(BASE).refs, 1);
     let held = classic.try_get(BASE.offset(1), &log).unwrap();
-    classic.put_block(whole(order(2)), 1, &log);
-    assert_eq!(classic.get_block(whole(order(2)), 1, &log), Err(GetError::NotInUse), "only a pin is left");
+    classic.put_pieces(whole(order(2)), 1, &log);
+    assert_eq!(classic.get_pieces(whole(order(2)), 1, &log), Err(GetError::NotInUse), "only a pin is left");
     classic.put(held, &log);
     assert_eq!(*log.retired.lock().unwrap(), [BASE], "what was misused stays behind");
 }
@@ -532,14 +533,14 @@ fn a_page_takes_as_many_references_as_there_may_be() {
     let (words, log) = (map(512), Log::default());
     let classic: Classic<'_, AtomicU64, Few> = Classic::with_steps(&words, BASE);
     begin(&classic, Order::PAGE, SPLITTABLE);
-    let get = |n| classic.get_block(whole(Order::PAGE), n, &log);
+    let get = |n| classic.get_pieces(whole(Order::PAGE), n, &log);
     for too_many in [3, 4, 5] {
         assert_eq!(get(too_many), Err(GetError::CountLimit));
     }
     assert_eq!(get(2), Ok(()));
     assert_eq!(get(1), Err(GetError::CountLimit));
     assert_eq!(classic.state(BASE).refs, 3);
-    classic.put_block(whole(Order::PAGE), 3, &log);
+    classic.put_pieces(whole(Order::PAGE), 3, &log);
     assert_eq!(log.blocks(), [(BASE, Order::PAGE)]);
     assert_eq!(log.causes(), []);
 }

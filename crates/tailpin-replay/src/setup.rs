@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use tailpin::{AREA_FRAMES, OneWord, Order, Protocol as _};
+use tailpin::{AREA_FRAMES, FrameWords, OneWord, Order, Rearrange};
 use tailpin_classic::Classic;
 
 use super::error::{MOST_FRAMES, MOST_THREADS, ReplayError};

@@ -34,7 +34,10 @@ pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
 #[doc(hidden)]
 pub use protocol::sealed;
-pub use protocol::{Attach, FreeSink, PagePin, Protocol, RawBlock};
+pub use protocol::{
+    Attach, BlockLife, BlockRefs, Checked, CountedPin, FrameWords, FreeSink, PagePin, Pins, Protocol,
+    RawBlock, Rearrange,
+};
 pub use report::{Cause, Misuse, Operation, Sink};
 pub use zone::Zone;
 pub use zone::audit::{Audit, Finding};

@@ -5,6 +5,8 @@
 //! corrections. The allocator, the handles and the audit are written against this trait and run on
 //! either.
 
+use core::fmt;
+
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
@@ -31,6 +33,48 @@ pub struct PagePin {
     pub page: Pfn,
     /// The frame whose word counts the pin.
     pub counted_at: Pfn,
+}
+
+/// A pin, and the word that counts it. Handles keep it at hand: what comes after an atomic step
+/// begins with looking the word up, and this is the longest part of it.
+pub struct CountedPin<'a, W> {
+    pin: PagePin,
+    word: &'a W,
+}
+
+impl<W> Clone for CountedPin<'_, W> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for CountedPin<'_, W> {}
+
+impl<W> fmt::Debug for CountedPin<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pin.fmt(f)
+    }
+}
+
+impl<'a, W> CountedPin<'a, W> {
+    /// The pin that is counted in this word.
+    #[inline]
+    pub(crate) fn counted_in(word: &'a W, pin: PagePin) -> Self {
+        Self { pin, word }
+    }
+
+    /// The pin as a plain value.
+    #[inline]
+    pub fn pin(self) -> PagePin {
+        self.pin
+    }
+
+    /// Where it is counted.
+    #[inline]
+    pub fn word(self) -> &'a W {
+        self.word
+    }
 }
 
 /// One reference to a block as a plain value: where, how large, and which generation of the frame.
@@ -104,8 +148,8 @@ pub trait Attach<'m>: Protocol {
     fn attach(words: &'m [Self::Word], base: Pfn) -> Self;
 }
 
-/// How frames are counted, pinned, split and merged. Sealed: its methods take a caller's word that
-/// it owns the frames, which the zone alone can give.
+/// How frames are counted, pinned, split and merged: the sum of what follows. Sealed, as its
+/// methods take a caller's word that it owns the frames, which the zone alone can give.
 ///
 /// All methods may be called from any number of threads at once, except where they say that the
 /// caller owns the frames. Frame numbers must lie in the protocol's span: the zone above checks
@@ -119,23 +163,58 @@ pub trait Attach<'m>: Protocol {
 /// because another thread's operation got on. A thread that is stopped anywhere keeps none of the
 /// others from going on. The classic protocol (`tailpin-classic`) has bit locks, as its design
 /// asks, and waits for the thread that has one.
-pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
+pub trait Protocol: BlockLife + Pins + BlockRefs + Rearrange + Checked {}
+
+impl<P: BlockLife + Pins + BlockRefs + Rearrange + Checked> Protocol for P {}
+
+/// The words of the frames, and what they say.
+pub trait FrameWords: sealed::Sealed + Sized + Send + Sync {
     /// The atomic word it is made of.
     type Word: AtomicWord;
     /// Name for people and reports.
     const NAME: &'static str;
     /// Words of metadata per frame.
     const WORDS_PER_FRAME: usize;
-    /// Whether blocks can be merged, split around a page, and split themselves on their last
-    /// reference.
-    const REARRANGES: bool;
+    /// Whether this frame lies in the protocol's span: whether there are words for it.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
+    fn covers(&self, frame: Pfn) -> bool;
+    /// The state of a frame, a hint unless the caller has a reference.
+    ///
+    /// Progress: wait-free; one load.
+    fn state(&self, frame: Pfn) -> PageState;
+    /// Head and order of the live block that `frame` is in, `None` if it is in none. A hint, true
+    /// at some instant during the call, unless the caller has a reference.
+    ///
+    /// Progress: wait-free; at most thirteen loads, however large the block.
+    #[doc(alias = "compound_head")]
+    fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)>;
+    /// The word in which pins and references that are counted at `frame` are counted.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
+    fn word_at(&self, frame: Pfn) -> &Self::Word;
+    /// A pin of the caller's, with the word that counts it.
+    ///
+    /// Progress: wait-free; nothing shared is touched.
+    #[inline]
+    fn counted(&self, pin: PagePin) -> CountedPin<'_, Self::Word> {
+        CountedPin::counted_in(self.word_at(pin.counted_at), pin)
+    }
+    /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong.
+    /// Returns how many of its pages are pinned.
+    ///
+    /// Progress: wait-free; one look at each word.
+    fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64;
+}
 
-    /// Whether [`Protocol::publish`] and [`Protocol::claim_and_publish`] are one step each, so that
-    /// no uncoalesced block is between owners while it is handed out.
+/// The life of a block, from free frames to free frames.
+pub trait BlockLife: FrameWords {
+    /// Whether [`BlockLife::publish`] and [`BlockLife::claim_and_publish`] are one step each, so
+    /// that no uncoalesced block is between owners while it is handed out.
     const HANDS_OUT_AT_ONCE: bool;
 
     /// Whether the frames of this block may be handed out. What is left to do then is done by
-    /// [`Protocol::publish`]; no thread can obtain any of them before. The caller owns the frames.
+    /// [`BlockLife::publish`]; no thread can obtain any of them before. The caller owns the frames.
     /// Errs with the first frame in a wrong state.
     ///
     /// Progress: wait-free; one look at each word of the block that has to be looked at, and no
@@ -147,7 +226,7 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;
     /// Whether the free page or 2 MiB at `head` is uncoalesced: outside the pool, there for the
-    /// first thread that claims it. SeqCst: see [`Protocol::leave_uncoalesced`].
+    /// first thread that claims it. SeqCst: see [`BlockLife::leave_uncoalesced`].
     ///
     /// Progress: wait-free; one load.
     fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool;
@@ -167,7 +246,7 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     /// Progress: wait-free; one load and one compare-and-swap, which fails only because another
     /// thread claimed it.
     fn claim(&self, head: Pfn, order: Order) -> bool;
-    /// [`Protocol::claim`] and [`Protocol::publish`], in one step if the protocol can.
+    /// [`BlockLife::claim`] and [`BlockLife::publish`], in one step if the protocol can.
     ///
     /// Progress: wait-free; as those.
     #[inline]
@@ -191,118 +270,75 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     ///
     /// Progress: wait-free; one load and one store.
     fn take_offline(&self, frame: Pfn);
+}
 
-    /// Whether this frame lies in the protocol's span: whether there are words for it.
-    ///
-    /// Progress: wait-free; nothing shared is touched.
-    fn covers(&self, frame: Pfn) -> bool;
-    /// The state of a frame, a hint unless the caller has a reference.
-    ///
-    /// Progress: wait-free; one load.
-    fn state(&self, frame: Pfn) -> PageState;
-    /// Head and order of the live block that `frame` is in, `None` if it is in none. A hint, true
-    /// at some instant during the call, unless the caller has a reference.
-    ///
-    /// Progress: wait-free; at most thirteen loads, however large the block.
-    #[doc(alias = "compound_head")]
-    fn head_of(&self, frame: Pfn) -> Option<(Pfn, Order)>;
-
+/// Pins on single pages.
+pub trait Pins: FrameWords {
     /// Pins a page found by its number alone (`get_page_unless_zero`). A caller that found the
     /// number in some structure looks there again afterwards.
     ///
     /// Progress: lock-free; it looks again only where a word changed in between, that is, where
     /// another operation got on.
+    ///
+    /// # Errors
+    /// [`GetError::NotInUse`] of a page that is free or not in service, [`GetError::CountLimit`].
     #[doc(alias = "get_user_pages")]
     #[doc(alias = "gup")]
     #[doc(alias = "get_page_unless_zero")]
     #[doc(alias = "folio_try_get")]
-    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError>;
+    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<CountedPin<'_, Self::Word>, GetError>;
     /// One more pin where the caller has one already.
     ///
     /// Progress: wait-free; one fetch-and-add, and at the limit one subtraction.
-    fn get(&self, held: PagePin, sink: &impl FreeSink) -> Result<(), GetError>;
+    ///
+    /// # Errors
+    /// [`GetError::CountLimit`].
+    fn get(&self, pin: CountedPin<'_, Self::Word>, sink: &impl FreeSink) -> Result<(), GetError>;
     /// Gives back a pin. The caller must have it.
     ///
     /// Progress: wait-free up to the last pin; that one gives back at most two holds, or frees the
     /// page, which is lock-free.
-    fn put(&self, held: PagePin, sink: &impl FreeSink);
-    /// `n` more references on every piece of `range`; the caller has one on each.
+    fn put(&self, pin: CountedPin<'_, Self::Word>, sink: &impl FreeSink);
+}
+
+/// References to whole blocks.
+pub trait BlockRefs: FrameWords {
+    /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by
+    /// now; the caller has one on it.
     ///
     /// Progress: lock-free; it finishes a split that is under way in place of waiting for it, and
     /// otherwise goes round only when the word changed.
+    ///
+    /// # Errors
+    /// [`GetError::CountLimit`], [`GetError::NotInUse`].
     #[doc(alias = "folio_get")]
     #[doc(alias = "refcount")]
-    fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError>;
-    /// Gives back `n` references on every piece of `range`.
+    fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError>;
+    /// One reference less on what was a block of `order` at `head`, be it whole or in pieces by
+    /// now.
     ///
-    /// Progress: lock-free; as [`Protocol::get_block`], and the last reference frees every page
+    /// Progress: lock-free; as [`BlockRefs::get_block`], and the last reference frees every page
     /// without a pin.
     #[doc(alias = "folio_put")]
-    fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink);
+    fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink);
+    /// `n` more references on every piece of `range`; the caller has one on each.
+    ///
+    /// Progress: lock-free; as [`BlockRefs::get_block`].
+    ///
+    /// # Errors
+    /// As [`BlockRefs::get_block`]. No reference was taken.
+    fn get_pieces(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError>;
+    /// Gives back `n` references on every piece of `range`.
+    ///
+    /// Progress: lock-free; as [`BlockRefs::put_block`].
+    fn put_pieces(&self, range: FrameRange, n: u64, sink: &impl FreeSink);
+}
 
-    /// The word in which pins and references that are counted at `frame` are counted. Handles keep
-    /// it at hand: what comes after an atomic step begins with looking the word up, and this is the
-    /// longest part of it.
-    ///
-    /// Progress: wait-free; nothing shared is touched.
-    fn word_at(&self, frame: Pfn) -> &Self::Word;
-    /// As [`Protocol::try_get`], with the word at hand for what follows.
-    ///
-    /// Progress: as [`Protocol::try_get`].
-    ///
-    /// # Errors
-    /// As [`Protocol::try_get`].
-    #[inline]
-    fn try_get_at(&self, page: Pfn, sink: &impl FreeSink) -> Result<(PagePin, &Self::Word), GetError> {
-        let held = self.try_get(page, sink)?;
-        Ok((held, self.word_at(held.counted_at)))
-    }
-    /// As [`Protocol::get`], with the word at hand.
-    ///
-    /// Progress: as [`Protocol::get`].
-    ///
-    /// # Errors
-    /// As [`Protocol::get`].
-    #[inline]
-    fn get_at(&self, word: &Self::Word, held: PagePin, sink: &impl FreeSink) -> Result<(), GetError> {
-        let _ = word;
-        self.get(held, sink)
-    }
-    /// As [`Protocol::put`], with the word at hand.
-    ///
-    /// Progress: as [`Protocol::put`].
-    #[inline]
-    fn put_at(&self, word: &Self::Word, held: PagePin, sink: &impl FreeSink) {
-        let _ = word;
-        self.put(held, sink);
-    }
-    /// One more reference on what was a block of `order` at `head`, be it whole or in pieces by
-    /// now, with the word of its head at hand.
-    ///
-    /// Progress: lock-free; as [`Protocol::get_block`].
-    ///
-    /// # Errors
-    /// As [`Protocol::get_block`].
-    #[inline]
-    fn get_block_at(
-        &self,
-        word: &Self::Word,
-        head: Pfn,
-        order: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), GetError> {
-        let _ = word;
-        self.get_block(FrameRange::block(head, order), 1, sink)
-    }
-    /// One reference less on what was a block of `order` at `head`, be it whole or in pieces by
-    /// now, with the word of its head at hand.
-    ///
-    /// Progress: lock-free; as [`Protocol::put_block`].
-    #[inline]
-    fn put_block_at(&self, word: &Self::Word, head: Pfn, order: Order, sink: &impl FreeSink) {
-        let _ = word;
-        self.put_block(FrameRange::block(head, order), 1, sink);
-    }
+/// Blocks made smaller and larger in place.
+pub trait Rearrange: FrameWords {
+    /// Whether blocks can be merged, split around a page, and split themselves on their last
+    /// reference.
+    const REARRANGES: bool;
 
     /// Splits every piece of `range` that is larger than `target`; the caller has a reference on
     /// each, and afterwards one on each of the new pieces. Pins stay on their pages.
@@ -330,7 +366,10 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     /// a page of it is not in use, and its own compare-and-swaps fail only because a pin came or
     /// went.
     fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError>;
+}
 
+/// What believes nothing of its caller, and frames that are to leave service.
+pub trait Checked: FrameWords {
     /// The raw put: gives back a pin after checking that there is one.
     ///
     /// Progress: lock-free; its compare-and-swap fails only because the word changed.
@@ -342,12 +381,12 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     /// split since, each piece is, before the first one is changed and again in the step that
     /// changes it.
     ///
-    /// Progress: lock-free; as [`Protocol::put_block`].
+    /// Progress: lock-free; as [`BlockRefs::put_pieces`].
     ///
     /// # Errors
     /// What is wrong with the token.
     fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause>;
-    /// The raw form of [`Protocol::get_block`].
+    /// The raw form of [`BlockRefs::get_pieces`].
     ///
     /// Progress: lock-free; as that.
     ///
@@ -359,7 +398,7 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
         n: u64,
         sink: &impl FreeSink,
     ) -> Result<(), TokenError<GetError>>;
-    /// The raw form of [`Protocol::put_block`].
+    /// The raw form of [`BlockRefs::put_pieces`].
     ///
     /// Progress: lock-free; as that.
     ///
@@ -375,7 +414,7 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
     /// # Errors
     /// What is wrong with the token.
     fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause>;
-    /// The raw form of [`Protocol::split`]. Safe also if the caller's reference goes during the
+    /// The raw form of [`Rearrange::split`]. Safe also if the caller's reference goes during the
     /// call.
     ///
     /// Progress: lock-free; as that.
@@ -388,7 +427,7 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
         target: Order,
         sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>>;
-    /// The raw form of [`Protocol::split_around`]. Safe also if the caller's reference goes during
+    /// The raw form of [`Rearrange::split_around`]. Safe also if the caller's reference goes during
     /// the call.
     ///
     /// Progress: lock-free; as that.
@@ -402,9 +441,9 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
         target: Order,
         sink: &impl FreeSink,
     ) -> Result<(), TokenError<SplitError>>;
-    /// The raw form of [`Protocol::merge`]: makes one block of those that the tokens name one after
-    /// the other, each of which is the only reference. All of them are set apart first, so that no
-    /// other thread changes a reference.
+    /// The raw form of [`Rearrange::merge`]: makes one block of those that the tokens name one
+    /// after the other, each of which is the only reference. All of them are set apart first, so
+    /// that no other thread changes a reference.
     ///
     /// Progress: lock-free; as that.
     ///
@@ -415,14 +454,9 @@ pub trait Protocol: sealed::Sealed + Sized + Send + Sync {
         tokens: impl Iterator<Item = RawBlock> + Clone,
         sink: &impl FreeSink,
     ) -> Result<RawBlock, TokenError<MergeError>>;
-    /// Checks one live block at a quiet moment, calling `found` for each frame that is wrong.
-    /// Returns how many of its pages are pinned.
-    ///
-    /// Progress: wait-free; one look at each word.
-    fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64;
     /// Marks a frame that is in use so that it leaves service when freed. False if it is free.
     ///
-    /// Progress: lock-free; as [`Protocol::try_get`].
+    /// Progress: lock-free; as [`Pins::try_get`].
     #[doc(alias = "memory_failure")]
     fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool;
 }

@@ -213,7 +213,7 @@ PINS = [
     ),
     rule(
         "a hold is given back",
-        "pin::put",
+        "pin::unpin_in",
         lambda s: s.back > 0,
         lambda s: {**unpin_head(s), "back": s.back - 1},
     ),
@@ -224,11 +224,11 @@ PINS = [
         lambda s: {"tp": s.tp + 1, "ht": s.ht + 1},
     ),
     rule(
-        "T is unpinned", "pin::put pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
+        "T is unpinned", "pin::unpin_in pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
     ),
     rule(
         "another tail is unpinned for the last time",
-        "pin::put pin::last_pin_went",
+        "pin::unpin_in pin::last_pin_went",
         lambda s: s.K > 0,
         lambda s: {"K": s.K - 1, "U": s.U + 1, "back": s.back + 1},
     ),
@@ -239,7 +239,7 @@ PINS = [
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::unpin_in", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "a page of an unsplittable block is pinned",
@@ -249,7 +249,7 @@ PINS = [
     ),
     rule(
         "a page of an unsplittable block is unpinned",
-        "pin::put",
+        "pin::unpin_in",
         lambda s: s.hu > 0,
         lambda s: {**unpin_head(s), "hu": s.hu - 1},
     ),
@@ -258,13 +258,13 @@ PINS = [
 REFERENCES = [
     rule(
         "the block is cloned",
-        "blocks::get_block_at blocks::get_refs_on",
+        "blocks::get_block blocks::get_refs_on",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s: {"R": s.R + 1, "n": s.n + 1},
     ),
     rule(
         "the block is dropped",
-        "blocks::put_block_at blocks::put_refs_on split::self_split",
+        "blocks::put_block blocks::put_refs_on split::self_split",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s: drop_whole(s, 1),
     ),
@@ -311,13 +311,13 @@ REFERENCES = [
     ),
     rule(
         "H's handle is dropped",
-        "blocks::put_block_at life::loosen_at",
+        "blocks::put_block life::loosen_at",
         lambda s: s.sh > 0,
         lambda s: {**drop_on_head(s), "sh": s.sh - 1},
     ),
     rule(
         "T's handle is dropped",
-        "blocks::put_block_at life::loosen_at",
+        "blocks::put_block life::loosen_at",
         lambda s: s.st > 0,
         lambda s: {**drop_on_tail(s), "st": s.st - 1},
     ),

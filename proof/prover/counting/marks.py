@@ -155,7 +155,7 @@ RULES = [
         lambda s: Or(s.tp > 0, s.t == ALONE),
         lambda s: {"tp": s.tp + 1},
     ),
-    rule("T is unpinned", "pin::put", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
+    rule("T is unpinned", "pin::unpin_in", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
     rule(
         "the block is freed",
         "life::free_block",

@@ -155,7 +155,7 @@ RULES = [
     ),
     rule(
         "a hold on H is given back",
-        "pin::put",
+        "pin::unpin_in",
         lambda s: s.back > 0,
         lambda s: {**unpin_head(s), "back": s.back - 1},
     ),
@@ -197,7 +197,7 @@ RULES = [
     ),
     rule(
         "T is unpinned",
-        "pin::put pin::last_pin_went",
+        "pin::unpin_in pin::last_pin_went",
         lambda s: s.ht > 0,
         lambda s: {
             "tp": less(s.tp),
@@ -214,13 +214,13 @@ RULES = [
     ),
     rule(
         "a hold on A is given back",
-        "pin::put pin::last_pin_went",
+        "pin::unpin_in pin::last_pin_went",
         lambda s: s.backa > 0,
         lambda s: {**unpin_area(s), "backa": s.backa - 1},
     ),
     rule(
         "A itself is unpinned",
-        "pin::put pin::last_pin_went",
+        "pin::unpin_in pin::last_pin_went",
         lambda s: s.owna > 0,
         lambda s: {**unpin_area(s), "owna": s.owna - 1},
     ),
@@ -237,7 +237,7 @@ RULES = [
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::unpin_in", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "the block is cloned",

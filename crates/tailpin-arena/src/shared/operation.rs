@@ -2,8 +2,8 @@
 //! process runs it for itself or for one that did not get to the end.
 
 use tailpin::{
-    AllocError, FrameRange, GetError, Hooks, MergeError, OneWord, Order, PagePin, Pfn, Protocol, Request,
-    SplitError, Zone,
+    AllocError, BlockRefs, FrameRange, FrameWords, GetError, Hooks, MergeError, OneWord, Order, PagePin, Pfn,
+    Pins, Rearrange, Request, SplitError, Zone,
 };
 
 use super::ledger::Ledger;
@@ -122,7 +122,7 @@ impl StateMachine {
                 Ok(head)
             }
             Operation::Get(head, order) => {
-                protocol.get_block(FrameRange::block(head, order), 1, zone).map_err(Refusal::Get)?;
+                protocol.get_block(head, order, zone).map_err(Refusal::Get)?;
                 ledger.got(owner, head, order);
                 Ok(head)
             }
@@ -130,7 +130,7 @@ impl StateMachine {
                 if !ledger.put(owner, head) {
                     return Err(Refusal::NotHeld);
                 }
-                protocol.put_block(FrameRange::block(head, order), 1, zone);
+                protocol.put_block(head, order, zone);
                 Ok(head)
             }
             Operation::Pin(pages) => {
@@ -164,7 +164,8 @@ impl StateMachine {
             if !self.ledger.unpinned(owner, page) {
                 return Err(Refusal::NotHeld);
             }
-            self.protocol.put(PagePin { page, counted_at: page }, &self.zone);
+            let pin = PagePin { page, counted_at: page };
+            self.protocol.put(self.protocol.counted(pin), &self.zone);
         }
         Ok(pages.start)
     }

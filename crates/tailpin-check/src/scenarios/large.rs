@@ -4,7 +4,7 @@
 //! each are explored.
 
 use tailpin::Class::Splittable;
-use tailpin::Protocol;
+use tailpin::Rearrange;
 
 use super::{ONE_WORD, scenario};
 use crate::engine::Engine;

@@ -1,7 +1,9 @@
 //! Races of the same kind that mainline found later.
 
+use tailpin::Checked;
 use tailpin::Class::{Splittable, Unsplittable};
-use tailpin::Protocol;
+use tailpin::FrameWords;
+use tailpin::Rearrange;
 
 use super::{BOTH, CLASSIC, scenario};
 use crate::engine::Engine;

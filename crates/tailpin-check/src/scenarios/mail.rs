@@ -1,7 +1,7 @@
 //! The races of the mail itself.
 
 use tailpin::Class::Splittable;
-use tailpin::{Order, Pfn, Protocol};
+use tailpin::{FrameWords, Order, Pfn};
 
 use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;

@@ -2,7 +2,7 @@
 //! the machine itself.
 
 use tailpin::Class::Splittable;
-use tailpin::{Pfn, Protocol};
+use tailpin::{FrameWords, Pfn};
 
 use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;

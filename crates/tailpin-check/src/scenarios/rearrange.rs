@@ -1,7 +1,7 @@
 //! Splits, merges and references against each other and against pins.
 
 use tailpin::Class::{Splittable, Unsplittable};
-use tailpin::{MergeError, Pfn, Protocol, RawBlock};
+use tailpin::{Checked, FrameWords, MergeError, Pfn, RawBlock, Rearrange};
 
 use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;

@@ -2,7 +2,7 @@
 //! a pin that is only taken, or only given back.
 
 use tailpin::Class::Splittable;
-use tailpin::{Pfn, Protocol};
+use tailpin::{Pfn, Rearrange};
 
 use super::rearrange::{keep_if_used, merge};
 use super::{ONE_WORD, scenario};

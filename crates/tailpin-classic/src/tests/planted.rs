@@ -16,7 +16,7 @@ fn a_frame_in_a_bad_state_stays_behind_when_its_block_is_freed() {
         let classic = Classic::new(&words, BASE);
         begin(&classic, order(2), SPLITTABLE);
         plant(&classic);
-        classic.put_block(whole(order(2)), 1, &log);
+        classic.put_pieces(whole(order(2)), 1, &log);
         assert_eq!(log.causes(), [(Operation::Free, Cause::BadState)]);
         assert_eq!(*log.retired.lock().unwrap(), [bad]);
         assert_eq!(
@@ -79,7 +79,7 @@ fn a_count_that_is_gone_or_below_zero_takes_no_more() {
     begin(&classic, Order::PAGE, SPLITTABLE);
     for count in [0, steps::NEGATIVE, u64::MAX] {
         classic.count(BASE).store(count, Ordering::Relaxed);
-        assert_eq!(classic.get_block(whole(Order::PAGE), 1, &log), Err(GetError::NotInUse));
+        assert_eq!(classic.get_pieces(whole(Order::PAGE), 1, &log), Err(GetError::NotInUse));
         assert_eq!(classic.drop_refs(BASE, 1), Err(count));
         assert_eq!(classic.count(BASE).load(Ordering::Relaxed), count);
     }

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use tailpin::{Attach, Class, FrameMask, FrameRange, FreeSink, Misuse, OneWord, Order, Pfn, Protocol};
+use tailpin::{
+    Attach, BlockLife, BlockRefs, Class, FrameMask, FrameRange, FrameWords, FreeSink, Misuse, OneWord, Order,
+    Pfn, Rearrange,
+};
 
 use crate::memory::ObjectId;
 use crate::word::{Part, QueueWord};
@@ -381,7 +384,7 @@ impl<W: QueueWord> Model<W> {
             let head = self.protocol().head_of(Pfn::new(first));
             let (head, order) = head.expect("the object has a reference to its frames");
             assert_eq!(head, Pfn::new(first), "an object lets go of whole blocks");
-            self.protocol().put_block(FrameRange::block(head, order), 1, self);
+            self.protocol().put_block(head, order, self);
             rest = &rest[order.frames() as usize..];
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
-use tailpin::{Order, PagePin, Pfn, Protocol};
+use tailpin::{CountedPin, FrameWords, Order, PagePin, Pfn, Pins};
 
 use super::{ANONYMOUS, Mapping, Model, NO_OWNER, Object, SPECIAL, Size, locked};
 use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PAGE_SIZE, PageOwner, SpaceId};
@@ -174,7 +174,8 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
             if access == Access::Write && !writable {
                 return Err(NotPresent);
             }
-            let held = self.model.protocol().try_get(Pfn::new(frame), &*self.model);
+            let protocol = self.model.protocol();
+            let held = protocol.try_get(Pfn::new(frame), &*self.model).map(CountedPin::pin);
             // Pairs with the fence in `unmap`.
             W::fence(Ordering::SeqCst);
             match held {
@@ -187,7 +188,8 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
     }
 
     fn unpin(&self, page: PagePin) {
-        self.model.protocol().put(page, &*self.model);
+        let protocol = self.model.protocol();
+        protocol.put(protocol.counted(page), &*self.model);
     }
 
     fn owner(&self, page: PagePin) -> PageOwner {

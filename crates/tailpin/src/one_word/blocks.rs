@@ -8,97 +8,76 @@ use crate::error::GetError;
 use crate::finally::to_the_end;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::{ONE_REF, PageWord};
-use crate::protocol::FreeSink;
+use crate::protocol::{BlockRefs, FreeSink};
 use crate::report::{Cause, Misuse, Operation};
 
-/// One more reference on what was a block of `order` at `head`, whose word is `word`.
-#[inline]
-pub(super) fn get_block_at<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    word: &W,
-    head: Pfn,
-    order: Order,
-    sink: &impl FreeSink,
-) -> Result<(), GetError> {
-    let seen = OneWord::<W, S>::load_at(word);
-    // While the block is whole and nothing happens to it, its head's word is all there is to
-    // change.
-    if seen.is_settled_head_of(order)
-        && seen.has_room_for_refs(1)
-        && OneWord::<W, S>::change_at(word, seen, PageWord(seen.0 + ONE_REF))
-    {
-        return Ok(());
+impl<W: AtomicWord, S: Steps> BlockRefs for OneWord<'_, W, S> {
+    #[inline]
+    fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
+        let word = self.word(head);
+        let seen = Self::load_at(word);
+        // While the block is whole and nothing happens to it, its head's word is all there is to
+        // change.
+        if seen.is_settled_head_of(order)
+            && seen.has_room_for_refs(1)
+            && Self::change_at(word, seen, PageWord(seen.0 + ONE_REF))
+        {
+            return Ok(());
+        }
+        self.get_pieces(FrameRange::block(head, order), 1, sink)
     }
-    get_block(this, FrameRange::block(head, order), 1, sink)
-}
 
-/// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
-/// are undone.
-#[inline(never)]
-pub(super) fn get_block<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    range: FrameRange,
-    n: u64,
-    sink: &impl FreeSink,
-) -> Result<(), GetError> {
-    let mut at = range.start;
-    while range.contains(at) {
-        match this.get_refs_on(at, n, sink) {
-            Ok(order) => at = at.offset(order.frames()),
-            Err(error) => {
-                put_block(this, FrameRange { start: range.start, end: at }, n, sink);
-                return Err(error);
+    /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
+    /// are undone.
+    #[inline(never)]
+    fn get_pieces(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
+        let mut at = range.start;
+        while range.contains(at) {
+            match self.get_refs_on(at, n, sink) {
+                Ok(order) => at = at.offset(order.frames()),
+                Err(error) => {
+                    self.put_pieces(FrameRange { start: range.start, end: at }, n, sink);
+                    return Err(error);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// One reference less on what was a block of `order` at `head`, whose word is `word`.
-#[inline]
-pub(super) fn put_block_at<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    word: &W,
-    head: Pfn,
-    order: Order,
-    sink: &impl FreeSink,
-) {
-    let seen = OneWord::<W, S>::load_at(word);
-    // The last reference to a page, by far the most frequent case, has a short straight line.
-    if order == Order::PAGE && OneWord::<W, S>::loosen_at(word, seen, order, sink) {
-        return sink.freed_uncoalesced(head, Order::PAGE);
-    }
-    if !(seen.is_settled_head_of(order)
-        && seen.has_more_refs_than(1)
-        && OneWord::<W, S>::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
-    {
-        this.put_last_ref(word, seen, head, order, sink);
-    }
-}
-
-/// `n` references less on each piece of `range`.
-#[inline(never)]
-pub(super) fn put_block<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    range: FrameRange,
-    n: u64,
-    sink: &impl FreeSink,
-) {
-    let next = Cell::new(range.start);
-    let rest = || {
-        while range.contains(next.get()) {
-            let at = next.get();
-            // Before the step on the piece, as what follows that one may panic: hooks hear of
-            // what is freed.
-            let on_it = |seen: PageWord| next.set(at.offset(seen.order().frames()));
-            if let Err((seen, cause)) = this.put_refs_on(at, n, on_it, sink) {
-                let (state, head) = (seen.decode(), seen.is_head());
-                next.set(at.offset(if head { state.order.frames() } else { 1 }));
-                sink.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
-            }
+    #[inline]
+    fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
+        let word = self.word(head);
+        let seen = Self::load_at(word);
+        // The last reference to a page, by far the most frequent case, has a short straight line.
+        if order == Order::PAGE && Self::loosen_at(word, seen, order, sink) {
+            return sink.freed_uncoalesced(head, Order::PAGE);
         }
-    };
-    to_the_end(rest);
+        if !(seen.is_settled_head_of(order)
+            && seen.has_more_refs_than(1)
+            && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
+        {
+            self.put_last_ref(word, seen, head, order, sink);
+        }
+    }
+
+    #[inline(never)]
+    fn put_pieces(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
+        let next = Cell::new(range.start);
+        let rest = || {
+            while range.contains(next.get()) {
+                let at = next.get();
+                // Before the step on the piece, as what follows that one may panic: hooks hear of
+                // what is freed.
+                let on_it = |seen: PageWord| next.set(at.offset(seen.order().frames()));
+                if let Err((seen, cause)) = self.put_refs_on(at, n, on_it, sink) {
+                    let (state, head) = (seen.decode(), seen.is_head());
+                    next.set(at.offset(if head { state.order.frames() } else { 1 }));
+                    sink.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
+                }
+            }
+        };
+        to_the_end(rest);
+    }
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
@@ -148,7 +127,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         {
             return;
         }
-        put_block(self, FrameRange::block(head, order), 1, sink);
+        self.put_pieces(FrameRange::block(head, order), 1, sink);
     }
 
     /// `n` references less on the piece at `at`, whose order is returned. `on_it` hears of its word

@@ -8,118 +8,121 @@ use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_state::Class;
 use crate::page_word::PageWord;
-use crate::protocol::FreeSink;
+use crate::protocol::{BlockLife, FreeSink};
 
-/// `prep_compound_page`: checks every word of the block and makes the tails tails. The head
-/// stays as it is, so no other thread can obtain any of it yet.
-#[inline]
-pub(super) fn prepare<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    head: Pfn,
-    order: Order,
-) -> Result<(), Pfn> {
-    let first = this.load(head);
-    if !first.is_idle() {
-        return Err(head);
+impl<W: AtomicWord, S: Steps> BlockLife for OneWord<'_, W, S> {
+    const HANDS_OUT_AT_ONCE: bool = true;
+
+    /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head
+    /// stays as it is, so no other thread can obtain any of it yet.
+    #[inline]
+    fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        let first = self.load(head);
+        if !first.is_idle() {
+            return Err(head);
+        }
+        // The tails of a whole pageblock are implicit or name its order: they are tails as soon as
+        // there is a head.
+        if order == Order::PAGE || order == Order::HUGE {
+            Ok(())
+        } else {
+            self.prepare_tails(head, order, first)
+        }
     }
-    // The tails of a whole pageblock are implicit or name its order: they are tails as soon as
-    // there is a head.
-    if order == Order::PAGE || order == Order::HUGE { Ok(()) } else { this.prepare_tails(head, order, first) }
-}
 
-/// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the
-/// Acquire of every conditional get, so no thread has a page before its tails, hooks and
-/// zeroing are done. SeqCst: what waits to leave service is looked at after it.
-#[inline]
-pub(super) fn publish<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    head: Pfn,
-    order: Order,
-    class: Class,
-) -> u8 {
-    let word = this.word(head);
-    // Relaxed: the frame is the caller's, and no other thread writes its word.
-    let new = PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
-    word.store(new.0, Ordering::SeqCst);
-    new.generation()
-}
-
-#[inline]
-pub(super) fn is_uncoalesced<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    head: Pfn,
-    order: Order,
-) -> bool {
-    // SeqCst: after a hint was taken away or a group left; pairs with `free_at` and with the
-    // fence after `leave_uncoalesced`.
-    PageWord(this.word(head).load(Ordering::SeqCst)).is_uncoalesced(order)
-}
-
-/// Which of some of the 64 pages from `first` on are uncoalesced.
-#[inline]
-pub(super) fn uncoalesced_among<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    first: Pfn,
-    pages: u64,
-) -> u64 {
-    let at = usize::try_from(first.get().wrapping_sub(this.base.get())).unwrap_or(usize::MAX);
-    let Some(words) = this.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
-    let (mut rest, mut uncoalesced) = (pages, 0);
-    while rest != 0 {
-        let i = rest.trailing_zeros() as usize;
-        // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
-        let word = PageWord(words[i].load(Ordering::SeqCst));
-        uncoalesced |= u64::from(word.is_uncoalesced(Order::PAGE)) << i;
-        rest &= rest - 1;
+    /// `set_page_refcounted`, the very last action of an allocation. Release: pairs with the
+    /// Acquire of every conditional get, so no thread has a page before its tails, hooks and
+    /// zeroing are done. SeqCst: what waits to leave service is looked at after it.
+    #[inline]
+    fn publish(&self, head: Pfn, order: Order, class: Class) -> u8 {
+        let word = self.word(head);
+        // Relaxed: the frame is the caller's, and no other thread writes its word.
+        let new = PageWord(word.load(Ordering::Relaxed)).publish(order, matches!(class, Class::Unsplittable));
+        word.store(new.0, Ordering::SeqCst);
+        new.generation()
     }
-    uncoalesced
-}
 
-pub(super) fn leave_uncoalesced<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    head: Pfn,
-    order: Order,
-) -> Result<(), Pfn> {
-    // Relaxed: the frame is the caller's, and no other thread writes its word.
-    let word = PageWord(this.word(head).load(Ordering::Relaxed));
-    if !word.is_idle() {
-        return Err(head);
+    #[inline]
+    fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: after a hint was taken away or a group left; pairs with `free_at` and with the
+        // fence after `leave_uncoalesced`.
+        PageWord(self.word(head).load(Ordering::SeqCst)).is_uncoalesced(order)
     }
-    // Release: pairs with the Acquire of the claim.
-    this.word(head).store(word.as_uncoalesced(order).0, Ordering::Release);
-    Ok(())
-}
 
-/// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
-#[inline]
-pub(super) fn claim<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    head: Pfn,
-    order: Order,
-    claimed: impl FnOnce(PageWord) -> PageWord,
-) -> bool {
-    let word = this.word(head);
-    // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
-    let seen = PageWord(word.load(Ordering::SeqCst));
-    seen.is_uncoalesced(order) && OneWord::<W, S>::change_at(word, seen, claimed(seen))
-}
+    /// Which of some of the 64 pages from `first` on are uncoalesced.
+    #[inline]
+    fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
+        let at = usize::try_from(first.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
+        let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
+        let (mut rest, mut uncoalesced) = (pages, 0);
+        while rest != 0 {
+            let i = rest.trailing_zeros() as usize;
+            // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
+            let word = PageWord(words[i].load(Ordering::SeqCst));
+            uncoalesced |= u64::from(word.is_uncoalesced(Order::PAGE)) << i;
+            rest &= rest - 1;
+        }
+        uncoalesced
+    }
 
-/// Makes all words of a wholly free pageblock implicit, checking each.
-pub(super) fn scrub<W: AtomicWord, S: Steps>(this: &OneWord<'_, W, S>, area: Pfn) -> Result<(), Pfn> {
-    for frame in FrameRange::block(area, Order::HUGE).iter() {
-        let word = this.load(frame);
+    fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+        // Relaxed: the frame is the caller's, and no other thread writes its word.
+        let word = PageWord(self.word(head).load(Ordering::Relaxed));
         if !word.is_idle() {
-            return Err(frame);
+            return Err(head);
         }
-        if !word.is_implicit() {
-            // Relaxed: made visible with the next block's head.
-            this.word(frame).store(word.as_implicit().0, Ordering::Relaxed);
-        }
+        // Release: pairs with the Acquire of the claim.
+        self.word(head).store(word.as_uncoalesced(order).0, Ordering::Release);
+        Ok(())
     }
-    Ok(())
+
+    /// Makes all words of a wholly free pageblock implicit, checking each.
+    fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
+        for frame in FrameRange::block(area, Order::HUGE).iter() {
+            let word = self.load(frame);
+            if !word.is_idle() {
+                return Err(frame);
+            }
+            if !word.is_implicit() {
+                // Relaxed: made visible with the next block's head.
+                self.word(frame).store(word.as_implicit().0, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn claim(&self, head: Pfn, order: Order) -> bool {
+        self.claim_as(head, order, PageWord::claimed)
+    }
+
+    #[inline]
+    fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
+        self.claim_as(head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
+    }
+
+    fn reserve(&self, frame: Pfn) {
+        // Relaxed: before the zone is shared.
+        self.word(frame).store(PageWord::reserved().0, Ordering::Relaxed);
+    }
+
+    fn take_offline(&self, frame: Pfn) {
+        let seen = self.load(frame);
+        // Release: pairs with the Acquire of a look-up that finds the frame out of service.
+        self.word(frame).store(seen.as_offline().0, Ordering::Release);
+    }
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+    /// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
+    #[inline]
+    fn claim_as(&self, head: Pfn, order: Order, claimed: impl FnOnce(PageWord) -> PageWord) -> bool {
+        let word = self.word(head);
+        // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.
+        let seen = PageWord(word.load(Ordering::SeqCst));
+        seen.is_uncoalesced(order) && Self::change_at(word, seen, claimed(seen))
+    }
+
     /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one
     /// per 2 MiB.
     pub(super) fn units(head: Pfn, order: Order) -> impl Iterator<Item = Pfn> {

@@ -3,11 +3,11 @@
 //! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and
 //! a word is changed only from a state in which the change is right.
 
-use super::{OneWord, Steps, pin};
+use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{FreeSink, Protocol};
+use crate::protocol::{FrameWords, FreeSink, Pins};
 use crate::report::Cause;
 
 /// Gives back a pin if there is one.
@@ -59,7 +59,7 @@ pub(super) fn mark_hwpoison<W: AtomicWord, S: Steps>(
             }
             continue;
         }
-        let pin = pin::try_get(this, frame, sink).map(|(held, _)| held.counted_at);
+        let pin = this.try_get(frame, sink).map(|pin| pin.pin().counted_at);
         let done = if pin == Ok(frame) {
             // A pin keeps the tail with its head, or takes it along into a piece of its own.
             this.mark_hwpoison_pinned(frame);

@@ -35,12 +35,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub use steps::{Steps, Unabridged};
 
 use crate::atomic::AtomicWord;
-use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::page_state::{Class, PageState};
+use crate::page_state::PageState;
 use crate::page_word::PageWord;
-use crate::protocol::{Attach, FreeSink, PagePin, Protocol, RawBlock};
-use crate::report::Cause;
+use crate::protocol::{Attach, FrameWords};
 
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
 /// [`Zone`](crate::Zone) and never write it.
@@ -154,62 +152,10 @@ impl<'m, W: AtomicWord, S: Steps> Attach<'m> for OneWord<'m, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Steps> FrameWords for OneWord<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "one-word";
     const WORDS_PER_FRAME: usize = 1;
-    const REARRANGES: bool = true;
-    const HANDS_OUT_AT_ONCE: bool = true;
-
-    #[inline]
-    fn prepare(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        life::prepare(self, head, order)
-    }
-
-    #[inline]
-    fn publish(&self, head: Pfn, order: Order, class: Class) -> u8 {
-        life::publish(self, head, order, class)
-    }
-
-    #[inline]
-    fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool {
-        life::is_uncoalesced(self, head, order)
-    }
-
-    #[inline]
-    fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
-        life::uncoalesced_among(self, first, pages)
-    }
-
-    #[inline]
-    fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        life::leave_uncoalesced(self, head, order)
-    }
-
-    #[inline]
-    fn claim(&self, head: Pfn, order: Order) -> bool {
-        life::claim(self, head, order, PageWord::claimed)
-    }
-
-    #[inline]
-    fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
-        life::claim(self, head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
-    }
-
-    fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
-        life::scrub(self, area)
-    }
-
-    fn reserve(&self, frame: Pfn) {
-        // Relaxed: before the zone is shared.
-        self.word(frame).store(PageWord::reserved().0, Ordering::Relaxed);
-    }
-
-    fn take_offline(&self, frame: Pfn) {
-        let seen = self.load(frame);
-        // Release: pairs with the Acquire of a look-up that finds the frame out of service.
-        self.word(frame).store(seen.as_offline().0, Ordering::Release);
-    }
 
     #[inline]
     fn covers(&self, frame: Pfn) -> bool {
@@ -226,133 +172,11 @@ impl<W: AtomicWord, S: Steps> Protocol for OneWord<'_, W, S> {
     }
 
     #[inline]
-    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<PagePin, GetError> {
-        pin::try_get(self, page, sink).map(|(held, _)| held)
-    }
-
-    #[inline]
-    fn get(&self, held: PagePin, _sink: &impl FreeSink) -> Result<(), GetError> {
-        pin::get(self.word(held.counted_at))
-    }
-
-    #[inline]
-    fn put(&self, held: PagePin, sink: &impl FreeSink) {
-        self.unpin(held.counted_at, sink);
-    }
-
-    fn get_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
-        blocks::get_block(self, range, n, sink)
-    }
-
-    fn put_block(&self, range: FrameRange, n: u64, sink: &impl FreeSink) {
-        blocks::put_block(self, range, n, sink);
-    }
-
-    #[inline]
     fn word_at(&self, frame: Pfn) -> &W {
         self.word(frame)
     }
 
-    #[inline]
-    fn try_get_at(&self, page: Pfn, sink: &impl FreeSink) -> Result<(PagePin, &W), GetError> {
-        pin::try_get(self, page, sink)
-    }
-
-    #[inline]
-    fn get_at(&self, word: &W, _held: PagePin, _sink: &impl FreeSink) -> Result<(), GetError> {
-        pin::get(word)
-    }
-
-    #[inline]
-    fn put_at(&self, word: &W, held: PagePin, sink: &impl FreeSink) {
-        pin::put(self, word, held.counted_at, sink);
-    }
-
-    #[inline]
-    fn get_block_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
-        blocks::get_block_at(self, word, head, order, sink)
-    }
-
-    #[inline]
-    fn put_block_at(&self, word: &W, head: Pfn, order: Order, sink: &impl FreeSink) {
-        blocks::put_block_at(self, word, head, order, sink);
-    }
-
-    fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
-        split::split(self, range, target, sink)
-    }
-
-    fn split_around(
-        &self,
-        range: FrameRange,
-        page: Pfn,
-        target: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), SplitError> {
-        split::split_around(self, range, page, target, sink)
-    }
-
-    fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError> {
-        merge::merge(self, head, order, sink)
-    }
-
-    fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
-        misuse::raw_put(self, page, sink)
-    }
-
-    fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
-        token::raw_free(self, token, sink)
-    }
-
-    fn raw_get_block(
-        &self,
-        token: RawBlock,
-        n: u64,
-        sink: &impl FreeSink,
-    ) -> Result<(), TokenError<GetError>> {
-        token::raw_get_block(self, token, n, sink)
-    }
-
-    fn raw_put_block(&self, token: RawBlock, n: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)> {
-        token::raw_put_block(self, token, n, sink)
-    }
-
-    fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
-        token::raw_adopt(self, token, sink)
-    }
-
-    fn raw_split(
-        &self,
-        token: RawBlock,
-        target: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), TokenError<SplitError>> {
-        token::raw_split(self, token, target, sink)
-    }
-
-    fn raw_split_around(
-        &self,
-        token: RawBlock,
-        page: Pfn,
-        target: Order,
-        sink: &impl FreeSink,
-    ) -> Result<(), TokenError<SplitError>> {
-        token::raw_split_around(self, token, page, target, sink)
-    }
-
-    fn raw_merge(
-        &self,
-        tokens: impl Iterator<Item = RawBlock> + Clone,
-        sink: &impl FreeSink,
-    ) -> Result<RawBlock, TokenError<MergeError>> {
-        token::raw_merge(self, tokens, sink)
-    }
-
     fn audit_block(&self, head: Pfn, order: Order, found: &mut dyn FnMut(Pfn, &'static str)) -> u64 {
         audit::audit_block(self, head, order, found)
-    }
-
-    fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
-        misuse::mark_hwpoison(self, frame, sink)
     }
 }

@@ -7,7 +7,7 @@ use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
 use crate::page_word::{PIN_LIMIT, PageWord};
-use crate::protocol::{FreeSink, PagePin};
+use crate::protocol::{CountedPin, FreeSink, PagePin, Pins};
 use crate::report::{Cause, Misuse, Operation};
 
 /// A count taken on a word: where, and on what kind of block.
@@ -81,54 +81,42 @@ impl For {
     }
 }
 
-/// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own
-/// word is live.
-#[inline]
-pub(super) fn try_get<'a, W: AtomicWord, S: Steps>(
-    this: &'a OneWord<'_, W, S>,
-    page: Pfn,
-    sink: &impl FreeSink,
-) -> Result<(PagePin, &'a W), GetError> {
-    let word = this.word(page);
-    let seen = OneWord::<W, S>::load_at(word);
-    if seen.is_pinnable_alone()
-        && let Some(new) = seen.pin(1)
-        && OneWord::<W, S>::change_at(word, seen, new)
-    {
-        return Ok((PagePin { page, counted_at: page }, word));
+impl<W: AtomicWord, S: Steps> Pins for OneWord<'_, W, S> {
+    /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own
+    /// word is live.
+    #[inline]
+    fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<CountedPin<'_, W>, GetError> {
+        let word = self.word(page);
+        let seen = Self::load_at(word);
+        if seen.is_pinnable_alone()
+            && let Some(new) = seen.pin(1)
+            && Self::change_at(word, seen, new)
+        {
+            return Ok(CountedPin::counted_in(word, PagePin { page, counted_at: page }));
+        }
+        let pin = self.pin_under_head(page, seen, sink)?;
+        Ok(CountedPin::counted_in(if pin.counted_at == page { word } else { self.word(pin.counted_at) }, pin))
     }
-    let held = this.pin_under_head(page, seen, sink)?;
-    Ok((held, if held.counted_at == page { word } else { this.word(held.counted_at) }))
-}
 
-/// One more pin on a word that carries one of the caller's; works whatever its kind has become
-/// since.
-#[inline]
-pub(super) fn get<W: AtomicWord>(word: &W) -> Result<(), GetError> {
-    // Relaxed: the caller's own pin already orders everything.
-    let seen = PageWord(word.fetch_add(1, Ordering::Relaxed));
-    if seen.pins() >= PIN_LIMIT {
-        // Relaxed: nothing happened under the pin just taken.
-        word.fetch_sub(1, Ordering::Relaxed);
-        return Err(GetError::CountLimit);
+    /// One more pin on a word that carries one of the caller's; works whatever its kind has become
+    /// since.
+    #[inline]
+    fn get(&self, pin: CountedPin<'_, W>, _sink: &impl FreeSink) -> Result<(), GetError> {
+        let word = pin.word();
+        // Relaxed: the caller's own pin already orders everything.
+        let seen = PageWord(word.fetch_add(1, Ordering::Relaxed));
+        if seen.pins() >= PIN_LIMIT {
+            // Relaxed: nothing happened under the pin just taken.
+            word.fetch_sub(1, Ordering::Relaxed);
+            return Err(GetError::CountLimit);
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was
-/// done under it is before whatever the last one does; Acquire: the last one sees all of that.
-#[inline]
-pub(super) fn put<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    word: &W,
-    at: Pfn,
-    sink: &impl FreeSink,
-) {
-    let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));
-    if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
-        return;
+    #[inline]
+    fn put(&self, pin: CountedPin<'_, W>, sink: &impl FreeSink) {
+        self.unpin_in(pin.word(), pin.pin().counted_at, sink);
     }
-    this.last_unpin(at, seen, sink);
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
@@ -253,9 +241,21 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         self.covering_head(tail)
     }
 
+    /// Gives back a pin or hold that is counted at `at`.
     #[inline]
     pub(super) fn unpin(&self, at: Pfn, sink: &impl FreeSink) {
-        put(self, self.word(at), at, sink);
+        self.unpin_in(self.word(at), at, sink);
+    }
+
+    /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was
+    /// done under it is before whatever the last one does; Acquire: the last one sees all of that.
+    #[inline]
+    fn unpin_in(&self, word: &W, at: Pfn, sink: &impl FreeSink) {
+        let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));
+        if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
+            return;
+        }
+        self.last_unpin(at, seen, sink);
     }
 
     #[inline(never)]

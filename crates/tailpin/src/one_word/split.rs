@@ -30,14 +30,14 @@
 //! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by
 //!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
-use super::{OneWord, Steps};
+use super::{OneWord, Steps, merge};
 use crate::atomic::AtomicWord;
-use crate::error::SplitError;
+use crate::error::{MergeError, SplitError};
 use crate::finally::Finally;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_word::PageWord;
-use crate::protocol::FreeSink;
+use crate::protocol::{FreeSink, Rearrange};
 
 /// What became free while a block of at most 2 MiB was taken apart.
 struct Gathered {
@@ -45,43 +45,45 @@ struct Gathered {
     frames: FrameMask,
 }
 
-/// Splits every piece of `range` down to `target`.
-pub(super) fn split<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    range: FrameRange,
-    target: Order,
-    sink: &impl FreeSink,
-) -> Result<(), SplitError> {
-    let mut at = range.start;
-    while range.contains(at) {
-        at = at.offset(this.split_piece(at, target, sink)?.frames());
-    }
-    Ok(())
-}
+impl<W: AtomicWord, S: Steps> Rearrange for OneWord<'_, W, S> {
+    const REARRANGES: bool = true;
 
-/// Halves the piece around `page` until it is of `target`: three steps each time while no tail
-/// is explicit.
-pub(super) fn split_around<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    range: FrameRange,
-    page: Pfn,
-    target: Order,
-    sink: &impl FreeSink,
-) -> Result<(), SplitError> {
-    if !range.contains(page) {
-        return Err(SplitError::OutOfRange);
-    }
-    let mut piece = this.piece_around(range, page);
-    loop {
-        let (head, word) = piece.ok_or(SplitError::OutOfRange)?;
-        if word.order() <= target {
-            return Ok(());
+    fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
+        let mut at = range.start;
+        while range.contains(at) {
+            at = at.offset(self.split_piece(at, target, sink)?.frames());
         }
-        let half = Order::wrap(word.order().get() - 1);
-        this.split_piece(head, half, sink)?;
-        // Where the half around the page begins, unless another thread has split it further.
-        let head = page.head(half);
-        piece = this.head_at(head, page).or_else(|| this.piece_around(range, page));
+        Ok(())
+    }
+
+    /// Halves the piece around `page` until it is of `target`: three steps each time while no tail
+    /// is explicit.
+    fn split_around(
+        &self,
+        range: FrameRange,
+        page: Pfn,
+        target: Order,
+        sink: &impl FreeSink,
+    ) -> Result<(), SplitError> {
+        if !range.contains(page) {
+            return Err(SplitError::OutOfRange);
+        }
+        let mut piece = self.piece_around(range, page);
+        loop {
+            let (head, word) = piece.ok_or(SplitError::OutOfRange)?;
+            if word.order() <= target {
+                return Ok(());
+            }
+            let half = Order::wrap(word.order().get() - 1);
+            self.split_piece(head, half, sink)?;
+            // Where the half around the page begins, unless another thread has split it further.
+            let head = page.head(half);
+            piece = self.head_at(head, page).or_else(|| self.piece_around(range, page));
+        }
+    }
+
+    fn merge(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), MergeError> {
+        merge::merge(self, head, order, sink)
     }
 }
 

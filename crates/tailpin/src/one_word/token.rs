@@ -15,145 +15,142 @@
 //! * a merge first sets all its blocks apart, so that no reference to them comes or goes.
 
 use super::merge::Whole;
-use super::{OneWord, Steps, blocks};
+use super::{OneWord, Steps, misuse};
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
-use crate::protocol::{FreeSink, Protocol, RawBlock};
+use crate::protocol::{BlockRefs, Checked, FrameWords, FreeSink, RawBlock};
 use crate::report::Cause;
 
-#[inline]
-pub(super) fn raw_free<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    token: RawBlock,
-    sink: &impl FreeSink,
-) -> Result<(), Cause> {
-    let (head, order) = (token.pfn(), token.order());
-    let word = this.word(head);
-    let seen = OneWord::<W, S>::load_at(word);
-    // By far the most frequent token is a page's, and right. What is freed in one step is a
-    // settled head of just this order with one reference: generation apart, all that is to be
-    // checked.
-    if (order == Order::PAGE || order == Order::HUGE)
-        && seen.generation() == token.generation()
-        && OneWord::<W, S>::loosen_at(word, seen, order, sink)
-    {
-        sink.freed_uncoalesced(head, order);
-        return Ok(());
+impl<W: AtomicWord, S: Steps> Checked for OneWord<'_, W, S> {
+    #[inline]
+    fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        let (head, order) = (token.pfn(), token.order());
+        let word = self.word(head);
+        let seen = Self::load_at(word);
+        // By far the most frequent token is a page's, and right. What is freed in one step is a
+        // settled head of just self order with one reference: generation apart, all that is to be
+        // checked.
+        if (order == Order::PAGE || order == Order::HUGE)
+            && seen.generation() == token.generation()
+            && Self::loosen_at(word, seen, order, sink)
+        {
+            sink.freed_uncoalesced(head, order);
+            return Ok(());
+        }
+        self.free_checked(token, sink)
     }
-    this.free_checked(token, sink)
-}
 
-pub(super) fn raw_get_block<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    token: RawBlock,
-    n: u64,
-    sink: &impl FreeSink,
-) -> Result<(), TokenError<GetError>> {
-    this.survey_pieces(token, |_| Ok(()), sink).map_err(misuse)?;
-    let mut at = token.pfn();
-    while token.frames().contains(at) {
-        match this.get_on(token, at, n, sink) {
-            Ok(order) => at = at.offset(order.frames()),
-            Err(error) => {
-                blocks::put_block(this, FrameRange { start: token.pfn(), end: at }, n, sink);
-                return Err(error);
+    fn raw_get_block(
+        &self,
+        token: RawBlock,
+        n: u64,
+        sink: &impl FreeSink,
+    ) -> Result<(), TokenError<GetError>> {
+        self.survey_pieces(token, |_| Ok(()), sink).map_err(misuse)?;
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            match self.get_on(token, at, n, sink) {
+                Ok(order) => at = at.offset(order.frames()),
+                Err(error) => {
+                    self.put_pieces(FrameRange { start: token.pfn(), end: at }, n, sink);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn raw_put_block(&self, token: RawBlock, n: u64, sink: &impl FreeSink) -> Result<(), (Pfn, Cause)> {
+        let enough = |seen: PageWord| if seen.refs() < n { Err(Cause::TooFewReferences) } else { Ok(()) };
+        self.survey_pieces(token, enough, sink)?;
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            let order = self.put_on(token, at, n, |_| Ok(()), sink).map_err(|cause| (at, cause))?;
+            at = at.offset(order.frames());
+        }
+        Ok(())
+    }
+
+    fn raw_adopt(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
+        loop {
+            let seen = self.settled(token, token.pfn(), sink)?;
+            only_reference(token, seen)?;
+            if self.change(token.pfn(), seen, seen.adopted()) {
+                return Ok(());
             }
         }
     }
-    Ok(())
-}
 
-pub(super) fn raw_put_block<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    token: RawBlock,
-    n: u64,
-    sink: &impl FreeSink,
-) -> Result<(), (Pfn, Cause)> {
-    let enough = |seen: PageWord| if seen.refs() < n { Err(Cause::TooFewReferences) } else { Ok(()) };
-    this.survey_pieces(token, enough, sink)?;
-    let mut at = token.pfn();
-    while token.frames().contains(at) {
-        let order = this.put_on(token, at, n, |_| Ok(()), sink).map_err(|cause| (at, cause))?;
-        at = at.offset(order.frames());
+    fn raw_split(
+        &self,
+        token: RawBlock,
+        target: Order,
+        sink: &impl FreeSink,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.survey_pieces(token, |_| Ok(()), sink).map_err(misuse)?;
+        let mut at = token.pfn();
+        while token.frames().contains(at) {
+            at = at.offset(self.split_on(token, at, target, sink)?.frames());
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-pub(super) fn raw_adopt<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    token: RawBlock,
-    sink: &impl FreeSink,
-) -> Result<(), Cause> {
-    loop {
-        let seen = this.settled(token, token.pfn(), sink)?;
-        only_reference(token, seen)?;
-        if this.change(token.pfn(), seen, seen.adopted()) {
-            return Ok(());
+    fn raw_split_around(
+        &self,
+        token: RawBlock,
+        page: Pfn,
+        target: Order,
+        sink: &impl FreeSink,
+    ) -> Result<(), TokenError<SplitError>> {
+        self.survey(token, |_| Ok(()), sink).map_err(misuse)?;
+        if !token.frames().contains(page) {
+            return Err(TokenError::Refused(SplitError::OutOfRange));
+        }
+        loop {
+            let piece = self.piece_around(token.frames(), page);
+            let (head, word) = piece.ok_or(misuse((page, Cause::WrongOrder { claimed: token.order() })))?;
+            if word.order() <= target {
+                return Ok(());
+            }
+            self.split_on(token, head, Order::wrap(word.order().get() - 1), sink)?;
         }
     }
-}
 
-pub(super) fn raw_split<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    token: RawBlock,
-    target: Order,
-    sink: &impl FreeSink,
-) -> Result<(), TokenError<SplitError>> {
-    this.survey_pieces(token, |_| Ok(()), sink).map_err(misuse)?;
-    let mut at = token.pfn();
-    while token.frames().contains(at) {
-        at = at.offset(this.split_on(token, at, target, sink)?.frames());
-    }
-    Ok(())
-}
-
-pub(super) fn raw_split_around<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    token: RawBlock,
-    page: Pfn,
-    target: Order,
-    sink: &impl FreeSink,
-) -> Result<(), TokenError<SplitError>> {
-    this.survey(token, |_| Ok(()), sink).map_err(misuse)?;
-    if !token.frames().contains(page) {
-        return Err(TokenError::Refused(SplitError::OutOfRange));
-    }
-    loop {
-        let piece = this.piece_around(token.frames(), page);
-        let (head, word) = piece.ok_or(misuse((page, Cause::WrongOrder { claimed: token.order() })))?;
-        if word.order() <= target {
-            return Ok(());
+    fn raw_merge(
+        &self,
+        tokens: impl Iterator<Item = RawBlock> + Clone,
+        sink: &impl FreeSink,
+    ) -> Result<RawBlock, TokenError<MergeError>> {
+        let range = FrameRange::of_row(tokens.clone().map(RawBlock::frames));
+        let row = range.and_then(|range| Some((range.start, range.as_order()?)));
+        let (head, order) = row.ok_or(TokenError::Refused(MergeError::NotABlock))?;
+        if let Some(token) = tokens.clone().next().filter(|token| token.order() == order) {
+            return self.lone(token, sink).map(|()| token); // There is nothing to merge.
         }
-        this.split_on(token, head, Order::wrap(word.order().get() - 1), sink)?;
-    }
-}
-
-pub(super) fn raw_merge<W: AtomicWord, S: Steps>(
-    this: &OneWord<'_, W, S>,
-    tokens: impl Iterator<Item = RawBlock> + Clone,
-    sink: &impl FreeSink,
-) -> Result<RawBlock, TokenError<MergeError>> {
-    let range = FrameRange::of_row(tokens.clone().map(RawBlock::frames));
-    let row = range.and_then(|range| Some((range.start, range.as_order()?)));
-    let (head, order) = row.ok_or(TokenError::Refused(MergeError::NotABlock))?;
-    if let Some(token) = tokens.clone().next().filter(|token| token.order() == order) {
-        return this.lone(token, sink).map(|()| token); // There is nothing to merge.
-    }
-    let mut unpinned = true;
-    let mut apart = FrameRange { start: head, end: head };
-    for token in tokens {
-        if let Err(error) = this.set_apart(token, &mut apart, &mut unpinned, sink) {
-            this.set_together(apart);
-            return Err(error);
+        let mut unpinned = true;
+        let mut apart = FrameRange { start: head, end: head };
+        for token in tokens {
+            if let Err(error) = self.set_apart(token, &mut apart, &mut unpinned, sink) {
+                self.set_together(apart);
+                return Err(error);
+            }
         }
+        let whole = Whole { head, order };
+        self.join_areas(whole, unpinned, sink)
+            .and_then(|()| self.join(whole, unpinned, true, sink))
+            .map_err(TokenError::Refused)?;
+        Ok(RawBlock::from_parts(head, order, self.load(head).generation()))
     }
-    let whole = Whole { head, order };
-    this.join_areas(whole, unpinned, sink)
-        .and_then(|()| this.join(whole, unpinned, true, sink))
-        .map_err(TokenError::Refused)?;
-    Ok(RawBlock::from_parts(head, order, this.load(head).generation()))
+
+    fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
+        misuse::raw_put(self, page, sink)
+    }
+
+    fn mark_hwpoison(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+        misuse::mark_hwpoison(self, frame, sink)
+    }
 }
 
 impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {

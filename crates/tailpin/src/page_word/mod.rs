@@ -59,8 +59,8 @@
 //! | free, implicit, tail | free | `as_free` | `life::prepare_tails` |
 //! | free, implicit, tail | tail | `tail_of` | `life::prepare_tails` |
 //! | free, implicit, tail | head, unsplittable | `publish` | `life::publish` |
-//! | uncoalesced | head, unsplittable | `publish` | `life::claim` |
-//! | uncoalesced | free | `claimed` | `life::claim` |
+//! | uncoalesced | head, unsplittable | `publish` | `life::claim_as` |
+//! | uncoalesced | free | `claimed` | `life::claim_as` |
 //! | free, implicit, tail | uncoalesced | `as_uncoalesced` | `life::leave_uncoalesced` |
 //! | head | uncoalesced | `frees_uncoalesced` | `life::loosen_at` |
 //! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `as_uncoalesced` | `life::free_at_once` |
@@ -75,8 +75,8 @@
 //! | heads-only | splitting | `hold` | `pin::count_on` |
 //! | implicit, tail | pinned tail | `tail_of`, `pin` | `pin::pin_first` |
 //! | implicit, tail | pinned tail | `tail_of`, `hold` | `pin::pin_first` |
-//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::put` |
-//! | pinned tail | tail | `unpin` | `pin::put` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::unpin_in` |
+//! | pinned tail | tail | `unpin` | `pin::unpin_in` |
 //! | head, unsplittable | the same | `add_refs` | `blocks::get_refs_on` |
 //! | head, unsplittable | the same | `drop_refs` | `blocks::drop_refs_from` |
 //! | head, unsplittable | the same | `adopted` | `token::raw_adopt` |
@@ -109,8 +109,8 @@
 //! | tail, pinned tail | the same | `with_explicit_tails` | `misuse::mark_hwpoison_tail` |
 //! | implicit | tail | `tail_of`, `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
 //! | tail, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
-//! | implicit | reserved | `reserved` | `mod::reserve` |
-//! | free, implicit, tail | offline | `as_offline` | `mod::take_offline` |
+//! | implicit | reserved | `reserved` | `life::reserve` |
+//! | free, implicit, tail | offline | `as_offline` | `life::take_offline` |
 
 mod layout;
 #[cfg(test)]

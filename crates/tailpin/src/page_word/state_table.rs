@@ -146,12 +146,12 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 }
             }
         }),
-        ("`publish`", "life::claim", |w, to| {
+        ("`publish`", "life::claim_as", |w, to| {
             for order in [Order::PAGE, Order::HUGE].into_iter().filter(|order| w.is_uncoalesced(*order)) {
                 [true, false].into_iter().for_each(|unsplittable| to(w.publish(order, unsplittable)));
             }
         }),
-        ("`claimed`", "life::claim", |w, to| {
+        ("`claimed`", "life::claim_as", |w, to| {
             if w.is_uncoalesced(Order::PAGE) || w.is_uncoalesced(Order::HUGE) {
                 to(w.claimed());
             }
@@ -222,7 +222,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 tails_of().for_each(|order| to(w.tail_of(order).hold(1)));
             }
         }),
-        ("`unpin`", "pin::put", |w, to| {
+        ("`unpin`", "pin::unpin_in", |w, to| {
             if w.is_head() || w.is_tail() {
                 w.unpin(1).into_iter().for_each(to);
             }
@@ -382,12 +382,12 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.mark_hwpoison());
             }
         }),
-        ("`reserved`", "mod::reserve", |w, to| {
+        ("`reserved`", "life::reserve", |w, to| {
             if w == PageWord(0) {
                 to(PageWord::reserved());
             }
         }),
-        ("`as_offline`", "mod::take_offline", |w, to| {
+        ("`as_offline`", "life::take_offline", |w, to| {
             if w.is_idle() {
                 to(w.as_offline());
             }

@@ -26,7 +26,7 @@ impl<P: Protocol> Zone<'_, P> {
         if !self.protocol().covers(page) {
             return Err(GetError::NotInUse);
         }
-        let held = self.protocol().try_get_at(page, self)?;
+        let held = self.protocol().try_get(page, self)?;
         Ok(PageRef::adopt(self, held))
     }
 

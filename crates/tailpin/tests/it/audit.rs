@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::common::NoMisuse;
 use tailpin::{
-    Class, Finding, FrameRange, OneWord, Order, PagePin, Pfn, Protocol, Zone, ZoneConfig, ZoneLayout,
+    BlockLife, Class, Finding, FrameRange, FrameWords, OneWord, Order, PagePin, Pfn, Pins, Zone, ZoneConfig,
+    ZoneLayout,
 };
 
 // Fields of the page word, as its module draws them.
@@ -51,7 +52,8 @@ impl One {
         let protocol = OneWord::new(&words, Pfn::new(0));
         protocol.prepare(Pfn::new(0), order).unwrap();
         protocol.publish(Pfn::new(0), order, class);
-        let pins = pins.iter().map(|page| protocol.try_get(Pfn::new(*page), &NoMisuse).unwrap()).collect();
+        let pins =
+            pins.iter().map(|page| protocol.try_get(Pfn::new(*page), &NoMisuse).unwrap().pin()).collect();
         Self { words, order, pins }
     }
 
@@ -102,7 +104,7 @@ fn every_pinned_page_is_counted_once_and_nothing_is_wrong() {
             let one = One::new(order, Class::Splittable, &pins);
             assert_eq!(one.audit(), (vec![], pinned as u64), "order {order}, pins {pins:?}");
             let protocol = OneWord::new(&one.words, Pfn::new(0));
-            one.pins.iter().for_each(|held| protocol.put(*held, &NoMisuse));
+            one.pins.iter().for_each(|held| protocol.put(protocol.counted(*held), &NoMisuse));
             assert_eq!(one.audit(), (vec![], 0), "order {order}, pins given back");
         }
     }

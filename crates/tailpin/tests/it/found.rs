@@ -9,7 +9,8 @@ use std::sync::mpsc::channel;
 use crate::common::between::{FRAMES, LockFree, TestWord, World, order, with_before};
 use crate::common::hooked::words;
 use tailpin::{
-    Class, FrameMask, FrameRange, FreeSink, Kind, MergeError, Misuse, OneWord, Order, Pfn, Protocol, Zone,
+    BlockLife, BlockRefs, Checked, Class, FrameMask, FrameRange, FrameWords, FreeSink, Kind, MergeError,
+    Misuse, OneWord, Order, Pfn, Rearrange, Zone,
 };
 
 type FoundIn<'m> = Zone<'m, OneWord<'m, TestWord>>;
@@ -180,7 +181,7 @@ fn marked_during_a_split(k: u64, j: u64) -> (bool, bool) {
         });
         assert_eq!(pins, 0, "stopped before {k}, went on before {j}");
     }
-    owner.put_block(FrameRange::block(Pfn::new(0), order(2)), 1, &left);
+    owner.put_block(Pfn::new(0), order(2), &left);
     let kind = owner.state(frame).kind;
     assert_eq!(kind == Kind::Offline, marked, "{kind:?}: stopped before {k}, went on before {j}");
     assert_eq!(*left.0.lock().unwrap(), if marked { &[3][..] } else { &[] });

@@ -14,7 +14,8 @@ use std::sync::Mutex;
 
 use hooked::{Access, Hook, words};
 use tailpin::{
-    Class, FrameMask, FrameRange, FreeSink, GetError, Kind, Misuse, OneWord, Order, PagePin, Pfn, Protocol,
+    BlockLife, BlockRefs, Checked, Class, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Kind,
+    Misuse, OneWord, Order, PagePin, Pfn, Pins, Rearrange,
 };
 
 const BASE: Pfn = Pfn::new(0x800);
@@ -169,7 +170,7 @@ impl World {
             let held = protocol.try_get(BASE.offset(page), &self.freed).unwrap();
             protocol.put(held, &self.freed);
         }
-        protocol.put_block(FrameRange::block(BASE, order), 1, &self.freed);
+        protocol.put_block(BASE, order, &self.freed);
         self.freed.0.lock().unwrap().clear();
     }
 
@@ -182,10 +183,11 @@ impl World {
         // A holder has had a reference all the time.
         let sure = || !self.merging && *self.refs.borrow() > 0;
         match act {
-            Pin(page) => match protocol.try_get_at(BASE.offset(page), owner) {
-                Ok((held, word)) => {
+            Pin(page) => match protocol.try_get(BASE.offset(page), owner) {
+                Ok(counted) => {
+                    let held = counted.pin();
                     assert_eq!(held.page, BASE.offset(page));
-                    assert!(std::ptr::eq(word, protocol.word_at(held.counted_at)));
+                    assert!(std::ptr::eq(counted.word(), protocol.word_at(held.counted_at)));
                     self.pins.borrow_mut().push(held);
                 }
                 Err(error) => {
@@ -199,7 +201,7 @@ impl World {
                 }
                 let held = self.pins.borrow_mut().remove(0);
                 if act == Unpin {
-                    protocol.put_at(protocol.word_at(held.counted_at), held, owner);
+                    protocol.put(protocol.counted(held), owner);
                 } else {
                     protocol.raw_put(held.page, owner).unwrap();
                 }
@@ -210,16 +212,16 @@ impl World {
                 }
                 // Its own until then: no other thread may give it back.
                 let held = self.pins.borrow_mut().remove(0);
-                protocol.get_at(protocol.word_at(held.counted_at), held, owner).unwrap();
+                protocol.get(protocol.counted(held), owner).unwrap();
                 self.pins.borrow_mut().extend([held, held]);
             }
             GetBlock => {
-                protocol.get_block_at(protocol.word_at(BASE), BASE, self.order, owner).unwrap();
+                protocol.get_block(BASE, self.order, owner).unwrap();
                 *self.refs.borrow_mut() += 1;
             }
             PutBlock => {
                 *self.refs.borrow_mut() -= 1;
-                protocol.put_block_at(protocol.word_at(BASE), BASE, self.order, owner);
+                protocol.put_block(BASE, self.order, owner);
             }
             Split(to) => protocol.split(self.whole, Order::new(to).unwrap(), owner).unwrap(),
             SplitAround(page) => {

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 
 use crate::common::NoMisuse;
 use tailpin::{
-    Class, FrameRange, GetError, Kind, OneWord, Order, Pfn, Protocol, REF_LIMIT, Zone, ZoneConfig,
-    ZoneLayout, ZoneMemory,
+    BlockLife, BlockRefs, Class, FrameRange, FrameWords, GetError, Kind, OneWord, Order, Pfn, Pins,
+    REF_LIMIT, Rearrange, Zone, ZoneConfig, ZoneLayout, ZoneMemory,
 };
 
 fn order(order: u8) -> Order {
@@ -46,7 +46,7 @@ fn a_block_behind_a_first_frame_that_is_free() {
         let protocol = OneWord::new(&words, Pfn::new(0));
         if let Some(of) = before {
             begin(&protocol, 0, of);
-            protocol.put_block(FrameRange::block(Pfn::new(0), order(of)), 1, &NoMisuse);
+            protocol.put_block(Pfn::new(0), order(of), &NoMisuse);
         }
         begin(&protocol, 8, 3);
         is_found(&protocol, 8, 3);
@@ -61,7 +61,7 @@ fn a_block_where_a_part_of_a_larger_one_was() {
     let words = words();
     let protocol = OneWord::new(&words, Pfn::new(0));
     begin(&protocol, 0, 11);
-    protocol.put_block(FrameRange::block(Pfn::new(0), order(11)), 1, &NoMisuse);
+    protocol.put_block(Pfn::new(0), order(11), &NoMisuse);
     for area in [512, 1024, 1536] {
         assert_eq!(protocol.state(Pfn::new(area)).kind, Kind::Free);
     }
@@ -78,7 +78,7 @@ fn a_block_that_is_being_prepared_is_found_by_nobody() {
         protocol.prepare(Pfn::new(0), order(of)).unwrap();
         for page in FrameRange::block(Pfn::new(0), order(of)).iter() {
             assert_eq!(protocol.head_of(page), None);
-            assert_eq!(protocol.try_get(page, &NoMisuse), Err(GetError::NotInUse));
+            assert_eq!(protocol.try_get(page, &NoMisuse).unwrap_err(), GetError::NotInUse);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tailpin::{
-    Cause, Class, FrameMask, FrameRange, FreeSink, GetError, Kind, MergeError, Misuse, OneWord, Operation,
-    Order, PIN_LIMIT, Pfn, Protocol, SplitError,
+    BlockLife, BlockRefs, Cause, Checked, Class, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Kind,
+    MergeError, Misuse, OneWord, Operation, Order, PIN_LIMIT, Pfn, Pins, Rearrange, SplitError,
 };
 
 /// Keeps what it hears.
@@ -51,14 +51,14 @@ fn begin(protocol: &OneWord<'_>, of: u8, class: Class) {
 fn references_where_nobody_has_any() {
     let (words, log) = (words(), Log::default());
     let protocol = OneWord::new(&words, BASE);
-    let get = |range| protocol.get_block(range, 1, &log);
+    let get = |range| protocol.get_pieces(range, 1, &log);
     assert_eq!(get(whole(0)), Err(GetError::NotInUse), "free");
     begin(&protocol, 2, Class::Splittable);
     let tail = BASE.offset(1);
     assert_eq!(get(FrameRange::block(tail, Order::PAGE)), Err(GetError::NotInUse), "a tail");
     let pin = protocol.try_get(tail, &log).unwrap();
     assert_eq!(get(FrameRange::block(tail, Order::PAGE)), Err(GetError::NotInUse), "a pinned tail");
-    protocol.put_block(whole(2), 1, &log);
+    protocol.put_pieces(whole(2), 1, &log);
     assert_eq!(protocol.state(tail).kind, Kind::Page);
     assert_eq!(get(FrameRange::block(tail, Order::PAGE)), Err(GetError::NotInUse), "a page with only a pin");
     protocol.put(pin, &log);
@@ -75,7 +75,7 @@ fn frames_that_were_never_in_service() {
     protocol.reserve(BASE);
     assert_eq!(protocol.state(BASE).kind, Kind::Reserved);
     assert_eq!(protocol.prepare(BASE, Order::PAGE), Err(BASE));
-    assert_eq!(protocol.try_get(BASE, &log), Err(GetError::NotInUse));
+    assert_eq!(protocol.try_get(BASE, &log).unwrap_err(), GetError::NotInUse);
     assert_eq!(protocol.head_of(BASE), None);
 }
 
@@ -98,13 +98,13 @@ fn more_references_than_there_are_are_not_given_back() {
     let (words, log) = (words(), Log::default());
     let protocol = OneWord::new(&words, BASE);
     begin(&protocol, 2, Class::Splittable);
-    protocol.put_block(whole(2), 2, &log);
+    protocol.put_pieces(whole(2), 2, &log);
     assert_eq!(*log.misuses.lock().unwrap(), [(BASE, Operation::PutBlock, Cause::TooFewReferences)]);
     assert_eq!((protocol.state(BASE).kind, protocol.state(BASE).refs), (Kind::Head, 1));
-    protocol.put_block(whole(2), 1, &log);
+    protocol.put_pieces(whole(2), 1, &log);
     assert_eq!(*log.freed.lock().unwrap(), [(BASE, order(2))]);
     log.misuses.lock().unwrap().clear();
-    protocol.put_block(whole(1), 1, &log);
+    protocol.put_pieces(whole(1), 1, &log);
     let free = |frame| (frame, Operation::PutBlock, Cause::FrameIsFree);
     assert_eq!(*log.misuses.lock().unwrap(), [free(BASE), free(BASE.offset(1))], "frame by frame");
 }
@@ -121,15 +121,15 @@ fn merges_of_what_is_not_the_callers_alone() {
     assert_eq!(merge(0, 3), Err(MergeError::NotABlock), "half of it is free");
     protocol.split(whole(2), Order::PAGE, &log).unwrap();
     let third = BASE.offset(2);
-    protocol.get_block(FrameRange::block(third, Order::PAGE), 1, &log).unwrap();
+    protocol.get_pieces(FrameRange::block(third, Order::PAGE), 1, &log).unwrap();
     assert_eq!(merge(0, 2), Err(MergeError::Shared { head: third }));
     assert_eq!(merge(0, 1), Ok(()));
-    protocol.put_block(FrameRange::block(third, Order::PAGE), 1, &log);
+    protocol.put_pieces(FrameRange::block(third, Order::PAGE), 1, &log);
     assert_eq!(merge(0, 2), Ok(()));
-    protocol.put_block(whole(2), 1, &log);
+    protocol.put_pieces(whole(2), 1, &log);
     begin(&protocol, 1, Class::Splittable);
     let pin = protocol.try_get(BASE, &log).unwrap();
-    protocol.put_block(whole(1), 1, &log);
+    protocol.put_pieces(whole(1), 1, &log);
     assert_eq!(merge(0, 1), Err(MergeError::NotABlock), "pinned, but nobody's");
     protocol.put(pin, &log);
     begin(&protocol, 2, Class::Unsplittable);
@@ -148,19 +148,19 @@ fn raw_puts_of_what_is_not_pinned() {
     begin(&protocol, 2, Class::Splittable);
     assert_eq!((put(0), put(1)), (Err(Cause::NotPinned), Err(Cause::NotPinned)));
     assert_eq!(put(4), Err(Cause::FrameIsFree));
-    protocol.put_block(whole(2), 1, &log);
+    protocol.put_pieces(whole(2), 1, &log);
     assert_eq!(put(0), Err(Cause::FrameIsFree));
     begin(&protocol, 2, Class::Unsplittable);
     assert_eq!((put(0), put(1)), (Err(Cause::NotPinned), Err(Cause::NotPinned)));
     let pin = protocol.try_get(BASE.offset(1), &log).unwrap();
-    assert_eq!(pin.counted_at, BASE);
+    assert_eq!(pin.pin().counted_at, BASE);
     assert_eq!(put(3), Ok(()), "any page stands for the head");
     assert_eq!(protocol.state(BASE).pins, 0);
     // The unchecked form repairs what it has taken, and says so.
     protocol.put(pin, &log);
     assert_eq!(*log.misuses.lock().unwrap(), [(BASE, Operation::Put, Cause::NotPinned)]);
     assert_eq!(protocol.state(BASE).pins, 0);
-    protocol.put_block(whole(2), 1, &log);
+    protocol.put_pieces(whole(2), 1, &log);
     protocol.put(pin, &log);
     assert_eq!(log.misuses.lock().unwrap()[1], (BASE, Operation::Put, Cause::FrameIsFree));
     assert_eq!(protocol.state(BASE).pins, 0);
@@ -181,11 +181,11 @@ fn pins_beyond_the_limit_wherever_they_are_counted() {
         begin(&protocol, of, class);
         let (page, counted_at) = (BASE.offset(page), BASE.offset(counted_at));
         let held = protocol.try_get(page, &log).unwrap();
-        assert_eq!(held.counted_at, counted_at);
+        assert_eq!(held.pin().counted_at, counted_at);
         let word = protocol.word_at(counted_at);
         word.fetch_add(PIN_LIMIT - 2, Relaxed);
         let last = protocol.try_get(page, &log).unwrap();
-        assert_eq!(protocol.try_get(page, &log), Err(GetError::CountLimit));
+        assert_eq!(protocol.try_get(page, &log).unwrap_err(), GetError::CountLimit);
         assert_eq!(protocol.get(held, &log), Err(GetError::CountLimit));
         assert_eq!(protocol.state(counted_at).pins, PIN_LIMIT);
         if class == Class::Splittable && of > 0 && counted_at == BASE {
@@ -194,7 +194,7 @@ fn pins_beyond_the_limit_wherever_they_are_counted() {
         }
         word.fetch_sub(PIN_LIMIT - 2, Relaxed);
         [held, last].into_iter().for_each(|held| protocol.put(held, &log));
-        protocol.put_block(whole(of), 1, &log);
+        protocol.put_pieces(whole(of), 1, &log);
         assert_eq!(*log.freed.lock().unwrap(), [(BASE, order(of))]);
         assert!(log.misuses.lock().unwrap().is_empty());
     }

@@ -94,17 +94,11 @@ impl<'z, P: Protocol> Block<'z, P> {
         FrameRange::block(self.pfn(), self.order())
     }
 
-    /// Where its references are counted while it is whole.
-    #[inline]
-    fn word(&self) -> &'z P::Word {
-        self.zone.protocol().word_at(self.pfn())
-    }
-
     /// Looks at its word, so that it is in the cache.
     #[inline]
     pub(crate) fn look(&self) {
         // Relaxed: nothing is done with it.
-        core::hint::black_box(self.word().load(Ordering::Relaxed));
+        core::hint::black_box(self.zone.protocol().word_at(self.pfn()).load(Ordering::Relaxed));
     }
 
     /// The zone it is from.
@@ -127,7 +121,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         let page = self.pfn().offset(index);
         // Held by the block's reference, the page is in use; only a merge by its sole owner could
         // say otherwise, and then this handle would not exist.
-        let held = self.zone.protocol().try_get_at(page, self.zone)?;
+        let held = self.zone.protocol().try_get(page, self.zone)?;
         Ok(PageRef::adopt(self.zone, held))
     }
 
@@ -151,7 +145,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get_block_at(self.word(), self.pfn(), self.order(), self.zone)?;
+        self.zone.protocol().get_block(self.pfn(), self.order(), self.zone)?;
         Ok(Self { ..*self })
     }
 
@@ -237,7 +231,7 @@ impl<P: Protocol> Drop for Block<'_, P> {
     /// finished in place of waited for.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put_block_at(self.word(), self.pfn(), self.order(), self.zone);
+        self.zone.protocol().put_block(self.pfn(), self.order(), self.zone);
     }
 }
 

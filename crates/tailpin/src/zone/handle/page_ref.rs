@@ -5,7 +5,7 @@ use core::fmt;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{PagePin, Protocol};
+use crate::protocol::{CountedPin, PagePin, Protocol};
 use crate::zone::Zone;
 
 /// One pin on one page (`pin_user_pages`), be it a page of its own or somewhere inside a block.
@@ -30,34 +30,33 @@ use crate::zone::Zone;
 #[doc(alias = "get_user_pages")]
 pub struct PageRef<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
-    held: PagePin,
-    /// Where it is counted.
-    word: &'z P::Word,
+    pin: CountedPin<'z, P::Word>,
 }
 
 impl<'z, P: Protocol> PageRef<'z, P> {
     /// The caller's pin becomes the handle's.
     #[inline]
-    pub(crate) fn adopt(zone: &'z Zone<'z, P>, (held, word): (PagePin, &'z P::Word)) -> Self {
-        Self { zone, held, word }
+    pub(crate) fn adopt(zone: &'z Zone<'z, P>, pin: CountedPin<'z, P::Word>) -> Self {
+        Self { zone, pin }
     }
 
     /// The pin itself, as the protocol knows it.
-    pub(crate) fn held(&self) -> PagePin {
-        self.held
+    #[inline]
+    pub(crate) fn pin(&self) -> PagePin {
+        self.pin.pin()
     }
 
     /// The page.
     #[inline]
     pub fn pfn(&self) -> Pfn {
-        self.held.page
+        self.pin().page
     }
 
     /// Head and order of the block the page is in at this moment.
     ///
     /// Progress: wait-free; a bounded number of loads.
     pub fn head(&self) -> (Pfn, Order) {
-        self.zone.head_of(self.held.page).unwrap_or((self.held.page, Order::PAGE))
+        self.zone.head_of(self.pfn()).unwrap_or((self.pfn(), Order::PAGE))
     }
 
     /// One more pin.
@@ -68,7 +67,7 @@ impl<'z, P: Protocol> PageRef<'z, P> {
     /// [`GetError::CountLimit`].
     #[inline]
     pub fn try_clone(&self) -> Result<Self, GetError> {
-        self.zone.protocol().get_at(self.word, self.held, self.zone)?;
+        self.zone.protocol().get(self.pin, self.zone)?;
         Ok(Self { ..*self })
     }
 }
@@ -93,12 +92,12 @@ impl<P: Protocol> Drop for PageRef<'_, P> {
     /// most two holds, or frees the page, which is lock-free.
     #[inline]
     fn drop(&mut self) {
-        self.zone.protocol().put_at(self.word, self.held, self.zone);
+        self.zone.protocol().put(self.pin, self.zone);
     }
 }
 
 impl<P: Protocol> fmt::Debug for PageRef<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PageRef({})", self.held.page)
+        write!(f, "PageRef({})", self.pfn())
     }
 }

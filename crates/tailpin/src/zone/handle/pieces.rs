@@ -44,7 +44,7 @@ impl<'z, P: Protocol> Pieces<'z, P> {
 
     /// Makes one block of the run again, in place, whatever is pinned while it does.
     ///
-    /// Progress: lock-free; see [`Protocol::merge`].
+    /// Progress: lock-free; see `Rearrange::merge`.
     ///
     /// # Errors
     /// The run, and why not: [`MergeError::NotABlock`] if it is no aligned power of two,
@@ -98,7 +98,7 @@ impl<P: Protocol> Drop for Pieces<'_, P> {
     ///
     /// Progress: lock-free; one compare-and-swap for each piece.
     fn drop(&mut self) {
-        self.zone.protocol().put_block(self.range, 1, self.zone);
+        self.zone.protocol().put_pieces(self.range, 1, self.zone);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::GetError;
 use crate::finally::to_the_end;
 use crate::frame::{FrameRange, Pfn};
 use crate::one_word::OneWord;
-use crate::protocol::{PagePin, Protocol};
+use crate::protocol::{CountedPin, PagePin, Protocol};
 use crate::zone::Zone;
 
 use super::Block;
@@ -53,8 +53,8 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
         let mut slice = Self { zone: block.zone(), start, len: 0, counted_at: None };
         for page in pages_of(start, len).iter() {
             // On an error the pages pinned so far are given back with `slice`.
-            let held = slice.zone.protocol().try_get(page, slice.zone)?;
-            slice.counted_at = (held.counted_at != page).then_some(held.counted_at);
+            let PagePin { counted_at, .. } = slice.zone.protocol().try_get(page, slice.zone)?.pin();
+            slice.counted_at = (counted_at != page).then_some(counted_at);
             slice.reach(page, len);
         }
         Ok(slice)
@@ -77,7 +77,7 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
     fn share(&self, start: u64, len: u64) -> Result<Self, GetError> {
         let mut part = Self { start, len: 0, ..*self };
         for page in pages_of(start, len).iter() {
-            self.zone.protocol().get(self.held(page), self.zone)?;
+            self.zone.protocol().get(self.pin_on(page), self.zone)?;
             part.reach(page, len);
         }
         Ok(part)
@@ -89,8 +89,8 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
         self.len = len.min(before.wrapping_sub(self.start).wrapping_add(PAGE_BYTES));
     }
 
-    fn held(&self, page: Pfn) -> PagePin {
-        PagePin { page, counted_at: self.counted_at.unwrap_or(page) }
+    fn pin_on(&self, page: Pfn) -> CountedPin<'z, P::Word> {
+        self.zone.protocol().counted(PagePin { page, counted_at: self.counted_at.unwrap_or(page) })
     }
 
     /// The pages it touches and pins.
@@ -142,7 +142,7 @@ impl<P: Protocol> Drop for PinnedRange<'_, P> {
         let rest = || {
             while next.get() < end {
                 let page = next.replace(next.get().offset(1));
-                self.zone.protocol().put(self.held(page), self.zone);
+                self.zone.protocol().put(self.pin_on(page), self.zone);
             }
         };
         // A page that is freed is told to hooks, and they may panic.

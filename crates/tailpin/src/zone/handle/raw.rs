@@ -79,7 +79,7 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// # Errors
     /// As [`Zone::try_pin`].
     pub fn pin(&self, page: Pfn) -> Result<PagePin, GetError> {
-        Ok(ManuallyDrop::new(self.zone.try_pin(page)?).held())
+        Ok(ManuallyDrop::new(self.zone.try_pin(page)?).pin())
     }
 
     /// Gives back one pin on a page (`put_page`). The holds of a block's pinned tails on its head
