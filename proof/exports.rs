@@ -79,6 +79,7 @@ crate::symbols! {
     fn renewed(w) = word(w).renewed();
     fn reserved() = PageWord::reserved();
     fn as_offline(w) = word(w).as_offline();
+    fn back_in_service(w) = word(w).back_in_service();
     fn mark_hwpoison(w) = word(w).mark_hwpoison();
     fn mark_has_hwpoisoned(w) = word(w).mark_has_hwpoisoned();
 

@@ -20,6 +20,7 @@ from .fields import (
     MAX,
     MERGING,
     MOST_PINS,
+    OUT,
     PAGE,
     PIN_LIMIT,
     REF_LIMIT,
@@ -463,6 +464,13 @@ STEPS = [
         lambda c, w, o, n, b: c.as_offline(w),
         lambda w, o, n, b: z3.Or(w.is_idle, w.is_uncoalesced(o)),
         {"rest": ("set aside",), "tail": ("set aside",), "free": ("set aside",), "loose": ("set aside",)},
+    ),
+    Step(
+        "enter_service",
+        ("life::enter_service",),
+        lambda c, w, o, n, b: c.back_in_service(w),
+        lambda w, o, n, b: w.kind == OUT,
+        {"reserved": ("free",), "set aside": ("free",)},
     ),
 ]
 

@@ -395,6 +395,7 @@ TRANSITIONS = [
     Function("adopted", W, changes=lambda w: {"generation": whole_generation(w), "piece": 0, "drop": 0}),
     Function("reserved", {"": ""}, changes=lambda: {"kind": OUT}, keeps=()),
     Function("as_offline", W, changes=lambda w: {"kind": OUT, "poisoned": 1}, keeps=("generation",)),
+    Function("back_in_service", W, changes=lambda w: {"kind": FREE}, keeps=("generation",)),
     Function(
         "mark_hwpoison",
         W,

@@ -141,6 +141,17 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
 
     /// Takes a free frame of the caller's out of service, or (`aside` false) marks it as never in
     /// service.
+    pub(super) fn put_into_service(&self, frame: Pfn, was_aside: bool) -> bool {
+        // Acquire: pairs with the Release of `withdraw`.
+        let seen = self.flags(frame).load(Ordering::Acquire);
+        let mark = if was_aside { PG_HWPOISON | PG_RESERVED } else { PG_RESERVED };
+        // AcqRel: as where a frame is claimed.
+        let enter = || {
+            self.flags(frame).compare_exchange(seen, seen & GENERATION, Ordering::AcqRel, Ordering::Relaxed)
+        };
+        seen & !GENERATION == mark && enter().is_ok()
+    }
+
     pub(super) fn withdraw(&self, frame: Pfn, aside: bool) {
         // Relaxed: the frame is the caller's.
         let flags = self.flags(frame).load(Ordering::Relaxed) & GENERATION;

@@ -39,7 +39,7 @@ pub use steps::{Corrected, Steps};
 use tailpin::AtomicWord;
 use tailpin::Cause;
 use tailpin::{Attach, BlockLife, BlockRefs, Checked, FrameWords, Pins, Rearrange};
-use tailpin::{Class, CountedPin, FreeSink, PagePin, PageState, RawBlock};
+use tailpin::{Class, CountedPin, FreeSink, Kind, PagePin, PageState, RawBlock};
 use tailpin::{FrameRange, Order, Pfn};
 use tailpin::{GetError, MergeError, SplitError, TokenError};
 
@@ -142,6 +142,10 @@ impl<W: AtomicWord, S: Steps> BlockLife for Classic<'_, W, S> {
     fn take_offline(&self, frame: Pfn) {
         self.withdraw(frame, true);
     }
+
+    fn enter_service(&self, frame: Pfn, from: Kind) -> bool {
+        matches!(from, Kind::Reserved | Kind::Offline) && self.put_into_service(frame, from == Kind::Offline)
+    }
 }
 
 impl<W: AtomicWord, S: Steps> Pins for Classic<'_, W, S> {
@@ -195,6 +199,11 @@ impl<W: AtomicWord, S: Steps> Rearrange for Classic<'_, W, S> {
 }
 
 impl<W: AtomicWord, S: Steps> Checked for Classic<'_, W, S> {
+    fn settled_block(&self, frame: Pfn, _: &impl FreeSink) -> Option<(Pfn, PageState)> {
+        // A split is done under the lock of the head.
+        self.live_head_of(frame).map(|(head, _)| (head, self.decode(head)))
+    }
+
     fn raw_put(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), Cause> {
         self.checked_put(page, sink)
     }

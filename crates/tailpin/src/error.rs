@@ -126,6 +126,93 @@ impl fmt::Display for AllocError {
     }
 }
 
+/// Why no run of frames was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunError {
+    /// No frame was asked for.
+    Empty,
+    /// The alignment is no power of two.
+    BadAlignment {
+        /// What was asked for.
+        align: u64,
+    },
+    /// There are not as many free frames side by side.
+    Exhausted {
+        /// Frames asked for.
+        frames: u64,
+        /// What the number of the first one was to be a multiple of.
+        align: u64,
+        /// Free frames that are left, in shorter runs.
+        free_frames: u64,
+        /// Whole free 2 MiB areas that are left.
+        free_areas: u64,
+    },
+    /// A frame that was asked for by its number is in use, out of service, or on its way from one
+    /// owner to the next.
+    InUse {
+        /// The frame.
+        frame: Pfn,
+    },
+    /// Frames that were asked for by their numbers lie outside the zone.
+    NotInZone {
+        /// What was asked for.
+        range: FrameRange,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "no frame was asked for"),
+            Self::BadAlignment { align } => write!(f, "alignment {align} is no power of two"),
+            Self::Exhausted { frames, align, free_frames, free_areas } => write!(
+                f,
+                "no {frames} free frames side by side, aligned to {align}: {free_frames} frames are free, {free_areas} whole 2 MiB areas"
+            ),
+            Self::InUse { frame } => write!(f, "frame {frame} is not free"),
+            Self::NotInZone { range } => {
+                write!(f, "frames {}..{} are not in the zone", range.start, range.end)
+            }
+        }
+    }
+}
+
+/// Why frames could not be put into service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddError {
+    /// The range is empty or not within the span that the zone was laid out for.
+    NotInZone {
+        /// What was to be added.
+        range: FrameRange,
+    },
+    /// A frame is in service already, or was set aside. The frames of the range before it are in
+    /// service now if another thread added some at the same moment; else nothing was done.
+    InService {
+        /// The frame.
+        frame: Pfn,
+    },
+    /// Another thread is adding other frames of the same 2 MiB at this moment. The frames of the
+    /// range before it are in service; the rest is to be added again.
+    Busy {
+        /// The first frame that was not added.
+        frame: Pfn,
+    },
+}
+
+impl fmt::Display for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInZone { range } => {
+                write!(f, "frames {}..{} are not in the zone's span", range.start, range.end)
+            }
+            Self::InService { frame } => write!(f, "frame {frame} is in service or was set aside"),
+            Self::Busy { frame } => {
+                write!(f, "another thread is adding frames of the 2 MiB around frame {frame}")
+            }
+        }
+    }
+}
+
 /// Why a zone could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ZoneError {
@@ -174,4 +261,6 @@ impl<E: core::error::Error> core::error::Error for TokenError<E> {}
 impl core::error::Error for SplitError {}
 impl core::error::Error for MergeError {}
 impl core::error::Error for AllocError {}
+impl core::error::Error for RunError {}
+impl core::error::Error for AddError {}
 impl core::error::Error for ZoneError {}

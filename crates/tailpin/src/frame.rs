@@ -187,6 +187,11 @@ impl FrameRange {
         self.start <= head && head.checked_offset(order.frames()).is_some_and(|end| end <= self.end)
     }
 
+    /// Whether all frames of `other`, which has some, lie in the range.
+    pub(crate) fn holds(self, other: Self) -> bool {
+        self.start <= other.start && other.start < other.end && other.end <= self.end
+    }
+
     /// The order of the aligned block that the range is, if it is one.
     pub(crate) fn as_order(self) -> Option<Order> {
         let frames = self.frames();

@@ -83,6 +83,13 @@ impl FrameMask {
         self.0[word] |= bit;
     }
 
+    /// These and the others.
+    #[inline]
+    #[must_use]
+    pub fn with(&self, others: &Self) -> Self {
+        Self(core::array::from_fn(|word| self.0[word] | others.0[word]))
+    }
+
     /// Whether the frame with this number is among them; false from 512 on.
     #[inline]
     pub const fn contains(&self, frame: u64) -> bool {
@@ -135,6 +142,9 @@ mod tests {
         assert!(!mask.contains(512) && !mask.contains(u64::MAX));
         assert_eq!(FrameMask::from_words(*mask.words()), mask);
         assert_eq!(FrameMask::ALL.count(), 512);
+        let mut more = FrameMask::NONE;
+        [1, 64].iter().for_each(|frame| more.insert(*frame));
+        assert!(mask.with(&more).iter().eq([0, 1, 63, 64, 300, 511]));
     }
 
     #[test]

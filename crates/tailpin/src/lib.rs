@@ -22,9 +22,10 @@ mod zone;
 pub use alloc::config::{Request, ZoneConfig};
 pub use alloc::hooks::Hooks;
 pub use alloc::layout::ZoneLayout;
+pub use alloc::run_request::RunRequest;
 pub use alloc::set_aside::SetAside;
 pub use atomic::AtomicWord;
-pub use error::{AllocError, GetError, MergeError, SplitError, TokenError, ZoneError};
+pub use error::{AddError, AllocError, GetError, MergeError, RunError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
 pub use finally::to_the_end;
 pub use frame::{AREA_FRAMES, FrameRange, Order, PAGE_SIZE, Pfn};
@@ -43,7 +44,7 @@ pub use zone::Zone;
 pub use zone::audit::{Audit, Finding};
 pub use zone::claim::Claimed;
 pub use zone::handle;
-pub use zone::handle::{Block, PageRef, Pieces, PinnedRange, Raw};
+pub use zone::handle::{Block, PageRef, Pieces, PinnedRange, Raw, Run};
 pub use zone::many::Blocks;
 #[cfg(feature = "std")]
 pub use zone::memory::ZoneMemory;

@@ -11,7 +11,7 @@ use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
-use crate::page_state::{Class, PageState};
+use crate::page_state::{Class, Kind, PageState};
 use crate::report::{Cause, Misuse};
 
 /// What seals [`Protocol`]: its implementors are this crate and `tailpin-classic`.
@@ -262,7 +262,8 @@ pub trait BlockLife: FrameWords {
     ///
     /// Progress: wait-free; 512 loads and at most as many stores.
     fn scrub(&self, area: Pfn) -> Result<(), Pfn>;
-    /// Marks a frame as never in service. Only before the first allocation.
+    /// Marks a frame as never in service. Only before the first request, or in a pageblock of
+    /// which no frame is in service.
     ///
     /// Progress: wait-free; one store.
     fn reserve(&self, frame: Pfn);
@@ -270,6 +271,12 @@ pub trait BlockLife: FrameWords {
     ///
     /// Progress: wait-free; one load and one store.
     fn take_offline(&self, frame: Pfn);
+    /// Makes a frame that is reserved, or offline, as `from` says, a free one of the caller's;
+    /// false if it is not.
+    ///
+    /// Progress: wait-free; one load and one compare-and-swap, which fails only because another
+    /// thread did it.
+    fn enter_service(&self, frame: Pfn, from: Kind) -> bool;
 }
 
 /// Pins on single pages.
@@ -370,6 +377,12 @@ pub trait Rearrange: FrameWords {
 
 /// What believes nothing of its caller, and frames that are to leave service.
 pub trait Checked: FrameWords {
+    /// The live block that `frame` is in, once no split of it is under way, by its first frame and
+    /// the state of that: one that another thread has begun is finished first. `None` if it is in
+    /// none.
+    ///
+    /// Progress: lock-free; it looks again only where another thread began a split.
+    fn settled_block(&self, frame: Pfn, sink: &impl FreeSink) -> Option<(Pfn, PageState)>;
     /// The raw put: gives back a pin after checking that there is one.
     ///
     /// Progress: lock-free; its compare-and-swap fails only because the word changed.

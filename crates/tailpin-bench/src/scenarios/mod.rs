@@ -49,6 +49,7 @@ mod mm_unmap;
 mod pairs;
 mod remote;
 mod replay;
+mod runs;
 mod start;
 
 use crate::recorder::Recorder;
@@ -58,6 +59,7 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     pairs::order_0,
     pairs::orders_1_to_8,
     pairs::order_9,
+    runs::of_every_length,
     bulk::order_0,
     bulk::order_9,
     remote::order_0,

@@ -17,6 +17,18 @@ impl Bitmap {
         bits.insert(0..frames as usize);
         Self(Mutex::new(bits))
     }
+
+    /// `n` frames side by side.
+    #[inline]
+    pub(crate) fn take_run(&self, n: usize) -> Option<usize> {
+        self.0.lock().alloc_contiguous(None, n, 0)
+    }
+
+    /// Gives back any of them that lie side by side.
+    #[inline]
+    pub(crate) fn give_run(&self, first: usize, n: usize) {
+        self.0.lock().dealloc_contiguous(first, n);
+    }
 }
 
 impl Frames for Bitmap {

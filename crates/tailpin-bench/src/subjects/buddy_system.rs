@@ -14,6 +14,18 @@ impl BuddySystem {
         allocator.add_frame(0, frames as usize);
         Self(Mutex::new(allocator))
     }
+
+    /// `n` frames side by side, rounded up to a power of two.
+    #[inline]
+    pub(crate) fn take_run(&self, n: usize) -> Option<usize> {
+        self.0.lock().alloc(n)
+    }
+
+    /// Gives them back, all at once.
+    #[inline]
+    pub(crate) fn give_run(&self, first: usize, n: usize) {
+        self.0.lock().dealloc(first, n);
+    }
 }
 
 impl Frames for BuddySystem {

@@ -13,6 +13,8 @@ use tailpin::Zone;
 
 use crate::recorder::Run;
 
+pub(crate) use bitmap::Bitmap;
+pub(crate) use buddy_system::BuddySystem;
 pub(crate) use machine::{LazyEnv, Machine};
 pub(crate) use ours::{Memory, Ours, zone};
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ mod many_threads;
 mod one_reference;
 mod pin_by_address;
 mod rearrange;
+mod runs;
 mod subcases;
 
 use crate::engine::Engine;
@@ -36,6 +37,7 @@ pub(crate) fn all<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<
     scenarios.extend(large::scenarios());
     scenarios.extend(subcases::scenarios());
     scenarios.extend(allocator::scenarios());
+    scenarios.extend(runs::scenarios());
     scenarios.extend(futex::scenarios());
     scenarios.extend(pin_by_address::scenarios());
     of_protocol(scenarios)

@@ -15,8 +15,8 @@ use crate::page_state::Class;
 use crate::protocol::{Attach, Protocol};
 
 use super::config::{Request, ZoneConfig};
-use super::cpu_cache::{CPU_CACHE_WORDS, CpuCache, SPARE};
-use super::layout::ZoneLayout;
+use super::cpu_cache::{ADDED, CPU_CACHE_WORDS, CpuCache, SPARE};
+use super::layout::{FRAMES_END, ZoneLayout};
 use super::pool::{Pool, Taken};
 use super::uncoalesced_hints::Uncoalesced;
 
@@ -27,6 +27,8 @@ pub(crate) struct Allocator<'m, P: Protocol> {
     pub(crate) uncoalesced: Uncoalesced<'m, P::Word>,
     cpu_caches: &'m [[P::Word; CPU_CACHE_WORDS]],
     pub(super) set_aside: &'m P::Word,
+    /// Frames that entered service after the zone was made.
+    pub(super) added: &'m P::Word,
     pub(super) config: ZoneConfig<'m>,
     /// A hook or a watermark is set, so that neither handing out nor freeing can be one step.
     pub(super) has_hooks: bool,
@@ -57,6 +59,7 @@ impl<'m, P: Attach<'m>> Allocator<'m, P> {
             uncoalesced: Uncoalesced::new(layout, areas),
             cpu_caches,
             set_aside: &cpu_caches[0][SPARE],
+            added: &cpu_caches[0][ADDED],
             config,
             has_hooks: config.hooks.is_some() || config.low_watermark != 0,
             usable: layout.usable_frames(),
@@ -90,8 +93,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     #[inline(always)]
     pub(crate) fn alloc_fast(&self, request: Request) -> Option<Pfn> {
         match request.order {
-            Order::PAGE if !self.has_hooks => self.next_page(request.class),
-            Order::HUGE if !self.has_hooks => self.next_pageblock(request.class),
+            _ if self.has_hooks || request.below < FRAMES_END => None,
+            Order::PAGE => self.next_page(request.class),
+            Order::HUGE => self.next_pageblock(request.class),
             _ => None,
         }
     }
@@ -128,7 +132,11 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     #[inline(never)]
     pub(crate) fn alloc_slow(&self, request: Request) -> Result<Pfn, AllocError> {
         loop {
-            let taken = self.take_frames(request.order)?;
+            let taken = if request.below < self.pool.span().end {
+                self.take_below(request)?
+            } else {
+                self.take_frames(request.order)?
+            };
             match self.finish(taken, request) {
                 Ok(head) => return Ok(head),
                 Err(bad) => self.refuse_bad_frame(taken.head, request.order, bad),
@@ -169,7 +177,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     #[inline]
-    fn publish(&self, head: Pfn, order: Order, request: Request) {
+    pub(super) fn publish(&self, head: Pfn, order: Order, request: Request) {
         if self.has_hooks {
             self.call_hooks(head, order, request.zero);
         }
@@ -225,9 +233,10 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         (0..self.cpu_caches.len()).map(|index| self.cache_at(index))
     }
 
-    /// Frames in service at the beginning.
+    /// Frames that have ever been in service.
     pub(crate) fn usable_frames(&self) -> u64 {
-        self.usable
+        // Relaxed: a statistic.
+        self.usable + self.added.load(Ordering::Relaxed)
     }
 
     /// Free frames, uncoalesced ones included, by a look from outside.

@@ -1,10 +1,11 @@
 //! What a zone is made with, and what is asked of it.
 
-use crate::frame::Order;
+use crate::frame::{Order, Pfn};
 use crate::page_state::Class;
 use crate::report::Sink;
 
 use super::hooks::Hooks;
+use super::layout::FRAMES_END;
 
 /// What a zone may be given besides memory; everything has a default.
 #[derive(Clone, Copy)]
@@ -59,12 +60,13 @@ pub struct Request {
     pub(super) order: Order,
     pub(super) zero: bool,
     pub(crate) class: Class,
+    pub(super) below: Pfn,
 }
 
 impl Request {
     /// A splittable block of `order`, contents as they come.
     pub const fn new(order: Order) -> Self {
-        Self { order, zero: false, class: Class::Splittable }
+        Self { order, zero: false, class: Class::Splittable, below: FRAMES_END }
     }
 
     /// Has [`Hooks::before_publication`] clear the contents.
@@ -78,6 +80,28 @@ impl Request {
     #[must_use]
     pub const fn unsplittable(mut self) -> Self {
         self.class = Class::Unsplittable;
+        self
+    }
+
+    /// A block all of which lies below frame `limit`, for devices that reach no further (the
+    /// kernel's `ZONE_DMA32`). Looks through the rows of frames below it one by one.
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 2048)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let low = Request::new(Order::HUGE).below(Pfn::new(1024));
+    /// let blocks = [zone.alloc_with(low)?, zone.alloc_with(low)?];
+    /// assert!(blocks.iter().all(|block| block.frames().end <= Pfn::new(1024)));
+    /// assert!(zone.alloc_with(low).is_err() && zone.alloc(Order::HUGE).is_ok());
+    /// # Ok::<(), AllocError>(())
+    /// ```
+    #[doc(alias = "DMA32")]
+    #[must_use]
+    pub const fn below(mut self, limit: Pfn) -> Self {
+        self.below = if limit.get() < FRAMES_END.get() { limit } else { FRAMES_END };
         self
     }
 

@@ -26,8 +26,10 @@ const PAGEBLOCK: usize = 2;
 /// In a line of their own: net frames handed out through this CPU cache, where a watermark is set
 /// ...
 const TAKEN: usize = 8;
-/// ... and a word of the first CPU cache that the zone uses for itself.
+/// ... a word of the first CPU cache that the zone uses for itself: frames set aside ...
 pub(crate) const SPARE: usize = 9;
+/// ... and another: frames that entered service after the zone was made.
+pub(crate) const ADDED: usize = 12;
 /// Moves of pages from the pool to where they can be claimed: how many have begun at this CPU
 /// cache, and how many of them ended.
 const BEGUN: usize = 10;

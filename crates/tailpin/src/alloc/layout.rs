@@ -54,18 +54,63 @@ impl<'r> ZoneLayout<'r> {
             }
             free_from = range.end;
         }
-        let base = first.start.head(Order::HUGE);
-        let pageblocks = (last.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
-        let pageblocks = usize::try_from(pageblocks).map_err(|_| ZoneError::TooLarge)?;
-        let cpu_caches = cpu_caches.checked_next_power_of_two().ok_or(ZoneError::TooLarge)?;
-        // From here on no sum or product about the metadata can overflow.
-        let of_pageblocks = pageblocks.checked_mul(MOST_WORDS);
-        let of_caches = cpu_caches.checked_mul(CPU_CACHE_WORDS);
-        let words = of_pageblocks.and_then(|words| words.checked_add(of_caches?));
-        if words.is_none_or(|words| words > isize::MAX as usize / size_of::<u64>()) {
-            return Err(ZoneError::TooLarge);
+        Self::over(ranges, FrameRange { start: first.start, end: last.end }, cpu_caches)
+    }
+
+    /// A zone for which it is not known yet which frames of `span` there are: none is in service
+    /// until [`Zone::add`](crate::Zone::add) puts it there. `cpu_caches` as in [`ZoneLayout::new`].
+    ///
+    /// All that is asked of a layout can be asked at compile time, so the metadata may be statics
+    /// of a program that has neither an allocator nor unsafe code of its own:
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    /// use std::sync::atomic::AtomicU64;
+    /// use tailpin::{FrameRange, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout};
+    ///
+    /// const SPAN: FrameRange = FrameRange::new(Pfn::new(0), 1 << 16); // up to 256 MiB
+    /// const LAYOUT: ZoneLayout<'static> = match ZoneLayout::spanning(SPAN, 4) {
+    ///     Ok(layout) => layout,
+    ///     Err(_) => panic!("the span has frames"),
+    /// };
+    /// const PAGE_WORDS: usize = LAYOUT.page_words::<OneWord<'static>>();
+    /// static PAGES: [AtomicU64; PAGE_WORDS] = [const { AtomicU64::new(0) }; PAGE_WORDS];
+    /// static AREAS: [AtomicU64; LAYOUT.area_words()] = [const { AtomicU64::new(0) }; LAYOUT.area_words()];
+    /// static ZONE: OnceLock<Zone<'static>> = OnceLock::new(); // a kernel has its own
+    ///
+    /// let zone = Zone::new(LAYOUT, ZoneConfig::default(), &PAGES, &AREAS)?;
+    /// let zone = ZONE.get_or_init(|| zone);
+    /// zone.add(FrameRange::new(Pfn::new(256), 8192))?;
+    /// let block = zone.alloc(Order::HUGE)?;
+    /// # drop(block);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ZoneLayout::new`] for that one range.
+    pub const fn spanning(span: FrameRange, cpu_caches: usize) -> Result<Self, ZoneError> {
+        if span.frames() == 0 || span.end.get() > FRAMES_END.get() {
+            return Err(ZoneError::BadRange { range: span });
         }
-        Ok(Self { ranges, reserved: &[], base, pageblocks, cpu_caches })
+        Self::over(&[], span, cpu_caches)
+    }
+
+    /// Metadata for the frames of `span`.
+    const fn over(ranges: &'r [FrameRange], span: FrameRange, cpu_caches: usize) -> Result<Self, ZoneError> {
+        let base = span.start.head(Order::HUGE);
+        let pageblocks = (span.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
+        let Some(cpu_caches) = cpu_caches.checked_next_power_of_two() else {
+            return Err(ZoneError::TooLarge);
+        };
+        // From here on no sum or product about the metadata can overflow.
+        const MOST: u64 = isize::MAX as u64 / size_of::<u64>() as u64;
+        let of_pageblocks = pageblocks.checked_mul(MOST_WORDS as u64);
+        let of_caches = (cpu_caches as u64).checked_mul(CPU_CACHE_WORDS as u64);
+        match (of_pageblocks, of_caches) {
+            (Some(one), Some(other)) if one <= MOST && other <= MOST - one => {}
+            _ => return Err(ZoneError::TooLarge),
+        }
+        Ok(Self { ranges, reserved: &[], base, pageblocks: pageblocks as usize, cpu_caches })
     }
 
     /// Keeps these ranges out of service: firmware, the kernel's image, the metadata itself. They
@@ -77,35 +122,35 @@ impl<'r> ZoneLayout<'r> {
     }
 
     /// Words of page metadata for protocol `P`.
-    pub fn page_words<P: Protocol>(&self) -> usize {
+    pub const fn page_words<P: Protocol>(&self) -> usize {
         self.pageblocks * AREA_FRAMES * P::WORDS_PER_FRAME
     }
 
     /// Words of allocator metadata.
-    pub fn area_words(&self) -> usize {
+    pub const fn area_words(&self) -> usize {
         self.cpu_caches_at() + self.cpu_caches * CPU_CACHE_WORDS
     }
 
     /// All metadata of the zone, in bytes.
-    pub fn metadata_bytes<P: Protocol>(&self) -> usize {
+    pub const fn metadata_bytes<P: Protocol>(&self) -> usize {
         (self.page_words::<P>() + self.area_words()) * size_of::<u64>()
     }
 
     /// Frames between the first and the last, holes included, rounded out to whole 2 MiB
     /// pageblocks.
-    pub fn span_frames(&self) -> u64 {
+    pub const fn span_frames(&self) -> u64 {
         (self.pageblocks * AREA_FRAMES) as u64
     }
 
-    pub(crate) fn base(&self) -> Pfn {
+    pub(crate) const fn base(&self) -> Pfn {
         self.base
     }
 
-    pub(crate) fn pageblocks(&self) -> usize {
+    pub(crate) const fn pageblocks(&self) -> usize {
         self.pageblocks
     }
 
-    pub(crate) fn cpu_caches(&self) -> usize {
+    pub(crate) const fn cpu_caches(&self) -> usize {
         self.cpu_caches
     }
 
@@ -143,19 +188,19 @@ impl<'r> ZoneLayout<'r> {
     // The pageblock metadata, part by part: bitmaps first, so that each is one aligned cache line
     // if the memory is.
 
-    pub(crate) fn row_maps_at(&self) -> usize {
+    pub(crate) const fn row_maps_at(&self) -> usize {
         self.pageblocks * PAGEBLOCK_ROWS
     }
 
-    pub(crate) fn hints_at(&self) -> usize {
+    pub(crate) const fn hints_at(&self) -> usize {
         self.row_maps_at() + self.pageblocks
     }
 
-    pub(crate) fn uncoalesced_at(&self) -> usize {
+    pub(crate) const fn uncoalesced_at(&self) -> usize {
         self.hints_at() + hint_words::<AtomicU64>(self.pageblocks)
     }
 
-    pub(crate) fn cpu_caches_at(&self) -> usize {
+    pub(crate) const fn cpu_caches_at(&self) -> usize {
         (self.uncoalesced_at() + uncoalesced_words::<AtomicU64>(self.pageblocks)).next_multiple_of(8)
     }
 }

@@ -17,7 +17,7 @@ use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, Order};
 
 use super::ids::{PAGEBLOCK_ROWS, ROW_FRAMES};
-use super::runs::{best, largest, run};
+use super::runs::{best, fitting, largest, run};
 
 /// The order of a row; a pageblock has runs of rows of this order to [`Order::HUGE`].
 pub(crate) const ROW_ORDER: Order = Order::wrap(6);
@@ -30,8 +30,10 @@ const SPARSE: u32 = 64;
 
 /// Some row was restored alone since the pageblock was last at rest.
 const TOUCHED: u64 = 1 << 16;
-/// The pageblock never enters service.
+/// No frame of the pageblock is in service.
 const WITHHELD: u64 = 1 << 17;
+/// A part of the withheld pageblock is about to enter service: a thread writes its page words.
+const OPENING: u64 = 1 << 18;
 
 /// Where the frames of the pageblock that wait to leave service are noted, and how many bits each
 /// has: its number within the pageblock plus one, or zero.
@@ -65,6 +67,10 @@ impl RowMap {
 
     pub(crate) fn is_withheld(self) -> bool {
         self.0 & WITHHELD != 0
+    }
+
+    pub(crate) fn is_opening(self) -> bool {
+        self.0 & OPENING != 0
     }
 
     /// Whether a frame of the pageblock waits to leave service.
@@ -107,6 +113,13 @@ impl RowMap {
     pub(crate) fn best(self, order: Order) -> Option<u64> {
         let order = Order::wrap(order.get() - ROW_ORDER.get());
         best(self.inside(), order).map(|row| run(order, row))
+    }
+
+    /// The rows of the best place for `rows` of them side by side, the first at a multiple of the
+    /// rows of `align`, 6 to 9.
+    #[inline]
+    pub(crate) fn fitting(self, rows: u32, align: Order) -> Option<u64> {
+        fitting(self.inside(), rows, Order::wrap(align.get() - ROW_ORDER.get()))
     }
 
     /// Without these rows. The words of a whole pageblock are scrubbed by its new owner.
@@ -282,6 +295,36 @@ impl<W: AtomicWord> Pageblock<'_, W> {
                 return;
             }
         }
+    }
+
+    /// Puts all of the pageblock into service; false if it is not withheld, or a part of it is
+    /// about to enter service.
+    pub(crate) fn admit(&self) -> bool {
+        self.change_withheld(|map| map & !(WITHHELD | ALL_ROWS))
+    }
+
+    /// From here on the caller alone writes the page words of the withheld pageblock; false as in
+    /// `admit`.
+    pub(crate) fn begin_opening(&self) -> bool {
+        self.change_withheld(|map| map | OPENING)
+    }
+
+    fn change_withheld(&self, changed: impl Fn(u64) -> u64) -> bool {
+        loop {
+            let from = self.row_map();
+            if from.0 & (WITHHELD | OPENING) != WITHHELD {
+                return false;
+            }
+            if Self::change(self.row_map, from.0, changed(from.0)) {
+                return true;
+            }
+        }
+    }
+
+    /// The page words are written: the pageblock is an ordinary one, none of whose frames is free.
+    /// SeqCst: after that.
+    pub(crate) fn end_opening(&self) {
+        self.row_map.fetch_and(!(WITHHELD | OPENING), Ordering::SeqCst);
     }
 
     /// Takes the pageblock out of service. Before the zone is shared.

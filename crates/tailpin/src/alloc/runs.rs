@@ -73,6 +73,38 @@ pub(super) const fn best(free: u64, order: Order) -> Option<u32> {
     None
 }
 
+/// Where `n` set bits side by side begin, `n` from 1 to 64.
+#[inline]
+const fn starts_of(bits: u64, n: u32) -> u64 {
+    let mut starts = bits;
+    let mut have = 1;
+    while have < n {
+        let step = if have < n - have { have } else { n - have };
+        starts &= starts >> step;
+        have += step;
+    }
+    starts
+}
+
+/// The best place for `n` bits side by side, 1 to 64, the first of them at a multiple of the
+/// frames of `align`, at most a row's: a gap of just that size, else the lower end of a gap, else
+/// the lowest place there is.
+#[inline]
+pub(super) const fn fitting(free: u64, n: u32, align: Order) -> Option<u64> {
+    let multiples = if align.get() < 6 { ALIGNED[align.get() as usize] } else { 1 };
+    let starts = starts_of(free, n) & multiples;
+    let ends = starts & !(free << 1);
+    let exact = if n < 64 { ends & !starts_of(free, n + 1) } else { ends };
+    let best = if exact != 0 {
+        exact
+    } else if ends != 0 {
+        ends
+    } else {
+        starts
+    };
+    if best == 0 { None } else { Some((!0 >> (64 - n)) << best.trailing_zeros()) }
+}
+
 /// All runs of the smallest order that is there: the bits that are part of no larger run.
 #[inline]
 pub(super) const fn smallest(free: u64) -> u64 {
@@ -130,6 +162,27 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn a_fitting_place_is_the_tightest_gap_else_the_lower_end_of_one() {
+        for free in samples().step_by(97).chain([0, 1, !0, !0 >> 32, 1 << 63, !0 << 3]) {
+            for n in [1, 2, 3, 5, 8, 13, 31, 32, 33, 48, 63, 64] {
+                for align in [0, 1, 3, 5, 6].map(Order::wrap) {
+                    let mask = !0 >> (64 - n);
+                    let is_free = |bit: i64| (0..64).contains(&bit) && free >> bit & 1 != 0;
+                    let fits = |bit: &i64| {
+                        *bit % align.frames() as i64 == 0 && (*bit..bit + i64::from(n)).all(is_free)
+                    };
+                    let rank = |bit: &i64| {
+                        let ends = !is_free(bit - 1);
+                        (!ends || is_free(bit + i64::from(n)), !ends, *bit)
+                    };
+                    let best = (0..64).filter(fits).min_by_key(rank);
+                    assert_eq!(fitting(free, n, align), best.map(|bit| mask << bit), "{free:#x} {n} {align}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -182,13 +182,19 @@ impl<P: Protocol> Allocator<'_, P> {
     /// is not in a state to be handed out, or waits for this.
     #[cold]
     pub(crate) fn refuse_bad_frame(&self, head: Pfn, order: Order, bad: Pfn) {
+        self.refuse_bad_frame_among(FrameRange::block(head, order), bad);
+    }
+
+    /// The same of any frames of the caller's.
+    #[cold]
+    pub(super) fn refuse_bad_frame_among(&self, frames: FrameRange, bad: Pfn) {
         let state = self.protocol.state(bad);
         let waited = self.waiting_among(bad, Order::PAGE).is_some();
         self.take_offline(bad);
         if waited {
             self.pool.forget_frame(bad);
         }
-        for frame in FrameRange::block(head, order).iter().filter(|frame| *frame != bad) {
+        for frame in frames.iter().filter(|frame| *frame != bad) {
             self.give(frame, Order::PAGE);
         }
         if !waited {

@@ -14,7 +14,7 @@ use crate::atomic::AtomicWord;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed
 /// something.
-const RECLAIM_ROUNDS: usize = 16;
+pub(super) const RECLAIM_ROUNDS: usize = 16;
 
 /// Times a request looks everywhere before it fails, though other threads have moved pages during
 /// each look.
@@ -50,7 +50,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// What can be taken out of pageblocks that are not whole, once uncoalesced pages have come
     /// together there if need be; else out of a whole one, and rather of one that was in use than
     /// of one that may never have been needs_scrub.
-    fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
+    pub(super) fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
         // Each turn takes away hints, so it goes round only as long as pages become uncoalesced.
         loop {
             let taken = take(PART);
@@ -126,7 +126,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             if let Some(taken) = self.take_for_sure(order) {
                 return Ok(taken);
             }
-            if !self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames())) {
+            if !self.ask_to_reclaim(order) {
                 break;
             }
         }
@@ -135,6 +135,11 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             free_frames: self.free_frames(),
             free_areas: self.free_pageblocks(),
         })
+    }
+
+    /// Asks the hook for frames; false if it freed none.
+    pub(super) fn ask_to_reclaim(&self, order: Order) -> bool {
+        self.config.hooks.is_some_and(|hooks| hooks.reclaim(order, self.free_frames()))
     }
 
     /// Looks everywhere, also where no hint leads: others may have taken one away for their own
@@ -187,7 +192,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         if let Some(hooks) = self.config.hooks {
             let taken: i64 =
                 self.all_caches().map(|cache| cache.taken()).sum::<i64>() + order.frames() as i64;
-            let free = self.usable.saturating_sub(taken.max(0) as u64);
+            let free = self.usable_frames().saturating_sub(taken.max(0) as u64);
             if free < self.config.low_watermark {
                 hooks.reclaim(order, free);
             }

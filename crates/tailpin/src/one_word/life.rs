@@ -6,7 +6,7 @@ use super::{OneWord, Steps};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
-use crate::page_state::Class;
+use crate::page_state::{Class, Kind};
 use crate::page_word::PageWord;
 use crate::protocol::{BlockLife, FreeSink};
 
@@ -102,7 +102,7 @@ impl<W: AtomicWord, S: Steps> BlockLife for OneWord<'_, W, S> {
     }
 
     fn reserve(&self, frame: Pfn) {
-        // Relaxed: before the zone is shared.
+        // Relaxed: before the zone is shared, or its pageblock is opened.
         self.word(frame).store(PageWord::reserved().0, Ordering::Relaxed);
     }
 
@@ -110,6 +110,11 @@ impl<W: AtomicWord, S: Steps> BlockLife for OneWord<'_, W, S> {
         let seen = self.load(frame);
         // Release: pairs with the Acquire of a look-up that finds the frame out of service.
         self.word(frame).store(seen.as_offline().0, Ordering::Release);
+    }
+
+    fn enter_service(&self, frame: Pfn, from: Kind) -> bool {
+        let seen = self.load(frame);
+        seen.decode().kind == from && self.change(frame, seen, seen.back_in_service())
     }
 }
 

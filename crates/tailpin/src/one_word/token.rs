@@ -19,11 +19,30 @@ use super::{OneWord, Steps, misuse};
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::page_state::PageState;
 use crate::page_word::PageWord;
 use crate::protocol::{BlockRefs, Checked, FrameWords, FreeSink, RawBlock};
 use crate::report::Cause;
 
 impl<W: AtomicWord, S: Steps> Checked for OneWord<'_, W, S> {
+    // As long as a larger block around the frame is being split, its helpers rewrite tails of the
+    // pieces that there are already, so none of these may be split or given back before.
+    fn settled_block(&self, frame: Pfn, sink: &impl FreeSink) -> Option<(Pfn, PageState)> {
+        loop {
+            let own = self.load(frame);
+            // Only a piece lies in a block that is being split.
+            if own.is_settled_head() && own.is_live_head() && !own.is_piece() {
+                return Some((frame, own.decode()));
+            }
+            let (head, seen) = self.largest_around(frame)?;
+            // A block without references splits itself, and no other thread helps.
+            if !seen.is_splitting() || seen.refs() == 0 {
+                return Some((head, seen.decode()));
+            }
+            self.help_pinned(head, seen, sink);
+        }
+    }
+
     #[inline]
     fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
         let (head, order) = (token.pfn(), token.order());
@@ -196,13 +215,26 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if !seen.is_splitting() {
                 return Ok(seen);
             }
-            // A pin that is never refused, like a hold: it is gone when this returns.
-            let pinned = PageWord(seen.0 + 1);
-            if self.change(at, seen, pinned) {
-                self.help_split(at, pinned, sink);
-                self.unpin(at, sink);
-            }
+            self.help_pinned(at, seen, sink);
         }
+    }
+
+    /// Helps with the split that `seen` says is under way at `at`, unless the word has changed.
+    fn help_pinned(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
+        // A pin that is never refused, like a hold: it is gone when this returns.
+        let pinned = PageWord(seen.0 + 1);
+        if self.change(at, seen, pinned) {
+            self.help_split(at, pinned, sink);
+            self.unpin(at, sink);
+        }
+    }
+
+    /// The largest live block that `frame` is in.
+    fn largest_around(&self, frame: Pfn) -> Option<(Pfn, PageWord)> {
+        let mut last = None;
+        let heads = Order::all().rev().map(|order| frame.head(order));
+        let mut heads = heads.filter(|head| self.covers(*head) && last.replace(*head) != Some(*head));
+        heads.find_map(|head| self.head_at(head, frame))
     }
 
     /// Looks at each piece of a block that may have been split since.

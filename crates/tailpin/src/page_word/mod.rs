@@ -111,6 +111,7 @@
 //! | tail, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
 //! | implicit | reserved | `reserved` | `life::reserve` |
 //! | free, implicit, tail | offline | `as_offline` | `life::take_offline` |
+//! | reserved, offline | free | `back_in_service` | `life::enter_service` |
 
 mod layout;
 #[cfg(test)]

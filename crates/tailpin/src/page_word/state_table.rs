@@ -392,6 +392,11 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.as_offline());
             }
         }),
+        ("`back_in_service`", "life::enter_service", |w, to| {
+            if w.kind_bits() == OUT {
+                to(w.back_in_service());
+            }
+        }),
     ])
 }
 
@@ -577,6 +582,7 @@ fn use_at_random(zone: &Zone<'_, OneWord<'_, Noting>>, mut random: u64) {
             }
             (8, Some(block)) if dice(20) == 0 => {
                 zone.set_aside(block.pfn());
+                zone.restore(Pfn::new(dice(4096) as u64));
                 blocks.push(block);
             }
             _ => pins.truncate(dice(20)),

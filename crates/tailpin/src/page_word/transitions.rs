@@ -263,6 +263,11 @@ impl PageWord {
         Self::build(OUT, Order::PAGE, self.generation_bits() | HWPOISON)
     }
 
+    /// A frame that was out of service is a free one.
+    pub(crate) const fn back_in_service(self) -> Self {
+        Self::build(FREE, Order::PAGE, self.generation_bits())
+    }
+
     /// To go offline when freed; a head of several frames is told that it has such a frame.
     pub(crate) const fn mark_hwpoison(self) -> Self {
         let flagged = Self(self.0 | HWPOISON);

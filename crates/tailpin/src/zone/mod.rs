@@ -14,7 +14,7 @@ use crate::alloc::config::{Request, ZoneConfig};
 use crate::alloc::layout::ZoneLayout;
 use crate::alloc::pool::Pool;
 use crate::alloc::set_aside::SetAside;
-use crate::error::{AllocError, ZoneError};
+use crate::error::{AddError, AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::one_word::OneWord;
@@ -200,6 +200,55 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// during the look.
     pub fn set_aside(&self, frame: Pfn) -> SetAside {
         self.allocator.set_aside(frame)
+    }
+
+    /// Puts a frame back into service that has left it, by [`Zone::set_aside`] or because it was
+    /// misused (the kernel's `unpoison_memory`). Of a misused frame the caller has to know that no
+    /// code uses it any more. False if it has not left: it is in service, reserved, in use and
+    /// about to leave, or outside the zone.
+    ///
+    /// Progress: lock-free; one compare-and-swap, and what giving back a page takes.
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let frame = Pfn::new(7);
+    /// assert_eq!(zone.set_aside(frame), SetAside::Done);
+    /// assert!(zone.restore(frame));
+    /// assert_eq!((zone.set_aside_frames(), zone.free_areas()), (0, 1));
+    /// assert!(!zone.restore(frame));
+    /// ```
+    #[doc(alias = "unpoison_memory")]
+    pub fn restore(&self, frame: Pfn) -> bool {
+        self.allocator.restore(frame)
+    }
+
+    /// Puts frames into service that never were: memory that is found or plugged in after the zone
+    /// was made, within the span that it was laid out for ([`ZoneLayout::spanning`]).
+    ///
+    /// Progress: lock-free; one compare-and-swap for each 2 MiB that enters service as a whole, for
+    /// others one for each frame. It does not wait for another thread: see [`AddError::Busy`].
+    ///
+    /// # Errors
+    /// [`AddError`]. If a frame is in service already, nothing has changed.
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// let layout = ZoneLayout::spanning(FrameRange::new(Pfn::new(0), 1 << 18), 1)?; // up to 1 GiB
+    /// let memory = ZoneMemory::for_layout(&layout);
+    /// let zone: Zone = memory.zone(layout, ZoneConfig::default())?;
+    /// assert!(zone.alloc(Order::PAGE).is_err());
+    /// zone.add(FrameRange::new(Pfn::new(100), 1000))?;
+    /// zone.add(FrameRange::new(Pfn::new(4096), 512))?;
+    /// assert_eq!((zone.usable_frames(), zone.free_frames()), (1512, 1512));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "add_memory")]
+    pub fn add(&self, range: FrameRange) -> Result<(), AddError> {
+        self.allocator.add(range)
     }
 
     /// Frames that have gone out of service.

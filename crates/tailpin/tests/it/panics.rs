@@ -129,6 +129,29 @@ fn shapes<P: Protocol>(zone: &Zone<'_, P>) {
     drop(zone.alloc(order(10)).unwrap().split_to(Order::HUGE).unwrap());
 }
 
+/// Runs of all kinds are taken and given back, as a whole and in parts, and one that there is no
+/// room for is asked for.
+fn runs<P: Protocol>(zone: &Zone<'_, P>) {
+    for frames in [5, 48, 300, 1100] {
+        let run = zone.alloc_run(frames, 1).unwrap();
+        let (first, rest) = run.split_at(frames / 3);
+        drop(rest);
+        let named = zone.alloc_run_at(FrameRange::new(Pfn::new(FRAMES - 30), 7));
+        drop(first);
+        assert!(zone.alloc_run(FRAMES + 1 - 30, 1).is_err());
+        drop(named);
+    }
+}
+
+#[test]
+fn panics_in_hooks_lose_no_frame_of_a_run() {
+    for code in [Code::BeforePublication, Code::AfterLastReference, Code::Reclaim] {
+        nothing_is_lost!(OneWord, Hooked(true), code, 0, runs);
+        nothing_is_lost!(Classic, Hooked(true), code, 0, runs);
+    }
+    nothing_is_lost!(OneWord, Hooked(false), Code::Cpu, 0, runs);
+}
+
 #[test]
 fn panics_in_hooks_lose_nothing() {
     for code in [Code::BeforePublication, Code::AfterLastReference, Code::Reclaim] {

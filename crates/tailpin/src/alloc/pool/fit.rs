@@ -6,14 +6,19 @@
 //! a pageblock by its largest run of whole rows.
 
 use crate::alloc::hint_bitmap::HintBitmap;
-use crate::alloc::ids::{PageblockId, Place, RowId};
+use crate::alloc::ids::{PageblockId, Place, ROW_FRAMES, RowId};
 use crate::alloc::pageblock::{ROW_ORDER, RowMap};
 use crate::alloc::run_index::{Fullness, RunIndex};
-use crate::alloc::runs::{best, largest, lowest, run, smallest};
+use crate::alloc::runs::{best, fitting, largest, lowest, run, smallest};
 use crate::atomic::AtomicWord;
-use crate::frame::Order;
+use crate::frame::{Order, Pfn};
 
 use super::{Pool, Taken};
+
+/// The order of the smallest block with room for `n` frames, 1 to 512.
+fn order_for(n: u64) -> Order {
+    Order::wrap(n.next_power_of_two().trailing_zeros() as u8)
+}
 
 impl<'m, W: AtomicWord> Pool<'m, W> {
     /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
@@ -23,10 +28,39 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             let (row, mask) = self.take_frames(order, largest, select)?;
             row.first_frame() + u64::from(mask.trailing_zeros())
         } else {
-            let (id, rows) = self.take_rows(order, largest)?;
+            let (id, rows) = self.take_rows(order, largest, |map| map.best(order))?;
             id.row(rows.trailing_zeros() as usize).first_frame()
         };
         Some(Taken::scrubbed(self.frame(number)))
+    }
+
+    /// `n` frames side by side, 1 to 512, the first at a multiple of the frames of `align`, 0 to 9,
+    /// out of nothing larger than a block of `largest`: the first of them. What is taken is just
+    /// these: of a row that is whole, the others are free as before.
+    ///
+    /// Looks where a block that has room for them would fit; there may be room elsewhere.
+    pub(crate) fn take_side_by_side(&self, n: u64, align: Order, largest: Order) -> Option<Pfn> {
+        let order = order_for(n).max(align);
+        if order < ROW_ORDER {
+            let (row, mask) = self.take_frames(order, largest, |free| fitting(free, n as u32, align))?;
+            return Some(self.frame(row.first_frame() + u64::from(mask.trailing_zeros())));
+        }
+        let rows = n.div_ceil(ROW_FRAMES as u64);
+        let (order, align) = (order.max(order_for(rows * ROW_FRAMES as u64)), align.max(ROW_ORDER));
+        let (id, taken) = self.take_rows(order, largest, |map| map.fitting(rows as u32, align))?;
+        let first = taken.trailing_zeros() as usize;
+        self.offer_above(id.row(first), n);
+        Some(self.frame(id.row(first).first_frame()))
+    }
+
+    /// Frees all frames of rows that the caller took out, the first of which is `first`, but the
+    /// lowest `n`.
+    pub(super) fn offer_above(&self, first: RowId, n: u64) {
+        let kept = n % ROW_FRAMES as u64;
+        if kept != 0 {
+            let last = first.pageblock().row(first.within() + (n / ROW_FRAMES as u64) as usize);
+            self.offer(last, !0 << kept);
+        }
     }
 
     /// At most so many single pages of one row, those in the smallest runs, out of nothing larger
@@ -45,6 +79,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         largest: Order,
         select: impl Fn(u64) -> Option<u64>,
     ) -> Option<(RowId, u64)> {
+        let one_row = |map: RowMap| map.best(ROW_ORDER);
         let first_of = |(id, rows): (PageblockId, u64)| {
             let row = id.row(rows.trailing_zeros() as usize);
             let taken = select(!0)?;
@@ -56,11 +91,11 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             .find_map(|fullness| {
                 let mut orders = (order.get()..ROW_ORDER.get()).map(Order::wrap);
                 let found = orders.find_map(|largest| self.take_frames_in(fullness, largest, &select));
-                found.or_else(|| self.take_rows_in(fullness, ROW_ORDER).and_then(first_of))
+                found.or_else(|| self.take_rows_in(fullness, ROW_ORDER, one_row).and_then(first_of))
             })
-            .or_else(|| self.take_rows_of_whole(ROW_ORDER, largest).and_then(first_of))
+            .or_else(|| self.take_rows_of_whole(largest, one_row).and_then(first_of))
             // Before giving up: without the hints, which may lag behind a free under way.
-            .or_else(|| self.take_rows_unhinted(ROW_ORDER, largest).and_then(first_of))
+            .or_else(|| self.take_rows_unhinted(largest, one_row).and_then(first_of))
             .or_else(|| {
                 let mut rows = self.last_resort(largest).flat_map(PageblockId::rows);
                 rows.find_map(|row| self.claim_frames(row, &select))
@@ -126,23 +161,38 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         }
     }
 
-    /// A run of rows for a block of `order`, 6 to 8, as (pageblock, rows), from the lowest of the
-    /// pageblocks that come closest to it, sparse ones last.
-    fn take_rows(&self, order: Order, largest: Order) -> Option<(PageblockId, u64)> {
+    /// The rows that `select` picks, as (pageblock, rows), from the lowest of the pageblocks that
+    /// come closest to a block of `order`, 6 to 9, sparse ones last. It picks some wherever there
+    /// is such a block.
+    fn take_rows(
+        &self,
+        order: Order,
+        largest: Order,
+        select: impl Fn(RowMap) -> Option<u64>,
+    ) -> Option<(PageblockId, u64)> {
         Fullness::ALL
             .into_iter()
-            .find_map(|fullness| self.take_rows_in(fullness, order))
-            .or_else(|| self.take_rows_of_whole(order, largest))
+            .find_map(|fullness| self.take_rows_in(fullness, order, &select))
+            .or_else(|| self.take_rows_of_whole(largest, &select))
             // Before giving up: as in `take_frames`.
-            .or_else(|| self.take_rows_unhinted(order, largest))
+            .or_else(|| self.take_rows_unhinted(largest, &select))
     }
 
-    fn take_rows_unhinted(&self, order: Order, largest: Order) -> Option<(PageblockId, u64)> {
-        self.last_resort(largest).find_map(|id| self.claim_rows(id, |map| map.best(order)))
+    fn take_rows_unhinted(
+        &self,
+        largest: Order,
+        select: impl Fn(RowMap) -> Option<u64>,
+    ) -> Option<(PageblockId, u64)> {
+        self.last_resort(largest).find_map(|id| self.claim_rows(id, &select))
     }
 
     /// Of pageblocks of one fullness class.
-    fn take_rows_in(&self, fullness: Fullness, order: Order) -> Option<(PageblockId, u64)> {
+    fn take_rows_in(
+        &self,
+        fullness: Fullness,
+        order: Order,
+        select: impl Fn(RowMap) -> Option<u64>,
+    ) -> Option<(PageblockId, u64)> {
         (order.get()..Order::HUGE.get()).map(Order::wrap).find_map(|largest| {
             let fits = |map: RowMap| map.largest() == Some(largest);
             self.search(
@@ -150,17 +200,21 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
                 |index| index.pageblocks_with(largest),
                 |id| id,
                 |id| fits(self.pageblock(id).row_map()),
-                |id| self.claim_rows(id, |map| if fits(map) { map.best(order) } else { None }),
+                |id| self.claim_rows(id, |map| if fits(map) { select(map) } else { None }),
             )
         })
     }
 
     /// Of a whole pageblock, if `largest` allows that.
-    fn take_rows_of_whole(&self, order: Order, largest: Order) -> Option<(PageblockId, u64)> {
+    fn take_rows_of_whole(
+        &self,
+        largest: Order,
+        select: impl Fn(RowMap) -> Option<u64>,
+    ) -> Option<(PageblockId, u64)> {
         if largest < Order::HUGE {
             return None;
         }
-        let take = |id| self.claim_rows(id, |map| if map.is_whole() { map.best(order) } else { None });
+        let take = |id| self.claim_rows(id, |map| if map.is_whole() { select(map) } else { None });
         self.whole.search(PageblockId::FIRST, |id| self.pageblock(id).row_map().is_whole(), take)
     }
 

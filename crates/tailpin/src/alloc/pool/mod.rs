@@ -224,6 +224,11 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         })
     }
 
+    /// The lowest pageblock from `from` on that a hint says is whole.
+    pub(crate) fn next_whole(&self, from: PageblockId) -> Option<PageblockId> {
+        self.whole.next(from)
+    }
+
     #[inline]
     fn try_pageblock(&self, id: PageblockId) -> Option<(PageblockId, Taken)> {
         let needs_scrub = self.claim_pageblock(id)?;
@@ -237,10 +242,16 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     /// Takes back a pageblock that [`claim_pageblock`](Self::claim_pageblock) returned, as it was
-    /// then. A pageblock that is restored in two parts says by that that it needs a scrub.
+    /// then.
     pub(crate) fn unclaim_pageblock(&self, id: PageblockId, needs_scrub: bool) -> Result<(), Pfn> {
+        if needs_scrub { self.give_unscrubbed(id, ALL_ROWS) } else { self.give_rows(id, ALL_ROWS) }
+    }
+
+    /// Takes back rows. A pageblock that is restored in two parts says by that that it needs a
+    /// scrub.
+    fn give_unscrubbed(&self, id: PageblockId, rows: u64) -> Result<(), Pfn> {
         const HALF: u64 = ALL_ROWS >> (PAGEBLOCK_ROWS / 2);
-        let parts: &[u64] = if needs_scrub { &[HALF, ALL_ROWS ^ HALF] } else { &[ALL_ROWS] };
+        let parts: &[u64] = if rows == ALL_ROWS { &[HALF, ALL_ROWS ^ HALF] } else { &[rows] };
         parts.iter().try_for_each(|rows| self.give_rows(id, *rows))
     }
 
@@ -289,10 +300,16 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.give_rows(row.pageblock(), run(order, row.within() as u32))
     }
 
-    /// Takes back some frames of the pageblock that begins at `first`.
+    /// Takes back some frames of the pageblock that begins at `first`: whole rows in one step.
     pub(crate) fn give_some(&self, first: Pfn, frames: &FrameMask) -> Result<(), Pfn> {
-        let rows = self.pageblock_of(first).rows().zip(frames.words());
-        rows.filter(|(_, frames)| **frames != 0).try_for_each(|(row, frames)| self.give_frames(row, *frames))
+        let id = self.pageblock_of(first);
+        let whole = |(within, frames): (usize, &u64)| u64::from(*frames == !0) << within;
+        let whole = frames.words().iter().enumerate().map(whole).sum();
+        if whole != 0 {
+            self.give_unscrubbed(id, whole)?;
+        }
+        let mut rows = id.rows().zip(frames.words()).filter(|(_, frames)| !matches!(**frames, 0 | u64::MAX));
+        rows.try_for_each(|(row, frames)| self.give_frames(row, *frames))
     }
 
     /// Takes back frames of one row.
@@ -333,6 +350,26 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {
         let number = self.number(frame);
         self.take_wanted(RowId::of_frame(number), 1 << (number % ROW_FRAMES as u64)) != 0
+    }
+
+    /// Takes the first `n` frames of a pageblock, 1 to 512; false if some of them, or others of
+    /// their last row, are not free in the pool.
+    pub(crate) fn take_first(&self, id: PageblockId, n: u64) -> bool {
+        let wanted = ALL_ROWS >> (PAGEBLOCK_ROWS - (n as usize).div_ceil(ROW_FRAMES));
+        let all = |map: RowMap| (map.inside() & wanted == wanted).then_some(wanted);
+        let taken = self.pageblock(id).take_rows(all);
+        if let Some((_, change)) = taken {
+            self.row_map_changed(id, change);
+            self.offer_above(id.row(0), n);
+        }
+        taken.is_some()
+    }
+
+    /// The free frames of a row. A look from outside.
+    pub(crate) fn free_of(&self, row: RowId) -> u64 {
+        let pageblock = self.pageblock(row.pageblock());
+        // Of rows that are in, the bits are not looked at: memory that was never used stays so.
+        if pageblock.row_map().inside() >> row.within() & 1 != 0 { !0 } else { pageblock.free(row.within()) }
     }
 
     /// Takes those frames of a pageblock that are free in the pool and wanted.
@@ -388,6 +425,31 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     pub(crate) fn withhold(&self, id: PageblockId) {
         self.pageblock(id).withhold();
         self.whole.clear(id, || false);
+    }
+
+    /// Puts a withheld pageblock into service as a whole; false if it is not withheld any more.
+    pub(crate) fn admit(&self, id: PageblockId) -> bool {
+        let admitted = self.pageblock(id).admit();
+        if admitted {
+            self.whole.mark(id);
+        }
+        admitted
+    }
+
+    /// Begins to put a part of a withheld pageblock into service; false if it is not withheld any
+    /// more, or another thread has begun.
+    pub(crate) fn begin_opening(&self, id: PageblockId) -> bool {
+        self.pageblock(id).begin_opening()
+    }
+
+    /// Whether a thread has begun and not ended it.
+    pub(crate) fn is_opening(&self, id: PageblockId) -> bool {
+        self.pageblock(id).row_map().is_opening()
+    }
+
+    /// The frames of the pageblock can enter service one by one.
+    pub(crate) fn end_opening(&self, id: PageblockId) {
+        self.pageblock(id).end_opening();
     }
 
     pub(crate) fn is_withheld(&self, frame: Pfn) -> bool {

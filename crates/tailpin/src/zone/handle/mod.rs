@@ -5,6 +5,7 @@
 //! | [`Block`] | one reference to every piece of an aligned block | [`Zone::alloc`](crate::Zone::alloc), splitting, merging |
 //! | [`Pieces`] | one reference to each of a run of pieces, to be taken one by one | [`Block::split_to`] and its kin |
 //! | [`PageRef`] | one pin on one page | [`Block::pin`], [`Zone::try_pin`](crate::Zone::try_pin) |
+//! | [`Run`] | one reference to each of any number of frames side by side | [`Zone::alloc_run`](crate::Zone::alloc_run) |
 //! | [`PinnedRange`] | one pin on each page of a byte range | [`Block::slice`] |
 //!
 //! They borrow the zone; over a `&'static Zone` they have no lifetime to carry. All are `Send` and
@@ -53,12 +54,14 @@ mod page_ref;
 mod pieces;
 mod pinned_range;
 mod raw;
+mod run;
 
 pub use block::Block;
 pub use page_ref::PageRef;
 pub use pieces::Pieces;
 pub use pinned_range::PinnedRange;
 pub use raw::Raw;
+pub use run::Run;
 
 /// All handles may be sent to and shared with other threads, as may the zone.
 const _: () = {
@@ -67,5 +70,6 @@ const _: () = {
     shared::<Pieces<'_>>();
     shared::<PageRef<'_>>();
     shared::<PinnedRange<'_>>();
+    shared::<Run<'_>>();
     shared::<crate::Zone<'_>>();
 };

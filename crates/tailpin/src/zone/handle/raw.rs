@@ -13,7 +13,7 @@
 use core::mem::ManuallyDrop;
 
 use crate::alloc::config::Request;
-use crate::error::{AllocError, GetError, MergeError, SplitError, TokenError};
+use crate::error::{AllocError, GetError, MergeError, RunError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::one_word::OneWord;
 use crate::page_state::PageState;
@@ -22,6 +22,7 @@ use crate::report::{Cause, Misuse, Operation};
 use crate::zone::Zone;
 
 use super::Block;
+use crate::alloc::run_request::RunRequest;
 
 /// The raw interface of a zone, from [`Zone::raw`].
 ///
@@ -70,6 +71,62 @@ impl<'z, P: Protocol> Raw<'z, P> {
     pub fn free(&self, block: RawBlock) -> Result<(), Misuse> {
         let freed = self.inside(block).and_then(|()| self.protocol().raw_free(block, self.zone));
         freed.map_err(|cause| self.zone.report(block.pfn(), Operation::Free, cause))
+    }
+
+    /// Frames side by side, one reference to each; see [`Zone::alloc_run_with`].
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc_run_with`].
+    pub fn alloc_run(&self, request: RunRequest) -> Result<FrameRange, RunError> {
+        self.zone.allocator.alloc_run(request)
+    }
+
+    /// Just these frames; see [`Zone::alloc_run_at`].
+    ///
+    /// Progress: lock-free; as that.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc_run_at`].
+    pub fn alloc_run_at(&self, range: FrameRange) -> Result<(), RunError> {
+        self.zone.allocator.alloc_run_at(range)
+    }
+
+    /// One reference less on each frame of `range`: of a run, any part of it, in any number of
+    /// calls; or of blocks, where the range may begin and end inside one. Pinned pages are free
+    /// when their pins have gone.
+    ///
+    /// What can't be told is who is calling: frames that are in use and have a reference are
+    /// believed to be the caller's.
+    ///
+    /// Progress: lock-free; as [`Raw::put_many`] for each block, and as [`Raw::split_around`] for
+    /// the ones at the ends that are not given back as a whole.
+    ///
+    /// # Errors
+    /// The misuse, if a frame is free, has no reference, or is of a block that neither lies within
+    /// the range nor can be split; it has been reported and the frame goes out of service. No
+    /// reference was given back, unless another thread misused the frames at the same time.
+    ///
+    /// ```
+    /// # use tailpin::*;
+    /// # let ranges = [FrameRange::new(Pfn::new(0), 4096)];
+    /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    /// # let memory = ZoneMemory::for_layout(&layout);
+    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// let raw = zone.raw();
+    /// let run = raw.alloc_run(RunRequest::new(3000))?;
+    /// raw.free_run(FrameRange::new(run.start, 100))?;
+    /// raw.free_run(FrameRange { start: run.start.offset(100), end: run.end })?;
+    /// let misuse = raw.free_run(FrameRange::new(run.start, 5)).unwrap_err();
+    /// assert_eq!(misuse.cause, Cause::FrameIsFree);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn free_run(&self, range: FrameRange) -> Result<(), Misuse> {
+        let inside = self.zone.span().holds(range) || range.start >= range.end;
+        let inside = if inside { Ok(()) } else { Err((range.start, Cause::NotInZone)) };
+        let freed = inside.and_then(|()| self.zone.allocator.free_run(range));
+        freed.map_err(|(frame, cause)| self.zone.report(frame, Operation::Free, cause))
     }
 
     /// Pins a page by number (`get_page_unless_zero`); look again where you found the number.
