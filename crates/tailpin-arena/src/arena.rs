@@ -1,6 +1,8 @@
 //! The arena: where buffers come from.
 
+use std::any::Any;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -8,16 +10,18 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use tailpin::{Audit, FrameRange, Order};
+use tailpin::{Audit, FrameRange, Order, Pfn, Request};
 
 use crate::arena_ptr::Root;
 use crate::builder::Builder;
 use crate::error::{AllocError, ReleaseError};
 use crate::handles::buffer::Buffer;
+use crate::handles::scattered::pieces::Pieces;
 use crate::memory::backing::{Abilities, Ability, Backing};
 use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::observe::page_walk;
 use crate::observe::stats::{Holder, LeakReport, Stats};
+use crate::page_notes::TagNumber;
 use crate::reclaim::release::{ReleaseCall, Released};
 use crate::reclaim::releaser::{Pace, Releaser, is_passing};
 use crate::shared_state::Inner;
@@ -60,7 +64,7 @@ impl Drop for Handles {
         let last = HandlesCount(self.root);
         // SAFETY: the handles' keepalive lasts until `last` is dropped.
         let inner = unsafe { self.root.inner() };
-        let left = inner.liveness.frames();
+        let left = inner.budget.used();
         if left > 0
             && !inner.is_child()
             && let Some(on_leak) = inner.settings.on_leak
@@ -74,13 +78,58 @@ impl Drop for Handles {
     }
 }
 
+/// A block that was handed out and is no buffer yet: its pages are not counted. Its owner has a
+/// handle of the arena.
+struct Uncharged {
+    root: Root,
+    block: FrameRange,
+}
+
+impl Uncharged {
+    /// The block with its one reference.
+    fn into_block(self) -> FrameRange {
+        ManuallyDrop::new(self).block
+    }
+}
+
+impl Drop for Uncharged {
+    fn drop(&mut self) {
+        // SAFETY: the one reference is this value's, and its owner has a handle.
+        unsafe { self.root.drop_uncharged(self.block) };
+    }
+}
+
+/// Blocks that were handed out and are no buffer yet: their pages are not counted. Their owner has
+/// a handle of the arena.
+struct UnchargedPieces {
+    root: Root,
+    heads: Vec<Pfn>,
+    order: Order,
+}
+
+impl UnchargedPieces {
+    /// The blocks with their one reference each.
+    fn into_heads(mut self) -> Vec<Pfn> {
+        std::mem::take(&mut self.heads)
+    }
+}
+
+impl Drop for UnchargedPieces {
+    fn drop(&mut self) {
+        for head in self.heads.drain(..) {
+            // SAFETY: the one reference is this value's, and its owner has a handle.
+            unsafe { self.root.drop_uncharged(FrameRange::block(head, self.order)) };
+        }
+    }
+}
+
 /// Ends the handles' keepalive.
 struct HandlesCount(Root);
 
 impl Drop for HandlesCount {
     fn drop(&mut self) {
         // SAFETY: made for the end of the handles alone, which use nothing of the arena after it.
-        unsafe { self.0.lower(1) }
+        unsafe { self.0.close() }
     }
 }
 
@@ -100,7 +149,12 @@ impl Arena {
     }
 
     pub(crate) fn new(root: Root) -> Self {
-        Self { handles: Arc::new(Handles { root }) }
+        let handles = Arc::new(Handles { root });
+        let weak: Weak<dyn Any + Send + Sync> = Arc::<Handles>::downgrade(&handles);
+        let arena = Self { handles };
+        // This is the first handle, so nothing is there yet.
+        let _ = arena.inner().handles.set(weak);
+        arena
     }
 
     #[cfg(feature = "allocator-api2")]
@@ -125,78 +179,85 @@ impl Arena {
         unsafe { self.handles.root.inner() }
     }
 
-    /// A buffer of `len` bytes, this caller's alone.
-    ///
-    /// It begins at a multiple of the next power of two (4 KiB to 1 GiB), so one of 2 MiB or more
-    /// is huge pages where the arena has them. Whole pages behind `len` bytes are free for others.
-    /// What it contains is whatever was there before, zeroes if it is fresh: see
-    /// [`Arena::alloc_zeroed`].
-    ///
-    /// # Errors
-    /// [`AllocError`]; the arena is as it was.
-    pub fn alloc(&self, len: usize) -> Result<Buffer, AllocError> {
-        self.obtain(len, None)
+    /// The order of the block that a buffer of `len` bytes needs.
+    pub(crate) fn order_for(len: usize) -> Result<Order, AllocError> {
+        let pages = len.div_ceil(PAGE_SIZE).max(1);
+        let order = pages.checked_next_power_of_two().and_then(|n| Order::new(n.trailing_zeros() as u8));
+        order.ok_or(AllocError::TooLarge { asked: len })
     }
 
-    /// A buffer of `len` bytes with a tag, by which [`Arena::worst_holders`] and
-    /// [`Slice::tag`](crate::Slice::tag) know the buffer's pages for as long as any of them is
-    /// kept. The first 254 different tags are told apart.
-    ///
-    /// # Errors
-    /// [`AllocError`]; the arena is as it was.
-    pub fn alloc_tagged(&self, len: usize, tag: &'static str) -> Result<Buffer, AllocError> {
-        self.obtain(len, Some(tag))
-    }
-
-    /// A buffer of zeroes.
-    ///
-    /// # Errors
-    /// [`AllocError`]; the arena is as it was.
-    pub fn alloc_zeroed(&self, len: usize) -> Result<Buffer, AllocError> {
-        let mut buffer = self.alloc(len)?;
-        buffer.fill(0);
-        Ok(buffer)
-    }
-
-    fn obtain(&self, len: usize, tag: Option<&'static str>) -> Result<Buffer, AllocError> {
+    /// A buffer of `len` bytes, whose pages the caller has taken of the budgets: they are the
+    /// buffer's from here on, unless this is an error.
+    pub(crate) fn obtain(&self, len: usize, tag: TagNumber) -> Result<Buffer, AllocError> {
         let inner = self.inner();
         if inner.is_child() {
             return Err(AllocError::ForkedChild);
         }
-        let pages = len.div_ceil(PAGE_SIZE).max(1);
-        let order = pages.checked_next_power_of_two().and_then(|n| Order::new(n.trailing_zeros() as u8));
-        let order = order.ok_or(AllocError::TooLarge { asked: len })?;
+        let order = Self::order_for(len)?;
         // Blocks for which the pool has no huge page, kept until others have been tried.
         let mut unpopulated = Vec::new();
         loop {
             let block = match self.take(order) {
-                Ok(block) => block,
+                Ok(block) => Uncharged { root: self.handles.root, block },
                 Err(error) => {
                     return Err(unpopulated.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
                 }
             };
-            // SAFETY: the block's only reference is the new buffer's from here on, and its frames
-            // are counted.
-            let mut buffer = unsafe { Buffer::adopt(self.handles.root, block, bytes_of(block.frames())) };
-            if let Err(shortage) = inner.populate(block.start, order) {
-                unpopulated.push((buffer, shortage));
+            let head = block.block.start;
+            if let Err(shortage) = inner.populate(head, order) {
+                unpopulated.push((block, shortage));
                 continue;
             }
-            inner.history.record(block.start, order, tag);
+            inner.history.record(head, order);
+            inner.notes.hand_out(block.block, tag, inner.tags.any());
+            // SAFETY: the block's only reference is the new buffer's from here on, and so many of
+            // its pages are counted as `len` bytes need.
+            let buffer = unsafe { Buffer::adopt_longer(self.handles.root, block.into_block(), len) };
             // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
             #[cfg(feature = "compio")]
             unsafe {
                 buffer.define();
             }
-            buffer.truncate(len);
             return Ok(buffer);
         }
     }
 
-    /// A block with one reference, its frames counted.
+    /// Pieces of `order` for `len` bytes, whose pages the caller has taken of the budgets: they are
+    /// the pieces' from here on, unless this is an error.
+    pub(crate) fn obtain_pieces(
+        &self,
+        len: usize,
+        order: Order,
+        tag: TagNumber,
+    ) -> Result<Pieces, AllocError> {
+        let inner = self.inner();
+        if inner.is_child() {
+            return Err(AllocError::ForkedChild);
+        }
+        let n = len.div_ceil(order.bytes() as usize);
+        let (now, tagged) = (inner.history.now(), inner.tags.any());
+        let mut taken = UnchargedPieces { root: self.handles.root, heads: Vec::with_capacity(n), order };
+        let mut many = inner.zone.alloc_many(Request::new(order), n);
+        while taken.heads.len() < n {
+            let block = match many.next() {
+                Some(block) => block.into_raw().frames(),
+                // A thread that gives memory back may have had some to itself.
+                None => self.take(order).map_err(|error| error.with_len(len))?,
+            };
+            taken.heads.push(block.start);
+            inner.populate(block.start, order)?;
+            inner.history.record_at(block.start, order, now);
+            inner.notes.hand_out(block, tag, tagged);
+        }
+        drop(many);
+        // SAFETY: each block has one reference, which is the pieces' from here on, and its pages
+        // are counted.
+        Ok(unsafe { Pieces::adopt(self.handles.root, taken.into_heads(), order) })
+    }
+
+    /// A block with one reference.
     fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
         let inner = self.inner();
-        inner.liveness.raise(order.frames());
         let mut tries = 0..RELEASE_TRIES;
         loop {
             if let Ok(block) = inner.zone.alloc(order) {
@@ -209,10 +270,8 @@ impl Arena {
             }
             thread::yield_now();
         }
-        // SAFETY: these frames were counted at the beginning and never handed out.
-        unsafe { self.handles.root.lower(order.frames()) };
         let (block, free) = (order.bytes() as usize, bytes_of(inner.zone.free_frames()));
-        Err(AllocError::OutOfMemory { asked: block, block, free })
+        Err(AllocError::OutOfMemory { asked: block, block, free, largest_free: self.largest_free() })
     }
 
     /// Size in bytes.
@@ -258,6 +317,18 @@ impl Arena {
         page_walk::stats(self.at_home())
     }
 
+    /// Bytes of the largest block that is free: the longest buffer that can be had at this moment,
+    /// if the limit allows it. Has free pages coalesce, and looks at every area until it finds a
+    /// block of 1 GiB.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in the memory.
+    pub fn largest_free(&self) -> usize {
+        let inner = self.at_home();
+        inner.zone.drain();
+        page_walk::largest_free(inner)
+    }
+
     /// The buffers that keep the most memory: up to `n` buffers of which pages are still in use,
     /// those with most of them first, and among equals the oldest.
     ///
@@ -266,7 +337,8 @@ impl Arena {
     /// # let arena = Arena::builder().size(16 << 20).build()?;
     /// let kept = arena.alloc_tagged(2 << 20, "http-header")?.freeze().slice(100..300);
     /// let worst = &arena.worst_holders(1)[0];
-    /// assert_eq!((worst.tag, worst.buffer_bytes, worst.kept_bytes), (Some("http-header"), 2 << 20, 4096));
+    /// assert_eq!((worst.tag.as_deref(), worst.kept_bytes), (Some("http-header"), 4096));
+    /// assert_eq!(worst.buffer_bytes, 2 << 20);
     /// # drop(kept);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -8,15 +8,19 @@ use tailpin::{
     Pins, Rearrange, SplitError, Zone,
 };
 
+use crate::arenas;
+use crate::memory::bytes_of;
+use crate::memory::system::current_cpu;
+use crate::page_notes::TagNumber;
 use crate::shared_state::{Inner, Parts};
 
 /// A pointer to what an arena's handles share.
 ///
 /// # Invariants
-/// The pointer is valid while [`Liveness`](crate::liveness::Liveness) counts anything: the handles,
-/// or a frame in use. Each owner of a `Root` has one of these, which the `SAFETY` comments call its
-/// *keepalive*: the handles' one count, or a pin or reference that keeps a frame in use. The shared
-/// state is never borrowed mutably before the last keepalive is gone.
+/// The pointer is valid while the arena's [`Budget`](crate::budget::Budget) counts anything: the
+/// handles, or a page in use. Each owner of a `Root` has one of these, which the `SAFETY` comments
+/// call its *keepalive*: the handles' one count, or a pin or reference that keeps a frame in use.
+/// The shared state is never borrowed mutably before the last keepalive is gone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Root(NonNull<Inner>);
 
@@ -26,9 +30,32 @@ unsafe impl Send for Root {}
 unsafe impl Sync for Root {}
 
 impl Root {
+    /// Of no arena, for what keeps nothing and never uses it.
+    pub(crate) const NOWHERE: Self = Self(NonNull::dangling());
+
     /// The count of the handles is the caller's, to be given up with [`Root::lower`].
     pub(crate) fn new(parts: Parts) -> Self {
-        Self(NonNull::from(Box::leak(Box::new(Inner::new(parts)))))
+        let inner = Box::leak(Box::new(Inner::new(parts)));
+        let (start, bytes) = (inner.data.base.addr().get(), bytes_of(inner.data.pages));
+        let root = Self(NonNull::from(inner));
+        arenas::enter(start..start + bytes, root.0);
+        root
+    }
+
+    /// The arena in which these bytes lie, if they lie in one of this process. It is there as long
+    /// as they are: a handle that keeps their pages has lent them.
+    pub(crate) fn around(bytes: &[u8]) -> Option<Self> {
+        arenas::find(bytes).map(Self)
+    }
+
+    /// # Safety
+    /// The caller is the thread that gave back the last keepalive.
+    #[cold]
+    unsafe fn take_down(self) {
+        // SAFETY: no keepalive is left, so no other thread has a way to it; it came from a box.
+        let inner = unsafe { Box::from_raw(self.0.as_ptr()) };
+        arenas::leave(inner.data.base.addr().get());
+        drop(inner);
     }
 
     /// # Safety
@@ -40,23 +67,49 @@ impl Root {
         unsafe { self.0.as_ref() }
     }
 
-    /// Ends keepalives: `frames` frames are free again, or the handles' one count goes. The last
-    /// one takes the arena down.
+    /// Ends keepalives: `pages` pages of one tag are free again. The last of all takes the arena
+    /// down.
     ///
     /// # Safety
-    /// These keepalives were the caller's, or those of frames that the caller has freed, and are
-    /// not used any more.
+    /// The caller has freed these pages, and uses nothing of the arena on their strength any more.
     #[inline]
-    pub(crate) unsafe fn lower(self, frames: u64) {
-        if frames == 0 {
+    unsafe fn give_back(self, pages: u64, tag: TagNumber) {
+        if pages == 0 {
             return;
         }
-        // SAFETY: the keepalives to be ended are still counted, so the arena is there until this
-        // very step.
-        if unsafe { &(*self.0.as_ptr()).liveness }.lower(frames) {
-            // SAFETY: no keepalive is left, so no other thread has a way to it; it came from a box.
-            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        // SAFETY: the pages are still counted, so the arena is there until the budget has them
+        // back.
+        let inner = unsafe { &*self.0.as_ptr() };
+        if let Some(tag) = inner.tags.get(tag) {
+            tag.budget.put_kept(0, pages);
         }
+        if inner.budget.put(current_cpu(), pages, || inner.handles.get()?.upgrade()) {
+            // SAFETY: the budget says so.
+            unsafe { self.take_down() };
+        }
+    }
+
+    /// Ends the handles' keepalive. The last keepalive of all takes the arena down.
+    ///
+    /// # Safety
+    /// The arena's handles are gone, and this is called once.
+    pub(crate) unsafe fn close(self) {
+        // SAFETY: the handles' keepalive lasts until the budget is closed.
+        if unsafe { &(*self.0.as_ptr()).budget }.close() {
+            // SAFETY: the budget says so.
+            unsafe { self.take_down() };
+        }
+    }
+
+    /// The tag of a page.
+    ///
+    /// # Safety
+    /// The caller keeps the page.
+    #[inline]
+    unsafe fn tag_of(self, page: Pfn) -> TagNumber {
+        // SAFETY: the caller's count is a keepalive.
+        let inner = unsafe { self.inner() };
+        if inner.tags.any() && !inner.is_child() { inner.notes.tag(page) } else { TagNumber::NONE }
     }
 
     /// The protocol over the arena's page words, as a value on the caller's stack.
@@ -100,7 +153,7 @@ impl Root {
         if child { Ok(()) } else { protocol.try_get(page, &self.freeing()).map(drop) }
     }
 
-    /// Gives back a pin on each of `pages`.
+    /// Gives back a pin on each of `pages`, which are of one buffer.
     ///
     /// # Safety
     /// The pins are the caller's and are used up; the caller uses nothing of the arena afterwards
@@ -112,13 +165,15 @@ impl Root {
         if child {
             return;
         }
+        // SAFETY: by the caller's pins.
+        let tag = unsafe { self.tag_of(pages.start) };
         let freeing = self.freeing();
         for page in pages.iter() {
             protocol.put(protocol.counted(pin_on(page)), &freeing);
         }
         // SAFETY: these frames were freed by the puts, which have returned. If there are none,
         // nothing is touched.
-        unsafe { self.lower(freeing.freed.get()) };
+        unsafe { self.give_back(freeing.freed.get(), tag) };
     }
 
     /// One more reference on each block of a run.
@@ -132,7 +187,7 @@ impl Root {
         if child { Ok(()) } else { protocol.get_pieces(blocks, 1, &self.freeing()) }
     }
 
-    /// Gives back a reference on each block of a run.
+    /// Gives back a reference on each block of a run, which are of one buffer.
     ///
     /// # Safety
     /// The references are the caller's and are used up; the caller uses nothing of the arena
@@ -144,11 +199,49 @@ impl Root {
         if child {
             return;
         }
+        // SAFETY: by the caller's references.
+        let tag = unsafe { self.tag_of(blocks.start) };
         let freeing = self.freeing();
         protocol.put_pieces(blocks, 1, &freeing);
         // SAFETY: these frames were freed by the put, which has returned. If there are none,
         // nothing is touched.
-        unsafe { self.lower(freeing.freed.get()) };
+        unsafe { self.give_back(freeing.freed.get(), tag) };
+    }
+
+    /// Gives back a reference on each of some blocks, which are of one buffer.
+    ///
+    /// # Safety
+    /// As [`Root::drop_reference`], of each block when it is asked for; the caller keeps those that
+    /// were not asked for yet.
+    pub(crate) unsafe fn drop_references(self, blocks: impl Iterator<Item = FrameRange>) {
+        let mut blocks = blocks.peekable();
+        let Some(first) = blocks.peek() else { return };
+        // SAFETY: by the reference on the first block.
+        let (protocol, child, tag) =
+            unsafe { (self.protocol(), self.inner().is_child(), self.tag_of(first.start)) };
+        if child {
+            return blocks.for_each(drop);
+        }
+        let freeing = self.freeing();
+        // What was freed is counted until all have returned, so the arena is there as long; and if
+        // nothing was, by the blocks that are still to come.
+        blocks.for_each(|block| protocol.put_pieces(block, 1, &freeing));
+        // SAFETY: these frames were freed by the puts, which have returned. If there are none,
+        // nothing is touched.
+        unsafe { self.give_back(freeing.freed.get(), tag) };
+    }
+
+    /// Gives back the reference on each block of a run whose pages were not taken of the budget.
+    ///
+    /// # Safety
+    /// The references are the caller's, the only ones, and are used up. The caller has another
+    /// keepalive.
+    pub(crate) unsafe fn drop_uncharged(self, blocks: FrameRange) {
+        // SAFETY: by the caller's keepalive.
+        let protocol = unsafe { self.protocol() };
+        let freeing = self.freeing();
+        protocol.put_pieces(blocks, 1, &freeing);
+        debug_assert_eq!(freeing.freed.get(), blocks.frames(), "no other handle kept any of them");
     }
 
     /// Splits the blocks of a run so that one of them begins at `at`.
@@ -190,7 +283,7 @@ fn pin_on(page: Pfn) -> PagePin {
 }
 
 /// Hands what the protocol frees to the zone, and counts it. Reaches for the arena only when
-/// something was freed: then those frames are still counted in its liveness.
+/// something was freed: then those frames are still counted in its budget.
 struct Freeing {
     root: Root,
     freed: Cell<u64>,
@@ -199,8 +292,8 @@ struct Freeing {
 impl Freeing {
     /// The zone, on behalf of frames that were just freed.
     fn zone(&self) -> &Zone<'static> {
-        // SAFETY: called from inside the operation that freed frames; their count in `liveness`
-        // ends after it.
+        // SAFETY: called from inside the operation that freed frames; their count in the
+        // budget ends after it.
         &unsafe { self.root.inner() }.zone
     }
 

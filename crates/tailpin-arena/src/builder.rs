@@ -1,39 +1,57 @@
 //! How an arena is made.
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use tailpin::{FrameRange, OneWord, Zone, ZoneConfig, ZoneLayout};
 
 use crate::arena::Arena;
 use crate::arena_ptr::Root;
+use crate::budget::Budget;
+use crate::budget::counts::UNLIMITED;
+use crate::budget::watermark::{Levels, Pressure, Watermark};
 use crate::error::BuildError;
 use crate::memory::backing::Backing;
 use crate::memory::fork::ForkMark;
-use crate::memory::mapping::Advice;
+use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::system;
-use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, lock_limit, round_up, why};
+use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, lock_limit, round_up, why};
 use crate::observe::history::History;
 use crate::observe::stats::LeakReport;
+use crate::page_notes::PageNotes;
 use crate::reclaim::residency::Residency;
 use crate::settings::Settings;
 use crate::shared_state::Parts;
 
+/// Address space of an arena of which neither size nor limit was said. It takes half a millisecond
+/// and no memory.
+const DEFAULT_SIZE: usize = 64 << 30;
+/// Address space for each byte of the limit: so many times the buffers of 2 MiB may be kept by one
+/// page each before none is free.
+const SIZE_PER_LIMIT: usize = 512;
+/// More is only taken if the limit alone is more: it takes a millisecond for each 256 GiB.
+const MOST_SIZE: usize = 256 << 30;
+/// Less is not tried where the system grants no more.
+const LEAST_SIZE: usize = 1 << 30;
+
 /// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
 const MAP_SHARE: u64 = 8;
 
-/// Makes an [`Arena`]. Everything has a default but the size.
+/// Makes an [`Arena`]. Everything has a default.
 ///
 /// ```
 /// use tailpin_arena::{Arena, Backing};
 ///
-/// let arena = Arena::builder().size(64 << 20).backing(Backing::Memfd { huge: false }).build()?;
+/// let arena = Arena::builder().limit(64 << 20).backing(Backing::Memfd { huge: false }).build()?;
 /// assert!(arena.abilities().share.is_yes());
 /// # Ok::<(), tailpin_arena::BuildError>(())
 /// ```
 #[must_use]
 pub struct Builder {
-    size: usize,
+    size: Option<usize>,
+    limit: Option<usize>,
+    levels: Option<Levels>,
     backing: Option<Backing>,
     memory: Option<PlainMemory>,
     populate: bool,
@@ -48,16 +66,63 @@ impl Default for Builder {
             small_page_areas: system::max_map_count() / MAP_SHARE,
             on_leak: None,
         };
-        Self { size: 0, backing: None, memory: None, populate: false, settings }
+        Self { size: None, limit: None, levels: None, backing: None, memory: None, populate: false, settings }
     }
 }
 
 impl Builder {
+    /// The most that may be in use at a time, in bytes, rounded down to whole pages: buffers, and
+    /// every page that a slice keeps, until its last pin goes. A request beyond it waits, or is
+    /// told so: see [`Arena::alloc`]. Without it, the size is the limit, and requests never wait.
+    ///
+    /// Memory that is free and not yet given back to the system does not count, see
+    /// [`Builder::keep_resident`].
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = Some(bytes);
+        self
+    }
+
+    /// Has `call` called when `high` bytes are in use or reserved, and again when it is `low` or
+    /// less, by the thread whose request or drop that is. A place to shed what can be had again, or
+    /// to stop taking on work. What is told may be up to a thirty-second of the limit more than
+    /// what is in use.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use tailpin_arena::Arena;
+    ///
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    /// let tell = Arc::clone(&told);
+    /// let arena = Arena::builder()
+    ///     .limit(64 << 20)
+    ///     .watermarks(48 << 20, 32 << 20, move |pressure| tell.lock().unwrap().push(pressure.high))
+    ///     .build()?;
+    /// let buffers = [arena.alloc(30 << 20)?, arena.alloc(30 << 20)?];
+    /// assert_eq!(*told.lock().unwrap(), [true]);
+    /// drop(buffers);
+    /// assert_eq!(*told.lock().unwrap(), [true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn watermarks(
+        mut self,
+        high: usize,
+        low: usize,
+        call: impl Fn(Pressure) + Send + Sync + 'static,
+    ) -> Self {
+        self.levels = Some(Levels::new(high, low, Arc::new(call)));
+        self
+    }
+
     /// Size in bytes, rounded up to whole huge pages (2 MiB, or 1 GiB with such hugetlb pages).
     /// Address space, not memory: what is never used costs nothing, except with hugetlb pages,
     /// which are taken at once.
+    ///
+    /// By default it is plenty: 512 times the [limit](Builder::limit), within 64 to 256 GiB, so
+    /// that buffers of 2 MiB are not refused for want of address space though one page is kept of
+    /// each; less where the system grants no more (`ulimit -v`). Hugetlb, populated and locked
+    /// arenas are as large as the limit instead.
     pub fn size(mut self, bytes: usize) -> Self {
-        self.size = bytes;
+        self.size = Some(bytes);
         self
     }
 
@@ -124,54 +189,95 @@ impl Builder {
     ///
     /// # Errors
     /// [`BuildError`]; nothing is left behind.
-    pub fn build(self) -> Result<Arena, BuildError> {
-        let Self { size, backing, memory, populate, settings } = self;
-        let (backing, size) = match (&memory, backing) {
-            (Some(_), None | Some(Backing::Plain)) => (Backing::Plain, 0),
-            (None, Some(Backing::Plain)) | (Some(_), Some(_)) => return Err(BuildError::NoMemoryGiven),
-            (None, backing) => {
-                let backing = backing.unwrap_or_default();
-                (backing, round_up(size, backing).ok_or(BuildError::BadSize { bytes: size })?)
+    pub fn build(mut self) -> Result<Arena, BuildError> {
+        match (self.memory.take(), self.backing) {
+            (Some(memory), None | Some(Backing::Plain)) => {
+                self.assemble(Backing::Plain, Data::plain(memory)?)
             }
-        };
-        let slots = available_parallelism().map_or(1, usize::from);
-        let shape = |data: FrameRange| -> Result<_, BuildError> {
-            let ranges = [data];
-            let layout = ZoneLayout::new(&ranges, slots).map_err(BuildError::Zone)?;
-            let frames = layout.span_frames();
-            Ok(WordCounts {
-                pages: layout.page_words::<OneWord<'_>>(),
-                areas: layout.area_words(),
-                history: frames as usize,
-                residency: Residency::words(frames),
-            })
-        };
-        let data = match memory {
-            Some(memory) => Data::plain(memory)?,
-            None => {
-                let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE_SIZE) as u64);
-                let words = shape(frames)?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
-                Data::mapped(backing, size, words)?
+            (None, Some(Backing::Plain)) | (Some(_), Some(_)) => Err(BuildError::NoMemoryGiven),
+            (None, backing) => self.build_mapped(backing.unwrap_or_default()),
+        }
+    }
+
+    /// Over memory from the system: of the size that was said, or of as much as the system grants.
+    fn build_mapped(&self, backing: Backing) -> Result<Arena, BuildError> {
+        if let Some(size) = self.size {
+            return self.build_sized(backing, size);
+        }
+        if self.populate || self.settings.locked || matches!(backing, Backing::HugeTlb(_)) || locks_all()? {
+            // Each byte of it is memory.
+            return self.build_sized(backing, self.limit.unwrap_or(0));
+        }
+        let wanted = self.limit.unwrap_or(0).saturating_mul(SIZE_PER_LIMIT);
+        let least = LEAST_SIZE.max(self.limit.unwrap_or(0));
+        let mut size = wanted.clamp(DEFAULT_SIZE, MOST_SIZE).max(self.limit.unwrap_or(0));
+        loop {
+            match self.build_sized(backing, size) {
+                Err(BuildError::OutOfMemory { .. } | BuildError::FileLimit { .. }) if size / 2 >= least => {
+                    size /= 2;
+                }
+                done => return done,
             }
-        };
+        }
+    }
+
+    fn build_sized(&self, backing: Backing, bytes: usize) -> Result<Arena, BuildError> {
+        let size = round_up(bytes, backing).ok_or(BuildError::BadSize { bytes })?;
+        let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE_SIZE) as u64);
+        let words = word_counts(frames)?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
+        self.assemble(backing, Data::mapped(backing, size, words)?)
+    }
+
+    fn assemble(&self, backing: Backing, data: Data) -> Result<Arena, BuildError> {
+        let size = bytes_of(data.pages);
+        let settings = self.settings;
         let ranges = [FrameRange::new(data.first, data.pages)];
-        let words = Words::new(shape(ranges[0])?, &data)?;
+        let words = Words::new(word_counts(ranges[0])?, &data)?;
         let fork = keep_from_children(backing, &data, &words)?;
-        let layout = ZoneLayout::new(&ranges, slots).map_err(BuildError::Zone)?;
+        let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
         let config = ZoneConfig::default().cpu(system::current_cpu);
         let zone = Zone::new(layout, config, words.pages, words.areas).map_err(BuildError::Zone)?;
         let base = zone.span().start;
         let by_area = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
             || backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
         let residency = Residency::new(words.residency, base, by_area);
-        let there = fill(backing, populate, settings.locked, &data)?;
+        let there = fill(backing, self.populate, settings.locked, &data)?;
         if there {
             residency.mark_all();
         }
         let history = History::new(words.history, base);
-        let parts = Parts { zone, history, residency, settings, backing, fork, data, words };
+        let notes = PageNotes::new(words.notes, base);
+        let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);
+        let budget = Budget::new(limit, slots(), self.levels.clone().map(Watermark::new));
+        let parts = Parts { zone, budget, notes, history, residency, settings, backing, fork, data, words };
         Ok(Arena::new(Root::new(parts)))
     }
+}
+
+/// CPU slots of the allocator and of the budget.
+fn slots() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// The metadata of an arena over these frames.
+fn word_counts(data: FrameRange) -> Result<WordCounts, BuildError> {
+    let ranges = [data];
+    let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
+    let frames = layout.span_frames();
+    Ok(WordCounts {
+        pages: layout.page_words::<OneWord<'_>>(),
+        areas: layout.area_words(),
+        history: frames as usize,
+        residency: Residency::words(frames),
+        notes: frames as usize,
+    })
+}
+
+/// Whether all that the process maps is locked at once (`mlockall`), and so has memory.
+fn locks_all() -> Result<bool, BuildError> {
+    let failed = |errno| why(errno, "map memory", PAGE_SIZE, Backing::Anonymous);
+    let probe = Mapping::new(Source::Anonymous, PAGE_SIZE, PAGE_SIZE).map_err(failed)?;
+    Ok(probe.is_locked(0..PAGE_SIZE))
 }
 
 /// Memory that a forked child must not have stays with the parent: shared memory, whose counts are
@@ -219,6 +325,8 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("size", &self.size)
+            .field("limit", &self.limit)
+            .field("watermarks", &self.levels)
             .field("backing", &self.backing)
             .field("populate", &self.populate)
             .field("lock", &self.settings.locked)

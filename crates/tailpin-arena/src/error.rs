@@ -127,6 +127,34 @@ pub enum AllocError {
         block: usize,
         /// Free bytes that are left, in smaller blocks.
         free: usize,
+        /// Bytes of the largest of these. What needs no one block can be asked for in pieces.
+        largest_free: usize,
+    },
+    /// So much may not be in use, or not at this moment: see
+    /// [`Builder::limit`](crate::Builder::limit) and [`Tag::set_limit`](crate::Tag::set_limit).
+    OverLimit {
+        /// Bytes asked for. If they are more than the limit, waiting is of no use.
+        asked: usize,
+        /// Bytes in use or reserved.
+        in_use: usize,
+        /// The limit in bytes.
+        limit: usize,
+        /// Requests that were there first, and wait.
+        waiting: usize,
+        /// The limit is that of the tag, not of the arena.
+        of_tag: bool,
+    },
+    /// The [`Reservation`](crate::Reservation) has less left.
+    OverReservation {
+        /// Bytes asked for, in whole pages.
+        asked: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// A piece has a power of two of bytes, 4 KiB to 2 MiB.
+    BadPiece {
+        /// Bytes asked for.
+        piece: usize,
     },
     /// A buffer has at most 1 GiB.
     TooLarge {
@@ -146,7 +174,9 @@ impl AllocError {
     /// This error, about a request for so many bytes.
     pub(crate) fn with_len(self, len: usize) -> Self {
         match self {
-            Self::OutOfMemory { block, free, .. } => Self::OutOfMemory { asked: len, block, free },
+            Self::OutOfMemory { block, free, largest_free, .. } => {
+                Self::OutOfMemory { asked: len, block, free, largest_free }
+            }
             other => other,
         }
     }
@@ -155,8 +185,21 @@ impl AllocError {
 impl fmt::Display for AllocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfMemory { asked, block, free } => {
-                write!(f, "no free block of {block} bytes for {asked}: {free} bytes are free in smaller ones")
+            Self::OutOfMemory { asked, block, free, largest_free } => write!(
+                f,
+                "no free block of {block} bytes for {asked}: {free} bytes are free, in blocks of at most \
+                 {largest_free}; ask for less or in pieces, or build the arena with more address space"
+            ),
+            Self::OverLimit { asked, in_use, limit, waiting, of_tag } => {
+                let whose = if *of_tag { "tag's" } else { "arena's" };
+                write!(f, "{asked} bytes asked for, {in_use} of the {whose} limit of {limit} in use")?;
+                if *waiting > 0 { write!(f, ", {waiting} requests wait") } else { Ok(()) }
+            }
+            Self::OverReservation { asked, left } => {
+                write!(f, "{asked} bytes asked for, {left} are left of the reservation")
+            }
+            Self::BadPiece { piece } => {
+                write!(f, "a piece of {piece} bytes: it has a power of two of them, 4 KiB to 2 MiB")
             }
             Self::TooLarge { asked } => write!(f, "{asked} bytes asked for, a buffer has at most 1 GiB"),
             Self::HugePageShortage { size } => {
@@ -168,6 +211,18 @@ impl fmt::Display for AllocError {
 }
 
 impl std::error::Error for AllocError {}
+
+/// As many tags were made as there may be: 32,766.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTags;
+
+impl fmt::Display for TooManyTags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an arena has at most 32766 tags")
+    }
+}
+
+impl std::error::Error for TooManyTags {}
 
 /// Why a part of a slice was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +236,14 @@ pub enum SliceError {
         end: usize,
         /// The slice's length.
         len: usize,
+    },
+    /// The range lies in several pieces; see
+    /// [`Scattered::contiguous`](crate::Scattered::contiguous).
+    InPieces {
+        /// First byte asked for.
+        start: usize,
+        /// First byte after those asked for.
+        end: usize,
     },
     /// A count is at its limit (8,388,608 pins of a page, 131,072 references to a block).
     CountLimit,
@@ -199,6 +262,7 @@ impl fmt::Display for SliceError {
             Self::OutOfRange { start, end, len } => {
                 write!(f, "range {start}..{end} is not within the {len} bytes of the slice")
             }
+            Self::InPieces { start, end } => write!(f, "range {start}..{end} lies in several pieces"),
             Self::CountLimit => write!(f, "a page or block has as many holders as can be counted"),
         }
     }

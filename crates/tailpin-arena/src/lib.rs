@@ -9,6 +9,9 @@ compile_error!("tailpin-arena knows the memory of Linux and no other");
 mod arena;
 mod arena_ptr;
 #[deny(clippy::arithmetic_side_effects)]
+mod arenas;
+mod budget;
+#[deny(clippy::arithmetic_side_effects)]
 mod builder;
 mod error;
 #[deny(clippy::arithmetic_side_effects)]
@@ -16,22 +19,27 @@ mod handles;
 mod huge;
 #[deny(clippy::arithmetic_side_effects)]
 mod integrations;
-mod liveness;
 #[deny(clippy::arithmetic_side_effects)]
 mod memory;
 mod observe;
+mod page_notes;
 mod reclaim;
+#[deny(clippy::arithmetic_side_effects)]
+mod requests;
 mod settings;
 pub mod shared;
 mod shared_state;
 mod try_lock;
 
 pub use arena::{Arena, Registration};
+pub use budget::watermark::Pressure;
 pub use builder::Builder;
-pub use error::{AllocError, BuildError, ReleaseError, SliceError};
+pub use error::{AllocError, BuildError, ReleaseError, SliceError, TooManyTags};
 pub use handles::buffer::Buffer;
 pub use handles::keep::{Kept, Policy};
 pub use handles::slice::Slice;
+#[cfg(feature = "bytes")]
+pub use integrations::bytes;
 #[cfg(feature = "foyer")]
 pub use integrations::foyer;
 #[cfg(feature = "io-uring")]
@@ -45,6 +53,12 @@ pub use reclaim::release::{Released, Stop};
 pub use reclaim::releaser::{Pace, Releaser};
 
 pub use handles::read_buffer::ReadBuffer;
+pub use handles::scattered::buffer::ScatteredBuffer;
+#[cfg(any(feature = "io-uring", feature = "monoio"))]
+pub use handles::scattered::io_vector::IoVector;
+pub use handles::scattered::slices::Scattered;
+pub use requests::reservation::Reservation;
+pub use requests::tag::Tag;
 
 /// Handles go to other threads, and outlive the thread that made them.
 const _: () = {
@@ -55,4 +69,8 @@ const _: () = {
     shared::<Kept>();
     shared::<ReadBuffer>();
     shared::<Registration>();
+    shared::<Reservation>();
+    shared::<Tag>();
+    shared::<ScatteredBuffer>();
+    shared::<Scattered>();
 };

@@ -1,17 +1,21 @@
 //! What all handles of an arena share.
 
+use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
+use std::sync::{OnceLock, Weak};
 
 use rustix::io::Errno;
 use tailpin::{FrameRange, Order, Pfn, Zone};
 
+use crate::budget::Budget;
+use crate::budget::tags::Tags;
 use crate::error::ReleaseError;
-use crate::liveness::Liveness;
 use crate::memory::backing::{Backing, Reason};
 use crate::memory::fork::ForkMark;
 use crate::memory::{AREA, Data, PAGE_SIZE, Words};
 use crate::observe::history::History;
+use crate::page_notes::PageNotes;
 use crate::reclaim::residency::Residency;
 use crate::settings::Settings;
 use crate::try_lock::TryLock;
@@ -20,7 +24,13 @@ use crate::try_lock::TryLock;
 /// in any.
 pub(crate) struct Inner {
     pub(crate) zone: Zone<'static>,
-    pub(crate) liveness: Liveness,
+    /// Pages that may be in use; and what keeps the arena there.
+    pub(crate) budget: Budget,
+    pub(crate) tags: Tags,
+    pub(crate) notes: PageNotes,
+    /// The user's handles, for a thread that needs the arena for longer than the pages it frees.
+    /// Written once, by the thread that makes the first handle.
+    pub(crate) handles: OnceLock<Weak<dyn Any + Send + Sync>>,
     pub(crate) history: History,
     pub(crate) residency: Residency,
     pub(crate) settings: Settings,
@@ -55,6 +65,8 @@ unsafe impl Sync for Inner {}
 /// The parts an arena is put together from.
 pub(crate) struct Parts {
     pub(crate) zone: Zone<'static>,
+    pub(crate) budget: Budget,
+    pub(crate) notes: PageNotes,
     pub(crate) history: History,
     pub(crate) residency: Residency,
     pub(crate) settings: Settings,
@@ -66,12 +78,15 @@ pub(crate) struct Parts {
 
 impl Inner {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { zone, history, residency, settings, backing, fork, data, words } = parts;
+        let Parts { zone, budget, notes, history, residency, settings, backing, fork, data, words } = parts;
         Self {
             page_base: zone.span().start,
             page_words: words.pages,
             zone,
-            liveness: Liveness::new(),
+            budget,
+            tags: Tags::new(),
+            notes,
+            handles: OnceLock::new(),
             history,
             residency,
             settings,

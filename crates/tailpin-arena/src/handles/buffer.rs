@@ -44,6 +44,23 @@ impl Buffer {
         Self { root, ptr, len, blocks }
     }
 
+    /// A buffer of `len` bytes, at the beginning of a longer block; what pages behind it are not
+    /// needed are free for others at once.
+    ///
+    /// # Safety
+    /// As [`Buffer::adopt`]; but of the block's pages as many are counted as `len` bytes need, at
+    /// least one. The caller has another keepalive.
+    pub(crate) unsafe fn adopt_longer(root: Root, block: FrameRange, len: usize) -> Self {
+        // SAFETY: the caller's promise.
+        let mut buffer = unsafe { Self::adopt(root, block, len) };
+        if let Some(rest) = buffer.cut(len) {
+            // SAFETY: the references on the blocks from `cut` on are given up, whose pages are not
+            // counted; the caller has another keepalive.
+            unsafe { root.drop_uncharged(rest) };
+        }
+        buffer
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -79,23 +96,50 @@ impl Buffer {
     /// ```
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-        let pages = self.len.div_ceil(PAGE_SIZE).max(1) as u64;
-        if pages >= self.blocks.frames() {
-            return;
-        }
         // In a forked child the counts are the parent's to change.
         // SAFETY: the buffer's references are a keepalive.
         if unsafe { self.root.inner() }.is_child() {
             return;
         }
-        let cut = self.blocks.start.offset(pages);
-        // SAFETY: the buffer has the only reference on each block, and there are no pins.
-        if unsafe { self.root.split_at(self.blocks, cut) }.is_ok() {
-            let rest = FrameRange { start: cut, end: self.blocks.end };
-            self.blocks.end = cut;
+        if let Some(rest) = self.cut(self.len) {
             // SAFETY: the references on the blocks from `cut` on are given up; the pages before it
             // still keep the arena.
             unsafe { self.root.drop_reference(rest) };
+        }
+    }
+
+    /// Splits off the blocks that `len` bytes don't need: the references on them are the caller's.
+    fn cut(&mut self, len: usize) -> Option<FrameRange> {
+        let pages = len.div_ceil(PAGE_SIZE).max(1) as u64;
+        if pages >= self.blocks.frames() {
+            return None;
+        }
+        let cut = self.blocks.start.offset(pages);
+        // SAFETY: the buffer has the only reference on each block, and there are no pins.
+        unsafe { self.root.split_at(self.blocks, cut) }.ok()?;
+        let rest = FrameRange { start: cut, end: self.blocks.end };
+        self.blocks.end = cut;
+        // What begins with a block now may have begun with a frozen one in an earlier life.
+        self.note_frozen(false);
+        Some(rest)
+    }
+
+    /// Notes of each of its blocks whether it is frozen.
+    pub(crate) fn note_frozen(&self, frozen: bool) {
+        let (inner, blocks) = self.inner_and_pages();
+        if inner.is_child() {
+            return;
+        }
+        let mut head = blocks.start;
+        loop {
+            inner.notes.set_frozen(head, frozen);
+            // The blocks of a buffer halve towards its end.
+            let left = blocks.end.get().saturating_sub(head.get());
+            let block = 1 << (u64::BITS - 1).saturating_sub(left.leading_zeros());
+            head = head.offset(block);
+            if head >= blocks.end {
+                break;
+            }
         }
     }
 
@@ -123,6 +167,7 @@ impl Buffer {
 
     /// Makes it readable for many: a [`Slice`] of all its bytes.
     pub fn freeze(self) -> Slice {
+        self.note_frozen(true);
         let buffer = ManuallyDrop::new(self);
         // SAFETY: the references pass on to the slice.
         unsafe { Slice::adopt(buffer.root, buffer.blocks, buffer.len) }

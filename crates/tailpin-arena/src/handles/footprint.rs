@@ -1,7 +1,8 @@
 //! What a slice can keep at most.
 
+use crate::arena_ptr::Root;
 use crate::handles::slice::Slice;
-use crate::memory::bytes_of;
+use crate::memory::{PAGE_SIZE, bytes_of};
 
 impl Slice {
     /// Bytes of the pages that the slice touches: the most it can keep from reuse, whatever other
@@ -21,5 +22,25 @@ impl Slice {
     /// ```
     pub fn footprint(&self) -> usize {
         bytes_of(self.pages().frames())
+    }
+
+    /// What bytes can keep at most that were made of a slice, or cut from one, by code that knows
+    /// nothing of arenas: those of the pages they touch if they lie in an arena of this process,
+    /// else their length. The weigher for caches of `Bytes` that went through
+    /// `bytes::detach`.
+    ///
+    /// ```
+    /// # use tailpin_arena::{Arena, Slice};
+    /// # let arena = Arena::builder().size(16 << 20).build()?;
+    /// let record = arena.alloc(2 << 20)?.freeze().slice(4000..4200);
+    /// assert_eq!((Slice::footprint_of(&record), Slice::footprint_of(b"copied")), (8192, 6));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn footprint_of(bytes: &[u8]) -> usize {
+        if bytes.is_empty() || Root::around(bytes).is_none() {
+            return bytes.len();
+        }
+        let within = bytes.as_ptr().addr() % PAGE_SIZE;
+        within.saturating_add(bytes.len()).div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE)
     }
 }

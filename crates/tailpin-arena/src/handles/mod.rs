@@ -3,7 +3,11 @@
 pub(crate) mod buffer;
 #[cfg(feature = "compio")]
 pub(crate) mod defined;
+pub(crate) mod fill;
 pub(crate) mod footprint;
 pub(crate) mod keep;
+pub(crate) mod range;
 pub(crate) mod read_buffer;
+pub(crate) mod repin;
+pub(crate) mod scattered;
 pub(crate) mod slice;

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 
 use crate::handles::buffer::Buffer;
+use crate::handles::fill::Fill;
 use crate::handles::slice::Slice;
 
 /// A [`Buffer`] that knows how much of it is filled: what readers of all kinds read into.
@@ -168,6 +169,20 @@ impl ReadBuffer {
     pub(crate) fn set_filled(&mut self, filled: usize) {
         assert!(filled <= self.capacity(), "{filled} bytes filled where {} fit", self.capacity());
         self.filled = filled;
+    }
+}
+
+impl Fill for ReadBuffer {
+    fn spare(&mut self) -> &mut [u8] {
+        self.spare()
+    }
+
+    fn room(&self) -> usize {
+        self.room()
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.advance(n);
     }
 }
 

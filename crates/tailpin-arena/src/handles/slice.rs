@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem;
-use std::ops::{Bound, Deref, RangeBounds};
+use std::ops::{Deref, Range, RangeBounds};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
 use crate::arena_ptr::Root;
 use crate::error::SliceError;
 use crate::handles::buffer::Buffer;
+use crate::handles::range::resolve;
 use crate::memory::{PAGE_SIZE, bytes_of};
-use crate::observe::history::Origin;
 use crate::observe::page_walk;
 use crate::shared_state::Inner;
 
@@ -111,6 +111,43 @@ impl Slice {
         Self { root, ptr, len, kept_by }
     }
 
+    /// Bytes with pins of their own. `None` at the limit of a count.
+    ///
+    /// # Safety
+    /// `len` bytes from `ptr` on, at least one, lie in `pages`, which another handle keeps for the
+    /// length of the call, and which no thread writes to while any handle keeps them.
+    pub(crate) unsafe fn pin_new(
+        root: Root,
+        ptr: NonNull<u8>,
+        len: usize,
+        pages: FrameRange,
+    ) -> Option<Self> {
+        // Until the first pin is there the slice keeps nothing.
+        let mut part = Self { root, ptr, len, kept_by: KeptBy::Nothing };
+        // SAFETY: another handle keeps the page.
+        let kept_by = pin_pages(root, pages, |page| unsafe { root.pin_in_block(page) });
+        part.kept_by = kept_by.ok()?;
+        Some(part)
+    }
+
+    /// Drops slices of one buffer, one after the other, at less cost than each has when it is
+    /// dropped alone.
+    pub(crate) fn drop_all(slices: impl IntoIterator<Item = Self>) {
+        let mut slices = slices.into_iter().peekable();
+        let Some(root) = slices.peek().map(|slice| slice.root) else { return };
+        let blocks = slices.filter_map(|slice| match slice.kept_by {
+            KeptBy::Reference(order) => {
+                let block = slice.block(order);
+                mem::forget(slice);
+                Some(block)
+            }
+            // It is dropped here.
+            KeptBy::Nothing | KeptBy::Pin | KeptBy::Shared(_) => None,
+        });
+        // SAFETY: the references were those of slices that are forgotten.
+        unsafe { root.drop_references(blocks) };
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -139,20 +176,7 @@ impl Slice {
     /// # Errors
     /// [`SliceError`].
     pub fn try_slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SliceError> {
-        let start = match range.start_bound() {
-            Bound::Included(start) => Some(*start),
-            Bound::Excluded(before) => before.checked_add(1),
-            Bound::Unbounded => Some(0),
-        };
-        let end = match range.end_bound() {
-            Bound::Included(last) => last.checked_add(1),
-            Bound::Excluded(end) => Some(*end),
-            Bound::Unbounded => Some(self.len),
-        };
-        let (start, end) = (start.unwrap_or(usize::MAX), end.unwrap_or(usize::MAX));
-        if start > end || end > self.len {
-            return Err(SliceError::OutOfRange { start, end, len: self.len });
-        }
+        let Range { start, end } = resolve(range, self.len)?;
         // SAFETY: `start` is at most the length.
         let ptr = unsafe { self.ptr.add(start) };
         let len = end.saturating_sub(start);
@@ -177,18 +201,7 @@ impl Slice {
             // SAFETY: this slice has a reference on the page's block, or a pin on the page.
             unsafe { if inside_blocks { self.root.pin_in_block(page) } else { self.root.pin_again(page) } }
         };
-        if pages.frames() == 1 {
-            pin(pages.start)?;
-            return Ok(KeptBy::Pin);
-        }
-        let mut counts =
-            Counts { root: self.root, frames: FrameRange::new(pages.start, 0), kind: CountKind::Pins };
-        for page in pages.iter() {
-            // On an error the pins taken so far are given back with `counts`.
-            pin(page)?;
-            counts.frames.end = page.offset(1);
-        }
-        Ok(KeptBy::Shared(Arc::new(counts)))
+        Ok(pin_pages(self.root, pages, pin)?)
     }
 
     /// What keeps this slice, counted once more: one atomic step.
@@ -281,7 +294,9 @@ impl Slice {
         }
         // SAFETY: the slice's references, the only ones, pass to the buffer, and `sole_blocks` saw
         // no pin. There is no handle left from which one could be taken.
-        Ok(unsafe { Buffer::adopt(root, blocks, len) })
+        let buffer = unsafe { Buffer::adopt(root, blocks, len) };
+        buffer.note_frozen(false);
+        Ok(buffer)
     }
 
     /// The blocks of a buffer, if this is all of it and keeps them alone.
@@ -360,32 +375,49 @@ impl Slice {
         self.ptr.addr().get().saturating_sub(self.inner().data.base.addr().get())
     }
 
-    fn origin(&self) -> Option<Origin> {
+    /// The tag its buffer was allocated with.
+    pub fn tag(&self) -> Option<&str> {
+        let inner = self.inner_at_home()?;
+        Some(&inner.tags.get(inner.notes.tag(self.first_page()))?.name)
+    }
+
+    /// How long ago its buffer was allocated; zero for an empty slice.
+    pub fn age(&self) -> Duration {
+        let age = |inner: &Inner| Some(inner.history.age(inner.history.origin(self.first_page())?));
+        self.inner_at_home().and_then(age).unwrap_or_default()
+    }
+
+    /// The shared state, to look at its words; `None` for an empty slice.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in them.
+    fn inner_at_home(&self) -> Option<&Inner> {
         if self.is_empty() {
             return None;
         }
         let inner = self.inner();
         inner.assert_home();
-        inner.history.origin(self.first_page())
+        Some(inner)
     }
+}
 
-    /// The tag its buffer was allocated with.
-    pub fn tag(&self) -> Option<&'static str> {
-        self.inner_history(|history, origin| history.tag(origin)).flatten()
+/// A pin on each page, taken by `pin`.
+fn pin_pages(
+    root: Root,
+    pages: FrameRange,
+    pin: impl Fn(Pfn) -> Result<(), GetError>,
+) -> Result<KeptBy, GetError> {
+    if pages.frames() == 1 {
+        pin(pages.start)?;
+        return Ok(KeptBy::Pin);
     }
-
-    /// How long ago its buffer was allocated; zero for an empty slice.
-    pub fn age(&self) -> Duration {
-        self.inner_history(|history, origin| history.age(origin)).unwrap_or_default()
+    let mut counts = Counts { root, frames: FrameRange::new(pages.start, 0), kind: CountKind::Pins };
+    for page in pages.iter() {
+        // On an error the pins taken so far are given back with `counts`.
+        pin(page)?;
+        counts.frames.end = page.offset(1);
     }
-
-    fn inner_history<T>(
-        &self,
-        tell: impl FnOnce(&crate::observe::history::History, Origin) -> T,
-    ) -> Option<T> {
-        let origin = self.origin()?;
-        Some(tell(&self.inner().history, origin))
-    }
+    Ok(KeptBy::Shared(Arc::new(counts)))
 }
 
 impl Clone for Slice {
@@ -429,6 +461,13 @@ impl Deref for Slice {
         // Nothing writes to them: a buffer, which can be written to, never has pages on which there
         // is another count.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+/// No bytes, of no arena.
+impl Default for Slice {
+    fn default() -> Self {
+        Self { root: Root::NOWHERE, ptr: NonNull::dangling(), len: 0, kept_by: KeptBy::Nothing }
     }
 }
 

@@ -1,10 +1,13 @@
-//! `bytes`: slices as [`Bytes`](::bytes::Bytes), and a [`ReadBuffer`] as a
-//! [`BufMut`](::bytes::BufMut).
+//! `bytes`: slices as [`Bytes`](::bytes::Bytes), `Bytes` that keep no more than they weigh, and a
+//! [`ReadBuffer`] as a [`BufMut`](::bytes::BufMut).
 
 use ::bytes::buf::UninitSlice;
-use ::bytes::{BufMut, Bytes};
+use ::bytes::{Buf, BufMut, Bytes};
 
+use crate::handles::keep::{Kept, Policy};
 use crate::handles::read_buffer::ReadBuffer;
+use crate::handles::scattered::buffer::ScatteredBuffer;
+use crate::handles::scattered::slices::Scattered;
 use crate::handles::slice::Slice;
 
 /// **Slice first, wrap second.** `Bytes` counts its owner and knows nothing of pages: whatever part
@@ -36,6 +39,46 @@ impl From<Slice> for Bytes {
     }
 }
 
+/// The pinned slice as it is; a copy without another one.
+impl From<Kept> for Bytes {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Pinned(slice) => Self::from(slice),
+            Kept::Copied(bytes) => Self::from(bytes),
+        }
+    }
+}
+
+/// The same bytes, keeping no more than they need, whatever they were cut from and by which code:
+/// what to call where data is kept, in place of `Bytes::copy_from_slice`.
+///
+/// Bytes that lie in an arena of this process, 8 KiB of them or more, are pinned where they are, by
+/// pins on their own pages ([`Slice::of`]); all others are copied. [`detach_with`] takes another
+/// [`Policy`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use tailpin_arena::{Arena, bytes::detach};
+///
+/// let arena = Arena::builder().limit(64 << 20).build()?;
+/// let read = Bytes::from(arena.alloc(4 << 20)?.freeze());
+/// let block = read.slice(1 << 20..(1 << 20) + 16_384); // by an engine: keeps all 4 MiB
+/// let cached = detach(&block);
+/// drop((read, block));
+/// assert_eq!((cached.len(), arena.in_use()), (16_384, 16_384));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn detach(bytes: &Bytes) -> Bytes {
+    detach_with(bytes, Policy::default())
+}
+
+/// As [`detach`], by another policy.
+pub fn detach_with(bytes: &Bytes, policy: Policy) -> Bytes {
+    let Policy::CopyBelow(least) = policy;
+    let pinned = if bytes.len() < least { None } else { Slice::of(bytes) };
+    pinned.map_or_else(|| Bytes::copy_from_slice(bytes), Bytes::from)
+}
+
 // SAFETY: `chunk_mut` is all the room behind what is filled, `remaining_mut` its length, and
 // `advance_mut` refuses to go past it.
 unsafe impl BufMut for ReadBuffer {
@@ -49,5 +92,57 @@ unsafe impl BufMut for ReadBuffer {
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
         UninitSlice::new(self.spare())
+    }
+}
+
+// SAFETY: `chunk_mut` is room behind what is filled, and none only if `remaining_mut` is 0;
+// `advance_mut` refuses to go past the room.
+unsafe impl BufMut for ScatteredBuffer {
+    fn remaining_mut(&self) -> usize {
+        self.room()
+    }
+
+    unsafe fn advance_mut(&mut self, n: usize) {
+        self.advance(n);
+    }
+
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        UninitSlice::new(self.spare())
+    }
+}
+
+/// Pieces that are behind are given up at once. To go over the bytes without that, read a clone of
+/// it, or [`Scattered::chunks`].
+impl Buf for Scattered {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.front()
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.leave_out(n);
+    }
+}
+
+/// One for each piece, each of which keeps its own pages: what `opendal`'s buffers and other lists
+/// of `Bytes` are made from.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tailpin_arena::Arena;
+///
+/// let arena = Arena::builder().limit(64 << 20).build()?;
+/// let mut buffer = arena.alloc_scattered(200_000, 65_536)?;
+/// buffer.fill_from(&mut &[7; 200_000][..])?;
+/// let list: Vec<Bytes> = buffer.freeze().into();
+/// assert_eq!(list.iter().map(Bytes::len).collect::<Vec<_>>(), [65_536, 65_536, 65_536, 3392]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl From<Scattered> for Vec<Bytes> {
+    fn from(scattered: Scattered) -> Self {
+        scattered.into_iter().map(Bytes::from).collect()
     }
 }

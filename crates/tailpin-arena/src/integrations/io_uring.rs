@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::arena::{Arena, Registration};
 use crate::error::ReleaseError;
 use crate::handles::read_buffer::ReadBuffer;
+use crate::handles::scattered::io_vector::IoVector;
 use crate::handles::slice::Slice;
 use crate::memory::{PAGE_SIZE, bytes_of};
 
@@ -159,6 +160,18 @@ impl FixedBuffers {
         }
         drop(ManuallyDrop::into_inner(self.registration));
         Ok(())
+    }
+}
+
+impl IoVector {
+    /// A read from `file` at `offset` into the room, by one `readv`, from any ring.
+    ///
+    /// The thread that pushes it sees to it that this vector is neither used nor dropped before the
+    /// read is complete, and then counts what was read with [`IoVector::set_read`].
+    pub fn read(&mut self, file: &impl AsRawFd, offset: u64) -> squeue::Entry {
+        // At most 1,024.
+        let len = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        opcode::Readv::new(Fd(file.as_raw_fd()), self.as_ptr(), len).offset(offset).build()
     }
 }
 

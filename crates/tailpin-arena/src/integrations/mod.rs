@@ -5,7 +5,7 @@ pub(crate) mod allocator_api;
 #[cfg(feature = "arrow")]
 pub(crate) mod arrow;
 #[cfg(feature = "bytes")]
-pub(crate) mod bytes;
+pub mod bytes;
 #[cfg(feature = "compio")]
 pub(crate) mod compio;
 #[cfg(feature = "foyer")]

@@ -1,8 +1,9 @@
-//! `monoio`: slices to write from, a [`ReadBuffer`] to read into.
+//! `monoio`: slices to write from, a [`ReadBuffer`] or an [`IoVector`] to read into.
 
-use ::monoio::buf::{IoBuf, IoBufMut};
+use ::monoio::buf::{IoBuf, IoBufMut, IoVecBuf, IoVecBufMut};
 
 use crate::handles::read_buffer::ReadBuffer;
+use crate::handles::scattered::io_vector::IoVector;
 use crate::handles::slice::Slice;
 
 /// Beware: with `IoBuf` in scope `slice.slice(..)` is this trait's method, which wraps the slice
@@ -44,5 +45,32 @@ unsafe impl IoBufMut for ReadBuffer {
 
     unsafe fn set_init(&mut self, filled: usize) {
         self.set_filled(filled);
+    }
+}
+
+// SAFETY: the list lies on the heap and is not changed while the vector is the runtime's; its
+// ranges are the buffer's, mapped while that lives.
+unsafe impl IoVecBuf for IoVector {
+    fn read_iovec_ptr(&self) -> *const libc::iovec {
+        self.as_ptr()
+    }
+
+    fn read_iovec_len(&self) -> usize {
+        self.len()
+    }
+}
+
+// SAFETY: as above; the ranges are of the room that the buffer had, which it alone can write to.
+unsafe impl IoVecBufMut for IoVector {
+    fn write_iovec_ptr(&mut self) -> *mut libc::iovec {
+        self.as_mut_ptr()
+    }
+
+    fn write_iovec_len(&mut self) -> usize {
+        self.len()
+    }
+
+    unsafe fn set_init(&mut self, read: usize) {
+        self.set_read(read);
     }
 }

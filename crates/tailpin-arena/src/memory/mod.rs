@@ -8,7 +8,7 @@ pub(crate) mod system;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -198,6 +198,9 @@ pub(crate) fn lock_limit(bytes: usize) -> BuildError {
     BuildError::LockLimit { bytes, limit: getrlimit(Resource::Memlock).current }
 }
 
+/// Notes in the place of a word.
+const NOTES_PER_WORD: usize = size_of::<AtomicU64>() / size_of::<AtomicU16>();
+
 /// How many words each part of the metadata has; they follow each other in this order, each at a
 /// cache line, as false sharing would slow both neighbours down.
 #[derive(Clone, Copy, Debug)]
@@ -210,16 +213,19 @@ pub(crate) struct WordCounts {
     pub(crate) history: usize,
     /// Which frames the system has given memory to.
     pub(crate) residency: usize,
+    /// A note of 16 bits per frame.
+    pub(crate) notes: usize,
 }
 
 impl WordCounts {
     const LINE: usize = 8;
 
     /// Where each part begins, and last where all end; `None` beyond an address space.
-    fn starts(&self) -> Option<[usize; 5]> {
-        let mut starts = [0; 5];
+    fn starts(&self) -> Option<[usize; 6]> {
+        let mut starts = [0; 6];
         let mut end = 0_usize;
-        for (i, n) in (1..).zip([self.pages, self.areas, self.history, self.residency]) {
+        let notes = self.notes.div_ceil(NOTES_PER_WORD);
+        for (i, n) in (1..).zip([self.pages, self.areas, self.history, self.residency, notes]) {
             end = end.checked_add(n)?.checked_next_multiple_of(Self::LINE)?;
             starts[i] = end;
         }
@@ -228,7 +234,7 @@ impl WordCounts {
 
     /// All of it, in whole pages; `None` beyond an address space.
     pub(crate) fn bytes(&self) -> Option<usize> {
-        self.starts()?[4].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE_SIZE)
+        self.starts()?[5].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE_SIZE)
     }
 }
 
@@ -240,6 +246,7 @@ pub(crate) struct Words {
     pub(crate) areas: &'static [AtomicU64],
     pub(crate) history: &'static [AtomicU64],
     pub(crate) residency: &'static [AtomicU64],
+    pub(crate) notes: &'static [AtomicU16],
 }
 
 impl Words {
@@ -258,8 +265,12 @@ impl Words {
         // of the slices.
         let all =
             unsafe { std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / WORD) };
+        let notes = all[starts[4]..].as_ptr().cast::<AtomicU16>();
         Ok(Self {
             mapping,
+            // SAFETY: as above: behind the words of the other parts, as long as `starts` says, and
+            // used as atomic notes only.
+            notes: unsafe { std::slice::from_raw_parts(notes, counts.notes) },
             pages: &all[starts[0]..][..counts.pages],
             areas: &all[starts[1]..][..counts.areas],
             history: &all[starts[2]..][..counts.history],

@@ -4,6 +4,7 @@
 //! sees each block at some moment, not all at the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tailpin::{FrameRange, Kind, Order, PageState, Pfn, Zone};
 
@@ -84,6 +85,52 @@ fn walk(inner: &Inner, mut each: impl FnMut(FrameRange, Run)) {
     }
 }
 
+/// Bytes of the largest free block.
+pub(crate) fn largest_free(inner: &Inner) -> usize {
+    let all = inner.frames();
+    let mut best: Option<Order> = None;
+    // Whole areas that lie side by side, the last first: the allocator fills the first first.
+    let mut run = 0_u64;
+    let areas = all.frames() / Order::HUGE.frames();
+    for i in (0..areas).rev() {
+        let area = all.start.head(Order::HUGE).offset(i * Order::HUGE.frames());
+        let whole = area >= all.start && inner.zone.used_in_area(area) == 0;
+        run = if whole { run + 1 } else { 0 };
+        if run == 0 {
+            continue;
+        }
+        // The largest block that begins here.
+        let fits = run.ilog2() + u32::from(Order::HUGE.get());
+        let order = area.get().trailing_zeros().min(fits).min(u32::from(Order::MAX.get()));
+        best = best.max(Order::new(order as u8));
+        if best == Some(Order::MAX) {
+            break;
+        }
+    }
+    let best = best.or_else(|| largest_in_parts(inner));
+    best.map_or(0, |order| order.bytes() as usize)
+}
+
+/// The largest free block where no area is free as a whole.
+fn largest_in_parts(inner: &Inner) -> Option<Order> {
+    let mut best = None;
+    let mut free: Option<FrameRange> = None;
+    walk(inner, |run, state| match (state, &mut free) {
+        (Run::Free, Some(before)) => before.end = run.end,
+        (Run::Free, None) => free = Some(run),
+        (_, before) => best = best.max(before.take().and_then(largest_in)),
+    });
+    best.max(free.and_then(largest_in))
+}
+
+/// The largest naturally aligned block in a run of frames, up to one below a whole area.
+fn largest_in(run: FrameRange) -> Option<Order> {
+    (0..=Order::HUGE.get()).rev().filter_map(Order::new).find(|order| {
+        let head = run.start.offset(order.frames() - 1).head(*order);
+        head.offset(order.frames()) <= run.end
+    })
+}
+
 pub(crate) fn stats(inner: &Inner) -> Stats {
     inner.note_locked();
     let mut stats = Stats {
@@ -122,7 +169,7 @@ pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
             references: 0,
             pins: 0,
             age: inner.history.age(origin),
-            tag: inner.history.tag(origin),
+            tag: inner.tags.get(inner.notes.tag(run.start)).map(|tag| Arc::clone(&tag.name)),
         });
         holder.kept_bytes += run.frames() as usize * PAGE_SIZE;
         holder.references = holder.references.max(state.refs as usize);

@@ -1,6 +1,7 @@
 //! What an arena says of itself.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where all bytes of an arena are.
@@ -58,7 +59,7 @@ impl fmt::Display for Stats {
 
 /// A buffer of which some pages are still in use, from
 /// [`Arena::worst_holders`](crate::Arena::worst_holders).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
     /// Where in the arena the buffer began, in bytes.
@@ -74,7 +75,7 @@ pub struct Holder {
     /// How long ago it was allocated.
     pub age: Duration,
     /// The tag it was allocated with.
-    pub tag: Option<&'static str>,
+    pub tag: Option<Arc<str>>,
 }
 
 impl fmt::Display for Holder {
@@ -87,7 +88,7 @@ impl fmt::Display for Holder {
             self.pins,
             self.age.as_secs_f64()
         )?;
-        if let Some(tag) = self.tag {
+        if let Some(tag) = &self.tag {
             write!(f, ", {tag}")?;
         }
         Ok(())

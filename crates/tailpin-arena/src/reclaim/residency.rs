@@ -55,6 +55,12 @@ impl Residency {
     /// set by this are an area's, or within one.
     pub(crate) fn is_all_there(&self, head: Pfn, order: Order) -> bool {
         let area = head.head(Order::HUGE);
+        if order.frames() < 64 {
+            // It lies within one word.
+            let at = (head.get() % AREA_FRAMES as u64) as usize;
+            let mask = !(!0 << order.frames()) << (at % 64);
+            return self.bits(area)[at / 64].load(Ordering::Relaxed) & mask == mask;
+        }
         let mask = FrameMask::of_block(head, order);
         let there = |(word, mask): (&AtomicU64, &u64)| word.load(Ordering::Relaxed) & mask == *mask;
         self.bits(area).iter().zip(mask.words()).all(there)

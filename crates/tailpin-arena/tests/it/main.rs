@@ -3,6 +3,7 @@
 
 mod common;
 
+mod budget;
 mod ecosystem_allocator;
 mod ecosystem_arrow;
 mod ecosystem_bytes;
@@ -19,5 +20,7 @@ mod limits;
 mod model;
 mod read_buffer;
 mod release;
+mod repin;
+mod scattered;
 mod stress;
 mod trouble;

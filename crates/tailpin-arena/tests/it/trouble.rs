@@ -209,7 +209,7 @@ fn what_is_left_when_the_arena_goes_is_reported() {
     drop(build().unwrap());
     let reports = REPORTS.lock().unwrap();
     assert_eq!(reports.len(), 1, "the second arena had nothing left");
-    assert_eq!((reports[0].bytes, reports[0].holders[0].tag), (PAGE, Some("forgotten")));
+    assert_eq!((reports[0].bytes, reports[0].holders[0].tag.as_deref()), (PAGE, Some("forgotten")));
     assert_eq!(part.len(), 10);
 }
 

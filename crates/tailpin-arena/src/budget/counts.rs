@@ -1,0 +1,342 @@
+//! How many pages of a budget are left: some at each CPU slot, the others at the centre.
+//!
+//! A thread takes from its CPU's slot and gives back there, so in the common case it writes no word
+//! that threads on other CPUs write. A slot that has too little or too much trades a batch with the
+//! centre. What the slots have is free all the same: a request that the centre can't serve gathers
+//! it.
+//!
+//! ```text
+//!  63 ........ 2   1        0
+//! | pages left  | closed | waiting |
+//! ```
+//!
+//! The flags stand in the words themselves, so a thread that gives pages back and a thread that
+//! begins to wait settle by the order of their steps on that one word which of them sees the other:
+//! either the pages are there when the slot is gathered, or the flag is there when they are given
+//! back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailpin::AtomicWord;
+
+/// Requests are queued: pages go to the centre, and the queue is looked at.
+const WAITING: u64 = 1;
+/// The arena's handles are gone: pages go to the centre, which counts when the last is back.
+const CLOSED: u64 = 2;
+const FLAGS: u64 = WAITING | CLOSED;
+const SHIFT: u32 = 2;
+
+/// Pages of a budget that has no limit: more than any arena has.
+pub(crate) const UNLIMITED: u64 = 1 << 60;
+
+/// A slot keeps at most this many pages for its next takers when it trades with the centre.
+const BATCH: u64 = 512;
+/// All slots together keep at most this fraction of the limit.
+const SLOTS_SHARE: u64 = 32;
+
+/// Below zero at the centre alone, where a limit was lowered under what is in use.
+fn pages_of(word: u64) -> i64 {
+    word as i64 >> SHIFT
+}
+
+fn word_of(pages: u64) -> u64 {
+    pages.wrapping_shl(SHIFT)
+}
+
+/// A word on a cache line of its own (two, as processors fetch neighbours).
+#[repr(align(128))]
+struct Line<W>(W);
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// The pages are the caller's.
+    Yes,
+    /// They are; and pages were left at a slot whose flag says that requests are queued.
+    AndSettle,
+    /// Too few are left, or other requests are queued.
+    No,
+}
+
+/// The pages left of a budget.
+///
+/// # Invariants
+/// Pages at the centre, at the slots, in use, reserved, and in the hands of a thread inside one of
+/// these functions are `limit + 1` together. The one beyond the limit belongs to the arena's
+/// handles and comes back by [`Counts::close`].
+pub(crate) struct Counts<W = AtomicU64> {
+    centre: Line<W>,
+    /// A power of two of them, or none.
+    slots: Box<[Line<W>]>,
+    /// Pages that a slot trades at a time; follows from the limit. Written as that is.
+    batch: AtomicU64,
+    /// Written under the queue's lock, by a thread that has a handle.
+    limit: AtomicU64,
+}
+
+/// Pages that a slot trades at a time: it has up to two batches.
+fn batch(limit: u64, slots: usize) -> u64 {
+    (limit / SLOTS_SHARE / (slots as u64).max(1) / 2).min(BATCH)
+}
+
+impl<W: AtomicWord> Counts<W> {
+    /// `limit` pages; `slots` is rounded up to a power of two, 0 for none.
+    pub(crate) fn new(limit: u64, slots: usize, word: impl Fn(u64) -> W) -> Self {
+        let slots = if slots == 0 { 0 } else { slots.next_power_of_two() };
+        Self {
+            centre: Line(word(word_of(limit))),
+            slots: (0..slots).map(|_| Line(word(0))).collect(),
+            batch: AtomicU64::new(batch(limit, slots)),
+            limit: AtomicU64::new(limit),
+        }
+    }
+
+    /// Slots that keep at most two batches of this many pages, whatever the limit.
+    #[cfg(test)]
+    pub(crate) fn with_batch(self, batch: u64) -> Self {
+        Self { batch: AtomicU64::new(batch), ..self }
+    }
+
+    fn slot(&self, cpu: usize) -> Option<&W> {
+        Some(&self.slots.get(cpu & self.slots.len().wrapping_sub(1))?.0)
+    }
+
+    /// Pages that may be in use at a time.
+    pub(crate) fn limit(&self) -> u64 {
+        // Relaxed: a number that is right at some moment.
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    fn batch(&self) -> u64 {
+        // Relaxed: any number would do.
+        self.batch.load(Ordering::Relaxed)
+    }
+
+    /// All pages, and the one of the handles.
+    fn whole(&self) -> i64 {
+        self.limit().saturating_add(1) as i64
+    }
+
+    /// Pages in use or reserved. A snapshot: what moves between slots while it is taken counts
+    /// twice or not at all.
+    pub(crate) fn used(&self) -> u64 {
+        // Relaxed, all of them: no pages are taken on the strength of this.
+        let at_slots: i64 = self.slots.iter().map(|slot| pages_of(slot.0.load(Ordering::Relaxed))).sum();
+        self.used_beside(at_slots)
+    }
+
+    /// Pages that are not at the centre: in use, reserved, or at a slot.
+    pub(crate) fn away(&self) -> u64 {
+        self.used_beside(0)
+    }
+
+    fn used_beside(&self, at_slots: i64) -> u64 {
+        let left = pages_of(self.centre.0.load(Ordering::Relaxed)).saturating_add(at_slots);
+        (self.limit() as i64).saturating_sub(left).max(0) as u64
+    }
+
+    /// Takes `n` pages, unless too few are left or other requests were there first.
+    #[inline]
+    pub(crate) fn take(&self, cpu: usize, n: u64) -> Taken {
+        let slot = self.slot(cpu);
+        if let Some(word) = slot {
+            // Relaxed: the compare-and-swap decides.
+            let mut seen = word.load(Ordering::Relaxed);
+            while seen & FLAGS == 0 && pages_of(seen) >= n as i64 {
+                // Relaxed: what is done to the memory of these pages is ordered by the allocator
+                // they come from.
+                let next = seen.wrapping_sub(word_of(n));
+                match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Taken::Yes,
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        self.take_at_centre(slot, n)
+    }
+
+    #[inline(never)]
+    fn take_at_centre(&self, slot: Option<&W>, n: u64) -> Taken {
+        for extra in [self.batch(), 0] {
+            if let Some((slot, extra)) = slot.map(|slot| (slot, extra)).filter(|(_, extra)| *extra > 0) {
+                match self.take_of_centre(n.saturating_add(extra)) {
+                    Some(true) => {}
+                    Some(false) => continue,
+                    None => return Taken::No,
+                }
+                // Relaxed: a request that has begun to wait since is seen by its flag in this very
+                // word; one that begins later finds the pages there.
+                let before = slot.fetch_add(word_of(extra), Ordering::Relaxed);
+                return if before & WAITING == 0 { Taken::Yes } else { Taken::AndSettle };
+            }
+            match self.take_of_centre(n) {
+                Some(true) => return Taken::Yes,
+                Some(false) => self.gather(),
+                None => return Taken::No,
+            }
+        }
+        match self.take_of_centre(n) {
+            Some(true) => Taken::Yes,
+            Some(false) | None => Taken::No,
+        }
+    }
+
+    /// Whether the centre had `n` pages; `None` if requests are queued.
+    fn take_of_centre(&self, n: u64) -> Option<bool> {
+        // Relaxed, as in `take`.
+        let mut seen = self.centre.0.load(Ordering::Relaxed);
+        loop {
+            if seen & WAITING != 0 {
+                return None;
+            }
+            if pages_of(seen) < n as i64 {
+                return Some(false);
+            }
+            let next = seen.wrapping_sub(word_of(n));
+            match self.centre.0.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(true),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Gives `n` pages back to the CPU's slot, if that is all there is to do. If so the caller, who
+    /// may have had no other keepalive than these pages, must not use the arena any more.
+    #[inline]
+    pub(crate) fn put(&self, cpu: usize, n: u64) -> bool {
+        let Some(word) = self.slot(cpu) else { return false };
+        // Acquire: pairs with the Release in `begin_waiting`. A thread that sees the flag here sees
+        // it at the centre too.
+        let mut seen = word.load(Ordering::Acquire);
+        let most = self.batch().saturating_mul(2) as i64;
+        while seen & FLAGS == 0 && pages_of(seen).saturating_add(n as i64) <= most {
+            // Release: all use of the arena is before its end; pairs with the Acquire in `close`.
+            let next = seen.wrapping_add(word_of(n));
+            match word.compare_exchange(seen, next, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Gives `n` pages back to the centre, and what the CPU's slot has in excess. True if requests
+    /// are queued, and the queue is to be looked at. The caller has another keepalive.
+    pub(crate) fn put_at_centre(&self, cpu: usize, n: u64) -> bool {
+        let mut excess = 0;
+        if let Some(word) = self.slot(cpu) {
+            let seen = word.load(Ordering::Relaxed);
+            let over = pages_of(seen).saturating_sub(self.batch() as i64);
+            let less = seen.wrapping_sub(word_of(over.max(0) as u64));
+            // Not tried again: another thread has just traded here.
+            if over > 0
+                && seen & FLAGS == 0
+                && word.compare_exchange(seen, less, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            {
+                excess = over as u64;
+            }
+        }
+        // AcqRel: as in `put_last`. A request that waits is seen by its flag; one that begins to
+        // wait later finds the pages there.
+        let more = word_of(n.saturating_add(excess));
+        self.centre.0.fetch_add(more, Ordering::AcqRel) & WAITING != 0
+    }
+
+    /// Gives `n` pages back where no handle of the arena is left. True for the thread that has to
+    /// take the arena down.
+    pub(crate) fn put_last(&self, cpu: usize, n: u64) -> bool {
+        if let Some(word) = self.slot(cpu) {
+            // Acquire: pairs with the Release in `close`, so that the centre has what was gathered
+            // there, or will have, but for the handles' own.
+            let mut seen = word.load(Ordering::Acquire);
+            while seen & CLOSED == 0 {
+                let next = seen.wrapping_add(word_of(n));
+                // Release: pairs with the Acquire in `close`.
+                match word.compare_exchange(seen, next, Ordering::Release, Ordering::Acquire) {
+                    Ok(_) => return false,
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        // Before the step after which the arena may be gone. It can't change: that takes a handle.
+        let whole = self.whole();
+        // AcqRel: all that threads did with the arena before they gave back their last pages is
+        // before what the thread does that gives back the last of all.
+        let before = self.centre.0.fetch_add(word_of(n), Ordering::AcqRel);
+        pages_of(before).saturating_add(n as i64) == whole
+    }
+
+    /// The arena's handles are gone. True if this thread has to take the arena down.
+    pub(crate) fn close(&self) -> bool {
+        let mut gathered = 1; // the handles' own
+        for slot in &*self.slots {
+            let mut seen = slot.0.load(Ordering::Relaxed);
+            // AcqRel: pairs with the Release in `put`, and the Acquire in `put_last`.
+            while let Err(now) = slot.0.compare_exchange(seen, CLOSED, Ordering::AcqRel, Ordering::Relaxed) {
+                seen = now;
+            }
+            gathered += pages_of(seen);
+        }
+        let whole = self.whole();
+        // AcqRel: as in `put_last`.
+        let before = self.centre.0.fetch_add(word_of(gathered as u64), Ordering::AcqRel);
+        pages_of(before).saturating_add(gathered) == whole
+    }
+
+    /// Brings what the slots have to the centre.
+    pub(crate) fn gather(&self) {
+        let mut gathered = 0;
+        for slot in &*self.slots {
+            let mut seen = slot.0.load(Ordering::Relaxed);
+            while pages_of(seen) != 0 {
+                // Relaxed: pages are a number here, see `take`.
+                match slot.0.compare_exchange(seen, seen & FLAGS, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => {
+                        gathered += pages_of(seen);
+                        break;
+                    }
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        if gathered != 0 {
+            self.centre.0.fetch_add(word_of(gathered as u64), Ordering::Relaxed);
+        }
+    }
+
+    /// From here on pages that are given back are seen by requests that wait: they come to the
+    /// centre, by a thread that then looks at the queue. Under the queue's lock.
+    pub(crate) fn begin_waiting(&self) {
+        self.centre.0.fetch_or(WAITING, Ordering::Relaxed);
+        for slot in &*self.slots {
+            // Release: a thread that sees this flag sees the centre's; pairs with the Acquire in
+            // `put`.
+            slot.0.fetch_or(WAITING, Ordering::Release);
+        }
+    }
+
+    /// Nothing waits any more. Under the queue's lock.
+    pub(crate) fn end_waiting(&self) {
+        for slot in &*self.slots {
+            slot.0.fetch_and(!WAITING, Ordering::Relaxed);
+        }
+        self.centre.0.fetch_and(!WAITING, Ordering::Relaxed);
+    }
+
+    /// Takes `n` pages of the centre for a request that waits, if there are as many. Under the
+    /// queue's lock, with the flag up: no other thread takes any.
+    pub(crate) fn grant(&self, n: u64) -> bool {
+        let enough = pages_of(self.centre.0.load(Ordering::Relaxed)) >= n as i64;
+        if enough {
+            self.centre.0.fetch_sub(word_of(n), Ordering::Relaxed);
+        }
+        enough
+    }
+
+    /// Changes the limit. Under the queue's lock, with the flag up.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        self.batch.store(batch(limit, self.slots.len()), Ordering::Relaxed);
+        let before = self.limit.swap(limit, Ordering::Relaxed);
+        self.centre.0.fetch_add(word_of(limit.wrapping_sub(before)), Ordering::Relaxed);
+    }
+}

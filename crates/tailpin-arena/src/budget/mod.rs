@@ -1,0 +1,207 @@
+//! The budget: how many pages may be in use at a time, and who waits for some.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `counts` | pages left, by CPU slot and at the centre; when the last is back |
+//! | `queue` | requests that wait, first come first served |
+//! | `waiting` | a request as a future, and a thread that blocks on it |
+//! | `watermark` | a callback when much is in use, and when little is again |
+//! | `tags` | names made at run time, each with a budget of its own |
+
+pub(crate) mod counts;
+#[cfg(test)]
+mod model;
+pub(crate) mod queue;
+pub(crate) mod tags;
+pub(crate) mod waiting;
+pub(crate) mod watermark;
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::task::{Poll, Waker};
+
+use tailpin::AtomicWord;
+
+use crate::budget::counts::{Counts, Taken};
+use crate::budget::queue::{Answer, Queue, QueueLock, Ticket};
+use crate::budget::watermark::Watermark;
+
+/// Why a request for pages was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Not at this moment: too many are in use, or other requests were there first.
+    Now,
+    /// The limit is lower.
+    NeverFits,
+}
+
+/// Pages that may be in use at a time, and the requests that wait for some.
+///
+/// It also counts what keeps an arena there: each page in use, and one for all handles. A page is
+/// taken of the budget before a block is handed out, and given back by the thread that freed it,
+/// after that call has returned from the allocator. So while any thread is inside the allocator's
+/// memory because of a page, the page counts here, and the thread that gives back the last takes
+/// the arena down.
+pub(crate) struct Budget<W = AtomicU64, Q = Mutex<Queue>> {
+    counts: Counts<W>,
+    queue: Q,
+    watermark: Option<Watermark>,
+}
+
+impl Budget {
+    /// `limit` pages, counted at so many CPU slots.
+    pub(crate) fn new(limit: u64, slots: usize, watermark: Option<Watermark>) -> Self {
+        Self::of(Counts::new(limit, slots, AtomicU64::new), watermark)
+    }
+}
+
+impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
+    pub(crate) fn of(counts: Counts<W>, watermark: Option<Watermark>) -> Self {
+        Self { counts, queue: Q::default(), watermark }
+    }
+
+    /// Pages that may be in use at a time.
+    pub(crate) fn limit(&self) -> u64 {
+        self.counts.limit()
+    }
+
+    /// Pages in use or reserved.
+    pub(crate) fn used(&self) -> u64 {
+        self.counts.used()
+    }
+
+    /// Requests that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.locked(|queue| queue.len())
+    }
+
+    /// Takes `n` pages at once, or says why not.
+    #[inline]
+    pub(crate) fn take(&self, cpu: usize, n: u64) -> Result<(), Refused> {
+        match self.counts.take(cpu, n) {
+            Taken::Yes => {
+                self.watch();
+                Ok(())
+            }
+            Taken::AndSettle => {
+                self.settle();
+                Ok(())
+            }
+            Taken::No if n > self.limit() => Err(Refused::NeverFits),
+            Taken::No => Err(Refused::Now),
+        }
+    }
+
+    /// Takes `n` pages, or queues for them: the task is woken when there is an answer. A request
+    /// that has a ticket must be asked for again, or cancelled.
+    pub(crate) fn poll_take(
+        &self,
+        cpu: usize,
+        n: u64,
+        ticket: &mut Option<Ticket>,
+        waker: &Waker,
+    ) -> Poll<Result<(), Refused>> {
+        // Wakers are foreign code: cloned, woken and dropped outside of the lock.
+        let (answer, wakers, _unused) = match *ticket {
+            Some(asked) => {
+                let waker = waker.clone();
+                let (answer, unused) = self.locked(|queue| queue.ask(asked, waker));
+                (answer, Vec::new(), unused)
+            }
+            None => {
+                match self.take(cpu, n) {
+                    Err(Refused::Now) => {}
+                    done => return Poll::Ready(done),
+                }
+                let waker = waker.clone();
+                self.locked(|queue| {
+                    let new = queue.push(&self.counts, n, waker);
+                    *ticket = Some(new);
+                    let wakers = queue.serve(&self.counts);
+                    (queue.pick_up(new), wakers, None)
+                })
+            }
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        let Some(answer) = answer else { return Poll::Pending };
+        *ticket = None;
+        self.watch();
+        match answer {
+            Answer::Granted => Poll::Ready(Ok(())),
+            Answer::NeverFits => Poll::Ready(Err(Refused::NeverFits)),
+            Answer::Forgotten => {
+                // As if it were made now.
+                waker.wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives up a request that waits. What it may have been granted goes back.
+    pub(crate) fn cancel(&self, ticket: Ticket) {
+        let (wakers, _cancelled) = self.locked(|queue| {
+            let cancelled = queue.cancel(&self.counts, ticket);
+            (queue.serve(&self.counts), cancelled)
+        });
+        wakers.into_iter().for_each(Waker::wake);
+        self.watch();
+    }
+
+    /// Gives `n` pages back. True for the thread that has to take the arena down.
+    ///
+    /// The caller may have no other keepalive than these pages: then `handle` says so by `None`, if
+    /// more is to be done than one step. Whatever else it gives is a keepalive.
+    #[inline]
+    pub(crate) fn put<H>(&self, cpu: usize, n: u64, handle: impl FnOnce() -> Option<H>) -> bool {
+        if self.counts.put(cpu, n) {
+            return false;
+        }
+        let Some(_handle) = handle() else { return self.counts.put_last(cpu, n) };
+        self.put_kept(cpu, n);
+        false
+    }
+
+    /// Gives `n` pages back on behalf of a caller that has another keepalive.
+    pub(crate) fn put_kept(&self, cpu: usize, n: u64) {
+        if !self.counts.put(cpu, n) && self.counts.put_at_centre(cpu, n) {
+            self.settle();
+        }
+        self.watch();
+    }
+
+    /// The arena's handles are gone. True if this thread has to take the arena down.
+    pub(crate) fn close(&self) -> bool {
+        self.counts.close()
+    }
+
+    /// Changes the limit. What is in use stays in use.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        let wakers = self.locked(|queue| {
+            queue.set_limit(&self.counts, limit);
+            queue.serve(&self.counts)
+        });
+        wakers.into_iter().for_each(Waker::wake);
+        self.watch();
+    }
+
+    /// Answers requests that wait, as far as pages are left.
+    #[inline(never)]
+    fn settle(&self) {
+        let wakers = self.locked(|queue| queue.serve(&self.counts));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn locked<T>(&self, body: impl FnOnce(&mut Queue) -> T) -> T {
+        self.queue.with(|queue| {
+            queue.adopt(&self.counts, std::process::id());
+            body(queue)
+        })
+    }
+
+    #[inline]
+    fn watch(&self) {
+        if let Some(watermark) = &self.watermark {
+            watermark.watch(self.counts.away(), self.limit());
+        }
+    }
+}

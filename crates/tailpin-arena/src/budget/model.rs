@@ -1,0 +1,294 @@
+//! The budget under the model checker: its words and its lock are loom's, the code is what ships.
+//!
+//! A thread that waits for a wake-up that is lost leaves the model in a deadlock, which loom
+//! reports.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
+
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+use loom::sync::Mutex;
+use loom::sync::atomic::AtomicU64;
+use loom::thread::{self, Thread};
+use tailpin::AtomicWord;
+
+use super::Budget;
+use super::counts::Counts;
+use super::queue::{Queue, QueueLock};
+
+struct Word(AtomicU64);
+
+impl AtomicWord for Word {
+    fn load(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+    fn store(&self, value: u64, order: Ordering) {
+        self.0.store(value, order);
+    }
+    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
+        self.0.compare_exchange(current, new, ok, err)
+    }
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_add(value, order)
+    }
+    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_sub(value, order)
+    }
+    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_and(value, order)
+    }
+    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_or(value, order)
+    }
+    fn fence(order: Ordering) {
+        loom::sync::atomic::fence(order);
+    }
+    fn relax() {
+        thread::yield_now();
+    }
+}
+
+#[derive(Default)]
+struct Lock(Mutex<Queue>);
+
+impl QueueLock for Lock {
+    fn with<T>(&self, body: impl FnOnce(&mut Queue) -> T) -> T {
+        body(&mut self.0.lock().unwrap())
+    }
+}
+
+type Checked = Budget<Word, Lock>;
+
+fn budget(limit: u64, slots: usize, batch: u64) -> Arc<Checked> {
+    let counts = Counts::new(limit, slots, |value| Word(AtomicU64::new(value)));
+    Arc::new(Budget::of(counts.with_batch(batch), None))
+}
+
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        // Not part of the model: loom's park and unpark order it.
+        self.woken.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+fn waker() -> Waker {
+    Waker::from(Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) }))
+}
+
+/// Takes `n` pages, however long that takes.
+fn take(budget: &Checked, cpu: usize, n: u64) {
+    let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&unpark));
+    let mut ticket = None;
+    while budget.poll_take(cpu, n, &mut ticket, &waker).is_pending() {
+        while !unpark.woken.swap(false, Ordering::Relaxed) {
+            thread::park();
+        }
+    }
+}
+
+/// Explores the threads that `roles` makes, each spawned, and what holds at the end.
+fn explore(roles: impl Fn() -> (Vec<Box<dyn FnOnce() + Send>>, Box<dyn FnOnce()>) + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(move || {
+        let (roles, audit) = roles();
+        let threads: Vec<_> = roles.into_iter().map(|role| thread::spawn(role)).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        audit();
+    });
+}
+
+fn role(body: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce() + Send> {
+    Box::new(body)
+}
+
+/// All pages are back, and all of them can be taken at once.
+fn all_are_back(budget: &Checked, limit: u64) {
+    assert_eq!((budget.used(), budget.waiting()), (0, 0));
+    assert_eq!(budget.take(0, limit), Ok(()));
+}
+
+#[test]
+fn a_thread_that_waits_is_woken_by_pages_that_come_back_at_a_slot() {
+    explore(|| {
+        let budget = budget(2, 2, 4);
+        budget.take(0, 1).unwrap();
+        budget.take(1, 1).unwrap();
+        let (first, second, waits) = (budget.clone(), budget.clone(), budget.clone());
+        let roles = vec![
+            role(move || first.put_kept(0, 1)),
+            role(move || second.put_kept(1, 1)),
+            role(move || {
+                take(&waits, 0, 2);
+                waits.put_kept(0, 2);
+            }),
+        ];
+        (roles, Box::new(move || all_are_back(&budget, 2)))
+    });
+}
+
+#[test]
+fn pages_left_at_a_slot_by_a_thread_that_takes_are_found_by_one_that_waits() {
+    explore(|| {
+        let budget = budget(4, 2, 3);
+        let (takes, waits) = (budget.clone(), budget.clone());
+        let roles = vec![
+            role(move || {
+                // Takes one page of the centre for itself and three for the slot.
+                if takes.take(0, 1).is_ok() {
+                    takes.put_kept(1, 1);
+                }
+            }),
+            role(move || {
+                take(&waits, 1, 4);
+                waits.put_kept(1, 4);
+            }),
+        ];
+        (roles, Box::new(move || all_are_back(&budget, 4)))
+    });
+}
+
+#[test]
+fn two_that_wait_are_both_served() {
+    explore(|| {
+        let budget = budget(1, 1, 2);
+        let roles = (0..2)
+            .map(|_| {
+                let budget = budget.clone();
+                role(move || {
+                    take(&budget, 0, 1);
+                    budget.put_kept(0, 1);
+                })
+            })
+            .collect();
+        (roles, Box::new(move || all_are_back(&budget, 1)))
+    });
+}
+
+#[test]
+fn what_a_request_was_granted_that_is_given_up_goes_to_the_next() {
+    explore(|| {
+        let budget = budget(1, 1, 2);
+        budget.take(0, 1).unwrap();
+        let (gives, gives_up, waits) = (budget.clone(), budget.clone(), budget.clone());
+        let roles = vec![
+            role(move || gives.put_kept(0, 1)),
+            role(move || {
+                let mut ticket = None;
+                match gives_up.poll_take(0, 1, &mut ticket, &waker()) {
+                    Poll::Ready(taken) => {
+                        taken.unwrap();
+                        gives_up.put_kept(0, 1);
+                    }
+                    Poll::Pending => gives_up.cancel(ticket.unwrap()),
+                }
+            }),
+            role(move || {
+                take(&waits, 0, 1);
+                waits.put_kept(0, 1);
+            }),
+        ];
+        (roles, Box::new(move || all_are_back(&budget, 1)))
+    });
+}
+
+/// An arena as the budget sees it: handles, and what is there as long as a keepalive is.
+struct Arena {
+    budget: Arc<Checked>,
+    handles: AtomicU64,
+    /// Written by the thread that takes the arena down, read by threads before they give up their
+    /// last keepalive.
+    there: UnsafeCell<bool>,
+}
+
+// SAFETY: loom checks that the accesses to `there` are ordered, which is what is tested.
+unsafe impl Sync for Arena {}
+// SAFETY: nothing in it belongs to a thread.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    fn use_it(&self) {
+        // SAFETY: loom reports a write that is not ordered with this read.
+        self.there.with(|there| assert!(unsafe { *there }));
+    }
+
+    fn take_down(&self) {
+        // SAFETY: loom reports a read that is not ordered with this write.
+        self.there.with_mut(|there| unsafe {
+            assert!(*there, "one thread takes it down");
+            *there = false;
+        });
+    }
+
+    fn drop_handle(&self) {
+        self.use_it();
+        // As `Arc` does it.
+        if self.handles.fetch_sub(1, Ordering::Release) == 1 {
+            self.handles.load(Ordering::Acquire);
+            if self.budget.close() {
+                self.take_down();
+            }
+        }
+    }
+
+    fn put(self: &Arc<Self>, cpu: usize, n: u64) {
+        struct Handle(Arc<Arena>);
+        impl Drop for Handle {
+            fn drop(&mut self) {
+                self.0.drop_handle();
+            }
+        }
+        self.use_it();
+        let upgrade = || {
+            let mut seen = self.handles.load(Ordering::Relaxed);
+            while seen != 0 {
+                match self.handles.compare_exchange(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => return Some(Handle(Arc::clone(self))),
+                    Err(now) => seen = now,
+                }
+            }
+            None
+        };
+        if self.budget.put(cpu, n, upgrade) {
+            self.take_down();
+        }
+    }
+}
+
+/// `batch` decides by which way pages go back: to the slot, or to the centre.
+fn the_last_takes_it_down(batch: u64) {
+    explore(move || {
+        let budget = budget(8, 2, batch);
+        budget.take(0, 1).unwrap();
+        budget.take(1, 2).unwrap();
+        let arena = Arc::new(Arena { budget, handles: AtomicU64::new(1), there: UnsafeCell::new(true) });
+        let (first, second, handle) = (arena.clone(), arena.clone(), arena.clone());
+        let roles = vec![
+            role(move || first.put(0, 1)),
+            role(move || second.put(1, 2)),
+            role(move || handle.drop_handle()),
+        ];
+        // SAFETY: all threads have ended.
+        let audit = move || arena.there.with(|there| assert!(!unsafe { *there }, "taken down"));
+        (roles, Box::new(audit))
+    });
+}
+
+#[test]
+fn the_last_page_or_handle_takes_the_arena_down_by_slots() {
+    the_last_takes_it_down(4);
+}
+
+#[test]
+fn the_last_page_or_handle_takes_the_arena_down_by_the_centre() {
+    the_last_takes_it_down(0);
+}

@@ -1,0 +1,83 @@
+//! What is noted of each page: the tag it was handed out with, and whether the block that begins
+//! there is frozen.
+//!
+//! ```text
+//!   15      14 ... 0
+//! | frozen | tag    |
+//! ```
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tailpin::{FrameRange, Pfn};
+
+const FROZEN: u16 = 1 << 15;
+const TAG: u16 = !FROZEN;
+
+/// The largest number of a tag.
+pub(crate) const MOST_TAGS: u16 = TAG;
+
+/// The number of a tag; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TagNumber(u16);
+
+impl TagNumber {
+    /// No tag.
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn new(number: u16) -> Self {
+        Self(number & TAG)
+    }
+
+    pub(crate) fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// The notes of an arena's pages.
+///
+/// Those of a block in use are written by the thread that has its only handle, a buffer, and read
+/// by threads that keep a page of it.
+pub(crate) struct PageNotes {
+    notes: &'static [AtomicU16],
+    base: Pfn,
+}
+
+// Relaxed all over: handles pass from thread to thread in ways that order what was done with them.
+impl PageNotes {
+    /// Over zeroed notes, for frames from `base` on.
+    pub(crate) fn new(notes: &'static [AtomicU16], base: Pfn) -> Self {
+        Self { notes, base }
+    }
+
+    fn note(&self, page: Pfn) -> &AtomicU16 {
+        &self.notes[(page.get() - self.base.get()) as usize]
+    }
+
+    /// Pages are handed out, not frozen. `all` says that pages may have tags from earlier, so that
+    /// each note must be written; else the first is enough.
+    pub(crate) fn hand_out(&self, pages: FrameRange, tag: TagNumber, all: bool) {
+        let n = if all { pages.frames() } else { 1 };
+        let first = (pages.start.get() - self.base.get()) as usize;
+        for note in &self.notes[first..][..n as usize] {
+            note.store(tag.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The tag that a page in use was handed out with.
+    pub(crate) fn tag(&self, page: Pfn) -> TagNumber {
+        TagNumber(self.note(page).load(Ordering::Relaxed) & TAG)
+    }
+
+    /// Whether the block that begins with this page is frozen: readable for many, and written by no
+    /// thread.
+    pub(crate) fn is_frozen(&self, head: Pfn) -> bool {
+        self.note(head).load(Ordering::Relaxed) & FROZEN != 0
+    }
+
+    /// Notes whether the block that begins with this page is frozen. The caller has it alone.
+    pub(crate) fn set_frozen(&self, head: Pfn, frozen: bool) {
+        let note = self.note(head);
+        let tag = note.load(Ordering::Relaxed) & TAG;
+        note.store(tag | if frozen { FROZEN } else { 0 }, Ordering::Relaxed);
+    }
+}

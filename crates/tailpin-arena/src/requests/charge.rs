@@ -1,0 +1,150 @@
+//! Pages taken of the budgets of an arena and of a tag, and not yet a buffer's.
+
+use std::mem;
+use std::time::Instant;
+
+use crate::arena::Arena;
+use crate::budget::Budget;
+use crate::budget::waiting::{Waiting, block_on};
+use crate::error::AllocError;
+use crate::handles::buffer::Buffer;
+use crate::memory::system::current_cpu;
+use crate::memory::{PAGE_SIZE, bytes_of};
+use crate::page_notes::TagNumber;
+
+/// Pages of a buffer of `len` bytes.
+pub(crate) fn buffer_pages(len: usize) -> Result<u64, AllocError> {
+    Arena::order_for(len)?;
+    Ok(pages_of(len).max(1))
+}
+
+/// Whole pages for so many bytes.
+pub(crate) fn pages_of(bytes: usize) -> u64 {
+    bytes.div_ceil(PAGE_SIZE) as u64
+}
+
+/// Pages taken of the budgets; dropped, they go back.
+///
+/// A request takes of its tag's budget first and then of the arena's. All requests do it in this
+/// order, and what gives pages back takes none, so no two of them wait for each other.
+pub(crate) struct Charge<'a> {
+    arena: &'a Arena,
+    tag: TagNumber,
+    pages: u64,
+    /// The tag's budget alone has been charged.
+    of_tag_alone: bool,
+}
+
+impl<'a> Charge<'a> {
+    /// Pages that are the caller's become a charge.
+    pub(crate) fn of(arena: &'a Arena, tag: TagNumber, pages: u64) -> Self {
+        Self { arena, tag, pages, of_tag_alone: false }
+    }
+
+    fn check(arena: &Arena) -> Result<(), AllocError> {
+        if arena.inner().is_child() { Err(AllocError::ForkedChild) } else { Ok(()) }
+    }
+
+    /// The tag's budget has been charged.
+    fn tag_charged(arena: &'a Arena, tag: TagNumber, pages: u64) -> Self {
+        Self { arena, tag, pages, of_tag_alone: true }
+    }
+
+    fn tag_budget(arena: &Arena, tag: TagNumber) -> Option<&Budget> {
+        Some(&arena.inner().tags.get(tag)?.budget)
+    }
+
+    /// Takes the pages, if that is possible at once.
+    #[inline]
+    pub(crate) fn at_once(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
+        Self::check(arena)?;
+        let cpu = current_cpu();
+        if let Some(budget) = Self::tag_budget(arena, tag) {
+            budget.take(cpu, pages).map_err(|_| over_limit(budget, pages, true))?;
+        }
+        let mut charge = Self::tag_charged(arena, tag, pages);
+        let budget = &arena.inner().budget;
+        budget.take(cpu, pages).map_err(|_| over_limit(budget, pages, false))?;
+        charge.of_tag_alone = false;
+        Ok(charge)
+    }
+
+    /// Takes the pages once they are there.
+    pub(crate) async fn wait(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
+        Self::check(arena)?;
+        if let Some(budget) = Self::tag_budget(arena, tag) {
+            let taken = Waiting::new(budget, pages).await;
+            taken.map_err(|_| over_limit(budget, pages, true))?;
+        }
+        let mut charge = Self::tag_charged(arena, tag, pages);
+        let budget = &arena.inner().budget;
+        let taken = Waiting::new(budget, pages).await;
+        taken.map_err(|_| over_limit(budget, pages, false))?;
+        charge.of_tag_alone = false;
+        Ok(charge)
+    }
+
+    /// The same, blocking the thread, to the deadline.
+    #[inline]
+    pub(crate) fn block(
+        arena: &'a Arena,
+        tag: TagNumber,
+        pages: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Self, AllocError> {
+        match Self::at_once(arena, tag, pages) {
+            Err(AllocError::OverLimit { asked, limit, .. }) if asked <= limit => {}
+            done => return done,
+        }
+        let waited = block_on(Self::wait(arena, tag, pages), deadline);
+        // Where the time is over, this says what stood in the way.
+        waited.unwrap_or_else(|| Self::at_once(arena, tag, pages))
+    }
+
+    /// A buffer of `len` bytes, for which the pages are.
+    #[inline]
+    pub(crate) fn into_buffer(self, len: usize) -> Result<Buffer, AllocError> {
+        let buffer = self.arena.obtain(len, self.tag)?;
+        mem::forget(self);
+        Ok(buffer)
+    }
+
+    /// The arena.
+    pub(crate) fn arena(&self) -> &'a Arena {
+        self.arena
+    }
+
+    /// The tag.
+    pub(crate) fn tag(&self) -> TagNumber {
+        self.tag
+    }
+
+    /// The pages, for another owner.
+    pub(crate) fn into_pages(self) -> (&'a Arena, TagNumber, u64) {
+        let charge = mem::ManuallyDrop::new(self);
+        (charge.arena, charge.tag, charge.pages)
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        let inner = self.arena.inner();
+        if let Some(budget) = Self::tag_budget(self.arena, self.tag) {
+            budget.put_kept(0, self.pages);
+        }
+        if !self.of_tag_alone {
+            inner.budget.put_kept(current_cpu(), self.pages);
+        }
+    }
+}
+
+#[cold]
+fn over_limit(budget: &Budget, pages: u64, of_tag: bool) -> AllocError {
+    AllocError::OverLimit {
+        asked: bytes_of(pages),
+        in_use: bytes_of(budget.used()),
+        limit: bytes_of(budget.limit()),
+        waiting: budget.waiting(),
+        of_tag,
+    }
+}
