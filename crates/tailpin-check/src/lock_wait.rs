@@ -9,8 +9,9 @@ use std::cell::RefCell;
 use crate::engine::Engine;
 use crate::trace::Name;
 
-/// Names of the words that are locks: taken by a compare-and-swap, given back by a store of zero.
-const LOCKS: [&str; 3] = ["lock", "pi_lock", "mmap_lock"];
+/// Names of the words that another thread waits for: taken by a read-modify-write, given back by a
+/// store of zero.
+const LOCKS: [&str; 4] = ["lock", "pi_lock", "mmap_lock", "instruction"];
 
 #[derive(Default)]
 struct Waiting {

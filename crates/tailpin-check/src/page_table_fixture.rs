@@ -4,7 +4,8 @@
 //! A pin by address runs the code that ships, walk and second look included. A change of entries is
 //! modelled on the same steps in the same order, without what is no step: 512 entries are two, a
 //! huge page is two frames, and the addresses are one huge page of which the second page is looked
-//! at. Invalidation waits for no walk here, which is less than an environment promises.
+//! at. A shootdown waits for the instructions under way on other CPUs and drops their translations;
+//! it waits for no walk by software, which is less than an environment promises.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tailpin::Class::Splittable;
 use tailpin::{AtomicWord, FrameWords, Kind, PagePin, Pfn, Rearrange};
 use tailpin_mm::arch::{Arch, Flags, Leaf, TableEntry, X86_64};
-use tailpin_mm::model::{Entries, EntrySlot, WalkEnd, change_barrier, gup_fast};
+use tailpin_mm::model::{Entries, EntrySlot, LocklessWalk, WalkEnd, change_barrier, gup_fast};
 use tailpin_mm::{Level, VirtAddr};
 
 use crate::engine::Engine;
@@ -60,6 +61,8 @@ struct Ledger {
     tables: [TableUse; 2],
     /// Pages on which another owner, a child or a new user of the frame, has a reference.
     others: Vec<u64>,
+    /// The translation of the address that each CPU has cached: size and frame.
+    cached: [Option<(Level, u64)>; 2],
 }
 
 /// One address space of one huge page.
@@ -72,6 +75,8 @@ pub(crate) struct PageTableFixture<E: Engine> {
     memory: [E::Contents; 2],
     /// Open sections.
     readers: CheckWord<E>,
+    /// Whether an instruction is under way on each CPU that walks by hardware. Written by that CPU.
+    instructions: [CheckWord<E>; 2],
     /// Held while a thread changes the space.
     lock: CheckWord<E>,
     ledger: Mutex<Ledger>,
@@ -87,10 +92,8 @@ impl<E: Engine> Drop for Section<'_, E> {
     }
 }
 
-impl<E: Engine> Entries for PageTableFixture<E> {
-    type Arch = X86_64;
+impl<E: Engine> LocklessWalk for PageTableFixture<E> {
     type Section<'a> = Section<'a, E>;
-    type Word = CheckWord<E>;
 
     fn enter(&self) -> Section<'_, E> {
         // Acquire: pairs with the look in `retire` that found no section open, so what came before
@@ -98,6 +101,11 @@ impl<E: Engine> Entries for PageTableFixture<E> {
         self.readers.fetch_add(1, Ordering::AcqRel);
         Section(&self.readers)
     }
+}
+
+impl<E: Engine> Entries for PageTableFixture<E> {
+    type Arch = X86_64;
+    type Word = CheckWord<E>;
 
     fn bits(&self, slot: EntrySlot) -> u64 {
         match slot.table.get() {
@@ -152,13 +160,19 @@ impl<E: Engine> PageTableFixture<E> {
         let pte: fn(u64) -> String = |bits| described(Level::PTE, bits);
         let table =
             |table| [CheckWord::plain(name("pte", table, pte)), CheckWord::explored(name("pte", table, pte))];
-        let ledger =
-            Ledger { clock: 0, frames: [FrameUse::Else; 4], tables: [TableUse::Free; 2], others: Vec::new() };
+        let ledger = Ledger {
+            clock: 0,
+            frames: [FrameUse::Else; 4],
+            tables: [TableUse::Free; 2],
+            others: Vec::new(),
+            cached: [None; 2],
+        };
         Self {
             pmd: CheckWord::explored(name("pmd", 0, pmd)),
             last: [table(0), table(1)],
             memory: [E::contents(), E::contents()],
             readers: CheckWord::explored(name("sections", 0, number)),
+            instructions: [0, 1].map(|cpu| CheckWord::explored(name("instruction", cpu, number))),
             lock: CheckWord::explored(name("mmap_lock", 0, number)),
             ledger: Mutex::new(ledger),
         }
@@ -208,13 +222,36 @@ impl<E: Engine> PageTableFixture<E> {
         table
     }
 
-    /// Takes a table that is out of the tree out of use: for good if a walk may be in it, which is
-    /// when an environment would wait.
+    /// Gives back a table that is out of the tree: never if a walk may be in it, which is when a
+    /// shootdown would wait.
     fn retire(&self, table: usize) {
         // AcqRel: either this sees a section, or the section sees that the table is out of the
         // tree.
         let free = self.readers.fetch_add(0, Ordering::AcqRel) == 0 || is_left_out(Safeguard::H19Wait);
         self.ledger().tables[table] = if free { TableUse::Free } else { TableUse::Retired };
+    }
+
+    /// Makes an entry absent and drops its translations; returns what it was.
+    fn make_absent(&self, entry: &CheckWord<E>) -> u64 {
+        let kept = if is_left_out(Safeguard::TEmpty) { 0 } else { !X86_64::PRESENT };
+        let was = if is_left_out(Safeguard::TBreak) {
+            entry.load(Ordering::Acquire)
+        } else {
+            entry.fetch_and(kept, Ordering::AcqRel)
+        };
+        self.shoot_down();
+        was
+    }
+
+    /// Waits until each CPU is between two instructions, and drops their translations.
+    fn shoot_down(&self) {
+        // AcqRel: either this sees an instruction, or the instruction sees the entry as it is now.
+        for instruction in &self.instructions {
+            while instruction.compare_exchange(0, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                CheckWord::<E>::relax();
+            }
+        }
+        self.ledger().cached = [None; 2];
     }
 
     fn table(&self) -> Option<usize> {
@@ -294,15 +331,66 @@ pub(crate) fn split<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, 
     let space = space(fx);
     let seen = space.pmd.load(Ordering::Acquire);
     let TableEntry::Leaf(old) = X86_64::decode(Level::PMD, seen) else { return };
+    let table = space.new_table();
+    if space.make_absent(&space.pmd) != seen {
+        violation("an entry was changed by a thread without the lock".to_owned());
+    }
     let head = old.frame.get();
     fx.split(head, 1, 0);
-    let table = space.new_table();
     for index in 0..2 {
         space.last[table][index].store(leaf(Level::PTE, head + index as u64, old.flags), Ordering::Release);
     }
-    let new = X86_64::table(Pfn::new(LAST + table as u64));
-    if space.pmd.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        violation("an entry was changed by somebody without the lock".to_owned());
+    space.pmd.store(X86_64::table(Pfn::new(LAST + table as u64)), Ordering::Release);
+}
+
+/// The second page is replaced by a copy, as by a write after a fork.
+pub(crate) fn copy_on_write<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
+    let Some(table) = space.table() else { return };
+    fx.alloc(2, 0, Splittable);
+    let entry = &space.last[table][1];
+    let TableEntry::Leaf(old) = X86_64::decode(Level::PTE, space.make_absent(entry)) else { return };
+    entry.store(leaf(Level::PTE, 2, EXCLUSIVE), Ordering::Release);
+    space.mapped(2);
+    fx.drop_refs(old.frame.get(), 0, 1);
+    space.unmapped(old.frame.get());
+}
+
+/// An instruction on a CPU that uses the address: the hardware walks and caches what it finds. No
+/// two translations of one address differ at any moment.
+pub(crate) fn access<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, cpu: usize) {
+    let space = space(fx);
+    // AcqRel: pairs with the look in `shoot_down`.
+    space.instructions[cpu].fetch_add(1, Ordering::AcqRel);
+    let found = space.look_up(Pfn::new(ROOT), ADDR);
+    if let TableEntry::Leaf(leaf) = X86_64::decode(found.slot.level, found.bits) {
+        let frame = leaf.frame.get() + u64::from(found.slot.level == Level::PMD);
+        let mut ledger = space.ledger();
+        // Of another CPU, or this one's own, which stays beside the new one.
+        let cached = ledger.cached;
+        ledger.cached[cpu] = Some((found.slot.level, frame));
+        drop(ledger);
+        note(|| format!("CPU {cpu} translates to frame {frame}, level {}", found.slot.level.get()));
+        if let Some(other) = cached.iter().flatten().find(|other| **other != (found.slot.level, frame)) {
+            violation(format!("another translation is cached: frame {}, level {}", other.1, other.0.get()));
+        }
+    }
+    space.instructions[cpu].store(0, Ordering::Release);
+}
+
+/// A fault on the address: it waits for the thread that works on an absent entry, and finds what is
+/// mapped.
+pub(crate) fn fault<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    let space = space(fx);
+    loop {
+        let found = space.look_up(Pfn::new(ROOT), ADDR);
+        match X86_64::decode(found.slot.level, found.bits) {
+            TableEntry::Leaf(_) => return note(|| "finds the page".to_owned()),
+            TableEntry::Empty if found.bits == 0 => {
+                violation("nothing is mapped: the fault would map zeroes".to_owned())
+            }
+            _ => space.locked(|| {}),
+        }
     }
 }
 
@@ -338,7 +426,7 @@ pub(crate) fn collapse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<
     if !in_order {
         fx.alloc(2, 1, Splittable);
     }
-    let detached = space.pmd.fetch_and(0, Ordering::AcqRel);
+    let detached = space.make_absent(&space.pmd);
     change_barrier::<F::Entry, CheckWord<E>>();
     if in_order {
         if let Err(error) = fx.protocol().merge(Pfn::new(frames[0]), to_order(1), fx) {

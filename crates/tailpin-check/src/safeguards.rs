@@ -71,6 +71,8 @@ safeguards! {
     H21Pin "H21-pin" OneWord "no barrier between a pin by address and the second look";
     H21Change "H21-change" OneWord "no barrier between the change of an entry and reading the count";
     H25 "H25" OneWord "that a page may only be read is remembered from one look to the next";
+    TBreak "T-break" OneWord "an entry is changed to another in one step, with no absent entry and shootdown before";
+    TEmpty "T-empty" OneWord "an entry that is to be replaced is zero for that time, as if nothing were mapped";
     FWait "F-wait" OneWord "no barrier between announcing a waiter and reading its word";
     FWake "F-wake" OneWord "no barrier between changing a word and looking for waiters";
     FLook "F-look" OneWord "the word is read before the bucket is locked";

@@ -14,8 +14,8 @@ use std::ptr::NonNull;
 use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{
-    Access, Cookie, DirectMap, Env, FaultError, FrameInfo, Map, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
-    ReadSide, SpaceId, Tlb, VirtRange,
+    Access, DirectMap, Env, FaultError, FrameInfo, Map, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
+    ReadSide, SpaceId, Stale, Tlb,
 };
 
 const MEMORY: u64 = 32 << 20;
@@ -48,26 +48,32 @@ unsafe impl DirectMap for Machine {
 
 impl ReadSide for Machine {
     /// Bare machine: interrupts off while it lives. With one CPU no other code runs then, so every
-    /// section is over whenever a thread can ask. With several CPUs: a grace period, as in RCU.
+    /// section is over whenever a thread can ask. On several CPUs a section on a space that the CPU
+    /// has not loaded marks the CPU in the context.
     type Section<'a> = ();
 
-    fn enter(&self) {}
-
-    fn cookie(&self) -> Cookie {
-        Cookie(0)
-    }
-
-    fn poll(&self, _cookie: Cookie) -> bool {
-        true
-    }
-
-    fn synchronize(&self, _cookie: Cookie) {}
+    fn enter(&self, _context: &()) {}
 }
 
 impl Tlb for Machine {
-    /// Bare machine: `invlpg` for each page, or a reload of CR3 if they are many; on several CPUs
-    /// by interrupt.
-    fn invalidate(&self, _space: SpaceId, _range: VirtRange) {}
+    /// Bare machine, several CPUs: a set of those that run the space, and its PCID.
+    type Context = ();
+
+    fn new_context(&self, _space: SpaceId) {}
+
+    /// Bare machine: `invlpg` for each page, or a reload of CR3 if they are many; on the other CPUs
+    /// of the context by interrupt.
+    fn invalidate(&self, _context: &(), _stale: Stale) {}
+
+    fn cpus(&self) -> usize {
+        1
+    }
+
+    fn load(&self, table: Option<(Pfn, &())>, loaded: &mut dyn FnMut(usize)) {
+        // Bare machine: interrupts off, CR3 = the table's frame × 4096 or the kernel's own table.
+        let _register = table.map(|(root, ())| root.get() * PAGE_BYTES);
+        loaded(0);
+    }
 }
 
 impl Env for Machine {
@@ -90,8 +96,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mm = Mm::new(&zone, &machine, &infos, MmConfig::default())?;
     println!("{} frames, {} free", zone.usable_frames(), zone.free_frames());
 
-    // The first process. `root` goes into CR3.
+    // The first process, and the CPU runs it.
     let init = mm.space()?;
+    init.switch_to();
     println!("space {} with its page table in frame {}", init.id().get(), init.load().root());
     let heap = init.map(Map::anonymous(8 << 20, Prot::READ_WRITE))?;
 
@@ -134,6 +141,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("which page that is, for a futex: {:?}", other.identify(there.offset(70_000), Access::Read)?);
 
     // Exit of all processes: no frame is lost.
+    mm.switch_to_kernel();
     drop((init, other, shared, mm));
     let audit = zone.audit();
     println!("{audit}");

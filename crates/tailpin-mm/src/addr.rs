@@ -120,15 +120,17 @@ impl Level {
     pub const PMD: Self = Self(1);
     /// Entries for 1 GiB.
     pub const PUD: Self = Self(2);
-    /// Entries for 512 GiB: the root.
-    pub const TOP: Self = Self(3);
+    /// Entries for 512 GiB: the root where there are four levels.
+    pub const P4D: Self = Self(3);
+    /// Entries for 256 TiB: the root where there are five.
+    pub const PGD: Self = Self(4);
 
     /// Bytes one entry reaches.
     pub const fn bytes(self) -> u64 {
         PAGE_BYTES << (9 * self.0)
     }
 
-    /// 0 for the last level, 3 for the root.
+    /// 0 for the last level, one more for each level above.
     pub const fn get(self) -> u8 {
         self.0
     }

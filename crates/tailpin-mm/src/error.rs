@@ -342,11 +342,6 @@ pub enum MmError {
         /// First frame that an entry has no room for.
         most: Pfn,
     },
-    /// The kernel's page table is no frame of the zone.
-    NotInZone {
-        /// The frame.
-        frame: Pfn,
-    },
     /// A count is at its limit.
     CountLimit,
 }
@@ -371,7 +366,6 @@ impl fmt::Display for MmError {
             Self::FrameTooHigh { frames, most } => {
                 write!(f, "the zone ends before frame {frames}, page tables can name frames before {most}")
             }
-            Self::NotInZone { frame } => write!(f, "frame {frame} is not of the zone"),
             Self::CountLimit => write!(f, "the count of a page has reached its limit"),
         }
     }

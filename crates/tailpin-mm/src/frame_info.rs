@@ -14,8 +14,7 @@ use tailpin::Pfn;
 /// The two words of one frame; both are zero for a frame that was never used.
 #[derive(Debug, Default)]
 pub struct FrameInfo {
-    /// Written while the frame is in no entry, by the thread that allocated it; for a retired page
-    /// table under the lock of the list it is on.
+    /// Written while the frame is in no entry, by the thread that allocated it.
     owner: AtomicU64,
     /// Written with `owner`, by the same rule.
     index: AtomicU64,
@@ -84,23 +83,6 @@ impl<'z> FrameInfos<'z> {
             object => PageOwner::Object(object),
         };
         (owner, info.index.load(Ordering::Relaxed))
-    }
-
-    /// Writes the words of a retired page table: which one is next, and the cookie of its
-    /// retirement.
-    pub(crate) fn link(&self, table: Pfn, next: Option<Pfn>, cookie: u64) {
-        let info = self.of(table);
-        // Relaxed: under the lock of the list.
-        info.owner.store(next.map_or(u64::MAX, Pfn::get), Ordering::Relaxed);
-        info.index.store(cookie, Ordering::Relaxed);
-    }
-
-    /// The words of a retired page table: which one is next, and the cookie of its retirement.
-    pub(crate) fn linked(&self, table: Pfn) -> (Option<Pfn>, u64) {
-        let info = self.of(table);
-        // Relaxed: under the lock of the list.
-        let next = info.owner.load(Ordering::Relaxed);
-        ((next != u64::MAX).then(|| Pfn::new(next)), info.index.load(Ordering::Relaxed))
     }
 }
 

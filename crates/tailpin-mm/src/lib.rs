@@ -9,6 +9,7 @@ extern crate std;
 
 mod addr;
 pub mod arch;
+mod block_guard;
 mod env;
 mod error;
 mod frame_info;
@@ -17,12 +18,13 @@ mod object;
 mod ops;
 mod page_table;
 mod rmap;
+mod root;
 mod space;
 
 pub use addr::{Access, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 #[cfg(feature = "std")]
 pub use env::std_env::{Ram, StdEnv, StdSection};
-pub use env::{Cookie, DirectMap, Env, ReadSide, Tlb};
+pub use env::{DirectMap, Env, ReadSide, Stale, Tlb};
 pub use error::{CollapseError, FaultError, MapError, MmError, NotPresent, PageSplitError, PinError};
 pub use frame_info::FrameInfo;
 pub use mm::{Cow, HugePages, Mm, MmConfig};
@@ -40,7 +42,7 @@ pub use space::{Map, MappedPage, RootRef, Space, Usage};
 #[doc(hidden)]
 pub mod model {
     pub use crate::page_table::gup_fast::{AllSafeguards, Safeguard, Safeguards, change_barrier, gup_fast};
-    pub use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
+    pub use crate::page_table::walk::{Entries, EntrySlot, LocklessWalk, WalkEnd};
 }
 
 /// Spaces, objects and pins may be sent to and shared with other threads.

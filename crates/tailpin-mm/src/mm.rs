@@ -1,16 +1,17 @@
-//! What all spaces over one zone share: frames, the pages of zeroes, identities, page tables that
-//! wait for a grace period.
+//! What all spaces over one zone share: frames, the pages of zeroes, identities, and which CPU has
+//! which table loaded.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{FrameRange, Order, Pfn, RawBlock, Request, Zone};
 
 use crate::arch::Arch;
-use crate::env::sync::EnvLock;
-use crate::env::{Cookie, Env};
+use crate::block_guard::{self, BlockGuard};
+use crate::env::Env;
 use crate::error::{MmError, Shortage};
 use crate::frame_info::{FrameInfo, FrameInfos, PageOwner};
+use crate::root::LoadedTables;
 
 /// Copy-on-write: what a write to a huge page does that other spaces also map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +44,9 @@ pub struct MmConfig {
     pub huge_by_default: bool,
     /// What a write to a huge page does that other spaces also map.
     pub cow: Cow,
-    /// A page table at the top level whose upper half (entries 256 and on) every new space shares:
-    /// the kernel's own part of the address space.
+    /// A page table at the top level of which every new space shares the entries from
+    /// [`Arch::KERNEL_ENTRIES`] on: the kernel's own part of the address space. Its frame need not
+    /// be the zone's; the environment has a pointer to it ([`DirectMap`](crate::DirectMap)).
     pub kernel_root: Option<Pfn>,
 }
 
@@ -91,8 +93,11 @@ impl<'z, E: Env> Mm<'z, E> {
     ///
     /// # Errors
     /// [`MmError::TooFewInfos`]; [`MmError::FrameTooHigh`] if the zone has frames that no
-    /// page-table entry can name; [`MmError::NotInZone`] for a kernel's table elsewhere;
-    /// [`MmError::OutOfMemory`] if there is no frame for the page of zeroes.
+    /// page-table entry can name; [`MmError::OutOfMemory`] if there is no frame for the page of
+    /// zeroes.
+    ///
+    /// # Panics
+    /// Where the environment does that as it has no pointer to [`MmConfig::kernel_root`].
     pub fn new(
         zone: &'z Zone<'z>,
         env: &'z E,
@@ -107,9 +112,6 @@ impl<'z, E: Env> Mm<'z, E> {
         if frames.end > E::Arch::FRAMES_END {
             return Err(MmError::FrameTooHigh { frames: frames.end, most: E::Arch::FRAMES_END });
         }
-        if let Some(frame) = config.kernel_root.filter(|frame| !frames.contains(*frame)) {
-            return Err(MmError::NotInZone { frame });
-        }
         let mut core = MmCore {
             zone,
             env,
@@ -118,8 +120,9 @@ impl<'z, E: Env> Mm<'z, E> {
             ids: AtomicU64::new(1),
             zero: None,
             huge_zero: AtomicU64::new(NO_FRAME),
-            retired: EnvLock::new(RetiredTables::default()),
+            loaded: LoadedTables::new(env.cpus()),
         };
+        let _ = config.kernel_root.map(|frame| core.words(frame));
         core.zero = Some(core.alloc_zeroed(Order::PAGE, PageOwner::None, 0)?.pfn());
         Ok(Self { core: Arc::new(core) })
     }
@@ -134,29 +137,18 @@ impl<'z, E: Env> Mm<'z, E> {
         self.core.env
     }
 
-    /// Waits for a grace period, after which every page table that was taken out of use is free.
-    /// With all spaces and objects gone, what is in use of the zone then is the pages of zeroes,
-    /// which go with the last clone of this handle.
-    #[doc(alias = "grace period")]
-    #[doc(alias = "synchronize_rcu")]
-    pub fn synchronize(&self) {
-        self.core.free_retired(true);
+    /// Makes the CPU that the caller is on load the kernel's own page table, so that it has that of
+    /// no space.
+    ///
+    /// # Panics
+    /// If the environment names a CPU that is not one of [`Tlb::cpus`](crate::Tlb::cpus).
+    pub fn switch_to_kernel(&self) {
+        self.core.loaded.switch(self.core.env, None);
     }
 }
 
 /// Not a frame: no block is so near the end of the address range.
 const NO_FRAME: u64 = u64::MAX;
-
-/// Retired page tables are looked through when there are this many.
-const RETIRED_BATCH: usize = 64;
-
-/// Page tables that threads walking without a lock may still be in, as a list through their
-/// [`FrameInfo`].
-#[derive(Default)]
-struct RetiredTables {
-    first: Option<Pfn>,
-    number: usize,
-}
 
 /// What every handle of an [`Mm`] shares. Its fields are fixed once it is made, but for those that
 /// say who writes them.
@@ -172,8 +164,8 @@ pub(crate) struct MmCore<'z, E: Env> {
     /// The 2 MiB page of zeroes, made when first asked for. Written once, by the first thread whose
     /// exchange succeeds.
     huge_zero: AtomicU64,
-    /// Under its own lock, the last in the order of locks.
-    retired: EnvLock<E, RetiredTables>,
+    /// Which CPU has which table loaded; each CPU writes its own entry.
+    pub(crate) loaded: LoadedTables<'z, E>,
 }
 
 impl<'z, E: Env> MmCore<'z, E> {
@@ -189,11 +181,7 @@ impl<'z, E: Env> MmCore<'z, E> {
         if !self.env.may_allocate(order) {
             return Err(Shortage::Frames(order));
         }
-        self.zone.raw().alloc(request).or_else(|_| {
-            // What is missing may be page tables that wait for a grace period.
-            self.free_retired(true);
-            self.zone.raw().alloc(request).map_err(|_| Shortage::Frames(order))
-        })
+        self.zone.raw().alloc(request).map_err(|_| Shortage::Frames(order))
     }
 
     /// A cleared block whose frame information is written. Its one reference is the caller's.
@@ -204,22 +192,21 @@ impl<'z, E: Env> MmCore<'z, E> {
         index: u64,
     ) -> Result<RawBlock, Shortage> {
         let block = self.allocate(Request::new(order))?;
-        self.clear(block.pfn(), order);
-        self.infos.describe(block.pfn(), order.frames(), owner, index);
+        let made = BlockGuard::new(self.zone, block.pfn(), order);
+        self.clear(made.head(), order);
+        self.infos.describe(made.keep(), order.frames(), owner, index);
         Ok(block)
     }
 
     /// Gives back one reference on each block of a naturally aligned range.
     pub(crate) fn drop_block(&self, head: Pfn, order: Order) {
-        // On misuse the zone has reported it and taken the frame out of service: nothing is left to
-        // do.
-        let _ = self.zone.raw().put_many(self.token(head, order), 1);
+        block_guard::drop_block(self.zone, head, order);
     }
 
     /// The token of a reference to a naturally aligned range that was one block when the caller
     /// took the reference; its generation stays as long as the caller has that.
     pub(crate) fn token(&self, head: Pfn, order: Order) -> RawBlock {
-        RawBlock::from_parts(head, order, self.zone.raw().token(head).generation())
+        block_guard::token(self.zone, head, order)
     }
 
     /// Merges blocks, to each of which the caller has the only reference, into one of 2 MiB; false
@@ -257,63 +244,10 @@ impl<'z, E: Env> MmCore<'z, E> {
     pub(crate) fn add_reference(&self, head: Pfn, order: Order) -> Result<(), Shortage> {
         self.zone.raw().get_many(self.token(head, order), 1).map_err(|_| Shortage::Count)
     }
-
-    /// Takes a page table that no entry leads to any more, and whose translations are invalidated.
-    /// It is freed after a grace period, when no thread walking without a lock can be in it.
-    pub(crate) fn retire(&self, table: Pfn) {
-        // Orders the clearing of the entry that led to the table before the cookie: a section that
-        // opens after the cookie's moment does not find the table.
-        fence(Ordering::SeqCst);
-        let cookie = self.env.cookie();
-        let many = {
-            let mut retired = self.retired.write();
-            self.infos.link(table, retired.first, cookie.0);
-            retired.first = Some(table);
-            retired.number += 1;
-            retired.number >= RETIRED_BATCH
-        };
-        if many {
-            self.free_retired(false);
-        }
-    }
-
-    /// Frees the retired page tables whose grace period is over; with `wait`, waits and frees all
-    /// of them.
-    pub(crate) fn free_retired(&self, wait: bool) {
-        let mut taken = core::mem::take(&mut *self.retired.write());
-        let (mut keep, mut kept) = (None, 0);
-        while let Some(table) = taken.first {
-            let (next, cookie) = self.infos.linked(table);
-            taken.first = next;
-            if wait {
-                self.env.synchronize(Cookie(cookie));
-            }
-            if self.env.poll(Cookie(cookie)) {
-                self.drop_block(table, Order::PAGE);
-            } else {
-                self.infos.link(table, keep, cookie);
-                keep = Some(table);
-                kept += 1;
-            }
-        }
-        if let Some(mut last) = keep {
-            let mut retired = self.retired.write();
-            let first = keep;
-            // Tables that other threads retired during this call go behind these.
-            while let (Some(next), _) = self.infos.linked(last) {
-                last = next;
-            }
-            let (_, cookie) = self.infos.linked(last);
-            self.infos.link(last, retired.first, cookie);
-            retired.first = first;
-            retired.number += kept;
-        }
-    }
 }
 
 impl<E: Env> Drop for MmCore<'_, E> {
     fn drop(&mut self) {
-        self.free_retired(true);
         if let Some(zero) = self.zero {
             self.drop_block(zero, Order::PAGE);
         }

@@ -6,8 +6,7 @@ use std::ptr::NonNull;
 use memmap2::{Advice, MmapMut};
 use tailpin::{OneWord, Pfn, Zone};
 use tailpin_mm::{
-    Cookie, DirectMap, Env, FrameInfo, Mm, MmConfig, Ram, ReadSide, SpaceId, StdEnv, StdSection, Tlb,
-    VirtRange,
+    DirectMap, Env, FrameInfo, Mm, MmConfig, Ram, ReadSide, SpaceId, Stale, StdEnv, StdSection, Tlb,
 };
 
 use super::{Memory, zone};
@@ -63,26 +62,18 @@ unsafe impl DirectMap for LazyEnv {
 impl ReadSide for LazyEnv {
     type Section<'a> = StdSection<'a>;
 
-    fn enter(&self) -> StdSection<'_> {
-        self.sections().enter()
-    }
-
-    fn cookie(&self) -> Cookie {
-        self.sections().cookie()
-    }
-
-    fn poll(&self, cookie: Cookie) -> bool {
-        self.sections().poll(cookie)
-    }
-
-    fn synchronize(&self, cookie: Cookie) {
-        self.sections().synchronize(cookie);
+    fn enter<'a>(&'a self, (): &'a ()) -> StdSection<'a> {
+        self.sections().enter(&())
     }
 }
 
 impl Tlb for LazyEnv {
-    fn invalidate(&self, space: SpaceId, range: VirtRange) {
-        self.sections().invalidate(space, range);
+    type Context = ();
+
+    fn new_context(&self, _space: SpaceId) {}
+
+    fn invalidate(&self, (): &(), stale: Stale) {
+        self.sections().invalidate(&(), stale);
     }
 }
 

@@ -1,9 +1,13 @@
 //! Pins by address against everything that changes the entry: the page that is pinned is the one
-//! mapped at some moment of the call, and as long as both last they don't part.
+//! mapped at some moment of the call, and as long as both last they don't part. Instructions and
+//! faults against changes: no two translations of an address differ, and no fault takes an entry
+//! for empty that a thread is about to replace.
 
 use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
-use crate::page_table_fixture::{collapse, exit, fork, huge, locked, pages, pin, split, unmap, use_tables};
+use crate::page_table_fixture::{
+    access, collapse, copy_on_write, exit, fault, fork, huge, locked, pages, pin, split, unmap, use_tables,
+};
 use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
@@ -70,6 +74,22 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         .setup(|fx| pages(fx, [0, 1]))
         .thread("pin", pin_it)
         .thread("fork", fork),
+        entry("I6-break", "two instructions of a CPU ‖ split of the mapping", &[Safeguard::TBreak])
+            .setup(huge)
+            .thread("access; access", |fx| {
+                access(fx, 0);
+                access(fx, 0);
+            })
+            .thread("split", split),
+        entry("I6-cow", "instructions of two CPUs ‖ copy on write", &[Safeguard::TBreak])
+            .setup(|fx| pages(fx, [0, 1]))
+            .thread("access", |fx| access(fx, 0))
+            .thread("access", |fx| access(fx, 1))
+            .thread("copy", copy_on_write),
+        entry("I6-fault", "fault ‖ split of the mapping", &[Safeguard::TEmpty])
+            .setup(huge)
+            .thread("fault", fault)
+            .thread("split", |fx| locked(fx, split)),
         entry("I6-pins", "two pins by address ‖ collapse by copy", &[])
             .reuses()
             .setup(|fx| pages(fx, [1, 0]))

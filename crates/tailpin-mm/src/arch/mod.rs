@@ -101,9 +101,15 @@ pub enum TableEntry {
     Leaf(Leaf),
 }
 
-/// The format of page tables: four levels of 512 entries of 64 bits. An entry that is zero is
-/// empty.
+/// The format of page tables: levels of 512 entries of 64 bits. An entry that is zero is empty.
 pub trait Arch: 'static {
+    /// Level of the table that a root register names.
+    const TOP: Level;
+    /// The bit without which the processor ignores an entry and all its other bits.
+    const PRESENT: u64;
+    /// First entry of a top-level table that is the kernel's; 512 if the kernel has a root register
+    /// of its own.
+    const KERNEL_ENTRIES: usize = 256;
     /// First address after the part of a space that users have.
     const USER_END: VirtAddr;
     /// First frame that an entry has no room for.

@@ -3,7 +3,7 @@
 use tailpin::Pfn;
 
 use super::{Arch, Flags, Leaf, TableEntry};
-use crate::addr::{Level, VirtAddr};
+use crate::addr::{Level, PAGE_BYTES, VirtAddr};
 
 /// Four-level paging of x86-64, with leaves of 4 KiB, 2 MiB and 1 GiB.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,11 @@ const BITS: [(Flags, u64); 8] = [
 ];
 
 impl Arch for X86_64 {
-    const USER_END: VirtAddr = VirtAddr::new(1 << 47);
+    const TOP: Level = Level::P4D;
+    const PRESENT: u64 = PRESENT;
+    /// Less the last page: the processor would go on behind a `syscall` in its last bytes at an
+    /// address that is not canonical, and fault in the kernel.
+    const USER_END: VirtAddr = VirtAddr::new((1 << 47) - PAGE_BYTES);
     const FRAMES_END: Pfn = Pfn::new(1 << 40);
 
     #[inline]
@@ -103,7 +107,7 @@ mod tests {
         let addr = VirtAddr::new((1 << 39) + (2 << 30) + (3 << 21) + (4 << 12) + 5);
         let index = |level| X86_64::index(addr, level);
         assert_eq!(
-            [index(Level::TOP), index(Level::PUD), index(Level::PMD), index(Level::PTE)],
+            [index(Level::P4D), index(Level::PUD), index(Level::PMD), index(Level::PTE)],
             [1, 2, 3, 4]
         );
     }

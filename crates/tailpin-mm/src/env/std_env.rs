@@ -2,7 +2,7 @@
 //! privileged.
 //!
 //! There is no TLB here; a thread that has read an entry and not yet used what it maps is like one.
-//! So invalidating waits for a grace period: until every open section is over.
+//! So invalidating waits until every open section is over.
 
 #![allow(unsafe_code)]
 
@@ -15,9 +15,9 @@ use std::vec::Vec;
 
 use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneError, ZoneLayout, ZoneMemory};
 
-use crate::addr::{SpaceId, VirtRange};
+use crate::addr::SpaceId;
 use crate::arch::X86_64;
-use crate::env::{Cookie, DirectMap, Env, ReadSide, Tlb};
+use crate::env::{DirectMap, Env, ReadSide, Stale, Tlb};
 use crate::frame_info::FrameInfo;
 
 /// How many counters there are: each thread counts its sections in one of them.
@@ -33,16 +33,10 @@ struct Shard([AtomicU64; 2]);
 struct Sections {
     /// Written by the threads that open and end sections, each in its own counter.
     shards: [Shard; SHARDS],
-    /// Its last bit is the phase in which sections are counted now. Written under the lock of
-    /// `begun`.
+    /// Its last bit is the phase in which sections are counted now. Written under `waiting`.
     phase: AtomicUsize,
-    /// Number of the last grace period that is over. Written, with Release, under the lock of
-    /// `begun`: grace periods run one at a time.
-    completed: AtomicU64,
-    /// Number of the last grace period that has begun; its lock is held while one runs.
-    begun: Mutex<u64>,
-    /// The same number, for reading without the lock. Written under it.
-    last_begun: AtomicU64,
+    /// Held while a thread waits: one waits at a time.
+    waiting: Mutex<()>,
 }
 
 impl Sections {
@@ -50,9 +44,7 @@ impl Sections {
         Self {
             shards: core::array::from_fn(|_| Shard::default()),
             phase: AtomicUsize::new(0),
-            completed: AtomicU64::new(0),
-            begun: Mutex::new(0),
-            last_begun: AtomicU64::new(0),
+            waiting: Mutex::new(()),
         }
     }
 
@@ -75,9 +67,7 @@ impl Sections {
 
     /// Waits until every section that is open now is over.
     fn synchronize(&self) {
-        let mut begun = self.begun.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *begun += 1;
-        self.last_begun.store(*begun, Ordering::SeqCst);
+        let _waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         fence(Ordering::SeqCst);
         for _ in 0..2 {
             let old = self.phase.fetch_add(1, Ordering::SeqCst) & 1;
@@ -85,8 +75,6 @@ impl Sections {
                 std::thread::yield_now();
             }
         }
-        // Release: pairs with the Acquire in `poll`.
-        self.completed.store(*begun, Ordering::Release);
     }
 }
 
@@ -204,31 +192,18 @@ unsafe impl DirectMap for StdEnv {
 impl ReadSide for StdEnv {
     type Section<'a> = StdSection<'a>;
 
-    fn enter(&self) -> StdSection<'_> {
+    fn enter(&self, (): &()) -> StdSection<'_> {
         self.sections.enter()
-    }
-
-    fn cookie(&self) -> Cookie {
-        fence(Ordering::SeqCst);
-        // A grace period that has begun already need not wait for every section open now; the next
-        // one does.
-        Cookie(self.sections.last_begun.load(Ordering::SeqCst) + 1)
-    }
-
-    fn poll(&self, cookie: Cookie) -> bool {
-        // Acquire: pairs with the Release at the end of `Sections::synchronize`.
-        self.sections.completed.load(Ordering::Acquire) >= cookie.0
-    }
-
-    fn synchronize(&self, cookie: Cookie) {
-        while !self.poll(cookie) {
-            self.sections.synchronize();
-        }
     }
 }
 
 impl Tlb for StdEnv {
-    fn invalidate(&self, _space: SpaceId, _range: VirtRange) {
+    /// Nothing: sections are counted by thread, whatever space they are on.
+    type Context = ();
+
+    fn new_context(&self, _space: SpaceId) {}
+
+    fn invalidate(&self, (): &(), _stale: Stale) {
         // Relaxed: a statistic.
         self.invalidations.fetch_add(1, Ordering::Relaxed);
         self.sections.synchronize();
@@ -314,25 +289,31 @@ impl Ram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::{VirtAddr, VirtRange};
     use std::sync::atomic::AtomicBool;
 
     #[test]
-    fn a_cookie_polls_true_only_when_the_sections_open_then_are_over() {
+    fn invalidating_ends_only_when_the_sections_open_then_are_over() {
         let env = StdEnv::new(1);
-        let section = env.enter();
-        let cookie = env.cookie();
-        let done = AtomicBool::new(false);
+        let range = VirtRange::new(VirtAddr::new(0), crate::PAGE_BYTES);
+        let section = env.enter(&());
+        let [begun, done] = [false, false].map(AtomicBool::new);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                env.synchronize(cookie);
+                begun.store(true, Ordering::SeqCst);
+                env.invalidate(&(), Stale { range, tables: true });
                 assert!(done.load(Ordering::SeqCst), "the wait ended with the section open");
             });
+            while !begun.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
             std::thread::sleep(std::time::Duration::from_millis(20));
-            assert!(!env.poll(cookie));
+            // A section that opens now is not waited for.
+            drop(env.enter(&()));
             done.store(true, Ordering::SeqCst);
             drop(section);
         });
-        assert!(env.poll(cookie));
+        assert_eq!(env.invalidations(), 1);
     }
 
     #[test]

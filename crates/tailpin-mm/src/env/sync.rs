@@ -14,6 +14,11 @@ impl<E: Env, T> EnvLock<E, T> {
         Self(RwLock::new(value))
     }
 
+    /// The value, which no other thread has a way to.
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+
     /// Takes the lock shared.
     pub(crate) fn read(&self) -> impl Deref<Target = T> + use<'_, E, T> {
         let guard: RwLockReadGuard<'_, E::Lock, T> = self.0.read();

@@ -8,6 +8,7 @@ use core::ops::Range;
 use tailpin::{Order, Pfn, Request};
 
 use crate::addr::PAGE_BYTES;
+use crate::block_guard::BlockGuard;
 use crate::env::Env;
 use crate::env::sync::EnvLock;
 use crate::error::Shortage;
@@ -122,8 +123,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         let request = Request::new(order);
         let request = if self.unit > Order::PAGE { request.unsplittable() } else { request };
         // The source is code of the kernel's: if it panics, the block is free again.
-        let head = self.core.allocate(request)?.pfn();
-        let made = BlockGuard::new(&self.core, CacheBlock { index, head, order });
+        let made = BlockGuard::new(self.core.zone, self.core.allocate(request)?.pfn(), order);
+        let head = made.head();
         self.core.clear(head, order);
         self.core.infos.describe(head, order.frames(), PageOwner::Object(self.id), index);
         if let Some(source) = &self.source {
@@ -133,7 +134,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
                 self.core.write_bytes(head.offset(i), 0, &page);
             }
         }
-        let block = made.keep();
+        let block = CacheBlock { index, head: made.keep(), order };
         cache.insert(block);
         Ok(block)
     }
@@ -160,29 +161,6 @@ impl<'z, E: Env> ObjectPages<'z, E> {
             cache.insert(CacheBlock { index: block.index + at, head, order });
             at += order.frames();
         }
-    }
-}
-
-/// A reference on a block, which is given back when this is dropped.
-pub(crate) struct BlockGuard<'c, 'z, E: Env> {
-    core: &'c MmCore<'z, E>,
-    block: CacheBlock,
-}
-
-impl<'c, 'z, E: Env> BlockGuard<'c, 'z, E> {
-    pub(crate) fn new(core: &'c MmCore<'z, E>, block: CacheBlock) -> Self {
-        Self { core, block }
-    }
-
-    /// Hands the reference to the caller.
-    pub(crate) fn keep(self) -> CacheBlock {
-        core::mem::ManuallyDrop::new(self).block
-    }
-}
-
-impl<E: Env> Drop for BlockGuard<'_, '_, E> {
-    fn drop(&mut self) {
-        self.core.drop_block(self.block.head, self.block.order);
     }
 }
 

@@ -11,9 +11,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::addr::PAGE_BYTES;
+use crate::block_guard::BlockGuard;
 use crate::env::Env;
 use crate::error::MmError;
-use crate::object::page_cache::{BlockGuard, CacheBlock, ObjectPages, PageCache};
+use crate::object::page_cache::{CacheBlock, ObjectPages, PageCache};
 use crate::object::{Object, check_len};
 
 impl<E: Env> Object<'_, E> {
@@ -74,7 +75,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     }
 
     /// Unmaps pages that were taken out of the cache, then gives the cache's references back.
-    fn release(&self, gone: Vec<BlockGuard<'_, 'z, E>>, pages: Range<u64>, copies: bool) {
+    fn release(&self, gone: Vec<BlockGuard<'z>>, pages: Range<u64>, copies: bool) {
         if !pages.is_empty() {
             self.clear_everywhere(pages, copies);
         }
@@ -104,7 +105,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
 
     /// Takes the pages out of the cache, splitting blocks at the ends. The references go to the
     /// caller.
-    fn take(&self, cache: &mut PageCache, pages: Range<u64>) -> Vec<BlockGuard<'_, 'z, E>> {
+    fn take(&self, cache: &mut PageCache, pages: Range<u64>) -> Vec<BlockGuard<'z>> {
         if pages.is_empty() {
             return Vec::new();
         }
@@ -114,7 +115,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         taken.iter().for_each(|block| {
             cache.blocks.remove(&block.index);
         });
-        taken.into_iter().map(|block| BlockGuard::new(&self.core, block)).collect()
+        taken.into_iter().map(|block| BlockGuard::new(self.core.zone, block.head, block.order)).collect()
     }
 
     /// Zeroes bytes of pages that stay in the cache.

@@ -3,8 +3,8 @@
 //!
 //! All accesses go through the page table, as the hardware's do: inside a read-side section,
 //! checking what the leaf allows and setting accessed and dirty in it.
-//! [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections, so no access is to a page
-//! that was given back.
+//! [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections of the space, so no access
+//! is to a page that was given back.
 
 use tailpin::Pfn;
 
@@ -17,7 +17,7 @@ use crate::mm::MmCore;
 use crate::object::config::ObjectId;
 use crate::ops::fault::Want;
 use crate::ops::pin::CountLimit;
-use crate::page_table::walk::Entries;
+use crate::page_table::walk::{Entries, LocklessWalk};
 use crate::space::{Space, SpaceInner};
 
 /// What a page is, for keys that have to be the same for all threads that wait on the same word.
@@ -162,9 +162,9 @@ impl<E: Env> SpaceInner<'_, E> {
             return Err(NotPresent { addr });
         }
         let core = &self.core;
-        let _section = core.env.enter();
+        let _section = self.enter();
         loop {
-            let found = core.look_up(self.root, addr);
+            let found = core.look_up(self.root(), addr);
             let Some(leaf) = core.leaf_of(found).filter(|leaf| Want::of(access).is_met(leaf.flags)) else {
                 return Err(NotPresent { addr });
             };

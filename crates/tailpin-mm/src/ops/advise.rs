@@ -98,7 +98,7 @@ impl<E: Env> Space<'_, E> {
             return Err(MapError::NotAnonymous { addr: region.range.start.max(range.start) });
         }
         inner.split_ends(&regions, range)?;
-        inner.clear_range(range, regions.within(range).map(|region| region.range.meet(range)));
+        inner.clear_range(range);
         Ok(())
     }
 

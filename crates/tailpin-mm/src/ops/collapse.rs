@@ -4,12 +4,13 @@
 //! mapping: the core merges them, with their pins, and nothing is copied. *By copy* else, which is
 //! refused only if a page that would have to move is pinned.
 //!
-//! The table is taken out of the tree first, and translations invalidated: break-before-make, as a
+//! The table's entry is made absent first, and translations invalidated: break-before-make, as a
 //! table of 4 KiB leaves and a 2 MiB leaf overlap. From then on a thread that is about to pin
 //! finds, walking again from the root, that the entry is gone (H19); faults wait for the region
 //! lock, which is held exclusively. Only then are the counts read. If a page is pinned or a frame
-//! is missing, the table goes back as it was. The table that was replaced is retired, not freed, as
-//! a thread walking without a lock may still be in it.
+//! is missing, the table goes back as it was. The invalidation has
+//! waited for every walk without a lock that may have been in the table, so it is free at once when
+//! it was replaced.
 
 use core::sync::atomic::AtomicU64;
 
@@ -17,11 +18,12 @@ use tailpin::{Order, Pfn, Request};
 
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf, TableEntry};
-use crate::env::Env;
+use crate::block_guard::BlockGuard;
+use crate::env::{Env, Stale};
 use crate::error::CollapseError;
 use crate::frame_info::PageOwner;
-use crate::mm::{HugePages, MmCore};
-use crate::object::page_cache::{BlockGuard, CacheBlock};
+use crate::mm::HugePages;
+use crate::page_table::absent::AbsentEntry;
 use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
 use crate::page_table::walk::{Entries, EntrySlot, WalkEnd};
 use crate::rmap::AnonRoot;
@@ -106,32 +108,12 @@ impl<'z, E: Env> Space<'z, E> {
         let regions = self.inner.regions.write();
         let same = |region: &&Region<'z, E>| region.range.covers(range) && region.is_of(&pages);
         let same_page = |region: &&Region<'z, E>| region.index(range.start) == index;
-        let found = self.inner.core.look_up(self.inner.root, range.start);
+        let found = self.inner.core.look_up(self.inner.root(), range.start);
         let whole = found.slot.level == Level::PMD && self.inner.core.leaf_of(found).is_some();
         if !whole && regions.find(addr).filter(same).is_some_and(|region| same_page(&region)) {
-            self.inner.clear_range(range, core::iter::once(range));
+            self.inner.clear_range(range);
         }
         Ok(done)
-    }
-}
-
-/// A table that was taken out of the tree, and is put back when this is dropped.
-struct DetachedTable<'c, 'z, E: Env> {
-    core: &'c MmCore<'z, E>,
-    slot: EntrySlot,
-    bits: u64,
-}
-
-impl<E: Env> DetachedTable<'_, '_, E> {
-    /// Puts a huge leaf in the table's place. The table is the caller's to retire.
-    fn replace(mut self, leaf: Leaf) {
-        self.bits = E::Arch::leaf(Level::PMD, leaf);
-    }
-}
-
-impl<E: Env> Drop for DetachedTable<'_, '_, E> {
-    fn drop(&mut self) {
-        self.core.put(self.slot, self.bits);
     }
 }
 
@@ -147,7 +129,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         let core = &self.core;
         let addr = range.start;
         let nothing = CollapseError::Nothing { addr };
-        let slot = core.slot_at(self.root, addr, Level::PMD).ok_or(nothing)?;
+        let slot = core.slot_at(self.root(), addr, Level::PMD).ok_or(nothing)?;
         let table = match E::Arch::decode(Level::PMD, core.bits(slot)) {
             TableEntry::Table(table) => table,
             TableEntry::Leaf(leaf) if !leaf.flags.has(Flags::ZERO) => {
@@ -167,15 +149,13 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             return Err(CollapseError::TooManyShared { addr, shared: survey.shared });
         }
         let new_block = || match core.allocate(Request::new(Order::HUGE)) {
-            Ok(block) => {
-                Ok(BlockGuard::new(core, CacheBlock { index: 0, head: block.pfn(), order: Order::HUGE }))
-            }
+            Ok(block) => Ok(BlockGuard::new(core.zone, block.pfn(), Order::HUGE)),
             Err(_) => Err(CollapseError::OutOfMemory { addr }),
         };
         // Before the table is taken out, so that without memory nothing is changed.
         let new = if survey.in_order.is_none() { Some(new_block()?) } else { None };
-        let detached = DetachedTable { core, slot, bits: core.take(slot) };
-        core.env.invalidate(self.id, range);
+        let detached = AbsentEntry::new(core, slot);
+        self.invalidate(Stale { range, tables: true });
         // Pairs with the barrier in a pin, `gup_fast.rs`: a pin that found its entry unchanged is
         // in the count that is read from here on.
         change_barrier::<AllSafeguards, AtomicU64>();
@@ -188,31 +168,36 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         if let Some(head) = survey.in_order
             && core.merge_huge(head)
         {
-            detached.replace(Leaf { frame: head, flags });
-            core.retire(table);
+            detached.put(E::Arch::leaf(Level::PMD, Leaf { frame: head, flags }));
+            core.drop_block(table, Order::PAGE);
             return Ok(CollapseOutcome::InPlace);
         }
         if let Some(addr) = self.first_pinned(table, addr) {
             return Err(CollapseError::Pinned { addr });
         }
         let new = match new {
-            Some(block) => block.keep().head,
-            None => new_block()?.keep().head,
+            Some(block) => block,
+            None => new_block()?,
         };
         for (index, leaf) in self.leaves_of(table) {
-            let to = new.offset(index);
+            let to = new.head().offset(index);
             match leaf.filter(|leaf| !leaf.flags.has(Flags::ZERO)) {
-                Some(leaf) => core.copy_frame(leaf.frame, to),
+                Some(leaf) => core.copy_frames(leaf.frame, to, 1),
                 None => core.clear(to, Order::PAGE),
             }
         }
-        core.infos.describe(new, Order::HUGE.frames(), PageOwner::Anonymous(root.id), region.index(addr));
-        detached.replace(Leaf { frame: new, flags });
+        core.infos.describe(
+            new.head(),
+            Order::HUGE.frames(),
+            PageOwner::Anonymous(root.id),
+            region.index(addr),
+        );
+        detached.put(E::Arch::leaf(Level::PMD, Leaf { frame: new.keep(), flags }));
         // Translations were invalidated when the table was taken out.
         self.leaves_of(table)
             .filter_map(|(_, leaf)| leaf)
             .for_each(|leaf| core.uncount_leaf(Level::PTE, leaf));
-        core.retire(table);
+        core.drop_block(table, Order::PAGE);
         Ok(CollapseOutcome::ByCopy)
     }
 

@@ -99,9 +99,7 @@ impl<E: Env> ObjectPages<'_, E> {
                 .pfn();
             core.clear(new, Order::HUGE);
             for block in &blocks {
-                for i in 0..block.order.frames() {
-                    core.copy_frame(block.head.offset(i), new.offset(block.index - index + i));
-                }
+                core.copy_frames(block.head, new.offset(block.index - index), block.order.frames());
             }
             core.infos.describe(new, Order::HUGE.frames(), PageOwner::Object(self.id), index);
             new

@@ -17,10 +17,12 @@ use tailpin::{Order, Request};
 
 use crate::addr::{Access, Level, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf, TableEntry};
-use crate::env::Env;
+use crate::block_guard::BlockGuard;
+use crate::env::{Env, Stale};
 use crate::error::{FaultError, Shortage};
 use crate::frame_info::PageOwner;
 use crate::mm::{Cow, HugePages};
+use crate::page_table::absent::AbsentEntry;
 use crate::page_table::walk::{Entries, WalkEnd};
 use crate::rmap::AnonRoot;
 use crate::space::region::{Region, RegionBacking};
@@ -139,10 +141,14 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     fn fault_in(&self, region: &Region<'z, E>, addr: VirtAddr, want: Want) -> Result<bool, FaultError> {
         let fault = FaultContext { region, addr, want };
         loop {
-            let found = self.core.look_up(self.root, addr);
+            let found = self.core.look_up(self.root(), addr);
             let turn = match self.core.decode(found) {
                 TableEntry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
                 TableEntry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
+                TableEntry::Empty if found.bits != 0 => {
+                    self.wait_for_absent(found, addr);
+                    Ok(FaultTurn::Again)
+                }
                 TableEntry::Empty | TableEntry::Table(_) => match &region.backing {
                     RegionBacking::Anonymous(root) => self.new_memory(&fault, root, found),
                     RegionBacking::Shared(pages) | RegionBacking::Private(pages, _) => {
@@ -195,7 +201,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     ) -> Result<(), Shortage> {
         let core = &self.core;
         let FaultContext { region, addr, want } = *fault;
-        let slot = core.make_slot(self.root, addr, level)?;
+        let slot = core.make_slot(self.root(), addr, level)?;
         if slot.level != level || core.bits(slot) != 0 {
             return Ok(());
         }
@@ -259,19 +265,19 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     ) -> Result<(), Shortage> {
         let core = &self.core;
         let FaultContext { region, addr, .. } = *fault;
-        let new = core.allocate(Request::new(Order::PAGE))?.pfn();
+        let new = BlockGuard::new(core.zone, core.allocate(Request::new(Order::PAGE))?.pfn(), Order::PAGE);
         // Another fault may replace the leaf and give its page back: a pin keeps the page for the
         // copy. If the frame has got another owner before the pin, the entry has changed, and the
         // copy is given back.
         let source = (!leaf.flags.has(Flags::ZERO)).then(|| core.zone.try_pin(leaf.frame));
         if matches!(source, Some(Err(_))) {
-            core.drop_block(new, Order::PAGE);
             return Ok(());
         }
-        core.copy_frame(leaf.frame, new);
+        core.copy_frames(leaf.frame, new.head(), 1);
         drop(source);
-        core.infos.describe(new, 1, PageOwner::Anonymous(root.id), region.index(addr));
-        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.exclusive_flags() });
+        let _leaves = self.leaves.write();
+        core.infos.describe(new.head(), 1, PageOwner::Anonymous(root.id), region.index(addr));
+        self.replace(fault, found, new);
         Ok(())
     }
 
@@ -304,26 +310,44 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             None
         };
         let Some(whole) = whole else { return self.split_leaf(found, addr) };
-        let new = whole.pfn();
+        let new = BlockGuard::new(core.zone, whole.pfn(), order);
         if leaf.flags.has(Flags::ZERO) {
-            core.clear(new, order);
+            core.clear(new.head(), order);
         } else {
-            (0..order.frames()).for_each(|i| core.copy_frame(leaf.frame.offset(i), new.offset(i)));
+            core.copy_frames(leaf.frame, new.head(), order.frames());
         }
         let start = found.slot.reach(addr).start;
-        core.infos.describe(new, order.frames(), PageOwner::Anonymous(root.id), region.index(start));
-        self.replace(found, addr, leaf, Leaf { frame: new, flags: fault.exclusive_flags() });
+        let owner = PageOwner::Anonymous(root.id);
+        core.infos.describe(new.head(), order.frames(), owner, region.index(start));
+        self.replace(fault, found, new);
         Ok(())
     }
 
-    /// Puts a leaf for the copy in the place of the leaf found, unless the entry has changed.
-    fn replace(&self, found: WalkEnd, addr: VirtAddr, old: Leaf, new: Leaf) {
+    /// Puts a leaf for the copy in the place of the leaf found, unless the entry has changed. With
+    /// the leaf lock.
+    ///
+    /// The entry is absent until no CPU has the old translation: else one thread would write to the
+    /// copy while another still reads the page that was copied.
+    fn replace(&self, fault: &FaultContext<'_, 'z, E>, found: WalkEnd, new: BlockGuard<'z>) {
+        let Some((absent, old)) = self.break_leaf(found, fault.addr) else { return };
         let level = found.slot.level;
-        if self.core.change(found.slot, found.bits, E::Arch::leaf(level, new)) {
-            self.core.env.invalidate(self.id, found.slot.reach(addr));
-            self.core.uncount_leaf(level, old);
-        } else {
-            self.core.drop_block(new.frame, level.order());
-        }
+        let leaf = Leaf { frame: new.keep(), flags: fault.exclusive_flags() };
+        absent.put(E::Arch::leaf(level, leaf));
+        self.core.uncount_leaf(level, old);
+    }
+
+    /// Makes the leaf in `found`, which reaches `addr`, absent, and invalidates its translations;
+    /// `None` if the entry is no longer what was found. With the leaf lock, or the region lock
+    /// exclusively.
+    pub(crate) fn break_leaf(
+        &self,
+        found: WalkEnd,
+        addr: VirtAddr,
+    ) -> Option<(AbsentEntry<'_, 'z, E>, Leaf)> {
+        let unchanged = self.core.bits(found.slot) == found.bits;
+        let absent = unchanged.then(|| AbsentEntry::new(&self.core, found.slot))?;
+        let TableEntry::Leaf(leaf) = absent.was() else { return None };
+        self.invalidate(Stale { range: found.slot.reach(addr), tables: false });
+        Some((absent, leaf))
     }
 }

@@ -91,7 +91,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         leaf: Leaf,
     ) -> Result<bool, Shortage> {
         let core = &self.core;
-        let slot = core.make_slot(space.root, addr, level)?;
+        let slot = core.make_slot(space.root(), addr, level)?;
         let bits = core.bits(slot);
         if slot.level != level || bits != 0 {
             return Ok(!matches!(E::Arch::decode(slot.level, bits), TableEntry::Table(_)));

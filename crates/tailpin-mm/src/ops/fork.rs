@@ -25,6 +25,7 @@ use crate::env::Env;
 use crate::error::{MapError, Shortage};
 use crate::frame_info::PageOwner;
 use crate::page_table::gup_fast::{AllSafeguards, change_barrier};
+use crate::page_table::take_out::Absent;
 use crate::page_table::walk::{Entries, WalkEnd};
 use crate::rmap::AnonRoot;
 use crate::space::region::Region;
@@ -43,15 +44,17 @@ impl<'z, E: Env> Space<'z, E> {
         let child = self.mm().space().map_err(|_| MapError::OutOfMemory { order: tailpin::Order::PAGE })?;
         let regions = self.inner.regions.write();
         let mut copies = child.inner.regions.write();
+        let mut shared = Absent::default();
         let result = regions.iter().try_for_each(|region| {
             copies.insert(&child.inner, region.clone());
             let Some(root) = region.backing.anon_root() else { return Ok(()) };
-            let copied = self.inner.share_leaves(&child.inner, region, root);
-            // Before the child can run, and before this space goes on: no CPU may write to a page
-            // that is shared now.
-            self.inner.core.env.invalidate(self.inner.id, region.range);
-            copied
+            self.inner.share_leaves(&child.inner, region, root, &mut shared)
         });
+        // Before the child can run, and before this space goes on: no CPU may write to a page that
+        // is shared now. One shootdown for all regions.
+        if let Some(stale) = shared.stale() {
+            self.inner.invalidate(stale);
+        }
         drop(copies);
         result?;
         Ok(child)
@@ -59,18 +62,19 @@ impl<'z, E: Env> Space<'z, E> {
 }
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    /// Maps every anonymous page of the space in `region` in `child`, too. With both spaces' region
-    /// locks held exclusively.
+    /// Maps every anonymous page of the space in `region` in `child`, too; notes in `stale` which
+    /// leaves lost rights. With both spaces' region locks held exclusively.
     fn share_leaves(
         &self,
         child: &Self,
         region: &Region<'z, E>,
         root: &AnonRoot<E, SpaceInner<'z, E>>,
+        stale: &mut Absent,
     ) -> Result<(), Shortage> {
         let core = &self.core;
         let mut at = region.range.start;
         while at < region.range.end {
-            let found = core.look_up(self.root, at);
+            let found = core.look_up(self.root(), at);
             let reach = found.slot.reach(at);
             // An object's pages and zeroes are found again by a fault.
             let own = |leaf: &Leaf| leaf.flags.has(Flags::ANON) && !leaf.flags.has(Flags::ZERO);
@@ -79,12 +83,13 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                 continue;
             };
             let level = found.slot.level;
-            let slot = core.make_slot(child.root, at, level)?;
+            let slot = core.make_slot(child.root(), at, level)?;
             let shared = Leaf { flags: leaf.flags.without(Flags::EXCLUSIVE.with(Flags::WRITE)), ..leaf };
             if leaf.flags.has(Flags::EXCLUSIVE) {
                 if !core.change(found.slot, found.bits, E::Arch::leaf(level, shared)) {
                     continue; // The hardware set accessed or dirty.
                 }
+                stale.add(reach);
                 // Pairs with the barrier between a pin and its second walk, `gup_fast.rs` (H21).
                 change_barrier::<AllSafeguards, AtomicU64>();
                 if !core.is_exclusive(level, leaf) {
@@ -98,7 +103,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                     let request = if region.is_hugetlb() { request.unsplittable() } else { request };
                     let new = core.allocate(request)?.pfn();
                     let frames = level.order().frames();
-                    (0..frames).for_each(|i| core.copy_frame(leaf.frame.offset(i), new.offset(i)));
+                    core.copy_frames(leaf.frame, new, frames);
                     core.infos.describe(
                         new,
                         frames,

@@ -200,7 +200,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         want: Want,
         pin: impl FnOnce(WalkEnd, Leaf) -> Result<Option<R>, CountLimit>,
     ) -> Result<Option<(R, Flags)>, CountLimit> {
-        gup_fast::<AllSafeguards, _, _, _>(&*self.core, self.root, addr, |flags| want.is_met(flags), pin)
+        gup_fast::<AllSafeguards, _, _, _>(self, self.root(), addr, |flags| want.is_met(flags), pin)
     }
 
     /// Pins the page at `addr`, and says what the leaf allowed; `None` as in
@@ -268,7 +268,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     fn may_stay(&self, addr: VirtAddr, access: Access, pinned: Pfn) -> Result<bool, PinError> {
         let regions = self.regions.read();
         let region = regions.find(addr).ok_or(FaultError::Unmapped { addr })?;
-        let found = self.core.look_up(self.root, addr);
+        let found = self.core.look_up(self.root(), addr);
         let leaf = self.core.leaf_of(found);
         if leaf.is_none_or(|leaf| leaf.frame.offset(Self::page_in(found, addr)) != pinned) {
             return Ok(false);

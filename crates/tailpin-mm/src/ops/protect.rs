@@ -2,7 +2,7 @@
 
 use crate::addr::{Prot, VirtAddr};
 use crate::arch::{Arch, Flags, Leaf};
-use crate::env::Env;
+use crate::env::{Env, Stale};
 use crate::error::MapError;
 use crate::ops::unmap::checked_range;
 use crate::page_table::walk::{Entries, WalkEnd};
@@ -30,7 +30,7 @@ impl<E: Env> Space<'_, E> {
             inner.for_each_leaf(region.range, |found, _, _| inner.set_rights(found, rights, prot.write));
         }
         regions.join(inner, range);
-        inner.core.env.invalidate(inner.id, range);
+        inner.invalidate(Stale { range, tables: false });
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::arch::{Arch, Flags};
 use crate::env::Env;
 use crate::error::{MapError, Shortage};
 use crate::ops::unmap::checked_range;
+use crate::page_table::take_out::Absent;
 use crate::page_table::walk::Entries;
 use crate::space::{Space, SpaceInner};
 
@@ -55,11 +56,12 @@ impl<'z, E: Env> Space<'z, E> {
         let target = VirtRange::new(start, len);
         inner.split_ends(&regions, range)?;
         if let Err(shortage) = inner.prepare_move(range, distance) {
-            inner.free_pgtables(target);
+            inner.free_pgtables(target, Absent::default());
             return Err(shortage.into());
         }
-        inner.move_leaves(range, distance);
-        inner.free_pgtables(range);
+        let moved = inner.move_leaves(range, distance);
+        // Until here a stale translation and the new one lead to the same page.
+        inner.free_pgtables(range, moved);
         regions.cut(inner, range);
         let moved: Vec<_> = regions.within(range).cloned().collect();
         for mut region in moved {
@@ -82,7 +84,7 @@ impl<E: Env> SpaceInner<'_, E> {
     fn prepare_move(&self, range: VirtRange, distance: u64) -> Result<(), Shortage> {
         let mut at = range.start;
         while at < range.end {
-            let found = self.core.look_up(self.root, at);
+            let found = self.core.look_up(self.root(), at);
             let reach = found.slot.reach(at);
             let level = found.slot.level;
             if self.core.leaf_of(found).is_some() {
@@ -91,25 +93,27 @@ impl<E: Env> SpaceInner<'_, E> {
                     self.split_leaf(found, at)?;
                     continue;
                 }
-                self.core.make_slot(self.root, shifted(at, distance), level)?;
+                self.core.make_slot(self.root(), shifted(at, distance), level)?;
             }
             at = reach.end;
         }
         Ok(())
     }
 
-    fn move_leaves(&self, range: VirtRange, distance: u64) {
+    /// Moves the entries; returns what is stale then.
+    fn move_leaves(&self, range: VirtRange, distance: u64) -> Absent {
+        let mut moved = Absent::default();
         self.for_each_leaf(range, |found, start, leaf| {
+            moved.add(found.slot.reach(start));
             let bits = self.core.take(found.slot);
             // A page of zeroes is found again by a fault.
             if !leaf.flags.has(Flags::ZERO) {
-                let slot = self.core.slot_at(self.root, shifted(start, distance), found.slot.level);
+                let slot = self.core.slot_at(self.root(), shifted(start, distance), found.slot.level);
                 // `prepare_move` made the tables, and the region lock is held exclusively.
                 self.core.put(slot.expect("the tables were made"), bits);
             }
         });
-        // Until here a stale translation and the new one lead to the same page.
-        self.core.env.invalidate(self.id, range);
+        moved
     }
 }
 

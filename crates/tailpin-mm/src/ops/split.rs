@@ -7,16 +7,17 @@
 //! * The *page* is split through any space that maps it; all its mappings are found by the rmap and
 //!   rewritten. A split never fails because of a pin, and pins stay where they are.
 //!
-//! Neither changes what a thread reads, and accesses and pins go on all the time: the table is
-//! complete before the one compare-and-swap that puts it in the leaf's place. A thread that pins a
-//! page at the same time finds, walking again, that the entry has changed. There is no
-//! break-before-make: until translations are invalidated a CPU may use the huge one or the small
-//! ones, which lead to the same frames with the same rights.
+//! Neither changes what a thread reads. Between the huge leaf and the table the entry is absent
+//! (break-before-make): a CPU that had the huge translation and the small ones at once would break
+//! the rules of Arm, and some x86-64 processors report a machine check. A thread that pins a page
+//! at the same time finds the entry absent, or finds by walking again that it has changed; a thread
+//! that faults on it waits until the table is there.
 
 use tailpin::Order;
 
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
+use crate::block_guard::BlockGuard;
 use crate::env::Env;
 use crate::error::{PageSplitError, Shortage};
 use crate::object::page_cache::ObjectPages;
@@ -36,8 +37,9 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         if core.bits(found.slot) != found.bits || found.slot.level != Level::PMD {
             return Ok(());
         }
-        let Some(leaf) = core.leaf_of(found) else { return Ok(()) };
-        let table = core.new_table()?;
+        let made = BlockGuard::new(core.zone, core.new_table()?, Order::PAGE);
+        let table = made.head();
+        let Some((absent, leaf)) = self.break_leaf(found, addr) else { return Ok(()) };
         let zero = leaf.flags.has(Flags::ZERO);
         let anonymous = leaf.flags.has(Flags::ANON);
         let ours = anonymous && (leaf.flags.has(Flags::EXCLUSIVE) || core.is_exclusive(Level::PMD, leaf));
@@ -50,28 +52,17 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             for i in 0..ENTRIES {
                 if let Err(shortage) = core.pin(leaf.frame.offset(i)) {
                     (0..i).for_each(|i| core.unpin(leaf.frame.offset(i)));
-                    core.drop_block(table, Order::PAGE);
                     return Err(shortage);
                 }
             }
         }
-        let mut seen = found.bits;
-        loop {
-            let now = core.leaf_of(WalkEnd { bits: seen, ..found }).unwrap_or(leaf);
-            let flags = now.flags.with_if(Flags::BY_PIN, !ours && !zero);
-            for index in 0..ENTRIES as usize {
-                let frame = if zero { core.zero_page() } else { leaf.frame.offset(index as u64) };
-                let bits = E::Arch::leaf(Level::PTE, Leaf { frame, flags });
-                core.put(EntrySlot { table, index, level: Level::PTE }, bits);
-            }
-            if core.change(found.slot, seen, E::Arch::table(table)) {
-                break;
-            }
-            // The leaf got more rights, or the hardware set accessed or dirty; the leaf lock
-            // excludes anything else.
-            seen = core.bits(found.slot);
+        let flags = leaf.flags.with_if(Flags::BY_PIN, !ours && !zero);
+        for index in 0..ENTRIES as usize {
+            let frame = if zero { core.zero_page() } else { leaf.frame.offset(index as u64) };
+            let bits = E::Arch::leaf(Level::PTE, Leaf { frame, flags });
+            core.put(EntrySlot { table, index, level: Level::PTE }, bits);
         }
-        core.env.invalidate(self.id, found.slot.reach(addr));
+        absent.put(E::Arch::table(made.keep()));
         if !ours && !zero {
             core.drop_block(leaf.frame, Order::HUGE);
         }
@@ -112,7 +103,7 @@ impl<'z, E: Env> Space<'z, E> {
         let (mapped, object, index, id) = {
             let regions = self.inner.regions.read();
             let region = regions.find(addr).ok_or(PageSplitError::NotPresent { addr })?;
-            let found = self.inner.core.look_up(self.inner.root, addr);
+            let found = self.inner.core.look_up(self.inner.root(), addr);
             let leaf = self.inner.core.leaf_of(found).ok_or(PageSplitError::NotPresent { addr })?;
             if region.is_hugetlb() {
                 return Err(PageSplitError::Unsplittable { addr });
@@ -150,7 +141,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// Splits the leaf at `addr`. With the region lock shared.
     pub(crate) fn split_mapping_at(&self, addr: VirtAddr) -> Result<(), PageSplitError> {
         let _leaves = self.leaves.write();
-        let found = self.core.look_up(self.root, addr);
+        let found = self.core.look_up(self.root(), addr);
         if self.core.leaf_of(found).is_none() {
             return Err(PageSplitError::NotPresent { addr });
         }
@@ -167,7 +158,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         let mut at = range.start;
         while at < range.end {
             let _leaves = self.leaves.write();
-            let found = self.core.look_up(self.root, at);
+            let found = self.core.look_up(self.root(), at);
             if self.core.leaf_of(found).is_some_and(|leaf| meant(&found, leaf)) {
                 self.split_leaf(found, at)?;
             }

@@ -1,64 +1,21 @@
 //! Unmapping (`munmap`): entries first, translations next, counts last.
 //!
 //! That order is the whole protocol: a page is given back only when no translation leads to it and
-//! no section that found it is open. Pages without another count are free when `unmap` returns: a
-//! huge page of which 4 KiB go is split at once, whatever is pinned in it (Linux queues the split
-//! and refuses it while a pin is left).
+//! no section that found it is open. One shootdown does for all of a range, as its absent entries
+//! remember what is to be given back (`page_table/take_out.rs`). Pages without another count are
+//! free when `unmap` returns: a huge page of which 4 KiB go is split at once, whatever is pinned in
+//! it (Linux queues the split and refuses it while a pin is left).
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 
-use tailpin::Pfn;
-
-use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtRange};
+use crate::addr::{PAGE_BYTES, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf};
-use crate::env::Env;
+use crate::env::{Env, Stale};
 use crate::error::{MapError, Shortage};
+use crate::page_table::take_out::{Absent, TakeOut};
 use crate::page_table::walk::{Entries, WalkEnd};
 use crate::space::region::Regions;
 use crate::space::{Space, SpaceInner};
-
-/// At most so many leaves are removed between two invalidations.
-const GATHER_SIZE: usize = 64;
-
-/// Leaves that are gone from the table and whose counts are not given back yet (`mmu_gather`).
-pub(crate) struct Gather<'a, 'z, E: Env> {
-    inner: &'a SpaceInner<'z, E>,
-    leaves: [Option<(Level, Leaf)>; GATHER_SIZE],
-    number: usize,
-    range: Option<VirtRange>,
-}
-
-impl<'a, 'z, E: Env> Gather<'a, 'z, E> {
-    pub(crate) fn new(inner: &'a SpaceInner<'z, E>) -> Self {
-        Self { inner, leaves: [None; GATHER_SIZE], number: 0, range: None }
-    }
-
-    /// Takes the count of a leaf that was just removed.
-    pub(crate) fn push(&mut self, reach: VirtRange, level: Level, leaf: Leaf) {
-        if self.number == GATHER_SIZE {
-            self.flush();
-        }
-        self.leaves[self.number] = Some((level, leaf));
-        self.number += 1;
-        self.range = Some(self.range.map_or(reach, |range| range.join(reach)));
-    }
-
-    /// Invalidates translations, then gives the counts back.
-    pub(crate) fn flush(&mut self) {
-        let Some(range) = self.range.take() else { return };
-        self.inner.core.env.invalidate(self.inner.id, range);
-        for (level, leaf) in self.leaves.iter_mut().take(self.number).filter_map(Option::take) {
-            self.inner.core.uncount_leaf(level, leaf);
-        }
-        self.number = 0;
-    }
-}
-
-impl<E: Env> Drop for Gather<'_, '_, E> {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
 
 impl<'z, E: Env> Space<'z, E> {
     /// Unmaps every address in the range, any multiple of 4 KiB (of the unit for hugetlb);
@@ -74,8 +31,8 @@ impl<'z, E: Env> Space<'z, E> {
         let inner = &self.inner;
         let mut regions = inner.regions.write();
         inner.split_ends(&regions, range)?;
-        let gone = regions.take(inner, range);
-        inner.clear_range(range, gone.iter().map(|region| region.range));
+        inner.clear_range(range);
+        regions.take(inner, range);
         Ok(())
     }
 }
@@ -126,7 +83,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             return Ok(());
         }
         loop {
-            let found = self.core.look_up(self.root, at);
+            let found = self.core.look_up(self.root(), at);
             let inside = found.slot.reach(at).start != at;
             if !inside || self.core.leaf_of(found).is_none() {
                 return Ok(());
@@ -142,7 +99,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     pub(crate) fn for_each_leaf(&self, range: VirtRange, mut f: impl FnMut(WalkEnd, VirtAddr, Leaf)) {
         let mut at = range.start;
         while at < range.end {
-            let found = self.core.look_up(self.root, at);
+            let found = self.core.look_up(self.root(), at);
             let reach = found.slot.reach(at);
             if let Some(leaf) = self.core.leaf_of(found) {
                 f(found, reach.start, leaf);
@@ -151,30 +108,49 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         }
     }
 
-    /// Removes all leaves in `parts` of `range`, whose ends are borders, and the tables that become
-    /// empty. With the region lock held exclusively.
-    pub(crate) fn clear_range(&self, range: VirtRange, parts: impl Iterator<Item = VirtRange>) {
-        let mut gather = Gather::new(self);
-        for part in parts {
-            self.for_each_leaf(part, |found, start, _| {
-                // A swap: what the hardware sets until the last moment is in the bits.
-                let bits = self.core.take(found.slot);
-                if let Some(leaf) = self.core.leaf_of(WalkEnd { bits, ..found }) {
-                    gather.push(found.slot.reach(start), found.slot.level, leaf);
-                }
-            });
-        }
-        gather.flush();
-        self.free_pgtables(range);
+    /// Removes all leaves in `range`, whose ends are borders, and the tables that become empty,
+    /// with one shootdown if anything was there. With the region lock held exclusively.
+    pub(crate) fn clear_range(&self, range: VirtRange) {
+        let mut absent = Absent::default();
+        let all = TakeOut { leaves: &|_| true, tables: true };
+        self.core.make_absent(self.root(), range, &all, &mut absent);
+        self.give_back(range, &absent);
     }
 
-    /// Takes the empty page tables in `range` out of use. With the region lock held exclusively.
-    pub(crate) fn free_pgtables(&self, range: VirtRange) {
-        let mut gone: Vec<Pfn> = Vec::new();
-        self.core.free_pgtables(self.root, range, &mut |table| gone.push(table));
-        if !gone.is_empty() {
-            self.core.env.invalidate(self.id, range);
-            gone.into_iter().for_each(|table| self.core.retire(table));
+    /// Takes the empty page tables in `range` out of use, and invalidates what is `stale` besides.
+    /// With the region lock held exclusively.
+    pub(crate) fn free_pgtables(&self, range: VirtRange, mut stale: Absent) {
+        let tables = TakeOut { leaves: &|_| false, tables: true };
+        self.core.make_absent(self.root(), range, &tables, &mut stale);
+        self.give_back(range, &stale);
+    }
+
+    /// Invalidates what is stale, then gives back what the absent entries in `range` led to.
+    pub(crate) fn give_back(&self, range: VirtRange, absent: &Absent) {
+        if let Some(stale) = absent.stale() {
+            self.invalidate(stale);
+            self.core.give_back_absent(self.root(), range);
+        }
+    }
+
+    /// Invalidates stale translations, and waits for the sections of this space.
+    pub(crate) fn invalidate(&self, stale: Stale) {
+        self.core.env.invalidate(&self.table.context, stale);
+    }
+
+    /// Removes everything, as the space ends. With the region lock held exclusively.
+    ///
+    /// No thread is inside a section of the space, as it has no handle any more. A CPU may still
+    /// have the table loaded and its translations cached; without any there is nothing to
+    /// invalidate.
+    pub(crate) fn clear_all(&self, user: VirtRange) {
+        let mut absent = Absent::default();
+        let all = TakeOut { leaves: &|_| true, tables: true };
+        self.core.make_absent(self.root(), user, &all, &mut absent);
+        if Arc::strong_count(&self.table) > 1 {
+            self.give_back(user, &absent);
+        } else {
+            self.core.give_back_absent(self.root(), user);
         }
     }
 
@@ -182,27 +158,37 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// private copies made of them. With the region lock shared: the object makes sure that no page
     /// comes back.
     pub(crate) fn clear_object(&self, range: VirtRange, copies: bool) {
-        let mut gather = Gather::new(self);
-        let mut at = range.start;
+        if range.is_empty() {
+            return;
+        }
+        let wanted = |leaf: Leaf| copies || !leaf.flags.has(Flags::ANON);
         let _leaves = self.leaves.write();
-        while at < range.end {
-            let found = self.core.look_up(self.root, at);
-            let reach = found.slot.reach(at);
-            let Some(leaf) = self.core.leaf_of(found).filter(|leaf| copies || !leaf.flags.has(Flags::ANON))
-            else {
-                at = reach.end;
-                continue;
-            };
-            let all = range.covers(reach);
-            // Without a frame for the table, the whole leaf goes: an object's pages can be mapped
-            // again by a fault.
-            if !all && self.split_leaf(found, at).is_ok() {
-                continue;
+        for end in [range.start, range.end] {
+            let found = self.core.look_up(self.root(), end);
+            let inside = found.slot.reach(end).start != end;
+            if inside && self.core.leaf_of(found).is_some_and(wanted) {
+                // Without a frame for the table, the whole leaf goes: an object's pages can be
+                // mapped again by a fault.
+                let _ = self.split_leaf(found, end);
             }
-            if self.core.change(found.slot, found.bits, 0) {
-                gather.push(reach, found.slot.level, leaf);
-                at = reach.end;
-            }
+        }
+        let mut absent = Absent::default();
+        let what = TakeOut { leaves: &wanted, tables: false };
+        self.core.make_absent(self.root(), range, &what, &mut absent);
+        self.give_back(range, &absent);
+    }
+
+    /// Waits for the thread that works on the absent entry in `found`, which a walk to `addr` ended
+    /// at. With the region lock shared, and no other.
+    pub(crate) fn wait_for_absent(&self, found: WalkEnd, addr: VirtAddr) {
+        // That thread has this lock, or the region lock exclusively.
+        let _leaves = self.leaves.write();
+        if self.core.bits(found.slot) == found.bits {
+            // There is no such thread: an operation panicked before it could give back what the
+            // entry led to.
+            let reach = found.slot.reach(addr);
+            self.invalidate(Stale { range: reach, tables: true });
+            self.core.give_back_entry(found.slot, found.bits, reach);
         }
     }
 }

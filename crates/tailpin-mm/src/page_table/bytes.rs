@@ -1,53 +1,29 @@
-//! The contents of frames, as atomic words: the one module that turns a frame number into memory.
-//!
-//! Everything is a load, store or compare-and-swap of an aligned [`AtomicU64`], so that racing
-//! accesses of several users of a page (which a kernel can't prevent) are well defined here, even
-//! if the environment does not keep what it promised of sections and translations, or a user of the
-//! zone gives back frames that it doesn't have.
-
-#![allow(unsafe_code)]
+//! The contents of frames: cleared, copied, read and written through the environment's direct map.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{FrameRange, Order, Pfn};
+use tailpin::{Order, Pfn};
 
-use crate::addr::PAGE_BYTES;
 use crate::env::Env;
+use crate::env::direct_map::{WORDS, words};
 use crate::mm::MmCore;
 
-/// Words in a frame.
-const WORDS: usize = (PAGE_BYTES / 8) as usize;
-
 impl<E: Env> MmCore<'_, E> {
-    /// The words of a frame of the zone.
+    /// The words of a frame of the zone, or of the kernel's page table.
     pub(crate) fn words(&self, frame: Pfn) -> &[AtomicU64; WORDS] {
-        assert!(self.zone.span().contains(frame), "frame {frame} is not of this zone");
-        let first = self.env.frame(frame).cast::<[AtomicU64; WORDS]>();
-        // SAFETY: `DirectMap` (whose implementer promises it) gives a pointer aligned to 4096 to
-        // 4096 bytes that live as long as the environment, which `self` borrows, or panics where it
-        // has none. They are only accessed as atomic words, here and by those that the trait allows
-        // to.
-        unsafe { first.as_ref() }
+        let known = self.zone.span().contains(frame) || self.config.kernel_root == Some(frame);
+        assert!(known, "frame {frame} is not of this zone");
+        words(self.env, frame)
     }
 
     /// Clears a block. The frames are the caller's.
     pub(crate) fn clear(&self, head: Pfn, order: Order) {
-        for frame in FrameRange::block(head, order).iter() {
-            for word in self.words(frame) {
-                // Relaxed: what is published with the entry that maps them includes these zeroes.
-                word.store(0, Ordering::Relaxed);
-            }
-        }
+        self.env.clear(head, order.frames());
     }
 
-    /// Copies one frame; the target is the caller's, the source stays by a count that the caller
-    /// has.
-    pub(crate) fn copy_frame(&self, from: Pfn, to: Pfn) {
-        for (from, to) in self.words(from).iter().zip(self.words(to)) {
-            // Relaxed: a thread that writes to the source during the copy races by its own choice;
-            // the copy is published with the entry that maps it.
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+    /// Copies frames; the target is the caller's, the source stays by a count that the caller has.
+    pub(crate) fn copy_frames(&self, from: Pfn, to: Pfn, frames: u64) {
+        self.env.copy(from, to, frames);
     }
 
     /// Copies bytes out of a frame, from byte `at` on.

@@ -24,7 +24,7 @@ use tailpin::{AtomicWord, Pfn};
 
 use crate::addr::VirtAddr;
 use crate::arch::{Arch, Flags, Leaf, TableEntry};
-use crate::page_table::walk::{Entries, WalkEnd};
+use crate::page_table::walk::{LocklessWalk, WalkEnd};
 
 /// A protective step of pinning by address, under its name in docs/races.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub fn change_barrier<S: Safeguards, W: AtomicWord>() {
 /// # Errors
 /// Those of `pin`.
 #[inline]
-pub fn gup_fast<S: Safeguards, T: Entries, R, X>(
+pub fn gup_fast<S: Safeguards, T: LocklessWalk, R, X>(
     entries: &T,
     root: Pfn,
     addr: VirtAddr,
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::addr::Level;
     use crate::arch::X86_64;
-    use crate::page_table::walk::EntrySlot;
+    use crate::page_table::walk::{Entries, EntrySlot};
 
     /// Tables 0 to 3, one for each level, the root first, and table 4 beside the last one. In each
     /// only entry 0 is used.
@@ -152,15 +152,18 @@ mod tests {
 
     impl Entries for Tables {
         type Arch = X86_64;
-        type Section<'a> = ();
         type Word = AtomicU64;
-
-        fn enter(&self) {}
 
         fn bits(&self, slot: EntrySlot) -> u64 {
             assert_eq!(slot.index, 0);
             self.0[slot.table.get() as usize].load(Ordering::SeqCst)
         }
+    }
+
+    impl LocklessWalk for Tables {
+        type Section<'a> = ();
+
+        fn enter(&self) {}
     }
 
     struct WithoutH13Entry;

@@ -39,16 +39,8 @@ pub struct WalkEnd {
 pub trait Entries {
     /// Format of the entries.
     type Arch: Arch;
-    /// A read-side section: until it is dropped, the tables that a walk found are used for nothing
-    /// else.
-    type Section<'a>
-    where
-        Self: 'a;
     /// The type of the words that the entries are in.
     type Word: AtomicWord;
-
-    /// Opens a read-side section.
-    fn enter(&self) -> Self::Section<'_>;
 
     /// Reads an entry. Acquire, as the entry's writer published what it leads to with Release.
     fn bits(&self, slot: EntrySlot) -> u64;
@@ -57,7 +49,7 @@ pub trait Entries {
     /// end. Inside a section, or with a lock that keeps the tables.
     #[inline]
     fn look_up(&self, root: Pfn, addr: VirtAddr) -> WalkEnd {
-        let (mut table, mut level) = (root, Level::TOP);
+        let (mut table, mut level) = (root, Self::Arch::TOP);
         loop {
             let slot = EntrySlot { table, index: Self::Arch::index(addr, level), level };
             let bits = self.bits(slot);
@@ -67,4 +59,16 @@ pub trait Entries {
             }
         }
     }
+}
+
+/// Entries of one space, which may be walked without a lock.
+pub trait LocklessWalk: Entries {
+    /// A read-side section: until it is dropped, the tables that a walk found are used for nothing
+    /// else, and no page that an entry led to is given back for that entry.
+    type Section<'a>
+    where
+        Self: 'a;
+
+    /// Opens a read-side section.
+    fn enter(&self) -> Self::Section<'_>;
 }

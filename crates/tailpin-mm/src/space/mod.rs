@@ -4,19 +4,21 @@ pub(crate) mod region;
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 
 use tailpin::{Order, Pfn};
 
 use crate::addr::{Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
+use crate::block_guard::BlockGuard;
 use crate::env::Env;
 use crate::env::sync::EnvLock;
 use crate::error::{MapError, MmError};
 use crate::mm::{HugePages, Mm, MmCore};
 use crate::object::Object;
-use crate::page_table::walk::Entries;
-use crate::page_table::walk::EntrySlot;
+use crate::page_table::walk::{Entries, EntrySlot, LocklessWalk, WalkEnd};
 use crate::rmap::{AnonRoot, Rmap};
+use crate::root::TableRoot;
 use crate::space::region::{Region, RegionBacking, Regions};
 
 /// What is to be mapped, and where.
@@ -154,18 +156,18 @@ pub struct Space<'z, E: Env> {
     pub(crate) inner: Arc<SpaceInner<'z, E>>,
 }
 
-/// What a space's handles share: the [`Space`], each [`RootRef`], and the rmaps, weakly.
+/// What a space's handles share: the [`Space`], and the rmaps, weakly.
 pub(crate) struct SpaceInner<'z, E: Env> {
     pub(crate) core: Arc<MmCore<'z, E>>,
     pub(crate) id: SpaceId,
-    /// Frame of the top-level page table. Fixed; its entries change as `page_table/table.rs` says.
-    pub(crate) root: Pfn,
+    /// The top-level page table. Fixed; its entries change as `page_table/table.rs` says.
+    pub(crate) table: Arc<TableRoot<'z, E>>,
     /// The region lock (`mmap_lock`), shared by faults, exclusive for every operation that changes
     /// regions or removes tables. The order of locks is: regions of a parent, regions of its child,
-    /// leaf lock, an object's page cache, rmaps, retired tables.
+    /// leaf lock, an object's page cache, rmaps.
     pub(crate) regions: EnvLock<E, Regions<'z, E>>,
-    /// The leaf lock: a thread that changes a leaf above 4 KiB to something else holds it, with the
-    /// region lock shared.
+    /// The leaf lock: a thread that makes a leaf absent holds it, with the region lock shared,
+    /// until something else is in the leaf's place.
     pub(crate) leaves: EnvLock<E, ()>,
 }
 
@@ -176,15 +178,18 @@ impl<'z, E: Env> Mm<'z, E> {
     /// [`MmError::OutOfMemory`] if there is no frame for its page table.
     pub fn space(&self) -> Result<Space<'z, E>, MmError> {
         let core = self.core.clone();
-        let root = core.new_table()?;
+        let made = BlockGuard::new(core.zone, core.new_table()?, Order::PAGE);
         if let Some(kernel) = core.config.kernel_root {
-            for index in 256..512 {
-                let slot = EntrySlot { table: kernel, index, level: Level::TOP };
-                core.put(EntrySlot { table: root, ..slot }, core.bits(slot));
+            for index in E::Arch::KERNEL_ENTRIES..512 {
+                let slot = EntrySlot { table: kernel, index, level: E::Arch::TOP };
+                core.put(EntrySlot { table: made.head(), ..slot }, core.bits(slot));
             }
         }
-        let (id, regions) = (SpaceId(core.new_id()), EnvLock::new(Regions::new()));
-        Ok(Space { inner: Arc::new(SpaceInner { core, id, root, regions, leaves: EnvLock::new(()) }) })
+        let id = SpaceId(core.new_id());
+        let context = core.env.new_context(id);
+        let table = TableRoot::new(core.zone, made.keep(), context);
+        let (regions, leaves) = (EnvLock::new(Regions::new()), EnvLock::new(()));
+        Ok(Space { inner: Arc::new(SpaceInner { core, id, table, regions, leaves }) })
     }
 }
 
@@ -194,9 +199,24 @@ impl<'z, E: Env> Space<'z, E> {
         self.inner.id
     }
 
-    /// A reference to the top-level page table, for a CPU that is to run on it.
+    /// A reference to the top-level page table, for a thread that runs on it or may.
     pub fn load(&self) -> RootRef<'z, E> {
-        RootRef { inner: self.inner.clone() }
+        RootRef { core: self.inner.core.clone(), id: self.inner.id, table: self.inner.table.clone() }
+    }
+
+    /// Makes the CPU that the caller is on load this space's page table (`switch_mm`), as
+    /// [`RootRef::switch_to`] does.
+    ///
+    /// # Panics
+    /// If the environment names a CPU that is not one of [`Tlb::cpus`](crate::Tlb::cpus).
+    #[doc(alias = "switch_mm")]
+    pub fn switch_to(&self) {
+        self.inner.core.loaded.switch(self.inner.core.env, Some(self.inner.table.clone()));
+    }
+
+    /// What the environment keeps for the space.
+    pub fn context(&self) -> &E::Context {
+        &self.inner.table.context
     }
 
     /// The `Mm` that the space belongs to.
@@ -263,7 +283,8 @@ impl<'z, E: Env> Space<'z, E> {
         Ok(start)
     }
 
-    /// What is mapped at `addr` at this moment; `None` if nothing is present.
+    /// What is mapped at `addr` at this moment; `None` if nothing is present. An entry that another
+    /// thread is about to replace counts as what it was.
     #[doc(alias = "page table walk")]
     #[doc(alias = "follow_page")]
     pub fn mapping(&self, addr: VirtAddr) -> Option<MappedPage> {
@@ -271,10 +292,11 @@ impl<'z, E: Env> Space<'z, E> {
         if addr >= E::Arch::USER_END {
             return None;
         }
-        let section = core.env.enter();
-        let found = core.look_up(self.inner.root, addr);
-        let leaf = core.leaf_of(found)?;
+        let section = self.inner.enter();
+        let found = core.look_up(self.inner.root(), addr);
         drop(section);
+        let was = WalkEnd { bits: found.bits | E::Arch::PRESENT, ..found };
+        let leaf = core.leaf_of(was).filter(|_| found.bits != 0)?;
         let page = (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES;
         Some(MappedPage {
             frame: leaf.frame.offset(page),
@@ -292,6 +314,8 @@ impl<'z, E: Env> Space<'z, E> {
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         let regions = self.inner.regions.read();
+        // So that no leaf is absent while another takes its place.
+        let _leaves = self.inner.leaves.read();
         for region in regions.iter() {
             usage.mapped_bytes += region.range.len();
             self.inner.for_each_leaf(region.range, |found, _, leaf| {
@@ -310,31 +334,53 @@ impl<'z, E: Env> Space<'z, E> {
 
 impl<E: Env> Drop for Space<'_, E> {
     /// Exit: everything is unmapped; memory that no other mapping or pin has is free when this
-    /// returns, page tables after a grace period: the top-level one after the last [`RootRef`] is
-    /// gone.
+    /// returns, and so are page tables, the top-level one when no [`RootRef`] and no CPU has it. No
+    /// CPU is interrupted unless one may have the table.
     fn drop(&mut self) {
         let inner = &self.inner;
         let mut regions = inner.regions.write();
         let user = VirtRange { start: VirtAddr::new(0), end: E::Arch::USER_END };
-        let gone = regions.take(inner, user);
-        inner.clear_range(user, gone.iter().map(|region| region.range));
+        inner.clear_all(user);
+        regions.take(inner, user);
     }
 }
 
-impl<E: Env> Drop for SpaceInner<'_, E> {
-    /// No handle is left, and no CPU has the table loaded: only threads walking without a lock may
-    /// still be in it.
-    fn drop(&mut self) {
-        self.core.retire(self.root);
+impl<E: Env> SpaceInner<'_, E> {
+    /// Frame of the top-level page table.
+    #[inline]
+    pub(crate) fn root(&self) -> Pfn {
+        self.table.frame()
     }
 }
 
-/// A reference to a space's top-level page table, for a CPU that has it in its root register: a
-/// kernel keeps one for each such CPU, and drops it after the CPU has loaded another table
-/// (`mmgrab`, `active_mm`).
+impl<E: Env> Entries for SpaceInner<'_, E> {
+    type Arch = E::Arch;
+    type Word = AtomicU64;
+
+    #[inline]
+    fn bits(&self, slot: EntrySlot) -> u64 {
+        self.core.bits(slot)
+    }
+}
+
+impl<E: Env> LocklessWalk for SpaceInner<'_, E> {
+    type Section<'a>
+        = E::Section<'a>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn enter(&self) -> E::Section<'_> {
+        self.core.env.enter(&self.table.context)
+    }
+}
+
+/// A reference to a space's top-level page table (`mmgrab`), from which a CPU loads it.
 ///
-/// A space may end while a CPU is still on its table (a thread of the kernel that borrows the
-/// table, a CPU that idles): nothing of the user's part is mapped then, the kernel's part stays.
+/// A space may end while a thread runs on its table (a thread of the kernel that borrows the table,
+/// a CPU that idles): nothing of the user's part is mapped then, the kernel's part stays. A table
+/// that a CPU has loaded by [`switch_to`](RootRef::switch_to) stays a table until that CPU has
+/// loaded another, with or without references.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -342,41 +388,58 @@ impl<E: Env> Drop for SpaceInner<'_, E> {
 /// # let zone = ram.zone()?;
 /// # let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default())?;
 /// let space = mm.space()?;
-/// let loaded = space.load();
-/// let register = loaded.root().get() << 12; // goes into the root register of this CPU
+/// let root = space.load();
+/// root.switch_to(); // `Tlb::load` writes this CPU's root register
 /// drop(space);
-/// mm.synchronize();
-/// assert!(zone.state(loaded.root()).is_some_and(|state| state.refs == 1)); // still the table's
-/// # let _ = register;
-/// drop(loaded); // the CPU has loaded another
+/// assert!(zone.state(root.root()).is_some_and(|state| state.refs == 1)); // still the table's
+/// mm.switch_to_kernel(); // the CPU has left it
+/// drop(root); // and this was the last reference
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RootRef<'z, E: Env> {
-    inner: Arc<SpaceInner<'z, E>>,
+    core: Arc<MmCore<'z, E>>,
+    id: SpaceId,
+    table: Arc<TableRoot<'z, E>>,
 }
 
 impl<E: Env> RootRef<'_, E> {
-    /// Frame of the top-level page table: what goes into the processor's root register. It is that
-    /// table for as long as this reference lives.
+    /// Makes the CPU that the caller is on load this table (`switch_mm`): the environment writes
+    /// the root register ([`Tlb::load`](crate::Tlb::load)), and the CPU counts as one that has the
+    /// table until it loads another. The table that it had before is given back here, if nothing
+    /// else keeps it.
+    ///
+    /// # Panics
+    /// If the environment names a CPU that is not one of [`Tlb::cpus`](crate::Tlb::cpus).
+    #[doc(alias = "switch_mm")]
+    pub fn switch_to(&self) {
+        self.core.loaded.switch(self.core.env, Some(self.table.clone()));
+    }
+
+    /// Frame of the top-level page table. It is that table for as long as this reference lives.
     pub fn root(&self) -> Pfn {
-        self.inner.root
+        self.table.frame()
     }
 
     /// Identity of the space whose table it is.
     pub fn id(&self) -> SpaceId {
-        self.inner.id
+        self.id
+    }
+
+    /// What the environment keeps for the space.
+    pub fn context(&self) -> &E::Context {
+        &self.table.context
     }
 }
 
 impl<E: Env> Clone for RootRef<'_, E> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self { core: self.core.clone(), id: self.id, table: self.table.clone() }
     }
 }
 
 impl<E: Env> fmt::Debug for RootRef<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RootRef({}, root {})", self.inner.id.0, self.inner.root)
+        write!(f, "RootRef({}, root {})", self.id.0, self.root())
     }
 }
 

@@ -4,22 +4,24 @@
 //! and at the n-th another operation runs, from beginning to end, as another CPU could have. For n
 //! = 0, 1, 2, … until the pin has gone through without being interrupted: so every gap between two
 //! loads of the walk, the pin and the second walk has every operation in it once. Nothing here
-//! waits for open sections, so only the second walk protects the pin.
+//! waits for open sections, so only the second walk protects the pin. What a walk can't do without
+//! is that the tables it may be in stay tables: these are pinned while one is under way.
 
 use crate::common;
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use common::{HUGE, MIB, PAGE, is_free};
-use tailpin::{Order, Pfn, Zone};
+use tailpin::{Order, PageRef, Pfn, Zone};
 use tailpin_mm::arch::{Arch, Leaf, TableEntry, X86_64};
 use tailpin_mm::{
-    Access, Advice, CollapseLimits, Cookie, DirectMap, Env, FaultError, HugePages, Level, Map, Mm, MmConfig,
-    Object, ObjectConfig, PageIdentity, Pins, Prot, Ram, ReadSide, Space, SpaceId, StdEnv, StdSection, Tlb,
-    VirtAddr, VirtRange,
+    Access, Advice, CollapseLimits, DirectMap, Env, FaultError, HugePages, Level, Map, Mm, MmConfig, Object,
+    ObjectConfig, PageIdentity, Pins, Prot, Ram, ReadSide, Space, SpaceId, Stale, StdEnv, StdSection, Tlb,
+    VirtAddr,
 };
 
 /// An operation to run in the middle of another.
@@ -27,14 +29,17 @@ type Action = Box<dyn FnOnce()>;
 
 thread_local! {
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
-    static ACTING: Cell<bool> = const { Cell::new(false) };
     static ACTION: RefCell<Option<Action>> = const { RefCell::new(None) };
+    static SPACES: RefCell<Vec<Weak<Sp>>> = const { RefCell::new(Vec::new()) };
+    static TABLES: RefCell<Vec<PageRef<'static>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// x86-64, interrupted.
 enum Interrupted {}
 
 impl Arch for Interrupted {
+    const TOP: Level = X86_64::TOP;
+    const PRESENT: u64 = X86_64::PRESENT;
     const USER_END: VirtAddr = X86_64::USER_END;
     const FRAMES_END: Pfn = X86_64::FRAMES_END;
 
@@ -43,9 +48,8 @@ impl Arch for Interrupted {
             Some(0) => {
                 LEFT.set(None);
                 let action = ACTION.with_borrow_mut(Option::take);
-                ACTING.set(true);
+                TABLES.set(tables());
                 action.expect("an action for the interruption")();
-                ACTING.set(false);
             }
             Some(left) => LEFT.set(Some(left - 1)),
             None => {}
@@ -82,28 +86,17 @@ impl ReadSide for NoWaiting<'_> {
     where
         Self: 'a;
 
-    fn enter(&self) -> StdSection<'_> {
-        self.0.enter()
-    }
-
-    fn cookie(&self) -> Cookie {
-        self.0.cookie()
-    }
-
-    fn poll(&self, cookie: Cookie) -> bool {
-        self.0.poll(cookie)
-    }
-
-    fn synchronize(&self, cookie: Cookie) {
-        // What runs in the middle of a section can't wait for it; a table stays retired then.
-        if !ACTING.get() {
-            self.0.synchronize(cookie);
-        }
+    fn enter<'a>(&'a self, (): &'a ()) -> StdSection<'a> {
+        self.0.enter(&())
     }
 }
 
 impl Tlb for NoWaiting<'_> {
-    fn invalidate(&self, _space: SpaceId, _range: VirtRange) {}
+    type Context = ();
+
+    fn new_context(&self, _space: SpaceId) {}
+
+    fn invalidate(&self, (): &(), _stale: Stale) {}
 }
 
 impl Env for NoWaiting<'_> {
@@ -129,15 +122,39 @@ impl Machine {
     }
 
     fn space(&self) -> Arc<Sp> {
-        Arc::new(self.mm.space().unwrap())
+        let space = Arc::new(self.mm.space().unwrap());
+        SPACES.with_borrow_mut(|spaces| {
+            spaces.retain(|space| space.strong_count() > 0);
+            spaces.push(Arc::downgrade(&space));
+        });
+        space
     }
 
     /// Everything is over: nothing may be lost.
     fn check(&self, what: &str) {
-        self.mm.synchronize();
         let audit = self.zone.audit();
         assert_eq!(audit.violations(), 0, "{what}: {audit}");
         assert_eq!((self.zone.used_frames(), self.zone.set_aside_frames()), (1, 0), "{what}: {audit}");
+    }
+}
+
+/// Pins on the page tables of all spaces.
+fn tables() -> Vec<PageRef<'static>> {
+    let mut pins = Vec::new();
+    for space in SPACES.with_borrow(|spaces| spaces.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()) {
+        pin_tables(&space, space.load().root(), X86_64::TOP, &mut pins);
+    }
+    pins
+}
+
+fn pin_tables(space: &Sp, table: Pfn, level: Level, pins: &mut Vec<PageRef<'static>>) {
+    let mm = space.mm();
+    pins.push(mm.zone().try_pin(table).unwrap());
+    for entry in common::accounts::entries(mm.env(), table) {
+        if let TableEntry::Table(below) = X86_64::decode(level, entry.load(Ordering::Acquire)) {
+            let levels = [Level::PTE, Level::PMD, Level::PUD];
+            pin_tables(space, below, levels[usize::from(level.get()) - 1], pins);
+        }
     }
 }
 
@@ -219,6 +236,7 @@ fn interrupt<R>(n: u32, action: Action, operation: impl FnOnce() -> R) -> (R, bo
     let result = operation();
     let went_through = LEFT.take().is_some();
     drop(ACTION.take());
+    TABLES.take();
     (result, !went_through)
 }
 
@@ -417,31 +435,6 @@ fn a_page_is_identified_rightly_whatever_comes_in_between() {
                 }
             }
         }
-    }
-}
-
-/// H19: a table that was taken out of use stays a table until every walk that may be in it is over.
-#[test]
-fn tables_wait_for_open_sections() {
-    let machine = Machine::new();
-    for collapse in [false, true] {
-        let space = machine.space();
-        memory(&space, 2);
-        let before = machine.zone.used_frames();
-        let section = machine.mm.env().enter();
-        let kept = if collapse {
-            space.collapse(BASE, CollapseLimits::NONE).unwrap();
-            before
-        } else {
-            space.unmap(BASE, HUGE).unwrap();
-            before - 512
-        };
-        assert_eq!(machine.zone.used_frames(), kept, "a table was freed under an open section");
-        drop(section);
-        machine.mm.synchronize();
-        assert!(machine.zone.used_frames() < kept);
-        drop(space);
-        machine.check("sections");
     }
 }
 

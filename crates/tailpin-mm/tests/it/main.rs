@@ -16,6 +16,7 @@ mod pins;
 mod scenarios;
 mod scenarios_cow;
 mod scenarios_other;
+mod shootdowns;
 mod spaces;
 mod stress;
 mod translations;

@@ -343,7 +343,6 @@ fn the_object_goes_with_its_last_mapping() {
         space.write(addr, b"alive").unwrap();
         assert_eq!(bytes(&space, addr, 5), b"alive");
         space.unmap(addr, MIB).unwrap();
-        mm.synchronize();
         assert_eq!(zone.used_frames(), base);
         assert_ne!(mm.object(ObjectConfig::new(1)).unwrap().id(), first);
     });

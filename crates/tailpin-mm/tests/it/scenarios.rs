@@ -128,7 +128,6 @@ fn s04_a_huge_page_that_reaches_beyond_the_end_of_its_file_splits_and_goes() {
         assert_eq!(file.blocks().len(), 3);
         drop(pins);
         drop((space, file));
-        mm.synchronize();
         assert_eq!(zone.used_frames(), base);
     });
 }
@@ -404,7 +403,6 @@ fn s14_where_a_huge_page_is_nothing_changes() {
                 Ok(CollapseOutcome::AlreadyHuge)
             );
             assert!(became_huge(&space, addr));
-            mm.synchronize();
             assert_eq!((frame(&space, addr), zone.used_frames()), (before.0, before.1));
             // Of an object at most the tables are made anew.
             assert!(env.allocations() - before.2 <= if of_object { 2 } else { 0 });
@@ -453,7 +451,6 @@ fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
             .map(|page| (page, space.pin_pages(addr.offset(page * PAGE), PAGE, Access::Write).unwrap()))
             .collect();
         space.split_mapping(addr).unwrap();
-        mm.synchronize();
         for (done, page) in [256u64, 1, 510, 300].into_iter().enumerate() {
             let (victim, free) = (frame(&space, addr.offset(page * PAGE)), zone.free_frames());
             space.unmap(addr.offset(page * PAGE), PAGE).unwrap();
@@ -464,7 +461,6 @@ fn a_part_that_is_unmapped_is_free_at_once_whatever_else_is_pinned() {
         // with them.
         let free = zone.free_frames();
         space.unmap(addr, HUGE).unwrap();
-        mm.synchronize();
         let tables = 3; // of levels 1 to 3
         assert_eq!(zone.free_frames(), free + 512 - 4 - 5 + tables);
         for (page, pins) in pins {

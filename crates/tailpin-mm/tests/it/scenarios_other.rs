@@ -23,7 +23,6 @@ fn s25_hugetlb_gives_back_whole_huge_pages_and_nothing_else() {
         let private = space.map(Map::private(&object, 0, 8 * HUGE, Prot::READ_WRITE)).unwrap();
         (0..8).for_each(|i| space.write(private.offset(i * HUGE), &[1]).unwrap());
         object.punch_hole(0..8 * HUGE); // the file's own, which the private pages were copied from
-        mm.synchronize();
         let free = || zone.free_frames() / 512;
         let before = zone.free_frames();
         // A part of a huge page is refused, and nothing goes.
@@ -123,7 +122,6 @@ fn s27_pins_of_unaligned_parts_of_a_huge_page_leave_nothing_behind() {
             let addr = space.map(Map::shared(&object, 0, 2 * HUGE, Prot::READ_WRITE)).unwrap();
             let pins = space.pin_pages(addr.offset(from), len, Access::Write).unwrap();
             drop((space, object));
-            mm.synchronize();
             let units = (from + len - 1) / HUGE - from / HUGE + 1;
             assert_eq!(zone.used_frames(), base + 512 * units, "what is pinned stays, by the unit");
             pins.write(0, &vec![7; len as usize]);

@@ -66,7 +66,6 @@ fn partial_unmap_frees_at_once_also_beside_a_pin() {
         assert_eq!(kept, pattern(9, HUGE as usize)[10 * PAGE as usize..][..8]);
         // Everything but the pinned page goes with the rest.
         space.unmap(addr, HUGE).unwrap();
-        mm.synchronize();
         assert_eq!(zone.used_frames(), 3, "the pinned page, the root table, the page of zeroes");
         drop(pins);
         assert_eq!(zone.used_frames(), 2);
@@ -143,7 +142,6 @@ fn what_is_not_needed_is_free_at_once_and_reads_as_zeroes() {
         space.write(addr, &pattern(2, 4 * MIB as usize)).unwrap();
         let used = zone.used_frames();
         space.advise(addr.offset(MIB), 2 * MIB, Advice::DontNeed).unwrap();
-        mm.synchronize();
         assert_eq!(zone.used_frames(), used - 512 + 2, "two tables in their place");
         assert_eq!(bytes(&space, addr.offset(MIB), 2 * MIB), vec![0; 2 * MIB as usize]);
         assert_eq!(byte(&space, addr.offset(MIB - 1)), pattern(2, MIB as usize)[MIB as usize - 1]);

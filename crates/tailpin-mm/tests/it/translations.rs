@@ -15,8 +15,8 @@ use common::{HUGE, MIB, PAGE};
 use tailpin::{FrameRange, Hooks, Order, Pfn, ZoneConfig};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{
-    Access, Advice, CollapseLimits, Cookie, Cow, DirectMap, Env, HugePages, Map, Mm, MmConfig, Object,
-    ObjectConfig, Prot, Ram, ReadSide, Space, SpaceId, StdEnv, StdSection, Tlb, VirtAddr, VirtRange,
+    Access, Advice, CollapseLimits, Cow, DirectMap, Env, HugePages, Map, Mm, MmConfig, Object, ObjectConfig,
+    Prot, Ram, ReadSide, Space, SpaceId, Stale, StdEnv, StdSection, Tlb, VirtAddr,
 };
 
 /// By space and page: which frame, and whether for writing.
@@ -59,26 +59,21 @@ impl ReadSide for Machine<'_> {
     where
         Self: 'a;
 
-    fn enter(&self) -> StdSection<'_> {
-        self.std.enter()
-    }
-
-    fn cookie(&self) -> Cookie {
-        self.std.cookie()
-    }
-
-    fn poll(&self, cookie: Cookie) -> bool {
-        self.std.poll(cookie)
-    }
-
-    fn synchronize(&self, cookie: Cookie) {
-        self.std.synchronize(cookie);
+    fn enter<'a>(&'a self, _space: &'a SpaceId) -> StdSection<'a> {
+        self.std.enter(&())
     }
 }
 
 impl Tlb for Machine<'_> {
-    fn invalidate(&self, space: SpaceId, range: VirtRange) {
-        let gone = |(id, page): &(SpaceId, u64)| *id == space && range.contains(VirtAddr::new(page * PAGE));
+    type Context = SpaceId;
+
+    fn new_context(&self, space: SpaceId) -> SpaceId {
+        space
+    }
+
+    fn invalidate(&self, space: &SpaceId, stale: Stale) {
+        let gone =
+            |(id, page): &(SpaceId, u64)| id == space && stale.range.contains(VirtAddr::new(page * PAGE));
         self.tlb.cached.lock().unwrap().retain(|key, _| !gone(key));
     }
 }
@@ -197,12 +192,14 @@ fn no_translation_outlives_what_it_stands_for() {
                     }
                     check(&tlb, &[&space, &child], &format!("fork before {what}"));
                     cache(&tlb, &[&space, &child]);
+                    // A processor has both tables.
+                    let loaded = [space.load(), child.load()];
                     step(&space, &child, &object);
                     check(&tlb, &[&space, &child], &what);
                     cache(&tlb, &[&space, &child]);
                     drop(space);
                     check(&tlb, &[&child], &format!("exit after {what}"));
-                    drop((child, object, mm));
+                    drop((child, loaded, object, mm));
                     assert_eq!((zone.audit().violations(), zone.used_frames()), (0, 0), "{what}");
                 }
             }

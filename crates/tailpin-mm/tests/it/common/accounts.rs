@@ -12,7 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{Order, Pfn, Zone};
 use tailpin_mm::arch::{Arch, Flags, TableEntry, X86_64};
-use tailpin_mm::{DirectMap, Env, Level, Mm, Object, Pins, Space};
+use tailpin_mm::{DirectMap, Env, Level, Object, Pins, Space};
+
+/// The entries of a page table.
+pub fn entries(env: &impl DirectMap, table: Pfn) -> &[AtomicU64; 512] {
+    // SAFETY: the environment gives 4096 aligned bytes for every frame of the zone, which a table
+    // is, and they are accessed as atomic words only, here and by the crate.
+    unsafe { env.frame(table).cast::<[AtomicU64; 512]>().as_ref() }
+}
 
 /// Frames, by what owns them.
 #[derive(Default)]
@@ -24,19 +31,16 @@ pub struct Accounts {
 impl Accounts {
     /// A space: its tables and what they map.
     pub fn space<E: Env>(&mut self, env: &impl DirectMap, space: &Space<'_, E>) {
-        self.table(env, space.load().root(), Level::TOP);
+        self.table(env, space.load().root(), <X86_64 as Arch>::TOP);
     }
 
     fn table(&mut self, env: &impl DirectMap, table: Pfn, level: Level) {
         assert!(self.tables.insert(table), "{table} is a page table in two places");
-        // SAFETY: the environment gives 4096 aligned bytes for every frame of the zone, which a
-        // table is, and they are accessed as atomic words only, here and by the crate.
-        let entries = unsafe { env.frame(table).cast::<[AtomicU64; 512]>().as_ref() };
-        for entry in entries {
+        for entry in entries(env, table) {
             match X86_64::decode(level, entry.load(Ordering::Acquire)) {
                 TableEntry::Empty => {}
                 TableEntry::Table(below) => {
-                    let levels = [Level::PTE, Level::PMD, Level::PUD];
+                    let levels = [Level::PTE, Level::PMD, Level::PUD, Level::P4D];
                     self.table(env, below, levels[usize::from(level.get()) - 1]);
                 }
                 TableEntry::Leaf(leaf) if leaf.flags.has(Flags::ZERO) => {}
@@ -73,9 +77,13 @@ impl Accounts {
         self.tables.len() as u64
     }
 
+    /// Frames of the page tables found.
+    pub fn table_frames(&self) -> impl Iterator<Item = Pfn> {
+        self.tables.iter().copied()
+    }
+
     /// Compares the accounts with the zone, while no other thread is at work.
-    pub fn settle<E: Env>(self, mm: &Mm<'_, E>, zone: &Zone<'_>) {
-        mm.synchronize();
+    pub fn settle(self, zone: &Zone<'_>) {
         assert!(self.tables.is_disjoint(&self.memory), "a page table is mapped as memory");
         for frame in self.tables.iter().chain(&self.memory) {
             assert!(zone.head_of(*frame).is_some(), "{frame} is in use and free");

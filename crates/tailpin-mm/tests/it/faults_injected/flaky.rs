@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailpin::{Order, Pfn, Zone};
-use tailpin_mm::{Cookie, DirectMap, Env, Mm, MmConfig, Ram, ReadSide, SpaceId, StdEnv, Tlb, VirtRange};
+use tailpin_mm::{DirectMap, Env, Mm, MmConfig, Ram, ReadSide, SpaceId, Stale, StdEnv, Tlb};
 
 /// What an environment says that panics.
 pub const PANIC: &str = "told to panic";
@@ -74,26 +74,18 @@ impl ReadSide for Flaky<'_> {
     where
         Self: 'a;
 
-    fn enter(&self) -> Self::Section<'_> {
-        self.env.enter()
-    }
-
-    fn cookie(&self) -> Cookie {
-        self.env.cookie()
-    }
-
-    fn poll(&self, cookie: Cookie) -> bool {
-        self.env.poll(cookie)
-    }
-
-    fn synchronize(&self, cookie: Cookie) {
-        self.env.synchronize(cookie);
+    fn enter<'a>(&'a self, (): &'a ()) -> Self::Section<'a> {
+        self.env.enter(&())
     }
 }
 
 impl Tlb for Flaky<'_> {
-    fn invalidate(&self, space: SpaceId, range: VirtRange) {
-        self.env.invalidate(space, range);
+    type Context = ();
+
+    fn new_context(&self, _space: SpaceId) {}
+
+    fn invalidate(&self, (): &(), stale: Stale) {
+        self.env.invalidate(&(), stale);
     }
 }
 

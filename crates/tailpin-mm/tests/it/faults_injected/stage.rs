@@ -119,7 +119,7 @@ impl<'a, 'z> Stage<'a, 'z> {
         self.objects.iter().for_each(|object| accounts.object(object));
         let hugetlb = self.objects.iter().any(|object| object.unit() > tailpin::Order::PAGE);
         self.pins.iter().for_each(|pins| accounts.pins(pins, |_| hugetlb));
-        accounts.settle(self.mm, self.zone);
+        accounts.settle(self.zone);
     }
 }
 

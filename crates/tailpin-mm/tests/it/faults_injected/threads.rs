@@ -288,6 +288,6 @@ fn nothing_is_lost_or_mixed_up_when_threads_meet_failures() {
         let mut accounts = Accounts::default();
         world.spaces.iter().for_each(|space| accounts.space(env, &space.lock().unwrap()));
         objects.iter().for_each(|object| accounts.object(object));
-        accounts.settle(mm, zone);
+        accounts.settle(zone);
     });
 }

@@ -587,7 +587,7 @@ impl<'a, 'z> Machine<'a, 'z> {
         self.spaces.iter().flatten().for_each(|space| accounts.space(self.env, space));
         self.objects.iter().for_each(|object| accounts.object(object));
         self.pins.iter().for_each(|live| accounts.pins(&live.pins, |page| live.hugetlb[page]));
-        accounts.settle(self.mm, self.zone);
+        accounts.settle(self.zone);
     }
 
     /// Everybody exits, objects go: what is left is what is pinned, to the page, unharmed.
