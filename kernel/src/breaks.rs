@@ -21,8 +21,6 @@ pub(crate) enum Break {
     LateFlush,
     /// Interrupts stay on in sections.
     Section,
-    /// Grace periods are over at once.
-    GracePeriod,
     /// A CPU that waits for answers gives none.
     AnswerWhileWaiting,
     /// A CPU that waits for a lock answers nothing.
@@ -113,7 +111,6 @@ impl Safeguards for Kept {
             Safeguard::Wait => Break::Wait,
             Safeguard::AnswerWhileWaiting => Break::AnswerWhileWaiting,
             Safeguard::Section => Break::Section,
-            Safeguard::GracePeriod => Break::GracePeriod,
         })
     }
 }

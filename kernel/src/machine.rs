@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::Pfn;
 use tailpin_mm::arch::X86_64;
-use tailpin_mm::{Cookie, DirectMap, Env, ReadSide, SpaceId, Tlb, VirtRange};
+use tailpin_mm::{DirectMap, Env, ReadSide, SpaceId, Stale, Tlb, VirtRange};
 use x86_64::instructions::{interrupts, port::Port};
 use x86_64::registers::control::Cr3;
 
@@ -217,20 +217,8 @@ unsafe impl DirectMap for Machine {
 impl ReadSide for Machine {
     type Section<'a> = Section<'a, Machine>;
 
-    fn enter(&self) -> Section<'_, Machine> {
+    fn enter<'a>(&'a self, (): &'a ()) -> Section<'a, Machine> {
         ROUNDS.enter(self)
-    }
-
-    fn cookie(&self) -> Cookie {
-        Cookie(ROUNDS.cookie())
-    }
-
-    fn poll(&self, cookie: Cookie) -> bool {
-        ROUNDS.poll(cookie.0)
-    }
-
-    fn synchronize(&self, cookie: Cookie) {
-        ROUNDS.synchronize(self, cookie.0);
     }
 }
 
@@ -238,13 +226,18 @@ impl ReadSide for Machine {
 static FLUSHES: AtomicU64 = AtomicU64::new(0);
 
 impl Tlb for Machine {
-    fn invalidate(&self, _space: SpaceId, range: VirtRange) {
+    /// Nothing: a round is for all CPUs, whatever space they run.
+    type Context = ();
+
+    fn new_context(&self, _space: SpaceId) {}
+
+    fn invalidate(&self, (): &(), stale: Stale) {
         // Two of three are made up for by the next, when counts have been given back already.
         if breaks::is(Break::LateFlush) && !FLUSHES.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
             return;
         }
         if !breaks::is(Break::LocalFlush) {
-            flush_here(range);
+            flush_here(stale.range);
         }
         ROUNDS.round(self, |_| true);
     }

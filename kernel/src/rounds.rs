@@ -15,7 +15,7 @@
 //! | gives the frames back | |
 //!
 //! A read-side section runs with interrupts off and answers nothing, so a CPU that answers is in no
-//! section. That is a quiescent state, and a round for all CPUs is a grace period.
+//! section.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,8 +51,6 @@ pub(crate) enum Safeguard {
     AnswerWhileWaiting,
     /// Interrupts are off in a section.
     Section,
-    /// A grace period is a round.
-    GracePeriod,
 }
 
 /// Which safeguards are kept: all of them, or all but one.
@@ -81,10 +79,6 @@ impl Line {
 /// The rounds of up to `N` CPUs.
 pub(crate) struct Rounds<const N: usize, S> {
     cpus: [Line; N],
-    /// Grace periods that have begun, and the last one that is over. Counted by the CPUs that wait
-    /// for them.
-    begun: AtomicU64,
-    over: AtomicU64,
     /// Rounds so far; a statistic.
     rounds: AtomicU64,
     safeguards: core::marker::PhantomData<S>,
@@ -95,8 +89,6 @@ impl<const N: usize, S: Safeguards> Rounds<N, S> {
     pub(crate) const fn new() -> Self {
         Self {
             cpus: [const { Line::new() }; N],
-            begun: AtomicU64::new(0),
-            over: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             safeguards: core::marker::PhantomData,
         }
@@ -167,28 +159,6 @@ impl<const N: usize, S: Safeguards> Rounds<N, S> {
         }
         if on {
             cpus.interrupts_on();
-        }
-    }
-
-    /// Number of a grace period that begins after this call.
-    pub(crate) fn cookie(&self) -> u64 {
-        self.begun.load(Ordering::SeqCst) + 1
-    }
-
-    /// Whether the grace period is over.
-    pub(crate) fn poll(&self, cookie: u64) -> bool {
-        // Acquire: pairs with the Release in `synchronize`.
-        !S::keeps(Safeguard::GracePeriod) || self.over.load(Ordering::Acquire) >= cookie
-    }
-
-    /// Waits until the grace period is over.
-    pub(crate) fn synchronize(&self, cpus: &impl Cpus, cookie: u64) {
-        while !self.poll(cookie) {
-            // SeqCst: it comes after the load of every cookie that is less.
-            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            self.round(cpus, |_| true);
-            // Release: pairs with the Acquire in `poll`.
-            self.over.fetch_max(number, Ordering::AcqRel);
         }
     }
 

@@ -50,7 +50,6 @@ pub(super) fn set_aside_mapped(world: &World) -> Check {
     })?;
     let before = world.zone.set_aside_frames();
     drop(space);
-    world.mm.synchronize();
     ensure(world.zone.set_aside_frames() >= before, "the frame is in service again")?;
     // Everything that is free is handed out, and the frame is not among it.
     let (mut held, mut seen) = (Vec::new(), false);

@@ -220,7 +220,6 @@ fn make_zero_pages(world: &World) -> Check {
     let (space, at) = world.space_with(2 << 20)?;
     space.fault(at, Access::Read)?;
     drop(space);
-    world.mm.synchronize();
     Ok(())
 }
 
@@ -233,7 +232,6 @@ fn passes(world: &World, scenario: &Scenario) -> bool {
     let result = (scenario.run)(world);
     SLOW_FRAME.store(u64::MAX, Ordering::Relaxed);
     TURNS_BEFORE_ASKING.store(0, Ordering::Relaxed);
-    world.mm.synchronize();
     let result = result.and_then(|()| {
         let left = frames();
         ensure(left == free, format!("{free} frames were free before, {left} are after"))?;

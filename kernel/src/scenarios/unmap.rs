@@ -188,7 +188,6 @@ pub(super) fn tables_under_walkers(world: &World) -> Check {
         SLOW_FRAME.store(last_table(&space, at).ok_or("no table")?.get(), Ordering::Relaxed);
         linger(3000);
         space.unmap(at, BYTES)?;
-        world.mm.synchronize();
         poison(world, &[(Order::PAGE, 16)], |_| true);
         Ok(())
     };
