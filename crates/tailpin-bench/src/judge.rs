@@ -32,7 +32,7 @@ pub(crate) fn is_peer(subject: &str) -> bool {
 }
 
 /// The fastest peer of a scenario.
-pub(crate) fn best_peer<'r>(report: &'r Report, scenario: &str, threads: usize) -> Option<&'r Row> {
+pub fn best_peer<'r>(report: &'r Report, scenario: &str, threads: usize) -> Option<&'r Row> {
     report.of(scenario, threads).into_iter().find(|row| is_peer(row.subject))
 }
 

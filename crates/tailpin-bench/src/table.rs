@@ -6,7 +6,7 @@ use crate::judge::{best_peer, judge, limit, unjudged};
 use crate::report::{Report, Row};
 
 /// Nanoseconds with as many digits as make sense.
-pub(crate) fn ns(value: f64) -> String {
+pub fn ns(value: f64) -> String {
     match value {
         value if value < 100.0 => format!("{value:.1}"),
         value if value < 100_000.0 => format!("{value:.0}"),
@@ -15,7 +15,7 @@ pub(crate) fn ns(value: f64) -> String {
 }
 
 /// A whole number as such, any other with three digits behind the point.
-pub(crate) fn amount(value: f64) -> String {
+pub fn amount(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.3}") }
 }
 

@@ -1,6 +1,6 @@
 //! A small run end to end: rows, JSON, table and pictures.
 
-use tailpin_bench::{Effort, html, json, judge, measure, table, unjudged, verdicts};
+use tailpin_bench::{Effort, json, judge, measure, table, unjudged, verdicts};
 
 #[test]
 fn a_filtered_run_is_valid_json() {
@@ -43,8 +43,7 @@ fn split_merge_and_tails_are_measured_for_every_subject() {
         let row = report.row(scenario, subject, 1).unwrap_or_else(|| panic!("{subject} in {scenario}"));
         assert!(row.ns_per_op_median > 0.0 && row.ns_per_op_median.is_finite());
     }
-    let (text, page) = (table(&report), html(&report));
-    assert!(text.contains("merge-2m") && page.contains("<svg") && page.ends_with("</html>\n"));
+    assert!(table(&report).contains("merge-2m"));
 }
 
 #[test]
@@ -127,10 +126,8 @@ fn a_whole_run_judges_every_goal() {
             assert!(one.met, "{one:?}");
         }
     }
-    let (text, page) = (verdicts(&report, true), html(&report));
+    let text = verdicts(&report, true);
     for goal in judge(&report) {
-        assert!(text.contains(goal.goal) && page.contains(goal.goal));
+        assert!(text.contains(goal.goal));
     }
-    assert!(page.contains("Growth: order-9 pair") && page.contains("class=\"goal\""));
-    assert_eq!(report.cores > 1, page.contains("Threads: pair-o9"));
 }

@@ -6,7 +6,7 @@ use crate::page::escaped;
 use crate::style::{Style, wrapped};
 
 /// Columns of a terminal that a column of words needs at least.
-const LEAST_WORDS: usize = 24;
+const LEAST_WORDS: usize = 14;
 
 /// A table whose first column names its rows. Numbers stand at the right.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,11 @@ impl Grid {
         self.rows.push(cells);
     }
 
+    #[cfg(feature = "bench")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn is_number(&self, column: usize) -> bool {
         column > 0 && column + self.words < self.head.len()
     }
@@ -51,7 +56,7 @@ impl Grid {
         let all = widths.iter().sum::<usize>() + 2 * widths.len();
         let last = widths.last().copied().unwrap_or(0);
         let (before, room) = (all - last, (width + last).saturating_sub(all));
-        if all > width && (self.words == 0 || room < LEAST_WORDS) {
+        if all > width && (self.words == 0 || room < self.longest_word().max(LEAST_WORDS)) {
             return self.stacked(width, style);
         }
         let line = |cells: &[String]| {
@@ -77,6 +82,12 @@ impl Grid {
             text.push('\n');
         }
         text
+    }
+
+    /// Letters of the longest word in the last column.
+    fn longest_word(&self) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.last());
+        cells.flat_map(|cell| cell.split_whitespace()).map(|word| word.chars().count()).max().unwrap_or(0)
     }
 
     fn stacked(&self, width: usize, style: Style) -> String {

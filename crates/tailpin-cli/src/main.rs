@@ -5,6 +5,7 @@ mod absent;
 #[cfg(feature = "bench")]
 mod bench;
 mod boot;
+mod busy;
 #[cfg(feature = "check")]
 mod check;
 #[cfg(target_os = "linux")]
@@ -13,7 +14,7 @@ mod grid;
 #[cfg(target_os = "linux")]
 mod linux;
 mod output;
-#[allow(dead_code)]
+
 mod page;
 mod progress;
 mod replay;

@@ -112,6 +112,11 @@ impl Compiler {
             Op::SplitFail { pfn, order } => self.refuse(pfn, order)?,
         }
         self.plan.timeline.note(self.now_ns, self.model.point());
+        let (steps, intervals) = (self.plan.steps.len(), self.plan.timeline.points.len());
+        self.plan.marks.resize(intervals, steps);
+        if let Some(last) = self.plan.marks.last_mut() {
+            *last = steps;
+        }
         Ok(())
     }
 

@@ -42,5 +42,5 @@ pub use outcome::{LINUX_BYTES_PER_FRAME, Outcome};
 pub use plan::{Plan, Reading};
 pub use run::{Measured, Tally};
 pub use setup::{Protocol, Setup};
-pub use timeline::{INTERVALS, Point, Timeline};
+pub use timeline::{INTERVALS, Point, Sample, Timeline};
 pub use watch::{NoWatch, Watch};

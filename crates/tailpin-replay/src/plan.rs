@@ -84,6 +84,8 @@ pub struct Plan {
     pub(crate) frames_at_end: u64,
     /// By how much splits come earlier than Linux did them, in all.
     pub(crate) waited_ns: u64,
+    /// How many steps are done at the end of each interval of the timeline.
+    pub(crate) marks: Vec<usize>,
     /// Course of the trace, for the report.
     pub timeline: Timeline,
 }
@@ -114,6 +116,7 @@ impl Plan {
             trace_frames_at_end: 0,
             frames_at_end: 0,
             waited_ns: 0,
+            marks: Vec::new(),
             timeline: Timeline::new(duration_ns),
         }
     }

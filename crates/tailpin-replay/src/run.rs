@@ -15,6 +15,7 @@ use tailpin::{
 use super::error::ReplayError;
 use super::gate::{Gate, OnTheWay};
 use super::plan::{Plan, Refusal, Step};
+use super::timeline::Sample;
 use super::watch::Watch;
 
 /// Steps between two words to who watches.
@@ -92,6 +93,8 @@ pub struct Measured {
     pub zone_frames: u64,
     /// Metadata of the zone.
     pub metadata_bytes: u64,
+    /// What the zone had at the end of each interval of the timeline, if that was asked for.
+    pub course: Vec<Sample>,
 }
 
 thread_local! {
@@ -138,7 +141,13 @@ impl Ground {
     }
 
     /// Carries out `plan` once on each thread, all on one zone.
-    pub(crate) fn replay<'m, P>(&'m self, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ReplayError>
+    /// `course`: notes what the zone has after each interval, in the first copy, which takes time.
+    pub(crate) fn replay<'m, P>(
+        &'m self,
+        plan: &Plan,
+        watch: &dyn Watch,
+        course: bool,
+    ) -> Result<Measured, ReplayError>
     where
         P: Attach<'m> + Protocol<Word = AtomicU64>,
     {
@@ -146,7 +155,7 @@ impl Ground {
         let config = ZoneConfig::default().sink(&self.ledger).cpu(|| COPY.get());
         let zone: Zone<'m, P> = self.memory.zone(layout, config)?;
         let gate = Gate::new(self.threads);
-        let workers: Vec<Worker<'_, P>> = std::thread::scope(|scope| {
+        let mut workers: Vec<Worker<'_, P>> = std::thread::scope(|scope| {
             let copies: io::Result<Vec<_>> = (0..self.threads)
                 .map(|copy| {
                     let (zone, gate) = (&zone, &gate);
@@ -158,7 +167,10 @@ impl Ground {
                         let all_came = gate.pass();
                         drop(on_the_way);
                         all_came.then(|| {
-                            worker.all_steps(copy == 0, watch);
+                            match course && copy == 0 {
+                                true => worker.all_intervals(),
+                                false => worker.all_steps(copy == 0, watch),
+                            }
                             worker
                         })
                     })
@@ -183,6 +195,7 @@ impl Ground {
             peak_used_frames: workers.iter().map(|worker| worker.peak_used_frames).max().unwrap_or(0),
             huge_free_at_peak: workers.iter().map(|worker| worker.huge_free_at_peak).max().unwrap_or(0),
             live_frames_at_end: zone.used_frames(),
+            course: workers.first_mut().map(|first| std::mem::take(&mut first.course)).unwrap_or_default(),
             ..Measured::default()
         };
         workers.iter().for_each(|worker| measured.tally.add(&worker.tally));
@@ -254,6 +267,7 @@ struct Worker<'z, P: Protocol> {
     ended: Instant,
     peak_used_frames: u64,
     huge_free_at_peak: u64,
+    course: Vec<Sample>,
 }
 
 impl<'z, P: Protocol> Worker<'z, P> {
@@ -269,7 +283,25 @@ impl<'z, P: Protocol> Worker<'z, P> {
             ended: now,
             peak_used_frames: 0,
             huge_free_at_peak: 0,
+            course: Vec::new(),
         }
+    }
+
+    /// All steps, with a look at the zone after each interval.
+    fn all_intervals(&mut self) {
+        let plan = self.plan;
+        self.began = Instant::now();
+        let mut done = 0;
+        for &mark in &plan.marks {
+            plan.steps[done..mark].iter().for_each(|step| self.step(*step));
+            done = mark;
+            self.zone.drain();
+            let (used_frames, free_areas) = (self.zone.used_frames(), self.zone.free_areas());
+            self.course.push(Sample { used_frames, free_areas });
+        }
+        // Steps that no record stands for come last.
+        plan.steps[done..].iter().for_each(|step| self.step(*step));
+        self.ended = Instant::now();
     }
 
     /// The timed part.

@@ -9,7 +9,8 @@ use tailpin_classic::Classic;
 use super::error::{MOST_FRAMES, MOST_THREADS, ReplayError};
 use super::plan::Plan;
 use super::run::{Ground, Measured};
-use super::watch::Watch;
+use super::timeline::Sample;
+use super::watch::{NoWatch, Watch};
 
 /// Smallest zone, 512 MiB: below it the per-CPU caches would weigh on the metadata of each frame.
 const LEAST_FRAMES: u64 = 1 << 17;
@@ -107,7 +108,7 @@ impl Setup {
         let mut fastest: Option<Measured> = None;
         let mut done = 0;
         loop {
-            let measured = self.one(frames, plan, watch)?;
+            let measured = self.one(frames, plan, watch, false)?;
             let too_small = measured.tally.failed_allocs > 0 && self.zone_frames.is_none();
             // Whatever else went wrong is not for want of room.
             if too_small && (measured.violations, measured.leaked_frames) == (0, 0) {
@@ -130,14 +131,30 @@ impl Setup {
         }
     }
 
-    fn one(&self, frames: u64, plan: &Plan, watch: &dyn Watch) -> Result<Measured, ReplayError> {
+    /// One more replay, of one copy, which takes its time to look at the zone after each interval
+    /// of the plan's timeline. A copy that finds no room goes on without.
+    ///
+    /// # Errors
+    /// Those of [`Self::rounds`].
+    pub fn course(&self, plan: &Plan) -> Result<Vec<Sample>, ReplayError> {
+        let alone = Self { threads: 1, ..*self };
+        Ok(alone.one(alone.frames(plan)?, plan, &NoWatch, true)?.course)
+    }
+
+    fn one(
+        &self,
+        frames: u64,
+        plan: &Plan,
+        watch: &dyn Watch,
+        course: bool,
+    ) -> Result<Measured, ReplayError> {
         let threads = self.threads.max(1);
         match self.protocol {
             Protocol::OneWord => {
-                Ground::new::<OneWord<'_>>(frames, threads)?.replay::<OneWord<'_>>(plan, watch)
+                Ground::new::<OneWord<'_>>(frames, threads)?.replay::<OneWord<'_>>(plan, watch, course)
             }
             Protocol::Classic => {
-                Ground::new::<Classic<'_>>(frames, threads)?.replay::<Classic<'_>>(plan, watch)
+                Ground::new::<Classic<'_>>(frames, threads)?.replay::<Classic<'_>>(plan, watch, course)
             }
         }
     }
@@ -194,6 +211,26 @@ mod tests {
             assert_eq!((measured.tally.allocs, measured.tally.pins, measured.tally.frees), (3, 3, 3));
             assert_eq!(watch.begun.into_inner(), 0b111);
             assert_eq!(watch.steps.into_inner(), 3 * plan.steps());
+        }
+    }
+
+    #[test]
+    fn the_course_of_a_replay_is_that_of_its_trace() {
+        for builtin in trace::builtins() {
+            for protocol in Protocol::ALL {
+                let reading = Reading { as_recorded: true, merges: protocol.merges() };
+                let plan = compile(&builtin.open().unwrap(), reading).unwrap();
+                let course = Setup { protocol, threads: 1, zone_frames: None }.course(&plan).unwrap();
+                assert_eq!(course.len(), plan.timeline.points.len());
+                // A point has the highest value of its interval, a sample the last.
+                assert!(
+                    course
+                        .iter()
+                        .zip(&plan.timeline.points)
+                        .all(|(here, there)| { here.used_frames <= there.frames && here.free_areas > 0 })
+                );
+                assert_eq!(course.last().unwrap().used_frames, plan.frames_at_end);
+            }
         }
     }
 

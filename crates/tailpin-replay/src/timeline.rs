@@ -27,6 +27,15 @@ impl Point {
     }
 }
 
+/// What the zone of a replay has at the end of an interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Frames in use.
+    pub used_frames: u64,
+    /// 2 MiB areas that are whole and free.
+    pub free_areas: u64,
+}
+
 /// The highest values in each of [`INTERVALS`] equal parts of a trace's time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timeline {

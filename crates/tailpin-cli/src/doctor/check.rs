@@ -10,8 +10,8 @@ pub(crate) enum Level {
     Ok,
     /// It could not be looked at.
     Unknown,
-    /// The library works; something is slower, smaller or refused.
-    Warn,
+    /// The library works; something is slower, smaller or refused, and can be had.
+    Hint,
     /// The library cannot run here.
     Fail,
 }
@@ -21,10 +21,15 @@ impl Level {
         match self {
             Self::Ok => "ok",
             Self::Unknown => "unknown",
-            Self::Warn => "warn",
+            Self::Hint => "hint",
             Self::Fail => "fail",
         }
     }
+}
+
+/// Advice that needs privileges and is forgotten at the next boot.
+pub(crate) fn as_root(command: impl std::fmt::Display) -> String {
+    format!("as root, until the next boot: {command}")
 }
 
 /// What was looked at, what was found, and what to do about it.
@@ -42,8 +47,8 @@ impl Check {
         Self { name, status: Level::Ok, value: value.into(), advice: None }
     }
 
-    pub(crate) fn warn(name: &'static str, value: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, status: Level::Warn, value: value.into(), advice: Some(advice.into()) }
+    pub(crate) fn hint(name: &'static str, value: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, status: Level::Hint, value: value.into(), advice: Some(advice.into()) }
     }
 
     pub(crate) fn fail(name: &'static str, value: impl Into<String>, advice: impl Into<String>) -> Self {

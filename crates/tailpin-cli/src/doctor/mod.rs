@@ -5,12 +5,14 @@ mod probe;
 mod settings;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::Status;
-use crate::output::print;
-use crate::style::Style;
+use crate::grid::Grid;
+use crate::output::{complain, print, save, targets};
+use crate::style::{Style, width, wrapped};
 use check::{Check, Level};
 
 const EXAMPLES: &str = "\
@@ -22,7 +24,7 @@ Examples:
 What a file can't tell is tried: memory is mapped, a ring set up, a hole dropped, 512 pages made one. Nothing is \
 changed, and what was tried is undone.
 
-status: ok, nothing to do; warn, the library works and something is slower, smaller or refused; fail, the library can't \
+status: ok, nothing to do; hint, the library works and something is slower, smaller or refused; fail, the library can't \
 run here; unknown, it could not be looked at. advice is null where there is nothing to do.
 
 Exit codes: 0 the library runs here, 1 it doesn't, 2 bad usage.";
@@ -34,6 +36,10 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Also write the table as Markdown
+    #[arg(long, value_name = "F.md")]
+    markdown: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -43,31 +49,46 @@ struct Diagnosis {
 
 /// Looks at everything, prints it and says whether the library can run.
 pub(crate) fn run(args: &Args) -> Status {
+    let [page] = match targets([args.markdown.as_ref()]) {
+        Ok(targets) => targets,
+        Err(error) => {
+            complain(error);
+            return Status::Unusable;
+        }
+    };
     let mut checks = probe::checks();
     checks.splice(1..1, settings::checks());
     let worst = checks.iter().map(|check| check.status).max().unwrap_or(Level::Ok);
+    let saved = page.map_or(Status::Clean, |page| save(&page, &markdown(&checks)));
     let text = if args.json {
         serde_json::to_string_pretty(&Diagnosis { checks }).expect("names and strings") + "\n"
     } else {
-        render(&checks, Style::for_stdout())
+        render(&checks, width(), Style::for_stdout())
     };
-    print(&text).max(if worst == Level::Fail { Status::Failed } else { Status::Clean })
+    print(&text).max(saved).max(if worst == Level::Fail { Status::Failed } else { Status::Clean })
 }
 
-fn render(checks: &[Check], style: Style) -> String {
+fn render(checks: &[Check], width: usize, style: Style) -> String {
     let mut text = String::new();
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let names = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     for Check { name, status, value, advice } in checks {
         let word = format!("{:<7}", status.name());
         let word = match status {
             Level::Ok => style.good(&word),
             Level::Unknown => style.dim(&word),
-            Level::Warn => style.bold(&word),
+            Level::Hint => style.bold(&word),
             Level::Fail => style.bad(&word),
         };
-        let _ = writeln!(text, "  {word} {name:<width$}  {value}");
+        // The value follows the name, or stands below it where the terminal is narrow.
+        let indent = if 12 + names + 24 <= width { 12 + names } else { 6 };
+        let (gap, below) = (" ".repeat(indent), " ".repeat(indent + 2));
+        let said = wrapped(value, &gap, &gap, width);
+        let _ = match indent {
+            6 => writeln!(text, "  {word} {name}\n{}", said.trim_end()),
+            _ => writeln!(text, "  {word} {name:<names$}  {}", said.trim()),
+        };
         if let Some(advice) = advice {
-            let _ = writeln!(text, "  {:<7} {:<width$}  {}", "", "", style.dim(&format!("→ {advice}")));
+            text += &style.dim(&wrapped(&format!("→ {advice}"), &gap, &below, width));
         }
     }
     let count = |level| checks.iter().filter(|check| check.status == level).count();
@@ -77,11 +98,29 @@ fn render(checks: &[Check], style: Style) -> String {
     };
     let _ = writeln!(
         text,
-        "\n  {verdict}; {} ok, {} to look at",
+        "\n  {verdict}; {} ok, {}{}",
         count(Level::Ok),
-        checks.len() - count(Level::Ok)
+        plural(count(Level::Hint), "hint"),
+        match count(Level::Unknown) {
+            0 => String::new(),
+            unknown => format!(", {unknown} unknown"),
+        }
     );
     text
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Everything as Markdown.
+fn markdown(checks: &[Check]) -> String {
+    let mut grid = Grid::new(["", "", "found", "advice"]).with_words(3);
+    for check in checks {
+        let advice = check.advice.clone().unwrap_or_default();
+        grid.row([check.name.to_owned(), check.status.name().to_owned(), check.value.clone(), advice]);
+    }
+    grid.markdown()
 }
 
 #[cfg(test)]
@@ -93,13 +132,15 @@ mod tests {
     fn a_failure_is_said_and_every_remedy_stands_under_its_line() {
         let checks = [
             Check::ok("a", "1"),
-            Check::warn("long_name", "2", "do this"),
+            Check::hint("long_name", "2", "do this"),
             Check::unreadable("c", "/nowhere"),
             Check::fail("d", "3", "or that"),
         ];
-        let text = render(&checks, Style::plain());
-        assert!(text.contains("warn    long_name  2\n                     → do this\n"), "{text}");
-        assert!(text.contains("can't run here: 1 failed; 1 ok, 3 to look at"), "{text}");
-        assert!(render(&checks[..3], Style::plain()).contains("the library runs here; 1 ok, 2 to look at"));
+        let text = render(&checks, 80, Style::plain());
+        assert!(text.contains("hint    long_name  2\n                     → do this\n"), "{text}");
+        assert!(text.contains("can't run here: 1 failed; 1 ok, 1 hint, 1 unknown"), "{text}");
+        assert!(render(&checks[..2], 80, Style::plain()).ends_with("the library runs here; 1 ok, 1 hint\n"));
+        let narrow = render(&checks, 30, Style::plain());
+        assert!(narrow.contains("  hint    long_name\n      2\n      → do this\n"), "{narrow}");
     }
 }

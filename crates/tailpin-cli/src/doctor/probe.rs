@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
-use super::check::Check;
+use super::check::{Check, as_root};
 use crate::linux::text;
 
 const PAGE: usize = 4096;
@@ -147,8 +147,8 @@ fn process_madvise() -> Check {
     let advice = "none needed: memory is given back with one madvise per hole instead";
     match dropped() {
         Ok(true) => Check::ok(NAME, "drops two holes with one call"),
-        Ok(false) => Check::warn(NAME, "returned success and dropped nothing", advice),
-        Err(error) => Check::warn(NAME, format!("refused: {error}"), advice),
+        Ok(false) => Check::hint(NAME, "returned success and dropped nothing", advice),
+        Err(error) => Check::hint(NAME, format!("refused: {error}"), advice),
     }
 }
 
@@ -165,7 +165,7 @@ fn madvise_collapse() -> Check {
     };
     match collapsed() {
         Ok(()) => Check::ok(NAME, "512 pages made one huge page"),
-        Err(error) => Check::warn(
+        Err(error) => Check::hint(
             NAME,
             format!("refused: {error}"),
             "Linux 6.1 or later with transparent huge pages; without it khugepaged does it, later",
@@ -203,8 +203,8 @@ fn memfd() -> Check {
     };
     match punched() {
         Ok(true) => Check::ok(NAME, "made, and a hole punched"),
-        Ok(false) => Check::warn(NAME, "the hole still has its contents", "use anonymous memory"),
-        Err(error) => Check::warn(NAME, format!("refused: {error}"), "use anonymous memory"),
+        Ok(false) => Check::hint(NAME, "the hole still has its contents", "use anonymous memory"),
+        Err(error) => Check::hint(NAME, format!("refused: {error}"), "use anonymous memory"),
     }
 }
 
@@ -221,9 +221,9 @@ fn pagemap() -> Check {
     };
     let advice = "only tests of physical alignment need it: run them as root (CAP_SYS_ADMIN)";
     match frame() {
-        Ok(0) => Check::warn(NAME, "frame numbers are hidden", advice),
+        Ok(0) => Check::hint(NAME, "frame numbers are hidden", advice),
         Ok(_) => Check::ok(NAME, "frame numbers are readable"),
-        Err(error) => Check::warn(NAME, format!("can't be read: {error}"), advice),
+        Err(error) => Check::hint(NAME, format!("can't be read: {error}"), advice),
     }
 }
 
@@ -234,12 +234,14 @@ fn io_uring() -> Check {
     let ring = match io_uring::IoUring::new(4) {
         Ok(ring) => ring,
         Err(error) => {
-            return Check::warn(
+            return Check::hint(
                 NAME,
                 format!("no ring: {error}"),
                 match setting {
-                    Some(1 | 2) => "sysctl -w kernel.io_uring_disabled=0",
-                    _ => "allow io_uring in the container's seccomp profile, or use Linux 5.6 or later",
+                    Some(1 | 2) => as_root("sysctl -w kernel.io_uring_disabled=0"),
+                    _ => {
+                        "allow io_uring in the container's seccomp profile, or use Linux 5.6 or later".into()
+                    }
                 },
             );
         }
@@ -253,10 +255,10 @@ fn io_uring() -> Check {
     });
     match registered {
         Ok(()) => Check::ok(NAME, "ring set up, buffer registered"),
-        Err(error) => Check::warn(
+        Err(error) => Check::hint(
             NAME,
             format!("ring set up, buffer refused: {error}"),
-            "raise the locked-memory limit: ulimit -l unlimited",
+            "for one shell, as root: ulimit -l unlimited",
         ),
     }
 }
@@ -268,7 +270,7 @@ fn rseq() -> Check {
     // exists.
     unsafe { libc::syscall(libc::SYS_rseq, std::ptr::null_mut::<u8>(), 0, 0, 0) };
     if io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
-        return Check::warn(
+        return Check::hint(
             NAME,
             "not in this kernel",
             "Linux 4.18 or later; threads find their caches without it",

@@ -1,6 +1,6 @@
 //! What the kernel's settings say.
 
-use super::check::Check;
+use super::check::{Check, as_root};
 use crate::linux::cgroup::{Cgroup, Own};
 use crate::linux::text;
 use crate::units::bytes;
@@ -39,7 +39,7 @@ fn kernel() -> Check {
     match version(&release) {
         None => Check::ok(NAME, release),
         // 5.10 brought process_madvise, 5.4 MADV_COLD.
-        Some(version) if version < (5, 10) => Check::warn(
+        Some(version) if version < (5, 10) => Check::hint(
             NAME,
             release,
             "Linux 5.10 or later gives pages back with one call per block instead of one per hole",
@@ -61,7 +61,9 @@ fn choice(name: &'static str, file: &str, good: impl Fn(&str) -> bool, value: &s
     match text::chosen(&line) {
         None => Check::unreadable(name, &path),
         Some(chosen) if good(chosen) => Check::ok(name, chosen),
-        Some(chosen) => Check::warn(name, format!("{chosen}: {value}"), format!("echo {advice} > {path}")),
+        Some(chosen) => {
+            Check::hint(name, format!("{chosen}: {value}"), as_root(format_args!("echo {advice} > {path}")))
+        }
     }
 }
 
@@ -97,10 +99,12 @@ fn khugepaged() -> Check {
     let everywhere =
         text::read(format!("{THP}/enabled")).is_some_and(|line| text::chosen(&line) == Some("always"));
     if holes > 255 && everywhere {
-        Check::warn(
+        Check::hint(
             NAME,
             format!("{holes}, with THP for everybody: memory given back in 4 KiB is filled up again"),
-            format!("echo 64 > {path}, or echo madvise > {THP}/enabled; an arena guards its own blocks"),
+            as_root(format_args!(
+                "echo 64 > {path}, or echo madvise > {THP}/enabled; an arena guards its own blocks"
+            )),
         )
     } else {
         Check::ok(NAME, holes.to_string())
@@ -115,7 +119,7 @@ fn thp_counters() -> Check {
         (Some(split), Some(failed)) => {
             Check::ok(NAME, format!("readable: {split} splits, {failed} failed since boot"))
         }
-        _ => Check::warn(
+        _ => Check::hint(
             NAME,
             "/proc/vmstat has no thp_split_page",
             "that memory was given back can't be verified: use a kernel built with CONFIG_TRANSPARENT_HUGEPAGE",
@@ -127,18 +131,24 @@ fn hugetlb(name: &'static str, kib: u64, example: u64) -> Check {
     let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
     let path = format!("{folder}/nr_hugepages");
     match (text::number(&path), text::number(format!("{folder}/free_hugepages"))) {
-        (Some(0), _) => Check::warn(
+        (Some(0), _) => Check::hint(
             name,
             "none reserved",
-            format!("only for hugetlb arenas: echo {example} > {path}, best right after boot"),
+            format!(
+                "only hugetlb arenas need them; {}, best soon after boot",
+                as_root(format_args!("echo {example} > {path}"))
+            ),
         ),
-        (Some(all), Some(0)) => Check::warn(
+        (Some(all), Some(0)) => Check::hint(
             name,
             format!("{all} reserved, none free"),
-            format!("only for hugetlb arenas: echo {} > {path}", all + example),
+            format!(
+                "only hugetlb arenas need them; {}",
+                as_root(format_args!("echo {} > {path}", all + example))
+            ),
         ),
         (Some(all), Some(free)) => Check::ok(name, format!("{all} reserved, {free} free")),
-        _ => Check::warn(name, "this kernel has no huge pages of this size", "use transparent huge pages"),
+        _ => Check::hint(name, "this kernel has no huge pages of this size", "use transparent huge pages"),
     }
 }
 
@@ -164,10 +174,10 @@ fn memlock() -> Check {
             Check::ok(NAME, format!("{}, not applied: CAP_IPC_LOCK is held", bytes(limit)))
         }
         Ok(limit) if limit >= MEMLOCK_WANTED => Check::ok(NAME, bytes(limit)),
-        Ok(limit) => Check::warn(
+        Ok(limit) => Check::hint(
             NAME,
             format!("{}: no larger arena can be registered", bytes(limit)),
-            "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service",
+            "for one shell, as root: ulimit -l unlimited; for a service, for good: LimitMEMLOCK=infinity",
         ),
     }
 }
@@ -179,10 +189,10 @@ fn max_map_count() -> Check {
     let used = text::read("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64);
     let value = format!("{most}, {used} used by this process");
     if most < MAPS_WANTED || used > most / 5 * 4 {
-        Check::warn(
+        Check::hint(
             NAME,
             format!("{value}: each split block may need two"),
-            "sysctl -w vm.max_map_count=262144",
+            as_root("sysctl -w vm.max_map_count=262144"),
         )
     } else {
         Check::ok(NAME, value)
@@ -194,10 +204,13 @@ fn overcommit() -> Check {
     const PATH: &str = "/proc/sys/vm/overcommit_memory";
     match text::number(PATH) {
         None => Check::unreadable(NAME, PATH),
-        Some(2) => Check::warn(
+        Some(2) => Check::hint(
             NAME,
             "2, strict: an arena is charged whole when it is made",
-            "sysctl -w vm.overcommit_memory=0, or make arenas no larger than what they will hold",
+            format!(
+                "make arenas no larger than what they will hold; or, {}",
+                as_root("sysctl -w vm.overcommit_memory=0")
+            ),
         ),
         Some(mode) => Check::ok(NAME, mode.to_string()),
     }
@@ -214,7 +227,7 @@ fn cgroup_memory() -> Check {
             let value = format!("{} of {} used ({version})", bytes(used), bytes(limit));
             // Page cache is charged too and goes when it is needed.
             if group.held().unwrap_or(used) > limit / 10 * 9 {
-                Check::warn(
+                Check::hint(
                     NAME,
                     value,
                     "raise the limit or make the arena smaller: the kernel kills at the limit",
@@ -231,7 +244,7 @@ fn cgroup_own() -> Check {
     const NAME: &str = "cgroup_own";
     match Own::create(&format!("tailpin-doctor-{}", std::process::id()), None) {
         Ok(own) => Check::ok(NAME, format!("can be made ({})", own.group().version().name())),
-        Err(error) => Check::warn(
+        Err(error) => Check::hint(
             NAME,
             format!("can't be made: {error}"),
             "tailpin retain counts by MemAvailable instead; run it as root or under systemd-run --user --scope",

@@ -1,10 +1,20 @@
 //! Reports: one HTML file each with everything in it, readable in light and dark, on a phone and on
 //! paper.
 
+mod axis;
+mod chart;
+#[cfg(test)]
+mod frames;
 mod machine;
 
 use std::fmt::Display;
 
+pub(crate) use axis::{Scale, Unit};
+#[cfg(feature = "bench")]
+pub(crate) use chart::{Bar, bars, nth_colour};
+pub(crate) use chart::{Below, Chart, Curve, Shape};
+#[cfg(test)]
+pub(crate) use frames::assert_readable;
 pub(crate) use machine::machine;
 
 const STYLE: &str = include_str!("page.css");

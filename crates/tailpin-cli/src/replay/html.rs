@@ -1,166 +1,131 @@
-//! The report: one HTML file with everything in it, readable in light and dark.
+//! The report: what was replayed, drawn.
 
-use std::fmt::Write;
+use tailpin_replay::{Outcome, Sample, Timeline};
 
-use tailpin_replay::{INTERVALS, Outcome, Point, Timeline};
+use super::table::{BOOKKEEPING, compared, facts, story, title, verdict};
+use crate::busy::Warning;
+use crate::grid::Grid;
+use crate::page::{Below, Chart, Curve, Page, Scale, Shape, Unit};
 
-use super::table::{compared, facts, verdict};
-use crate::page::escaped;
-use crate::units::{bytes, grouped, time};
-
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 180.0;
-
-const HEAD: &str = r#"<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>tailpin replay</title>
-<style>
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6571; --line: #d5dae0; --paper: #ffffff;
-  --all: #9db8d9; --huge: #2f6db5; --pins: #c2571a; --good: #1f7a3f; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ed; --soft: #9aa4b0; --line: #39414b; --paper: #14171b;
-    --all: #3d5878; --huge: #6ea8ea; --pins: #f0985c; --good: #6fce92; --bad: #ff8a80; }
-}
-body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; overflow-wrap: anywhere; }
-h3 { font-size: 0.95rem; margin: 1.5rem 0 0.25rem; font-weight: 600; }
-table { border-collapse: collapse; width: 100%; margin: 0.5rem 0; }
-td, th { border-bottom: 1px solid var(--line); padding: 0.3rem 0.6rem 0.3rem 0; text-align: left; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td:first-child, figcaption, .key { color: var(--soft); }
-figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
-.good { color: var(--good); } .bad { color: var(--bad); font-weight: 600; }
-.swatch { display: inline-block; width: 0.8em; height: 0.8em; border-radius: 2px; margin: 0 0.3em 0 0.8em; }
-</style>
-</head>
-<body>
-<h1>tailpin replay</h1>
-"#;
-
-/// A page in the making.
-#[derive(Default)]
-pub(crate) struct Page {
-    body: String,
-}
-
-impl Page {
-    /// Adds the section of one replay.
-    pub(crate) fn add(&mut self, outcome: &Outcome, timeline: &Timeline) {
-        let body = &mut self.body;
-        let copies =
-            if outcome.threads == 1 { "1 thread".into() } else { format!("{} threads", outcome.threads) };
-        let title = format!("{}, {} protocol, {copies}", outcome.trace, outcome.protocol.name());
-        let class = if outcome.is_clean() { "good" } else { "bad" };
-        let _ = writeln!(body, "<h2>{}</h2>\n<p class=\"{class}\">{}</p>", escaped(&title), verdict(outcome));
-        for finding in &outcome.findings {
-            let _ = writeln!(body, "<p class=\"bad\">{}</p>", escaped(finding));
-        }
-        charts(body, timeline);
-        let _ = writeln!(body, "<h3>What was done</h3>\n<table>");
-        for (name, value) in facts(outcome) {
-            let _ = writeln!(body, "<tr><td>{name}</td><td class=\"n\">{}</td></tr>", escaped(&value));
-        }
-        let _ = writeln!(body, "</table>\n<h3>What it costs</h3>\n{}", compared(outcome).html());
-    }
-
-    /// The whole file.
-    pub(crate) fn finish(self) -> String {
-        format!("{HEAD}{}</body>\n</html>\n", self.body)
-    }
-}
-
-fn charts(body: &mut String, timeline: &Timeline) {
-    let all = |point: &Point| point.frames;
-    let huge = |point: &Point| point.huge_frames;
-    chart(
-        body,
-        timeline,
-        "Live memory of the trace",
-        &[("all", "all frames", &all), ("huge", "in blocks of 2 MiB and more", &huge)],
-        &|frames| bytes(frames * 4096),
-    );
-    if timeline.points.iter().any(|point| point.pinned_frames > 0) {
-        let pages = |point: &Point| point.pinned_frames;
-        let blocks = |point: &Point| point.pinned_blocks;
-        chart(body, timeline, "Pinned pages", &[("pins", "pages with a pin", &pages)], &grouped);
-        chart(
-            body,
-            timeline,
-            "Blocks that Linux could not have split, because a page in them was pinned",
-            &[("pins", "blocks of more than one page with a pinned page", &blocks)],
-            &grouped,
-        );
-    }
-}
-
-/// Colour, meaning and value of one curve.
-type Curve<'c> = (&'static str, &'static str, &'c dyn Fn(&Point) -> u64);
-
-fn chart(
-    body: &mut String,
+/// Adds the section of one replay.
+pub(crate) fn add(
+    page: &mut Page,
+    outcome: &Outcome,
+    busy: Option<Warning>,
     timeline: &Timeline,
-    title: &str,
-    curves: &[Curve<'_>],
-    label: &dyn Fn(u64) -> String,
+    course: &[Sample],
 ) {
-    let values = |curve: &Curve<'_>| timeline.points.iter().map(curve.2).collect::<Vec<u64>>();
-    let top = curves.iter().flat_map(values).max().unwrap_or(0).max(1);
-    let _ = writeln!(body, "<h3>{title}</h3>\n<figure>");
-    let _ = writeln!(
-        body,
-        "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{title}, at most {}\">",
-        HEIGHT + 26.0,
-        label(top)
-    );
-    let heights = (0..=2_u32).map(|part| (part, HEIGHT - HEIGHT * 0.9 * f64::from(part) / 2.0));
-    for (_, y) in heights.clone() {
-        let _ = writeln!(
-            body,
-            "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"var(--line)\"/>"
-        );
+    page.heading(&title(outcome));
+    story(outcome).iter().for_each(|paragraph| page.say(paragraph));
+    page.verdict(outcome.is_clean(), &verdict(outcome));
+    outcome.findings.iter().for_each(|finding| page.verdict(false, finding));
+    page.raw(compared(outcome).html());
+    page.explain(BOOKKEEPING);
+    charts(timeline, course).iter().for_each(|chart| page.raw(chart.html()));
+    page.raw("<h3>What was done</h3>");
+    let mut done = Grid::new(["", ""]).with_words(1);
+    facts(outcome).into_iter().for_each(|(name, value)| done.row([name.to_owned(), value]));
+    page.raw(done.html());
+    if let Some(warning) = busy {
+        page.explain(&warning.to_string());
     }
-    for curve in curves {
-        let points = values(curve);
-        let step = WIDTH / INTERVALS as f64;
-        let mut path = format!("M0 {HEIGHT:.1}");
-        let mut x = 0.0;
-        for value in points {
-            let y = HEIGHT - HEIGHT * 0.9 * value as f64 / top as f64;
-            let _ = write!(path, "L{x:.1} {y:.1}H{:.1}", x + step);
-            x += step;
+}
+
+/// A chart over the time of the trace.
+fn over_time(timeline: &Timeline, title: &str, about: &str, unit: Unit, curves: Vec<Curve>) -> Chart {
+    Chart {
+        title: title.to_owned(),
+        about: about.to_owned(),
+        below: Below::Linear(Unit::Nanoseconds, timeline.duration_ns as f64),
+        unit,
+        scale: Scale::Linear,
+        curves,
+    }
+}
+
+fn charts(timeline: &Timeline, course: &[Sample]) -> Vec<Chart> {
+    let points = &timeline.points;
+    let at = |interval: usize| timeline.duration_ns as f64 * interval as f64 / points.len().max(1) as f64;
+    let curve = |name: &str, colour, shape, values: &mut dyn Iterator<Item = u64>| Curve {
+        name: name.to_owned(),
+        colour,
+        shape,
+        points: values.enumerate().map(|(interval, value)| (at(interval), value as f64)).collect(),
+    };
+    let mut charts = vec![over_time(
+        timeline,
+        "Memory in use",
+        "What the recorded program had, the highest of each interval, and what tailpin had in use at the end of \
+         each.",
+        Unit::Bytes,
+        vec![
+            curve("the trace", "pale", Shape::Area, &mut points.iter().map(|point| point.frames * 4096)),
+            curve(
+                "of it in blocks of 2 MiB and more",
+                "blue",
+                Shape::Area,
+                &mut points.iter().map(|point| point.huge_frames * 4096),
+            ),
+            curve(
+                "tailpin",
+                "orange",
+                Shape::Steps,
+                &mut course.iter().map(|sample| sample.used_frames * 4096),
+            ),
+        ],
+    )];
+    if !course.is_empty() {
+        charts.push(over_time(
+            timeline,
+            "Areas of 2 MiB that are whole and free in tailpin",
+            "Each could be handed out as one block. Where memory is in use as single pages all over, there are few.",
+            Unit::Count,
+            vec![curve("tailpin", "green", Shape::Area, &mut course.iter().map(|sample| sample.free_areas))],
+        ));
+    }
+    if points.iter().any(|point| point.pinned_frames > 0) {
+        charts.push(over_time(
+            timeline,
+            "Pinned pages",
+            "Pages that a transfer under way read into or wrote from. The same ones in Linux and in tailpin.",
+            Unit::Count,
+            vec![curve(
+                "pages with a pin",
+                "orange",
+                Shape::Area,
+                &mut points.iter().map(|point| point.pinned_frames),
+            )],
+        ));
+        charts.push(over_time(
+            timeline,
+            "Blocks that could not have been split",
+            "Blocks of more than one page in which a page is pinned. Linux splits none of them; tailpin splits any.",
+            Unit::Count,
+            vec![
+                curve("Linux", "orange", Shape::Area, &mut points.iter().map(|point| point.pinned_blocks)),
+                curve("tailpin", "blue", Shape::Steps, &mut points.iter().map(|_| 0)),
+            ],
+        ));
+    }
+    charts
+}
+
+#[cfg(test)]
+mod tests {
+    use tailpin_replay::{Protocol, Reading, Setup, compile, trace};
+
+    use super::charts;
+    use crate::page::assert_readable;
+
+    #[test]
+    fn the_pictures_of_the_built_in_traces_are_readable() {
+        for builtin in trace::builtins() {
+            let reading = Reading { as_recorded: false, merges: true };
+            let plan = compile(&builtin.open().unwrap(), reading).unwrap();
+            let setup = Setup { protocol: Protocol::OneWord, threads: 1, zone_frames: None };
+            let charts = charts(&plan.timeline, &setup.course(&plan).unwrap());
+            assert!(charts.len() >= 2);
+            charts.iter().for_each(|chart| assert_readable(&chart.html()));
         }
-        let _ = write!(path, "V{HEIGHT:.1}Z");
-        let colour = curve.0;
-        let _ = writeln!(
-            body,
-            "<path d=\"{path}\" fill=\"var(--{colour})\" fill-opacity=\"0.55\" stroke=\"var(--{colour})\"/>"
-        );
     }
-    for (part, y) in heights {
-        let value = label(top * u64::from(part) / 2);
-        let _ = writeln!(
-            body,
-            "<text x=\"4\" y=\"{:.1}\" font-size=\"12\" fill=\"var(--ink)\">{value}</text>",
-            y - 4.0
-        );
-    }
-    for part in 0..=4_u32 {
-        let x = WIDTH * f64::from(part) / 4.0;
-        let anchor = ["start", "middle", "middle", "middle", "end"][part as usize];
-        let at = time(timeline.duration_ns / 4 * u64::from(part));
-        let _ = writeln!(
-            body,
-            "<text x=\"{x}\" y=\"{:.1}\" font-size=\"12\" text-anchor=\"{anchor}\" fill=\"var(--soft)\">{at}</text>",
-            HEIGHT + 18.0
-        );
-    }
-    body.push_str("</svg>\n<figcaption class=\"key\">");
-    for (colour, meaning, _) in curves {
-        let _ = write!(body, "<span class=\"swatch\" style=\"background:var(--{colour})\"></span>{meaning}");
-    }
-    body.push_str("; the highest in each of 400 intervals</figcaption>\n</figure>\n");
 }

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
-use tailpin_replay::{Outcome, Plan, Protocol, Reading, Setup, Watch, compile, trace};
+use tailpin_replay::{Outcome, Plan, Protocol, Reading, Sample, Setup, Watch, compile, trace};
 
+use crate::busy::Busy;
 use crate::output::{complain, print, save, targets};
+use crate::page::Page;
 use crate::progress::Progress;
 use crate::{Status, style};
 
@@ -135,6 +137,8 @@ struct Runs<'o> {
 struct Run {
     outcome: Outcome,
     plan: Plan,
+    /// What the zone had at the end of each interval; nothing where no report is wanted.
+    course: Vec<Sample>,
 }
 
 /// Replays every trace, prints what came of it and says how it ended.
@@ -147,22 +151,26 @@ pub(crate) fn run(args: &Args) -> Status {
         }
     };
     let style = style::Style::for_stdout();
+    let busy = Busy::before().warning(None);
     let mut status = Status::Clean;
     let mut outcomes = Vec::new();
-    let mut page = html::Page::default();
+    let mut page = Page::new("tailpin replay");
+    page.headline("A kernel's memory, replayed");
     for path in &args.traces {
         match one(args, path) {
-            Ok(Run { outcome, plan }) => {
+            Ok(Run { outcome, plan, course }) => {
                 if !outcome.is_clean() {
                     status = status.max(Status::Failed);
                 }
                 if !args.json {
                     let gap = if outcomes.is_empty() { "" } else { "\n" };
-                    status = status
-                        .max(print(&format!("{gap}{}", table::render(&outcome, style::width(), style))));
+                    status = status.max(print(&format!(
+                        "{gap}{}",
+                        table::render(&outcome, busy, style::width(), style)
+                    )));
                 }
                 if args.report.is_some() {
-                    page.add(&outcome, &plan.timeline);
+                    html::add(&mut page, &outcome, busy, &plan.timeline, &course);
                 }
                 outcomes.push(outcome);
             }
@@ -219,5 +227,10 @@ fn one(args: &Args, path: &Path) -> Result<Run, Box<dyn Error>> {
     let replaying = Progress::new(format!("replaying {short}"), plan.steps() as u64 * threads * rounds);
     let measured = setup.rounds(&plan, rounds, &replaying)?;
     drop(replaying);
-    Ok(Run { outcome: Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured), plan })
+    let course = match args.report.is_some() {
+        true => Setup { zone_frames: Some(measured.zone_frames), ..setup }.course(&plan)?,
+        false => Vec::new(),
+    };
+    let outcome = Outcome::new(&name, args.protocol, threads, rounds, refused, &plan, measured);
+    Ok(Run { outcome, plan, course })
 }

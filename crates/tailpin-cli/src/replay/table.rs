@@ -3,6 +3,7 @@
 
 use tailpin_replay::{Outcome, trace};
 
+use crate::busy::Warning;
 use crate::grid::Grid;
 use crate::output::command;
 use crate::style::{Style, wrapped};
@@ -165,7 +166,7 @@ pub(crate) fn verdict(outcome: &Outcome) -> String {
 }
 
 /// Everything, for a terminal of `width` columns.
-pub(crate) fn render(outcome: &Outcome, width: usize, style: Style) -> String {
+pub(crate) fn render(outcome: &Outcome, busy: Option<Warning>, width: usize, style: Style) -> String {
     let mut text = wrapped(&title(outcome), "", "", width);
     if let Some(line) = text.strip_suffix('\n') {
         text = style.bold(line) + "\n";
@@ -185,6 +186,9 @@ pub(crate) fn render(outcome: &Outcome, width: usize, style: Style) -> String {
     text += &if outcome.is_clean() { style.good(&verdict) } else { style.bad(&verdict) };
     for finding in &outcome.findings {
         text += &wrapped(finding, "    ", "    ", width);
+    }
+    if let Some(warning) = busy {
+        text += &wrapped(&warning.to_string(), "  ", "  ", width);
     }
     text += &style.dim(&wrapped(BOOKKEEPING, "  ", "  ", width));
     if outcome.is_clean() {

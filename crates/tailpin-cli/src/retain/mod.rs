@@ -11,13 +11,13 @@ mod row;
 mod run;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use crate::Status;
 use crate::output::{complain, print, save, targets};
-use crate::style::Style;
+use crate::style::{Style, width};
 use log::Shape;
 use row::Backend;
 
@@ -46,7 +46,7 @@ written to the log, byte for byte.
 
 Records whose size divides 4096 do not cross pages; others do, and pin one page more.
 
-The log is made once in the user's cache and used again.
+The log is made once in the user's cache and used again, or removed at the end with --remove-log.
 
 Exit codes: 0 all finished, or died of the limit they were given, 1 a back end failed or a survivor is damaged, 2 bad \
 usage or no room for the log.";
@@ -79,6 +79,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
+    /// Remove the log at the end, which is else kept for the next run
+    #[arg(long)]
+    remove_log: bool,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -90,6 +94,10 @@ pub(crate) struct Args {
     /// Write the picture alone
     #[arg(long, value_name = "F.svg")]
     picture: Option<PathBuf>,
+
+    /// Also write the table as Markdown
+    #[arg(long, value_name = "F.md")]
+    markdown: Option<PathBuf>,
 
     /// One back end in this process, told by its parent
     #[arg(long, hide = true, exclusive = true)]
@@ -148,9 +156,9 @@ pub(crate) fn run(args: &Args) -> Status {
     };
     // Files may be wanted beside the log. If its directory can't be made, the log says so.
     let _ = std::fs::create_dir_all(&plan.dir);
-    let prepared = targets([args.report.as_ref(), args.picture.as_ref()]);
+    let prepared = targets([args.report.as_ref(), args.picture.as_ref(), args.markdown.as_ref()]);
     let done = prepared.and_then(|files| Ok((files, run::run(&plan).map_err(|error| error.to_string())?)));
-    let ([report, picture], outcome) = match done {
+    let ([report, picture, markdown], outcome) = match done {
         Ok(done) => done,
         Err(error) => {
             complain(error);
@@ -160,13 +168,35 @@ pub(crate) fn run(args: &Args) -> Status {
     let text = if args.json {
         serde_json::to_string_pretty(&outcome).expect("numbers and names") + "\n"
     } else {
-        table::render(&outcome, Style::for_stdout())
+        table::render(&outcome, width(), Style::for_stdout())
     };
     let mut status = print(&text).max(if outcome.is_clean() { Status::Clean } else { Status::Failed });
-    for (target, render) in [(report, html::render as fn(&_) -> _), (picture, picture::render)] {
+    let files =
+        [(report, html::render as fn(&_) -> _), (picture, picture::render), (markdown, table::markdown)];
+    for (target, render) in files {
         if let Some(target) = target {
             status = status.max(save(&target, &render(&outcome)));
         }
     }
+    if args.remove_log {
+        status = status.max(removed(&outcome.log));
+    } else if !args.json {
+        let log = outcome.log.display();
+        status =
+            status.max(print(&format!("  log: {log}, used again next time (--remove-log removes it)\n")));
+    }
     status
+}
+
+/// Removes the log, and its folder if that was made for it and has nothing else.
+fn removed(log: &Path) -> Status {
+    if let Err(error) = std::fs::remove_file(log) {
+        complain(format_args!("{} can't be removed: {error}", log.display()));
+        return Status::Unusable;
+    }
+    if log.parent() == Some(&log::default_dir()) {
+        // Logs of other shapes may be there.
+        let _ = std::fs::remove_dir(log::default_dir());
+    }
+    Status::Clean
 }

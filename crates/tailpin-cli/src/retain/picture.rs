@@ -20,64 +20,74 @@ const ABOVE: u64 = 34;
 const BELOW: u64 = 52;
 
 const STYLE: &str = "<style>
-.tp { font: 14px system-ui, sans-serif; } .tp .paper { fill: #ffffff; } .tp text { fill: #1b1f24; } .tp .soft { fill: #5b6571; font-size: 12px; }
+.tp { font-family: system-ui, sans-serif; } .tp .paper { fill: #ffffff; } .tp text { fill: #1b1f24; } .tp .soft { fill: #5b6571; }
 .tp .empty { fill: #e9edf1; } .tp .held { fill: #e29a3a; } .tp .alive { fill: #1f5fae; } .tp .dead { stroke: #b3261e; }
-.tp .edge { fill: none; stroke: #c3cad2; } .tp .limit { stroke: #b3261e; stroke-dasharray: 5 4; } .tp .name { font-weight: 600; font-size: 16px; }
+.tp .edge { fill: none; stroke: #c3cad2; } .tp .limit { stroke: #b3261e; stroke-dasharray: 5 4; } .tp .name { font-weight: 600; }
 @media (prefers-color-scheme: dark) { .tp .paper { fill: #14171b; } .tp text { fill: #e6e9ed; } .tp .soft { fill: #9aa4b0; } .tp .empty { fill: #262c33; }
 .tp .held { fill: #c47f26; } .tp .alive { fill: #7db6f5; } .tp .dead { stroke: #ff8a80; } .tp .edge { stroke: #39414b; } .tp .limit { stroke: #ff8a80; } }
 </style>
 ";
 
-/// A whole SVG file.
+/// A whole SVG file, all tanks beside each other.
 pub(crate) fn render(outcome: &Outcome) -> String {
-    let cell = (outcome.log_bytes / (SIDE * SIDE)).max(1);
+    draw(outcome, outcome.rows.len(), "tp")
+}
+
+/// Bytes that a cell stands for.
+pub(crate) fn cell_bytes(outcome: &Outcome) -> u64 {
+    (outcome.log_bytes / (SIDE * SIDE)).max(1)
+}
+
+/// An SVG file with so many tanks in a row; `class` is that of the page, and names its patterns.
+pub(crate) fn draw(outcome: &Outcome, columns: usize, class: &str) -> String {
+    let cell = cell_bytes(outcome);
     let cells = |bytes: u64| bytes.div_ceil(cell);
     // What is held may be a little more than was ever read.
     let most = outcome.rows.iter().filter_map(|row| row.kernel_bytes).map(cells).max().unwrap_or(0);
     let over = most.div_ceil(SIDE).saturating_sub(SIDE) * CELL;
-    let count = outcome.rows.len().max(1) as u64;
-    let (width, floor) = (count * (TANK + GAP) - GAP + 2 * MARGIN, ABOVE + over + TANK);
+    let columns = columns.clamp(1, outcome.rows.len().max(1)) as u64;
+    let lines = (outcome.rows.len() as u64).div_ceil(columns).max(1);
+    let (width, floor) = (columns * (TANK + GAP) - GAP + 2 * MARGIN, ABOVE + over + TANK);
+    let height = floor + BELOW;
+    let all = lines * height;
+    let names = class.replace(' ', "-");
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tp\" style=\"max-width: {width}px\" viewBox=\"-{MARGIN} 0 {width} {}\" role=\"img\" aria-label=\"{}\">\n{STYLE}<defs>\n",
-        floor + BELOW,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" style=\"max-width: {width}px\" viewBox=\"-{MARGIN} 0 {width} {all}\" role=\"img\" aria-label=\"{}\">\n{STYLE}<defs>\n",
         described(outcome)
     );
     for kind in ["empty", "held", "alive"] {
         let _ = writeln!(
             svg,
-            "<pattern id=\"tp-{kind}\" width=\"{CELL}\" height=\"{CELL}\" y=\"{}\" patternUnits=\"userSpaceOnUse\"><rect class=\"{kind}\" width=\"{1}\" height=\"{1}\" rx=\"1\"/></pattern>",
+            "<pattern id=\"{names}-{kind}\" width=\"{CELL}\" height=\"{CELL}\" y=\"{}\" patternUnits=\"userSpaceOnUse\"><rect class=\"{kind}\" width=\"{1}\" height=\"{1}\" rx=\"1\"/></pattern>",
             floor % CELL,
             CELL - 1
         );
     }
-    let _ = writeln!(
-        svg,
-        "</defs>\n<rect class=\"paper\" x=\"-{MARGIN}\" width=\"{width}\" height=\"{}\"/>",
-        floor + BELOW
-    );
-    for (i, row) in outcome.rows.iter().enumerate() {
-        let x = i as u64 * (TANK + GAP);
+    let _ =
+        writeln!(svg, "</defs>\n<rect class=\"paper\" x=\"-{MARGIN}\" width=\"{width}\" height=\"{all}\"/>");
+    for (i, row) in (0..).zip(&outcome.rows) {
+        let (x, y) = (i % columns * (TANK + GAP), i / columns * height);
         // The pattern begins with the tank, wherever that stands.
-        let _ = writeln!(svg, "<g transform=\"translate({x} 0)\">");
-        tank(&mut svg, outcome, row, floor, cells);
+        let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
+        tank(&mut svg, &names, outcome, row, floor, cells);
         svg.push_str("</g>\n");
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn tank(svg: &mut String, outcome: &Outcome, row: &Row, floor: u64, cells: impl Fn(u64) -> u64) {
-    fill(svg, "empty", 0, SIDE * SIDE, floor);
+fn tank(svg: &mut String, names: &str, outcome: &Outcome, row: &Row, floor: u64, cells: impl Fn(u64) -> u64) {
+    fill(svg, names, "empty", 0, SIDE * SIDE, floor);
     let alive = cells(row.kept_bytes);
     let limit = outcome.limit_bytes.filter(|_| row.outcome == Ending::OutOfMemory);
     // What died of the limit held that much.
     if let Some(held) = row.kernel_bytes.or(limit) {
-        fill(svg, "held", alive, cells(held).max(alive), floor);
-        fill(svg, "alive", 0, alive, floor);
+        fill(svg, names, "held", alive, cells(held).max(alive), floor);
+        fill(svg, names, "alive", 0, alive, floor);
     }
     let _ = writeln!(
         svg,
-        "<rect class=\"edge\" x=\"-1\" y=\"{0}\" width=\"{1}\" height=\"{1}\"/><text class=\"name\" x=\"0\" y=\"{2}\">{3}</text>",
+        "<rect class=\"edge\" x=\"-1\" y=\"{0}\" width=\"{1}\" height=\"{1}\"/><text class=\"name\" font-size=\"16\" x=\"0\" y=\"{2}\">{3}</text>",
         floor - TANK - 1,
         TANK + 1,
         ABOVE - 14,
@@ -91,7 +101,7 @@ fn tank(svg: &mut String, outcome: &Outcome, row: &Row, floor: u64, cells: impl 
     if row.outcome == Ending::Finished {
         let _ = writeln!(
             svg,
-            "<text x=\"0\" y=\"{}\">{}</text><text class=\"soft\" x=\"0\" y=\"{}\">{} alive</text>",
+            "<text font-size=\"14\" x=\"0\" y=\"{}\">{}</text><text class=\"soft\" font-size=\"12\" x=\"0\" y=\"{}\">{} alive</text>",
             floor + 22,
             held.unwrap_or_default(),
             floor + 42,
@@ -101,7 +111,7 @@ fn tank(svg: &mut String, outcome: &Outcome, row: &Row, floor: u64, cells: impl 
         let (near, far) = (TANK / 3, TANK * 2 / 3);
         let _ = writeln!(
             svg,
-            "<path class=\"dead\" stroke-width=\"10\" d=\"M{near} {0}L{far} {1}M{far} {0}L{near} {1}\"/><text x=\"0\" y=\"{2}\">† {3} of {4}</text>",
+            "<path class=\"dead\" stroke-width=\"10\" d=\"M{near} {0}L{far} {1}M{far} {0}L{near} {1}\"/><text font-size=\"14\" x=\"0\" y=\"{2}\">† {3} of {4}</text>",
             floor - far,
             floor - near,
             floor + 22,
@@ -112,7 +122,7 @@ fn tank(svg: &mut String, outcome: &Outcome, row: &Row, floor: u64, cells: impl 
 }
 
 /// Fills cells `from..to`, counted from the bottom left, row by row.
-fn fill(svg: &mut String, kind: &str, from: u64, to: u64, floor: u64) {
+fn fill(svg: &mut String, names: &str, kind: &str, from: u64, to: u64, floor: u64) {
     let mut at = from;
     while at < to {
         let (row, column) = (at / SIDE, at % SIDE);
@@ -124,7 +134,7 @@ fn fill(svg: &mut String, kind: &str, from: u64, to: u64, floor: u64) {
         };
         let _ = writeln!(
             svg,
-            "<rect fill=\"url(#tp-{kind})\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
+            "<rect fill=\"url(#{names}-{kind})\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
             column * CELL,
             floor - (row + high) * CELL,
             wide * CELL,
@@ -163,7 +173,7 @@ mod tests {
             [(0, 0), (0, 1), (0, 32), (5, 9), (5, 40), (31, 1024), (0, 1024), (64, 97), (10, 1030)]
         {
             let mut svg = String::new();
-            fill(&mut svg, "held", from, to, 1000);
+            fill(&mut svg, "tp", "held", from, to, 1000);
             assert_eq!(area(&svg), to - from, "{from}..{to}: {svg}");
         }
     }

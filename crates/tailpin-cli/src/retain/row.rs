@@ -76,3 +76,27 @@ pub(crate) struct Row {
     /// Of that, giving back.
     pub(crate) give_back_ms: f64,
 }
+
+#[cfg(test)]
+impl Row {
+    /// Of a back end that did nothing, for tests.
+    pub(crate) fn of(backend: Backend) -> Self {
+        Self {
+            backend,
+            outcome: Ending::Finished,
+            reason: None,
+            read_bytes: 0,
+            kept_records: 0,
+            kept_bytes: 0,
+            retained_bytes: None,
+            rss_bytes: None,
+            kernel_bytes: None,
+            kernel_bytes_source: Source::CgroupV2,
+            given_back_bytes: 0,
+            damaged_records: 0,
+            huge_pages: HugePages::default(),
+            elapsed_ms: 0.0,
+            give_back_ms: 0.0,
+        }
+    }
+}

@@ -87,6 +87,25 @@ impl Outcome {
     }
 }
 
+#[cfg(test)]
+impl Outcome {
+    /// Of a log of 1 GiB and no back end, for tests.
+    pub(crate) fn of_a_gibibyte() -> Self {
+        Self {
+            log: PathBuf::new(),
+            log_bytes: 1 << 30,
+            record_bytes: 1024,
+            records: 1 << 20,
+            keep: 0.01,
+            buffer_bytes: super::keeper::BUFFER,
+            limit_bytes: None,
+            limit_by: None,
+            kernel: String::new(),
+            rows: Vec::new(),
+        }
+    }
+}
+
 /// Why nothing could be measured at all.
 #[derive(Debug)]
 pub(crate) enum RetainError {

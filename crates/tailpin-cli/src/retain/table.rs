@@ -1,11 +1,10 @@
 //! The outcome for people.
 
-use std::fmt::Write;
-
 use super::measure::Source;
 use super::row::{Backend, Ending, Row};
 use super::run::Outcome;
-use crate::style::Style;
+use crate::grid::Grid;
+use crate::style::{Style, wrapped};
 use crate::units::{bytes, grouped};
 
 /// One line that says what was done.
@@ -54,7 +53,7 @@ pub(crate) fn findings(outcome: &Outcome) -> Vec<String> {
         if let (Some(a), Some(b)) = (of(one), of(other)) {
             let ratio = a as f64 / b as f64;
             lines.push(format!(
-                "{} keeps {ratio:.*} × what {} keeps",
+                "By the kernel's count {} keeps {ratio:.*} × what {} keeps",
                 one.name(),
                 if ratio < 10.0 { 2 } else { 1 },
                 other.name()
@@ -68,50 +67,87 @@ pub(crate) fn findings(outcome: &Outcome) -> Vec<String> {
     lines
 }
 
-/// The whole table.
-pub(crate) fn render(outcome: &Outcome, style: Style) -> String {
-    let mut text = format!("{}\n", style.bold(&title(outcome)));
-    if let (Some(limit), Some(by)) = (outcome.limit_bytes, outcome.limit_by) {
-        let _ = writeln!(text, "each under a limit of {} ({})", bytes(limit), by.name());
-    }
-    let head = format!(
-        "  {:<8}{:>12}{:>12}{:>12}{:>14}{:>11}  ",
-        "", "alive", "retained", "RSS", "kernel holds", "time"
-    );
-    let _ = writeln!(text, "\n{}", style.dim(head.trim_end()));
+/// What a figure of this run can't be.
+pub(crate) fn doubts(outcome: &Outcome) -> Vec<String> {
+    let less = outcome.rows.iter().filter(|row| row.kernel_bytes.is_some_and(|held| held < row.kept_bytes));
+    let doubt = |row: &Row| {
+        format!(
+            "The kernel's count for {} is below what is alive: other processes disturbed it, or the log is too small \
+             for it to show.",
+            row.backend.name()
+        )
+    };
+    less.map(doubt).collect()
+}
+
+/// All rows, and what fits beside them in a terminal.
+fn grid(outcome: &Outcome) -> Grid {
+    let mut grid = Grid::new(["", "alive", "retained", "RSS", "kernel holds", "time", ""]).with_words(1);
     for row in &outcome.rows {
-        let end = match row.outcome {
-            Ending::Finished => style.good("finished"),
-            Ending::OutOfMemory | Ending::Failed => style.bad(&ending(row)),
-        };
-        let _ = writeln!(
-            text,
-            "  {:<8}{:>12}{:>12}{:>12}{:>14}{:>8.0} ms  {end}",
-            row.backend.name(),
+        grid.row([
+            row.backend.name().to_owned(),
             bytes(row.kept_bytes),
             measured(row.retained_bytes),
             measured(row.rss_bytes),
             measured(row.kernel_bytes),
-            row.elapsed_ms
-        );
+            format!("{:.0} ms", row.elapsed_ms),
+            if row.outcome == Ending::Finished { String::new() } else { ending(row) },
+        ]);
     }
-    let findings = findings(outcome);
-    if !findings.is_empty() {
-        let _ = writeln!(text, "\n  by the kernel's count: {}", findings.join("; "));
+    grid
+}
+
+/// All rows with all that was measured.
+pub(crate) fn details(outcome: &Outcome) -> Grid {
+    let names =
+        ["", "alive", "retained", "RSS", "kernel holds", "given back", "time", "of it giving back", ""];
+    let mut grid = Grid::new(names).with_words(1);
+    for row in &outcome.rows {
+        grid.row([
+            row.backend.name().to_owned(),
+            bytes(row.kept_bytes),
+            measured(row.retained_bytes),
+            measured(row.rss_bytes),
+            measured(row.kernel_bytes),
+            bytes(row.given_back_bytes),
+            format!("{:.0} ms", row.elapsed_ms),
+            format!("{:.0} ms", row.give_back_ms),
+            ending(row),
+        ]);
     }
+    grid
+}
+
+/// Everything, for a terminal of `width` columns.
+pub(crate) fn render(outcome: &Outcome, width: usize, style: Style) -> String {
+    let mut text = wrapped(&title(outcome), "", "", width);
+    if let (Some(limit), Some(by)) = (outcome.limit_bytes, outcome.limit_by) {
+        text += &wrapped(&format!("each under a limit of {} ({})", bytes(limit), by.name()), "", "", width);
+    }
+    text = format!("{}\n", style.bold(text.trim_end()));
+    text += &format!("\n{}\n", grid(outcome).text(width, style));
+    for finding in findings(outcome) {
+        text += &wrapped(&finding, "  ", "  ", width);
+    }
+    for doubt in doubts(outcome) {
+        text += &style.bad(&wrapped(&doubt, "  ", "  ", width));
+    }
+    let mut notes = String::new();
     if let Some(row) = outcome.rows.first() {
-        let _ = writeln!(
-            text,
-            "  {}",
-            style.dim(&format!(
-                "kernel holds: {}; RSS and kernel: growth since before the first read",
-                source(row.kernel_bytes_source)
-            ))
-        );
+        let source = source(row.kernel_bytes_source);
+        let note = format!("kernel holds: {source}; RSS and kernel: growth since before the first read");
+        notes += &wrapped(&note, "  ", "  ", width);
     }
-    let _ =
-        writeln!(text, "  {}", style.dim(&format!("log: {}, used again next time", outcome.log.display())));
-    text
+    text + &style.dim(&notes)
+}
+
+/// The table as Markdown, with what was done above it and what it says below.
+pub(crate) fn markdown(outcome: &Outcome) -> String {
+    let mut text = format!("### {}\n\n{}", title(outcome), details(outcome).markdown());
+    for said in findings(outcome).into_iter().chain(doubts(outcome)) {
+        text += &format!("\n* {said}");
+    }
+    text + "\n"
 }
 
 /// Where the kernel's count comes from, in words.

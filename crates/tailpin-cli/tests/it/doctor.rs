@@ -46,7 +46,7 @@ fn every_check_has_a_status_a_value_and_a_remedy_where_one_is_due() {
         assert!(!check["value"].as_str().unwrap().is_empty(), "{check}");
         match check["status"].as_str().unwrap() {
             "ok" => assert!(check["advice"].is_null(), "{check}"),
-            "warn" | "fail" | "unknown" => {
+            "hint" | "fail" | "unknown" => {
                 let advice = check["advice"].as_str().unwrap();
                 assert!(!advice.is_empty() && !advice.contains('\n'), "{check}");
             }

@@ -205,3 +205,21 @@ fn bad_usage_is_said_and_does_no_work() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--dir"));
 }
+
+#[test]
+fn the_log_stays_or_goes_as_is_asked() {
+    let dir = Dir::new("log");
+    let logs = || {
+        let names = std::fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".log")).count()
+    };
+    let args = ["--size", "4", "--backend", "copy"];
+    let kept = retain(&dir, &args);
+    assert!(kept.status.success() && logs() == 1);
+    assert!(String::from_utf8_lossy(&kept.stdout).contains("--remove-log removes it"));
+    let page = dir.file("table.md");
+    let gone = retain(&dir, &[&args[..], &["--remove-log", "--markdown", page.to_str().unwrap()]].concat());
+    assert!(gone.status.success() && logs() == 0);
+    assert!(!String::from_utf8_lossy(&gone.stdout).contains("log:"));
+    assert!(std::fs::read_to_string(page).unwrap().contains("\n| copy | "));
+}

@@ -1,15 +1,22 @@
 //! `tailpin bench`: its options, a run, and what is printed of it.
 
+mod html;
+mod standing;
+
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tailpin_bench::{
-    Effort, count, html, json, markdown, measure, profile, profile_table, replace, table, verdicts,
+    Effort, Report, amount, count, json, markdown, measure, ns, profile, profile_table, replace, table,
+    verdicts,
 };
 
 use crate::Status;
+use crate::busy::{Busy, Warning};
 use crate::output::{complain, print, save, targets};
 use crate::progress::Progress;
+use crate::style::{Style, columns, width, wrapped};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +25,7 @@ Examples:
   tailpin bench --quick --filter o0 --profile      instructions per operation too (needs valgrind)
   tailpin bench --profile --markdown docs/performance-run.md
 
+First comes what is won and lost beside the fastest of the others, then every row. On a busy machine there is a warning and no verdict.
 Times are nanoseconds per operation on each thread: median, fastest and slowest of the repetitions, in which all subjects take turns.
 /peer and /limit: beside the fastest peer and beside the bare limit of the same scenario.
 
@@ -39,6 +47,9 @@ pub(crate) struct Args {
     /// Also write a report with pictures, one HTML file.
     #[arg(long, value_name = "F.html")]
     pub(crate) report: Option<PathBuf>,
+    /// Also hold the rows against the project's own goals.
+    #[arg(long)]
+    pub(crate) goals: bool,
     /// Also count instructions per operation with valgrind's callgrind, ours and the best of the
     /// others: minutes more.
     #[arg(long)]
@@ -68,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Status {
         }
     };
     let effort = if args.quick { Effort::quick() } else { Effort::full() };
+    let machine = Busy::before();
     let measuring = Progress::new("bench", 0);
     let report = measure(&effort, args.filter.as_deref(), &mut steps(&measuring));
     drop(measuring);
@@ -90,10 +102,11 @@ pub(crate) fn run(args: &Args) -> Status {
         }
         drop(counting);
     }
+    let busy = machine.warning(standing::spread(&report));
     let text = if args.json {
         json(&report, &profiled, args.quick) + "\n"
     } else {
-        let mut text = format!("{}\n{}", table(&report), verdicts(&report, args.filter.is_none()));
+        let mut text = printed(&report, busy, args);
         if !profiled.is_empty() {
             text += &format!("\n{}", profile_table(&profiled));
         }
@@ -101,12 +114,55 @@ pub(crate) fn run(args: &Args) -> Status {
     };
     status = status.max(print(&text));
     if let Some(target) = html_page {
-        status = status.max(save(&target, &html(&report)));
+        status = status.max(save(&target, &html::html(&report, busy, args.goals)));
     }
     if let (Some(target), Some(before)) = (text_page, before) {
         status = status.max(save(&target, &replace(&before, &markdown(&report, &profiled))));
     }
     status
+}
+
+/// For a terminal: what the times are worth, what is won and lost, every row.
+fn printed(report: &Report, busy: Option<Warning>, args: &Args) -> String {
+    let (width, style) = (width(), Style::for_stdout());
+    let mut text = String::new();
+    if let Some(warning) = busy {
+        text += &format!("{}\n", style.bad(&wrapped(&warning.to_string(), "", "", width)));
+    }
+    text += &standing::text(report, busy.is_some(), width, style);
+    text += &if std::io::stdout().is_terminal() && columns() < TABLE_COLUMNS {
+        narrow(report)
+    } else {
+        table(report)
+    };
+    for note in &report.notes {
+        text += &format!("not measured: {note}\n");
+    }
+    match busy {
+        Some(_) if args.goals => text += "\nNo goal is judged on a busy machine.\n",
+        None if args.goals => text += &format!("\n{}", verdicts(report, args.filter.is_none())),
+        _ => {}
+    }
+    text
+}
+
+/// What the table of all rows needs.
+const TABLE_COLUMNS: usize = 106;
+
+/// All rows for a terminal in which they don't fit beside each other.
+fn narrow(report: &Report) -> String {
+    let mut text = String::new();
+    for (scenario, threads) in report.scenarios() {
+        text += &format!("{scenario}, {threads} T\n");
+        for row in report.of(scenario, threads) {
+            let (least, most) = (ns(row.ns_per_op_min), ns(row.ns_per_op_max));
+            text += &format!("  {:<24} {:>8} ns  {least} to {most}\n", row.subject, ns(row.ns_per_op_median));
+        }
+    }
+    for fact in &report.facts {
+        text += &format!("{}, {}\n  {} {}\n", fact.fact, fact.subject, amount(fact.value), fact.unit);
+    }
+    text
 }
 
 /// What the page says so far; nothing, if there is none yet.
