@@ -6,12 +6,14 @@ use core::arch::global_asm;
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{FrameRange, Misuse, OneWord, Order, Pfn, Sink, Zone, ZoneConfig, ZoneLayout};
-use tailpin_mm::{FrameInfo, Mm, MmConfig};
+use tailpin::{FrameRange, Misuse, Order, Pfn, Sink};
+use tailpin_kernel::{Frames, FramesConfig, Kernel, MemoryMap, Use};
+use tailpin_mm::{Mm, MmConfig};
 
+use crate::breakable::{Breakable, ENV};
 use crate::breaks::{self, Break};
 use crate::cpus::{self, MAX_CPUS};
-use crate::machine::{self, DIRECT_MAP_BYTES, MACHINE, Machine, direct};
+use crate::machine::{self, DIRECT_MAP_BYTES, MACHINE, direct};
 use crate::scenarios::{self, Asked};
 use crate::{apic, say, traps};
 
@@ -34,10 +36,12 @@ extern "C" fn _Unwind_Resume() -> ! {
 
 #[global_allocator]
 static HEAP: linked_list_allocator::LockedHeap = linked_list_allocator::LockedHeap::empty();
-const HEAP_BYTES: u64 = 16 << 20;
+const HEAP_FRAMES: u64 = 4096;
 
-static ZONE: spin::Once<Zone<'static>> = spin::Once::new();
-static MM: spin::Once<Mm<'static, Machine>> = spin::Once::new();
+/// The frames of this machine.
+pub(crate) static FRAMES: Frames = Frames::new();
+
+static MM: spin::Once<Mm<'static, Breakable>> = spin::Once::new();
 
 /// Misuses that the zone has reported.
 pub(crate) static MISUSES: AtomicU64 = AtomicU64::new(0);
@@ -49,11 +53,6 @@ impl Sink for Reporter {
         MISUSES.fetch_add(1, Ordering::Relaxed);
         say!("misuse {misuse}");
     }
-}
-
-/// The frames of this machine.
-pub(crate) fn zone() -> &'static Zone<'static> {
-    ZONE.get().expect("made before anything asks for it")
 }
 
 /// The `hvm_start_info` that PVH hands over (Xen's ABI for PVH guests).
@@ -122,26 +121,6 @@ impl Ranges {
     }
 }
 
-/// Memory behind the image, handed out piece by piece before there is an allocator.
-struct Carve {
-    next: u64,
-}
-
-impl Carve {
-    /// Zeroed memory, for ever.
-    fn take<T>(&mut self, number: usize) -> &'static [T] {
-        let bytes = (number * size_of::<T>()) as u64;
-        let start = self.next;
-        self.next = (start + bytes).next_multiple_of(4096);
-        // SAFETY: behind the image and what was taken before, so no other memory; it is kept out of
-        // the zone. The callers' types are words and frame information, which begin as zeroes.
-        unsafe {
-            core::ptr::write_bytes(direct::<u8>(start), 0, bytes as usize);
-            core::slice::from_raw_parts(direct::<T>(start), number)
-        }
-    }
-}
-
 /// Whether the processor has leaves of 1 GiB.
 pub(crate) fn has_gigantic_leaves() -> bool {
     core::arch::x86_64::__cpuid(0x8000_0000).eax >= 0x8000_0001
@@ -170,7 +149,7 @@ fn drop_identity_map() {
     // SAFETY: the kernel runs in the upper half on every CPU that has started, and reaches memory
     // through the direct map.
     unsafe { direct::<u64>(kernel_root().get() << 12).write_volatile(0) };
-    machine::load_root(kernel_root());
+    MACHINE.write_root(None);
 }
 
 /// Where the first CPU comes to from `boot.s`.
@@ -201,36 +180,32 @@ extern "C" fn first_cpu(info: u32) -> ! {
 
     let memory_end = map.iter().filter(|entry| entry.kind == RAM).map(|entry| entry.address + entry.bytes);
     let ranges = Ranges::new(map, extend_direct_map(memory_end.max().unwrap_or(0)));
-    let layout = ZoneLayout::new(ranges.all(), MAX_CPUS).expect("there is memory");
-    let mut carve = Carve { next: (&raw const __image_end) as u64 - IMAGE_BASE };
-    let heap = carve.take::<AtomicU64>((HEAP_BYTES / 8) as usize);
-    // SAFETY: memory of its own, which nothing else uses.
-    unsafe { HEAP.lock().init(heap.as_ptr().cast_mut().cast(), HEAP_BYTES as usize) };
-    let pages = carve.take::<AtomicU64>(layout.page_words::<OneWord<'_>>());
-    let areas = carve.take::<AtomicU64>(layout.area_words());
-    let infos = carve.take::<FrameInfo>(layout.span_frames() as usize);
-    // Firmware, start information and trampoline; the image, heap and metadata.
+    // Firmware, start information and trampoline; the image.
     let low = FrameRange::new(Pfn::new(0), IMAGE_START.get());
-    let image = FrameRange::new(IMAGE_START, carve.next / 4096 - IMAGE_START.get());
-    let reserved = [low, image];
-    let config = ZoneConfig::default().cpu(cpus::this_cpu).sink(&Reporter);
-    let zone = ZONE.call_once(|| {
-        Zone::new(layout.without(&reserved), config, pages, areas).expect("the words are of this layout")
-    });
+    let image_end = ((&raw const __image_end) as u64 - IMAGE_BASE).div_ceil(4096);
+    let image = FrameRange { start: IMAGE_START, end: Pfn::new(image_end) };
+    let map = MemoryMap { memory: ranges.all(), reserved: &[low, image], later: None };
+    let config = FramesConfig { sink: Some(&Reporter), ..FramesConfig::new(MAX_CPUS, cpus::this_cpu) };
+    FRAMES.init(&map, &MACHINE, config).expect("the loader's memory map");
+    let heap = FRAMES.alloc_for(Use::Heap, HEAP_FRAMES, 1).expect("there is memory");
+    let heap_bytes = (HEAP_FRAMES << 12) as usize;
+    // SAFETY: frames of its own, for ever.
+    unsafe { HEAP.lock().init(FRAMES.address(heap.start).as_ptr(), heap_bytes) };
     let kernel_root = (!breaks::is(Break::KernelHalf)).then(kernel_root);
     let config = MmConfig { kernel_root, ..MmConfig::default() };
-    let mm = MM.call_once(|| Mm::new(zone, &MACHINE, infos, config).expect("there is memory"));
-    let metadata = size_of_val(pages) + size_of_val(areas) + size_of_val(infos);
+    let zone = FRAMES.zone();
+    let mm = MM.call_once(|| Mm::new(zone, &ENV, FRAMES.infos(), config).expect("there is memory"));
 
     let online = cpus::start_others(asked.cpus);
     drop_identity_map();
     let memory: u64 = ranges.all().iter().map(|range| range.frames() << 12).sum();
     say!(
-        "memory ranges={} usable_frames={} free_frames={} free_huge={} metadata_bytes={metadata} mcycles={}",
+        "memory ranges={} usable_frames={} free_frames={} free_huge={} metadata_bytes={} mcycles={}",
         ranges.number,
         zone.usable_frames(),
         zone.free_frames(),
         zone.free_frames() / Order::HUGE.frames(),
+        FRAMES.metadata().frames() << 12,
         (machine::ticks() - start) / 1_000_000,
     );
     let clean = scenarios::run(mm, &asked, online, memory);

@@ -18,8 +18,8 @@ pub(crate) struct Cpu {
     pub(crate) refused: AtomicU64,
     /// Shootdown interrupts.
     pub(crate) shootdowns: AtomicU64,
-    /// When it last asked another CPU for an answer.
-    pub(crate) asked_at: AtomicU64,
+    /// When the kit last turned its interrupts off.
+    pub(crate) off_since: AtomicU64,
     /// Whether there is work for it that it has not done. Set by the CPU that gives work.
     pub(crate) has_work: AtomicBool,
 }
@@ -32,7 +32,7 @@ pub(crate) static CPUS: [Cpu; MAX_CPUS] = [const {
         faults: AtomicU64::new(0),
         refused: AtomicU64::new(0),
         shootdowns: AtomicU64::new(0),
-        asked_at: AtomicU64::new(0),
+        off_since: AtomicU64::new(0),
         has_work: AtomicBool::new(false),
     }
 }; MAX_CPUS];
@@ -57,7 +57,6 @@ pub(crate) fn this() -> &'static Cpu {
 
 /// The CPU that calls runs from now on.
 pub(crate) fn join() {
-    machine::ROUNDS.join(&machine::MACHINE);
     // Release: pairs with the Acquire in `online`.
     ONLINE.fetch_add(1, Ordering::Release);
 }

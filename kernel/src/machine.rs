@@ -1,5 +1,5 @@
 //! The machine under the library: the direct map, translations, interrupts, the clock, ports, and
-//! what `tailpin_mm` asks of a kernel.
+//! what the kit asks of a kernel.
 
 #![allow(unsafe_code)]
 
@@ -9,14 +9,18 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::Pfn;
+use tailpin_kernel::{Cpus, Frames, Kernel, Rounds};
+use tailpin_mm::DirectMap;
 use tailpin_mm::arch::X86_64;
-use tailpin_mm::{DirectMap, Env, ReadSide, SpaceId, Stale, Tlb, VirtRange};
 use x86_64::instructions::{interrupts, port::Port};
 use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::mapper::CleanUp;
+use x86_64::structures::paging::{
+    FrameDeallocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame,
+};
 
 use crate::breaks::{self, Break, Kept};
 use crate::cpus::{self, MAX_CPUS, this_cpu};
-use crate::rounds::{Cpus, Rounds, Section};
 use crate::{apic, boot};
 
 /// Where all of memory is mapped.
@@ -25,21 +29,18 @@ pub(crate) const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 /// Bytes of the direct map: one table of 1 GiB leaves.
 pub(crate) const DIRECT_MAP_BYTES: u64 = 512 << 30;
 
-/// Flushes of more pages than this drop everything instead.
-const FLUSHED_ONE_BY_ONE: u64 = 64;
-
 /// Ticks that a CPU waits for the answer of another: some ten seconds, which none takes unless it
 /// never comes.
 const PATIENCE: u64 = 25_000_000_000;
 
-/// The environment of `tailpin_mm`. It has no state of its own: statics have.
+/// This kernel, as the kit knows it. It has no state of its own: statics have.
 pub(crate) struct Machine;
 
 /// The one there is.
 pub(crate) static MACHINE: Machine = Machine;
 
 /// The shootdown rounds of this machine.
-pub(crate) static ROUNDS: Rounds<MAX_CPUS, Kept> = Rounds::new();
+pub(crate) static ROUNDS: Rounds<Kept> = Rounds::new();
 
 /// A frame at which CPU 1 stops for a while before it accesses it, and for how many turns: what a
 /// scenario needs to hold a window open.
@@ -58,7 +59,7 @@ pub(crate) fn direct<T>(physical: u64) -> *mut T {
 
 /// The words of a frame of the zone, which all software accesses atomically only.
 pub(crate) fn words(frame: Pfn) -> &'static [AtomicU64; 512] {
-    assert!(boot::zone().state(frame).is_some(), "frame {frame} is not of the zone");
+    assert!(boot::FRAMES.zone().state(frame).is_some(), "frame {frame} is not of the zone");
     // SAFETY: the direct map has every frame of the zone, for ever; nothing of Rust's lies in one,
     // and `DirectMap`'s contract is that they are accessed atomically.
     unsafe { &*direct::<[AtomicU64; 512]>(frame.get() << 12) }
@@ -98,18 +99,7 @@ pub(crate) fn interrupts_on() {
     interrupts::enable();
 }
 
-/// Puts a page table into this CPU's root register, and so drops its translations.
-pub(crate) fn load_root(root: Pfn) {
-    if breaks::is(Break::Switch) && Cr3::read_raw().0.start_address().as_u64() == root.get() << 12 {
-        return;
-    }
-    // SAFETY: the callers are `traps::in_space`, which holds the root's reference while it is
-    // loaded, and the way back to the kernel's own table. Both have the upper half that this code
-    // runs in.
-    unsafe { asm!("mov cr3, {}", in(reg) root.get() << 12, options(nostack, preserves_flags)) };
-}
-
-/// The 512 bytes of the screen of poor machines: the first serial port.
+/// The first serial port.
 pub(crate) struct Serial;
 
 impl Write for Serial {
@@ -153,7 +143,6 @@ impl Cpus for Machine {
     }
 
     fn send_ipi(&self, cpu: usize) {
-        cpus::this().asked_at.store(ticks(), Ordering::Relaxed);
         for _ in 0..TURNS_BEFORE_ASKING.load(Ordering::Relaxed) {
             core::hint::spin_loop();
         }
@@ -164,9 +153,20 @@ impl Cpus for Machine {
         x86_64::instructions::tlb::flush_all();
     }
 
+    fn flush(&self, address: u64, pages: u64) {
+        if breaks::is(Break::LocalFlush) {
+            return;
+        }
+        for page in 0..pages {
+            x86_64::instructions::tlb::flush(x86_64::VirtAddr::new_truncate(address + (page << 12)));
+        }
+    }
+
     fn interrupts_off(&self) -> bool {
         let on = interrupts::are_enabled();
         interrupts::disable();
+        // A round begins so, and each turn of waiting for a lock.
+        cpus::this().off_since.store(ticks(), Ordering::Relaxed);
         on
     }
 
@@ -175,7 +175,7 @@ impl Cpus for Machine {
     }
 
     fn relax(&self) {
-        let waited = ticks() - cpus::this().asked_at.load(Ordering::Relaxed);
+        let waited = ticks() - cpus::this().off_since.load(Ordering::Relaxed);
         assert!(waited < PATIENCE, "another CPU has given no answer for {waited} ticks");
         core::hint::spin_loop();
     }
@@ -183,26 +183,12 @@ impl Cpus for Machine {
 
 /// Answers shootdowns from wherever a CPU waits.
 pub(crate) fn answer_while_waiting() {
-    without_interrupts(|| ROUNDS.answer(&MACHINE));
-    core::hint::spin_loop();
-}
-
-/// Threads that wait for a lock answer shootdowns: its holder may wait for this CPU's answer, and
-/// interrupts may be off.
-pub(crate) struct Answers;
-
-impl spin::RelaxStrategy for Answers {
-    fn relax() {
-        if breaks::is(Break::LockAnswers) {
-            core::hint::spin_loop();
-        } else {
-            answer_while_waiting();
-        }
-    }
+    ROUNDS.answer_while_waiting(&MACHINE);
 }
 
 // SAFETY: the direct map has all of memory, the kernel's page tables included, at one offset, and
-// it is complete before the first space is made.
+// it is complete before the first frame is handed out. `clear` and `copy` write to their frames
+// only: `rep stosb` and `rep movsb` take each byte as it is at some moment.
 unsafe impl DirectMap for Machine {
     fn frame(&self, frame: Pfn) -> NonNull<u8> {
         if frame.get() == SLOW_FRAME.load(Ordering::Relaxed) && this_cpu() == 1 {
@@ -212,52 +198,117 @@ unsafe impl DirectMap for Machine {
         }
         NonNull::new(direct(frame.get() << 12)).expect("the direct map does not begin at zero")
     }
-}
 
-impl ReadSide for Machine {
-    type Section<'a> = Section<'a, Machine>;
+    fn clear(&self, first: Pfn, frames: u64) {
+        let (to, bytes) = (self.frame(first).as_ptr(), frames << 12);
+        // SAFETY: these frames, which the caller has and no other thread accesses.
+        unsafe {
+            asm!("rep stosb", inout("rdi") to => _, inout("rcx") bytes => _, in("al") 0u8, options(nostack, preserves_flags))
+        };
+    }
 
-    fn enter<'a>(&'a self, (): &'a ()) -> Section<'a, Machine> {
-        ROUNDS.enter(self)
+    fn copy(&self, from: Pfn, to: Pfn, frames: u64) {
+        let (from, to, bytes) = (self.frame(from).as_ptr(), self.frame(to).as_ptr(), frames << 12);
+        // SAFETY: as `clear`; what other threads write to `from` at the same time is no memory of
+        // Rust's, and is copied as it is when the instruction comes to it.
+        unsafe {
+            asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") bytes => _, options(nostack, preserves_flags))
+        };
     }
 }
 
-/// Flushes asked for, under [`Break::LateFlush`].
-static FLUSHES: AtomicU64 = AtomicU64::new(0);
-
-impl Tlb for Machine {
-    /// Nothing: a round is for all CPUs, whatever space they run.
-    type Context = ();
-
-    fn new_context(&self, _space: SpaceId) {}
-
-    fn invalidate(&self, (): &(), stale: Stale) {
-        // Two of three are made up for by the next, when counts have been given back already.
-        if breaks::is(Break::LateFlush) && !FLUSHES.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
-            return;
-        }
-        if !breaks::is(Break::LocalFlush) {
-            flush_here(stale.range);
-        }
-        ROUNDS.round(self, |_| true);
-    }
-}
-
-fn flush_here(range: VirtRange) {
-    if range.len() > FLUSHED_ONE_BY_ONE << 12 {
-        x86_64::instructions::tlb::flush_all();
-        return;
-    }
-    for page in range.start.page()..range.end.page() {
-        x86_64::instructions::tlb::flush(x86_64::VirtAddr::new_truncate(page << 12));
-    }
-}
-
-impl Env for Machine {
+impl Kernel for Machine {
     type Arch = X86_64;
-    type Lock = spin::rwlock::RwLock<(), Answers>;
+    type Safeguards = Kept;
 
-    fn relax(&self) {
-        answer_while_waiting();
+    fn kernel() -> &'static Self {
+        &MACHINE
     }
+
+    fn rounds() -> &'static Rounds<Kept> {
+        &ROUNDS
+    }
+
+    fn cpus() -> usize {
+        MAX_CPUS
+    }
+
+    fn write_root(&self, table: Option<Pfn>) {
+        let root = table.unwrap_or_else(boot::kernel_root);
+        if breaks::is(Break::Switch) {
+            // A CPU that is to leave a space stays on its table, and has nothing to do when it
+            // comes back.
+            let loaded = Cr3::read_raw().0.start_address().as_u64() >> 12;
+            if table.is_none() || loaded == root.get() {
+                return;
+            }
+        }
+        // SAFETY: the kernel's own table, or that of a space, which stays one for as long as it is
+        // loaded. Both have the upper half that this code runs in.
+        unsafe { asm!("mov cr3, {}", in(reg) root.get() << 12, options(nostack, preserves_flags)) };
+    }
+}
+
+/// The mapper of crate `x86_64` over a new top-level table in this frame of the caller's, which has
+/// the kernel's half.
+pub(crate) fn mapper(root: PhysFrame) -> OffsetPageTable<'static> {
+    let table = direct::<PageTable>(root.start_address().as_u64());
+    let kernel = direct::<PageTable>(boot::kernel_root().get() << 12);
+    // SAFETY: the table is the caller's, and all of memory is mapped at this offset. The kernel's
+    // table is complete, and is only read.
+    unsafe {
+        table.write(PageTable::new());
+        for entry in 256..512 {
+            (&mut *table)[entry] = (&*kernel)[entry].clone();
+        }
+        OffsetPageTable::new(&mut *table, x86_64::VirtAddr::new(DIRECT_MAP))
+    }
+}
+
+/// Maps a frame of the caller's, with tables from the kernel's frames.
+pub(crate) fn map<S: PageSize>(
+    mapper: &mut OffsetPageTable<'static>,
+    page: Page<S>,
+    frame: PhysFrame<S>,
+    flags: PageTableFlags,
+) -> Result<(), &'static str>
+where
+    OffsetPageTable<'static>: Mapper<S>,
+{
+    // SAFETY: a page of users' addresses, at which nothing of the kernel's is.
+    let flush = unsafe { mapper.map_to(page, frame, flags, &mut &boot::FRAMES) };
+    flush.map_err(|_| "it can't be mapped")?.ignore();
+    Ok(())
+}
+
+/// Does `f` with a mapper's table loaded on this CPU.
+pub(crate) fn in_table<T>(mapper: &OffsetPageTable<'static>, f: impl FnOnce() -> T) -> T {
+    let root = (&raw const *mapper.level_4_table()) as u64 - DIRECT_MAP;
+    // SAFETY: it has the kernel's half, and lives during the call.
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
+    let result = f();
+    MACHINE.write_root(None);
+    result
+}
+
+/// Gives back a mapper's tables, which map nothing of users any more.
+pub(crate) fn end_table(mut mapper: OffsetPageTable<'static>, root: PhysFrame) {
+    let users = Page::range_inclusive(
+        Page::containing_address(x86_64::VirtAddr::new(0)),
+        Page::containing_address(x86_64::VirtAddr::new((1 << 47) - 1)),
+    );
+    // SAFETY: no CPU has the table loaded.
+    unsafe {
+        mapper.clean_up_addr_range(users, &mut &boot::FRAMES);
+        (&boot::FRAMES).deallocate_frame(root);
+    }
+}
+
+/// Gives back a frame that nothing maps.
+pub(crate) fn free_frame<S: PageSize>(frame: PhysFrame<S>)
+where
+    &'static Frames: FrameDeallocator<S>,
+{
+    // SAFETY: the frame is the caller's.
+    unsafe { (&boot::FRAMES).deallocate_frame(frame) };
 }

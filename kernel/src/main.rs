@@ -1,5 +1,5 @@
-//! A kernel over tailpin, tailpin-mm and tailpin-futex, which boots on QEMU and runs scenarios on
-//! the MMU. `tailpin boot` builds it, boots it and reads its report.
+//! A kernel over tailpin, tailpin-mm, tailpin-futex and tailpin-kernel, which boots on QEMU and
+//! runs scenarios on the MMU. `tailpin boot` builds it, boots it and reads its report.
 
 #![no_std]
 #![no_main]
@@ -9,11 +9,11 @@ extern crate alloc;
 
 mod apic;
 mod boot;
+mod breakable;
 mod breaks;
 mod cpus;
 mod machine;
 mod report;
-mod rounds;
 mod scenarios;
 mod scheduler;
 mod traps;

@@ -15,10 +15,10 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector
 use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-use crate::boot::kernel_root;
+use crate::breakable::Breakable;
 use crate::breaks::{self, Break};
 use crate::cpus::{self, CPUS, MAX_CPUS};
-use crate::machine::{self, Machine, ROUNDS};
+use crate::machine::{self, ROUNDS};
 use crate::{apic, say};
 
 /// Bytes of each stack, as in `boot.s`.
@@ -175,20 +175,17 @@ pub(crate) fn deepest(cpu: usize) -> (usize, usize) {
 }
 
 /// The space that each CPU runs.
-static SPACES: [AtomicPtr<Space<'static, Machine>>; MAX_CPUS] =
+static SPACES: [AtomicPtr<Space<'static, Breakable>>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 
 /// Does `f` with `space` loaded on this CPU; its page faults are served.
-pub(crate) fn in_space<T>(space: &Space<'static, Machine>, f: impl FnOnce() -> T) -> T {
-    let loaded = space.load();
+pub(crate) fn in_space<T>(space: &Space<'static, Breakable>, f: impl FnOnce() -> T) -> T {
     let slot = &SPACES[cpus::this_cpu()];
     // Relaxed: only this CPU reads it.
     slot.store((&raw const *space).cast_mut(), Ordering::Relaxed);
-    machine::load_root(loaded.root());
+    space.switch_to();
     let result = f();
-    if !breaks::is(Break::Switch) {
-        machine::load_root(kernel_root());
-    }
+    space.mm().switch_to_kernel();
     slot.store(core::ptr::null_mut(), Ordering::Relaxed);
     result
 }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailpin_mm::{Access, HugePages, Map, Prot};
 
-use super::{Check, Failure, World, await_progress, ensure, linger, page, word_of};
+use super::{Check, Failure, World, await_progress, ensure, page, word_of};
 use crate::apic::everywhere;
 use crate::cpus::Meeting;
 use crate::machine;
@@ -53,15 +53,16 @@ pub(super) fn cow(world: &World) -> Check {
 pub(super) fn fork_under_writes(world: &World) -> Check {
     let (parent, at) = world.space_with(2 << 20)?;
     let (stop, meeting, moved) = (AtomicBool::new(false), Meeting::of(2), AtomicU64::new(0));
-    let failed = AtomicU64::new(0);
+    let (failed, writes) = (AtomicU64::new(0), AtomicU64::new(0));
     everywhere(&|cpu| match cpu {
         0 => {
             meeting.meet();
             for _ in 0..world.times(30) {
+                await_progress(&writes);
                 let watched = || -> Result<bool, Failure> {
                     let child = parent.fork()?;
                     let first = word_of(&child, at)?;
-                    linger(2000);
+                    await_progress(&writes);
                     Ok(word_of(&child, at)? != first)
                 };
                 match watched() {
@@ -78,6 +79,7 @@ pub(super) fn fork_under_writes(world: &World) -> Check {
             while !stop.load(Ordering::Relaxed) {
                 value += 1;
                 write(at, value);
+                writes.store(value, Ordering::Relaxed);
             }
         }),
         _ => {}

@@ -8,8 +8,8 @@ use tailpin_mm::{Access, Advice, CollapseLimits, CollapseOutcome, Space, VirtAdd
 
 use super::{Check, World, await_progress, ensure, page};
 use crate::apic::everywhere;
+use crate::breakable::Breakable;
 use crate::cpus::Meeting;
-use crate::machine::Machine;
 use crate::note;
 use crate::traps::{in_space, read, write};
 
@@ -23,7 +23,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn split_and_collapse(&self, space: &Space<'static, Machine>, at: VirtAddr) {
+    fn split_and_collapse(&self, space: &Space<'static, Breakable>, at: VirtAddr) {
         let counter = match space.split_page(at, Order::PAGE) {
             Ok(_) => &self.splits,
             Err(_) => &self.refused,

@@ -7,6 +7,7 @@ mod futex;
 mod huge;
 mod mmu;
 mod shootdown;
+mod traits;
 mod unmap;
 
 use alloc::format;
@@ -18,8 +19,9 @@ use tailpin::Zone;
 use tailpin_mm::{Access, Map, Mm, Prot, Space, VirtAddr};
 
 use crate::boot::MISUSES;
+use crate::breakable::Breakable;
 use crate::breaks::{self, Break};
-use crate::machine::{self, Machine, ROUNDS, SLOW_FRAME, TURNS_BEFORE_ASKING};
+use crate::machine::{self, ROUNDS, SLOW_FRAME, TURNS_BEFORE_ASKING};
 use crate::{boot, say, traps};
 
 /// What is asked of this run, from the kernel's command line.
@@ -75,7 +77,7 @@ fn ensure(what: bool, or: impl Display) -> Check {
 
 /// What a scenario runs on.
 pub(crate) struct World {
-    pub(crate) mm: &'static Mm<'static, Machine>,
+    pub(crate) mm: &'static Mm<'static, Breakable>,
     pub(crate) zone: &'static Zone<'static>,
     /// CPUs that run.
     pub(crate) cpus: usize,
@@ -89,12 +91,12 @@ impl World {
     }
 
     /// An empty space.
-    fn space(&self) -> Result<Space<'static, Machine>, Failure> {
+    fn space(&self) -> Result<Space<'static, Breakable>, Failure> {
         Ok(self.mm.space()?)
     }
 
     /// A space with `bytes` of anonymous memory.
-    fn space_with(&self, bytes: u64) -> Result<(Space<'static, Machine>, VirtAddr), Failure> {
+    fn space_with(&self, bytes: u64) -> Result<(Space<'static, Breakable>, VirtAddr), Failure> {
         let space = self.space()?;
         let at = space.map(Map::anonymous(bytes, Prot::READ_WRITE))?;
         Ok((space, at))
@@ -102,7 +104,7 @@ impl World {
 }
 
 /// A word of a space as the library reads it.
-fn word_of(space: &Space<'static, Machine>, at: VirtAddr) -> Result<u64, Failure> {
+fn word_of(space: &Space<'static, Breakable>, at: VirtAddr) -> Result<u64, Failure> {
     let mut bytes = [0; 8];
     space.read(at, &mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
@@ -182,13 +184,14 @@ const ALL: &[Scenario] = &[
     on(2, "futex", futex::futex),
     on(2, "robust_exit", futex::robust_exit),
     on(2, "priority_inheritance", futex::priority_inheritance),
+    on(1, "x86_64_traits", traits::x86_64_traits),
     on(1, "exhaustion", frames::exhaustion),
     with_frames(PLENTY, "high_memory", frames::high_memory),
     with_frames(PLENTY, "gigantic_leaf", mmu::gigantic_leaf),
 ];
 
 /// Runs what was asked for; whether every scenario passed.
-pub(crate) fn run(mm: &'static Mm<'static, Machine>, asked: &Asked<'_>, cpus: usize, memory: u64) -> bool {
+pub(crate) fn run(mm: &'static Mm<'static, Breakable>, asked: &Asked<'_>, cpus: usize, memory: u64) -> bool {
     if asked.list {
         for scenario in ALL {
             say!("scenario {}", scenario.name);
@@ -198,7 +201,7 @@ pub(crate) fn run(mm: &'static Mm<'static, Machine>, asked: &Asked<'_>, cpus: us
         }
         return true;
     }
-    let world = World { mm, zone: boot::zone(), cpus, quick: asked.quick };
+    let world = World { mm, zone: boot::FRAMES.zone(), cpus, quick: asked.quick };
     let able = |scenario: &&Scenario| match scenario.needs {
         Needs::Cpus(needed) => cpus >= needed,
         Needs::Frames(needed) => world.zone.usable_frames() >= needed,

@@ -2,29 +2,52 @@
 
 use alloc::format;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailpin::Order;
 use tailpin_mm::{Access, CollapseLimits, HugePages, Map, Prot, Space, VirtAddr};
 
 use super::{Check, Failure, World, ensure, page, word_of};
 use crate::apic::everywhere;
-use crate::cpus::Meeting;
-use crate::machine::{Machine, ROUNDS, TURNS_BEFORE_ASKING};
+use crate::breakable::Breakable;
+use crate::cpus::{self, Meeting};
+use crate::machine::{ROUNDS, TURNS_BEFORE_ASKING};
 use crate::note;
 use crate::traps::{in_space, read, write};
 
-/// Rounds of an operation.
-fn rounds(what: &str, operation: impl FnOnce() -> Check) -> Result<u64, Failure> {
-    let before = ROUNDS.count();
-    operation()?;
-    let taken = ROUNDS.count() - before;
+/// Rounds of an operation on this CPU while every other one runs `space`.
+fn rounds(
+    what: &str,
+    space: &Space<'static, Breakable>,
+    operation: impl Fn() -> Check + Sync,
+) -> Result<u64, Failure> {
+    let (meeting, stop) = (Meeting::of(cpus::online() as u64), AtomicBool::new(false));
+    let (result, taken) = (spin::Mutex::new(Ok(())), AtomicU64::new(0));
+    everywhere(&|cpu| {
+        if cpu == 0 {
+            meeting.meet();
+            let before = ROUNDS.count();
+            let end = operation();
+            taken.store(ROUNDS.count() - before, Ordering::Relaxed);
+            *result.lock() = end;
+            stop.store(true, Ordering::Relaxed);
+        } else {
+            in_space(space, || {
+                meeting.meet();
+                while !stop.load(Ordering::Relaxed) {
+                    core::hint::spin_loop();
+                }
+            });
+        }
+    });
+    result.into_inner()?;
+    let taken = taken.into_inner();
     note!("{what}: {taken} rounds");
     Ok(taken)
 }
 
 /// A space with small pages, all present.
-fn small(world: &World, pages: u64) -> Result<(Space<'static, Machine>, VirtAddr), Failure> {
+fn small(world: &World, pages: u64) -> Result<(Space<'static, Breakable>, VirtAddr), Failure> {
     let space = world.space()?;
     let at = space.map(Map::anonymous(pages * 4096, Prot::READ_WRITE).huge(HugePages::Never))?;
     for index in 0..pages {
@@ -33,41 +56,64 @@ fn small(world: &World, pages: u64) -> Result<(Space<'static, Machine>, VirtAddr
     Ok((space, at))
 }
 
-/// What operations cost in rounds.
+/// What operations cost in rounds where the other CPUs run the space, and that they cost none where
+/// they don't.
 pub(super) fn costs(world: &World) -> Check {
+    let most = |what: &str, taken: u64, most: u64| {
+        ensure(taken <= most, format!("{what} took {taken} rounds, {most} are enough"))
+    };
+    // With one CPU there is no other to ask.
+    let one = u64::from(world.cpus > 1);
+    let (other, _) = small(world, 1)?;
     let (space, at) = small(world, 512)?;
-    rounds("protect 512 pages", || Ok(space.protect(at, 2 << 20, Prot::READ)?))?;
-    rounds("unmap 512 pages", || Ok(space.unmap(at, 2 << 20)?))?;
-    let (space, _) = small(world, 512)?;
-    rounds("exit with 512 pages", || {
-        drop(space);
+    let nobody =
+        rounds("unmap 512 pages of a space that runs nowhere", &other, || Ok(space.unmap(at, 2 << 20)?))?;
+    most("an unmap where the space runs nowhere", nobody, 0)?;
+    let (space, at) = small(world, 512)?;
+    let protect = rounds("protect 512 pages", &space, || Ok(space.protect(at, 2 << 20, Prot::READ)?))?;
+    most("a protect of 512 pages", protect, one)?;
+    let unmap = rounds("unmap 512 pages", &space, || Ok(space.unmap(at, 2 << 20)?))?;
+    ensure(unmap == one, format!("an unmap of 512 pages took {unmap} rounds"))?;
+    let ending = spin::Mutex::new(Some(small(world, 512)?.0));
+    let exit = rounds("exit with 512 pages", &other, || {
+        drop(ending.lock().take());
         Ok(())
     })?;
+    most("an exit", exit, 0)?;
+
     let (space, at) = world.space_with(32 << 20)?;
     for index in 0..16 {
         space.fault(at.offset(index << 21), Access::Write)?;
     }
-    rounds("fork with 16 huge pages, and exit", || {
+    let fork = rounds("fork with 16 huge pages, and exit of the child", &space, || {
         drop(space.fork()?);
         Ok(())
     })?;
-    rounds("unmap one page of a huge one", || Ok(space.unmap(page(at, 1), 4096)?))?;
-    let second = at.offset(4 << 20);
-    rounds("split a huge page", || {
+    most("a fork", fork, one)?;
+    let (second, third) = (at.offset(4 << 20), at.offset(8 << 20));
+    let part = rounds("unmap one page of a huge one", &space, || Ok(space.unmap(page(at, 1), 4096)?))?;
+    most("an unmap of a part", part, 2 * one)?;
+    let split = rounds("split a huge page", &space, || {
         space.split_page(second, Order::PAGE)?;
         Ok(())
     })?;
-    rounds("collapse it", || {
+    most("a split", split, one)?;
+    rounds("collapse it", &space, || {
         space.collapse(second, CollapseLimits::default())?;
         Ok(())
     })?;
     let child = space.fork()?;
-    let third = at.offset(8 << 20);
-    rounds("a write to a shared huge page", || Ok(child.fault(third, Access::Write)?))?;
-    rounds("a write to the next page", || Ok(child.fault(page(third, 1), Access::Write)?))?;
+    let elsewhere = rounds("a write of the child's, which runs nowhere", &space, || {
+        Ok(child.fault(third, Access::Write)?)
+    })?;
+    most("a copy on write where the space runs nowhere", elsewhere, 0)?;
+    rounds("a write to a shared huge page", &child, || Ok(child.fault(at.offset(12 << 20), Access::Write)?))?;
+    let next = page(at.offset(12 << 20), 1);
+    let cow = rounds("a write to the next page", &child, || Ok(child.fault(next, Access::Write)?))?;
+    most("a copy on write of one page", cow, one)?;
     drop(child);
-    rounds("unmap 16 huge pages", || Ok(space.unmap(at, 32 << 20)?))?;
-    Ok(())
+    let huge = rounds("unmap 16 huge pages", &space, || Ok(space.unmap(at, 32 << 20)?))?;
+    ensure(huge == one, format!("an unmap of 16 huge pages took {huge} rounds"))
 }
 
 /// Every CPU shoots down all the time, and it ends. First all in one space, where each waits for
@@ -86,7 +132,7 @@ pub(super) fn shootdown_storm(world: &World) -> Check {
     let (refused, wrong, meeting) = (AtomicU64::new(0), AtomicU64::new(0), Meeting::of(world.cpus as u64));
     let before = ROUNDS.count();
     TURNS_BEFORE_ASKING.store(20_000, Ordering::Relaxed);
-    let change = |space: &Space<'static, Machine>, word, prot| {
+    let change = |space: &Space<'static, Breakable>, word, prot| {
         let refusal = space.protect(word, 4096, prot).is_err();
         refused.fetch_add(u64::from(refusal), Ordering::Relaxed);
     };

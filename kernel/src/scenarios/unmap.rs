@@ -10,8 +10,9 @@ use tailpin_mm::{Access, Map, Prot, Space, VirtAddr};
 
 use super::{Check, World, await_progress, ensure, linger, page};
 use crate::apic::everywhere;
+use crate::breakable::Breakable;
 use crate::cpus::Meeting;
-use crate::machine::{self, Machine, SLOW_FRAME, words};
+use crate::machine::{self, SLOW_FRAME, words};
 use crate::note;
 use crate::traps::{in_space, read, write};
 
@@ -161,7 +162,7 @@ pub(super) fn unmap_under_copies(world: &World) -> Check {
 }
 
 /// The frame of the last table on the way to `at`, read as the processor reads it.
-fn last_table(space: &Space<'static, Machine>, at: VirtAddr) -> Option<Pfn> {
+fn last_table(space: &Space<'static, Breakable>, at: VirtAddr) -> Option<Pfn> {
     let mut table = space.load().root();
     for shift in [39, 30, 21] {
         let entry = words(table)[(at.get() >> shift) as usize % 512].load(Ordering::Relaxed);
