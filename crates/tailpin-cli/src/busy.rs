@@ -18,8 +18,8 @@ impl Busy {
         Self { load, cores: std::thread::available_parallelism().map_or(1, usize::from) }
     }
 
-    /// A warning, if the machine was busy before, or if the repetitions of what was measured lie far
-    /// apart: `spread` is how many times as long as the usual repetition the slowest one took.
+    /// A warning, if the machine was busy before, or if the repetitions of what was measured lie
+    /// far apart: `spread` is how many times as long as the usual repetition the slowest one took.
     pub(crate) fn warning(self, spread: Option<f64>) -> Option<Warning> {
         let load = self.load.filter(|load| *load > self.cores as f64 / 2.0);
         let spread = spread.filter(|spread| *spread > MOST_SPREAD);

@@ -11,7 +11,7 @@ use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::error::Error;
 use std::ptr::NonNull;
 
-use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+use tailpin::{FrameRange, Order, Pfn, ZoneConfig, ZoneLayout, ZoneMemory};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{
     Access, DirectMap, Env, FaultError, FrameInfo, Map, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
@@ -92,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let layout = ZoneLayout::new(&ranges, 1)?;
     let metadata = ZoneMemory::for_layout(&layout);
     let infos: Vec<FrameInfo> = (0..layout.span_frames()).map(|_| FrameInfo::new()).collect();
-    let zone: Zone = metadata.zone(layout, ZoneConfig::default())?;
+    let zone = metadata.zone(layout, ZoneConfig::default())?;
     let mm = Mm::new(&zone, &machine, &infos, MmConfig::default())?;
     println!("{} frames, {} free", zone.usable_frames(), zone.free_frames());
 

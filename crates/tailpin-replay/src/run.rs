@@ -153,7 +153,7 @@ impl Ground {
     {
         let layout = ZoneLayout::new(&self.ranges, self.threads)?;
         let config = ZoneConfig::default().sink(&self.ledger).cpu(|| COPY.get());
-        let zone: Zone<'m, P> = self.memory.zone(layout, config)?;
+        let zone: Zone<'m, P> = self.memory.zone_with_protocol(layout, config)?;
         let gate = Gate::new(self.threads);
         let mut workers: Vec<Worker<'_, P>> = std::thread::scope(|scope| {
             let copies: io::Result<Vec<_>> = (0..self.threads)

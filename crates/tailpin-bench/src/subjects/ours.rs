@@ -62,8 +62,10 @@ where
     P: tailpin::Attach<'m> + Protocol<Word = std::sync::atomic::AtomicU64>,
 {
     let config = ZoneConfig::default().cpu(cores::current);
-    with_layout(frames, |layout| Zone::new(layout, config, memory.pages.words(), memory.areas.words()))
-        .expect("the memory was made for this layout")
+    with_layout(frames, |layout| {
+        Zone::with_protocol(layout, config, memory.pages.words(), memory.areas.words())
+    })
+    .expect("the memory was made for this layout")
 }
 
 /// A protocol's name in the tables.

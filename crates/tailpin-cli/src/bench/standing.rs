@@ -26,7 +26,7 @@ impl Beside<'_> {
     }
 }
 
-/// All rows in which somebody else was measured too: the most ahead first.
+/// All rows in which another subject was measured too: the most ahead first.
 pub(super) fn standing(report: &Report) -> Vec<Beside<'_>> {
     let beside = |(scenario, threads): (&str, usize)| {
         Some(Beside {
@@ -34,7 +34,6 @@ pub(super) fn standing(report: &Report) -> Vec<Beside<'_>> {
             peer: best_peer(report, scenario, threads)?,
         })
     };
-    // The rate of a recording is nobody's time.
     let mut all: Vec<_> = report.scenarios().into_iter().filter_map(beside).collect();
     all.sort_by(|a, b| a.ratio().total_cmp(&b.ratio()));
     all

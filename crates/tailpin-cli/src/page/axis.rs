@@ -13,8 +13,8 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// A value as a tick says it: with its unit, and with no digit more than it needs. `most` is the
-    /// highest value of the axis, by which all its ticks have one unit.
+    /// A value as a tick says it: with its unit, and with no digit more than it needs. `most` is
+    /// the highest value of the axis, by which all its ticks have one unit.
     pub(crate) fn tick(self, value: f64, most: f64) -> String {
         if value == 0.0 {
             return "0".to_owned();
@@ -34,7 +34,7 @@ impl Unit {
         }
     }
 
-    /// A value by itself, in the unit that suits it.
+    /// A value alone, in the unit that suits it.
     pub(crate) fn value(self, value: f64) -> String {
         self.tick(value, value)
     }

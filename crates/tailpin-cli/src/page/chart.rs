@@ -1,4 +1,5 @@
-//! Charts in plain SVG, each drawn twice: for a page that is wide, and for one as narrow as a phone.
+//! Charts in plain SVG, each drawn twice: for a page that is wide, and for one as narrow as a
+//! phone.
 
 use std::fmt::Write;
 

@@ -91,7 +91,7 @@ impl Request {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 2048)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let low = Request::new(Order::HUGE).below(Pfn::new(1024));
     /// let blocks = [zone.alloc_with(low)?, zone.alloc_with(low)?];
     /// assert!(blocks.iter().all(|block| block.frames().end <= Pfn::new(1024)));

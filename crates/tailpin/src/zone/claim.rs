@@ -19,7 +19,7 @@ use super::Zone;
 /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
 /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
 /// # let memory = ZoneMemory::for_layout(&layout);
-/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let page = zone.alloc(Order::PAGE)?;
 /// zone.drain(); // uncoalesced pages are not found
 /// let claimed = zone.claim(Pfn::new(0), &FrameMask::ALL);

@@ -57,7 +57,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let block = zone.alloc(Order::HUGE).unwrap();
     /// let pins = [block.pin(0).unwrap(), block.pin(7).unwrap(), block.pin(7).unwrap()];
     /// let head = block.frames().start;
@@ -113,7 +113,7 @@ impl<'w, W: AtomicWord, S: Steps> Zone<'_, OneWord<'w, W, S>> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let block = zone.alloc(Order::HUGE)?;
     /// let second = zone.try_block(block.pfn(), Order::HUGE)?;
     /// assert!(zone.try_block(block.pfn(), Order::PAGE).is_err()); // it is larger than that

@@ -144,7 +144,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let pages: Vec<_> = zone.alloc_many(Request::new(Order::PAGE), 1000).collect();
     /// assert_eq!(pages.len(), 1000);
     /// let others: Vec<_> = zone.alloc_many(Request::new(Order::PAGE), 1000).collect();

@@ -56,13 +56,21 @@ impl ZoneMemory {
     ///
     /// # Errors
     /// As [`Zone::new`].
-    pub fn zone<'m, P: Attach<'m> + Protocol<Word = AtomicU64>>(
+    pub fn zone<'m>(&'m self, layout: ZoneLayout<'_>, config: ZoneConfig<'m>) -> Result<Zone<'m>, ZoneError> {
+        self.zone_with_protocol(layout, config)
+    }
+
+    /// As [`ZoneMemory::zone`], for a protocol that the type of the zone names.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn zone_with_protocol<'m, P: Attach<'m> + Protocol<Word = AtomicU64>>(
         &'m self,
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
     ) -> Result<Zone<'m, P>, ZoneError> {
         // A pageblock's bits are one cache line if the first of them begins one.
         let skip = self.areas.as_ptr().align_offset(LINE_WORDS * size_of::<u64>()).min(LINE_WORDS - 1);
-        Zone::new(layout, config, &self.pages, &self.areas[skip..])
+        Zone::with_protocol(layout, config, &self.pages, &self.areas[skip..])
     }
 }

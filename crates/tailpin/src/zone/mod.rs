@@ -4,6 +4,8 @@ pub(crate) mod audit;
 pub(crate) mod claim;
 mod find;
 pub mod handle;
+#[cfg(feature = "std")]
+mod leaked;
 pub(crate) mod many;
 #[cfg(feature = "std")]
 pub(crate) mod memory;
@@ -14,6 +16,7 @@ use crate::alloc::config::{Request, ZoneConfig};
 use crate::alloc::layout::ZoneLayout;
 use crate::alloc::pool::Pool;
 use crate::alloc::set_aside::SetAside;
+use crate::atomic::AtomicWord;
 use crate::error::{AddError, AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
@@ -39,7 +42,7 @@ use self::handle::{Block, Raw};
 /// let layout = ZoneLayout::new(&ranges, 1)?;
 /// let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
 /// let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
-/// let zone: Zone = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
+/// let zone = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
 ///
 /// let block = zone.alloc(Order::HUGE)?; // 2 MiB
 /// let pinned = block.pin(7)?;           // one 4 KiB page of it
@@ -59,22 +62,22 @@ pub struct Zone<'m, P: Protocol = OneWord<'m>> {
     allocator: Allocator<'m, P>,
 }
 
-impl<'m, P: Attach<'m>> Zone<'m, P> {
+impl<'m, W: AtomicWord> Zone<'m, OneWord<'m, W>> {
     /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `areas` of
     /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of
     /// pageblocks that are not wholly in service are written, so a zone of 1 TiB starts at once.
+    ///
+    /// [`Zone::with_protocol`] is the same with another protocol.
     ///
     /// # Errors
     /// [`ZoneError::TooFewWords`] if a slice is too short.
     pub fn new(
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
-        pages: &'m [P::Word],
-        areas: &'m [P::Word],
+        pages: &'m [W],
+        areas: &'m [W],
     ) -> Result<Self, ZoneError> {
-        let allocator = Allocator::over(&layout, config, pages, areas)?;
-        allocator.begin(&layout);
-        Ok(Self { allocator })
+        Self::with_protocol(layout, config, pages, areas)
     }
 
     /// The zone that [`Zone::new`] made of these words, once more: all its state is in them, so
@@ -91,9 +94,9 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
     /// # let layout = ZoneLayout::new(&ranges, 1)?;
     /// # let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
     /// # let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
-    /// let one: Zone = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
+    /// let one = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
     /// let block = one.alloc(Order::HUGE)?;
-    /// let other: Zone = Zone::attach(layout, ZoneConfig::default(), &pages, &areas)?;
+    /// let other = Zone::attach(layout, ZoneConfig::default(), &pages, &areas)?;
     /// assert_eq!(other.used_frames(), 512);
     /// let pinned = other.try_pin(block.pfn())?;
     /// drop(block);
@@ -102,6 +105,36 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn attach(
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+        pages: &'m [W],
+        areas: &'m [W],
+    ) -> Result<Self, ZoneError> {
+        Self::attach_with_protocol(layout, config, pages, areas)
+    }
+}
+
+impl<'m, P: Attach<'m>> Zone<'m, P> {
+    /// As [`Zone::new`], for a protocol that the type of the zone names.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn with_protocol(
+        layout: ZoneLayout<'_>,
+        config: ZoneConfig<'m>,
+        pages: &'m [P::Word],
+        areas: &'m [P::Word],
+    ) -> Result<Self, ZoneError> {
+        let allocator = Allocator::over(&layout, config, pages, areas)?;
+        allocator.begin(&layout);
+        Ok(Self { allocator })
+    }
+
+    /// As [`Zone::attach`], for a protocol that the type of the zone names.
+    ///
+    /// # Errors
+    /// As [`Zone::new`].
+    pub fn attach_with_protocol(
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
         pages: &'m [P::Word],
@@ -214,7 +247,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let frame = Pfn::new(7);
     /// assert_eq!(zone.set_aside(frame), SetAside::Done);
     /// assert!(zone.restore(frame));
@@ -239,7 +272,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// # use tailpin::*;
     /// let layout = ZoneLayout::spanning(FrameRange::new(Pfn::new(0), 1 << 18), 1)?; // up to 1 GiB
     /// let memory = ZoneMemory::for_layout(&layout);
-    /// let zone: Zone = memory.zone(layout, ZoneConfig::default())?;
+    /// let zone = memory.zone(layout, ZoneConfig::default())?;
     /// assert!(zone.alloc(Order::PAGE).is_err());
     /// zone.add(FrameRange::new(Pfn::new(100), 1000))?;
     /// zone.add(FrameRange::new(Pfn::new(4096), 512))?;

@@ -27,7 +27,7 @@ macro_rules! on_an_empty_zone {
         let memory = ZoneMemory::for_protocol::<$protocol<'_>>(&layout);
         let heard = common::Heard::default();
         let config = ZoneConfig::default().sink(&heard).cpu(common::thread_number);
-        let zone: Zone<'_, $protocol<'_>> = memory.zone(layout, config).unwrap();
+        let zone: Zone<'_, $protocol<'_>> = memory.zone_with_protocol(layout, config).unwrap();
         assert_eq!((zone.usable_frames(), zone.free_frames(), zone.free_areas()), (0, 0, 0));
         $test(&zone $(, $argument)*);
         let audit = zone.audit();

@@ -83,7 +83,7 @@ macro_rules! nothing_is_lost {
             let memory = ZoneMemory::for_protocol::<$protocol<'_>>(&layout);
             let config = ZoneConfig::default().sink(&Callers).cpu(cpu);
             let config = if hooked.0 { config.hooks(&Callers).low_watermark(FRAMES) } else { config };
-            let zone: Zone<'_, $protocol<'_>> = memory.zone(layout, config).unwrap();
+            let zone: Zone<'_, $protocol<'_>> = memory.zone_with_protocol(layout, config).unwrap();
             PANICS.set(Some((code, n)));
             let caught = catch_unwind(AssertUnwindSafe(|| $act(&zone))).is_err();
             PANICS.set(None);

@@ -33,7 +33,7 @@ fn late_pin<S: Steps>(k: u64) -> (bool, u64) {
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word, S>>()), words(layout.area_words()));
     let zone: Zone<'_, OneWord<'_, Word, S>> =
-        Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+        Zone::with_protocol(layout, ZoneConfig::default(), &pages, &areas).unwrap();
     let mut block = zone.alloc(Order::HUGE).unwrap();
     let stop = Arc::new(Stop::default());
     std::thread::scope(|scope| {

@@ -248,9 +248,9 @@ fn a_group_that_two_slots_answer_for_is_counted_once() {
     let layout = ZoneLayout::new(&ranges, 4).unwrap();
     let config = ZoneConfig::default().cpu(|| CPU.get());
     let memory = ZoneMemory::for_protocol::<OneWord<'_>>(&layout);
-    two_slots_for_one_group(&memory.zone::<OneWord<'_>>(layout, config).unwrap());
+    two_slots_for_one_group(&memory.zone_with_protocol::<OneWord<'_>>(layout, config).unwrap());
     let memory = ZoneMemory::for_protocol::<Classic<'_>>(&layout);
-    two_slots_for_one_group(&memory.zone::<Classic<'_>>(layout, config).unwrap());
+    two_slots_for_one_group(&memory.zone_with_protocol::<Classic<'_>>(layout, config).unwrap());
 }
 
 /// A plain model: what is held, claimed and set aside.

@@ -26,7 +26,7 @@ use super::{PageRef, Pieces, PinnedRange};
 /// # let ranges = [FrameRange::new(Pfn::new(0), 1024)];
 /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
 /// # let memory = ZoneMemory::for_layout(&layout);
-/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let block = zone.alloc(Order::HUGE)?;
 /// let pin = block.pin(100)?;
 /// let mut pages = block.split().map_err(|(_, why)| why)?;   // never fails because of a pin

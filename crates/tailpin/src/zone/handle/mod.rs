@@ -36,7 +36,7 @@
 //!     let ranges = [FrameRange::new(Pfn::new(0), 512)];
 //!     let layout = ZoneLayout::new(&ranges, 1).unwrap();
 //!     let memory = ZoneMemory::for_layout(&layout);
-//!     let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+//!     let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 //!     kept = zone.alloc(Order::PAGE).unwrap().pin(0).unwrap(); // outlives its zone
 //! }
 //! drop(kept);

@@ -17,7 +17,7 @@ use crate::zone::Zone;
 /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
 /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
 /// # let memory = ZoneMemory::for_layout(&layout);
-/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let block = zone.alloc(Order::HUGE)?;
 /// let pin = block.pin(3)?;
 /// assert_eq!(pin.head(), (block.pfn(), Order::HUGE));

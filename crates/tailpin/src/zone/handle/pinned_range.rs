@@ -25,7 +25,7 @@ const PAGE_BYTES: u64 = crate::PAGE_SIZE as u64;
 /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
 /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
 /// # let memory = ZoneMemory::for_layout(&layout);
-/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let block = zone.alloc(Order::HUGE)?;
 /// let record = block.slice(5000..5200)?;
 /// drop(block);

@@ -34,7 +34,7 @@ use crate::alloc::run_request::RunRequest;
 /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
 /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
 /// # let memory = ZoneMemory::for_layout(&layout);
-/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let raw = zone.raw();
 /// let page = raw.alloc(Request::new(Order::PAGE))?;
 /// raw.free(page)?;
@@ -113,7 +113,7 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 4096)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let raw = zone.raw();
     /// let run = raw.alloc_run(RunRequest::new(3000))?;
     /// raw.free_run(FrameRange::new(run.start, 100))?;
@@ -226,7 +226,7 @@ impl<'z, P: Protocol> Raw<'z, P> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 512)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let raw = zone.raw();
     /// let block = raw.alloc(Request::new(Order::HUGE))?;
     /// raw.split(block, Order::PAGE)?;

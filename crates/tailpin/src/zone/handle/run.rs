@@ -24,7 +24,7 @@ use crate::alloc::run_request::RunRequest;
 /// # let ranges = [FrameRange::new(Pfn::new(0), 4096)];
 /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
 /// # let memory = ZoneMemory::for_layout(&layout);
-/// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+/// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
 /// let run = zone.alloc_run(5, 1)?;
 /// assert_eq!(zone.used_frames(), 5);
 /// let (three, two) = run.split_at(3);
@@ -146,7 +146,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 4096)];
     /// # let layout = ZoneLayout::new(&ranges, 1).unwrap();
     /// # let memory = ZoneMemory::for_layout(&layout);
-    /// # let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+    /// # let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     /// let named = FrameRange::new(Pfn::new(1000), 48);
     /// let run = zone.alloc_run_at(named)?;
     /// assert_eq!(zone.alloc_run_at(named).unwrap_err(), RunError::InUse { frame: Pfn::new(1000) });

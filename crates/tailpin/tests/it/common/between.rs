@@ -78,7 +78,7 @@ impl World {
             areas: words(layout.area_words()),
             kept: RefCell::default(),
         };
-        ZoneOf::<'_, T>::new(layout, ZoneConfig::default(), &world.pages, &world.areas).unwrap();
+        ZoneOf::<'_, T>::with_protocol(layout, ZoneConfig::default(), &world.pages, &world.areas).unwrap();
         Rc::new(world)
     }
 
@@ -86,7 +86,7 @@ impl World {
         let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
         let layout = ZoneLayout::new(&ranges, 2).unwrap();
         let config = ZoneConfig::default().cpu(|| CPU.get());
-        act(&Zone::attach(layout, config, &self.pages, &self.areas).unwrap())
+        act(&Zone::attach_with_protocol(layout, config, &self.pages, &self.areas).unwrap())
     }
 
     pub fn take<T: Tested>(&self, orders: &[u8]) {

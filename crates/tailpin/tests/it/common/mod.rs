@@ -71,7 +71,7 @@ macro_rules! on_one {
         let memory = ZoneMemory::for_protocol::<$crate::common::$protocol>(&layout);
         let heard = $crate::common::Heard::default();
         let config = ZoneConfig::default().sink(&heard).cpu($crate::common::thread_number);
-        let zone: Zone<'_, $crate::common::$protocol> = memory.zone(layout, config).unwrap();
+        let zone: Zone<'_, $crate::common::$protocol> = memory.zone_with_protocol(layout, config).unwrap();
         $test(&zone, &heard $(, $argument)*)
     }};
 }
