@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailpin::{
@@ -16,7 +16,7 @@ use tailpin::{
 };
 
 use crate::engine::Engine;
-use crate::safeguards;
+use crate::safeguards::{self, Safeguard};
 use crate::tested_protocol::{Field, TestedProtocol};
 use crate::trace::{self, Name, violation};
 use crate::word::CheckWord;
@@ -47,6 +47,10 @@ pub(crate) struct Fixture<E: Engine, F> {
     ledger: Mutex<Vec<Frame>>,
     kept: Mutex<[Option<PagePin>; 8]>,
     blocks: Mutex<Vec<RawBlock>>,
+    /// What else is done with a frame that is freed.
+    when_freed: OnceLock<fn(&Self, u64)>,
+    /// A thread has marked a page.
+    marked: AtomicBool,
     /// What a scenario brings along that is no frame.
     extension: OnceLock<Box<dyn Any + Send + Sync>>,
     tested_protocol: PhantomData<fn() -> F>,
@@ -80,6 +84,8 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),
             kept: Mutex::default(),
             blocks: Mutex::default(),
+            when_freed: OnceLock::new(),
+            marked: AtomicBool::new(false),
             extension: OnceLock::new(),
             tested_protocol: PhantomData,
         }
@@ -101,6 +107,22 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         assert!(self.extension.set(Box::new(extension)).is_ok(), "a scenario brings one thing along");
     }
 
+    /// Says what else is done with each frame that is freed, once.
+    pub(crate) fn when_freed(&self, also: fn(&Self, u64)) {
+        assert!(self.when_freed.set(also).is_ok(), "a scenario says it once");
+    }
+
+    /// Remembers that a page was marked.
+    pub(crate) fn keep_mark(&self) {
+        // Relaxed, here and below: looked at after the threads have ended.
+        self.marked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a page was marked.
+    pub(crate) fn has_mark(&self) -> bool {
+        self.marked.load(Ordering::Relaxed)
+    }
+
     /// What was brought along.
     pub(crate) fn extension<T: Any>(&self) -> &T {
         let extension = self.extension.get().and_then(|extension| extension.downcast_ref());
@@ -119,6 +141,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
 
     fn write(&self, frame: u64) {
         if let Some(memory) = &self.memory[frame as usize] {
+            trace::memory("page", frame, true);
             E::write(memory);
         }
     }
@@ -126,6 +149,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     /// Uses the contents of a page that the caller has a pin on.
     pub(crate) fn touch(&self, frame: u64) {
         if let Some(memory) = &self.memory[frame as usize] {
+            trace::memory("page", frame, false);
             E::read(memory);
         }
     }
@@ -401,6 +425,9 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         if let Some(wrong) = wrong {
             violation(format!("frame {index} {wrong}"));
         }
+        if let Some(also) = self.when_freed.get() {
+            also(self, index);
+        }
     }
 
     fn add_to_free_list(&self) {
@@ -412,8 +439,12 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     }
 }
 
+/// A thread that unwinds has ended: what it still gives back counts no more.
 impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
     fn freed_block(&self, head: Pfn, order: Order) {
+        if std::thread::panicking() {
+            return;
+        }
         trace::note(|| format!("frees block {} of order {order}", head.get()));
         FrameRange::block(head, order).iter().for_each(|frame| self.write(frame.get()));
         self.add_to_free_list();
@@ -421,6 +452,9 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
     }
 
     fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        if std::thread::panicking() {
+            return;
+        }
         safeguards::scattered();
         if frames.is_empty() {
             return;
@@ -435,12 +469,18 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
     }
 
     fn freed_offline(&self, frame: Pfn) {
+        if std::thread::panicking() {
+            return;
+        }
         trace::note(|| format!("takes frame {} out of service", frame.get()));
         self.write(frame.get());
-        self.free(frame, true);
+        self.free(frame, !safeguards::is_left_out(Safeguard::H29));
     }
 
     fn misuse(&self, misuse: Misuse) {
+        if std::thread::panicking() {
+            return;
+        }
         violation(format!("reported as misuse: frame {}: {misuse}", misuse.frame.get()));
     }
 }

@@ -9,15 +9,15 @@ use std::time::Duration;
 use tailpin::{AtomicWord, PagePin};
 use tailpin_futex::model::{Model, ModelMemory, Object, Size};
 use tailpin_futex::{
-    Access, Address, Clock, Deadline, Fault, Futex, Futexes, Memory, NotPresent, PageOwner, Part, Priority,
-    QueueWord, Safeguards, Scheduler, SpaceId, Tid,
+    Access, Address, Clock, Deadline, Fault, Futex, Futexes, Memory, NotPresent, ObjectId, PageOwner, Part,
+    Priority, QueueWord, Safeguards, Scheduler, SpaceId, Tid,
 };
 
 use crate::engine::{Engine, MAIN, current_thread};
 use crate::lock_wait;
 use crate::safeguards::{Safeguard, is_left_out};
 use crate::tested_protocol::{number, page_word};
-use crate::trace::Name;
+use crate::trace::{self, Name};
 use crate::word::CheckWord;
 
 // SAFETY: the engine's atomic word, whose every operation is one step of its memory model.
@@ -64,18 +64,14 @@ pub(crate) struct CheckScheduler<E: Engine> {
     /// any scheduler.
     tokens: [E::Atomic; THREADS],
     parked: Mutex<[Option<E::ThreadHandle>; THREADS]>,
-    /// The thread that is gone. Set and asked with the lock of the waiters held.
-    ended: Mutex<Option<Tid>>,
+    /// The number of the thread that is gone, or 0.
+    ended: E::Atomic,
 }
 
 impl<E: Engine> CheckScheduler<E> {
     fn new() -> Self {
         lock_wait::blocks();
-        Self {
-            tokens: std::array::from_fn(|_| E::atomic(0)),
-            parked: Mutex::default(),
-            ended: Mutex::default(),
-        }
+        Self { tokens: std::array::from_fn(|_| E::atomic(0)), parked: Mutex::default(), ended: E::atomic(0) }
     }
 
     fn parked(&self) -> MutexGuard<'_, [Option<E::ThreadHandle>; THREADS]> {
@@ -125,12 +121,18 @@ impl<E: Engine> Scheduler for CheckScheduler<E> {
     }
 
     fn priority(&self, thread: Tid) -> Option<Priority> {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ((1..=4).contains(&thread.0) && *ended != Some(thread)).then_some(Priority::NORMAL)
+        // A thread that unwinds acts outside of the model.
+        if std::thread::panicking() {
+            return None;
+        }
+        // Acquire: pairs with the Release in `ended`, as with any scheduler.
+        let ended = E::load(&self.ended, Ordering::Acquire);
+        ((1..=4).contains(&thread.0) && ended != u64::from(thread.0)).then_some(Priority::NORMAL)
     }
 
     fn ended(&self, thread: Tid) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        // Release: pairs with the Acquire in `priority`.
+        E::store(&self.ended, u64::from(thread.0), Ordering::Release);
     }
 
     fn boost(&self, _thread: Tid, _to: Priority) {}
@@ -212,6 +214,7 @@ impl<E: Engine, G: Safeguards> FutexFixture<E, G> {
 
     /// Uses what a lock protects.
     pub(crate) fn inside(&self) {
+        trace::memory("what the lock protects", 0, true);
         E::write(&self.guarded);
     }
 
@@ -250,7 +253,13 @@ impl<E: Engine> Memory for CheckMemory<E> {
         self.0.unpin(page);
     }
     fn owner(&self, page: PagePin) -> PageOwner {
-        self.0.owner(self.answers(page, Safeguard::H11))
+        match self.0.owner(self.answers(page, Safeguard::H11)) {
+            // As the address of an inode: which one is there now, not which one it was.
+            PageOwner::Object(_) if is_left_out(Safeguard::H23) => {
+                PageOwner::Object(ObjectId(page.page.get()))
+            }
+            owner => owner,
+        }
     }
     fn index(&self, page: PagePin) -> u64 {
         self.0.index(self.answers(page, Safeguard::H10))

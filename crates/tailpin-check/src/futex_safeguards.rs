@@ -10,6 +10,8 @@ impl Safeguards for LessOne {
             FutexSafeguard::H8 => Safeguard::H8,
             FutexSafeguard::H9 => Safeguard::H9,
             FutexSafeguard::H25 => Safeguard::H25,
+            FutexSafeguard::H32 => Safeguard::H32,
+            FutexSafeguard::H33 => Safeguard::H33,
             FutexSafeguard::FWait => Safeguard::FWait,
             FutexSafeguard::FWake => Safeguard::FWake,
             FutexSafeguard::FLook => Safeguard::FLook,

@@ -4,21 +4,25 @@
 //! missing safeguard is noticed, the checker gives that code an implementation of its own trait of
 //! safeguards that leaves one out.
 
+mod belief;
 mod check;
 mod engine;
 mod fixture;
 mod futex_fixture;
 mod futex_safeguards;
+mod gather;
 mod lock_wait;
 pub mod names;
 mod page_table_fixture;
 mod page_table_safeguards;
+mod panics;
 mod protocol_kind;
 pub mod report;
 mod runner;
 pub mod safeguards;
 mod scenario;
 mod scenarios;
+mod story;
 mod stress;
 pub mod suite;
 pub mod table;

@@ -38,6 +38,10 @@ pub(crate) fn blocks() {
 /// Called after an attempt at a lock has failed. There is no point at which threads are switched in
 /// between.
 pub(crate) fn relax<E: Engine>() {
+    // A thread that unwinds acts outside of the model.
+    if std::thread::panicking() {
+        return;
+    }
     if !WAITING.with_borrow(|waiting| waiting.blocks) {
         return E::relax();
     }
@@ -49,7 +53,12 @@ pub(crate) fn relax<E: Engine>() {
 /// Called after a word was written.
 pub(crate) fn unlocked(name: Name, value: u64) {
     if value == 0 && !std::thread::panicking() && LOCKS.contains(&name.field) {
-        let threads = WAITING.with_borrow_mut(|waiting| std::mem::take(&mut waiting.threads));
-        threads.into_iter().for_each(|release| release());
+        release_all();
     }
+}
+
+/// Lets every thread that waits go on.
+pub(crate) fn release_all() {
+    let threads = WAITING.with_borrow_mut(|waiting| std::mem::take(&mut waiting.threads));
+    threads.into_iter().for_each(|release| release());
 }

@@ -6,7 +6,10 @@ use crate::suite::{Check, Selection};
 /// Hazards that docs/races.md names and no scenario shows, and why.
 pub const NOT_SHOWN: [(&str, &str); 3] = [
     ("H17", "it is H6 seen from the other side: --hazard H6 shows it"),
-    ("H22", "there is no list of pages whose split was put off, so none can be wrong"),
+    (
+        "H22",
+        "there is no list of pages whose split was put off, so none can be wrong; --hazard H30 shows what such a list loses",
+    ),
     (
         "W17",
         "what goes wrong needs a thread that sleeps through 64 lives of a frame, too many to explore; the test \

@@ -21,7 +21,7 @@ use crate::fixture::{Fixture, to_order};
 use crate::lock_wait;
 use crate::safeguards::{Safeguard, is_left_out};
 use crate::tested_protocol::{TestedProtocol, number};
-use crate::trace::{Name, note, violation};
+use crate::trace::{Name, memory, note, violation};
 use crate::word::CheckWord;
 
 /// The address looked at: the second page of its huge page.
@@ -114,6 +114,7 @@ impl<E: Engine> Entries for PageTableFixture<E> {
             PMD => self.pmd.load(Ordering::Acquire),
             table => {
                 let table = (table - LAST) as usize;
+                memory("table", table as u64, false);
                 E::read(&self.memory[table]);
                 self.last[table][slot.index].load(Ordering::Acquire)
             }
@@ -218,6 +219,7 @@ impl<E: Engine> PageTableFixture<E> {
         let table = free.expect("scenarios have tables enough");
         ledger.tables[table] = TableUse::Used;
         drop(ledger);
+        memory("table", table as u64, true);
         E::write(&self.memory[table]);
         table
     }
@@ -487,6 +489,7 @@ pub(crate) fn use_tables<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixtur
     for table in 0..2 {
         if space.ledger().tables[table] == TableUse::Free {
             note(|| format!("somebody writes to the frame of table {table}"));
+            memory("table", table as u64, true);
             E::write(&space.memory[table]);
         }
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Loom, Missing};
+use crate::engine::Loom;
+use crate::gather;
+use crate::panics::{explain, lacking};
 use crate::safeguards::{Safeguard, without};
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
@@ -30,6 +32,13 @@ pub struct Counterexample {
     pub(crate) events: Vec<Event>,
     /// Names of the threads.
     pub(crate) threads: Vec<&'static str>,
+}
+
+impl Counterexample {
+    /// How much a reader has to follow: of two the lesser is told.
+    pub fn length(&self) -> impl Ord + use<> {
+        gather::length(&self.events)
+    }
 }
 
 /// What came of exploring one scenario.
@@ -62,12 +71,7 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
     limits: Limits,
     count: Arc<AtomicU64>,
 ) -> Outcome {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = limits.preemptions;
-    builder.max_duration = Some(limits.time);
-    builder.max_branches = LONGEST;
-    builder.checkpoint_interval = CLOCK;
-    builder.log = false;
+    let builder = builder(limits, CLOCK);
     let threads = scenario.threads.iter().map(|thread| thread.name).collect();
     let executions = Arc::new(AtomicU64::new(0));
     let ours = Arc::clone(&executions);
@@ -93,6 +97,54 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
     Outcome { found, hindered, executions, complete, bound: limits.preemptions, elapsed }
 }
 
+fn builder(limits: Limits, clock: usize) -> loom::model::Builder {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = limits.preemptions;
+    builder.max_duration = Some(limits.time);
+    builder.max_branches = LONGEST;
+    builder.checkpoint_interval = clock;
+    builder.log = false;
+    builder
+}
+
+/// Runs that are gathered before the clock is looked at.
+const GATHERED: usize = 16;
+
+/// Looks for a shorter run that goes wrong than the one found, with fewer preemptions first, for no
+/// longer than `time`.
+pub(crate) fn shorten<F: TestedProtocol<LoomWord>>(
+    scenario: impl Fn() -> Scenario<Loom, F>,
+    safeguard: Option<Safeguard>,
+    found: Counterexample,
+    time: Duration,
+) -> Counterexample {
+    let end = Instant::now() + time;
+    for preemptions in 0..=2 {
+        let left = end.saturating_duration_since(Instant::now());
+        let limits = Limits { preemptions: Some(preemptions), time: left };
+        let scenario = scenario();
+        let best = gather::shortest(|| {
+            without(safeguard, || {
+                quietly(|| {
+                    // What ends the search by a panic is a run without an end: others are gathered.
+                    let _ = catch_unwind(AssertUnwindSafe(|| {
+                        builder(limits, GATHERED).check(move || scenario.execute());
+                    }));
+                });
+            });
+        });
+        if let Some(best) = best {
+            let shorter = gather::length(&best.events) < gather::length(&found.events);
+            return if shorter {
+                Counterexample { what: best.what, events: best.events, ..found }
+            } else {
+                found
+            };
+        }
+    }
+    found
+}
+
 /// What ended a search by a panic: an execution that went wrong, or something that the machine
 /// lacked.
 pub(crate) fn ended(
@@ -107,39 +159,6 @@ pub(crate) fn ended(
         return (None, Some(why));
     }
     (Some(Counterexample { what: broke.unwrap_or_else(|| explain(&*panic)), events, threads }), None)
-}
-
-/// What an execution lacked of the machine, if that is what ended it.
-fn lacking(panic: &(dyn std::any::Any + Send)) -> Option<String> {
-    if let Some(Missing(why)) = panic.downcast_ref() {
-        return Some(why.clone());
-    }
-    // The words of the library that makes the stacks of model threads.
-    let said = said(panic);
-    said.starts_with("failed to alloc sys stack").then(|| said.to_owned())
-}
-
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a thread failed")
-}
-
-/// What the checker itself has to say, in our words.
-pub(crate) fn explain(panic: &(dyn std::any::Any + Send)) -> String {
-    let first = said(panic).lines().next().unwrap_or_default();
-    if first.contains("Causality violation") {
-        format!("contents of a page are used without order: {first}")
-    } else if first.contains("deadlock;")
-        || first.contains("maximum number of branches")
-        || first.contains("Model exceeded")
-    {
-        "no end: somebody waits for ever".to_owned()
-    } else {
-        first.to_owned()
-    }
 }
 
 thread_local! {

@@ -70,7 +70,14 @@ safeguards! {
     H19Wait "H19-wait" OneWord "a page table is used again while a walk may be in it";
     H21Pin "H21-pin" OneWord "no barrier between a pin by address and the second look";
     H21Change "H21-change" OneWord "no barrier between the change of an entry and reading the count";
+    H23 "H23" OneWord "a futex key names an object by its place, which another object may have later";
     H25 "H25" OneWord "that a page may only be read is remembered from one look to the next";
+    H28 "H28" OneWord "a page is taken off its list without a pin on it";
+    H29 "H29" OneWord "a block is given back whole, a frame with hwpoison in it too";
+    H30 "H30" OneWord "a block with a pin is not split but put on a list, and off it where it is still pinned";
+    H31 "H31" OneWord "a range of a block is converted only where no page of the whole block is pinned";
+    H32 "H32" OneWord "the wake that a thread owed when it ended is not given to the next waiter";
+    H33 "H33" OneWord "a thread that ends is still taken for an owner after its waiters were sent on";
     TBreak "T-break" OneWord "an entry is changed to another in one step, with no absent entry and shootdown before";
     TEmpty "T-empty" OneWord "an entry that is to be replaced is zero for that time, as if nothing were mapped";
     FWait "F-wait" OneWord "no barrier between announcing a waiter and reading its word";

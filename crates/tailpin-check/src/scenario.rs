@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, MAIN, enter_thread};
 use crate::fixture::Fixture;
+use crate::gather;
 use crate::lock_wait;
 use crate::protocol_kind::ProtocolKind;
 use crate::safeguards::{self, Safeguard};
@@ -75,17 +76,23 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Scenario<E, F> {
                 let (fixture, body) = (Arc::clone(&fixture), thread.body);
                 E::spawn(move || {
                     enter_thread(index);
-                    body(&fixture);
+                    gather::part(|| body(&fixture));
                 })
             })
             .collect();
         threads.into_iter().for_each(E::join);
         enter_thread(MAIN);
         fixture.end();
-        self.alone(|| {
-            (self.finish)(&fixture);
-            fixture.audit_all_free();
-        });
+        let finish = || {
+            self.alone(|| {
+                (self.finish)(&fixture);
+                fixture.audit_all_free();
+            });
+        };
+        if gather::part(|| ()) {
+            gather::part(finish);
+        }
+        gather::compare();
     }
 
     fn alone(&self, body: impl FnOnce()) {

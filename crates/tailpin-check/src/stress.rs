@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
 use crate::engine::{OsThreads, Shuttle};
-use crate::runner::{Outcome, ended, quietly};
+use crate::gather::{self, Wrong};
+use crate::runner::{Counterexample, Outcome, ended, quietly};
 use crate::safeguards::{Safeguard, without};
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
@@ -43,33 +44,41 @@ pub(crate) fn random<F: TestedProtocol<ShuttleWord>>(
     config.silence_warnings = true;
     let threads: Vec<_> = scenario.threads.iter().map(|thread| thread.name).collect();
     let (scenario, ours, start) = (Arc::new(scenario), Arc::new(AtomicU64::new(0)), Instant::now());
-    let result = without(safeguard, || {
-        quietly(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                for seed in 0..amount.runs.div_ceil(CHUNK) {
-                    if start.elapsed() >= amount.time {
-                        break;
+    let mut result = Ok(());
+    // A run that goes wrong is gathered: ended by a panic it would have the scheduler print a seed.
+    let wrong = gather::shortest(|| {
+        result = without(safeguard, || {
+            quietly(|| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    for seed in 0..amount.runs.div_ceil(CHUNK) {
+                        if start.elapsed() >= amount.time || gather::has_found() {
+                            break;
+                        }
+                        let (scenario, ours, count) =
+                            (Arc::clone(&scenario), Arc::clone(&ours), Arc::clone(&count));
+                        let once = move || {
+                            // Relaxed: numbers for people.
+                            ours.fetch_add(1, Ordering::Relaxed);
+                            count.fetch_add(1, Ordering::Relaxed);
+                            scenario.execute();
+                        };
+                        let (config, runs) = (config.clone(), CHUNK as usize);
+                        if seed % 2 == 0 {
+                            let scheduler = RandomScheduler::new_from_seed(seed, runs);
+                            shuttle::Runner::new(scheduler, config).run(once);
+                        } else {
+                            let scheduler = PctScheduler::new_from_seed(seed, PRIORITY_CHANGES, runs);
+                            shuttle::Runner::new(scheduler, config).run(once);
+                        }
                     }
-                    let (scenario, ours, count) =
-                        (Arc::clone(&scenario), Arc::clone(&ours), Arc::clone(&count));
-                    let once = move || {
-                        // Relaxed: numbers for people.
-                        ours.fetch_add(1, Ordering::Relaxed);
-                        count.fetch_add(1, Ordering::Relaxed);
-                        scenario.execute();
-                    };
-                    let (config, runs) = (config.clone(), CHUNK as usize);
-                    if seed % 2 == 0 {
-                        shuttle::Runner::new(RandomScheduler::new_from_seed(seed, runs), config).run(once);
-                    } else {
-                        let scheduler = PctScheduler::new_from_seed(seed, PRIORITY_CHANGES, runs);
-                        shuttle::Runner::new(scheduler, config).run(once);
-                    }
-                }
-            }))
-        })
+                }))
+            })
+        });
     });
-    let (found, hindered) = ended(result, threads);
+    let (found, hindered) = match wrong {
+        Some(Wrong { what, events }) => (Some(Counterexample { what, events, threads }), None),
+        None => ended(result, threads),
+    };
     Outcome {
         found,
         hindered,

@@ -9,7 +9,7 @@ pub use crate::check::{Check, Layer};
 use crate::engine::{Engine, Loom, OsThreads, Shuttle};
 use crate::protocol_kind::ProtocolKind;
 use crate::report::Row;
-use crate::runner::{Counterexample, Limits, Outcome, explore};
+use crate::runner::{Counterexample, Limits, Outcome, explore, shorten};
 use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
 use crate::scenarios;
@@ -31,6 +31,8 @@ pub struct Selection {
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
+    /// How long to look for a shorter run than the first that goes wrong.
+    pub shorten: Duration,
 }
 
 /// A check that was run.
@@ -38,8 +40,8 @@ pub struct Selection {
 pub struct Checked {
     /// The row of the report.
     pub row: Row,
-    /// What the scenario is about.
-    pub title: &'static str,
+    /// What was checked.
+    pub check: Check,
     /// The execution that went wrong, if one did.
     pub counterexample: Option<Counterexample>,
 }
@@ -169,16 +171,21 @@ impl Selection {
             (ProtocolKind::OneWord, Some(_)) => self.run_on::<OneWordLessOne>(check, progress),
             (ProtocolKind::Classic, Some(_)) => self.run_on::<ClassicLessOne>(check, progress),
         };
-        Checked { row: Row::new(check, &outcome), title: check.title, counterexample: outcome.found }
+        Checked { row: Row::new(check, &outcome), check: check.clone(), counterexample: outcome.found }
     }
 
     fn run_on<F: TestedOnEveryEngine>(&self, check: &Check, progress: &Progress) -> Outcome {
         let (amount, count) = (self.amount(check.layer), Arc::clone(&progress.executions));
         match check.layer {
-            Layer::Loom => as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
-                let scenario = named::<Loom, F>(scenarios::all(), check);
-                explore(scenario, check.safeguard, limits, Arc::clone(&count))
-            }),
+            Layer::Loom => {
+                let scenario = || named::<Loom, F>(scenarios::all(), check);
+                let mut outcome = as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
+                    explore(scenario(), check.safeguard, limits, Arc::clone(&count))
+                });
+                outcome.found =
+                    outcome.found.map(|found| shorten(scenario, check.safeguard, found, self.shorten));
+                outcome
+            }
             Layer::Shuttle => {
                 random(named::<Shuttle, F>(scenarios::many_threads(), check), check.safeguard, amount, count)
             }

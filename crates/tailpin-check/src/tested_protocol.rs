@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use tailpin::one_word::Unabridged;
-use tailpin::{AtomicWord, Attach, FrameWords, GetError, OneWord, Order, PIN_LIMIT, PageWord, Pfn};
+use tailpin::{AtomicWord, Attach, FrameWords, GetError, Kind, OneWord, Order, PIN_LIMIT, PageWord, Pfn};
 use tailpin_classic::Classic;
 use tailpin_classic::Corrected;
 
@@ -130,34 +130,40 @@ pub(crate) fn number(value: u64) -> String {
     if value > 1 << 20 { format!("{value:#x}") } else { value.to_string() }
 }
 
-/// Short, for a column: kind and order, then pins and references where there are any.
+/// A page word in the words of the field: what it is, its order, pins and references.
 pub(crate) fn page_word(value: u64) -> String {
     let word = PageWord::from_bits(value);
     let state = word.decode();
-    let mut text = format!("{:?}", state.kind);
+    let mut text = match state.kind {
+        Kind::Implicit => "free or implicit tail".to_owned(),
+        kind => format!("{kind:?}").to_lowercase(),
+    };
     if word.is_uncoalesced(state.order) {
-        text += " loose";
+        text += " uncoalesced";
     }
     if state.order.get() > 0 {
         text += &format!("/{}", state.order);
     }
-    for (name, n) in [("p", state.pins), ("r", state.refs)] {
-        if n > 0 {
-            text += &format!(" {name}{n}");
+    // A count that was given back too often is a little below what the field can hold.
+    let (field, few) = (2 * PIN_LIMIT, 1 << 16);
+    let signed = |n: u64| if n > field - few { n as i64 - field as i64 } else { n as i64 };
+    for (n, one, more) in [(signed(state.pins), "pin", "pins"), (state.refs as i64, "ref", "refs")] {
+        if n != 0 {
+            text += &format!(", {n} {}", if n == 1 { one } else { more });
         }
     }
     if state.unsplittable {
-        text += " unsplittable";
+        text += ", unsplittable";
     }
     if state.hwpoison {
-        text += " poisoned";
+        text += ", hwpoison";
     }
     text
 }
 
 fn page_flags(value: u64) -> String {
     const NAMES: [&str; 8] =
-        ["head", "tail", "LOCK", "reserved", "hwpoison", "hugetlb", "loose", "loose area"];
+        ["head", "tail", "LOCK", "reserved", "hwpoison", "hugetlb", "uncoalesced", "uncoalesced pageblock"];
     let set: Vec<_> = (0..NAMES.len()).filter(|bit| value >> bit & 1 != 0).map(|bit| NAMES[bit]).collect();
-    if set.is_empty() { "-".to_owned() } else { set.join("+") }
+    if set.is_empty() { "none".to_owned() } else { set.join("+") }
 }

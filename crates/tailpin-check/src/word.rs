@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tailpin::AtomicWord;
 
 use crate::engine::{Engine, Loom, OsThreads, Shuttle};
+use crate::gather;
 use crate::lock_wait;
 use crate::safeguards::{self, Weaken, mends_stuck_lock, only_heads_lock, watches_lock};
-use crate::trace::{self, Name, violation};
+use crate::trace::{self, Name, Operation, violation};
 
 /// Bits of the classic protocol's flags: the mark of a head, and its lock.
 const PG_HEAD: u64 = 1;
@@ -88,7 +89,9 @@ impl<E: Engine> CheckWord<E> {
     /// The engine's word, if a step on this one is a point at which threads may be switched. A
     /// thread that unwinds acts outside of the model.
     fn scheduled(&self) -> Option<&E::Atomic> {
-        self.explored.as_ref().filter(|_| SCHEDULED.get() && !std::thread::panicking())
+        let word = self.explored.as_ref().filter(|_| SCHEDULED.get() && !std::thread::panicking())?;
+        gather::end_if_broken();
+        Some(word)
     }
 
     /// Notes that the word has a new value.
@@ -102,7 +105,7 @@ impl<E: Engine> CheckWord<E> {
     /// value.
     fn apply(
         &self,
-        operation: &'static str,
+        operation: Operation,
         order: Ordering,
         explored: impl FnOnce(&E::Atomic) -> u64,
         plain: impl FnOnce(&AtomicU64) -> u64,
@@ -157,7 +160,8 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let value = E::load(word, order);
         if E::TRACES {
             let now = self.newest.load(Ordering::Relaxed);
-            trace::step(self.name, if now == value { "load" } else { "load (old value)" }, value, value);
+            let operation = if now == value { Operation::Load } else { Operation::LoadOld };
+            trace::step(self.name, operation, value, value);
         }
         value
     }
@@ -190,7 +194,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             E::fetch_and(word, !puts_back, Ordering::Relaxed);
             self.written(value & !puts_back);
         }
-        trace::step(self.name, "store", before, value);
+        trace::step(self.name, Operation::Store, before, value);
         lock_wait::unlocked(self.name, value);
     }
 
@@ -217,9 +221,9 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
             match result {
                 Ok(_) => {
                     self.written(new);
-                    trace::step(self.name, "cas", current, new);
+                    trace::step(self.name, Operation::Cas, current, new);
                 }
-                Err(found) => trace::step(self.name, "cas fails", found, found),
+                Err(found) => trace::step(self.name, Operation::CasFails, found, found),
             }
         }
         result
@@ -228,7 +232,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         let after = |before: u64| before.wrapping_add(value);
         self.apply(
-            "add",
+            Operation::Add,
             order,
             |word| E::fetch_add(word, value, order),
             |word| word.fetch_add(value, order),
@@ -243,7 +247,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         }
         let after = |before: u64| before.wrapping_sub(value);
         self.apply(
-            "sub",
+            Operation::Sub,
             order,
             |word| E::fetch_sub(word, value, order),
             |word| word.fetch_sub(value, order),
@@ -255,7 +259,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let order = Weaken::bits(&self.name, order);
         let after = |before: u64| before & value;
         let before = self.apply(
-            "and",
+            Operation::And,
             order,
             |word| E::fetch_and(word, value, order),
             |word| word.fetch_and(value, order),
@@ -273,7 +277,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         let after = |before: u64| before | value;
         let locks = self.is_flags() && value & COMPOUND_LOCK != 0;
         let before = self.apply(
-            "or",
+            Operation::Or,
             order,
             |word| E::fetch_or(word, value, order),
             |word| word.fetch_or(value, order),

@@ -13,12 +13,20 @@ use tailpin_check::{names, table};
 use crate::Status;
 use crate::output::{complain, print};
 
+/// How long to look for a shorter run than the first that goes wrong.
+const SHORTEN: Duration = Duration::from_millis(1500);
+/// Rows of all stories together, and of one.
+const ROWS_IN_ALL: usize = 28;
+const FEWEST_ROWS: usize = 12;
+const MOST_ROWS: usize = 20;
+
 /// Model check both page protocols: no race with every step in place, and each race with its step
 /// left out.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
     after_help = "Examples:\n  tailpin check                    every scenario, every safeguard, in one to three minutes\n  \
-    tailpin check --hazard H2        the interleaving of the mail's race, as a table\n  \
+    tailpin check --hazard H2        the mail's race, told: what each thread did and believed\n  \
+    tailpin check --hazard H2 --steps   every step of it\n  \
     tailpin check --scenario I4      one scenario, both protocols\n  \
     tailpin check --json             one row per check, for machines\n  \
     tailpin check --list             all names\n\nExit codes: 0 all came as expected, 1 something did not or was not run, 2 bad usage \
@@ -31,9 +39,12 @@ pub(crate) struct Args {
     /// Only this scenario, as I4
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Only the scenarios that show this hazard, as H2, with the interleaving
+    /// Only the scenarios that show this hazard, as H2, and tell the shortest run that goes wrong
     #[arg(long, value_name = "NAME")]
     hazard: Option<String>,
+    /// Every step of each run that goes wrong
+    #[arg(long)]
+    steps: bool,
     /// Two threads without a bound and three to three preemptions, or to fewer where that takes
     /// over five minutes: takes hours
     #[arg(long)]
@@ -61,6 +72,7 @@ pub(crate) fn run(args: &Args) -> Status {
         hazard: args.hazard.clone(),
         full: args.full,
         time: args.time.map(Duration::from_secs),
+        shorten: if args.hazard.is_some() || args.steps { SHORTEN } else { Duration::ZERO },
     };
     let checks = selection.checks();
     if checks.is_empty() {
@@ -72,8 +84,10 @@ pub(crate) fn run(args: &Args) -> Status {
     let report = Report::new(checked.iter().map(|checked| checked.row.clone()).collect());
     let text = if args.json {
         serde_json::to_string_pretty(&report).expect("numbers and names") + "\n"
+    } else if args.hazard.is_some() && !args.steps {
+        told(&checked) + &summary(&report)
     } else {
-        render(&checked, &report, args.hazard.is_some() || args.scenario.is_some())
+        render(&checked, args.steps) + &summary(&report)
     };
     print(&text).max(if report.failed == 0 { Status::Clean } else { Status::Failed })
 }
@@ -121,9 +135,59 @@ fn watch<T>(checks: usize, progress: &Progress, body: impl FnOnce() -> T) -> T {
     })
 }
 
-fn render(checked: &[Checked], report: &Report, tables: bool) -> String {
+/// Each hazard: where it is found, and the shortest of the runs.
+fn told(checked: &[Checked]) -> String {
     let mut text = String::new();
-    for Checked { row, title, counterexample } in checked {
+    let mut hazards: Vec<Safeguard> = Vec::new();
+    for hazard in checked.iter().filter_map(|checked| checked.check.safeguard) {
+        if !hazards.contains(&hazard) {
+            hazards.push(hazard);
+        }
+    }
+    let rows = (ROWS_IN_ALL / hazards.len().max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
+    for hazard in hazards {
+        let of = |checked: &&Checked| checked.check.safeguard == Some(hazard) && checked.row.is_as_expected();
+        let finds = || checked.iter().filter(of);
+        let names: Vec<_> = finds().map(|checked| checked.row.scenario).collect();
+        let _ = writeln!(text, "{} ({}): {}", hazard.name(), hazard.protocol().name(), hazard.without());
+        if let Some((found, shortest)) = finds()
+            .filter_map(|checked| Some((checked, checked.counterexample.as_ref()?)))
+            .min_by_key(|(_, found)| found.length())
+        {
+            let _ = writeln!(
+                text,
+                "Found in {}; told: {}, {}.",
+                names.join(", "),
+                found.row.scenario,
+                found.check.title
+            );
+            let _ = writeln!(text, "\n{}", table::story(shortest, rows));
+        }
+    }
+    let clean = |checked: &&Checked| checked.check.safeguard.is_none() && checked.row.is_as_expected();
+    let names: Vec<_> = checked.iter().filter(clean).map(|checked| checked.row.scenario).collect();
+    if !names.is_empty() {
+        let _ = writeln!(text, "With every step in place, clean: {}.", names.join(", "));
+    }
+    let odd: Vec<_> = checked.iter().filter(|checked| !checked.row.is_as_expected()).cloned().collect();
+    text + &render(&odd, false)
+}
+
+fn summary(report: &Report) -> String {
+    format!(
+        "{} checks, {} not as expected ({} of them not run), {} not exhausted\n",
+        report.results.len(),
+        report.failed,
+        report.not_run,
+        report.not_exhausted
+    )
+}
+
+/// A line for each check; every step of each run that goes wrong, or of those alone that should
+/// not.
+fn render(checked: &[Checked], steps: bool) -> String {
+    let mut text = String::new();
+    for Checked { row, check, counterexample } in checked {
         let verdict = match (row.is_as_expected(), row.found) {
             (true, Verdict::Clean) => "clean",
             (true, Verdict::Violation) => "found, as it should be",
@@ -151,18 +215,10 @@ fn render(checked: &[Checked], report: &Report, tables: bool) -> String {
             row.elapsed_ms
         );
         if let Some(found) = counterexample
-            && (tables || !row.is_as_expected())
+            && (steps || !row.is_as_expected())
         {
-            let _ = writeln!(text, "\n{title}\n\n{}", table::render(found));
+            let _ = writeln!(text, "\n{}\n\n{}", check.title, table::steps(found));
         }
     }
-    let _ = writeln!(
-        text,
-        "{} checks, {} not as expected ({} of them not run), {} not exhausted",
-        report.results.len(),
-        report.failed,
-        report.not_run,
-        report.not_exhausted
-    );
     text
 }

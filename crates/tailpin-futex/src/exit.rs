@@ -4,7 +4,7 @@ use crate::batch::Batch;
 use crate::futexes::Futexes;
 use crate::memory::{Address, Memory};
 use crate::robust::RobustEnd;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Scheduler, Tid};
 use crate::word::QueueWord;
 
@@ -59,12 +59,15 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         let mut table = self.lock_pi_table();
         table.owner_died(tid, batch.receiver());
         table.adjust(&self.scheduler, tid);
-        if ends {
+        if ends && G::keeps(Safeguard::H33) {
             // With the table locked: `acquire` asks for the owner and enters its list under the
             // same lock, so no thread enters it after `owner_died` has emptied it.
             self.scheduler.ended(tid);
         }
         drop(table);
+        if ends && !G::keeps(Safeguard::H33) {
+            self.scheduler.ended(tid);
+        }
         let woken = batch.total();
         ExitReport { locks_died: result.died, woken: result.woken + woken, robust: result.end }
     }

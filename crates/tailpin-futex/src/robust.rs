@@ -15,7 +15,7 @@ use crate::futexes::Futexes;
 use crate::memory::{Access, Address, Memory, NotPresent};
 use crate::pi::{OWNER_DIED, TID_MASK, WAITERS};
 use crate::retry_limit::RetryLimit;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Scheduler, Tid};
 use crate::word::QueueWord;
 
@@ -120,7 +120,9 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
             // is right as it is: 0 of a sound unlock, `OWNER_DIED` of an earlier death that the
             // next owner has to hear of.
             if pending && !inherits && owner.0 == 0 {
-                self.wake(at);
+                if G::keeps(Safeguard::H32) {
+                    self.wake(at);
+                }
                 return Ok(());
             }
             if owner.0 == 0 || owner != self.tid {

@@ -14,6 +14,12 @@ pub enum Safeguard {
     /// An attempt at a key that begins again asks for writing again, whatever the one before had to
     /// make do with.
     H25,
+    /// A thread that ends between unlocking a robust lock and waking wakes the next waiter all the
+    /// same: its list says which lock was pending.
+    H32,
+    /// A thread that ends is an owner no more from the instant at which its waiters are sent on,
+    /// under the lock under which waiters enter.
+    H33,
     /// A full barrier between announcing a waiter and reading its word. Pairs with the one of
     /// [`FWake`](Self::FWake): the waiter sees the new word, or the waker sees the waiter.
     FWait,

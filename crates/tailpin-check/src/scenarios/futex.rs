@@ -125,24 +125,28 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 }
             })
             .finish(idle),
-        futex("pi-gone", "the owner of a lock with inheritance ends, which is not robust ‖ lock", &[])
-            .setup(|fx| {
-                fx.extend_with(FutexFixture::<E, F::Futex>::new(1));
-                futexes(fx).flat.store(A, OWNER);
-            })
-            .thread("exit", |fx| {
-                let fw = futexes(fx);
-                fw.futexes.exit_thread(&fw.flat, Tid(OWNER), None);
-            })
-            .thread("lock; unlock", |fx| {
-                let fw = futexes(fx);
-                match fw.futexes.lock_pi(&fw.word(A), None) {
-                    Ok(Acquired::OwnerDied) => unlock(fx),
-                    Err(Error::NoSuchOwner { owner: Tid(OWNER) }) => note(|| "comes too late".to_owned()),
-                    other => violation(format!("of a lock of a thread that is gone was said: {other:?}")),
-                }
-            })
-            .finish(idle),
+        futex(
+            "pi-gone",
+            "the owner of a lock with inheritance ends, which is not robust ‖ lock",
+            &[Safeguard::H33],
+        )
+        .setup(|fx| {
+            fx.extend_with(FutexFixture::<E, F::Futex>::new(1));
+            futexes(fx).flat.store(A, OWNER);
+        })
+        .thread("exit", |fx| {
+            let fw = futexes(fx);
+            fw.futexes.exit_thread(&fw.flat, Tid(OWNER), None);
+        })
+        .thread("lock; unlock", |fx| {
+            let fw = futexes(fx);
+            match fw.futexes.lock_pi(&fw.word(A), None) {
+                Ok(Acquired::OwnerDied) => unlock(fx),
+                Err(Error::NoSuchOwner { owner: Tid(OWNER) }) => note(|| "comes too late".to_owned()),
+                other => violation(format!("of a lock of a thread that is gone was said: {other:?}")),
+            }
+        })
+        .finish(idle),
         futex(
             "exit-wake",
             "the owner of a robust lock ends ‖ lock ‖ a wake for nothing",
@@ -159,6 +163,61 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             woken(fw.futexes.wake(&fw.word(A), 1));
         })
         .finish(idle),
+        futex(
+            "exit-pending",
+            "a thread unlocks a robust lock and ends before it wakes ‖ wait",
+            &[Safeguard::H32],
+        )
+        .setup(|fx| {
+            fx.extend_with(FutexFixture::<E, F::Futex>::new(1));
+            robust_list(fx, 0);
+            let fw = futexes(fx);
+            fw.flat.store(A, OWNER | WAITERS);
+            // The lock is out of the list already, and pending.
+            fw.flat.store(HEAD, HEAD as u32);
+            fw.flat.store(HEAD + 16, ENTRY as u32);
+        })
+        .thread("unlock; exit", |fx| {
+            let fw = futexes(fx);
+            fw.flat.store(A, 0);
+            let report = fw.futexes.exit_thread(&fw.flat, Tid(OWNER), Some(Address::new(HEAD)));
+            note(|| format!("wakes {}", report.woken));
+        })
+        .thread("wait while locked", |fx| {
+            let fw = futexes(fx);
+            match fw.futexes.wait(&fw.word(A), OWNER | WAITERS, None) {
+                Ok(()) => note(|| "was woken".to_owned()),
+                Err(Error::WouldBlock { found: 0 }) => note(|| "sees it free".to_owned()),
+                Err(error) => violation(format!("the wait ended with: {error}")),
+            }
+        })
+        .finish(idle),
+        futex("key-object", "key of an object ‖ it goes, and another takes its frames", &[Safeguard::H23])
+            .setup(|fx| {
+                let pages = KeyFixture::<E>::new(false);
+                pages.space.map(mapping(&pages, true));
+                fault(&pages);
+                fx.extend_with(pages);
+            })
+            .thread("key; another object; key", |fx| {
+                let pages: &KeyFixture<E> = fx.extension();
+                let derived =
+                    || derive::<_, F::Futex>(&Futex::shared(&pages.space, 4096), Access::Read, |_| None);
+                let first = derived();
+                pages.model.truncate(pages.object, 0);
+                note(|| "the object goes, and its frames to another".to_owned());
+                let object = pages.model.object(2, false);
+                pages.space.remap(0, Some(Mapping { object, ..mapping(pages, true) }));
+                fault(pages);
+                match (first, derived()) {
+                    (Ok(first), Ok(second)) if first.key == second.key => violation(format!(
+                        "a waiter of the object that is gone has the key of the other one: {}",
+                        first.key
+                    )),
+                    (Ok(first), Ok(second)) => note(|| format!("keys: {}, {}", first.key, second.key)),
+                    (first, second) => violation(format!("no key: {first:?}, {second:?}")),
+                }
+            }),
         futex("I12", "key of a huge page that may only be read", &[Safeguard::H8])
             .setup(|fx| {
                 let pages = KeyFixture::<E>::new(true);

@@ -11,6 +11,7 @@ mod one_reference;
 mod pin_by_address;
 mod rearrange;
 mod runs;
+mod since_2019;
 mod subcases;
 
 use crate::engine::Engine;
@@ -32,6 +33,7 @@ const CLASSIC: &[ProtocolKind] = &[ProtocolKind::Classic];
 pub(crate) fn all<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
     let mut scenarios = mail::scenarios();
     scenarios.extend(later_races::scenarios());
+    scenarios.extend(since_2019::scenarios());
     scenarios.extend(rearrange::scenarios());
     scenarios.extend(one_reference::scenarios());
     scenarios.extend(large::scenarios());

@@ -13,7 +13,7 @@ fn crowds_come_as_expected() {
     let checks: Vec<_> = selection.checks().into_iter().filter(|check| check.layer != Layer::Loom).collect();
     assert!(checks.iter().any(|check| check.safeguard.is_some()));
     for checked in selection.run(&checks, &Progress::default()) {
-        let shown = checked.counterexample.as_ref().map(table::render).unwrap_or_default();
+        let shown = checked.counterexample.as_ref().map(table::steps).unwrap_or_default();
         assert!(checked.row.is_as_expected(), "{:?}\n{shown}", checked.row);
         assert!(checked.row.executions > 0 && !checked.row.complete, "a sample is not all there is");
         assert!((4..=8).contains(&checked.row.threads));

@@ -15,7 +15,7 @@ fn everything_comes_as_expected() {
     let checked = selection.run(&checks, &Progress::default());
     assert_eq!(checked.len(), checks.len());
     for checked in &checked {
-        let shown = checked.counterexample.as_ref().map(table::render).unwrap_or_default();
+        let shown = checked.counterexample.as_ref().map(table::steps).unwrap_or_default();
         assert!(checked.row.is_as_expected(), "{:?}\n{shown}", checked.row);
     }
 }
@@ -31,13 +31,23 @@ fn every_switch_is_found_by_a_scenario_that_is_clean_without_it() {
 
 #[test]
 fn a_find_comes_with_its_steps_and_a_stop_is_not_a_pass() {
-    let selection =
-        Selection { hazard: Some("H2".to_owned()), scenario: Some("I2".to_owned()), ..Selection::default() };
+    let selection = Selection {
+        hazard: Some("H2".to_owned()),
+        scenario: Some("I2".to_owned()),
+        shorten: Duration::from_millis(200),
+        ..Selection::default()
+    };
     let checked = selection.run(&selection.checks(), &Progress::default());
     let found = checked.iter().find(|checked| checked.row.hazard == Some("H2")).expect("I2 is for H2");
     assert_eq!(found.row.found, Verdict::Violation);
-    let table = table::render(found.counterexample.as_ref().expect("a violation has its steps"));
+    let table = table::steps(found.counterexample.as_ref().expect("a violation has its steps"));
     assert!(table.contains("LOCK") && table.contains("BROKE: "), "{table}");
+
+    // Told, it is short, says what each thread believed, and names the two steps that clash.
+    let told = table::story(found.counterexample.as_ref().expect("a violation has its steps"), 12);
+    assert!(told.lines().count() <= 24, "{told}");
+    assert!(told.contains(" believed at ") && told.contains("True since ") && told.contains(">"), "{told}");
+    assert!(told.lines().count() * 2 < table.lines().count(), "{told}");
 
     let stopped = Selection {
         scenario: Some("split-two-steps".to_owned()),

@@ -3,6 +3,8 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod boot;
+#[cfg(feature = "check")]
+mod check;
 mod doctor;
 mod first_run;
 mod replay;
