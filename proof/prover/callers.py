@@ -28,6 +28,10 @@ BARE = {
     "blocks::put_last_ref",
     "token::settled",
     "token::split_on",
+    "token::help_pinned",
+    # Without the safeguard W18 alone.
+    "split::self_split",
+    "split::scatter_pages",
 }
 
 

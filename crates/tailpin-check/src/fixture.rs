@@ -455,7 +455,6 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
         if std::thread::panicking() {
             return;
         }
-        safeguards::scattered();
         if frames.is_empty() {
             return;
         }

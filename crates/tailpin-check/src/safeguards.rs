@@ -7,8 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-use tailpin::{AtomicWord, Kind, Order, PageWord, Pfn, one_word};
+use tailpin::one_word::Safeguard as OneWordSafeguard;
+use tailpin::{Kind, PageWord, one_word};
 use tailpin_classic as classic;
+use tailpin_classic::Safeguard as ClassicSafeguard;
 
 use crate::engine::current_thread;
 use crate::protocol_kind::ProtocolKind;
@@ -147,22 +149,18 @@ struct Remembered {
     converting: bool,
     /// W11-value: holds that went with tails that were rewritten.
     moved: u64,
-    /// W11-value: the head's pins when the split began.
-    begun: u64,
-    /// W18: the head of the block that splits itself.
-    splits_itself: Option<u32>,
-    /// W18: all its tails are done.
-    scattered: bool,
 }
 
 const THREADS: usize = 16;
 
 thread_local! {
     static OWNERS_LOCK: Cell<bool> = const { Cell::new(false) };
+    // W11-value: the head's pins when its split began.
+    static BEGUN: Cell<u64> = const { Cell::new(0) };
     // Model threads are coroutines of one OS thread, so what one remembers is kept under its
     // number.
     static REMEMBERED: RefCell<[Remembered; THREADS]> = const { RefCell::new([Remembered {
-        believed: false, converting: false, moved: 0, begun: 0, splits_itself: None, scattered: false,
+        believed: false, converting: false, moved: 0,
     }; THREADS]) };
 }
 
@@ -189,237 +187,105 @@ pub(crate) fn begin() {
     }
 }
 
-/// What a compare-and-swap of a page word writes where the right value is the step that is missing.
+/// What a compare-and-swap of a page word writes where the right value is the step that is missing:
+/// W11-value, freeze by value.
 pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
-    if !(is_left_out(Safeguard::W11Value) || is_left_out(Safeguard::W18)) || !name.field.is_empty() {
+    if !is_left_out(Safeguard::W11Value) || !name.field.is_empty() {
         return new;
     }
     let (before, after) = (PageWord::from_bits(current).decode(), PageWord::from_bits(new).decode());
+    if before.kind != Kind::Splitting && after.kind == Kind::Splitting {
+        BEGUN.set(after.pins);
+    }
     let settles = before.kind == Kind::Splitting && matches!(after.kind, Kind::Page | Kind::Head);
-    let begins_itself = before.refs > 0 && after.refs == 0 && after.kind == Kind::Splitting;
-    if is_left_out(Safeguard::W11Value) && settles {
-        remember(|memory| new - after.pins + memory.begun - memory.moved)
-    } else if is_left_out(Safeguard::W18) && begins_itself {
-        remember(|memory| memory.splits_itself = Some(name.frame));
-        new - 1
-    } else {
-        new
-    }
-}
-
-/// W18: all tails of a block that splits itself are done.
-pub(crate) fn scattered() {
-    if is_left_out(Safeguard::W18) {
-        remember(|memory| memory.scattered = memory.splits_itself.is_some());
-    }
-}
-
-/// W18: whether this subtraction is of the hold that was never taken. It becomes a look whether any
-/// is left.
-pub(crate) fn only_looks(name: &Name) -> bool {
-    is_left_out(Safeguard::W18)
-        && remember(|memory| {
-            let own = memory.scattered && memory.splits_itself == Some(name.frame);
-            if own {
-                (memory.scattered, memory.splits_itself) = (false, None);
-            }
-            own
-        })
+    if settles { remember(|memory| new - after.pins + BEGUN.get() - memory.moved) } else { new }
 }
 
 /// All safeguards but the one that is left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LessOne;
 
-impl classic::Steps for LessOne {
-    fn stabilise_head<W: AtomicWord>(count: &W) -> Option<u64> {
-        if is_left_out(Safeguard::H1) { Some(0) } else { classic::Corrected::stabilise_head(count) }
-    }
-
-    fn hand_out(prepare: impl FnOnce(), refcount: impl FnOnce()) {
-        if is_left_out(Safeguard::H2) || is_left_out(Safeguard::H2Stuck) {
-            refcount();
-            prepare();
-        } else {
-            classic::Corrected::hand_out(prepare, refcount);
-        }
-    }
-
-    fn publish_barrier<W: AtomicWord>() {
-        if !is_left_out(Safeguard::H3) {
-            classic::Corrected::publish_barrier::<W>();
-        }
-    }
-
-    fn link_tail<W: AtomicWord>(first_page: impl FnOnce(), tail_flag: impl FnOnce()) {
-        if is_left_out(Safeguard::H3Tail) {
-            tail_flag();
-            first_page();
-        } else {
-            classic::Corrected::link_tail::<W>(first_page, tail_flag);
-        }
-    }
-
-    fn is_another_page(page: Pfn, head: Pfn) -> bool {
-        if is_left_out(Safeguard::H4) || is_left_out(Safeguard::H4Believed) {
-            remember(|memory| memory.believed = is_left_out(Safeguard::H4Believed) && page == head);
-            return true;
-        }
-        classic::Corrected::is_another_page(page, head)
-    }
-
-    fn order_at_zero(believed: Option<Order>, now: impl FnOnce() -> Order) -> Order {
-        match believed {
-            Some(order) if is_left_out(Safeguard::H5) => order,
-            _ => classic::Corrected::order_at_zero(believed, now),
-        }
-    }
-
-    fn early_tail_refcounted(ask: impl FnOnce() -> bool) -> Option<bool> {
-        if is_left_out(Safeguard::H6) { Some(ask()) } else { classic::Corrected::early_tail_refcounted(ask) }
-    }
-
-    fn still_tail(look_again: impl FnOnce() -> bool) -> bool {
-        let still = classic::Corrected::still_tail(look_again);
-        if is_left_out(Safeguard::H12) {
-            remember(|memory| memory.believed = !still);
-        }
-        still || is_left_out(Safeguard::H12)
-    }
-
-    fn still_together(look_again: impl FnOnce() -> bool) -> bool {
-        let pair = is_left_out(Safeguard::H4Believed) || is_left_out(Safeguard::H12);
-        if is_left_out(Safeguard::H13) || pair && remember(|memory| std::mem::take(&mut memory.believed)) {
-            return true;
-        }
-        classic::Corrected::still_together(look_again)
-    }
-
-    fn count_before_tail_goes<W: AtomicWord>() {
-        if !is_left_out(Safeguard::H14Barrier) {
-            classic::Corrected::count_before_tail_goes::<W>();
-        }
-    }
-
-    fn change_flags<W: AtomicWord>(flags: &W, difference: u64) {
-        if is_left_out(Safeguard::H14) {
-            let seen = flags.load(Ordering::Relaxed);
-            flags.store(seen.wrapping_add(difference), Ordering::Relaxed);
-        } else {
-            classic::Corrected::change_flags(flags, difference);
-        }
-    }
-
-    fn frees_after_drop(was_last: bool) -> bool {
-        is_left_out(Safeguard::H15) || classic::Corrected::frees_after_drop(was_last)
-    }
-
-    fn page_ref_freeze<W: AtomicWord>(count: &W, expected: u64) -> bool {
-        if is_left_out(Safeguard::H16) {
-            count.store(0, Ordering::Release);
-            return true;
-        }
-        classic::Corrected::page_ref_freeze(count, expected)
-    }
-
-    fn count_limit() -> u64 {
-        if is_left_out(Safeguard::H18) { u64::MAX } else { classic::Corrected::count_limit() }
+impl classic::Safeguards for LessOne {
+    fn keeps(safeguard: ClassicSafeguard) -> bool {
+        let believes = is_left_out(Safeguard::H4Believed);
+        let left_out = match safeguard {
+            ClassicSafeguard::H1 => Safeguard::H1,
+            ClassicSafeguard::H2 => return !(is_left_out(Safeguard::H2) || is_left_out(Safeguard::H2Stuck)),
+            ClassicSafeguard::H3 => Safeguard::H3,
+            ClassicSafeguard::H3Tail => Safeguard::H3Tail,
+            // Asked of a page that is its own head.
+            ClassicSafeguard::H4 => {
+                remember(|memory| memory.believed |= believes);
+                return !(believes || is_left_out(Safeguard::H4));
+            }
+            ClassicSafeguard::H5 => Safeguard::H5,
+            ClassicSafeguard::H6 => Safeguard::H6,
+            // Asked of a page that is no tail any more.
+            ClassicSafeguard::H12 => {
+                remember(|memory| memory.believed |= is_left_out(Safeguard::H12));
+                Safeguard::H12
+            }
+            ClassicSafeguard::H13 => {
+                let pair = believes || is_left_out(Safeguard::H12);
+                if pair && remember(|memory| std::mem::take(&mut memory.believed)) {
+                    return false;
+                }
+                Safeguard::H13
+            }
+            ClassicSafeguard::H14 => Safeguard::H14,
+            ClassicSafeguard::H14Barrier => Safeguard::H14Barrier,
+            ClassicSafeguard::H15 => Safeguard::H15,
+            ClassicSafeguard::H16 => Safeguard::H16,
+            ClassicSafeguard::H18 => Safeguard::H18,
+        };
+        !is_left_out(left_out)
     }
 }
 
-impl one_word::Steps for LessOne {
-    fn pin_under_hold(
-        pin: impl FnOnce() -> bool,
-        unhold: impl FnOnce(),
-        hold: impl FnOnce() -> bool,
-    ) -> bool {
-        if !is_left_out(Safeguard::W1) {
-            return one_word::Unabridged::pin_under_hold(pin, unhold, hold);
-        }
-        unhold();
-        let pinned = pin();
-        hold();
-        pinned
+impl one_word::Safeguards for LessOne {
+    fn keeps(safeguard: OneWordSafeguard) -> bool {
+        let left_out = match safeguard {
+            OneWordSafeguard::W1 => Safeguard::W1,
+            OneWordSafeguard::W2 => Safeguard::W2,
+            OneWordSafeguard::W3 => Safeguard::W3,
+            OneWordSafeguard::W4 => Safeguard::W4,
+            OneWordSafeguard::W5 => Safeguard::W5,
+            // The value that a split ends with accounts for the holds that went with its tails.
+            OneWordSafeguard::W6 if is_left_out(Safeguard::W11Value) => {
+                return remember(|memory| {
+                    memory.moved += u64::from(memory.converting);
+                    !memory.converting
+                });
+            }
+            OneWordSafeguard::W6 => Safeguard::W6,
+            OneWordSafeguard::W7 => Safeguard::W7,
+            OneWordSafeguard::W8 => Safeguard::W8,
+            OneWordSafeguard::W9 => Safeguard::W9,
+            OneWordSafeguard::W10 => Safeguard::W10,
+            OneWordSafeguard::W11 => Safeguard::W11,
+            OneWordSafeguard::W12 => Safeguard::W12,
+            OneWordSafeguard::W13 => Safeguard::W13,
+            OneWordSafeguard::W14 => Safeguard::W14,
+            OneWordSafeguard::W15 => Safeguard::W15,
+            OneWordSafeguard::W16 => Safeguard::W16,
+            // No scenario is long enough to miss it: see `names::NOT_SHOWN`.
+            OneWordSafeguard::W17 => return true,
+            OneWordSafeguard::W18 => Safeguard::W18,
+            OneWordSafeguard::W19 => Safeguard::W19,
+        };
+        !is_left_out(left_out)
     }
 
-    fn is_head_meant(fits: bool) -> bool {
-        is_left_out(Safeguard::W2) || one_word::Unabridged::is_head_meant(fits)
-    }
-
-    fn was_same_tail(pinned: bool) -> bool {
-        is_left_out(Safeguard::W3) || one_word::Unabridged::was_same_tail(pinned)
-    }
-
-    fn is_still_so(look_again: impl FnOnce() -> bool) -> bool {
-        is_left_out(Safeguard::W4) || one_word::Unabridged::is_still_so(look_again)
-    }
-
-    fn are_refs_frozen(splitting: bool) -> bool {
-        !is_left_out(Safeguard::W5) && one_word::Unabridged::are_refs_frozen(splitting)
-    }
-
-    fn give_back_hold(give_back: impl FnOnce()) {
-        if is_left_out(Safeguard::W6)
-            || is_left_out(Safeguard::W11Value) && remember(|memory| memory.converting)
-        {
-            remember(|memory| memory.moved += 1);
-        } else {
-            one_word::Unabridged::give_back_hold(give_back);
-        }
-    }
-
-    fn moves_hold(needed: bool) -> bool {
-        !is_left_out(Safeguard::W7) && one_word::Unabridged::moves_hold(needed)
-    }
-
-    fn held(marked: PageWord, unmarked: impl FnOnce() -> PageWord) -> PageWord {
-        let safeguard = if marked.is_splitting() { Safeguard::W8 } else { Safeguard::W14 };
-        if is_left_out(safeguard) { unmarked() } else { one_word::Unabridged::held(marked, unmarked) }
-    }
-
-    fn settle_last(convert_tails: impl FnOnce(), settle: impl FnOnce()) {
-        if is_left_out(Safeguard::W9) {
-            settle();
-            convert_tails();
+    fn in_order(safeguard: OneWordSafeguard, first: impl FnOnce(), second: impl FnOnce()) {
+        if !<Self as one_word::Safeguards>::keeps(safeguard) {
+            second();
+            first();
             return;
         }
         remember(|memory| (memory.converting, memory.moved) = (true, 0));
-        one_word::Unabridged::settle_last(
-            || {
-                convert_tails();
-                remember(|memory| memory.converting = false);
-            },
-            settle,
-        );
-    }
-
-    fn is_to_convert(untouched: bool) -> bool {
-        is_left_out(Safeguard::W10) || one_word::Unabridged::is_to_convert(untouched)
-    }
-
-    fn settled(now: PageWord, begun: PageWord) -> PageWord {
-        remember(|memory| memory.begun = begun.pins());
-        if is_left_out(Safeguard::W11) { begun } else { one_word::Unabridged::settled(now, begun) }
-    }
-
-    fn refs_of_piece(refs: u64) -> u64 {
-        if is_left_out(Safeguard::W12) { refs.min(1) } else { one_word::Unabridged::refs_of_piece(refs) }
-    }
-
-    fn takes_apart(may_pin_resting_tails: bool) -> bool {
-        !is_left_out(Safeguard::W13) && one_word::Unabridged::takes_apart(may_pin_resting_tails)
-    }
-
-    fn has_only_reference(only: bool) -> bool {
-        is_left_out(Safeguard::W19) || one_word::Unabridged::has_only_reference(only)
-    }
-
-    fn marks_piece(all_tails_implicit: bool) -> bool {
-        !is_left_out(Safeguard::W15) && one_word::Unabridged::marks_piece(all_tails_implicit)
-    }
-
-    fn says_all_tails_implicit(all_tails_implicit: bool) -> bool {
-        is_left_out(Safeguard::W16) || one_word::Unabridged::says_all_tails_implicit(all_tails_implicit)
+        first();
+        remember(|memory| memory.converting = false);
+        second();
     }
 }
 

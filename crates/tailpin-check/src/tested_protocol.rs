@@ -1,11 +1,10 @@
-//! The two protocols, as they ship and with a switch, over words of any engine.
+//! The two protocols, as they ship and with one safeguard left out, over words of any engine.
 
 use std::sync::atomic::Ordering;
 
-use tailpin::one_word::Unabridged;
+use tailpin::one_word;
 use tailpin::{AtomicWord, Attach, FrameWords, GetError, Kind, OneWord, Order, PIN_LIMIT, PageWord, Pfn};
-use tailpin_classic::Classic;
-use tailpin_classic::Corrected;
+use tailpin_classic::{self as classic, Classic};
 
 use crate::protocol_kind::ProtocolKind;
 use crate::safeguards::LessOne;
@@ -35,13 +34,13 @@ pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static 
     fn counts_tail(protocol: &Self::Over<'_>, page: u64) -> bool;
 }
 
-/// [`OneWord`] with steps `S`.
-pub(crate) struct TestedOneWord<S = Unabridged>(std::marker::PhantomData<fn() -> S>);
-/// [`Classic`] with steps `S`.
-pub(crate) struct TestedClassic<S = Corrected>(std::marker::PhantomData<fn() -> S>);
-/// [`OneWord`] with a switch.
+/// [`OneWord`] with safeguards `S`.
+pub(crate) struct TestedOneWord<S = one_word::AllSafeguards>(std::marker::PhantomData<fn() -> S>);
+/// [`Classic`] with safeguards `S`.
+pub(crate) struct TestedClassic<S = classic::AllSafeguards>(std::marker::PhantomData<fn() -> S>);
+/// [`OneWord`] with one safeguard left out.
 pub(crate) type OneWordLessOne = TestedOneWord<LessOne>;
-/// [`Classic`] with a switch.
+/// [`Classic`] with one safeguard left out.
 pub(crate) type ClassicLessOne = TestedClassic<LessOne>;
 
 /// The safeguards of futexes and of pinning by address over a protocol with these safeguards.
@@ -52,12 +51,12 @@ pub(crate) trait UpperLayers {
     type Entry: tailpin_mm::model::Safeguards;
 }
 
-impl UpperLayers for Unabridged {
+impl UpperLayers for one_word::AllSafeguards {
     type Futex = tailpin_futex::AllSafeguards;
     type Entry = tailpin_mm::model::AllSafeguards;
 }
 
-impl UpperLayers for Corrected {
+impl UpperLayers for classic::AllSafeguards {
     type Futex = tailpin_futex::AllSafeguards;
     type Entry = tailpin_mm::model::AllSafeguards;
 }
@@ -67,9 +66,7 @@ impl UpperLayers for LessOne {
     type Entry = LessOne;
 }
 
-impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + UpperLayers> TestedProtocol<W>
-    for TestedOneWord<S>
-{
+impl<W: AtomicWord + 'static, S: one_word::Safeguards + UpperLayers> TestedProtocol<W> for TestedOneWord<S> {
     type Futex = S::Futex;
     type Entry = S::Entry;
     type Over<'m> = OneWord<'m, W, S>;
@@ -91,9 +88,7 @@ impl<W: AtomicWord + 'static, S: tailpin::one_word::Steps + UpperLayers> TestedP
     }
 }
 
-impl<W: AtomicWord + 'static, S: tailpin_classic::Steps + UpperLayers> TestedProtocol<W>
-    for TestedClassic<S>
-{
+impl<W: AtomicWord + 'static, S: classic::Safeguards + UpperLayers> TestedProtocol<W> for TestedClassic<S> {
     type Futex = S::Futex;
     type Entry = S::Entry;
     type Over<'m> = Classic<'m, W, S>;

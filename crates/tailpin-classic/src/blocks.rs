@@ -8,9 +8,9 @@
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
+use super::count::NEGATIVE;
 use super::page::{PG_HEAD, PG_TAIL};
-use super::steps::NEGATIVE;
-use super::{Classic, Steps};
+use super::{Classic, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::FreeSink;
 use tailpin::GetError;
@@ -23,7 +23,7 @@ pub(super) fn fits(at: Pfn, order: Order, end: Pfn) -> bool {
     at.offset(order.frames()) <= end
 }
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
     /// are undone.
     pub(super) fn map_range(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {
@@ -82,7 +82,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             if seen == 0 || seen >= NEGATIVE {
                 return Err(GetError::NotInUse);
             }
-            if n > S::count_limit() || seen > S::count_limit() - n {
+            if n > Self::count_limit() || seen > Self::count_limit() - n {
                 return Err(GetError::CountLimit);
             }
             // Relaxed: the caller's own reference orders everything.

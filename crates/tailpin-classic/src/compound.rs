@@ -3,8 +3,9 @@
 
 use core::sync::atomic::Ordering;
 
+use super::count::{NEGATIVE, get_unless_zero};
 use super::page::{ONE_GENERATION, PG_COMPOUND_LOCK, PG_HEAD, PG_HUGETLB, PG_TAIL, began};
-use super::{Classic, Steps};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::Class;
 use tailpin::{FrameRange, Order, Pfn};
@@ -17,11 +18,11 @@ pub(super) struct Locked {
     pub(super) own: u64,
 }
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// `prep_new_page`: everything but the count. The frames have no count, so no other thread
     /// writes their words and plain stores do (N3).
     pub(super) fn prep_new_page(&self, head: Pfn, order: Order, class: Class) {
-        // Relaxed: `publish_barrier` comes between all of this and the count.
+        // Relaxed: the barrier of `set_page_refcounted` comes between all of this and the count.
         self.mapcount(head).store(1, Ordering::Relaxed);
         if order > Order::PAGE {
             self.prep_compound_page(head, order);
@@ -34,16 +35,20 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// `prep_compound_page`: order, `PG_head` (`__SetPageHead`, not atomic), then each tail.
     fn prep_compound_page(&self, head: Pfn, order: Order) {
         // Relaxed throughout: see `prep_new_page`; between a tail's two words there is the barrier
-        // of `link_tail`.
+        // before `PG_tail`.
         self.order_word(head).store(order.get().into(), Ordering::Relaxed);
         let flags = self.flags(head).load(Ordering::Relaxed);
         self.flags(head).store(flags | PG_HEAD, Ordering::Relaxed);
         for tail in FrameRange::block(head, order).iter().skip(1) {
             let flags = self.flags(tail);
-            S::link_tail::<W>(
-                || self.first_page(tail).store(head.get(), Ordering::Relaxed),
-                || flags.store(flags.load(Ordering::Relaxed) | PG_TAIL, Ordering::Relaxed),
-            );
+            let first_page = || self.first_page(tail).store(head.get(), Ordering::Relaxed);
+            let tail_flag = || flags.store(flags.load(Ordering::Relaxed) | PG_TAIL, Ordering::Relaxed);
+            S::in_order(Safeguard::H3Tail, first_page, || {
+                if S::keeps(Safeguard::H3Tail) {
+                    W::fence(Ordering::Release);
+                }
+                tail_flag();
+            });
         }
     }
 
@@ -57,7 +62,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
         // Acquire: the read barrier before `PG_tail` is looked at again.
         let head = Pfn::new(self.first_page(page).load(Ordering::Acquire));
-        if S::still_tail(|| self.page_tail(page)) { head } else { page }
+        if self.page_tail(page) || !S::keeps(Safeguard::H12) { head } else { page }
     }
 
     /// Whether `page` is a tail of `head` now. Certain while the caller has a reference on `head`
@@ -65,6 +70,15 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     pub(super) fn is_tail_of(&self, page: Pfn, head: Pfn) -> bool {
         // Acquire: a split to smaller blocks makes the new head reachable before it names it here.
         self.page_tail(page) && self.first_page(page).load(Ordering::Acquire) == head.get()
+    }
+
+    /// A reference on a head, before its lock is taken (H1): how many references this took, `None`
+    /// if the head is free.
+    pub(super) fn stabilise_head(&self, head: Pfn) -> Option<u64> {
+        if !S::keeps(Safeguard::H1) {
+            return Some(0);
+        }
+        get_unless_zero(self.count(head), NEGATIVE).is_ok().then_some(1)
     }
 
     /// Takes the bit lock of a head, on which the caller has a reference (H1). Acquire: pairs with
@@ -110,7 +124,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// Takes a reference on `at`, which was a head, then its lock. By now it may be an ordinary
     /// page, which is a block of order 0 and is treated as one. `None`: it is free.
     pub(super) fn lock_head(&self, at: Pfn) -> Option<Locked> {
-        let own = S::stabilise_head(self.count(at))?;
+        let own = self.stabilise_head(at)?;
         self.compound_lock(at);
         Some(Locked { order: self.compound_order(at), own })
     }

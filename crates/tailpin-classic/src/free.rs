@@ -5,13 +5,13 @@ use core::sync::atomic::Ordering;
 use super::page::{
     GENERATION, PG_COMPOUND_LOCK, PG_HWPOISON, PG_LOOSE, PG_LOOSE_AREA, PG_RESERVED, generation,
 };
-use super::{Classic, Steps};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
 use tailpin::{Cause, Misuse, Operation};
 use tailpin::{Class, FrameMask, FreeSink};
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has
     /// one.
     pub(super) fn check_new_pages(&self, frames: FrameRange) -> Result<(), Pfn> {
@@ -58,18 +58,19 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// The mail's replacement order: `prep_compound_page`, write barrier, `set_page_refcounted` as
     /// the very last action. Returns the generation.
     pub(super) fn hand_out(&self, head: Pfn, order: Order, class: Class) -> u8 {
-        S::hand_out(
+        S::in_order(
+            Safeguard::H2,
             || self.prep_new_page(head, order, class),
-            || {
-                S::publish_barrier::<W>();
-                self.set_page_refcounted(head);
-            },
+            || self.set_page_refcounted(head),
         );
         // Relaxed: this thread's own reference.
         generation(self.flags(head).load(Ordering::Relaxed))
     }
 
     fn set_page_refcounted(&self, head: Pfn) {
+        if S::keeps(Safeguard::H3) {
+            W::fence(Ordering::Release);
+        }
         // Relaxed: the barrier is right before it. From here on others may take the compound lock.
         self.count(head).store(1, Ordering::Relaxed);
     }

@@ -6,8 +6,8 @@
 
 use core::sync::atomic::Ordering;
 
-use super::steps::{NEGATIVE, get_unless_zero};
-use super::{Classic, Steps};
+use super::count::{COUNT_LIMIT, NEGATIVE, get_unless_zero};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::FreeSink;
 use tailpin::GetError;
@@ -26,11 +26,23 @@ pub(super) enum Tail {
 /// No limit on the count; for references that the protocol itself takes and gives back.
 pub(super) const NO_LIMIT: u64 = NEGATIVE;
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// `get_page_unless_zero` with the limit of `try_get_page` (H18).
     #[inline]
     pub(super) fn get_page_unless_zero(&self, page: Pfn, limit: u64) -> Result<(), GetError> {
         get_unless_zero(self.count(page), limit)
+    }
+
+    /// From this count on no caller gets another reference (H18).
+    #[inline]
+    pub(super) fn count_limit() -> u64 {
+        if S::keeps(Safeguard::H18) { COUNT_LIMIT } else { u64::MAX }
+    }
+
+    /// Whether what was found without a reference is so now that there is one (H13).
+    #[inline]
+    fn still(look_again: impl FnOnce() -> bool) -> bool {
+        !S::keeps(Safeguard::H13) || look_again()
     }
 
     /// A pin on a page found by its number alone.
@@ -49,7 +61,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             self.get_page_unless_zero(page, limit)?;
             // A tail has a count only in the middle of its split: then this was another thread's
             // publication.
-            if S::still_together(|| !self.page_tail(page)) {
+            if Self::still(|| !self.page_tail(page)) {
                 return Ok(());
             }
             self.put_refs(page, 1, None, sink);
@@ -59,13 +71,13 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// One more pin on a page on which the caller has one (`get_page`).
     pub(super) fn get_page(&self, page: Pfn, sink: &impl FreeSink) -> Result<(), GetError> {
         while self.page_tail(page) {
-            if self.__get_page_tail(page, S::count_limit(), sink)? == Tail::Done {
+            if self.__get_page_tail(page, Self::count_limit(), sink)? == Tail::Done {
                 return Ok(());
             }
         }
         // Relaxed: the caller's own pin orders everything, and by now it is in this count.
         let had = self.count(page).fetch_add(1, Ordering::Relaxed);
-        if had > 0 && had < S::count_limit() {
+        if had > 0 && had < Self::count_limit() {
             return Ok(());
         }
         // Relaxed: nothing happened under it.
@@ -76,10 +88,10 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
     /// A pin on a tail: a reference on its head first, then under the lock one in the tail.
     fn __get_page_tail(&self, page: Pfn, limit: u64, sink: &impl FreeSink) -> Result<Tail, GetError> {
         let head = self.compound_trans_head(page);
-        if !S::is_another_page(page, head) {
+        if page == head && S::keeps(Safeguard::H4) {
             return Ok(Tail::Changed);
         }
-        let early = S::early_tail_refcounted(|| self.__compound_tail_refcounted(head));
+        let early = (!S::keeps(Safeguard::H6)).then(|| self.__compound_tail_refcounted(head));
         if let Err(error) = self.get_page_unless_zero(head, limit) {
             // Acquired with the refusal: if the page left this head before, that is seen here.
             return if self.is_tail_of(page, head) { Err(error) } else { Ok(Tail::Changed) };
@@ -87,7 +99,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         let counted = early.unwrap_or_else(|| self.__compound_tail_refcounted(head));
         let together = if counted {
             self.compound_lock(head);
-            let together = S::still_together(|| self.is_tail_of(page, head));
+            let together = Self::still(|| self.is_tail_of(page, head));
             if together {
                 // Relaxed: the lock orders it.
                 self.mapcount(page).fetch_add(1, Ordering::Relaxed);
@@ -97,7 +109,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         } else {
             // Such a block never splits and the reference keeps it from being freed: no lock is
             // needed.
-            S::still_together(|| self.is_tail_of(page, head))
+            Self::still(|| self.is_tail_of(page, head))
         };
         if together {
             return Ok(Tail::Done);
@@ -128,17 +140,17 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         sink: &impl FreeSink,
     ) -> Result<Option<Pfn>, Cause> {
         let head = self.compound_trans_head(page);
-        if !S::is_another_page(page, head) {
+        if page == head && S::keeps(Safeguard::H4) {
             return Ok(None);
         }
-        let early = S::early_tail_refcounted(|| self.__compound_tail_refcounted(head));
-        let Some(own) = S::stabilise_head(self.count(head)) else {
+        let early = (!S::keeps(Safeguard::H6)).then(|| self.__compound_tail_refcounted(head));
+        let Some(own) = self.stabilise_head(head) else {
             // Either it has been split and the old head freed, or the caller can't have had a pin.
             return if self.is_tail_of(page, head) { Err(Cause::FrameIsFree) } else { Ok(None) };
         };
         let counted = early.unwrap_or_else(|| self.__compound_tail_refcounted(head));
         if !counted {
-            let together = S::still_together(|| self.is_tail_of(page, head));
+            let together = Self::still(|| self.is_tail_of(page, head));
             if !together {
                 self.put_refs(head, own, Some(Order::PAGE), sink);
                 return Ok(None);
@@ -146,7 +158,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             return self.put_uncounted(head, own, on_head, sink);
         }
         self.compound_lock(head);
-        if !S::still_together(|| self.is_tail_of(page, head)) {
+        if !Self::still(|| self.is_tail_of(page, head)) {
             self.compound_unlock(head);
             // On whatever that frame is now: it may even be a smaller block (H5).
             self.put_refs(head, own, Some(Order::PAGE), sink);
@@ -187,13 +199,13 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             let head = self.compound_trans_head(page);
             let alone = head == page;
             let same = || if alone { !self.page_tail(page) } else { self.is_tail_of(page, head) };
-            if self.get_page_unless_zero(head, S::count_limit()).is_err() {
+            if self.get_page_unless_zero(head, Self::count_limit()).is_err() {
                 if same() {
                     return None;
                 }
                 continue;
             }
-            if S::still_together(same) {
+            if Self::still(same) {
                 return Some(head);
             }
             self.put_refs(head, 1, Some(Order::PAGE), sink);
@@ -228,7 +240,10 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         match self.drop_refs(frame, n) {
             Ok(false) => {}
             Ok(true) => {
-                let order = S::order_at_zero(believed, || self.compound_order(frame));
+                let order = match believed {
+                    Some(order) if !S::keeps(Safeguard::H5) => order,
+                    _ => self.compound_order(frame),
+                };
                 self.free_block(frame, order, sink);
             }
             Err(had) => {

@@ -4,7 +4,7 @@
 //! in the head's flags keeps the four consistent. Names are the kernel's where there is one (3.13:
 //! `mm/swap.c`, `mm/huge_memory.c`, `mm/page_alloc.c`); what the mail of 16 December 2013 says has
 //! to change is changed, and so are the races of the same kind that mainline found later. Each of
-//! those steps is one function of [`Steps`].
+//! those steps is a [`Safeguard`].
 //!
 //! | here | in the kernel |
 //! | --- | --- |
@@ -21,12 +21,13 @@
 mod audit;
 mod blocks;
 mod compound;
+mod count;
 mod free;
 mod get_put;
 mod misuse;
 mod page;
+mod safeguards;
 mod split;
-mod steps;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -34,7 +35,7 @@ mod token;
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
 
-pub use steps::{Corrected, Steps};
+pub use safeguards::{AllSafeguards, Safeguard, Safeguards};
 
 use tailpin::AtomicWord;
 use tailpin::Cause;
@@ -44,38 +45,38 @@ use tailpin::{FrameRange, Order, Pfn};
 use tailpin::{GetError, MergeError, SplitError, TokenError};
 
 /// The protocol of the 2013 mail over five words per frame.
-pub struct Classic<'m, W = AtomicU64, S = Corrected> {
+pub struct Classic<'m, W = AtomicU64, S = AllSafeguards> {
     words: &'m [W],
     base: Pfn,
-    steps: PhantomData<fn() -> S>,
+    safeguards: PhantomData<fn() -> S>,
 }
 
 impl<'m, W: AtomicWord> Classic<'m, W> {
     /// Over `words`, the first five of which are for frame `base`; zero-filled words are free
     /// frames.
     pub fn new(words: &'m [W], base: Pfn) -> Self {
-        Self::with_steps(words, base)
+        Self::with_safeguards(words, base)
     }
 }
 
-impl<'m, W: AtomicWord, S: Steps> Classic<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards> Classic<'m, W, S> {
     /// The protocol over `words` with safeguards of the caller's choice: for model checking what
     /// happens when one is missing.
-    pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
+    pub fn with_safeguards(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));
-        Self { words, base, steps: PhantomData }
+        Self { words, base, safeguards: PhantomData }
     }
 }
 
 impl<W, S> tailpin::sealed::Sealed for Classic<'_, W, S> {}
 
-impl<'m, W: AtomicWord, S: Steps> Attach<'m> for Classic<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards> Attach<'m> for Classic<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {
-        Self::with_steps(words, base)
+        Self::with_safeguards(words, base)
     }
 }
 
-impl<W: AtomicWord, S: Steps> FrameWords for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> FrameWords for Classic<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "classic";
     const WORDS_PER_FRAME: usize = page::WORDS;
@@ -101,7 +102,7 @@ impl<W: AtomicWord, S: Steps> FrameWords for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> BlockLife for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> BlockLife for Classic<'_, W, S> {
     const HANDS_OUT_AT_ONCE: bool = false;
 
     /// Checks every frame. That they become one block is left to [`BlockLife::publish`], which is
@@ -148,9 +149,9 @@ impl<W: AtomicWord, S: Steps> BlockLife for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> Pins for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Pins for Classic<'_, W, S> {
     fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<CountedPin<'_, W>, GetError> {
-        self.pin_found(page, S::count_limit(), sink)?;
+        self.pin_found(page, Self::count_limit(), sink)?;
         Ok(self.counted(PagePin { page, counted_at: page }))
     }
 
@@ -163,7 +164,7 @@ impl<W: AtomicWord, S: Steps> Pins for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> BlockRefs for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> BlockRefs for Classic<'_, W, S> {
     fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
         self.map_range(FrameRange::block(head, order), 1, sink)
     }
@@ -181,7 +182,7 @@ impl<W: AtomicWord, S: Steps> BlockRefs for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> Rearrange for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Rearrange for Classic<'_, W, S> {
     const REARRANGES: bool = false;
 
     /// To any lower order: 2013 had pages only, but it is the same walk.
@@ -198,7 +199,7 @@ impl<W: AtomicWord, S: Steps> Rearrange for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> Checked for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Checked for Classic<'_, W, S> {
     fn settled_block(&self, frame: Pfn, _: &impl FreeSink) -> Option<(Pfn, PageState)> {
         // A split is done under the lock of the head.
         self.live_head_of(frame).map(|(head, _)| (head, self.decode(head)))

@@ -7,13 +7,13 @@ use core::sync::atomic::Ordering;
 
 use super::get_put::NO_LIMIT;
 use super::page::{PG_HUGETLB, PG_HWPOISON};
-use super::{Classic, Steps};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::FreeSink;
 use tailpin::{Cause, Misuse, Operation};
 use tailpin::{FrameRange, Pfn};
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// `bad_page`: marks the frame, if it is in use, so that it leaves service when freed, and
     /// reports it. A free frame is the allocator's and stays untouched.
     #[cold]
@@ -83,7 +83,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
                     None => continue,
                 }
             }
-            let Some(own) = S::stabilise_head(self.count(page)) else { return Err(Cause::FrameIsFree) };
+            let Some(own) = self.stabilise_head(page) else { return Err(Cause::FrameIsFree) };
             if self.page_tail(page) {
                 // It was freed and handed out again in between.
                 self.put_refs(page, own, None, sink);
@@ -97,19 +97,30 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         }
     }
 
+    /// `page_ref_freeze`: takes all references at once if there are as many as `expected`.
+    fn page_ref_freeze(&self, head: Pfn, expected: u64) -> bool {
+        let count = self.count(head);
+        if !S::keeps(Safeguard::H16) {
+            count.store(0, Ordering::Release);
+            return true;
+        }
+        // AcqRel: what was done under all earlier references comes before the free. Relaxed:
+        // nothing happened.
+        count.compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// `__free_pages`: drops `n` references, and the block with the last one. While others have
     /// some it is theirs to free, whole (H15).
     pub(super) fn free_pages(&self, head: Pfn, n: u64, sink: &impl FreeSink) {
         let free = || {
-            let order = S::order_at_zero(None, || self.compound_order(head));
-            self.free_block(head, order, sink);
+            self.free_block(head, self.compound_order(head), sink);
         };
         // Relaxed: a guess; the freeze decides (H16).
-        if self.count(head).load(Ordering::Relaxed) == n && S::page_ref_freeze(self.count(head), n) {
+        if self.count(head).load(Ordering::Relaxed) == n && self.page_ref_freeze(head, n) {
             return free();
         }
         match self.drop_refs(head, n) {
-            Ok(last) if S::frees_after_drop(last) => free(),
+            Ok(last) if last || !S::keeps(Safeguard::H15) => free(),
             Ok(_) => {}
             Err(_) => self.bad_page(head, Operation::Free, Cause::TooFewReferences, sink),
         }

@@ -14,7 +14,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{Classic, Steps};
+use super::{Classic, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::{FrameRange, Order, Pfn};
 use tailpin::{Kind, PageState};
@@ -71,7 +71,7 @@ pub(super) const fn generation(flags: u64) -> u8 {
     (flags >> GENERATION_SHIFT) as u8
 }
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     #[inline]
     fn word(&self, frame: Pfn, field: usize) -> &W {
         // What lies before the first frame is far beyond the last one.
@@ -214,7 +214,7 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         // Release: what was done under the reference comes before the free. Acquire: the last one
         // sees all of it.
         let had = self.count(frame).fetch_sub(n, Ordering::AcqRel);
-        if had >= n && had < super::steps::NEGATIVE {
+        if had >= n && had < super::count::NEGATIVE {
             return Ok(had == n);
         }
         // Relaxed: undoes a borrow by which no thread was let in.

@@ -10,13 +10,13 @@ use core::sync::atomic::Ordering;
 
 use super::blocks::fits;
 use super::page::{ONE_GENERATION, PG_HEAD, PG_PIECE, PG_TAIL, began};
-use super::{Classic, Steps};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::FreeSink;
 use tailpin::SplitError;
 use tailpin::{FrameRange, Order, Pfn};
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// Splits every piece of `range` down to `target`.
     pub(super) fn split_range(
         &self,
@@ -101,6 +101,18 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
         self.compound_unlock(head);
     }
 
+    /// Changes the flags of a page that others can reach by a difference (H14).
+    fn change_flags(&self, page: Pfn, difference: u64) {
+        let flags = self.flags(page);
+        if S::keeps(Safeguard::H14) {
+            // Relaxed: the full barrier is right before it.
+            flags.fetch_add(difference, Ordering::Relaxed);
+        } else {
+            let seen = flags.load(Ordering::Relaxed);
+            flags.store(seen.wrapping_add(difference), Ordering::Relaxed);
+        }
+    }
+
     /// Makes a tail the first frame of a piece; returns its pins and those of the piece's other
     /// pages.
     fn split_tail(&self, piece: Pfn, target: Order, maps: u64) -> u64 {
@@ -120,9 +132,11 @@ impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
             flags += PG_HEAD;
         }
         // c. Full barrier.
-        S::count_before_tail_goes::<W>();
+        if S::keeps(Safeguard::H14Barrier) {
+            W::fence(Ordering::SeqCst);
+        }
         // d. `PG_tail` goes, and nothing else: as an addition it leaves the bits of others alone.
-        S::change_flags(self.flags(piece), flags);
+        self.change_flags(piece, flags);
         // e. The mail's time had a union to overwrite here; the pieces' tails are told their head
         // instead.
         W::fence(Ordering::Release);

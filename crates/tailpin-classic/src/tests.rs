@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::vec::Vec;
 
+use super::count::COUNT_LIMIT;
 use super::*;
 use tailpin::{Cause, Misuse, Operation};
 use tailpin::{FrameMask, Kind, RawBlock};
@@ -58,7 +59,7 @@ fn map(frames: usize) -> Vec<AtomicU64> {
 }
 
 /// A block of `of` at the base; its generation.
-fn begin<S: Steps>(classic: &Classic<'_, AtomicU64, S>, of: Order, class: Class) -> u8 {
+fn begin<S: Safeguards>(classic: &Classic<'_, AtomicU64, S>, of: Order, class: Class) -> u8 {
     classic.prepare(BASE, of).unwrap();
     classic.publish(BASE, of, class)
 }
@@ -410,16 +411,11 @@ fn misuse_through_the_unchecked_forms_is_reported_and_harmless() {
 /// H18.
 #[test]
 fn gets_refuse_at_the_limit() {
-    struct Few;
-    impl Steps for Few {
-        fn count_limit() -> u64 {
-            3
-        }
-    }
     let (words, log) = (map(512), Log::default());
-    let classic: Classic<'_, AtomicU64, Few> = Classic::with_steps(&words, BASE);
+    let classic = Classic::new(&words, BASE);
     let tail = BASE.offset(1);
     begin(&classic, order(1), SPLITTABLE);
+    classic.get_pieces(whole(order(1)), COUNT_LIMIT - 3, &log).unwrap();
     let held = classic.try_get(tail, &log).unwrap();
     classic.get(held, &log).unwrap();
     assert_eq!(classic.get(held, &log), Err(GetError::CountLimit));
@@ -432,7 +428,7 @@ fn gets_refuse_at_the_limit() {
     assert_eq!(classic.get(held, &log), Err(GetError::CountLimit));
     classic.put(held, &log);
     classic.put(held, &log);
-    classic.put_pieces(whole(order(1)), 1, &log);
+    classic.put_pieces(whole(order(1)), COUNT_LIMIT - 2, &log);
     assert_eq!(log.blocks().len(), 2);
     assert_eq!(log.causes(), []);
 }
@@ -524,23 +520,17 @@ fn references_are_of_whole_pieces_in_use() {
 
 #[test]
 fn a_page_takes_as_many_references_as_there_may_be() {
-    struct Few;
-    impl Steps for Few {
-        fn count_limit() -> u64 {
-            3
-        }
-    }
     let (words, log) = (map(512), Log::default());
-    let classic: Classic<'_, AtomicU64, Few> = Classic::with_steps(&words, BASE);
+    let classic = Classic::new(&words, BASE);
     begin(&classic, Order::PAGE, SPLITTABLE);
     let get = |n| classic.get_pieces(whole(Order::PAGE), n, &log);
-    for too_many in [3, 4, 5] {
+    for too_many in [COUNT_LIMIT, COUNT_LIMIT + 1, COUNT_LIMIT + 2, u64::MAX] {
         assert_eq!(get(too_many), Err(GetError::CountLimit));
     }
-    assert_eq!(get(2), Ok(()));
+    assert_eq!(get(COUNT_LIMIT - 1), Ok(()));
     assert_eq!(get(1), Err(GetError::CountLimit));
-    assert_eq!(classic.state(BASE).refs, 3);
-    classic.put_pieces(whole(Order::PAGE), 3, &log);
+    assert_eq!(classic.state(BASE).refs, COUNT_LIMIT);
+    classic.put_pieces(whole(Order::PAGE), COUNT_LIMIT, &log);
     assert_eq!(log.blocks(), [(BASE, Order::PAGE)]);
     assert_eq!(log.causes(), []);
 }

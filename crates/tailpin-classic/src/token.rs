@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering;
 
 use super::page::{BEGAN, ONE_GENERATION, PG_HUGETLB, PG_PIECE, PG_TAIL, began, generation};
-use super::{Classic, Steps};
+use super::{Classic, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::Cause;
 use tailpin::{FrameRange, Order, Pfn};
@@ -24,14 +24,14 @@ struct Piece {
     own: u64,
 }
 
-impl<W: AtomicWord, S: Steps> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// Holds and locks the piece at `at`, if it is one of the token's block and has references.
     fn lock_piece(&self, token: RawBlock, at: Pfn, sink: &impl FreeSink) -> Result<Piece, Cause> {
         loop {
             if self.page_tail(at) {
                 return Err(self.inside_block(at));
             }
-            let own = S::stabilise_head(self.count(at)).ok_or(Cause::FrameIsFree)?;
+            let own = self.stabilise_head(at).ok_or(Cause::FrameIsFree)?;
             self.compound_lock(at);
             let flags = self.page_flags(at);
             // Relaxed: the lock orders it.

@@ -77,7 +77,7 @@ fn a_count_that_is_gone_or_below_zero_takes_no_more() {
     let (words, log) = (map(512), Log::default());
     let classic = Classic::new(&words, BASE);
     begin(&classic, Order::PAGE, SPLITTABLE);
-    for count in [0, steps::NEGATIVE, u64::MAX] {
+    for count in [0, count::NEGATIVE, u64::MAX] {
         classic.count(BASE).store(count, Ordering::Relaxed);
         assert_eq!(classic.get_pieces(whole(Order::PAGE), 1, &log), Err(GetError::NotInUse));
         assert_eq!(classic.drop_refs(BASE, 1), Err(count));

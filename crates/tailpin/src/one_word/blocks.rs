@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{OneWord, Steps};
+use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::finally::to_the_end;
@@ -11,7 +11,7 @@ use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::{BlockRefs, FreeSink};
 use crate::report::{Cause, Misuse, Operation};
 
-impl<W: AtomicWord, S: Steps> BlockRefs for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> BlockRefs for OneWord<'_, W, S> {
     #[inline]
     fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
         let word = self.word(head);
@@ -80,11 +80,11 @@ impl<W: AtomicWord, S: Steps> BlockRefs for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     fn get_refs_on(&self, at: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);
-            if S::are_refs_frozen(seen.is_splitting()) {
+            if S::keeps(Safeguard::W5) && seen.is_splitting() {
                 self.help_split(at, seen, sink);
             } else if !seen.is_head() || seen.is_merging() || seen.refs() == 0 {
                 return Err(GetError::NotInUse);
@@ -147,7 +147,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 sink.freed_uncoalesced(at, Order::PAGE);
                 return Ok(Order::PAGE);
             }
-            if S::are_refs_frozen(seen.is_splitting()) {
+            if S::keeps(Safeguard::W5) && seen.is_splitting() {
                 self.help_split(at, seen, sink);
             } else if !seen.is_head() || seen.is_merging() {
                 return Err((seen, Cause::FrameIsFree));

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{OneWord, Steps};
+use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
@@ -10,7 +10,7 @@ use crate::page_state::{Class, Kind};
 use crate::page_word::PageWord;
 use crate::protocol::{BlockLife, FreeSink};
 
-impl<W: AtomicWord, S: Steps> BlockLife for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> BlockLife for OneWord<'_, W, S> {
     const HANDS_OUT_AT_ONCE: bool = true;
 
     /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head
@@ -118,7 +118,7 @@ impl<W: AtomicWord, S: Steps> BlockLife for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     /// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
     #[inline]
     fn claim_as(&self, head: Pfn, order: Order, claimed: impl FnOnce(PageWord) -> PageWord) -> bool {
@@ -154,7 +154,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
         }
         // Above 2 MiB the parts and the first 2 MiB know about their tails from their last life.
-        if below && first.all_tails_implicit() != S::says_all_tails_implicit(all_tails_implicit) {
+        if below && first.all_tails_implicit() != (all_tails_implicit || !S::keeps(Safeguard::W16)) {
             // Relaxed: the head is as free as it was; made visible with its publication.
             self.word(head).store(first.as_free(all_tails_implicit).0, Ordering::Relaxed);
         }

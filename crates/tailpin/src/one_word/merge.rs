@@ -29,7 +29,7 @@
 //! and from that piece on no word becomes implicit. (c) It is on the head of the whole: then T is
 //! pinned as a tail of the whole, which it is. The generation in the word is not relied on.
 
-use super::{OneWord, Steps};
+use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::error::MergeError;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -59,7 +59,7 @@ struct Progress {
 /// One block of `order` at `head` out of the pieces there, on each of which the caller has a
 /// reference. If it is not the only one, the caller has one on each frame afterwards too, though
 /// perhaps in smaller pieces, or in 2 MiB.
-pub(super) fn merge<W: AtomicWord, S: Steps>(
+pub(super) fn merge<W: AtomicWord, S: Safeguards>(
     this: &OneWord<'_, W, S>,
     head: Pfn,
     order: Order,
@@ -77,7 +77,7 @@ pub(super) fn merge<W: AtomicWord, S: Steps>(
     merged
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first, which stay set apart.
     pub(super) fn join_areas(
         &self,
@@ -193,7 +193,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
                 self.to_pages(head, seen, sink);
                 continue;
             }
-            progress.implicit = order == Order::HUGE && S::may_be_implicit(unpinned && seen.pins() == 0);
+            let unheld = unpinned && seen.pins() == 0 || !S::keeps(Safeguard::W17);
+            progress.implicit = order == Order::HUGE && unheld;
             let all_tails_implicit = progress.implicit || order > Order::HUGE && seen.all_tails_implicit();
             if self.change(head, seen, seen.begin_merge(order, all_tails_implicit)) {
                 self.adopt_tails(head, seen, whole, &mut progress, sink);
@@ -237,14 +238,14 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
 
     /// Whether a piece has one reference, or is set apart, which it was with one.
     fn is_callers_alone(piece: PageWord) -> bool {
-        S::has_only_reference(piece.is_mergeable() || piece.is_merging())
+        piece.is_mergeable() || piece.is_merging() || !S::keeps(Safeguard::W19)
     }
 
     /// Below 2 MiB a hold on a head of several frames may be that of a thread about to pin an
     /// implicit tail, and that thread would not notice that the tail has changed blocks.
     fn may_pin_implicit_tails(piece: PageWord) -> bool {
         let order = piece.order();
-        S::takes_apart(order > Order::PAGE && order < Order::HUGE && piece.pins() > 0)
+        S::keeps(Safeguard::W13) && order > Order::PAGE && order < Order::HUGE && piece.pins() > 0
     }
 
     /// Splits a piece that is the caller's alone, or a whole that some page will not become part
@@ -353,7 +354,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         sink: &impl FreeSink,
     ) -> bool {
         // The tails of the first piece are held by the same head before and after.
-        let moves = S::moves_hold(piece != whole.head);
+        let moves = S::keeps(Safeguard::W7) && piece != whole.head;
         if moves && self.hold(whole.head, whole.order, sink).is_err() {
             return false;
         }

@@ -25,14 +25,14 @@ mod life;
 mod merge;
 mod misuse;
 mod pin;
+mod safeguards;
 mod split;
-mod steps;
 mod token;
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-pub use steps::{Steps, Unabridged};
+pub use safeguards::{AllSafeguards, Safeguard, Safeguards};
 
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -42,28 +42,28 @@ use crate::protocol::{Attach, FrameWords};
 
 /// The lock-free protocol over one word per frame. Users meet it as the default parameter of
 /// [`Zone`](crate::Zone) and never write it.
-pub struct OneWord<'m, W = AtomicU64, S = Unabridged> {
+pub struct OneWord<'m, W = AtomicU64, S = AllSafeguards> {
     /// One for each frame from `base` on. Any thread changes them, by `change_at`, an add or a
     /// subtraction; the thread that owns a free frame stores into its word.
     words: &'m [W],
     /// Frame of the first word, the first of a pageblock; fixed.
     base: Pfn,
-    steps: PhantomData<fn() -> S>,
+    safeguards: PhantomData<fn() -> S>,
 }
 
 impl<'m, W: AtomicWord> OneWord<'m, W> {
     /// Over `words`, the first of which is for frame `base`; zero-filled words are free frames.
     pub fn new(words: &'m [W], base: Pfn) -> Self {
-        Self::with_steps(words, base)
+        Self::with_safeguards(words, base)
     }
 }
 
-impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards> OneWord<'m, W, S> {
     /// The protocol over `words` with safeguards of the caller's choice: for model checking what
     /// happens when one is missing.
-    pub fn with_steps(words: &'m [W], base: Pfn) -> Self {
+    pub fn with_safeguards(words: &'m [W], base: Pfn) -> Self {
         debug_assert!(base.is_aligned(Order::HUGE));
-        Self { words, base, steps: PhantomData }
+        Self { words, base, safeguards: PhantomData }
     }
 
     #[inline]
@@ -146,13 +146,13 @@ impl<'m, W: AtomicWord, S: Steps> OneWord<'m, W, S> {
 
 impl<W, S> crate::protocol::sealed::Sealed for OneWord<'_, W, S> {}
 
-impl<'m, W: AtomicWord, S: Steps> Attach<'m> for OneWord<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards> Attach<'m> for OneWord<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {
-        Self::with_steps(words, base)
+        Self::with_safeguards(words, base)
     }
 }
 
-impl<W: AtomicWord, S: Steps> FrameWords for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> FrameWords for OneWord<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "one-word";
     const WORDS_PER_FRAME: usize = 1;

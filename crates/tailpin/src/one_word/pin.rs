@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{OneWord, Steps};
+use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{Order, Pfn};
@@ -81,7 +81,7 @@ impl For {
     }
 }
 
-impl<W: AtomicWord, S: Steps> Pins for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Pins for OneWord<'_, W, S> {
     /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own
     /// word is live.
     #[inline]
@@ -119,7 +119,7 @@ impl<W: AtomicWord, S: Steps> Pins for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     /// Pins a page whose own word is not live alone: one that was last `seen` as a tail without
     /// pins, or as anything else.
     #[inline(never)]
@@ -136,7 +136,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     pub(super) fn hold(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<WordPin, GetError> {
         let seen = self.load(head);
         if seen.is_head_to_hold_of(order) {
-            let held = S::held(seen.hold_settled(), || PageWord(seen.0 + 1));
+            let marks = S::keeps(Safeguard::W14);
+            let held = if marks { seen.hold_settled() } else { PageWord(seen.0 + 1) };
             if self.change(head, seen, held) {
                 return Ok(WordPin { at: head, order, uncounted_tails: false });
             }
@@ -152,12 +153,13 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         loop {
             let seen = self.load(at);
             if seen.is_head() {
-                if !seen.is_live_head() || !S::is_head_meant(whose.fits(seen)) {
+                if !seen.is_live_head() || S::keeps(Safeguard::W2) && !whose.fits(seen) {
                     return Err(GetError::NotInUse);
                 }
                 let uncounted_tails = seen.is_unsplittable();
                 let new = if whose.is_hold() && !uncounted_tails {
-                    Some(S::held(seen.hold(1), || PageWord(seen.0 + 1)))
+                    let marks = S::keeps(if seen.is_splitting() { Safeguard::W8 } else { Safeguard::W14 });
+                    Some(if marks { seen.hold(1) } else { PageWord(seen.0 + 1) })
                 } else {
                     seen.pin(1)
                 };
@@ -169,7 +171,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if !seen.is_tail() {
                 return Err(GetError::NotInUse);
             }
-            if !S::is_head_meant(whose.fits_part(seen)) {
+            if S::keeps(Safeguard::W2) && !whose.fits_part(seen) {
                 return Err(GetError::NotInUse);
             }
             if seen.pins() > 0 {
@@ -198,20 +200,27 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             Ok(head) if head.uncounted_tails => Some(Ok(head)),
             Ok(head) => {
                 let first = whose.first_on(seen.tail_of(head.order));
-                let pinned = S::pin_under_hold(
-                    || self.change(at, seen, first),
-                    || self.unpin(head.at, sink),
-                    || self.hold_head_of(at, seen, sink).is_ok(),
-                );
-                if S::was_same_tail(pinned) {
+                if !S::keeps(Safeguard::W1) {
+                    self.unpin(head.at, sink);
+                }
+                let pinned = self.change(at, seen, first);
+                if !S::keeps(Safeguard::W1) {
+                    let _ = self.hold_head_of(at, seen, sink);
+                }
+                if pinned || !S::keeps(Safeguard::W3) {
                     return Some(Ok(WordPin::on_tail(at)));
                 }
                 // "Is it still a tail": something happened to it, so look again.
                 self.unpin(head.at, sink);
                 None
             }
-            Err(error) => S::is_still_so(|| self.load(at) == seen).then_some(Err(error)),
+            Err(error) => self.is_still(at, seen).then_some(Err(error)),
         }
+    }
+
+    /// Whether a word is what it was when its head was looked for.
+    fn is_still(&self, at: Pfn, seen: PageWord) -> bool {
+        !S::keeps(Safeguard::W4) || self.load(at) == seen
     }
 
     /// A hold on the head of the unpinned tail `seen` at `tail`.
@@ -224,7 +233,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             match self.hold(at, word.order().min(Order::HUGE), sink) {
                 // The head has changed since it was found: search again. If not, the block is not
                 // live.
-                Err(GetError::NotInUse) if !S::is_still_so(|| self.load(at) == word) => {}
+                Err(GetError::NotInUse) if !self.is_still(at, word) => {}
                 other => return other,
             }
         }
@@ -251,7 +260,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// done under it is before whatever the last one does; Acquire: the last one sees all of that.
     #[inline]
     fn unpin_in(&self, word: &W, at: Pfn, sink: &impl FreeSink) {
-        let seen = PageWord(word.fetch_sub(1, Ordering::AcqRel));
+        self.unpinned(at, PageWord(word.fetch_sub(1, Ordering::AcqRel)), sink);
+    }
+
+    /// What is to be done after a pin or hold that was counted in the word `seen` of `at` went.
+    #[inline]
+    pub(super) fn unpinned(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
         if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
             return;
         }
@@ -266,7 +280,9 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     /// The pins of `at` went from 1 to 0, from `seen`.
     pub(super) fn last_pin_went(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
         if seen.is_tail() {
-            S::give_back_hold(|| self.unpin(at.head(seen.order()), sink));
+            if S::keeps(Safeguard::W6) {
+                self.unpin(at.head(seen.order()), sink);
+            }
         } else if seen.is_settled_head() && seen.refs() == 0 {
             self.free_block(at, PageWord(seen.0 - 1), sink);
         }

@@ -30,7 +30,7 @@
 //! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by
 //!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
-use super::{OneWord, Steps, merge};
+use super::{OneWord, Safeguard, Safeguards, merge};
 use crate::atomic::AtomicWord;
 use crate::error::{MergeError, SplitError};
 use crate::finally::Finally;
@@ -45,7 +45,7 @@ struct Gathered {
     frames: FrameMask,
 }
 
-impl<W: AtomicWord, S: Steps> Rearrange for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> Rearrange for OneWord<'_, W, S> {
     const REARRANGES: bool = true;
 
     fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
@@ -87,7 +87,7 @@ impl<W: AtomicWord, S: Steps> Rearrange for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
     /// known to be done.
     fn split_piece(&self, at: Pfn, target: Order, sink: &impl FreeSink) -> Result<Order, SplitError> {
@@ -136,7 +136,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             return;
         }
         let begun = seen.hold(0); // No longer clean, if it ever was.
-        S::settle_last(|| self.convert_all(head, begun, sink), || self.settle(head, begun));
+        S::in_order(Safeguard::W9, || self.convert_all(head, begun, sink), || self.settle(head, begun));
     }
 
     /// The last step, by the thread that comes first.
@@ -147,7 +147,8 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if same && seen.has_hwpoisoned() {
                 self.mark_pieces_hwpoisoned(head, begun);
             }
-            if !same || self.change(head, seen, S::settled(seen, begun).end_split()) {
+            let from = if S::keeps(Safeguard::W11) { seen } else { begun };
+            if !same || self.change(head, seen, from.end_split()) {
                 return;
             }
         }
@@ -179,7 +180,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             if seen.is_implicit() {
                 // If this fails the tail was pinned under a hold, which is noticed below, or others
                 // were here.
-                self.change(tail, seen, seen.piece(begun, S::refs_of_piece(begun.refs())));
+                self.change(tail, seen, seen.piece(begun, Self::refs_of_piece(begun)));
             }
         }
         loop {
@@ -199,13 +200,18 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         }
         // Most tails are not pinned, and most splits go down to pages: between two
         // compare-and-swaps every instruction counts.
-        let (order, refs) = (begun.order(), S::refs_of_piece(begun.refs()));
+        let (order, refs) = (begun.order(), Self::refs_of_piece(begun));
         for tail in FrameRange::block(head, order).iter().skip(1) {
             let seen = self.load(tail);
             if !seen.is_plain_tail_of(order) || !self.change(tail, seen, seen.page(refs)) {
                 self.convert(head, tail, begun, sink);
             }
         }
+    }
+
+    /// References that each piece of a split gets: all that the block has.
+    fn refs_of_piece(begun: PageWord) -> u64 {
+        if S::keeps(Safeguard::W12) { begun.refs() } else { begun.refs().min(1) }
     }
 
     /// Makes `tail` part of a piece, while pins on it come and go.
@@ -215,14 +221,15 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
         loop {
             let seen = self.load(tail);
             let untouched = seen.is_tail() && (seen.order() == order || seen.is_implicit());
-            if !S::is_to_convert(untouched) {
+            if S::keeps(Safeguard::W10) && !untouched {
                 // Made while the split was heads-only, the piece says that all its tails are
                 // implicit; they are rewritten next.
                 let marks = piece == tail
                     && order <= Order::HUGE
                     && target > Order::PAGE
                     && seen.all_tails_implicit();
-                if S::marks_piece(marks)
+                if S::keeps(Safeguard::W15)
+                    && marks
                     && seen.is_settled_head()
                     && !self.change(tail, seen, seen.with_explicit_tails())
                 {
@@ -232,17 +239,17 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
             let pinned = seen.pins() > 0;
             if piece == tail {
-                let refs = S::refs_of_piece(begun.refs());
+                let refs = Self::refs_of_piece(begun);
                 if self.change(tail, seen, seen.piece(begun, refs)) {
-                    if pinned {
-                        S::give_back_hold(|| self.unpin(head, sink));
+                    if pinned && S::keeps(Safeguard::W6) {
+                        self.unpin(head, sink);
                     }
                     return;
                 }
                 continue;
             }
             // The hold moves: the new one first, the old one last. Within the first piece it stays.
-            let moves = S::moves_hold(pinned && piece != head);
+            let moves = S::keeps(Safeguard::W7) && pinned && piece != head;
             if moves && self.hold(piece, target, sink).is_err() {
                 continue;
             }
@@ -268,6 +275,7 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
     ) -> bool {
         let target = if dropped.order() > Order::HUGE { Order::HUGE } else { Order::PAGE };
         let begun = dropped.begin_self_split(target);
+        let begun = if S::keeps(Safeguard::W18) { begun } else { PageWord(begun.0 - 1) };
         if !self.change(head, seen, begun) {
             return false;
         }
@@ -335,8 +343,12 @@ impl<W: AtomicWord, S: Steps> OneWord<'_, W, S> {
             }
         }
         self.settle(head, self.load(head));
-        // This thread's own hold; if the first page has no pins it goes now.
-        let _own = Finally(|| self.unpin(head, sink));
+        // This thread's own hold; if the first page has no pins it goes now. Without the hold, a
+        // look whether any is left takes its place.
+        let _own = Finally(|| match S::keeps(Safeguard::W18) {
+            true => self.unpin(head, sink),
+            false => self.unpinned(head, PageWord(self.load(head).0 + 1), sink),
+        });
         sink.freed_frames(gathered.area, &gathered.frames);
     }
 }

@@ -10,7 +10,7 @@ use crate::common::stop;
 use std::sync::Arc;
 
 use stop::{Stop, Word, stopped_at, words};
-use tailpin::one_word::{Steps, Unabridged};
+use tailpin::one_word::{AllSafeguards, Safeguard, Safeguards};
 use tailpin::{FrameRange, Kind, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 
 /// As many lives as a page word tells apart.
@@ -20,15 +20,13 @@ const TAIL: Pfn = Pfn::new(300);
 /// Makes tails implicit whatever may be held.
 struct Careless;
 
-impl Steps for Careless {
-    fn may_be_implicit(_nobody_holds: bool) -> bool {
-        true
-    }
+impl Safeguards for Careless {
+    const WITHOUT: Option<Safeguard> = Some(Safeguard::W17);
 }
 
 /// Stops a get of a tail before access `k`. Returns whether it got so far, and what the audit
 /// found.
-fn late_pin<S: Steps>(k: u64) -> (bool, u64) {
+fn late_pin<S: Safeguards>(k: u64) -> (bool, u64) {
     let ranges = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word, S>>()), words(layout.area_words()));
@@ -53,7 +51,7 @@ fn late_pin<S: Steps>(k: u64) -> (bool, u64) {
 }
 
 /// Stops everywhere. Returns how many stops ended in a violation.
-fn late_pins<S: Steps>() -> usize {
+fn late_pins<S: Safeguards>() -> usize {
     let (mut k, mut bad) = (0, 0);
     loop {
         let (reached, violations) = late_pin::<S>(k);
@@ -68,7 +66,7 @@ fn late_pins<S: Steps>() -> usize {
 
 #[test]
 fn a_late_pin_is_not_fooled_by_a_tail_that_came_back_to_rest() {
-    assert_eq!(late_pins::<Unabridged>(), 0);
+    assert_eq!(late_pins::<AllSafeguards>(), 0);
 }
 
 #[test]
