@@ -49,7 +49,7 @@ impl<W: AtomicWord, S: Safeguards> Checked for OneWord<'_, W, S> {
         let word = self.word(head);
         let seen = Self::load_at(word);
         // By far the most frequent token is a page's, and right. What is freed in one step is a
-        // settled head of just self order with one reference: generation apart, all that is to be
+        // settled head of just this order with one reference: generation apart, all that is to be
         // checked.
         if (order == Order::PAGE || order == Order::HUGE)
             && seen.generation() == token.generation()

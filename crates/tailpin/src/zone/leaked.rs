@@ -11,10 +11,10 @@ use super::Zone;
 use super::memory::ZoneMemory;
 
 impl Zone<'static> {
-    /// A zone of `ranges`, with caches for `cpus` CPUs, that is never given back: neither it nor its
-    /// metadata. So nothing borrows from a place that has to outlive it, and the zone, its blocks, its
-    /// pins and what is built on it (the spaces of `tailpin-mm`) fit side by side in one struct and go
-    /// to any thread.
+    /// A zone of `ranges`, with caches for `cpus` CPUs, that is never given back: neither it nor
+    /// its metadata. So nothing borrows from a place that has to outlive it, and the zone, its
+    /// blocks, its pins and what is built on it (the spaces of `tailpin-mm`) fit side by side in
+    /// one struct and go to any thread.
     ///
     /// A program has few such zones, each for all of its life. One that makes zones again and again
     /// keeps the [`ZoneMemory`] itself.
