@@ -26,7 +26,7 @@ BARE = {
     "blocks::get_block",
     "blocks::put_block",
     "blocks::put_last_ref",
-    "token::settled",
+    "token::help_pinned",
     "token::split_on",
     "token::help_pinned",
     # Without the safeguard W18 alone.

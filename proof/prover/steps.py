@@ -273,7 +273,7 @@ STEPS = [
     ),
     Step(
         "a pin of one who helps",
-        ("token::settled",),
+        ("token::help_pinned",),
         lambda c, w, o, n, b: w + 1,
         lambda w, o, n, b: z3.And(among(w.kind, SPLITTING, CLEAN), w.refs != 0, z3.ULT(w.pins, MOST_PINS)),
         same("splitting", "splitting clean"),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::Loom;
 use crate::gather;
 use crate::panics::{explain, lacking};
+use crate::resume::Place;
 use crate::safeguards::{Safeguard, without};
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
@@ -69,9 +70,25 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
     scenario: Scenario<Loom, F>,
     safeguard: Option<Safeguard>,
     limits: Limits,
+    place: Option<Place>,
     count: Arc<AtomicU64>,
 ) -> Outcome {
-    let builder = builder(limits, CLOCK);
+    let mut builder = builder(limits, CLOCK);
+    builder.checkpoint_file = place.as_ref().map(|place| place.path().to_owned());
+    // Read after what is not whole has been removed.
+    let (before, done) = place.as_ref().map(Place::count).unwrap_or_default();
+    if done {
+        let (executions, bound) = (before, limits.preemptions);
+        return Outcome {
+            found: None,
+            hindered: None,
+            executions,
+            complete: true,
+            bound,
+            elapsed: Duration::ZERO,
+        };
+    }
+    let keeps = place.clone();
     let threads = scenario.threads.iter().map(|thread| thread.name).collect();
     let executions = Arc::new(AtomicU64::new(0));
     let ours = Arc::clone(&executions);
@@ -81,8 +98,13 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
             catch_unwind(AssertUnwindSafe(|| {
                 builder.check(move || {
                     // Relaxed: numbers for people.
-                    ours.fetch_add(1, Ordering::Relaxed);
+                    let earlier = ours.fetch_add(1, Ordering::Relaxed);
                     count.fetch_add(1, Ordering::Relaxed);
+                    // The checker has just written this execution down.
+                    if let Some(place) = keeps.as_ref().filter(|_| (earlier + 1).is_multiple_of(CLOCK as u64))
+                    {
+                        place.keep(before + earlier, false);
+                    }
                     scenario.execute();
                 });
             }))
@@ -94,6 +116,10 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
     // The checker looks at the clock before every so many executions, and just returns.
     let stopped = elapsed >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
     let complete = found.is_none() && hindered.is_none() && !stopped;
+    let executions = before + executions;
+    if let Some(place) = place.filter(|_| complete || stopped) {
+        place.keep(executions, complete);
+    }
     Outcome { found, hindered, executions, complete, bound: limits.preemptions, elapsed }
 }
 

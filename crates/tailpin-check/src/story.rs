@@ -11,7 +11,7 @@ use crate::trace::{Event, Name, Operation, Step};
 
 /// How a row is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub enum Mark {
     /// Not at all.
     None,
     /// One of the two steps that clash.
@@ -22,13 +22,13 @@ pub(crate) enum Mark {
 
 /// One row: what a thread did, in words.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub struct Row {
     /// Index of the thread.
-    pub(crate) thread: usize,
+    pub thread: usize,
     /// What it did.
-    pub(crate) text: String,
+    pub text: String,
     /// Whether it is one of the steps that matter most.
-    pub(crate) mark: Mark,
+    pub mark: Mark,
     /// The event that the row ends with.
     at: usize,
     /// The lower, the sooner the row is left out where there are too many.
@@ -37,21 +37,21 @@ pub(crate) struct Row {
 
 /// A run that went wrong, told.
 #[derive(Clone, Debug)]
-pub(crate) struct Story {
+pub struct Story {
     /// What each thread does.
-    pub(crate) threads: Vec<&'static str>,
+    pub threads: Vec<&'static str>,
     /// What was there before the threads started.
-    pub(crate) before: Vec<String>,
+    pub before: Vec<String>,
     /// What they did that matters.
-    pub(crate) rows: Vec<Row>,
+    pub rows: Vec<Row>,
     /// What was done after they had ended.
-    pub(crate) after: Vec<String>,
+    pub after: Vec<String>,
     /// What the threads believed, and what was true.
-    pub(crate) believed: Vec<String>,
+    pub believed: Vec<String>,
     /// What broke.
-    pub(crate) broke: String,
+    pub broke: String,
     /// Steps that the threads took, told or not.
-    pub(crate) steps: usize,
+    pub steps: usize,
 }
 
 /// What is to be told of a run.
@@ -69,7 +69,7 @@ const FEW: usize = 6;
 
 impl Story {
     /// The story of a run, in at most so many rows.
-    pub(crate) fn of(found: &Counterexample, most: usize) -> Self {
+    pub fn of(found: &Counterexample, most: usize) -> Self {
         let (events, broken_by) = match found.events.split_last() {
             Some((Event::Broke(thread), before)) => (before, Some(*thread)),
             _ => (&found.events[..], found.events.last().map(Event::thread)),

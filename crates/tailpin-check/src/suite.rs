@@ -9,6 +9,7 @@ pub use crate::check::{Check, Layer};
 use crate::engine::{Engine, Loom, OsThreads, Shuttle};
 use crate::protocol_kind::ProtocolKind;
 use crate::report::Row;
+use crate::resume::Resume;
 use crate::runner::{Counterexample, Limits, Outcome, explore, shorten};
 use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
@@ -31,6 +32,8 @@ pub struct Selection {
     pub full: bool,
     /// Longest time for one scenario with every step in place; a default for the depth if absent.
     pub time: Option<Duration>,
+    /// Where to keep how far each exploration has come, and to go on from.
+    pub resume: Option<Resume>,
     /// How long to look for a shorter run than the first that goes wrong.
     pub shorten: Duration,
 }
@@ -180,7 +183,9 @@ impl Selection {
             Layer::Loom => {
                 let scenario = || named::<Loom, F>(scenarios::all(), check);
                 let mut outcome = as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
-                    explore(scenario(), check.safeguard, limits, Arc::clone(&count))
+                    let resume = self.resume.as_ref().filter(|_| check.safeguard.is_none());
+                    let place = resume.map(|resume| resume.place(check, limits.preemptions));
+                    explore(scenario(), check.safeguard, limits, place, Arc::clone(&count))
                 });
                 outcome.found =
                     outcome.found.map(|found| shorten(scenario, check.safeguard, found, self.shorten));

@@ -118,6 +118,30 @@ pub fn steps(found: &Counterexample) -> String {
     table.text
 }
 
+/// One step of a run, for a page that goes through all of them.
+#[derive(Clone, Debug)]
+pub struct ToldStep {
+    /// Index of the thread; none for what is before and after all of them.
+    pub thread: Option<usize>,
+    /// What was done.
+    pub text: String,
+    /// The word that it was done to, and what that is afterwards.
+    pub word: Option<(String, String)>,
+}
+
+/// Every step of a run, in order.
+pub fn every_step(found: &Counterexample) -> Vec<ToldStep> {
+    let told = |event: &&Event| ToldStep {
+        thread: (event.thread() != MAIN).then(|| event.thread()),
+        text: describe(event),
+        word: match event {
+            Event::Word(step) => Some((step.name.told(), (step.name.decode)(step.after))),
+            _ => None,
+        },
+    };
+    visible(&found.events).iter().map(told).collect()
+}
+
 fn crowd(found: &Counterexample) -> Option<String> {
     let threads = &found.threads;
     let told = || format!("{} threads: {}\nBROKE: {}\n", threads.len(), threads.join(" ‖ "), found.what);

@@ -5,7 +5,9 @@ holds for any number of them. Steps are atomic and in one order (sequential cons
 """
 
 from .block import BLOCK
+from .found import FOUND
 from .marks import MARKS
 from .parts import PARTS
+from .token import TOKEN
 
-MACHINES = (BLOCK, PARTS, MARKS)
+MACHINES = (BLOCK, PARTS, MARKS, FOUND, TOKEN)

@@ -8,7 +8,6 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 
 use crate::handles::buffer::Buffer;
-#[cfg(feature = "tokio")]
 use crate::handles::fill::Fill;
 use crate::handles::slice::Slice;
 
@@ -173,7 +172,6 @@ impl ReadBuffer {
     }
 }
 
-#[cfg(feature = "tokio")]
 impl Fill for ReadBuffer {
     fn spare(&mut self) -> &mut [u8] {
         self.spare()

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  63 .. 59  58 .. 54  53 ........................ 0
-//! | cover+1 | order   | born, in ticks              |
+//! | cover+1 | order   | born, in µs                 |
 //! ```
 //!
 //! The record of a page is the youngest one that covers it: `cover` is the order of the frames that
@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tailpin::{Order, Pfn};
-
-use crate::memory::system::ticks;
 
 const BORN_BITS: u32 = 54;
 const ORDER_SHIFT: u32 = BORN_BITS;
@@ -32,7 +30,7 @@ pub(crate) struct Origin {
     pub(crate) head: Pfn,
     /// Order of its block.
     pub(crate) order: Order,
-    /// Ticks after the arena was built.
+    /// Microseconds after the arena was built.
     born: u64,
 }
 
@@ -72,16 +70,13 @@ impl Record {
 pub(crate) struct History {
     words: &'static [AtomicU64],
     base: Pfn,
-    /// When the arena was built, by the clock and in ticks: what a tick is follows from both. No
-    /// clock is read when a buffer is handed out.
     start: Instant,
-    start_ticks: u64,
 }
 
 impl History {
     /// Over one zeroed word per frame from `base` on, which begins an area.
     pub(crate) fn new(words: &'static [AtomicU64], base: Pfn) -> Self {
-        Self { words, base, start: Instant::now(), start_ticks: ticks() }
+        Self { words, base, start: Instant::now() }
     }
 
     fn word(&self, at: Pfn) -> Option<&AtomicU64> {
@@ -93,11 +88,9 @@ impl History {
         self.start.elapsed()
     }
 
-    /// The time, in ticks after the arena was built.
-    #[inline]
+    /// The time, in microseconds after the arena was built.
     pub(crate) fn now(&self) -> u64 {
-        // Another processor may be behind by a few.
-        ticks().saturating_sub(self.start_ticks)
+        self.start.elapsed().as_micros() as u64
     }
 
     /// A buffer of `order` was handed out at `head`.
@@ -159,9 +152,7 @@ impl History {
 
     /// How long ago a buffer was handed out.
     pub(crate) fn age(&self, origin: Origin) -> Duration {
-        let now = self.now();
-        let share = now.saturating_sub(origin.born) as f64 / now.max(1) as f64;
-        self.lifetime().mul_f64(share)
+        Duration::from_micros(self.now().saturating_sub(origin.born))
     }
 }
 
@@ -176,7 +167,7 @@ mod tests {
         History::new(Vec::leak(words), Pfn::new(0))
     }
 
-    fn wait_a_tick(history: &History) {
+    fn wait_a_microsecond(history: &History) {
         let before = history.now();
         while history.now() == before {
             std::hint::spin_loop();
@@ -202,7 +193,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let order = Order::new((seed >> 40) as u8 % 10).unwrap();
             let head = Pfn::new((seed >> 20) % frames as u64).head(order);
-            wait_a_tick(&history);
+            wait_a_microsecond(&history);
             let after = history.now();
             history.record(head, order);
             for page in head.get()..head.offset(order.frames()).get() {

@@ -140,7 +140,7 @@ impl<E: Engine> PageList<E> {
         note(|| "has taken page 1 off the list".to_owned());
     }
 
-    /// Whether the mark was there: whoever clears it has to take the page off the list.
+    /// Whether the mark was there: the thread that clears it has to take the page off the list.
     fn clear(&self) -> bool {
         self.mark.fetch_and(0, Ordering::AcqRel) == 1
     }
@@ -173,8 +173,8 @@ fn isolate<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     }
 }
 
-/// The mapping of page 1 goes. The page is split off, whoever has a pin on the block; the kernel
-/// tries that now and once more from its list, and gives up where a page is pinned.
+/// The mapping of page 1 goes. The page is split off, whether or not the block has a pin; the
+/// kernel tries that now and once more from its list, and gives up where a page is pinned.
 fn unmap_part<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let refused = || is_left_out(Safeguard::H30) && fx.protocol().state(Pfn::new(0)).pins > 0;
     if refused() {

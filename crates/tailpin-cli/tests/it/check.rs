@@ -36,3 +36,52 @@ fn all_steps_are_there_where_they_are_asked_for() {
     assert!(rows(&told) < rows(&steps), "{told}\n{steps}");
     assert!(steps.contains("load page 1: ") && !told.contains("load page 1: "), "{steps}");
 }
+
+#[test]
+fn a_race_is_a_page_to_step_through() {
+    let file = std::env::temp_dir().join(format!("tailpin-race-{}.html", std::process::id()));
+    check(&["--hazard", "W1", "--scenario", "I4", "--report", file.to_str().unwrap()]);
+    let page = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    for part in
+        ["A: get(T), put", "B: split", "class=\"broke\"", "data-word=\"page 0\"", "name=\"next\"", "Broke: "]
+    {
+        assert!(page.contains(part), "no {part:?}");
+    }
+    assert!(!page.contains("http"), "it works without a network");
+    let rows = |start: &str| page.matches(start).count();
+    assert!(
+        rows("<li data-step") > rows("<li><b>") + rows("<li class"),
+        "all steps are more than those told"
+    );
+}
+
+#[test]
+fn an_exploration_goes_on_where_it_stopped() {
+    let dir = std::env::temp_dir().join(format!("tailpin-resumed-{}", std::process::id()));
+    let run = |time: &str| {
+        let args =
+            ["--scenario", "lru-isolate", "--protocol", "one-word", "--time", time, "--json", "--resume"];
+        let told = check(&[&args[..], &[dir.to_str().unwrap()]].concat());
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let row = &told["results"][0];
+        assert!(row["hazard"].is_null());
+        (row["executions"].as_u64().unwrap(), row["complete"].as_bool().unwrap())
+    };
+    let (mut before, mut runs) = (0, 0);
+    // With no time at all each run does what lies between two looks at the clock.
+    loop {
+        let (executions, complete) = run("0");
+        runs += 1;
+        assert!(executions > before && runs < 100, "{executions} after {before}");
+        before = executions;
+        if complete {
+            break;
+        }
+    }
+    // What is done is not done again, and in one run it is as much.
+    assert_eq!(run("60"), (before, true));
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(run("60"), (before, true));
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -1,17 +1,20 @@
 //! `tailpin check`: its options and what it prints.
 
+mod html;
+
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tailpin_check::ProtocolKind;
 use tailpin_check::report::{Report, Verdict};
 use tailpin_check::safeguards::Safeguard;
 use tailpin_check::suite::{Checked, Progress, Selection};
+use tailpin_check::{Counterexample, ProtocolKind, Resume};
 use tailpin_check::{names, table};
 
 use crate::Status;
-use crate::output::{complain, print};
+use crate::output::{complain, print, save, targets};
 
 /// How long to look for a shorter run than the first that goes wrong.
 const SHORTEN: Duration = Duration::from_millis(1500);
@@ -27,6 +30,8 @@ const MOST_ROWS: usize = 20;
     after_help = "Examples:\n  tailpin check                    every scenario, every safeguard, in one to three minutes\n  \
     tailpin check --hazard H2        the mail's race, told: what each thread did and believed\n  \
     tailpin check --hazard H2 --steps   every step of it\n  \
+    tailpin check --hazard H2 --report h2.html   the same as a page to step through\n  \
+    tailpin check --full --resume DIR   hours, in as many runs as one likes\n  \
     tailpin check --scenario I4      one scenario, both protocols\n  \
     tailpin check --json             one row per check, for machines\n  \
     tailpin check --list             all names\n\nExit codes: 0 all came as expected, 1 something did not or was not run, 2 bad usage \
@@ -53,6 +58,13 @@ pub(crate) struct Args {
     /// --full
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
+    /// Keep in this directory how far each scenario was explored, and go on from there: with --full
+    /// the whole of it, in as many runs as it takes
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Also write the races as a page to step through, one HTML file
+    #[arg(long, value_name = "FILE", requires = "hazard")]
+    report: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -66,12 +78,28 @@ pub(crate) fn run(args: &Args) -> Status {
     if args.list {
         return print(&listed());
     }
+    let target = match targets([args.report.as_ref()]) {
+        Ok([target]) => target,
+        Err(why) => {
+            complain(why);
+            return Status::Unusable;
+        }
+    };
+    let resume = match args.resume.as_deref().map(Resume::in_dir).transpose() {
+        Ok(resume) => resume,
+        Err(error) => {
+            let dir = args.resume.as_deref().unwrap_or_else(|| std::path::Path::new(""));
+            complain(format_args!("{} can't be resumed from: {error}", dir.display()));
+            return Status::Unusable;
+        }
+    };
     let selection = Selection {
         protocol: args.protocol,
         scenario: args.scenario.clone(),
         hazard: args.hazard.clone(),
         full: args.full,
         time: args.time.map(Duration::from_secs),
+        resume,
         shorten: if args.hazard.is_some() || args.steps { SHORTEN } else { Duration::ZERO },
     };
     let checks = selection.checks();
@@ -89,7 +117,11 @@ pub(crate) fn run(args: &Args) -> Status {
     } else {
         render(&checked, args.steps) + &summary(&report)
     };
-    print(&text).max(if report.failed == 0 { Status::Clean } else { Status::Failed })
+    let mut status = if report.failed == 0 { Status::Clean } else { Status::Failed };
+    if let Some(target) = target {
+        status = status.max(save(&target, &html::html(&races(&checked))));
+    }
+    print(&text).max(status)
 }
 
 /// All names there are, and what is behind them.
@@ -135,34 +167,46 @@ fn watch<T>(checks: usize, progress: &Progress, body: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Each hazard: where it is found, and the shortest of the runs.
-fn told(checked: &[Checked]) -> String {
-    let mut text = String::new();
+/// A hazard that was found.
+struct Race<'c> {
+    hazard: Safeguard,
+    /// Scenarios that show it.
+    scenarios: Vec<&'static str>,
+    /// The one with the shortest run.
+    told: &'c Checked,
+    /// That run.
+    run: &'c Counterexample,
+}
+
+/// Each hazard, where it is found, and the shortest of the runs.
+fn races(checked: &[Checked]) -> Vec<Race<'_>> {
     let mut hazards: Vec<Safeguard> = Vec::new();
     for hazard in checked.iter().filter_map(|checked| checked.check.safeguard) {
         if !hazards.contains(&hazard) {
             hazards.push(hazard);
         }
     }
-    let rows = (ROWS_IN_ALL / hazards.len().max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
-    for hazard in hazards {
+    let race = |hazard: Safeguard| {
         let of = |checked: &&Checked| checked.check.safeguard == Some(hazard) && checked.row.is_as_expected();
         let finds = || checked.iter().filter(of);
-        let names: Vec<_> = finds().map(|checked| checked.row.scenario).collect();
-        let _ = writeln!(text, "{} ({}): {}", hazard.name(), hazard.protocol().name(), hazard.without());
-        if let Some((found, shortest)) = finds()
+        let (told, run) = finds()
             .filter_map(|checked| Some((checked, checked.counterexample.as_ref()?)))
-            .min_by_key(|(_, found)| found.length())
-        {
-            let _ = writeln!(
-                text,
-                "Found in {}; told: {}, {}.",
-                names.join(", "),
-                found.row.scenario,
-                found.check.title
-            );
-            let _ = writeln!(text, "\n{}", table::story(shortest, rows));
-        }
+            .min_by_key(|(_, found)| found.length())?;
+        Some(Race { hazard, scenarios: finds().map(|checked| checked.row.scenario).collect(), told, run })
+    };
+    hazards.into_iter().filter_map(race).collect()
+}
+
+/// The races in words, what is clean, and what did not come as expected.
+fn told(checked: &[Checked]) -> String {
+    let mut text = String::new();
+    let races = races(checked);
+    let rows = (ROWS_IN_ALL / races.len().max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
+    for Race { hazard, scenarios, told, run } in races {
+        let _ = writeln!(text, "{} ({}): {}", hazard.name(), hazard.protocol().name(), hazard.without());
+        let (scenario, title) = (told.row.scenario, told.check.title);
+        let _ = writeln!(text, "Found in {}; told: {scenario}, {title}.", scenarios.join(", "));
+        let _ = writeln!(text, "\n{}", table::story(run, rows));
     }
     let clean = |checked: &&Checked| checked.check.safeguard.is_none() && checked.row.is_as_expected();
     let names: Vec<_> = checked.iter().filter(clean).map(|checked| checked.row.scenario).collect();
