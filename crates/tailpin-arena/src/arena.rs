@@ -64,6 +64,10 @@ impl Drop for Handles {
         let last = HandlesCount(self.root);
         // SAFETY: the handles' keepalive lasts until `last` is dropped.
         let inner = unsafe { self.root.inner() };
+        if let Some(releaser) = inner.releaser.get() {
+            // It finds that no handle is left.
+            releaser.unpark();
+        }
         let left = inner.budget.used();
         if left > 0
             && !inner.is_child()
@@ -412,6 +416,23 @@ impl Arena {
     #[doc(alias = "madvise")]
     pub fn release(&self, target: usize) -> Result<Released, ReleaseError> {
         ReleaseCall::begin(self.inner())?.run(target)
+    }
+
+    /// Gives back what is free above [`Builder::release_above`](crate::Builder::release_above), if
+    /// that is 2 MiB or more; `None` if it is not. For runtimes that call it when they are idle;
+    /// see [`ReleaseBy::Poll`](crate::ReleaseBy::Poll). When nothing is due it costs a few loads.
+    ///
+    /// # Errors
+    /// As [`Arena::release`].
+    pub fn poll_release(&self) -> Option<Result<Released, ReleaseError>> {
+        let inner = self.inner();
+        (!inner.is_child() && inner.is_due(0)).then(|| inner.release_excess(0))
+    }
+
+    /// Bytes that the system has given memory to, in use or free. An upper bound: memory that was
+    /// handed out counts, touched or not. The work is the same for an arena of any size.
+    pub fn resident(&self) -> usize {
+        bytes_of(self.inner().residency.there())
     }
 
     /// Starts a thread that gives free memory back at this pace, down to what

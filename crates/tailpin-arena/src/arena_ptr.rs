@@ -83,7 +83,14 @@ impl Root {
         if let Some(tag) = inner.tags.get(tag) {
             tag.budget.put_kept(0, pages);
         }
-        if inner.budget.put(current_cpu(), pages, || inner.handles.get()?.upgrade()) {
+        let cpu = current_cpu();
+        if let Some(release) = inner.release_due
+            && inner.budget.counts_freed(cpu, pages)
+            && inner.is_due(pages)
+        {
+            release(inner, pages);
+        }
+        if inner.budget.put(cpu, pages, || inner.handles.get()?.upgrade()) {
             // SAFETY: the budget says so.
             unsafe { self.take_down() };
         }
@@ -306,6 +313,21 @@ impl FreeSink for Freeing {
     #[inline]
     fn freed_block(&self, head: Pfn, order: Order) {
         self.zone().freed_block(head, order);
+        self.count(order.frames());
+    }
+
+    /// The arena's zone has no hooks, so pages and 2 MiB go back where the next request finds them
+    /// by one step. It says so without a look at the arena, as the step that follows may be the
+    /// last.
+    #[inline]
+    fn takes_uncoalesced(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn freed_uncoalesced(&self, head: Pfn, order: Order) {
+        // Another thread may have the block by now; the budget still counts what was freed here.
+        self.zone().freed_uncoalesced(head, order);
         self.count(order.frames());
     }
 

@@ -20,9 +20,10 @@ use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, l
 use crate::observe::history::History;
 use crate::observe::stats::LeakReport;
 use crate::page_notes::PageNotes;
+use crate::reclaim::follow;
 use crate::reclaim::residency::Residency;
-use crate::settings::Settings;
-use crate::shared_state::Parts;
+use crate::settings::{ReleaseBy, Settings};
+use crate::shared_state::{Inner, Parts};
 
 /// Address space of an arena of which neither size nor limit was said. It takes half a millisecond
 /// and no memory.
@@ -34,6 +35,9 @@ const SIZE_PER_LIMIT: usize = 512;
 const MOST_SIZE: usize = 256 << 30;
 /// Less is not tried where the system grants no more.
 const LEAST_SIZE: usize = 1 << 30;
+
+/// Free memory above which it goes back, where nothing else was said.
+const DEFAULT_ABOVE: usize = 32 << 20;
 
 /// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
 const MAP_SHARE: u64 = 8;
@@ -51,6 +55,7 @@ const MAP_SHARE: u64 = 8;
 pub struct Builder {
     size: Option<usize>,
     limit: Option<usize>,
+    release_above: Option<usize>,
     levels: Option<Levels>,
     backing: Option<Backing>,
     memory: Option<PlainMemory>,
@@ -62,11 +67,22 @@ impl Default for Builder {
     fn default() -> Self {
         let settings = Settings {
             keep_resident: 0,
+            release_above: Some(0),
+            release_by: ReleaseBy::default(),
             locked: false,
             small_page_areas: system::max_map_count() / MAP_SHARE,
             on_leak: None,
         };
-        Self { size: None, limit: None, levels: None, backing: None, memory: None, populate: false, settings }
+        Self {
+            size: None,
+            limit: None,
+            release_above: None,
+            levels: None,
+            backing: None,
+            memory: None,
+            populate: false,
+            settings,
+        }
     }
 }
 
@@ -168,6 +184,38 @@ impl Builder {
         self
     }
 
+    /// Free memory, in bytes, above which it goes back to the system without a call: what the
+    /// system has given memory to is at no time more than what is in use, this, 2 MiB, and half a
+    /// MiB for each CPU. Default 32 MiB, or what [`Builder::keep_resident`] says if that is more.
+    ///
+    /// Less of it makes an arena follow its use more closely, at more work: memory that is used
+    /// again within moments is better kept. Who does the work [`Builder::release_by`] says. Nothing
+    /// goes back so of memory that was taken at once: hugetlb pages, populated or locked memory,
+    /// and the caller's own.
+    pub fn release_above(mut self, bytes: usize) -> Self {
+        self.release_above = Some(bytes);
+        self
+    }
+
+    /// Which thread gives back what is free above [`Builder::release_above`]; [`ReleaseBy::Drops`]
+    /// if nothing is said.
+    ///
+    /// ```
+    /// use tailpin_arena::{Arena, ReleaseBy};
+    ///
+    /// let arena = Arena::builder().limit(64 << 20).release_above(4 << 20).release_by(ReleaseBy::Drops).build()?;
+    /// let mut buffer = arena.alloc(32 << 20)?;
+    /// buffer.fill(1);
+    /// assert_eq!(arena.resident(), 32 << 20);
+    /// drop(buffer);
+    /// assert!(arena.resident() <= 7 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn release_by(mut self, thread: ReleaseBy) -> Self {
+        self.settings.release_by = thread;
+        self
+    }
+
     /// How many 2 MiB areas may be broken up into small pages at a time, because some of their
     /// pages went back to the system while others are in use. Each costs the process up to two
     /// mappings of those it may have (`vm.max_map_count`); the default leaves three quarters of
@@ -230,7 +278,19 @@ impl Builder {
 
     fn assemble(&self, backing: Backing, data: Data) -> Result<Arena, BuildError> {
         let size = bytes_of(data.pages);
-        let settings = self.settings;
+        let taken_at_once =
+            self.populate || self.settings.locked || matches!(backing, Backing::HugeTlb(_) | Backing::Plain);
+        let above = self.release_above.unwrap_or_else(|| DEFAULT_ABOVE.max(self.settings.keep_resident));
+        let settings = Settings {
+            release_above: (!taken_at_once).then_some((above / PAGE_SIZE) as u64),
+            ..self.settings
+        };
+        let release_due: Option<fn(&Inner, u64)> = match settings.release_by {
+            _ if taken_at_once => None,
+            ReleaseBy::Drops => Some(follow::by_drops),
+            ReleaseBy::Thread => Some(follow::by_thread),
+            ReleaseBy::Poll => None,
+        };
         let ranges = [FrameRange::new(data.first, data.pages)];
         let words = Words::new(word_counts(ranges[0])?, &data)?;
         let fork = keep_from_children(backing, &data, &words)?;
@@ -240,7 +300,7 @@ impl Builder {
         let base = zone.span().start;
         let by_area = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
             || backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
-        let residency = Residency::new(words.residency, base, by_area);
+        let residency = Residency::new(words.residency, layout.span_frames(), base, by_area);
         let there = fill(backing, self.populate, settings.locked, &data)?;
         if there {
             residency.mark_all();
@@ -249,8 +309,31 @@ impl Builder {
         let notes = PageNotes::new(words.notes, base);
         let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);
         let budget = Budget::new(limit, slots(), self.levels.clone().map(Watermark::new));
-        let parts = Parts { zone, budget, notes, history, residency, settings, backing, fork, data, words };
-        Ok(Arena::new(Root::new(parts)))
+        let parts = Parts {
+            zone,
+            budget,
+            notes,
+            history,
+            residency,
+            settings,
+            backing,
+            release_due,
+            fork,
+            data,
+            words,
+        };
+        let arena = Arena::new(Root::new(parts));
+        if release_due.is_some() && settings.release_by == ReleaseBy::Thread {
+            let weak = arena.downgrade();
+            let turn = move |waited| Some(weak.upgrade()?.inner().release_turn(waited));
+            let thread = follow::spawn(turn).map_err(|error| BuildError::System {
+                doing: "start a thread",
+                errno: error.raw_os_error().unwrap_or(0),
+            })?;
+            // It is the only one.
+            let _: Result<(), _> = arena.inner().releaser.set(thread);
+        }
+        Ok(arena)
     }
 }
 

@@ -59,6 +59,7 @@ pub use handles::scattered::io_vector::IoVector;
 pub use handles::scattered::slices::Scattered;
 pub use requests::reservation::Reservation;
 pub use requests::tag::Tag;
+pub use settings::ReleaseBy;
 
 /// Handles go to other threads, and outlive the thread that made them.
 const _: () = {

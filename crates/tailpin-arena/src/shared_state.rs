@@ -2,8 +2,9 @@
 
 use std::any::Any;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
+use std::thread::Thread;
 
 use rustix::io::Errno;
 use tailpin::{FrameRange, Order, Pfn, Zone};
@@ -19,6 +20,9 @@ use crate::page_notes::PageNotes;
 use crate::reclaim::residency::Residency;
 use crate::settings::Settings;
 use crate::try_lock::TryLock;
+
+/// Free pages above the watermark at which a release is due: 2 MiB.
+pub(crate) const DUE: u64 = Order::HUGE.frames();
 
 /// Everything behind an arena. Of one process; what is in the words of a memory file means the same
 /// in any.
@@ -49,6 +53,15 @@ pub(crate) struct Inner {
     /// Where the next release begins to look for single pages. Written by the thread that has
     /// locked `releasing`.
     pub(crate) release_from: AtomicU64,
+    /// Called by a thread that has freed pages, and is about to give so many back to the budget,
+    /// when a release is due.
+    pub(crate) release_due: Option<fn(&Self, u64)>,
+    /// Free pages above the watermark that the last release could not give back. Written by the
+    /// thread that released, or found fewer.
+    pub(crate) left_over: AtomicU64,
+    /// The thread that releases, where the arena has one. Written once, by the thread that builds
+    /// the arena.
+    pub(crate) releaser: OnceLock<Thread>,
     /// In a process whose memory is shared, says whether this is a forked child.
     fork: Option<ForkMark>,
     pub(crate) data: Data,
@@ -71,6 +84,7 @@ pub(crate) struct Parts {
     pub(crate) residency: Residency,
     pub(crate) settings: Settings,
     pub(crate) backing: Backing,
+    pub(crate) release_due: Option<fn(&Inner, u64)>,
     pub(crate) fork: Option<ForkMark>,
     pub(crate) data: Data,
     pub(crate) words: Words,
@@ -78,7 +92,19 @@ pub(crate) struct Parts {
 
 impl Inner {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { zone, budget, notes, history, residency, settings, backing, fork, data, words } = parts;
+        let Parts {
+            zone,
+            budget,
+            notes,
+            history,
+            residency,
+            settings,
+            backing,
+            release_due,
+            fork,
+            data,
+            words,
+        } = parts;
         Self {
             page_base: zone.span().start,
             page_words: words.pages,
@@ -95,10 +121,35 @@ impl Inner {
             releasing: TryLock::default(),
             restoring: TryLock::default(),
             release_from: AtomicU64::new(0),
+            release_due,
+            left_over: AtomicU64::new(0),
+            releaser: OnceLock::new(),
             fork,
             data,
             words,
         }
+    }
+
+    /// Pages that are free, have memory, and are more than the watermark says, once a thread has
+    /// given `leaving` pages back to the budget. What is reserved counts as in use.
+    pub(crate) fn excess(&self, leaving: u64) -> u64 {
+        let Some(above) = self.settings.release_above else { return 0 };
+        let used = self.budget.used().saturating_sub(leaving);
+        self.residency.there().saturating_sub(used).saturating_sub(above)
+    }
+
+    /// Whether so much is free that a release is due.
+    #[inline(never)]
+    pub(crate) fn is_due(&self, leaving: u64) -> bool {
+        let excess = self.excess(leaving);
+        // Relaxed: any number would do.
+        let left_over = self.left_over.load(Ordering::Relaxed);
+        let is_due = excess >= left_over.saturating_add(DUE);
+        if !is_due && left_over > 0 {
+            // What could not go may be able to by now: a look later it is tried again.
+            self.left_over.store(excess.min(left_over - left_over / 8 - 1), Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// Frame numbers of the data.

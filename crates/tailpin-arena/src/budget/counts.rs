@@ -34,6 +34,9 @@ const BATCH: u64 = 512;
 /// All slots together keep at most this fraction of the limit.
 const SLOTS_SHARE: u64 = 32;
 
+/// Pages freed on a CPU between two looks at what a release would give back.
+const LOOK: u64 = 128;
+
 /// Below zero at the centre alone, where a limit was lowered under what is in use.
 fn pages_of(word: u64) -> i64 {
     word as i64 >> SHIFT
@@ -68,6 +71,8 @@ pub(crate) struct Counts<W = AtomicU64> {
     centre: Line<W>,
     /// A power of two of them, or none.
     slots: Box<[Line<W>]>,
+    /// For each slot, pages freed since the last look at what a release would give back.
+    freed: Box<[Line<AtomicU64>]>,
     /// Pages that a slot trades at a time; follows from the limit. Written as that is.
     batch: AtomicU64,
     /// Written under the queue's lock, by a thread that has a handle.
@@ -86,6 +91,7 @@ impl<W: AtomicWord> Counts<W> {
         Self {
             centre: Line(word(word_of(limit))),
             slots: (0..slots).map(|_| Line(word(0))).collect(),
+            freed: (0..slots).map(|_| Line(AtomicU64::new(0))).collect(),
             batch: AtomicU64::new(batch(limit, slots)),
             limit: AtomicU64::new(limit),
         }
@@ -198,6 +204,17 @@ impl<W: AtomicWord> Counts<W> {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// Counts `n` pages that were freed on this CPU; true after every [`LOOK`] of them or so.
+    #[inline]
+    pub(crate) fn counts_freed(&self, cpu: usize, n: u64) -> bool {
+        let Some(freed) = self.freed.get(cpu & self.freed.len().wrapping_sub(1)) else { return true };
+        // Relaxed, and in two steps: another thread on this CPU may get in between, and some pages
+        // are not counted then.
+        let sum = freed.0.load(Ordering::Relaxed).saturating_add(n);
+        freed.0.store(if sum >= LOOK { 0 } else { sum }, Ordering::Relaxed);
+        sum >= LOOK
     }
 
     /// Gives `n` pages back to the CPU's slot, if that is all there is to do. If so the caller, who

@@ -147,6 +147,12 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         self.watch();
     }
 
+    /// Counts `n` pages that were freed on this CPU; true after every 512 KiB or so.
+    #[inline]
+    pub(crate) fn counts_freed(&self, cpu: usize, n: u64) -> bool {
+        self.counts.counts_freed(cpu, n)
+    }
+
     /// Gives `n` pages back. True for the thread that has to take the arena down.
     ///
     /// The caller may have no other keepalive than these pages: then `handle` says so by `None`, if

@@ -3,6 +3,7 @@
 pub(crate) mod buffer;
 #[cfg(feature = "compio")]
 pub(crate) mod defined;
+#[cfg(feature = "tokio")]
 pub(crate) mod fill;
 pub(crate) mod footprint;
 pub(crate) mod keep;

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 
 use crate::handles::buffer::Buffer;
+#[cfg(feature = "tokio")]
 use crate::handles::fill::Fill;
 use crate::handles::slice::Slice;
 
@@ -172,6 +173,7 @@ impl ReadBuffer {
     }
 }
 
+#[cfg(feature = "tokio")]
 impl Fill for ReadBuffer {
     fn spare(&mut self) -> &mut [u8] {
         self.spare()

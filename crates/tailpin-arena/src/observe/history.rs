@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  63 .. 59  58 .. 54  53 ........................ 0
-//! | cover+1 | order   | born, in µs                 |
+//! | cover+1 | order   | born, in ticks              |
 //! ```
 //!
 //! The record of a page is the youngest one that covers it: `cover` is the order of the frames that
@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tailpin::{Order, Pfn};
+
+use crate::memory::system::ticks;
 
 const BORN_BITS: u32 = 54;
 const ORDER_SHIFT: u32 = BORN_BITS;
@@ -30,7 +32,7 @@ pub(crate) struct Origin {
     pub(crate) head: Pfn,
     /// Order of its block.
     pub(crate) order: Order,
-    /// Microseconds after the arena was built.
+    /// Ticks after the arena was built.
     born: u64,
 }
 
@@ -70,13 +72,16 @@ impl Record {
 pub(crate) struct History {
     words: &'static [AtomicU64],
     base: Pfn,
+    /// When the arena was built, by the clock and in ticks: what a tick is follows from both. No
+    /// clock is read when a buffer is handed out.
     start: Instant,
+    start_ticks: u64,
 }
 
 impl History {
     /// Over one zeroed word per frame from `base` on, which begins an area.
     pub(crate) fn new(words: &'static [AtomicU64], base: Pfn) -> Self {
-        Self { words, base, start: Instant::now() }
+        Self { words, base, start: Instant::now(), start_ticks: ticks() }
     }
 
     fn word(&self, at: Pfn) -> Option<&AtomicU64> {
@@ -88,9 +93,11 @@ impl History {
         self.start.elapsed()
     }
 
-    /// The time, in microseconds after the arena was built.
+    /// The time, in ticks after the arena was built.
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+        // Another processor may be behind by a few.
+        ticks().saturating_sub(self.start_ticks)
     }
 
     /// A buffer of `order` was handed out at `head`.
@@ -152,7 +159,9 @@ impl History {
 
     /// How long ago a buffer was handed out.
     pub(crate) fn age(&self, origin: Origin) -> Duration {
-        Duration::from_micros(self.now().saturating_sub(origin.born))
+        let now = self.now();
+        let share = now.saturating_sub(origin.born) as f64 / now.max(1) as f64;
+        self.lifetime().mul_f64(share)
     }
 }
 
@@ -167,7 +176,7 @@ mod tests {
         History::new(Vec::leak(words), Pfn::new(0))
     }
 
-    fn wait_a_microsecond(history: &History) {
+    fn wait_a_tick(history: &History) {
         let before = history.now();
         while history.now() == before {
             std::hint::spin_loop();
@@ -193,7 +202,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let order = Order::new((seed >> 40) as u8 % 10).unwrap();
             let head = Pfn::new((seed >> 20) % frames as u64).head(order);
-            wait_a_microsecond(&history);
+            wait_a_tick(&history);
             let after = history.now();
             history.record(head, order);
             for page in head.get()..head.offset(order.frames()).get() {

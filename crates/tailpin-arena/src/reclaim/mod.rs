@@ -2,6 +2,8 @@
 
 #[deny(clippy::arithmetic_side_effects)]
 pub(crate) mod discard;
+#[deny(clippy::arithmetic_side_effects)]
+pub(crate) mod follow;
 pub(crate) mod madvise;
 pub(crate) mod pagemap;
 pub(crate) mod release;

@@ -93,12 +93,25 @@ impl<'a> ReleaseCall<'a> {
         &self.madvise
     }
 
+    /// Gives back up to `asked` bytes, and leaves what
+    /// [`Builder::keep_resident`](crate::Builder::keep_resident) says.
     pub(crate) fn run(mut self, asked: usize) -> Result<Released, ReleaseError> {
         self.inner.zone.drain();
         let keep = self.inner.settings.keep_resident;
         if keep > 0 {
             self.spare = page_walk::stats(self.inner).free.saturating_sub(keep) / PAGE_SIZE * PAGE_SIZE;
         }
+        self.give_spare(asked)
+    }
+
+    /// Gives back up to `bytes` bytes, which is known to be no more than may go.
+    pub(crate) fn run_known(mut self, bytes: usize) -> Result<Released, ReleaseError> {
+        self.inner.zone.drain();
+        self.spare = bytes;
+        self.give_spare(bytes)
+    }
+
+    fn give_spare(mut self, asked: usize) -> Result<Released, ReleaseError> {
         let spare = self.spare;
         let budget = asked.min(spare);
         let stopped = self.give(budget).map_err(|errno| self.inner.refusal(errno))?;
@@ -122,7 +135,7 @@ impl<'a> ReleaseCall<'a> {
             Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes() / AREA,
             _ => 1,
         };
-        for areas in self.areas().step_by(unit) {
+        for areas in self.huge_pages(unit) {
             if let Some(stop) = self.stop(budget) {
                 return Ok(stop);
             }
@@ -133,9 +146,9 @@ impl<'a> ReleaseCall<'a> {
         }
         let mut end = Stop::NothingLeft;
         // Not always in the same order, or areas that are stuck would keep others from being tried.
-        let n = self.inner.data.pages as usize / AREA_FRAMES;
-        let from = self.inner.release_from.load(Ordering::Relaxed) as usize % n.max(1);
-        for area in self.areas().cycle().skip(from).take(n) {
+        let areas = self.inner.residency.areas_worth_a_look();
+        let from = self.inner.release_from.load(Ordering::Relaxed) as usize % areas.len().max(1);
+        for &area in areas[from..].iter().chain(&areas[..from]) {
             if let Some(stop) = self.stop(budget) {
                 return Ok(stop);
             }
@@ -164,10 +177,17 @@ impl<'a> ReleaseCall<'a> {
         stays
     }
 
-    /// All areas, the last first: the allocator fills the first first.
-    fn areas(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
-        let (first, n) = (self.inner.data.first, self.inner.data.pages as usize / AREA_FRAMES);
-        (0..n).rev().map(move |i| first.offset((i * AREA_FRAMES) as u64))
+    /// The last areas of all huge pages of `n` areas that may have memory, the last first: the
+    /// allocator fills the first first.
+    fn huge_pages(&self, n: usize) -> Vec<Pfn> {
+        let mut areas = self.inner.residency.areas_worth_a_look();
+        if n > 1 {
+            let last = |area: Pfn| area.offset(((n - 1) * AREA_FRAMES) as u64);
+            let of = |area: Pfn| area.get() / (n * AREA_FRAMES) as u64 * (n * AREA_FRAMES) as u64;
+            areas = areas.into_iter().map(|area| last(Pfn::new(of(area)))).collect();
+            areas.dedup();
+        }
+        areas
     }
 
     /// The huge page of `n` areas that ends with the one at `last`, if all of it is free and any of

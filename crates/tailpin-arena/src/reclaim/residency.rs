@@ -1,5 +1,5 @@
-//! Which frames the system has given memory to: a bit per frame, and a flag per 2 MiB area whose
-//! huge page (THP) was split.
+//! Which frames the system has given memory to: a bit per frame, a flag per 2 MiB area whose huge
+//! page (THP) was split, and a bit per area that a release should look at.
 //!
 //! A bit is set before a frame is handed out and cleared when its memory went back. What it says of
 //! frames in use and free frames alike is an upper bound: memory handed out but never touched
@@ -17,7 +17,11 @@ const SPLIT: u64 = 1;
 pub(crate) struct Residency {
     bits: &'static [AtomicU64],
     flags: &'static [AtomicU64],
+    /// A bit for each area that has memory or is split. One that is set may be wrong.
+    worth: &'static [AtomicU64],
     base: Pfn,
+    /// Frames whose bit is set.
+    there: AtomicU64,
     /// Touching one frame of an area brings a huge page for all of it.
     by_area: bool,
     /// Areas that are split: each may cost two mappings.
@@ -27,13 +31,17 @@ pub(crate) struct Residency {
 impl Residency {
     /// Words needed for this many frames, of whole areas.
     pub(crate) fn words(frames: u64) -> usize {
-        frames as usize / AREA_FRAMES * (BITS + 1)
+        let areas = frames as usize / AREA_FRAMES;
+        areas * (BITS + 1) + areas.div_ceil(64)
     }
 
     /// Over zeroed words, for frames from `base` on.
-    pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, by_area: bool) -> Self {
-        let (bits, flags) = words.split_at(words.len() / (BITS + 1) * BITS);
-        Self { bits, flags, base, by_area, split_count: AtomicU64::new(0) }
+    pub(crate) fn new(words: &'static [AtomicU64], frames: u64, base: Pfn, by_area: bool) -> Self {
+        let areas = frames as usize / AREA_FRAMES;
+        let (bits, rest) = words.split_at(areas * BITS);
+        let (flags, worth) = rest.split_at(areas);
+        let (there, split_count) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { bits, flags, worth, base, there, by_area, split_count }
     }
 
     fn index(&self, area: Pfn) -> usize {
@@ -71,25 +79,85 @@ impl Residency {
         let area = head.head(Order::HUGE);
         let whole = self.by_area && !self.is_split(area);
         let mask = if whole { FrameMask::ALL } else { FrameMask::of_block(head, order) };
+        let mut more = 0;
         for (word, mask) in self.bits(area).iter().zip(mask.words()) {
             if word.load(Ordering::Relaxed) & mask != *mask {
-                word.fetch_or(*mask, Ordering::Relaxed);
+                let before = word.fetch_or(*mask, Ordering::Relaxed);
+                more += u64::from((mask & !before).count_ones());
+            }
+        }
+        if more > 0 {
+            self.there.fetch_add(more, Ordering::Relaxed);
+            self.note_worth(area);
+        }
+    }
+
+    fn worth_of(&self, area: Pfn) -> (&'static AtomicU64, u64) {
+        let index = self.index(area);
+        (&self.worth[index / 64], 1 << (index % 64))
+    }
+
+    fn note_worth(&self, area: Pfn) {
+        let (word, bit) = self.worth_of(area);
+        // AcqRel: pairs with the step in `note_less`. Of the two the later one sees what was done
+        // before the other.
+        word.fetch_or(bit, Ordering::AcqRel);
+    }
+
+    /// The area has lost memory or is split no more: it may be worth no look now.
+    fn note_less(&self, area: Pfn) {
+        let worth = || self.is_split(area) || !self.of(area).is_empty();
+        if !worth() {
+            let (word, bit) = self.worth_of(area);
+            // AcqRel: pairs with the step in `note_worth`, so that memory which came before it is
+            // seen below.
+            word.fetch_and(!bit, Ordering::AcqRel);
+            if worth() {
+                self.note_worth(area);
             }
         }
     }
 
+    /// Frames that may have memory.
+    pub(crate) fn there(&self) -> u64 {
+        self.there.load(Ordering::Relaxed)
+    }
+
+    /// The areas that have memory or are split, the last first.
+    pub(crate) fn areas_worth_a_look(&self) -> Vec<Pfn> {
+        let mut areas = Vec::new();
+        for (at, word) in self.worth.iter().enumerate().rev() {
+            let mut left = word.load(Ordering::Relaxed);
+            while left != 0 {
+                let bit = left.ilog2();
+                left &= !(1 << bit);
+                areas.push(self.base.offset(((at * 64 + bit as usize) * AREA_FRAMES) as u64));
+            }
+        }
+        areas
+    }
+
     /// All of it has memory.
     pub(crate) fn mark_all(&self) {
+        let mut more = 0;
         for word in self.bits {
-            word.store(!0, Ordering::Relaxed);
+            more += u64::from((!word.swap(!0, Ordering::Relaxed)).count_ones());
+        }
+        self.there.fetch_add(more, Ordering::Relaxed);
+        for index in 0..self.flags.len() {
+            self.note_worth(self.base.offset((index * AREA_FRAMES) as u64));
         }
     }
 
     /// The memory of these frames went back. The caller owns them.
     pub(crate) fn clear(&self, area: Pfn, frames: &FrameMask) {
+        let mut less = 0;
         for (word, mask) in self.bits(area).iter().zip(frames.words()) {
-            word.fetch_and(!mask, Ordering::Relaxed);
+            let before = word.fetch_and(!mask, Ordering::Relaxed);
+            less += u64::from((before & mask).count_ones());
         }
+        self.there.fetch_sub(less, Ordering::Relaxed);
+        self.note_less(area);
     }
 
     /// The frames of an area that may have memory.
@@ -126,6 +194,7 @@ impl Residency {
         if self.flags_of(area).fetch_or(SPLIT, Ordering::Relaxed) & SPLIT == 0 {
             self.split_count.fetch_add(1, Ordering::Relaxed);
         }
+        self.note_worth(area);
     }
 
     /// The area may have a huge page again, as at first. The caller owns all its frames.
@@ -133,6 +202,7 @@ impl Residency {
         if self.flags_of(area).swap(0, Ordering::Relaxed) & SPLIT != 0 {
             self.split_count.fetch_sub(1, Ordering::Relaxed);
         }
+        self.note_less(area);
     }
 
     /// Split areas at this moment.

@@ -14,6 +14,7 @@ mod ecosystem_monoio;
 mod ecosystem_tokio;
 mod ecosystem_vm_memory;
 mod extremes;
+mod follow;
 mod huge;
 mod life;
 mod limits;

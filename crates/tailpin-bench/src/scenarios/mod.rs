@@ -30,6 +30,8 @@
 //! 2. Name the file below, and its functions in [`GROUPS`].
 //! 3. Give what must hold a name and a line in [`crate::goals`].
 
+#[cfg(target_os = "linux")]
+mod arena;
 mod blocks;
 mod bulk;
 mod cases;
@@ -87,4 +89,10 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     futex_queue::wake_one,
     futex_threads::wake_one,
     futex_threads::ping_pong,
+    #[cfg(target_os = "linux")]
+    arena::buffers,
+    #[cfg(target_os = "linux")]
+    arena::remote,
+    #[cfg(target_os = "linux")]
+    arena::slices,
 ];

@@ -22,7 +22,7 @@ fn pause(spins: &mut u32) {
 }
 
 /// Nanoseconds per item that `make` made on one core and `take` took on another.
-fn through_ring<T: Send>(
+pub(super) fn through_ring<T: Send>(
     slice: std::time::Duration,
     make: impl Fn() -> Option<T> + Sync,
     take: impl Fn(T) + Sync,

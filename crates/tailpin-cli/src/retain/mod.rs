@@ -9,6 +9,7 @@ mod picture;
 mod pinned;
 mod row;
 mod run;
+mod steady;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ Examples:
   tailpin retain --limit 256                    each under a hard limit of 256 MiB: who dies?
   tailpin retain --backend bytes --backend pins --json
   tailpin retain --report retain.html --picture retain.svg
+  tailpin retain --steady                       a cache in steady state: CPU and memory of a read
 
 kept_bytes are the bytes in the surviving records; retained_bytes what they keep from reuse by the back end's own \
 account; rss_bytes how far the resident set grew; kernel_bytes how far what the kernel really holds grew: the charge of a \
@@ -48,8 +50,13 @@ Records whose size divides 4096 do not cross pages; others do, and pin one page 
 
 The log is made once in the user's cache and used again, or removed at the end with --remove-log.
 
-Exit codes: 0 all finished, or died of the limit they were given, 1 a back end failed or a survivor is damaged, 2 bad \
-usage or no room for the log.";
+--steady needs no log. A cache of 16 MiB is full; each read brings 4 MiB, of which a share of the blocks (4 or 64 KiB) is \
+admitted, each in the place of a random one. Back ends: copy, pins (of one contiguous buffer), scattered (the buffer in \
+pieces, in an arena of 20 MiB), hybrid (cut by Bytes::slice, then detached). cpu_us_per_read is CPU time, so a busy \
+machine disturbs it little; peak_bytes is the growth of the resident set.
+
+Exit codes: 0 all finished, or died of the limit they were given, 1 a back end failed, a read was refused or a survivor \
+is damaged, 2 bad usage or no room for the log.";
 
 /// Measures what surviving records keep in memory: slices, copies, pins, hybrid
 #[derive(Clone, Debug, clap::Args)]
@@ -99,9 +106,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "F.md")]
     markdown: Option<PathBuf>,
 
+    /// A block cache in steady state instead: copy, pins, scattered, hybrid
+    #[arg(long, conflicts_with_all = ["keep", "record", "size", "backend", "limit", "dir", "report", "picture", "markdown", "remove_log"])]
+    steady: bool,
+
+    /// With --steady: reads of each back end
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "steady", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    reads: u64,
+
+    /// With --steady: which back ends; may be given several times [default: all]
+    #[arg(long, value_enum, value_name = "BACKEND", requires = "steady")]
+    way: Vec<steady::Way>,
+
     /// One back end in this process, told by its parent
     #[arg(long, hide = true, exclusive = true)]
     job: Option<String>,
+
+    /// The same of the cache
+    #[arg(long, hide = true, exclusive = true)]
+    steady_job: Option<String>,
 }
 
 /// A back end, or all of them.
@@ -143,6 +166,12 @@ fn fraction(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Args) -> Status {
     if let Some(job) = &args.job {
         return child::run(job);
+    }
+    if let Some(job) = &args.steady_job {
+        return steady::run_job(job);
+    }
+    if args.steady {
+        return steady::run(args.reads, &args.way, args.json);
     }
     let chosen = |backend: &Backend| {
         args.backend.is_empty() || args.backend.iter().any(|choice| choice.covers(*backend))

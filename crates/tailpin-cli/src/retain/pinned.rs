@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 
-use tailpin_arena::{AllocError, Arena, Kept, Policy, ReadBuffer, Slice};
+use tailpin_arena::{AllocError, Arena, Kept, Policy, ReadBuffer, ReleaseBy, Slice};
 
 use super::keeper::{BUFFER, KeepError, Keeper};
 
@@ -23,8 +23,9 @@ pub(crate) struct Pinned {
 impl Pinned {
     /// Over an arena of this many bytes, most of which are never touched.
     pub(crate) fn new(bytes: usize, policy: Policy) -> Result<Self, KeepError> {
-        let arena =
-            Arena::builder().size(bytes).build().map_err(|error| KeepError::Arena(error.to_string()))?;
+        // What is free goes back by `give_back`, which is timed, and by no drop.
+        let builder = Arena::builder().size(bytes).release_by(ReleaseBy::Poll);
+        let arena = builder.build().map_err(|error| KeepError::Arena(error.to_string()))?;
         Ok(Self { arena, whole: None, policy, copied: 0 })
     }
 }

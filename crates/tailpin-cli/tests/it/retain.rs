@@ -223,3 +223,28 @@ fn the_log_stays_or_goes_as_is_asked() {
     assert!(!String::from_utf8_lossy(&gone.stdout).contains("log:"));
     assert!(std::fs::read_to_string(page).unwrap().contains("\n| copy | "));
 }
+
+#[test]
+fn a_cache_in_steady_state_goes_round_in_pieces() {
+    let run = |args: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_tailpin")).args(["retain", "--steady"]).args(args).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let outcome: Value = serde_json::from_slice(&run(&["--reads", "8", "--json"])).unwrap();
+    let rows = outcome["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 16, "four back ends, two sizes, two shares");
+    let cache = number(&outcome, "cache_bytes");
+    for row in rows {
+        assert_eq!((number(row, "refused"), number(row, "cached_bytes")), (0, cache), "{row}");
+        assert!(row["cpu_us_per_read"].as_f64().unwrap() > 0.0 && row["cpu_of_copy"].is_number());
+        if row["backend"] == "scattered" {
+            // The list of pieces and the like beside it.
+            assert!(number(row, "peak_bytes") <= cache + cache / 4 + 2 * MIB, "{row}");
+        }
+    }
+    let text = run(&["--reads", "1", "--way", "copy", "--way", "scattered"]);
+    assert!(String::from_utf8(text).unwrap().contains("scattered"));
+}

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::Once;
 
 use crate::handles::buffer::Buffer;
+#[cfg(feature = "tokio")]
 use crate::handles::fill::Fill;
 use crate::handles::scattered::pieces::{Pieces, VECTOR_LIMIT};
 use crate::handles::scattered::slices::Scattered;
@@ -233,6 +234,7 @@ impl ScatteredBuffer {
     }
 }
 
+#[cfg(feature = "tokio")]
 impl Fill for ScatteredBuffer {
     fn spare(&mut self) -> &mut [u8] {
         self.spare()
