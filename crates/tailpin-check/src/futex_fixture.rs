@@ -171,6 +171,7 @@ impl<E: Engine> Flat<E> {
 
 impl<E: Engine> Memory for Flat<E> {
     type Page = ();
+    type PageName = ();
 
     fn space(&self) -> SpaceId {
         SpaceId(1)
@@ -179,10 +180,11 @@ impl<E: Engine> Memory for Flat<E> {
         Ok(())
     }
     fn unpin(&self, (): ()) {}
-    fn owner(&self, (): ()) -> PageOwner {
+    fn name(&self, (): &()) {}
+    fn owner(&self, (): &()) -> PageOwner {
         PageOwner::Anonymous
     }
-    fn index(&self, (): ()) -> u64 {
+    fn index(&self, (): &()) -> u64 {
         0
     }
     fn fault(&self, _at: Address, _access: Access) -> Result<(), Fault> {
@@ -224,12 +226,13 @@ impl<E: Engine, G: Safeguards> FutexFixture<E, G> {
 }
 
 /// The model's memory, which answers for the head of a page's block where the safeguard that each
-/// base page answers for itself is left out.
+/// base page answers for itself is left out, and gives a pin back at once where the safeguard that
+/// a page answers while it is pinned is.
 pub(crate) struct CheckMemory<E: Engine>(ModelMemory<CheckWord<E>>);
 
 impl<E: Engine> CheckMemory<E> {
-    fn answers(&self, page: PagePin, safeguard: Safeguard) -> PagePin {
-        if is_left_out(safeguard) { self.0.head_of(page) } else { page }
+    fn answers(&self, page: &PagePin, safeguard: Safeguard) -> PagePin {
+        if is_left_out(safeguard) { self.0.head_of(*page) } else { *page }
     }
 }
 
@@ -242,18 +245,28 @@ impl<E: Engine> Deref for CheckMemory<E> {
 
 impl<E: Engine> Memory for CheckMemory<E> {
     type Page = PagePin;
+    type PageName = PagePin;
 
     fn space(&self) -> SpaceId {
         self.0.space()
     }
     fn pin(&self, at: Address, access: Access) -> Result<PagePin, NotPresent> {
-        self.0.pin(at, access)
+        let page = self.0.pin(at, access)?;
+        if is_left_out(Safeguard::H9) {
+            self.0.unpin(page);
+        }
+        Ok(page)
     }
     fn unpin(&self, page: PagePin) {
-        self.0.unpin(page);
+        if !is_left_out(Safeguard::H9) {
+            self.0.unpin(page);
+        }
     }
-    fn owner(&self, page: PagePin) -> PageOwner {
-        match self.0.owner(self.answers(page, Safeguard::H11)) {
+    fn name(&self, page: &PagePin) -> PagePin {
+        *page
+    }
+    fn owner(&self, page: &PagePin) -> PageOwner {
+        match self.0.owner(&self.answers(page, Safeguard::H11)) {
             // As the address of an inode: which one is there now, not which one it was.
             PageOwner::Object(_) if is_left_out(Safeguard::H23) => {
                 PageOwner::Object(ObjectId(page.page.get()))
@@ -261,8 +274,8 @@ impl<E: Engine> Memory for CheckMemory<E> {
             owner => owner,
         }
     }
-    fn index(&self, page: PagePin) -> u64 {
-        self.0.index(self.answers(page, Safeguard::H10))
+    fn index(&self, page: &PagePin) -> u64 {
+        self.0.index(&self.answers(page, Safeguard::H10))
     }
     fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {
         self.0.fault(at, access)

@@ -8,7 +8,6 @@ impl Safeguards for LessOne {
     fn keeps(safeguard: FutexSafeguard) -> bool {
         !is_left_out(match safeguard {
             FutexSafeguard::H8 => Safeguard::H8,
-            FutexSafeguard::H9 => Safeguard::H9,
             FutexSafeguard::H25 => Safeguard::H25,
             FutexSafeguard::H32 => Safeguard::H32,
             FutexSafeguard::H33 => Safeguard::H33,

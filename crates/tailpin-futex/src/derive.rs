@@ -57,13 +57,12 @@ pub fn derive<M: Memory, G: Safeguards>(
             pages.asks = Access::Write;
         }
         let page = pages.pin::<G>(&mut give_up)?;
-        let ask = || {
-            // The index first: if the owner is known after it, the page was the object's all the
-            // time.
-            let index = memory.index(page);
-            (memory.owner(page), index)
-        };
-        let (owner, index) = G::in_order(Safeguard::H9, ask, || memory.unpin(page));
+        // While the page is pinned (H9). The index first: if the owner is known after it, the page
+        // was the object's all the time.
+        let index = memory.index(&page);
+        let owner = memory.owner(&page);
+        let name = memory.name(&page);
+        memory.unpin(page);
         let refusal = match owner {
             PageOwner::Object(object) => {
                 return Ok(Derived { key: Key::object(object, index, at), attempts });
@@ -74,10 +73,10 @@ pub fn derive<M: Memory, G: Safeguards>(
             PageOwner::Anonymous => Error::ReadOnlyAnonymous { at },
             PageOwner::Special | PageOwner::Gone => Error::SpecialMapping { at },
         };
-        if refused == Some((page, refusal)) {
+        if refused == Some((name, refusal)) {
             return Err(refusal);
         }
-        refused = Some((page, refusal));
+        refused = Some((name, refusal));
     }
     Err(Error::TooManyRetries { at, attempts: u32::MAX })
 }

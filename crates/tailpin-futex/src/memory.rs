@@ -114,8 +114,10 @@ pub enum Fault {
 /// ask *that page* whose it is, unpin it. The second is for the word itself, which is always
 /// reached through its address: between two calls the page behind it may be another one.
 pub trait Memory: Sync {
-    /// Names a pinned base page.
-    type Page: Copy + PartialEq;
+    /// A pinned base page. A type that can't be copied is unpinned once, and not used after that.
+    type Page;
+    /// Which base page it is, also when it is no longer pinned.
+    type PageName: Copy + PartialEq;
 
     /// Which address space this is.
     fn space(&self) -> SpaceId;
@@ -133,11 +135,15 @@ pub trait Memory: Sync {
     /// Gives the pin back.
     fn unpin(&self, page: Self::Page);
 
+    /// Which page this is. Two pages with one name that were pinned one after the other may be the
+    /// same page.
+    fn name(&self, page: &Self::Page) -> Self::PageName;
+
     /// Whose the page is. Under a pin it changes at most once, to [`PageOwner::Gone`].
-    fn owner(&self, page: Self::Page) -> PageOwner;
+    fn owner(&self, page: &Self::Page) -> PageOwner;
 
     /// Index of this base page in its object, in base pages. Under a pin it does not change.
-    fn index(&self, page: Self::Page) -> u64;
+    fn index(&self, page: &Self::Page) -> u64;
 
     /// Makes the page present for `access`: what it has granted, the next [`pin`](Self::pin) for
     /// the same access finds, unless another thread has changed the mapping in between.

@@ -2,6 +2,7 @@
 //!
 //! Identities are those of one [`Mm`](tailpin_mm::Mm): a table of futexes serves the spaces of one.
 
+use tailpin::Pfn;
 use tailpin_mm::{BasePage, Env, FaultError, PageIdentity, Space, VirtAddr};
 
 use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PageOwner, SpaceId};
@@ -26,7 +27,10 @@ impl From<tailpin_mm::NotPresent> for NotPresent {
 impl From<FaultError> for Fault {
     fn from(error: FaultError) -> Self {
         match error {
-            FaultError::Unmapped { .. } | FaultError::NotReadable { .. } => Self::Unmapped,
+            FaultError::Unmapped { .. }
+            | FaultError::NotReadable { .. }
+            | FaultError::NotExecutable { .. }
+            | FaultError::Foreign { .. } => Self::Unmapped,
             FaultError::NotWritable { .. } => Self::NotWritable,
             FaultError::BeyondEnd { .. } => Self::BeyondEnd,
             // A page that can't be counted once more can't be had either.
@@ -35,22 +39,27 @@ impl From<FaultError> for Fault {
     }
 }
 
-impl<E: Env> Memory for Space<'_, E> {
-    type Page = BasePage;
+impl<'z, E: Env> Memory for Space<'z, E> {
+    type Page = BasePage<'z>;
+    type PageName = Pfn;
 
     fn space(&self) -> SpaceId {
         SpaceId(self.id().get())
     }
 
-    fn pin(&self, at: Address, wanted: Access) -> Result<BasePage, NotPresent> {
+    fn pin(&self, at: Address, wanted: Access) -> Result<BasePage<'z>, NotPresent> {
         Ok(self.pin_base_page(addr(at), access(wanted))?)
     }
 
-    fn unpin(&self, page: BasePage) {
-        self.unpin_base_page(page);
+    fn unpin(&self, page: BasePage<'z>) {
+        drop(page);
     }
 
-    fn owner(&self, page: BasePage) -> PageOwner {
+    fn name(&self, page: &BasePage<'z>) -> Pfn {
+        page.frame()
+    }
+
+    fn owner(&self, page: &BasePage<'z>) -> PageOwner {
         match self.identify_base_page(page) {
             PageIdentity::Anonymous { .. } => PageOwner::Anonymous,
             PageIdentity::Object { object, .. } => PageOwner::Object(ObjectId(object.get())),
@@ -58,7 +67,7 @@ impl<E: Env> Memory for Space<'_, E> {
         }
     }
 
-    fn index(&self, page: BasePage) -> u64 {
+    fn index(&self, page: &BasePage<'z>) -> u64 {
         match self.identify_base_page(page) {
             PageIdentity::Object { index, .. } => index,
             PageIdentity::Anonymous { .. } | PageIdentity::Special => 0,
@@ -66,7 +75,7 @@ impl<E: Env> Memory for Space<'_, E> {
     }
 
     fn fault(&self, at: Address, wanted: Access) -> Result<(), Fault> {
-        Ok(Space::fault(self, addr(at), access(wanted))?)
+        Ok(self.fault_in(addr(at), access(wanted))?)
     }
 
     fn load(&self, at: Address) -> Result<u32, NotPresent> {

@@ -9,8 +9,6 @@ pub enum Safeguard {
     /// The next attempt at a key asks for the access that the last fault has proved possible, and
     /// for no more.
     H8,
-    /// What a page says is read while the page is pinned.
-    H9,
     /// An attempt at a key that begins again asks for writing again, whatever the one before had to
     /// make do with.
     H25,
@@ -44,19 +42,6 @@ pub trait Safeguards: Send + Sync + 'static {
     #[inline(always)]
     fn keeps(safeguard: Safeguard) -> bool {
         Self::WITHOUT != Some(safeguard)
-    }
-
-    /// Does `first` and then `second`; without the safeguard, the other way round.
-    #[inline(always)]
-    fn in_order<T>(safeguard: Safeguard, first: impl FnOnce() -> T, second: impl FnOnce()) -> T {
-        if Self::keeps(safeguard) {
-            let result = first();
-            second();
-            result
-        } else {
-            second();
-            first()
-        }
     }
 }
 

@@ -173,9 +173,24 @@ pub enum Access {
     Read,
     /// Write to it.
     Write,
+    /// Fetch instructions from it.
+    Execute,
 }
 
-/// What a mapping allows. Writing includes reading, as on x86-64.
+/// How the processor caches memory that is mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "PAT")]
+pub enum CacheType {
+    /// As all memory (write-back).
+    #[default]
+    WriteBack,
+    /// Not, but writes may be joined and late: a framebuffer (`ioremap_wc`).
+    WriteCombining,
+    /// Not at all: registers of a device.
+    Uncached,
+}
+
+/// What a mapping allows. Writing and execution include reading, as on x86-64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prot {
     /// Reading.
@@ -198,8 +213,9 @@ impl Prot {
 
     pub(crate) const fn allows(self, access: Access) -> bool {
         match access {
-            Access::Read => self.read || self.write,
+            Access::Read => self.read || self.write || self.exec,
             Access::Write => self.write,
+            Access::Execute => self.exec,
         }
     }
 }

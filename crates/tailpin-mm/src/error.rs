@@ -32,8 +32,19 @@ pub enum FaultError {
         /// The address.
         addr: VirtAddr,
     },
+    /// The mapping does not allow execution.
+    NotExecutable {
+        /// The address.
+        addr: VirtAddr,
+    },
     /// The object ends before the address (`SIGBUS`).
     BeyondEnd {
+        /// The address.
+        addr: VirtAddr,
+    },
+    /// Frames are mapped that the crate itself can't read, write or pin
+    /// ([`Map::foreign`](crate::Map::foreign)); the processor can (`EFAULT`).
+    Foreign {
         /// The address.
         addr: VirtAddr,
     },
@@ -65,7 +76,9 @@ impl FaultError {
             Self::Unmapped { addr }
             | Self::NotReadable { addr }
             | Self::NotWritable { addr }
+            | Self::NotExecutable { addr }
             | Self::BeyondEnd { addr }
+            | Self::Foreign { addr }
             | Self::OutOfMemory { addr, .. }
             | Self::CountLimit { addr } => addr,
         }
@@ -78,7 +91,9 @@ impl fmt::Display for FaultError {
             Self::Unmapped { addr } => write!(f, "nothing is mapped at {addr}"),
             Self::NotReadable { addr } => write!(f, "the mapping at {addr} does not allow reading"),
             Self::NotWritable { addr } => write!(f, "the mapping at {addr} does not allow writing"),
+            Self::NotExecutable { addr } => write!(f, "the mapping at {addr} does not allow execution"),
             Self::BeyondEnd { addr } => write!(f, "the object ends before address {addr}"),
+            Self::Foreign { addr } => write!(f, "the frames mapped at {addr} are not memory of the zone"),
             Self::OutOfMemory { addr, order } => write!(f, "no block of order {order} for address {addr}"),
             Self::CountLimit { addr } => write!(f, "the count of the page at {addr} has reached its limit"),
         }
@@ -129,6 +144,13 @@ pub enum MapError {
     },
     /// A page is mapped or pinned as often as its count can say.
     CountLimit,
+    /// Frames to be mapped that no page-table entry can name.
+    FrameTooHigh {
+        /// First frame after those to be mapped.
+        frames: Pfn,
+        /// First frame that an entry has no room for.
+        most: Pfn,
+    },
 }
 
 impl From<Shortage> for MapError {
@@ -152,6 +174,9 @@ impl fmt::Display for MapError {
             Self::NotAnonymous { addr } => write!(f, "the memory at {addr} is not private and anonymous"),
             Self::OutOfMemory { order } => write!(f, "no block of order {order} is free"),
             Self::CountLimit => write!(f, "the count of a page has reached its limit"),
+            Self::FrameTooHigh { frames, most } => {
+                write!(f, "the frames end before {frames}, page tables can name frames before {most}")
+            }
         }
     }
 }
@@ -199,7 +224,7 @@ pub enum PageSplitError {
         /// The address.
         addr: VirtAddr,
     },
-    /// Pages of the hugetlb class never split.
+    /// Pages of the hugetlb class never split, nor do frames that are not the zone's.
     Unsplittable {
         /// The address.
         addr: VirtAddr,
@@ -229,7 +254,7 @@ impl fmt::Display for PageSplitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPresent { addr } => write!(f, "no page is present at {addr}"),
-            Self::Unsplittable { addr } => write!(f, "the page at {addr} is of the class that never splits"),
+            Self::Unsplittable { addr } => write!(f, "the page at {addr} never splits"),
             Self::OutOfMemory { addr } => write!(f, "no frame for a page table at {addr}"),
             Self::CountLimit { addr } => write!(f, "the count of the page at {addr} has reached its limit"),
         }
@@ -323,6 +348,9 @@ pub enum MmError {
         /// Given.
         given: u64,
     },
+    /// The frame information, or a part of it, serves another [`Mm`](crate::Mm), whose answers
+    /// would become wrong.
+    InfosInUse,
     /// No block of this order was free.
     OutOfMemory {
         /// The order.
@@ -361,6 +389,7 @@ impl fmt::Display for MmError {
             Self::TooFewInfos { needed, given } => {
                 write!(f, "the zone needs frame information for {needed} frames, {given} were given")
             }
+            Self::InfosInUse => write!(f, "the frame information serves other address spaces"),
             Self::OutOfMemory { order } => write!(f, "no block of order {order} is free"),
             Self::Misaligned { value, unit } => write!(f, "{value:#x} is no multiple of {unit:#x}"),
             Self::FrameTooHigh { frames, most } => {

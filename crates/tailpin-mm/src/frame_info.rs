@@ -46,9 +46,24 @@ pub(crate) struct FrameInfos<'z> {
     base: Pfn,
 }
 
+/// In the second word of the first and the last entry: an [`Mm`](crate::Mm) has them.
+const CLAIMED: u64 = 1 << 63;
+
 impl<'z> FrameInfos<'z> {
-    pub(crate) fn new(infos: &'z [FrameInfo], base: Pfn) -> Self {
-        Self { infos, base }
+    /// The words of frames from `base` on; `None` if the first or the last entry serves another
+    /// [`Mm`](crate::Mm). At least one.
+    pub(crate) fn claim(infos: &'z [FrameInfo], base: Pfn) -> Option<Self> {
+        let (first, last) = (infos.first()?, infos.last()?);
+        // Acquire: pairs with the Release in `drop`, after which no thread writes to any.
+        if first.index.fetch_or(CLAIMED, Ordering::Acquire) & CLAIMED != 0 {
+            return None;
+        }
+        if infos.len() > 1 && last.index.fetch_or(CLAIMED, Ordering::Acquire) & CLAIMED != 0 {
+            // Relaxed: nothing was done under the claim.
+            first.index.fetch_and(!CLAIMED, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self { infos, base })
     }
 
     fn of(&self, frame: Pfn) -> &FrameInfo {
@@ -67,7 +82,8 @@ impl<'z> FrameInfos<'z> {
             let info = self.of(head.offset(i));
             // Relaxed: published by the compare-and-swap (Release) of the entry that maps the page.
             info.owner.store(owner, Ordering::Relaxed);
-            info.index.store(index + i, Ordering::Relaxed);
+            let claimed = info.index.load(Ordering::Relaxed) & CLAIMED;
+            info.index.store((index + i) | claimed, Ordering::Relaxed);
         }
     }
 
@@ -82,7 +98,16 @@ impl<'z> FrameInfos<'z> {
             root if root & ANONYMOUS != 0 => PageOwner::Anonymous(root & !ANONYMOUS),
             object => PageOwner::Object(object),
         };
-        (owner, info.index.load(Ordering::Relaxed))
+        (owner, info.index.load(Ordering::Relaxed) & !CLAIMED)
+    }
+}
+
+impl Drop for FrameInfos<'_> {
+    fn drop(&mut self) {
+        for info in self.infos.first().into_iter().chain(self.infos.last()) {
+            // Release: pairs with the Acquire in `claim`.
+            info.index.fetch_and(!CLAIMED, Ordering::Release);
+        }
     }
 }
 

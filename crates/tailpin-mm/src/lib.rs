@@ -21,7 +21,7 @@ mod rmap;
 mod root;
 mod space;
 
-pub use addr::{Access, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
+pub use addr::{Access, CacheType, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 #[cfg(feature = "std")]
 pub use env::std_env::{Ram, StdEnv, StdSection};
 pub use env::{DirectMap, Env, ReadSide, Stale, Tlb};

@@ -89,12 +89,12 @@ impl<E: Env> Clone for Mm<'_, E> {
 
 impl<'z, E: Env> Mm<'z, E> {
     /// Address spaces over `zone`. `infos` has one entry for each frame of the zone's span, the
-    /// first for its first frame; it may serve one `Mm` only. The zone may have other users.
+    /// first for its first frame; it serves one `Mm` at a time. The zone may have other users.
     ///
     /// # Errors
-    /// [`MmError::TooFewInfos`]; [`MmError::FrameTooHigh`] if the zone has frames that no
-    /// page-table entry can name; [`MmError::OutOfMemory`] if there is no frame for the page of
-    /// zeroes.
+    /// [`MmError::TooFewInfos`]; [`MmError::InfosInUse`]; [`MmError::FrameTooHigh`] if the zone has
+    /// frames that no page-table entry can name; [`MmError::OutOfMemory`] if there is no frame for
+    /// the page of zeroes.
     ///
     /// # Panics
     /// Where the environment does that as it has no pointer to [`MmConfig::kernel_root`].
@@ -112,10 +112,11 @@ impl<'z, E: Env> Mm<'z, E> {
         if frames.end > E::Arch::FRAMES_END {
             return Err(MmError::FrameTooHigh { frames: frames.end, most: E::Arch::FRAMES_END });
         }
+        let infos = &infos[..needed as usize];
         let mut core = MmCore {
             zone,
             env,
-            infos: FrameInfos::new(infos, zone.span().start),
+            infos: FrameInfos::claim(infos, zone.span().start).ok_or(MmError::InfosInUse)?,
             config,
             ids: AtomicU64::new(1),
             zero: None,

@@ -162,6 +162,7 @@ impl<W: QueueWord> ModelMemory<W> {
 
 impl<W: QueueWord> Memory for ModelMemory<W> {
     type Page = PagePin;
+    type PageName = PagePin;
 
     fn space(&self) -> SpaceId {
         SpaceId(self.tables.id)
@@ -192,7 +193,11 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
         protocol.put(protocol.counted(page), &*self.model);
     }
 
-    fn owner(&self, page: PagePin) -> PageOwner {
+    fn name(&self, page: &PagePin) -> PagePin {
+        *page
+    }
+
+    fn owner(&self, page: &PagePin) -> PageOwner {
         // Acquire: pairs with the Release in `release`.
         match self.model.owners[page.page.get() as usize].load(Ordering::Acquire) {
             NO_OWNER => PageOwner::Gone,
@@ -202,7 +207,7 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
         }
     }
 
-    fn index(&self, page: PagePin) -> u64 {
+    fn index(&self, page: &PagePin) -> u64 {
         self.model.indexes[page.page.get() as usize].load(Ordering::Acquire)
     }
 

@@ -209,6 +209,7 @@ struct Detaching<'m> {
 
 impl Memory for Detaching<'_> {
     type Page = <ModelMemory as Memory>::Page;
+    type PageName = <ModelMemory as Memory>::PageName;
     fn space(&self) -> SpaceId {
         self.memory.space()
     }
@@ -218,7 +219,10 @@ impl Memory for Detaching<'_> {
     fn unpin(&self, page: Self::Page) {
         self.memory.unpin(page);
     }
-    fn owner(&self, page: Self::Page) -> tailpin_futex::PageOwner {
+    fn name(&self, page: &Self::Page) -> Self::PageName {
+        self.memory.name(page)
+    }
+    fn owner(&self, page: &Self::Page) -> tailpin_futex::PageOwner {
         if !self.swapped.swap(true, Ordering::SeqCst) {
             let anonymous = self.memory.map_anonymous(1, 1, false);
             self.memory.remap(1, None);
@@ -236,7 +240,7 @@ impl Memory for Detaching<'_> {
         }
         self.memory.owner(page)
     }
-    fn index(&self, page: Self::Page) -> u64 {
+    fn index(&self, page: &Self::Page) -> u64 {
         self.memory.index(page)
     }
     fn fault(&self, at: Address, access: Access) -> Result<(), tailpin_futex::Fault> {

@@ -1,8 +1,12 @@
 //! What a page-table entry looks like: the one place that knows an architecture's bits.
 
+mod aarch64;
+mod riscv;
 mod x86_64;
 
-pub use x86_64::X86_64;
+pub use aarch64::Aarch64;
+pub use riscv::{Sv39, Sv48};
+pub use x86_64::{X86_64, X86_64La57};
 
 use tailpin::Pfn;
 
@@ -10,8 +14,8 @@ use crate::addr::{Level, VirtAddr};
 
 /// What a leaf, an entry that maps memory, says besides where the memory is.
 ///
-/// The first five are the hardware's; the others are this crate's, in bits that the hardware
-/// ignores.
+/// The first five are the hardware's, and so are the two of how memory is cached; the others are
+/// this crate's, in bits that the hardware ignores.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u16);
 
@@ -40,8 +44,16 @@ impl Flags {
     /// The mapping's count is a pin on the page; otherwise it is one reference on each block in its
     /// reach.
     pub const BY_PIN: Self = Self(1 << 7);
-    /// The shared page of zeroes, which is not counted.
+    /// The shared page of zeroes, which is not counted; always with [`Flags::ANON`].
     pub const ZERO: Self = Self(1 << 8);
+    /// Frames that the crate doesn't count, read, write or pin (`pte_special`): of devices, of the
+    /// kernel. Never with [`Flags::ANON`].
+    #[doc(alias = "pte_special")]
+    pub const FOREIGN: Self = Self(1 << 9);
+    /// Registers of a device: not cached, each access as it is made.
+    pub const UNCACHED: Self = Self(1 << 10);
+    /// Memory that is not cached; writes may be joined and late. Never with [`Flags::UNCACHED`].
+    pub const WRITE_COMBINING: Self = Self(1 << 11);
 
     /// The flags of both.
     #[must_use]
@@ -65,12 +77,29 @@ impl Flags {
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// Whether the leaf stands for a count on the memory that it maps.
+    pub const fn is_counted(self) -> bool {
+        self.0 & (Self::ZERO.0 | Self::FOREIGN.0) == 0
+    }
 }
 
 impl core::fmt::Debug for Flags {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        const NAMES: [&str; 9] =
-            ["write", "user", "exec", "accessed", "dirty", "anon", "exclusive", "by-pin", "zero"];
+        const NAMES: [&str; 12] = [
+            "write",
+            "user",
+            "exec",
+            "accessed",
+            "dirty",
+            "anon",
+            "exclusive",
+            "by-pin",
+            "zero",
+            "foreign",
+            "uncached",
+            "write-combining",
+        ];
         let mut set = f.debug_set();
         for (bit, name) in NAMES.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 != 0) {
             let _ = bit;
@@ -128,4 +157,81 @@ pub trait Arch: 'static {
     fn table(frame: Pfn) -> u64;
     /// The bits of an entry without accessed and dirty, which the hardware sets at any time.
     fn stable_bits(bits: u64) -> u64;
+}
+
+/// The software flags of a leaf in a format that has four bits for them: [`Flags::ANON`],
+/// [`Flags::EXCLUSIVE`], [`Flags::BY_PIN`], and that the leaf isn't counted, which is
+/// [`Flags::ZERO`] for anonymous memory and [`Flags::FOREIGN`] for other.
+fn software_bits([anon, exclusive, by_pin, uncounted]: [u64; 4], flags: Flags) -> u64 {
+    let has = |flag, bit| if flags.has(flag) { bit } else { 0 };
+    let counted = if flags.is_counted() { 0 } else { uncounted };
+    has(Flags::ANON, anon) | has(Flags::EXCLUSIVE, exclusive) | has(Flags::BY_PIN, by_pin) | counted
+}
+
+fn software_flags([anon, exclusive, by_pin, uncounted]: [u64; 4], bits: u64) -> Flags {
+    let (anon, uncounted) = (bits & anon != 0, bits & uncounted != 0);
+    Flags::NONE
+        .with_if(Flags::ANON, anon)
+        .with_if(Flags::EXCLUSIVE, bits & exclusive != 0)
+        .with_if(Flags::BY_PIN, bits & by_pin != 0)
+        .with_if(Flags::ZERO, anon && uncounted)
+        .with_if(Flags::FOREIGN, !anon && uncounted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All flags that a leaf may have.
+    pub(super) fn all_flags() -> impl Iterator<Item = Flags> {
+        let both = |flags: Flags, a: Flags, b: Flags| flags.has(a) && flags.has(b);
+        (0..1 << 12).map(Flags).filter(move |flags| {
+            !(both(*flags, Flags::ANON, Flags::FOREIGN)
+                || flags.has(Flags::ZERO) && !flags.has(Flags::ANON)
+                || both(*flags, Flags::UNCACHED, Flags::WRITE_COMBINING)
+                || flags.has(Flags::EXEC) && !flags.has(Flags::USER))
+        })
+    }
+
+    fn reads_back<A: Arch>() {
+        for level in [Level::PTE, Level::PMD, Level::PUD] {
+            let last = Pfn::new(A::FRAMES_END.get() - 1).head(level.order());
+            for frame in [Pfn::new(0), Pfn::new(0x2_468a_c000).head(level.order()), last] {
+                for flags in all_flags() {
+                    let leaf = Leaf { frame, flags };
+                    let bits = A::leaf(level, leaf);
+                    assert_eq!(A::decode(level, bits), TableEntry::Leaf(leaf));
+                    assert_eq!(A::decode(level, bits & !A::PRESENT), TableEntry::Empty);
+                    let noted = flags.with(Flags::ACCESSED).with(Flags::DIRTY);
+                    let by_hardware = A::leaf(level, Leaf { frame, flags: noted });
+                    assert_eq!(A::stable_bits(by_hardware), A::stable_bits(bits), "{flags:?}");
+                }
+                let table = A::table(frame);
+                assert_ne!(table & A::PRESENT, 0);
+                for above in [Level::PMD, A::TOP] {
+                    assert_eq!(A::decode(above, table), TableEntry::Table(frame));
+                }
+            }
+        }
+        assert_eq!(A::decode(Level::PTE, 0), TableEntry::Empty);
+        // The users' part ends within the lower entries of the root.
+        let last = VirtAddr::new(A::USER_END.get() - 1);
+        assert!(A::index(last, A::TOP) < A::KERNEL_ENTRIES);
+        assert!(A::TOP.bytes().checked_mul(512).is_none_or(|reach| reach >= A::USER_END.get()));
+        // Entries that differ in one address bit of a level are different entries.
+        let addr = VirtAddr::new(0x0012_3456_789a_b000 % A::USER_END.get());
+        for level in [Level::PTE, Level::PMD, Level::PUD] {
+            let next = addr.align_down(level.bytes()).offset(level.bytes());
+            assert_eq!(A::index(next, level), (A::index(addr, level) + 1) % 512);
+        }
+    }
+
+    #[test]
+    fn entries_of_every_format_read_back_as_written() {
+        reads_back::<X86_64>();
+        reads_back::<X86_64La57>();
+        reads_back::<Sv39>();
+        reads_back::<Sv48>();
+        reads_back::<Aarch64>();
+    }
 }

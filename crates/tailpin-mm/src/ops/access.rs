@@ -15,7 +15,7 @@ use crate::error::{FaultError, NotPresent};
 use crate::frame_info::PageOwner;
 use crate::mm::MmCore;
 use crate::object::config::ObjectId;
-use crate::ops::fault::Want;
+use crate::ops::fault::{AccessBy, Want};
 use crate::ops::pin::CountLimit;
 use crate::page_table::walk::{Entries, LocklessWalk};
 use crate::space::{Space, SpaceInner};
@@ -79,7 +79,7 @@ impl<E: Env> Space<'_, E> {
             let part = done..done + n;
             match self.inner.touch(at, access, |frame| f(&self.inner.core, frame, in_page, part.clone())) {
                 Ok(()) => done += n,
-                Err(NotPresent { addr }) => self.inner.fault(addr, Want::of(access))?,
+                Err(NotPresent { addr }) => self.inner.fault(addr, Want::of(access), AccessBy::Crate)?,
             }
         }
         Ok(())
@@ -143,7 +143,7 @@ impl<E: Env> Space<'_, E> {
         loop {
             match inner.look_at(addr, Want::of(access)).map_err(|_| FaultError::CountLimit { addr })? {
                 Some(place) => return Ok(place),
-                None => inner.fault(addr, Want::of(access))?,
+                None => inner.fault(addr, Want::of(access), AccessBy::Crate)?,
             }
         }
     }
@@ -165,7 +165,8 @@ impl<E: Env> SpaceInner<'_, E> {
         let _section = self.enter();
         loop {
             let found = core.look_up(self.root(), addr);
-            let Some(leaf) = core.leaf_of(found).filter(|leaf| Want::of(access).is_met(leaf.flags)) else {
+            let Some(leaf) = core.leaf_of(found).filter(|leaf| Want::of(access).is_met_here(leaf.flags))
+            else {
                 return Err(NotPresent { addr });
             };
             let notes = Flags::ACCESSED.with_if(Flags::DIRTY, access == Access::Write);

@@ -1,9 +1,7 @@
 //! A base page pinned for a futex key: pin, identify and unpin are three calls, as in
 //! `get_futex_key`.
 
-use core::mem;
-
-use tailpin::Pfn;
+use tailpin::{PageRef, Pfn};
 
 use crate::addr::{Access, VirtAddr};
 use crate::arch::Flags;
@@ -15,8 +13,8 @@ use crate::ops::access::PageIdentity;
 use crate::ops::fault::Want;
 use crate::space::Space;
 
-/// A base page that was pinned by [`Space::pin_base_page`]. [`Space::unpin_base_page`] gives the
-/// pin back; a copy of this value is no second pin.
+/// A base page that was pinned by [`Space::pin_base_page`]. The pin is given back when this is
+/// dropped.
 ///
 /// ```
 /// # use tailpin_mm::*;
@@ -31,18 +29,35 @@ use crate::space::Space;
 /// let page = space.pin_base_page(addr, Access::Write)?;
 /// space.split_page(addr, tailpin::Order::PAGE)?;
 /// object.truncate(0)?;
-/// let found = space.identify_base_page(page);                 // still what it was
+/// let found = space.identify_base_page(&page);                // still what it was
 /// assert!(matches!(found, PageIdentity::Object { index: 7, .. }));
-/// space.unpin_base_page(page);
+/// drop(page);                                                 // unpinned
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BasePage {
-    frame: Pfn,
+///
+/// There is one value for a pin, so it is given back once:
+///
+/// ```compile_fail,E0382
+/// # use tailpin_mm::*;
+/// fn twice(page: BasePage<'_>) {
+///     drop(page);
+///     drop(page);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct BasePage<'z> {
+    page: PageRef<'z>,
     writable: bool,
 }
 
-impl<E: Env> Space<'_, E> {
+impl BasePage<'_> {
+    /// The page's frame.
+    pub fn frame(&self) -> Pfn {
+        self.page.pfn()
+    }
+}
+
+impl<'z, E: Env> Space<'z, E> {
     /// Pins the base page at `addr` if the page table allows `access` at this moment
     /// (`get_user_page_fast_only`). Takes no lock, never faults. Unlike pins that last it needs no
     /// exclusive page: one shared after a fork will do.
@@ -50,31 +65,20 @@ impl<E: Env> Space<'_, E> {
     /// # Errors
     /// [`NotPresent`] if the page table does not allow it, or another thread changed it during the
     /// call; [`Space::fault`] tells why.
-    pub fn pin_base_page(&self, addr: VirtAddr, access: Access) -> Result<BasePage, NotPresent> {
+    pub fn pin_base_page(&self, addr: VirtAddr, access: Access) -> Result<BasePage<'z>, NotPresent> {
         if addr >= <E::Arch as crate::arch::Arch>::USER_END {
             return Err(NotPresent { addr });
         }
         match self.inner.pin_page(addr, Want::of(access)) {
-            Ok(Some((page, flags))) => {
-                let frame = page.pfn();
-                // From here on the pin is the returned value's.
-                mem::forget(page);
-                Ok(BasePage { frame, writable: flags.has(Flags::WRITE) })
-            }
+            Ok(Some((page, flags))) => Ok(BasePage { page, writable: flags.has(Flags::WRITE) }),
             _ => Err(NotPresent { addr }),
         }
     }
 
-    /// Gives the pin on a base page back. A call for a pin that was given back already is a misuse,
-    /// which the zone reports.
-    pub fn unpin_base_page(&self, page: BasePage) {
-        self.inner.core.unpin(page.frame);
-    }
-
     /// What a base page is, read from the page itself. While it is pinned the answer does not
     /// change.
-    pub fn identify_base_page(&self, page: BasePage) -> PageIdentity {
-        let (owner, index) = self.inner.core.infos.read(page.frame);
+    pub fn identify_base_page(&self, page: &BasePage<'z>) -> PageIdentity {
+        let (owner, index) = self.inner.core.infos.read(page.frame());
         match owner {
             PageOwner::Object(object) => {
                 PageIdentity::Object { object: ObjectId(object), index, writable: page.writable }

@@ -99,7 +99,9 @@ impl<'z, E: Env> Space<'z, E> {
                     return self.inner.collapse_own(region, root, range, limits);
                 }
                 RegionBacking::Shared(pages) => (pages.clone(), region.index(range.start)),
-                RegionBacking::Private(..) | RegionBacking::Guard => return Err(not_eligible),
+                RegionBacking::Private(..) | RegionBacking::Foreign(_) | RegionBacking::Guard => {
+                    return Err(not_eligible);
+                }
             }
         };
         let (pages, index) = object;

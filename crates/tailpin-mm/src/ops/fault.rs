@@ -13,9 +13,9 @@
 //! writing is always `EXCLUSIVE`. If the count says that this mapping is the only one, the fault
 //! sets the flag again and nothing is copied.
 
-use tailpin::{Order, Request};
+use tailpin::{Order, Pfn, Request};
 
-use crate::addr::{Access, Level, VirtAddr, VirtRange};
+use crate::addr::{Access, CacheType, Level, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags, Leaf, TableEntry};
 use crate::block_guard::BlockGuard;
 use crate::env::{Env, Stale};
@@ -33,6 +33,8 @@ use crate::space::{Space, SpaceInner};
 pub(crate) enum Want {
     /// Reading.
     Read,
+    /// Execution.
+    Execute,
     /// Reading, and being pinned.
     Exclusive,
     /// Writing, which for anonymous memory includes being pinned.
@@ -44,26 +46,43 @@ impl Want {
         match access {
             Access::Read => Self::Read,
             Access::Write => Self::Write,
+            Access::Execute => Self::Execute,
         }
     }
 
-    /// For a pin that lasts.
+    /// For a pin that lasts. What is executed is read.
     pub(crate) fn pinned(access: Access) -> Self {
         match access {
-            Access::Read => Self::Exclusive,
+            Access::Read | Access::Execute => Self::Exclusive,
             Access::Write => Self::Write,
         }
     }
 
     /// The access that the region has to allow for this.
     fn access(self) -> Access {
-        if self == Self::Write { Access::Write } else { Access::Read }
+        match self {
+            Self::Read | Self::Exclusive => Access::Read,
+            Self::Execute => Access::Execute,
+            Self::Write => Access::Write,
+        }
+    }
+
+    /// What the hardware notes of such an access.
+    fn notes(self) -> Flags {
+        Flags::ACCESSED.with_if(Flags::DIRTY, self == Self::Write)
+    }
+
+    /// Whether a leaf with these flags allows it to this crate, which has no way to frames that
+    /// aren't the zone's.
+    pub(crate) fn is_met_here(self, flags: Flags) -> bool {
+        self.is_met(flags) && !flags.has(Flags::FOREIGN)
     }
 
     /// Whether a leaf with these flags allows it.
-    pub(crate) fn is_met(self, flags: Flags) -> bool {
+    fn is_met(self, flags: Flags) -> bool {
         let needed = match self {
             Self::Read => Flags::USER,
+            Self::Execute => Flags::USER.with(Flags::EXEC),
             Self::Exclusive => Flags::USER.with(Flags::EXCLUSIVE),
             Self::Write => Flags::USER.with(Flags::EXCLUSIVE).with(Flags::WRITE),
         };
@@ -71,15 +90,35 @@ impl Want {
     }
 }
 
+/// Who is to access the memory after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccessBy {
+    /// The processor, through its translations.
+    Processor,
+    /// This crate, through the direct map and the counts of the zone.
+    Crate,
+}
+
 impl<'z, E: Env> Space<'z, E> {
     /// Makes the page at `addr` present, with a leaf that allows `access`: what a kernel's
-    /// page-fault handler calls (`handle_mm_fault`), and any code before it accesses user memory.
+    /// page-fault handler calls (`handle_mm_fault`). On x86-64 the handler knows from its error
+    /// code what the access was: bit 4 is [`Access::Execute`], else bit 1 [`Access::Write`].
     ///
     /// # Errors
     /// [`FaultError`].
     #[doc(alias = "handle_mm_fault")]
     pub fn fault(&self, addr: VirtAddr, access: Access) -> Result<(), FaultError> {
-        self.inner.fault(addr, Want::of(access))
+        self.inner.fault(addr, Want::of(access), AccessBy::Processor)
+    }
+
+    /// Makes the page at `addr` present, as [`Space::fault`] does, for code that then accesses it
+    /// through this space's methods (`fixup_user_fault`).
+    ///
+    /// # Errors
+    /// [`FaultError`]; [`FaultError::Foreign`] for frames that no method of a space accesses.
+    #[doc(alias = "fixup_user_fault")]
+    pub fn fault_in(&self, addr: VirtAddr, access: Access) -> Result<(), FaultError> {
+        self.inner.fault(addr, Want::of(access), AccessBy::Crate)
     }
 }
 
@@ -115,17 +154,22 @@ pub(crate) enum FaultTurn {
 }
 
 impl<'z, E: Env> SpaceInner<'z, E> {
-    pub(crate) fn fault(&self, addr: VirtAddr, want: Want) -> Result<(), FaultError> {
+    pub(crate) fn fault(&self, addr: VirtAddr, want: Want, by: AccessBy) -> Result<(), FaultError> {
         loop {
             let regions = self.regions.read();
             let region = regions.find(addr).ok_or(FaultError::Unmapped { addr })?;
-            if matches!(region.backing, RegionBacking::Guard) {
-                return Err(FaultError::Unmapped { addr });
+            match region.backing {
+                RegionBacking::Guard => return Err(FaultError::Unmapped { addr }),
+                RegionBacking::Foreign(_) if by == AccessBy::Crate => {
+                    return Err(FaultError::Foreign { addr });
+                }
+                _ => {}
             }
             if !region.prot.allows(want.access()) {
                 return Err(match want.access() {
                     Access::Read => FaultError::NotReadable { addr },
                     Access::Write => FaultError::NotWritable { addr },
+                    Access::Execute => FaultError::NotExecutable { addr },
                 });
             }
             if self.fault_in(region, addr, want)? {
@@ -143,7 +187,15 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         loop {
             let found = self.core.look_up(self.root(), addr);
             let turn = match self.core.decode(found) {
-                TableEntry::Leaf(leaf) if want.is_met(leaf.flags) => return Ok(true),
+                TableEntry::Leaf(leaf) if want.is_met(leaf.flags) => {
+                    if leaf.flags.has(want.notes()) {
+                        return Ok(true);
+                    }
+                    // A processor that doesn't note accesses itself faults instead.
+                    let noted = Leaf { flags: leaf.flags.with(want.notes()), ..leaf };
+                    self.core.change(found.slot, found.bits, E::Arch::leaf(found.slot.level, noted));
+                    Ok(FaultTurn::Again)
+                }
                 TableEntry::Leaf(leaf) => self.upgrade(&fault, found, leaf),
                 TableEntry::Empty if found.bits != 0 => {
                     self.wait_for_absent(found, addr);
@@ -154,6 +206,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                     RegionBacking::Shared(pages) | RegionBacking::Private(pages, _) => {
                         pages.map_page(self, region, addr)?
                     }
+                    RegionBacking::Foreign(cache) => self.new_foreign(&fault, *cache, found),
                     RegionBacking::Guard => return Err(FaultError::Unmapped { addr }),
                 },
             };
@@ -180,6 +233,35 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             }
         }
         self.new_leaf(fault, root, Level::PTE)?;
+        Ok(FaultTurn::Again)
+    }
+
+    /// A leaf for frames that aren't counted: 2 MiB if that fits, else 4 KiB.
+    fn new_foreign(
+        &self,
+        fault: &FaultContext<'_, 'z, E>,
+        cache: CacheType,
+        found: WalkEnd,
+    ) -> Result<FaultTurn, Shortage> {
+        let core = &self.core;
+        let FaultContext { region, addr, .. } = *fault;
+        let huge = VirtRange::huge_around(addr);
+        let fits = found.slot.level >= Level::PMD
+            && region.huge != HugePages::Never
+            && region.range.covers(huge)
+            && Pfn::new(region.index(huge.start)).is_aligned(Order::HUGE);
+        let level = if fits { Level::PMD } else { Level::PTE };
+        let slot = core.make_slot(self.root(), addr, level)?;
+        if slot.level == level && core.bits(slot) == 0 {
+            let frame = Pfn::new(region.index(slot.reach(addr).start));
+            let flags = region
+                .rights()
+                .with(Flags::FOREIGN.with(Flags::EXCLUSIVE).with(Flags::ACCESSED))
+                .with(fault.write_flags())
+                .with_if(Flags::WRITE_COMBINING, cache == CacheType::WriteCombining)
+                .with_if(Flags::UNCACHED, cache == CacheType::Uncached);
+            core.change(slot, 0, E::Arch::leaf(level, Leaf { frame, flags }));
+        }
         Ok(FaultTurn::Again)
     }
 

@@ -32,7 +32,7 @@ use crate::arch::{Arch, Flags, Leaf};
 use crate::env::Env;
 use crate::error::{FaultError, NotPresent, PinError};
 use crate::mm::MmCore;
-use crate::ops::fault::Want;
+use crate::ops::fault::{AccessBy, Want};
 use crate::page_table::gup_fast::{AllSafeguards, gup_fast};
 use crate::page_table::walk::{Entries, WalkEnd};
 use crate::space::region::RegionBacking;
@@ -167,7 +167,7 @@ impl<'z, E: Env> Space<'z, E> {
             let pinned = self.inner.pin_run(at, want, pages_to(at, range.end), &mut pins.parts);
             let pages = pinned.map_err(|_| FaultError::CountLimit { addr: at })?;
             if pages == 0 {
-                self.inner.fault(at, want)?;
+                self.inner.fault(at, want, AccessBy::Crate)?;
             } else if long && !self.inner.may_stay(at, access, pins.parts[before].first())? {
                 pins.parts.truncate(before);
             } else {
@@ -200,7 +200,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         want: Want,
         pin: impl FnOnce(WalkEnd, Leaf) -> Result<Option<R>, CountLimit>,
     ) -> Result<Option<(R, Flags)>, CountLimit> {
-        gup_fast::<AllSafeguards, _, _, _>(self, self.root(), addr, |flags| want.is_met(flags), pin)
+        gup_fast::<AllSafeguards, _, _, _>(self, self.root(), addr, |flags| want.is_met_here(flags), pin)
     }
 
     /// Pins the page at `addr`, and says what the leaf allowed; `None` as in

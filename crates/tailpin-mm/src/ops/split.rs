@@ -42,13 +42,14 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         let Some((absent, leaf)) = self.break_leaf(found, addr) else { return Ok(()) };
         let zero = leaf.flags.has(Flags::ZERO);
         let anonymous = leaf.flags.has(Flags::ANON);
+        let counted = leaf.flags.is_counted();
         let ours = anonymous && (leaf.flags.has(Flags::EXCLUSIVE) || core.is_exclusive(Level::PMD, leaf));
-        if ours && !zero {
+        if ours && counted {
             // The leaf's reference on the block becomes one on each page. Infallible: the block is
             // of the splittable class.
             let split = core.zone.raw().split(core.token(leaf.frame, Order::HUGE), Order::PAGE);
             debug_assert!(split.is_ok(), "anonymous memory splits");
-        } else if !zero {
+        } else if counted {
             for i in 0..ENTRIES {
                 if let Err(shortage) = core.pin(leaf.frame.offset(i)) {
                     (0..i).for_each(|i| core.unpin(leaf.frame.offset(i)));
@@ -56,14 +57,14 @@ impl<'z, E: Env> SpaceInner<'z, E> {
                 }
             }
         }
-        let flags = leaf.flags.with_if(Flags::BY_PIN, !ours && !zero);
+        let flags = leaf.flags.with_if(Flags::BY_PIN, !ours && counted);
         for index in 0..ENTRIES as usize {
             let frame = if zero { core.zero_page() } else { leaf.frame.offset(index as u64) };
             let bits = E::Arch::leaf(Level::PTE, Leaf { frame, flags });
             core.put(EntrySlot { table, index, level: Level::PTE }, bits);
         }
         absent.put(E::Arch::table(made.keep()));
-        if !ours && !zero {
+        if !ours && counted {
             core.drop_block(leaf.frame, Order::HUGE);
         }
         Ok(())
@@ -105,7 +106,7 @@ impl<'z, E: Env> Space<'z, E> {
             let region = regions.find(addr).ok_or(PageSplitError::NotPresent { addr })?;
             let found = self.inner.core.look_up(self.inner.root(), addr);
             let leaf = self.inner.core.leaf_of(found).ok_or(PageSplitError::NotPresent { addr })?;
-            if region.is_hugetlb() {
+            if region.is_hugetlb() || leaf.flags.has(Flags::FOREIGN) {
                 return Err(PageSplitError::Unsplittable { addr });
             }
             let index = region.index(addr);

@@ -9,7 +9,7 @@
 //!   of a block of which other owners have references; when the last of these goes, the block
 //!   splits itself and this page stays.
 //!
-//! The page of zeroes is not counted.
+//! The page of zeroes is not counted, nor are foreign frames.
 
 use tailpin::{Kind, Pfn};
 
@@ -23,7 +23,7 @@ impl<E: Env> MmCore<'_, E> {
     /// Takes one more count of the leaf's kind, for one more leaf like it. The caller knows that
     /// the leaf stays during the call.
     pub(crate) fn count_leaf(&self, level: Level, leaf: Leaf) -> Result<(), Shortage> {
-        if leaf.flags.has(Flags::ZERO) {
+        if !leaf.flags.is_counted() {
             Ok(())
         } else if leaf.flags.has(Flags::BY_PIN) {
             self.pin(leaf.frame)
@@ -35,7 +35,7 @@ impl<E: Env> MmCore<'_, E> {
     /// Gives back the count of a leaf that is gone and whose translations are invalidated. Pages
     /// without another count are free when this returns.
     pub(crate) fn uncount_leaf(&self, level: Level, leaf: Leaf) {
-        if leaf.flags.has(Flags::ZERO) {
+        if !leaf.flags.is_counted() {
         } else if leaf.flags.has(Flags::BY_PIN) {
             self.unpin(leaf.frame);
         } else {
@@ -63,7 +63,7 @@ impl<E: Env> MmCore<'_, E> {
     /// through leaves that are [`Flags::EXCLUSIVE`]; for such a leaf, which has no other mapping,
     /// "no" means *may be pinned*.
     pub(crate) fn is_exclusive(&self, level: Level, leaf: Leaf) -> bool {
-        if leaf.flags.has(Flags::ZERO) {
+        if !leaf.flags.is_counted() {
             return false;
         }
         if leaf.flags.has(Flags::BY_PIN) {

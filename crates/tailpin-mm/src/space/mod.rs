@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
-use tailpin::{Order, Pfn};
+use tailpin::{FrameRange, Order, Pfn};
 
-use crate::addr::{Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
+use crate::addr::{CacheType, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, VirtRange};
 use crate::arch::{Arch, Flags};
 use crate::block_guard::BlockGuard;
 use crate::env::Env;
@@ -51,6 +51,7 @@ enum MapTarget<'z, E: Env> {
     Anonymous,
     Shared(Object<'z, E>, u64),
     Private(Object<'z, E>, u64),
+    Foreign(FrameRange, CacheType),
     Guard,
 }
 
@@ -76,6 +77,24 @@ impl<'z, E: Env> Map<'z, E> {
     /// are errors until the object grows.
     pub fn private(object: &Object<'z, E>, offset: u64, len: u64, prot: Prot) -> Self {
         Self::new(len, prot, MapTarget::Private(object.clone(), offset))
+    }
+
+    /// Frames that the space neither counts nor frees: registers of a device, a framebuffer, a page
+    /// of the kernel that users may read (vDSO). The processor accesses them; this crate's own
+    /// accesses, pins and futexes are refused there with
+    /// [`FaultError::Foreign`](crate::FaultError::Foreign).
+    ///
+    /// # Safety
+    /// Until the mapping is gone, in this space and in its forks, what a user does to these frames
+    /// as far as `prot` allows breaks no memory of Rust's: they are no memory of the kernel, or it
+    /// expects such accesses. Frames of the zone among them stay in use.
+    #[allow(unsafe_code)]
+    #[doc(alias = "remap_pfn_range")]
+    #[doc(alias = "ioremap")]
+    pub unsafe fn foreign(frames: FrameRange, cache: CacheType, prot: Prot) -> Self {
+        // A length that can't be said is too long for every space.
+        let len = frames.frames().checked_mul(PAGE_BYTES).unwrap_or(u64::MAX - (PAGE_BYTES - 1));
+        Self::new(len, prot, MapTarget::Foreign(frames, cache))
     }
 
     /// `len` bytes of addresses that can't be accessed and at which nothing else is mapped.
@@ -109,6 +128,8 @@ pub struct Usage {
     pub huge_bytes: u64,
     /// Reach of leaves that map a page of zeroes.
     pub zero_bytes: u64,
+    /// Reach of leaves that map frames which the space doesn't count.
+    pub foreign_bytes: u64,
 }
 
 /// The page that a leaf maps, as found at some moment.
@@ -129,6 +150,10 @@ pub struct MappedPage {
     pub exclusive: bool,
     /// Whether it is a page of zeroes.
     pub zero: bool,
+    /// Whether it is a frame that the space doesn't count ([`Map::foreign`]).
+    pub foreign: bool,
+    /// Whether users may execute what is in it.
+    pub executable: bool,
     /// Whether the page was used since it was mapped.
     pub accessed: bool,
     /// Whether the page was written to since it was mapped.
@@ -230,17 +255,17 @@ impl<'z, E: Env> Space<'z, E> {
     /// [`MapError::Empty`], [`MapError::Misaligned`] (lengths, addresses and offsets are multiples
     /// of 4 KiB; for hugetlb objects of their unit), [`MapError::OutOfRange`],
     /// [`MapError::Occupied`] if something is mapped at the address asked for,
-    /// [`MapError::NoRoom`].
+    /// [`MapError::NoRoom`], [`MapError::FrameTooHigh`].
     #[doc(alias = "mmap")]
     pub fn map(&self, map: Map<'z, E>) -> Result<VirtAddr, MapError> {
         let Map { at, len, prot, huge, what } = map;
         let unit = match &what {
             MapTarget::Shared(object, _) | MapTarget::Private(object, _) => object.unit().bytes(),
-            MapTarget::Anonymous | MapTarget::Guard => PAGE_BYTES,
+            MapTarget::Anonymous | MapTarget::Foreign(..) | MapTarget::Guard => PAGE_BYTES,
         };
         let offset = match what {
             MapTarget::Shared(_, offset) | MapTarget::Private(_, offset) => offset,
-            MapTarget::Anonymous | MapTarget::Guard => 0,
+            MapTarget::Anonymous | MapTarget::Foreign(..) | MapTarget::Guard => 0,
         };
         if len == 0 {
             return Err(MapError::Empty);
@@ -249,6 +274,11 @@ impl<'z, E: Env> Space<'z, E> {
             if value % unit != 0 {
                 return Err(MapError::Misaligned { value, unit });
             }
+        }
+        if let MapTarget::Foreign(frames, _) = what
+            && frames.end > E::Arch::FRAMES_END
+        {
+            return Err(MapError::FrameTooHigh { frames: frames.end, most: E::Arch::FRAMES_END });
         }
         let end = E::Arch::USER_END;
         let mut regions = self.inner.regions.write();
@@ -275,6 +305,7 @@ impl<'z, E: Env> Space<'z, E> {
             MapTarget::Private(object, offset) => {
                 (RegionBacking::Private(object.pages, root()), offset / PAGE_BYTES)
             }
+            MapTarget::Foreign(frames, cache) => (RegionBacking::Foreign(cache), frames.start.get()),
             MapTarget::Guard => (RegionBacking::Guard, 0),
         };
         let range = VirtRange::new(start, len);
@@ -305,6 +336,8 @@ impl<'z, E: Env> Space<'z, E> {
             anonymous: leaf.flags.has(Flags::ANON),
             exclusive: leaf.flags.has(Flags::EXCLUSIVE),
             zero: leaf.flags.has(Flags::ZERO),
+            foreign: leaf.flags.has(Flags::FOREIGN),
+            executable: leaf.flags.has(Flags::EXEC),
             accessed: leaf.flags.has(Flags::ACCESSED),
             dirty: leaf.flags.has(Flags::DIRTY),
         })
@@ -322,6 +355,8 @@ impl<'z, E: Env> Space<'z, E> {
                 let bytes = found.slot.level.bytes();
                 if leaf.flags.has(Flags::ZERO) {
                     usage.zero_bytes += bytes;
+                } else if leaf.flags.has(Flags::FOREIGN) {
+                    usage.foreign_bytes += bytes;
                 } else {
                     usage.present_bytes += bytes;
                     usage.huge_bytes += if found.slot.level > Level::PTE { bytes } else { 0 };

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::addr::{PAGE_BYTES, Prot, VirtAddr, VirtRange};
+use crate::addr::{Access, CacheType, PAGE_BYTES, Prot, VirtAddr, VirtRange};
 use crate::arch::Flags;
 use crate::env::Env;
 use crate::mm::HugePages;
@@ -20,6 +20,8 @@ pub(crate) enum RegionBacking<'z, E: Env> {
     Shared(Arc<ObjectPages<'z, E>>),
     /// An object until written to, then private pages of this root.
     Private(Arc<ObjectPages<'z, E>>, Arc<AnonRoot<E, SpaceInner<'z, E>>>),
+    /// Frames that the space doesn't count; the index of a page is its frame.
+    Foreign(CacheType),
     /// Nothing: addresses that are kept free.
     Guard,
 }
@@ -30,6 +32,7 @@ impl<E: Env> Clone for RegionBacking<'_, E> {
             Self::Anonymous(root) => Self::Anonymous(root.clone()),
             Self::Shared(pages) => Self::Shared(pages.clone()),
             Self::Private(pages, root) => Self::Private(pages.clone(), root.clone()),
+            Self::Foreign(cache) => Self::Foreign(*cache),
             Self::Guard => Self::Guard,
         }
     }
@@ -42,7 +45,7 @@ impl<'z, E: Env> RegionBacking<'z, E> {
             Self::Anonymous(root) => (Some(root), None),
             Self::Shared(pages) => (None, Some(pages)),
             Self::Private(pages, root) => (Some(root), Some(pages)),
-            Self::Guard => (None, None),
+            Self::Foreign(_) | Self::Guard => (None, None),
         };
         root.map(|root| &root.rmap).into_iter().chain(pages.map(|pages| &pages.rmap))
     }
@@ -55,6 +58,7 @@ impl<'z, E: Env> RegionBacking<'z, E> {
             (Self::Private(pages, root), Self::Private(other_pages, other_root)) => {
                 Arc::ptr_eq(pages, other_pages) && Arc::ptr_eq(root, other_root)
             }
+            (Self::Foreign(cache), Self::Foreign(other)) => cache == other,
             (Self::Guard, Self::Guard) => true,
             _ => false,
         }
@@ -64,7 +68,7 @@ impl<'z, E: Env> RegionBacking<'z, E> {
     pub(crate) fn object(&self) -> Option<&Arc<ObjectPages<'z, E>>> {
         match self {
             Self::Shared(pages) | Self::Private(pages, _) => Some(pages),
-            Self::Anonymous(_) | Self::Guard => None,
+            Self::Anonymous(_) | Self::Foreign(_) | Self::Guard => None,
         }
     }
 
@@ -72,7 +76,7 @@ impl<'z, E: Env> RegionBacking<'z, E> {
     pub(crate) fn anon_root(&self) -> Option<&Arc<AnonRoot<E, SpaceInner<'z, E>>>> {
         match self {
             Self::Anonymous(root) | Self::Private(_, root) => Some(root),
-            Self::Shared(_) | Self::Guard => None,
+            Self::Shared(_) | Self::Foreign(_) | Self::Guard => None,
         }
     }
 }
@@ -123,9 +127,7 @@ impl<'z, E: Env> Region<'z, E> {
 
     /// The rights that every leaf in the region has.
     pub(crate) fn rights(&self) -> Flags {
-        Flags::NONE
-            .with_if(Flags::USER, self.prot.read || self.prot.write)
-            .with_if(Flags::EXEC, self.prot.exec)
+        Flags::NONE.with_if(Flags::USER, self.prot.allows(Access::Read)).with_if(Flags::EXEC, self.prot.exec)
     }
 
     /// Whether the region's backing is this object.

@@ -3,11 +3,13 @@
 
 mod common;
 
+mod archs;
 mod collapse;
 mod cow;
 mod ends_of_ranges;
 mod failure;
 mod faults_injected;
+mod foreign;
 mod interleave;
 mod loaded;
 mod objects;

@@ -6,7 +6,7 @@ use common::*;
 use tailpin::Order;
 use tailpin_mm::{
     Access, Advice, AdviseError, CollapseError, CollapseLimits, CollapseOutcome, FaultError, HugePages, Map,
-    MapError, MmConfig, NotPresent, ObjectConfig, Prot, VirtAddr,
+    MapError, Mm, MmConfig, MmError, NotPresent, ObjectConfig, PageIdentity, Prot, Ram, VirtAddr,
 };
 
 #[test]
@@ -327,4 +327,39 @@ fn words_change_in_one_step_and_never_fault() {
         assert_eq!((space.load_u32(addr), space.load_u32(addr.offset(4))), (Ok(42), Ok(5)));
         assert_eq!(space.load_u32(addr.offset(1)), Err(NotPresent { addr: addr.offset(1) }));
     });
+}
+
+#[test]
+fn frame_information_serves_one_mm_at_a_time() {
+    let (first, second) = (Ram::new(4 * MIB), Ram::new(2 * MIB));
+    let (zone, other) = (first.zone().unwrap(), second.zone().unwrap());
+    let make = |infos| Mm::new(&zone, first.env(), infos, MmConfig::default());
+    let mm = make(first.infos()).unwrap();
+    // The same, a part that begins or ends as it does, for this zone or another.
+    assert_eq!(make(first.infos()).err(), Some(MmError::InfosInUse));
+    for part in [first.infos(), &first.infos()[..512], &first.infos()[512..]] {
+        let made = Mm::new(&other, second.env(), part, MmConfig::default());
+        assert_eq!(made.err(), Some(MmError::InfosInUse), "{} entries", part.len());
+    }
+    // Pages at both ends are described as any others, and what is refused changes nothing.
+    let object = mm.object(ObjectConfig::new(3 * MIB)).unwrap();
+    let space = mm.space().unwrap();
+    let addr = space.map(Map::shared(&object, 0, 3 * MIB, Prot::READ_WRITE)).unwrap();
+    for page in 0..3 * MIB / PAGE {
+        let found = space.identify(addr.offset(page * PAGE), Access::Write).unwrap();
+        let right = PageIdentity::Object { object: object.id(), index: page, writable: true };
+        assert_eq!(found, right);
+    }
+    assert_eq!(make(first.infos()).err(), Some(MmError::InfosInUse));
+    let entries = first.infos().len() as u64;
+    let short = MmError::TooFewInfos { needed: entries, given: entries - 1 };
+    assert_eq!(make(&first.infos()[1..]).err(), Some(short));
+    drop((space, object, mm));
+    // When the last handle is gone, they may serve another.
+    drop(make(first.infos()).unwrap());
+    // Nor does one that could not be made keep them.
+    first.env().fail_after(Some(0));
+    assert!(matches!(make(first.infos()).err(), Some(MmError::OutOfMemory { .. })));
+    first.env().fail_after(None);
+    assert!(make(first.infos()).is_ok());
 }

@@ -67,6 +67,7 @@ impl<'m, F: Fn(u32) + Sync> Meddled<'m, F> {
 
 impl<F: Fn(u32) + Sync> Memory for Meddled<'_, F> {
     type Page = <ModelMemory as Memory>::Page;
+    type PageName = <ModelMemory as Memory>::PageName;
     fn space(&self) -> SpaceId {
         self.memory.space()
     }
@@ -77,10 +78,13 @@ impl<F: Fn(u32) + Sync> Memory for Meddled<'_, F> {
     fn unpin(&self, page: Self::Page) {
         self.memory.unpin(page);
     }
-    fn owner(&self, page: Self::Page) -> PageOwner {
+    fn name(&self, page: &Self::Page) -> Self::PageName {
+        self.memory.name(page)
+    }
+    fn owner(&self, page: &Self::Page) -> PageOwner {
         self.memory.owner(page)
     }
-    fn index(&self, page: Self::Page) -> u64 {
+    fn index(&self, page: &Self::Page) -> u64 {
         self.memory.index(page)
     }
     fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {
