@@ -13,8 +13,10 @@ pub(crate) const SHOOTDOWN: u8 = 0xf0;
 /// Vector of the interrupt that ends a halt.
 pub(crate) const WAKE: u8 = 0xf1;
 
-const BASE: u64 = 0xfee0_0000;
+pub(crate) const BASE: u64 = 0xfee0_0000;
 const ID: u64 = 0x20;
+/// The register that says which kind of APIC it is.
+pub(crate) const VERSION: u64 = 0x30;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
 const COMMAND_LOW: u64 = 0x300;
@@ -44,6 +46,11 @@ fn read(register: u64) -> u32 {
 fn write(register: u64, value: u32) {
     // SAFETY: as `read`; what the registers written here do is no access to memory of Rust's.
     unsafe { direct::<u32>(BASE + register).write_volatile(value) }
+}
+
+/// What kind of APIC this CPU has.
+pub(crate) fn version() -> u32 {
+    read(VERSION)
 }
 
 /// Turns this CPU's APIC on; its number.

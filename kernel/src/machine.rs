@@ -8,10 +8,10 @@ use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::Pfn;
+use tailpin::{FrameRange, Pfn};
 use tailpin_kernel::{Cpus, Frames, Kernel, Rounds};
-use tailpin_mm::DirectMap;
 use tailpin_mm::arch::X86_64;
+use tailpin_mm::{CacheType, DirectMap, Map, Prot};
 use x86_64::instructions::{interrupts, port::Port};
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::mapper::CleanUp;
@@ -19,6 +19,7 @@ use x86_64::structures::paging::{
     FrameDeallocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame,
 };
 
+use crate::breakable::Breakable;
 use crate::breaks::{self, Break, Kept};
 use crate::cpus::{self, MAX_CPUS, this_cpu};
 use crate::{apic, boot};
@@ -247,6 +248,13 @@ impl Kernel for Machine {
         // loaded. Both have the upper half that this code runs in.
         unsafe { asm!("mov cr3, {}", in(reg) root.get() << 12, options(nostack, preserves_flags)) };
     }
+}
+
+/// The registers of the local APIC, for users to read.
+pub(crate) fn apic_for_users() -> Map<'static, Breakable> {
+    let registers = FrameRange::new(Pfn::new(apic::BASE >> 12), 1);
+    // SAFETY: no memory; to read them changes nothing that the kernel relies on.
+    unsafe { Map::foreign(registers, CacheType::Uncached, Prot::READ) }
 }
 
 /// The mapper of crate `x86_64` over a new top-level table in this frame of the caller's, which has

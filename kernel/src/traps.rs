@@ -81,6 +81,7 @@ unsafe extern "C" {
     fn probe_end();
     fn probe_faulted();
     fn probe_read(address: u64, value: *mut u64) -> u64;
+    fn probe_read_half(address: u64, value: *mut u32) -> u64;
     fn probe_write(address: u64, value: u64) -> u64;
     fn enter_user(rip: u64, rsp: u64, saved: *const u64, rdi: u64) -> u64;
     fn leave_user(saved: u64, value: u64) -> !;
@@ -198,6 +199,14 @@ pub(crate) fn read(address: VirtAddr) -> Option<u64> {
     (unsafe { probe_read(address.get(), &raw mut value) } == 0).then_some(value)
 }
 
+/// Reads 32 bits as the processor does, as registers of devices want it.
+pub(crate) fn read_half(address: VirtAddr) -> Option<u32> {
+    let mut value = 0;
+    check_probe(address);
+    // SAFETY: as `read`.
+    (unsafe { probe_read_half(address.get(), &raw mut value) } == 0).then_some(value)
+}
+
 /// Writes a word as the processor does; whether that was allowed.
 pub(crate) fn write(address: VirtAddr, value: u64) -> bool {
     check_probe(address);
@@ -262,7 +271,6 @@ impl Frame {
 }
 
 /// Bits of a page fault's error code.
-const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
 const FETCH: u64 = 16;
 
@@ -273,10 +281,12 @@ extern "C" fn page_fault(frame: &mut Frame) {
     cpu.faults.fetch_add(1, Ordering::Relaxed);
     // Relaxed: only this CPU writes it.
     let space = SPACES[cpus::this_cpu()].load(Ordering::Relaxed);
-    let access = if frame.code & WRITE != 0 { Access::Write } else { Access::Read };
-    // A fetch from a page that is present: what is mapped there allows no execution.
-    let no_execute = frame.code & (FETCH | PRESENT) == FETCH | PRESENT;
-    let error = if space.is_null() || no_execute {
+    let access = match frame.code {
+        code if code & FETCH != 0 => Access::Execute,
+        code if code & WRITE != 0 => Access::Write,
+        _ => Access::Read,
+    };
+    let error = if space.is_null() {
         None
     } else {
         // SAFETY: `in_space` has a reference to it while the pointer is there, on this CPU.

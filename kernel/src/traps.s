@@ -61,8 +61,10 @@ STUB wake_stub, wake_interrupt, 0
 STUB system_call_stub, system_call, 0
 
 # Accesses that may fault: the handler of a fault between the two labels goes on at `probe_faulted`.
-# probe_read(address, *value), probe_write(address, value): 0 done, 1 the fault was refused.
+# probe_read(address, *value), probe_read_half(address, *value) of 32 bits, probe_write(address,
+# value): 0 done, 1 the fault was refused.
 .global probe_read
+.global probe_read_half
 .global probe_write
 .global probe_begin
 .global probe_end
@@ -71,6 +73,11 @@ probe_begin:
 probe_read:
     mov (%rdi), %rax
     mov %rax, (%rsi)
+    xor %eax, %eax
+    ret
+probe_read_half:
+    mov (%rdi), %eax
+    mov %eax, (%rsi)
     xor %eax, %eax
     ret
 probe_write:

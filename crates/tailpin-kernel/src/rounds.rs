@@ -52,8 +52,8 @@ struct Line<W> {
 /// It has two counters for each of [`MAX_CPUS`] CPUs, 8 KiB in all, and no list of CPUs: a CPU
 /// takes part as soon as it is marked.
 #[doc(alias = "TLB shootdown")]
-pub struct Rounds<S = AllSafeguards, W = AtomicU64> {
-    cpus: [Line<W>; MAX_CPUS],
+pub struct Rounds<S = AllSafeguards, W = AtomicU64, const CPUS: usize = MAX_CPUS> {
+    cpus: [Line<W>; CPUS],
     /// Rounds so far; a statistic.
     count: AtomicU64,
     safeguards: PhantomData<S>,
@@ -76,7 +76,7 @@ impl<S> Default for Rounds<S> {
     }
 }
 
-impl<S: Safeguards, W: AtomicWord> Rounds<S, W> {
+impl<S: Safeguards, W: AtomicWord, const CPUS: usize> Rounds<S, W, CPUS> {
     /// Over words of zero from elsewhere: `asked` and `answered` of each CPU. For model checkers.
     pub fn over(mut words: impl FnMut(usize) -> (W, W)) -> Self {
         let line = |cpu| {
@@ -137,7 +137,7 @@ impl<S: Safeguards, W: AtomicWord> Rounds<S, W> {
         }
         // Relaxed: a statistic.
         self.count.fetch_add(1, Ordering::Relaxed);
-        let mut numbers = [0; MAX_CPUS];
+        let mut numbers = [0; CPUS];
         for cpu in bits(marked) {
             // Release: pairs with the Acquire in `answer`.
             numbers[cpu] = self.cpus[cpu].asked.fetch_add(1, Ordering::Release).wrapping_add(1);

@@ -8,11 +8,11 @@ use tailpin::Order;
 use tailpin_mm::{Access, HugePages, Map, ObjectConfig, Prot, VirtAddr};
 
 use super::{Check, Failure, World, ensure, page, word_of};
-use crate::apic::everywhere;
+use crate::apic::{self, everywhere};
 use crate::cpus::{Meeting, faults};
-use crate::machine::{DIRECT_MAP, words};
+use crate::machine::{self, DIRECT_MAP, words};
 use crate::note;
-use crate::traps::{UserEnd, in_space, read, run_user, write};
+use crate::traps::{UserEnd, in_space, read, read_half, run_user, write};
 
 /// What is written through the library is read by the processor, and the other way round, with one
 /// fault for 2 MiB.
@@ -84,14 +84,42 @@ pub(super) fn execution(world: &World) -> Check {
     in_space(&space, || {
         ensure(run_user(code, stack, 0) == UserEnd::Left(42), "the program did not run")?;
         ensure(run_user(data, stack, 0) == UserEnd::Refused, "data was executed")?;
-        // Not present: the fetch alone must not get it executed either.
+        // Not present: the fetch alone gets nothing mapped.
+        let before = faults();
         ensure(run_user(page(data, 1), stack, 0) == UserEnd::Refused, "an absent page was executed")?;
+        let mapped = space.mapping(page(data, 1)).is_some();
+        ensure(!mapped && faults() == before + 1, "a fetch that is refused mapped the page")?;
         space.protect(code, 4096, Prot::READ)?;
         ensure(run_user(code, stack, 0) == UserEnd::Refused, "executed through a stale translation")?;
         space.protect(code, 4096, Prot::READ_EXEC)?;
         ensure(run_user(code, stack, 0) == UserEnd::Left(42), "the program did not run again")?;
         ensure(!write(code, 0), "what may be executed was written")
     })
+}
+
+/// Registers of a device are mapped for reading: the processor reaches them, uncached, the library
+/// refuses to, and the frame is neither counted nor freed.
+pub(super) fn device(world: &World) -> Check {
+    let space = world.space()?;
+    let at = space.map(machine::apic_for_users())?;
+    let expected = apic::version();
+    in_space(&space, || {
+        let seen = read_half(at.offset(apic::VERSION));
+        ensure(seen == Some(expected), format!("{seen:x?} in place of {expected:#x}"))?;
+        ensure(!write(at.offset(apic::VERSION), 0), "a register that may only be read was written")
+    })?;
+    let leaf = space.mapping(at).ok_or("not mapped")?;
+    ensure(leaf.foreign && space.usage().foreign_bytes == 4096, "taken for memory")?;
+    // Cache disable, or the processor would keep what the registers were.
+    let entry = super::unmap::last_entry(&space, at).ok_or("no entry")?;
+    ensure(entry & 1 << 4 != 0, "mapped cached")?;
+    let refused = space.read(at, &mut [0; 4]).is_err() && space.pin_pages(at, 4096, Access::Read).is_err();
+    ensure(refused, "the library reached what is no memory")?;
+    let child = space.fork()?;
+    space.unmap(at, 4096)?;
+    ensure(in_space(&space, || read_half(at)).is_none(), "still there after the unmap")?;
+    let seen = in_space(&child, || read_half(at.offset(apic::VERSION)));
+    ensure(seen == Some(expected), "the child has lost it")
 }
 
 /// A program in ring 3 writes a word in each of 256 pages, which fault, and returns the first. One

@@ -164,6 +164,7 @@ const ALL: &[Scenario] = &[
     on(1, "dirty", mmu::dirty),
     on(1, "rights", mmu::rights),
     on(1, "execution", mmu::execution),
+    on(1, "device", mmu::device),
     on(1, "ring3", mmu::ring3),
     on(1, "two_spaces", mmu::two_spaces),
     on(2, "stale_after_switch", mmu::stale_after_switch),

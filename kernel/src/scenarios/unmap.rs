@@ -174,6 +174,11 @@ fn last_table(space: &Space<'static, Breakable>, at: VirtAddr) -> Option<Pfn> {
     Some(table)
 }
 
+/// The entry of a page of 4 KiB, as the processor reads it.
+pub(super) fn last_entry(space: &Space<'static, Breakable>, at: VirtAddr) -> Option<u64> {
+    Some(words(last_table(space, at)?)[at.page() as usize % 512].load(Ordering::Relaxed))
+}
+
 /// Tables are taken out of use and are other memory next, filled with what would lead a walk
 /// astray; the other CPU walks without a lock, and is held up inside the table.
 pub(super) fn tables_under_walkers(world: &World) -> Check {

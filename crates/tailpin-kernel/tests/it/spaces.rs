@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tailpin::{Order, Pfn, Request};
-use tailpin_kernel::{AllSafeguards, Cpus, Frames, Kernel, KernelEnv, Rounds};
+use tailpin_kernel::{AllSafeguards, Cpus, Frames, Kernel, KernelEnv, Marks, Mutex, Rounds};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{DirectMap, Map, Mm, MmConfig, Prot, VirtAddr};
 
@@ -179,4 +179,40 @@ fn memory_is_not_anothers_while_a_cpu_copies_it() {
     assert_eq!((wrong.into_inner(), sink.misuses()), (0, 0));
     assert!(copies.into_inner() >= TURNS);
     assert_eq!(frames.zone().audit().violations(), 0);
+}
+
+#[test]
+fn a_cpu_that_waits_for_a_lock_answers() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(|error| error.into_inner());
+    let (lock, marks) = (Mutex::<Threads, u32>::new(0), Marks::new());
+    let (holder, asked) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            CPU.set(2);
+            marks.set::<AllSafeguards, _>(2, || ());
+            while !holder.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            // This CPU answers nowhere but in here.
+            *lock.lock() += 1;
+            marks.clear(2);
+            asked.store(true, Ordering::SeqCst);
+        });
+        CPU.set(3);
+        while !marks.has(2) {
+            std::thread::yield_now();
+        }
+        let mut held = lock.lock();
+        holder.store(true, Ordering::SeqCst);
+        let before = ROUNDS.count();
+        ROUNDS.round(&Threads, &marks);
+        assert_eq!(ROUNDS.count(), before + 1);
+        *held += 1;
+        drop(held);
+        while !asked.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    });
+    CPU.set(0);
+    assert_eq!(*lock.lock(), 2);
 }
