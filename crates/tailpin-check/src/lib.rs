@@ -1,4 +1,5 @@
-//! Model checks the page protocols of tailpin, the futexes over them and pins by address.
+//! Model checks the page protocols of tailpin, the futexes over them, pins by address and the
+//! shootdowns of a kernel.
 //!
 //! The code under test is the code that ships: only its atomic word is the checker's. To see that a
 //! missing safeguard is noticed, the checker gives that code an implementation of its own trait of
@@ -23,6 +24,8 @@ mod runner;
 pub mod safeguards;
 mod scenario;
 mod scenarios;
+mod shootdown_fixture;
+mod shootdown_safeguards;
 pub mod story;
 mod stress;
 pub mod suite;

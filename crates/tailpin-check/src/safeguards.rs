@@ -86,6 +86,14 @@ safeguards! {
     FWake "F-wake" OneWord "no barrier between changing a word and looking for waiters";
     FLook "F-look" OneWord "the word is read before the bucket is locked";
     FMove "F-move" OneWord "waiters that are requeued are not announced where they go";
+    KAsk "K-ask" OneWord "a shootdown asks no other CPU";
+    KFlush "K-flush" OneWord "a CPU answers a shootdown without having dropped its translations";
+    KWait "K-wait" OneWord "the answers to a shootdown are not waited for";
+    KAnswer "K-answer" OneWord "a CPU that waits for answers gives none";
+    KMark "K-mark" OneWord "a CPU is marked for shootdowns after it has loaded the table";
+    KShoot "K-shoot" OneWord "no barrier between the change of an entry and the look at who runs the space";
+    KLoad "K-load" OneWord "no barrier between a CPU's mark and its first look at the tables";
+    KSection "K-section" OneWord "interrupts are on in a section, so a shootdown is answered in the middle of it";
     W1 "W1" OneWord "the head is held only before and after a tail's first pin, not during it";
     W2 "W2" OneWord "a hold is taken on whatever is found, not on the head meant";
     W3 "W3" OneWord "a failed first pin is not looked at again";

@@ -11,6 +11,7 @@ mod one_reference;
 mod pin_by_address;
 mod rearrange;
 mod runs;
+mod shootdown;
 mod since_2019;
 mod subcases;
 
@@ -42,6 +43,7 @@ pub(crate) fn all<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<
     scenarios.extend(runs::scenarios());
     scenarios.extend(futex::scenarios());
     scenarios.extend(pin_by_address::scenarios());
+    scenarios.extend(shootdown::scenarios());
     of_protocol(scenarios)
 }
 
