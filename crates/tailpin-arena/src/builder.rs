@@ -10,14 +10,16 @@ use crate::arena::Arena;
 use crate::arena_ptr::Root;
 use crate::budget::Budget;
 use crate::budget::counts::UNLIMITED;
+use crate::budget::tags::Tags;
 use crate::budget::watermark::{Levels, Pressure, Watermark};
 use crate::error::BuildError;
 use crate::memory::backing::Backing;
+use crate::memory::description::{Description, Facts, TagNames};
 use crate::memory::fork::ForkMark;
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::system;
 use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, lock_limit, round_up, why};
-use crate::observe::history::History;
+use crate::observe::history::{History, Start};
 use crate::observe::stats::LeakReport;
 use crate::page_notes::PageNotes;
 use crate::reclaim::follow;
@@ -272,7 +274,7 @@ impl Builder {
     fn build_sized(&self, backing: Backing, bytes: usize) -> Result<Arena, BuildError> {
         let size = round_up(bytes, backing).ok_or(BuildError::BadSize { bytes })?;
         let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE_SIZE) as u64);
-        let words = word_counts(frames)?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
+        let words = word_counts(frames, slots())?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
         self.assemble(backing, Data::mapped(backing, size, words)?)
     }
 
@@ -292,8 +294,23 @@ impl Builder {
             ReleaseBy::Poll => None,
         };
         let ranges = [FrameRange::new(data.first, data.pages)];
-        let words = Words::new(word_counts(ranges[0])?, &data)?;
-        let fork = keep_from_children(backing, &data, &words)?;
+        let counts = word_counts(ranges[0], slots())?;
+        let words = Words::new(counts, &data)?;
+        let parts = counts.observed().ok_or(BuildError::BadSize { bytes: size })?;
+        let start = Start::now();
+        let facts = Facts {
+            data: data.base.addr().get() as u64,
+            pages: data.pages,
+            first: data.first.get(),
+            words: words.mapping().base().addr().get() as u64,
+            parts: parts.map(|part| part.start),
+            built_ns: system::clock_ns(),
+            built_ticks: start.ticks,
+            backing,
+        };
+        // Where there is no file, mapping or descriptor left for it, the arena goes untold.
+        let description = Description::new(&facts).ok();
+        let fork = keep_from_children(backing, &data, &words, description.as_ref())?;
         let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
         let config = ZoneConfig::default().cpu(system::current_cpu);
         let zone = Zone::new(layout, config, words.pages, words.areas).map_err(BuildError::Zone)?;
@@ -305,13 +322,16 @@ impl Builder {
         if there {
             residency.mark_all();
         }
-        let history = History::new(words.history, base);
+        let history = History::new(words.history, base, start);
         let notes = PageNotes::new(words.notes, base);
+        let tags = Tags::new(description.as_ref().map_or(TagNames::UNTOLD, Description::names));
         let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);
         let budget = Budget::new(limit, slots(), self.levels.clone().map(Watermark::new));
         let parts = Parts {
+            description,
             zone,
             budget,
+            tags,
             notes,
             history,
             residency,
@@ -342,10 +362,10 @@ fn slots() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// The metadata of an arena over these frames.
-fn word_counts(data: FrameRange) -> Result<WordCounts, BuildError> {
+/// How many words of which kind an arena has over these frames, with so many CPU slots.
+pub(crate) fn word_counts(data: FrameRange, slots: usize) -> Result<WordCounts, BuildError> {
     let ranges = [data];
-    let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
+    let layout = ZoneLayout::new(&ranges, slots).map_err(BuildError::Zone)?;
     let frames = layout.span_frames();
     Ok(WordCounts {
         pages: layout.page_words::<OneWord<'_>>(),
@@ -366,7 +386,12 @@ fn locks_all() -> Result<bool, BuildError> {
 /// Memory that a forked child must not have stays with the parent: shared memory, whose counts are
 /// the parent's, and hugetlb memory, of which a write in either process could find no page to copy
 /// to, and kill it.
-fn keep_from_children(backing: Backing, data: &Data, words: &Words) -> Result<Option<ForkMark>, BuildError> {
+fn keep_from_children(
+    backing: Backing,
+    data: &Data,
+    words: &Words,
+    description: Option<&Description>,
+) -> Result<Option<ForkMark>, BuildError> {
     let failed = |errno| why(errno, "keep memory from forked children", PAGE_SIZE, Backing::Anonymous);
     let Some(mapping) = data.mapping() else { return Ok(None) };
     if backing == Backing::Anonymous {
@@ -374,6 +399,7 @@ fn keep_from_children(backing: Backing, data: &Data, words: &Words) -> Result<Op
     }
     mapping.advise(0..mapping.len(), Advice::DontFork).map_err(failed)?;
     words.mapping().advise(0..words.mapping().len(), Advice::DontFork).map_err(failed)?;
+    description.map_or(Ok(()), Description::keep_from_children).map_err(failed)?;
     ForkMark::new().map_err(failed).map(Some)
 }
 

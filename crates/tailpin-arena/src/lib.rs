@@ -22,6 +22,7 @@ mod integrations;
 #[deny(clippy::arithmetic_side_effects)]
 mod memory;
 mod observe;
+pub mod outside;
 mod page_notes;
 mod reclaim;
 #[deny(clippy::arithmetic_side_effects)]

@@ -10,11 +10,13 @@ use rustix::io::Errno;
 use tailpin::{FrameRange, Order, Pfn, Zone};
 
 use crate::budget::Budget;
+use crate::budget::counts::UNLIMITED;
 use crate::budget::tags::Tags;
 use crate::error::ReleaseError;
 use crate::memory::backing::{Backing, Reason};
+use crate::memory::description::Description;
 use crate::memory::fork::ForkMark;
-use crate::memory::{AREA, Data, PAGE_SIZE, Words};
+use crate::memory::{AREA, Data, PAGE_SIZE, Words, bytes_of};
 use crate::observe::history::History;
 use crate::page_notes::PageNotes;
 use crate::reclaim::residency::Residency;
@@ -27,6 +29,9 @@ pub(crate) const DUE: u64 = Order::HUGE.frames();
 /// Everything behind an arena. Of one process; what is in the words of a memory file means the same
 /// in any.
 pub(crate) struct Inner {
+    /// What readers in other processes find. First, so that it is gone before what it tells of;
+    /// absent where the system refused it.
+    description: Option<Description>,
     pub(crate) zone: Zone<'static>,
     /// Pages that may be in use; and what keeps the arena there.
     pub(crate) budget: Budget,
@@ -75,10 +80,49 @@ unsafe impl Send for Inner {}
 // SAFETY: `&Inner` gives the same access from any thread, for the same reason.
 unsafe impl Sync for Inner {}
 
+/// What the page walk looks at: the words of an arena, or a copy of them.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) zone: &'a Zone<'static>,
+    pub(crate) history: &'a History,
+    pub(crate) notes: &'a PageNotes,
+    pub(crate) residency: &'a Residency,
+    /// Bytes that may be in use, if there is a limit.
+    pub(crate) limit: Option<usize>,
+    pub(crate) frames: FrameRange,
+    /// Bytes of all words.
+    pub(crate) metadata: usize,
+    /// Of a copy, which pageblocks have words that were ever written; the zone's pool is not to be
+    /// asked.
+    pub(crate) touched: Option<&'a [bool]>,
+}
+
+impl View<'_> {
+    /// Whether a pageblock is known to be free without a look at its pages.
+    pub(crate) fn is_free(&self, area: Pfn) -> bool {
+        match self.touched {
+            Some(touched) => !touched.get(self.pageblock_of(area)).is_some_and(|touched| *touched),
+            None => self.zone.used_in_area(area) == 0,
+        }
+    }
+
+    /// The number of the pageblock that a page is in.
+    pub(crate) fn pageblock_of(&self, page: Pfn) -> usize {
+        (page.get().saturating_sub(self.zone.span().start.get()) / Order::HUGE.frames()) as usize
+    }
+
+    /// Where a page is in the data, in bytes.
+    pub(crate) fn offset_of(&self, page: Pfn) -> usize {
+        page.get().saturating_sub(self.frames.start.get()) as usize * PAGE_SIZE
+    }
+}
+
 /// The parts an arena is put together from.
 pub(crate) struct Parts {
+    pub(crate) description: Option<Description>,
     pub(crate) zone: Zone<'static>,
     pub(crate) budget: Budget,
+    pub(crate) tags: Tags,
     pub(crate) notes: PageNotes,
     pub(crate) history: History,
     pub(crate) residency: Residency,
@@ -93,8 +137,10 @@ pub(crate) struct Parts {
 impl Inner {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
+            description,
             zone,
             budget,
+            tags,
             notes,
             history,
             residency,
@@ -105,12 +151,13 @@ impl Inner {
             data,
             words,
         } = parts;
-        Self {
+        let this = Self {
+            description,
             page_base: zone.span().start,
             page_words: words.pages,
             zone,
             budget,
-            tags: Tags::new(),
+            tags,
             notes,
             handles: OnceLock::new(),
             history,
@@ -127,6 +174,35 @@ impl Inner {
             fork,
             data,
             words,
+        };
+        this.tell_limit();
+        this
+    }
+
+    /// Tells readers in other processes the limit of this moment.
+    pub(crate) fn tell_limit(&self) {
+        if let Some(description) = &self.description {
+            description.set_limit(self.limit());
+        }
+    }
+
+    /// Bytes that may be in use, if there is a limit.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        let limit = self.budget.limit();
+        (limit < UNLIMITED).then(|| bytes_of(limit))
+    }
+
+    /// What the page walk looks at.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            zone: &self.zone,
+            history: &self.history,
+            notes: &self.notes,
+            limit: self.limit(),
+            residency: &self.residency,
+            frames: self.frames(),
+            metadata: self.words.bytes(),
+            touched: None,
         }
     }
 
@@ -228,6 +304,9 @@ impl Drop for Inner {
             // The parent's memory is not mapped here; something else may be where it was.
             self.data.disown();
             self.words.disown();
+            if let Some(description) = &mut self.description {
+                description.disown();
+            }
         }
     }
 }

@@ -2,17 +2,25 @@
 
 #[cfg(not(all(feature = "bench", feature = "check")))]
 mod absent;
+#[cfg(target_os = "linux")]
+mod arenas;
 #[cfg(feature = "bench")]
 mod bench;
 mod boot;
 mod busy;
+#[cfg(target_os = "linux")]
+mod capture;
 #[cfg(feature = "check")]
 mod check;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod grid;
 #[cfg(target_os = "linux")]
+mod holders;
+#[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod map;
 mod output;
 
 mod page;
@@ -21,6 +29,8 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod retain;
 mod style;
+#[cfg(target_os = "linux")]
+mod top;
 mod units;
 
 use std::process::ExitCode;
@@ -76,6 +86,14 @@ enum Command {
     #[cfg(target_os = "linux")]
     Doctor(doctor::Args),
     Boot(boot::Args),
+    #[cfg(target_os = "linux")]
+    Capture(capture::Args),
+    #[cfg(target_os = "linux")]
+    Top(top::Args),
+    #[cfg(target_os = "linux")]
+    Map(map::Args),
+    #[cfg(target_os = "linux")]
+    Holders(holders::Args),
 }
 
 fn main() -> ExitCode {
@@ -98,6 +116,14 @@ fn main() -> ExitCode {
             #[cfg(target_os = "linux")]
             Some(Command::Doctor(args)) => doctor::run(&args),
             Some(Command::Boot(args)) => boot::run(&args),
+            #[cfg(target_os = "linux")]
+            Some(Command::Capture(args)) => capture::run(&args),
+            #[cfg(target_os = "linux")]
+            Some(Command::Top(args)) => top::run(&args),
+            #[cfg(target_os = "linux")]
+            Some(Command::Map(args)) => map::run(&args),
+            #[cfg(target_os = "linux")]
+            Some(Command::Holders(args)) => holders::run(&args),
         },
         // Help and version come this way too.
         Err(asked) if !asked.use_stderr() => output::printed(asked.print()),

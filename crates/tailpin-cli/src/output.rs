@@ -79,13 +79,14 @@ impl Target {
         Ok(Self { path, beside })
     }
 
-    /// Writes the file. What was there before is replaced only by all of `text`.
+    /// Writes the file. What was there before is replaced only by all of `contents`.
     ///
     /// # Errors
     /// Whatever the system says.
-    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, contents: impl AsRef<[u8]>) -> io::Result<()> {
+        let contents = contents.as_ref();
         if !self.beside {
-            return fs::write(&self.path, text);
+            return fs::write(&self.path, contents);
         }
         let new = unfinished(&self.path);
         let written = (|| {
@@ -93,7 +94,7 @@ impl Target {
             if let Ok(old) = fs::metadata(&self.path) {
                 file.set_permissions(old.permissions())?;
             }
-            file.write_all(text.as_bytes())?;
+            file.write_all(contents)?;
             // A full disk is noticed by some file systems only here.
             file.sync_all()?;
             fs::rename(&new, &self.path)
@@ -134,7 +135,12 @@ pub(crate) fn targets<const N: usize>(paths: [Option<&PathBuf>; N]) -> Result<[O
 
 /// Writes a file whose [`Target`] was checked, and complains where that fails.
 pub(crate) fn save(target: &Target, text: &str) -> Status {
-    match target.write(text) {
+    save_bytes(target, text.as_bytes())
+}
+
+/// The same for what is no text.
+pub(crate) fn save_bytes(target: &Target, contents: &[u8]) -> Status {
+    match target.write(contents) {
         Ok(()) => Status::Clean,
         Err(error) => {
             complain(format_args!("{} can't be written: {error}", target.path.display()));

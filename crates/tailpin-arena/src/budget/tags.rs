@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::budget::Budget;
 use crate::budget::counts::UNLIMITED;
+use crate::memory::description::TagNames;
 use crate::page_notes::{MOST_TAGS, TagNumber};
 
 /// Buffers tagged by name alone, after as many tags were made as are told apart.
@@ -29,14 +30,17 @@ pub(crate) struct Tags {
     /// Read without a lock, by threads that free pages of a tag.
     parts: [OnceLock<Box<Part>>; PARTS],
     numbers: RwLock<HashMap<Arc<str>, TagNumber>>,
+    /// The names once more, for readers in other processes. Written under the lock of `numbers`.
+    told: TagNames,
     any: AtomicBool,
 }
 
 impl Tags {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(told: TagNames) -> Self {
         Self {
             parts: [const { OnceLock::new() }; PARTS],
             numbers: RwLock::new(HashMap::new()),
+            told,
             any: AtomicBool::new(false),
         }
     }
@@ -74,6 +78,7 @@ impl Tags {
             return None;
         }
         let number = TagNumber::new(number as u16);
+        self.told.add(number.get(), name);
         let name: Arc<str> = Arc::from(name);
         let tag = TagState { name: Arc::clone(&name), budget: Budget::new(UNLIMITED, 0, None) };
         let part = &self.parts[usize::from(number.get()) / PART];
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_name_has_one_number_and_too_many_are_one() {
-        let tags = Tags::new();
+        let tags = Tags::new(TagNames::UNTOLD);
         assert!(!tags.any() && tags.get(TagNumber::default()).is_none());
         let last = u32::from(MOST_TAGS) - 1;
         for name in 1..=last {

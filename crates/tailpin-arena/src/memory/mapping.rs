@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use rustix::io;
 use rustix::mm::{
@@ -37,6 +38,8 @@ pub(crate) enum Source<'f> {
     HugeTlb(HugeSize),
     /// A shared file, from this offset on.
     File(BorrowedFd<'f>, u64),
+    /// Private memory that begins as what is in a file, and is called like it in `/proc`.
+    CopyOf(BorrowedFd<'f>),
 }
 
 impl Mapping {
@@ -99,6 +102,7 @@ impl Mapping {
                 Source::File(file, offset) => {
                     mmap(place, len, access, MapFlags::SHARED | fixed, file, offset)
                 }
+                Source::CopyOf(file) => mmap(place, len, access, private, file, 0),
             }
         }?;
         Ok(Self { base: NonNull::new(base.cast()).ok_or(io::Errno::NOMEM)?, len })
@@ -114,6 +118,18 @@ impl Mapping {
 
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// All of it, as words.
+    ///
+    /// # Safety
+    /// The mapping is used as atomic words only, and outlives the use of what is returned.
+    pub(crate) unsafe fn words(&self) -> &'static [AtomicU64] {
+        const WORD: usize = size_of::<AtomicU64>();
+        let n = self.len / WORD;
+        // SAFETY: the mapping is readable and writable, begins at a page, is so long, and any bits
+        // are a word; the caller promises the rest.
+        unsafe { std::slice::from_raw_parts(self.base.cast::<AtomicU64>().as_ptr(), n) }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,11 +1,17 @@
 //! The two pieces of memory of an arena: its data, and the words that say what becomes of it.
 
 pub(crate) mod backing;
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "places in a description, which has 8192 words, and lengths that were bounded before"
+)]
+pub(crate) mod description;
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod memory_file;
 pub(crate) mod system;
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64};
@@ -232,6 +238,24 @@ impl WordCounts {
         Some(starts)
     }
 
+    /// Where the words of pages, of history, of residency and of notes are, in bytes.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "`bytes` has checked that all ends in an address space"
+    )]
+    pub(crate) fn observed(&self) -> Option<[Range<u64>; 4]> {
+        self.bytes()?;
+        let starts = self.starts()?;
+        let part = |at: usize, n: usize| (at * size_of::<u64>()) as u64..((at + n) * size_of::<u64>()) as u64;
+        let notes = starts[5] - starts[4];
+        Some([
+            part(starts[0], self.pages),
+            part(starts[2], self.history),
+            part(starts[3], self.residency),
+            part(starts[4], notes),
+        ])
+    }
+
     /// All of it, in whole pages; `None` beyond an address space.
     pub(crate) fn bytes(&self) -> Option<usize> {
         self.starts()?[5].checked_mul(size_of::<u64>())?.checked_next_multiple_of(PAGE_SIZE)
@@ -242,6 +266,8 @@ impl WordCounts {
 /// when used. In a shared file they lie behind the data, else in a mapping of their own.
 pub(crate) struct Words {
     mapping: Mapping,
+    /// The parts below, one behind the other.
+    pub(crate) all: &'static [AtomicU64],
     pub(crate) pages: &'static [AtomicU64],
     pub(crate) areas: &'static [AtomicU64],
     pub(crate) history: &'static [AtomicU64],
@@ -252,24 +278,32 @@ pub(crate) struct Words {
 impl Words {
     pub(crate) fn new(counts: WordCounts, data: &Data) -> Result<Self, BuildError> {
         let too_large = BuildError::BadSize { bytes: bytes_of(data.pages) };
-        let (Some(bytes), Some(starts)) = (counts.bytes(), counts.starts()) else { return Err(too_large) };
+        let Some(bytes) = counts.bytes() else { return Err(too_large) };
         let source = match data.file() {
             Some(file) => Source::File(file, bytes_of(data.pages) as u64),
             None => Source::Anonymous,
         };
         let mapping = Mapping::new(source, bytes, PAGE_SIZE)
             .map_err(|errno| why(errno, "map metadata", bytes, Backing::Anonymous))?;
-        const WORD: usize = size_of::<AtomicU64>();
-        // SAFETY: the mapping is zeroed, aligned, as long as `starts` says, and used as atomic
-        // words only. The lifetime is a promise of this value's owner to drop it after the last use
-        // of the slices.
-        let all =
-            unsafe { std::slice::from_raw_parts(mapping.base().cast::<AtomicU64>().as_ptr(), bytes / WORD) };
+        Self::over(counts, mapping).ok_or(too_large)
+    }
+
+    /// Words of no arena, all zero, to copy those of one to.
+    pub(crate) fn blank(counts: WordCounts) -> Option<Self> {
+        Self::over(counts, Mapping::new(Source::Anonymous, counts.bytes()?, PAGE_SIZE).ok()?)
+    }
+
+    fn over(counts: WordCounts, mapping: Mapping) -> Option<Self> {
+        let starts = counts.starts()?;
+        // SAFETY: the mapping is used as atomic words only. The lifetime is a promise of this
+        // value's owner to drop it after the last use of the slices.
+        let all = unsafe { mapping.words() };
         let notes = all[starts[4]..].as_ptr().cast::<AtomicU16>();
-        Ok(Self {
+        Some(Self {
             mapping,
+            all,
             // SAFETY: as above: behind the words of the other parts, as long as `starts` says, and
-            // used as atomic notes only.
+            // used as atomic notes only, but in a copy, which is made before the first use.
             notes: unsafe { std::slice::from_raw_parts(notes, counts.notes) },
             pages: &all[starts[0]..][..counts.pages],
             areas: &all[starts[1]..][..counts.areas],

@@ -69,11 +69,17 @@ pub(crate) fn ticks() -> u64 {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        use std::sync::OnceLock;
-        use std::time::Instant;
-        static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed().as_nanos() as u64 >> 5
+        clock_ns() >> 5
     }
+}
+
+/// Nanoseconds on the clock that all processes of a machine share. By the C library for the same
+/// reason.
+pub(crate) fn clock_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time to `now`, and nothing else.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
 /// Most mappings a process may have.

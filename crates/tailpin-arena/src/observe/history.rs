@@ -37,12 +37,18 @@ pub(crate) struct Origin {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Record(u64);
+pub(crate) struct Record(u64);
 
 impl Record {
     fn new(order: Order, born: u64) -> Self {
         let order_bits = u64::from(order.get()) << ORDER_SHIFT;
         Self(order_bits | born.min(BORN_MASK)).covering(order)
+    }
+
+    /// What a record looks like.
+    #[cfg(test)]
+    pub(crate) fn sample(order: Order, born: u64) -> u64 {
+        Self::new(order, born).0
     }
 
     fn covering(self, cover: Order) -> Self {
@@ -78,10 +84,24 @@ pub(crate) struct History {
     start_ticks: u64,
 }
 
+/// A moment, by the clock and in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) clock: Instant,
+    pub(crate) ticks: u64,
+}
+
+impl Start {
+    pub(crate) fn now() -> Self {
+        Self { clock: Instant::now(), ticks: ticks() }
+    }
+}
+
 impl History {
-    /// Over one zeroed word per frame from `base` on, which begins an area.
-    pub(crate) fn new(words: &'static [AtomicU64], base: Pfn) -> Self {
-        Self { words, base, start: Instant::now(), start_ticks: ticks() }
+    /// Over one word per frame from `base` on, which begins an area: zeroed, or copied from an
+    /// arena that was built at `start`.
+    pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, start: Start) -> Self {
+        Self { words, base, start: start.clock, start_ticks: start.ticks }
     }
 
     fn word(&self, at: Pfn) -> Option<&AtomicU64> {
@@ -173,7 +193,7 @@ mod tests {
 
     fn history(frames: usize) -> History {
         let words = (0..frames).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-        History::new(Vec::leak(words), Pfn::new(0))
+        History::new(Vec::leak(words), Pfn::new(0), Start::now())
     }
 
     fn wait_a_tick(history: &History) {

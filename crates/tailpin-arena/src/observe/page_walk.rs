@@ -11,7 +11,8 @@ use tailpin::{FrameRange, Kind, Order, PageState, Pfn, Zone};
 use crate::memory::PAGE_SIZE;
 use crate::observe::history::Origin;
 use crate::observe::stats::{Holder, Stats};
-use crate::shared_state::Inner;
+use crate::page_notes::TagNumber;
+use crate::shared_state::{Inner, View};
 
 /// Whether a page is free once one pin on it is gone.
 pub(crate) fn comes_back_with_pin(zone: &Zone<'_>, page: Pfn) -> bool {
@@ -53,22 +54,22 @@ pub(crate) fn keepers(zone: &Zone<'_>, page: Pfn) -> usize {
 }
 
 /// A run of pages that are in the same state.
-enum Run {
+pub(crate) enum Run {
     Free,
     SetAside,
     InUse(PageState),
 }
 
 /// Every page of the arena, in runs that cover each exactly once.
-fn walk(inner: &Inner, mut each: impl FnMut(FrameRange, Run)) {
-    let all = inner.frames();
+pub(crate) fn walk(view: View<'_>, mut each: impl FnMut(FrameRange, Run)) {
+    let all = view.frames;
     let mut at = all.start;
     while all.contains(at) {
-        let area_is_free = at.is_aligned(Order::HUGE) && inner.zone.used_in_area(at) == 0;
+        let area_is_free = at.is_aligned(Order::HUGE) && view.is_free(at);
         let (frames, run) = if area_is_free {
             (Order::HUGE.frames(), Run::Free)
         } else {
-            match inner.zone.state(at) {
+            match view.zone.state(at) {
                 Some(state) => match state.kind {
                     Kind::Page | Kind::Head | Kind::Splitting | Kind::Merging => {
                         (state.order.frames(), Run::InUse(state))
@@ -107,25 +108,43 @@ pub(crate) fn largest_free(inner: &Inner) -> usize {
             break;
         }
     }
-    let best = best.or_else(|| largest_in_parts(inner));
+    let best = best.or_else(|| largest_in_parts(inner.view()));
     best.map_or(0, |order| order.bytes() as usize)
 }
 
-/// The largest free block where no area is free as a whole.
-fn largest_in_parts(inner: &Inner) -> Option<Order> {
-    let mut best = None;
-    let mut free: Option<FrameRange> = None;
-    walk(inner, |run, state| match (state, &mut free) {
-        (Run::Free, Some(before)) => before.end = run.end,
-        (Run::Free, None) => free = Some(run),
-        (_, before) => best = best.max(before.take().and_then(largest_in)),
-    });
-    best.max(free.and_then(largest_in))
+/// The largest free block, looked for page by page.
+fn largest_in_parts(view: View<'_>) -> Option<Order> {
+    let mut free = FreeRun::default();
+    walk(view, |run, state| free.note(run, &state));
+    free.end()
 }
 
-/// The largest naturally aligned block in a run of frames, up to one below a whole area.
+/// The run of free pages that a walk is in, and the largest free block so far.
+#[derive(Default)]
+struct FreeRun {
+    run: Option<FrameRange>,
+    largest: Option<Order>,
+}
+
+impl FreeRun {
+    fn note(&mut self, run: FrameRange, state: &Run) {
+        match (state, &mut self.run) {
+            (Run::Free, Some(before)) => before.end = run.end,
+            (Run::Free, None) => self.run = Some(run),
+            _ => _ = self.end(),
+        }
+    }
+
+    /// The run ends.
+    fn end(&mut self) -> Option<Order> {
+        self.largest = self.largest.max(self.run.take().and_then(largest_in));
+        self.largest
+    }
+}
+
+/// The largest naturally aligned block in a run of frames.
 fn largest_in(run: FrameRange) -> Option<Order> {
-    (0..=Order::HUGE.get()).rev().filter_map(Order::new).find(|order| {
+    (0..=Order::MAX.get()).rev().filter_map(Order::new).find(|order| {
         let head = run.start.offset(order.frames() - 1).head(*order);
         head.offset(order.frames()) <= run.end
     })
@@ -133,16 +152,23 @@ fn largest_in(run: FrameRange) -> Option<Order> {
 
 pub(crate) fn stats(inner: &Inner) -> Stats {
     inner.note_locked();
+    stats_of(inner.view())
+}
+
+pub(crate) fn stats_of(view: View<'_>) -> Stats {
     let mut stats = Stats {
-        size: inner.data.pages as usize * PAGE_SIZE,
-        metadata: inner.words.bytes(),
+        size: view.frames.frames() as usize * PAGE_SIZE,
+        limit: view.limit,
+        metadata: view.metadata,
         ..Stats::default()
     };
-    walk(inner, |run, state| {
+    let mut free = FreeRun::default();
+    walk(view, |run, state| {
         let bytes = run.frames() as usize * PAGE_SIZE;
+        free.note(run, &state);
         match state {
             Run::Free => {
-                let there = inner.residency.count_in(run) as usize * PAGE_SIZE;
+                let there = view.residency.count_in(run) as usize * PAGE_SIZE;
                 stats.free += there;
                 stats.given_back += bytes - there;
             }
@@ -154,28 +180,45 @@ pub(crate) fn stats(inner: &Inner) -> Stats {
             Run::InUse(_) => stats.in_use_pages += bytes,
         }
     });
+    stats.largest_free = free.end().map_or(0, |order| order.bytes() as usize);
     stats
 }
 
-pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
-    let mut kept: BTreeMap<Origin, Holder> = BTreeMap::new();
-    walk(inner, |run, state| {
+/// What is left of one buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Remains {
+    pub(crate) tag: TagNumber,
+    pub(crate) pages: u64,
+    pub(crate) references: u64,
+    pub(crate) pins: u64,
+}
+
+/// What is left of each buffer of which any page is in use.
+pub(crate) fn remains(view: View<'_>) -> BTreeMap<Origin, Remains> {
+    let mut kept: BTreeMap<Origin, Remains> = BTreeMap::new();
+    walk(view, |run, state| {
         let Run::InUse(state) = state else { return };
-        let Some(origin) = inner.history.origin(run.start) else { return };
-        let holder = kept.entry(origin).or_insert_with(|| Holder {
-            offset: inner.offset_of(origin.head),
-            buffer_bytes: origin.order.bytes() as usize,
-            kept_bytes: 0,
-            references: 0,
-            pins: 0,
-            age: inner.history.age(origin),
-            tag: inner.tags.get(inner.notes.tag(run.start)).map(|tag| Arc::clone(&tag.name)),
-        });
-        holder.kept_bytes += run.frames() as usize * PAGE_SIZE;
-        holder.references = holder.references.max(state.refs as usize);
-        holder.pins += run.iter().filter_map(|page| inner.zone.pins_of(page)).sum::<u64>() as usize;
+        let Some(origin) = view.history.origin(run.start) else { return };
+        let fresh = || Remains { tag: view.notes.tag(run.start), ..Remains::default() };
+        let remains = kept.entry(origin).or_insert_with(fresh);
+        remains.pages += run.frames();
+        remains.references = remains.references.max(state.refs);
+        remains.pins += run.iter().filter_map(|page| view.zone.pins_of(page)).sum::<u64>();
     });
-    let mut holders: Vec<Holder> = kept.into_values().collect();
+    kept
+}
+
+pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
+    let holder = |(origin, remains): (Origin, Remains)| Holder {
+        offset: inner.offset_of(origin.head),
+        buffer_bytes: origin.order.bytes() as usize,
+        kept_bytes: remains.pages as usize * PAGE_SIZE,
+        references: remains.references as usize,
+        pins: remains.pins as usize,
+        age: inner.history.age(origin),
+        tag: inner.tags.get(remains.tag).map(|tag| Arc::clone(&tag.name)),
+    };
+    let mut holders: Vec<Holder> = remains(inner.view()).into_iter().map(holder).collect();
     holders.sort_by(|a, b| b.kept_bytes.cmp(&a.kept_bytes).then(b.age.cmp(&a.age)));
     holders.truncate(n);
     holders

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Stats {
     /// All of the arena.
     pub size: usize,
+    /// What may be in use at a time, if there is a limit.
+    pub limit: Option<usize>,
     /// Kept by a buffer, or by a slice of all of it: blocks with a reference.
     pub in_use_whole: usize,
     /// Single pages kept by several pins.
@@ -27,6 +29,9 @@ pub struct Stats {
     pub given_back: usize,
     /// Out of service after a misuse or a memory failure.
     pub set_aside: usize,
+    /// The largest block that could be handed out at this moment, in bytes: a power of two from
+    /// 4096 to 1 GiB, or 0 where nothing is free.
+    pub largest_free: usize,
     /// Address space of the words that say all this: beside the arena, touched only where the arena
     /// is.
     pub metadata: usize,
@@ -37,23 +42,56 @@ impl Stats {
     pub fn in_use(&self) -> usize {
         self.in_use_whole + self.in_use_pages + self.pinned_by_last_slice
     }
+
+    /// The parts of [`size`](Stats::size), which add up to it, and what people call them.
+    pub fn parts(&self) -> [(usize, &'static str); 6] {
+        [
+            (self.in_use_whole, "in use, whole"),
+            (self.in_use_pages, "in use, as pages"),
+            (self.pinned_by_last_slice, "by one last slice"),
+            (self.free, "free, with memory"),
+            (self.given_back, WITHOUT_MEMORY),
+            (self.set_aside, "out of service"),
+        ]
+    }
 }
 
+/// The page that `tailpin top` shows: lines of at most 60 columns, without a line break at the end.
+/// Shares and bars are of the memory that the arena has.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-        write!(
-            f,
-            "{:.1} MiB = {:.1} whole + {:.1} in pages + {:.1} by a last slice + {:.1} free + {:.1} given back + {:.1} set aside; {:.1} MiB metadata",
-            mib(self.size),
-            mib(self.in_use_whole),
-            mib(self.in_use_pages),
-            mib(self.pinned_by_last_slice),
-            mib(self.free),
-            mib(self.given_back),
-            mib(self.set_aside),
-            mib(self.metadata)
-        )
+        let resident = self.size.saturating_sub(self.given_back).max(1);
+        for (bytes, what) in self.parts() {
+            let share = bytes as f64 / resident as f64;
+            let (percent, bar) = (share * 100.0, "█".repeat((share * 14.0).round() as usize));
+            let line = if what == WITHOUT_MEMORY {
+                format!("{:>11}  {what}", of_bytes(bytes))
+            } else {
+                format!("{:>11}  {what:<19} {percent:5.1} %  {bar}", of_bytes(bytes))
+            };
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        writeln!(f, "{:>11}  address space, the sum", of_bytes(self.size))?;
+        match self.limit {
+            Some(limit) => {
+                writeln!(f, "{:>11}  may be in use, {} is", of_bytes(limit), of_bytes(self.in_use()))?
+            }
+            None => writeln!(f, "{:>11}  is in use, without a limit", of_bytes(self.in_use()))?,
+        }
+        writeln!(f, "{:>11}  largest free block", of_bytes(self.largest_free))?;
+        write!(f, "{:>11}  words beside it, as address space", of_bytes(self.metadata))
+    }
+}
+
+/// What the part is called under which the system has no memory for the arena.
+const WITHOUT_MEMORY: &str = "free, without memory";
+
+/// Bytes as people read them.
+pub(crate) fn of_bytes(bytes: usize) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes.div_ceil(1024)),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30)),
     }
 }
 

@@ -185,14 +185,14 @@ impl Arena {
 
     /// Bytes that may be in use; `None` if there is no limit but the arena's size.
     pub fn limit(&self) -> Option<usize> {
-        let limit = self.inner().budget.limit();
-        (limit < crate::budget::counts::UNLIMITED).then(|| bytes_of(limit))
+        self.inner().limit()
     }
 
     /// Changes the limit, in bytes, rounded down to whole pages. What is in use stays in use; if
     /// that is more, requests wait until it is less.
     pub fn set_limit(&self, bytes: usize) {
         self.inner().budget.set_limit((bytes / PAGE_SIZE) as u64);
+        self.inner().tell_limit();
     }
 
     /// Requests that wait for the limit.

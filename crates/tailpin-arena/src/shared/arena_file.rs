@@ -27,6 +27,9 @@ pub(super) const THREADS: usize = 8;
 /// Most owners at the same time.
 pub(super) const MOST_OWNERS: usize = MOST_JOURNALS / THREADS;
 
+/// What the file is called in `/proc`.
+pub(crate) const FILE_NAME: &str = "tailpin-shared";
+
 const MAGIC: u64 = u64::from_le_bytes(*b"tailpin\0");
 
 /// Counted up when the parts of the file change.
@@ -56,6 +59,38 @@ const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 pub(super) struct Geometry {
     pub(super) pages: usize,
     pub(super) owners: usize,
+}
+
+/// What a reader of the file alone has to know of it, offsets in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileParts {
+    pub(crate) pages: u64,
+    /// Places for owners, and CPU slots of the zone.
+    pub(crate) owners: usize,
+    /// One entry for each owner: 128 bits, the lower half the process or 0.
+    pub(crate) owners_at: u64,
+    /// One word for each page: 128 bits, the lower half the page word.
+    pub(crate) page_words_at: u64,
+    /// For each owner one word for each page: 128 bits, the lower half a ledger entry.
+    pub(crate) ledger_at: u64,
+    pub(crate) data_at: u64,
+}
+
+impl FileParts {
+    /// What the first words of a file of `bytes` bytes tell of the rest.
+    pub(crate) fn of(header: [u64; 5], bytes: u64) -> Result<Self, SharedError> {
+        let bytes = usize::try_from(bytes).map_err(|_| SharedError::NotAnArena)?;
+        let geometry = Geometry::of_header(header, bytes)?;
+        let offsets = geometry.offsets();
+        Ok(Self {
+            pages: geometry.pages as u64,
+            owners: geometry.owners,
+            owners_at: offsets.owners as u64,
+            page_words_at: offsets.page_words as u64,
+            ledger_at: offsets.ledger as u64,
+            data_at: offsets.data as u64,
+        })
+    }
 }
 
 /// Where the parts begin, in bytes.
@@ -131,6 +166,25 @@ impl Geometry {
         }
     }
 
+    /// The sizes that the header of a file of `bytes` bytes tells.
+    fn of_header([magic, version, pages, owners, sum]: [u64; 5], bytes: usize) -> Result<Self, SharedError> {
+        match magic {
+            MAGIC => {}
+            0 => return Err(SharedError::Unfinished),
+            _ => return Err(SharedError::NotAnArena),
+        }
+        if version != VERSION {
+            return Err(SharedError::OtherVersion);
+        }
+        let number = |word| usize::try_from(word).map_err(|_| SharedError::NotAnArena);
+        let geometry = Self { pages: number(pages)?, owners: number(owners)? };
+        let fits = geometry.check().is_ok() && geometry.offsets().end == bytes;
+        if !fits || geometry.description()[3] != sum {
+            return Err(SharedError::NotAnArena);
+        }
+        Ok(geometry)
+    }
+
     /// What the header says behind the magic number; the last word is a sum over the others.
     fn description(self) -> [u64; 4] {
         let (pages, owners) = (self.pages as u64, self.owners as u64);
@@ -163,7 +217,7 @@ impl ArenaFile {
     /// A file that is no arena yet: it becomes one by [`ArenaFile::publish`].
     pub(super) fn create(geometry: Geometry) -> Result<Self, SharedError> {
         let bytes = geometry.offsets().end as u64;
-        let file = memory_file::create("tailpin-shared", bytes).map_err(|error| match error {
+        let file = memory_file::create(FILE_NAME, bytes).map_err(|error| match error {
             FileError::Limit { limit } => SharedError::FileLimit { bytes, limit },
             FileError::System { doing, errno } => failed(doing)(errno),
         })?;
@@ -206,24 +260,9 @@ impl ArenaFile {
             return Err(SharedError::NotAnArena);
         }
         let mapping = map(&file, bytes)?;
-        let [magic, description @ ..] = header(&mapping);
-        // Acquire: pairs with the Release in `publish`.
-        match magic.load(Ordering::Acquire) {
-            MAGIC => {}
-            0 => return Err(SharedError::Unfinished),
-            _ => return Err(SharedError::NotAnArena),
-        }
-        // Relaxed: written once, before the magic number.
-        let [version, pages, owners, sum] = description.each_ref().map(|word| word.load(Ordering::Relaxed));
-        if version != VERSION {
-            return Err(SharedError::OtherVersion);
-        }
-        let number = |word| usize::try_from(word).map_err(|_| SharedError::NotAnArena);
-        let geometry = Geometry { pages: number(pages)?, owners: number(owners)? };
-        let fits = geometry.check().is_ok() && geometry.offsets().end == bytes;
-        if !fits || geometry.description()[3] != sum {
-            return Err(SharedError::NotAnArena);
-        }
+        // In this order. Acquire: pairs with the Release in `publish`.
+        let header = header(&mapping).each_ref().map(|word| word.load(Ordering::Acquire));
+        let geometry = Geometry::of_header(header, bytes)?;
         Ok(Self::over(file, mapping, geometry))
     }
 

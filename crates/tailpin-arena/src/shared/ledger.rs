@@ -15,12 +15,23 @@ const _: () = assert!(PIN_LIMIT < PINS && REF_LIMIT < BLOCKS >> BLOCKS_SHIFT, "c
 
 /// What one owner holds at one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LedgerEntry {
+pub(crate) struct LedgerEntry {
     /// Pins on it.
-    pub(super) pins: u64,
+    pub(crate) pins: u64,
     /// References to the block of this order that was handed out here.
-    pub(super) blocks: u64,
-    pub(super) order: Order,
+    pub(crate) blocks: u64,
+    pub(crate) order: Order,
+}
+
+impl LedgerEntry {
+    /// What a word of the ledger says.
+    pub(crate) fn decode(word: u64) -> Self {
+        Self {
+            pins: word & PINS,
+            blocks: (word & BLOCKS) >> BLOCKS_SHIFT,
+            order: Order::new((word >> ORDER_SHIFT) as u8).unwrap_or(Order::MAX),
+        }
+    }
 }
 
 /// One word for each page and owner.
@@ -61,11 +72,6 @@ impl Ledger {
 
     /// A look from outside of operations.
     pub(super) fn entry(&self, owner: usize, page: Pfn) -> LedgerEntry {
-        let word = self.word(owner, page).value();
-        LedgerEntry {
-            pins: word & PINS,
-            blocks: (word & BLOCKS) >> BLOCKS_SHIFT,
-            order: Order::new((word >> ORDER_SHIFT) as u8).unwrap_or(Order::MAX),
-        }
+        LedgerEntry::decode(self.word(owner, page).value())
     }
 }

@@ -110,8 +110,11 @@ mod word;
 mod tests;
 
 pub use arena::SharedArena;
+pub(crate) use arena_file::{FILE_NAME, FileParts};
 pub use error::{RecoverError, SharedError};
 pub use handles::{SharedBlock, SharedBuffer, SharedSlice};
+pub(crate) use ledger::LedgerEntry;
+pub(crate) use owners::Identity;
 pub use owners::OwnerId;
 pub use recover::Recovered;
 pub use token::Token;

@@ -17,7 +17,7 @@ const PID_BITS: u32 = 22;
 
 /// A process, in one word: number, and clock ticks from boot to its start. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Identity(pub(super) u64);
+pub(crate) struct Identity(pub(super) u64);
 
 impl Identity {
     pub(super) fn new(pid: u32, start: u64) -> Self {
@@ -30,7 +30,12 @@ impl Identity {
         Ok(Self::new(std::process::id(), start))
     }
 
-    pub(super) fn pid(self) -> u32 {
+    /// The process that an entry of the table of owners names by its lower half, if any.
+    pub(crate) fn of_entry(word: u64) -> Option<Self> {
+        (word != NONE.0).then_some(Self(word))
+    }
+
+    pub(crate) fn pid(self) -> u32 {
         (self.0 & ((1 << PID_BITS) - 1)) as u32
     }
 

@@ -19,6 +19,7 @@ mod huge;
 mod life;
 mod limits;
 mod model;
+mod outside;
 mod read_buffer;
 mod release;
 mod repin;

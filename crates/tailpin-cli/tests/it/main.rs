@@ -3,10 +3,12 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod boot;
+mod capture;
 #[cfg(feature = "check")]
 mod check;
 mod doctor;
 mod first_run;
+mod outside;
 mod replay;
 mod retain;
 mod trouble;

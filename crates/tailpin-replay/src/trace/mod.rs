@@ -1,4 +1,5 @@
-//! Reading page-frame traces: files of the format `PFTRACE1`, as they are or compressed with zstd.
+//! Reading and writing page-frame traces: files of the format `PFTRACE1`, as they are or compressed
+//! with zstd.
 //!
 //! What a file says about itself is checked, never believed: nothing is allocated because a header
 //! claims a size, and every record is decoded into an [`Op`] or refused with its number and the
@@ -10,6 +11,7 @@ mod format;
 mod header;
 mod read;
 mod record;
+mod write;
 mod zstd_frames;
 
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub use format::{MAX_REFS, RECORD_BYTES};
 pub use header::Header;
 pub use read::{DEFAULT_LIMIT, open, read};
 pub use record::{FreeKind, Op, Record};
+pub use write::{Circumstance, Writer};
 
 /// One trace in memory: checked header, text and checksum, records still encoded.
 pub struct Trace {
