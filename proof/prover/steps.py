@@ -322,7 +322,7 @@ STEPS = [
     ),
     Step(
         "piece",
-        ("split::convert", "split::split_heads_only", "split::scatter_areas"),
+        ("split::convert", "split::split_heads_only", "split::scatter_area"),
         lambda c, w, o, n, b: c.piece(w, b.bits, n),
         lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), n == b.refs),
         {"rest": ("page", "head"), "tail": ("page", "head")},
@@ -336,7 +336,7 @@ STEPS = [
     ),
     Step(
         "piece, then begin_self_split",
-        ("split::scatter_areas",),
+        ("split::scatter_area",),
         lambda c, w, o, n, b: c.begin_self_split(c.piece(w, b.bits, 0), PAGE),
         lambda w, o, n, b: z3.And(
             w.kind == TAIL,
@@ -419,7 +419,7 @@ STEPS = [
     ),
     Step(
         "hold of none, then wary, for a tail that is to leave service",
-        ("misuse::mark_hwpoison_tail",),
+        ("misuse::mark_hwpoison_held",),
         lambda c, w, o, n, b: c.mark_has_hwpoisoned(c.hold(w, 0)),
         lambda w, o, n, b: z3.And(w.is_live, w.order != 0),
         {
@@ -432,14 +432,14 @@ STEPS = [
     ),
     Step(
         "recorded, of a 2 MiB part",
-        ("misuse::mark_hwpoison_tail",),
+        ("misuse::mark_hwpoison_held",),
         lambda c, w, o, n, b: c.with_explicit_tails(w),
         lambda w, o, n, b: z3.And(w.kind == TAIL, z3.UGT(w.order, HUGE)),
         same("tail"),
     ),
     Step(
         "poisoned, of a tail",
-        ("misuse::mark_hwpoison_tail",),
+        ("misuse::mark_hwpoison_held",),
         lambda c, w, o, n, b: c.mark_hwpoison(z3.If(Word(w).is_implicit, c.tail_of(w, o), w)),
         lambda w, o, n, b: z3.And(w.kind == TAIL, o != 0),
         {"rest": ("tail",), "tail": ("tail",)},

@@ -1,5 +1,6 @@
 //! Birth and death of a block: what its frames must look like before, and what they become after.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::page::{
@@ -7,9 +8,10 @@ use super::page::{
 };
 use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
-use tailpin::{AREA_FRAMES, FrameRange, Order, Pfn};
 use tailpin::{Cause, Misuse, Operation};
 use tailpin::{Class, FrameMask, FreeSink};
+use tailpin::{Finally, to_the_end};
+use tailpin::{FrameRange, Order, Pfn};
 
 impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
     /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has
@@ -87,57 +89,68 @@ impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
             self.count(head).fetch_add(maps, Ordering::Release);
             return self.bad_page(head, Operation::Put, Cause::NotPinned, sink);
         }
-        let mut bad = 0u64;
-        for frame in FrameRange::block(head, order).iter() {
-            bad += u64::from(!self.free_pages_check(frame, sink));
-        }
-        if bad == 0 {
-            sink.freed_block(head, order);
-        } else if bad < order.frames() {
-            self.free_the_good(head, order, sink);
-        }
+        let (next, bad) = (Cell::new(head), Cell::new(0_u64));
+        let range = FrameRange::block(head, order);
+        // However the sink ends, which is the caller's code: what is good goes back.
+        let _back = Finally(|| match bad.get() {
+            0 => sink.freed_block(head, order),
+            bad if bad < order.frames() => self.free_the_good(range, sink),
+            _ => {}
+        });
+        to_the_end(|| {
+            while range.contains(next.get()) {
+                let frame = next.replace(next.get().offset(1));
+                let (aside, misuse) = self.free_pages_check(frame);
+                if aside {
+                    bad.set(bad.get() + 1);
+                    sink.freed_offline(frame);
+                }
+                if let Some(misuse) = misuse {
+                    sink.misuse(misuse);
+                }
+            }
+        });
     }
 
-    /// Checks a frame of a block whose count is zero and clears its flags; false if it goes out of
-    /// service.
+    /// Checks a frame of a block whose count is zero and clears its flags. Returns whether it goes
+    /// out of service, and the misuse if it is for that.
     ///
     /// With the count at zero no other thread touches the flags (N3), as each takes a reference
     /// first (H1). So plain stores do.
-    fn free_pages_check(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+    fn free_pages_check(&self, frame: Pfn) -> (bool, Option<Misuse>) {
         // Relaxed: the last reference went with Acquire.
         let flags = self.flags(frame).load(Ordering::Relaxed);
         let bad = self.count(frame).load(Ordering::Relaxed) != 0
             || self.mapcount(frame).load(Ordering::Relaxed) != 0
             || flags & (PG_COMPOUND_LOCK | PG_RESERVED) != 0;
-        if bad {
-            let state = self.decode(frame);
-            sink.misuse(Misuse { frame, state, operation: Operation::Free, cause: Cause::BadState });
-        }
+        let state = self.decode(frame);
+        let misuse = Misuse { frame, state, operation: Operation::Free, cause: Cause::BadState };
         let aside = bad || flags & PG_HWPOISON != 0;
         let kept = if aside { PG_HWPOISON | PG_RESERVED } else { 0 };
         // Release: the frame goes to the allocator, whose own Release hands it on.
         self.flags(frame).store(flags & GENERATION | kept, Ordering::Release);
-        if aside {
-            sink.freed_offline(frame);
-        }
-        !aside
+        (aside, bad.then_some(misuse))
     }
 
-    /// Hands back what of a freed block did not go offline, area by area.
-    fn free_the_good(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
-        let span = order.frames().min(AREA_FRAMES as u64);
-        for part in (0..order.frames()).step_by(AREA_FRAMES) {
-            let part = head.offset(part);
-            let area = part.head(Order::HUGE);
-            let mut good = FrameMask::NONE;
-            for frame in FrameRange::new(part, span).iter() {
-                // Relaxed: this thread wrote it.
-                if self.flags(frame).load(Ordering::Relaxed) & PG_RESERVED == 0 {
-                    good.insert(frame.get() - area.get());
+    /// Hands back what of a freed block did not go offline, pageblock by pageblock.
+    fn free_the_good(&self, range: FrameRange, sink: &impl FreeSink) {
+        let next = Cell::new(range.start);
+        to_the_end(|| {
+            while range.contains(next.get()) {
+                let part = next.get();
+                let first = part.head(Order::HUGE);
+                let end = range.end.min(first.offset(Order::HUGE.frames()));
+                next.set(end);
+                let mut good = FrameMask::NONE;
+                for frame in (FrameRange { start: part, end }).iter() {
+                    // Relaxed: this thread wrote it.
+                    if self.flags(frame).load(Ordering::Relaxed) & PG_RESERVED == 0 {
+                        good.insert(frame.get() - first.get());
+                    }
                 }
+                sink.freed_frames(first, &good);
             }
-            sink.freed_frames(area, &good);
-        }
+        });
     }
 
     /// Takes a free frame of the caller's out of service, or (`aside` false) marks it as never in

@@ -2,7 +2,7 @@
 
 /// Runs when it is dropped: also where code of the caller's (a hook, a sink) panics before. Should
 /// that panic once more while this runs, the process aborts, as after any panic in a panic.
-pub(crate) struct Finally<F: FnMut()>(pub(crate) F);
+pub struct Finally<F: FnMut()>(pub F);
 
 impl<F: FnMut()> Drop for Finally<F> {
     fn drop(&mut self) {

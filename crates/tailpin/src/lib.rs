@@ -27,7 +27,7 @@ pub use alloc::set_aside::SetAside;
 pub use atomic::AtomicWord;
 pub use error::{AddError, AllocError, GetError, MergeError, RunError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
-pub use finally::to_the_end;
+pub use finally::{Finally, to_the_end};
 pub use frame::{AREA_FRAMES, FrameRange, Order, PAGE_SIZE, Pfn};
 pub use frame_mask::FrameMask;
 pub use one_word::OneWord;

@@ -1,9 +1,11 @@
 //! Birth and death of a block: what its words must look like before, and what they become after.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
+use crate::finally::{Finally, to_the_end};
 use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_state::{Class, Kind};
@@ -216,22 +218,31 @@ impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
 
     /// Frees a block of which some frames go out of service: each frame's word decides.
     fn free_one_by_one(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
-        let span = order.frames().min(AREA_FRAMES as u64);
-        for part in (0..order.frames()).step_by(AREA_FRAMES) {
-            let part = head.offset(part);
-            let area = part.head(Order::HUGE);
-            let mut good = FrameMask::NONE;
-            for frame in FrameRange::new(part, span).iter() {
-                if self.load(frame).is_hwpoison() {
-                    self.store_freed(frame);
-                    sink.freed_offline(frame);
-                } else {
-                    self.store_freed(frame);
-                    good.insert(frame.get() - area.get());
-                }
+        let range = FrameRange::block(head, order);
+        let next = Cell::new(range.start);
+        // The sink tells hooks of what is freed, and they may panic.
+        to_the_end(|| {
+            while range.contains(next.get()) {
+                let part = next.get();
+                let frames = FrameRange::new(part, order.frames().min(AREA_FRAMES as u64));
+                next.set(frames.end);
+                let (good, bad) = self.free_part(frames);
+                let _good = Finally(|| sink.freed_frames(part.head(Order::HUGE), &good));
+                bad.iter().for_each(|frame| sink.freed_offline(part.head(Order::HUGE).offset(frame)));
             }
-            sink.freed_frames(area, &good);
+        });
+    }
+
+    /// Frees these frames of one pageblock. Returns those that are free now and those that are out
+    /// of service.
+    fn free_part(&self, frames: FrameRange) -> (FrameMask, FrameMask) {
+        let (mut good, mut bad) = (FrameMask::NONE, FrameMask::NONE);
+        for frame in frames.iter() {
+            let freed = if self.load(frame).is_hwpoison() { &mut bad } else { &mut good };
+            freed.insert(frame.get() - frame.head(Order::HUGE).get());
+            self.store_freed(frame);
         }
+        (good, bad)
     }
 
     fn store_freed(&self, frame: Pfn) {

@@ -5,6 +5,7 @@
 
 use super::{OneWord, Safeguards};
 use crate::atomic::AtomicWord;
+use crate::error::GetError;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 use crate::protocol::{FrameWords, FreeSink, Pins};
@@ -67,7 +68,7 @@ pub(super) fn mark_hwpoison<W: AtomicWord, S: Safeguards>(
         } else {
             // In use, too, is what can't be pinned: at the limit of the count, or in the middle
             // of a merge.
-            this.mark_hwpoison_tail(frame)
+            this.mark_hwpoison_tail(frame, sink)
         };
         if let Ok(counted_at) = pin {
             this.unpin(counted_at, sink);
@@ -102,11 +103,35 @@ impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail is
     /// explicit. False if one of the words changed in between, `None` if the frame is in no live
     /// block.
-    fn mark_hwpoison_tail(&self, frame: Pfn) -> Option<bool> {
+    ///
+    /// It is done under a hold on the head, and in a larger block on the part too. So the pageblock
+    /// has a count, and the tail, if it was implicit, can't be freed and be implicit in another
+    /// block between the two steps.
+    fn mark_hwpoison_tail(&self, frame: Pfn, sink: &impl FreeSink) -> Option<bool> {
         let seen = self.load(frame);
         let (head, above) = self.find_head(frame)?;
-        let (order, part) = (above.order(), frame.head(Order::HUGE));
         if head == frame || !seen.is_tail() {
+            return Some(false);
+        }
+        let held = match self.hold(head, above.order(), sink) {
+            Ok(held) => Some(held),
+            // The tails of such a block are not counted, and more pins are on its head than can go
+            // between two steps.
+            Err(GetError::CountLimit) => None,
+            Err(GetError::NotInUse) => return Some(false),
+        };
+        let large = above.order() > Order::HUGE;
+        let part = if large { self.hold_head_of(frame, seen, sink).ok() } else { None };
+        let marked = self.mark_hwpoison_held(frame, seen);
+        [part, held].into_iter().flatten().for_each(|held| self.unpin(held.at(), sink));
+        marked
+    }
+
+    /// The same of the tail `seen` at `frame`, what is above it being held.
+    fn mark_hwpoison_held(&self, frame: Pfn, seen: PageWord) -> Option<bool> {
+        let (head, above) = self.find_head(frame)?;
+        let (order, part) = (above.order(), frame.head(Order::HUGE));
+        if head == frame {
             return Some(false);
         }
         let within_part = order > Order::HUGE && part != frame;

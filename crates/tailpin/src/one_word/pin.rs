@@ -21,6 +21,11 @@ pub(super) struct WordPin {
 }
 
 impl WordPin {
+    /// The frame in whose word it is.
+    pub(super) fn at(self) -> Pfn {
+        self.at
+    }
+
     /// On a tail's own word. If others count on it in turn, it is a 2 MiB part, and they name that
     /// order.
     fn on_tail(at: Pfn) -> Self {
@@ -225,7 +230,12 @@ impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
 
     /// A hold on the head of the unpinned tail `seen` at `tail`.
     #[inline]
-    fn hold_head_of(&self, tail: Pfn, seen: PageWord, sink: &impl FreeSink) -> Result<WordPin, GetError> {
+    pub(super) fn hold_head_of(
+        &self,
+        tail: Pfn,
+        seen: PageWord,
+        sink: &impl FreeSink,
+    ) -> Result<WordPin, GetError> {
         if !seen.is_implicit() {
             return self.hold(tail.head(seen.order()), seen.order(), sink);
         }

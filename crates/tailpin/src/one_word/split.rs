@@ -30,10 +30,12 @@
 //! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by
 //!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
+use core::cell::Cell;
+
 use super::{OneWord, Safeguard, Safeguards, merge};
 use crate::atomic::AtomicWord;
 use crate::error::{MergeError, SplitError};
-use crate::finally::Finally;
+use crate::finally::{Finally, to_the_end};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_word::PageWord;
@@ -279,43 +281,55 @@ impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
         if !self.change(head, seen, begun) {
             return false;
         }
+        // The sink tells hooks of what is freed, and they may panic.
+        let _first = Finally(|| self.scatter_pages(head, sink));
         if begun.order() > Order::HUGE {
             self.scatter_areas(head, begun, sink);
         }
-        self.scatter_pages(head, sink);
         true
     }
 
     /// Takes apart a dying block above 2 MiB: unpinned areas are free, pinned ones are taken apart
     /// in turn.
     fn scatter_areas(&self, head: Pfn, begun: PageWord, sink: &impl FreeSink) {
-        for area in Self::units(head, begun.order()) {
-            loop {
-                let seen = self.load(area);
-                let pinned = seen.pins() > 0;
-                // A frame may have been marked hwpoison since, under a pin that has gone.
-                let begun =
-                    if self.load(head).has_hwpoisoned() { begun.mark_has_hwpoisoned() } else { begun };
-                let piece = seen.piece(begun, 0);
-                let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
-                if !self.change(area, seen, new) {
-                    continue;
-                }
-                if pinned {
-                    self.unpin(head, sink);
-                    self.scatter_pages(area, sink);
-                } else {
-                    self.free_block(area, new, sink);
-                }
-                break;
-            }
-        }
         // The first area keeps this thread's hold and goes on being taken apart.
-        loop {
-            let seen = self.load(head);
-            if self.change(head, seen, seen.end_split().begin_last_split(Order::PAGE)) {
-                return;
+        let _first = Finally(|| {
+            loop {
+                let seen = self.load(head);
+                if self.change(head, seen, seen.end_split().begin_last_split(Order::PAGE)) {
+                    return;
+                }
             }
+        });
+        let range = FrameRange::block(head, begun.order());
+        let next = Cell::new(head.offset(Order::HUGE.frames()));
+        to_the_end(|| {
+            while range.contains(next.get()) {
+                let area = next.replace(next.get().offset(Order::HUGE.frames()));
+                self.scatter_area(head, area, begun, sink);
+            }
+        });
+    }
+
+    /// Takes apart one of its areas but the first.
+    fn scatter_area(&self, head: Pfn, area: Pfn, begun: PageWord, sink: &impl FreeSink) {
+        loop {
+            let seen = self.load(area);
+            let pinned = seen.pins() > 0;
+            // A frame may have been marked hwpoison since, under a pin that has gone.
+            let begun = if self.load(head).has_hwpoisoned() { begun.mark_has_hwpoisoned() } else { begun };
+            let piece = seen.piece(begun, 0);
+            let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
+            if !self.change(area, seen, new) {
+                continue;
+            }
+            if pinned {
+                self.unpin(head, sink);
+                self.scatter_pages(area, sink);
+            } else {
+                self.free_block(area, new, sink);
+            }
+            return;
         }
     }
 

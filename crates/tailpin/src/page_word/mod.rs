@@ -82,7 +82,7 @@
 //! | head, unsplittable | the same | `adopted` | `token::raw_adopt` |
 //! | head | splitting, heads-only | `begin_split` | `split::split_piece` |
 //! | head | splitting | `begin_self_split` | `split::self_split` |
-//! | pinned tail | splitting | `piece`, `begin_self_split` | `split::scatter_areas` |
+//! | pinned tail | splitting | `piece`, `begin_self_split` | `split::scatter_area` |
 //! | splitting | splitting | `end_split`, `begin_last_split` | `split::scatter_areas` |
 //! | implicit, tail, pinned tail | head | `page` | `split::convert_all` |
 //! | implicit, tail, pinned tail | head | `piece` | `split::convert` |
@@ -104,11 +104,11 @@
 //! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison` |
 //! | head, unsplittable, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `misuse::mark_hwpoison_pinned` |
 //! | head, splitting, heads-only, merging | the same | `mark_has_hwpoisoned` | `split::mark_pieces_hwpoisoned` |
-//! | head, unsplittable, splitting, merging | the same | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |
-//! | heads-only | splitting | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_tail` |
-//! | tail, pinned tail | the same | `with_explicit_tails` | `misuse::mark_hwpoison_tail` |
-//! | implicit | tail | `tail_of`, `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
-//! | tail, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_tail` |
+//! | head, unsplittable, splitting, merging | the same | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_held` |
+//! | heads-only | splitting | `hold`, `mark_has_hwpoisoned` | `misuse::mark_hwpoison_held` |
+//! | tail, pinned tail | the same | `with_explicit_tails` | `misuse::mark_hwpoison_held` |
+//! | implicit | tail | `tail_of`, `mark_hwpoison` | `misuse::mark_hwpoison_held` |
+//! | tail, pinned tail | the same | `mark_hwpoison` | `misuse::mark_hwpoison_held` |
 //! | implicit | reserved | `reserved` | `life::reserve` |
 //! | free, implicit, tail | offline | `as_offline` | `life::take_offline` |
 //! | reserved, offline | free | `back_in_service` | `life::enter_service` |

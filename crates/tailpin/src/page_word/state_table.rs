@@ -253,7 +253,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.begin_self_split(target));
             }
         }),
-        ("`piece`, `begin_self_split`", "split::scatter_areas", |w, to| {
+        ("`piece`, `begin_self_split`", "split::scatter_area", |w, to| {
             if w.is_tail() && w.pins() > 0 && w.order() > Order::HUGE {
                 let begun = PageWord::build(HEAD, w.order(), 0).begin_self_split(Order::HUGE);
                 to(w.piece(begun, 0).begin_self_split(Order::PAGE));
@@ -362,22 +362,22 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.mark_has_hwpoisoned());
             }
         }),
-        ("`hold`, `mark_has_hwpoisoned`", "misuse::mark_hwpoison_tail", |w, to| {
+        ("`hold`, `mark_has_hwpoisoned`", "misuse::mark_hwpoison_held", |w, to| {
             if w.is_live_head() && w.order() > Order::PAGE {
                 to(w.hold(0).mark_has_hwpoisoned());
             }
         }),
-        ("`with_explicit_tails`", "misuse::mark_hwpoison_tail", |w, to| {
+        ("`with_explicit_tails`", "misuse::mark_hwpoison_held", |w, to| {
             if w.is_tail() && w.order() > Order::HUGE {
                 to(w.with_explicit_tails());
             }
         }),
-        ("`tail_of`, `mark_hwpoison`", "misuse::mark_hwpoison_tail", |w, to| {
+        ("`tail_of`, `mark_hwpoison`", "misuse::mark_hwpoison_held", |w, to| {
             if w.is_implicit() {
                 tails_of().for_each(|order| to(w.tail_of(order).mark_hwpoison()));
             }
         }),
-        ("`mark_hwpoison`", "misuse::mark_hwpoison_tail", |w, to| {
+        ("`mark_hwpoison`", "misuse::mark_hwpoison_held", |w, to| {
             if w.is_tail() && !w.is_implicit() {
                 to(w.mark_hwpoison());
             }

@@ -2,15 +2,17 @@
 //! middle of a split.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use crate::common::between::{FRAMES, LockFree, TestWord, World, order, with_before};
 use crate::common::hooked::words;
+use proptest::prelude::*;
 use tailpin::{
     BlockLife, BlockRefs, Checked, Class, FrameMask, FrameRange, FrameWords, FreeSink, Kind, MergeError,
-    Misuse, OneWord, Order, Pfn, Rearrange, Zone,
+    Misuse, OneWord, Order, Pfn, Rearrange, Zone, ZoneConfig, ZoneLayout, ZoneMemory,
 };
 
 type FoundIn<'m> = Zone<'m, OneWord<'m, TestWord>>;
@@ -206,4 +208,52 @@ fn a_tail_that_is_to_leave_service_ends_a_heads_only_split() {
         k += 1;
     }
     assert!(k > 3, "it looks at the frame, for its head, and again");
+}
+
+proptest! {
+    /// A merge is refused as long as another reference to a piece is there, keeps all that callers
+    /// have, and is done once it is gone.
+    #[test]
+    fn a_merge_is_refused_as_long_as_a_piece_is_found(
+        target in 0_u8..4,
+        found in prop::collection::btree_set(0_u64..16, 0..4),
+        pinned in prop::collection::vec(0_u64..16, 0..4),
+    ) {
+        let ranges = [FrameRange::new(Pfn::new(0), 512)];
+        let layout = ZoneLayout::new(&ranges, 1).unwrap();
+        let memory = ZoneMemory::for_layout(&layout);
+        let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+        let block = zone.alloc(order(4)).unwrap();
+        let (frames, head) = (block.frames(), block.pfn());
+        let pins: Vec<_> = pinned.iter().map(|page| block.pin(*page).unwrap()).collect();
+        let pieces = block.split_to(order(target)).unwrap();
+        let heads: BTreeSet<_> = found.iter().map(|page| head.offset(*page).head(order(target))).collect();
+        let others: Vec<_> = heads.iter().map(|at| zone.try_block(*at, order(target)).unwrap()).collect();
+        let whole = match pieces.merge() {
+            Ok(whole) => {
+                prop_assert!(others.is_empty());
+                whole
+            }
+            Err((pieces, why)) => {
+                let shared = matches!(why, MergeError::Shared { head } if heads.contains(&head));
+                prop_assert!(shared, "{}", why);
+                prop_assert_eq!(pieces.frames(), frames);
+                for at in &heads {
+                    let state = zone.state(*at).unwrap();
+                    prop_assert_eq!((state.order, state.refs), (order(target), 2));
+                }
+                drop(others);
+                pieces.merge().map_err(|(_, why)| why).unwrap()
+            }
+        };
+        prop_assert_eq!((whole.pfn(), whole.order()), (head, order(4)));
+        for pin in &pins {
+            prop_assert_eq!(pin.head(), (head, order(4)));
+        }
+        drop(whole);
+        let kept: BTreeSet<_> = pinned.iter().collect();
+        prop_assert_eq!(zone.used_frames(), kept.len() as u64);
+        drop(pins);
+        prop_assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+    }
 }

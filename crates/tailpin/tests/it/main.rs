@@ -10,6 +10,7 @@ mod audit;
 mod claim;
 mod dead_thread;
 mod found;
+mod handles;
 mod interrupted;
 mod late_memory;
 mod leave_service;

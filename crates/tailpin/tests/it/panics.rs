@@ -9,7 +9,7 @@ use tailpin::{
 };
 use tailpin_classic::Classic;
 
-const FRAMES: u64 = 3 * 512;
+const FRAMES: u64 = 5 * 512;
 
 /// Code of the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,21 @@ fn shapes<P: Protocol>(zone: &Zone<'_, P>) {
     drop(zone.alloc(order(10)).unwrap().split_to(Order::HUGE).unwrap());
 }
 
+/// A block above 2 MiB is dropped with pins in some of its pageblocks.
+fn large<P: Protocol>(zone: &Zone<'_, P>) {
+    let block = zone.alloc(order(11)).unwrap();
+    let pins = [3, 700, 1999].map(|page| block.pin(page).unwrap());
+    drop(block);
+    drop(pins);
+}
+
+/// A block above 2 MiB is dropped of which a frame is to leave service.
+fn large_with_a_bad_frame<P: Protocol>(zone: &Zone<'_, P>) {
+    let block = zone.alloc(order(11)).unwrap();
+    zone.set_aside(block.pfn().offset(5));
+    drop(block);
+}
+
 /// Runs of all kinds are taken and given back, as a whole and in parts, and one that there is no
 /// room for is asked for.
 fn runs<P: Protocol>(zone: &Zone<'_, P>) {
@@ -160,6 +175,16 @@ fn panics_in_hooks_lose_nothing() {
         nothing_is_lost!(OneWord, Hooked(true), code, 0, shapes);
         nothing_is_lost!(Classic, Hooked(true), code, 0, shapes);
     }
+}
+
+#[test]
+fn panics_in_hooks_lose_nothing_of_a_large_block() {
+    for code in [Code::AfterLastReference, Code::Cpu] {
+        nothing_is_lost!(OneWord, Hooked(true), code, 0, large);
+        nothing_is_lost!(Classic, Hooked(true), code, 0, large);
+    }
+    nothing_is_lost!(OneWord, Hooked(true), Code::AfterLastReference, 1, large_with_a_bad_frame);
+    nothing_is_lost!(Classic, Hooked(true), Code::AfterLastReference, 1, large_with_a_bad_frame);
 }
 
 #[test]

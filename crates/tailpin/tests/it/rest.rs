@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use stop::{Stop, Word, stopped_at, words};
 use tailpin::one_word::{AllSafeguards, Safeguard, Safeguards};
-use tailpin::{FrameRange, Kind, OneWord, Order, Pfn, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+use tailpin::{FrameRange, Kind, OneWord, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 
 /// As many lives as a page word tells apart.
 const GENERATIONS: usize = 64;
@@ -99,6 +99,55 @@ fn a_pin_on_any_piece_keeps_all_of_them_from_rest() {
         for page in [0, 1, 3, 16, 300, 511] {
             let rest = merged_under(pieces, Some(page));
             assert!(!rest.contains(&true), "page {page} is pinned, pieces of order {pieces}");
+        }
+    }
+}
+
+/// A merge is stopped before access `merging` of it, and in the middle of that a tail is to leave
+/// service, which is stopped before access `aside`. Then the merge ends, the block is freed, its
+/// pageblock comes together and is handed out again, if it can be. Returns whether both got so far.
+fn late_mark(merging: u64, aside: u64) -> [bool; 2] {
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, 2).unwrap();
+    let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word>>()), words(layout.area_words()));
+    let zone: Zone<'_, OneWord<'_, Word>> =
+        Zone::with_protocol(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+    let pieces = zone.alloc(Order::HUGE).unwrap().split().unwrap();
+    let stops = [(); 2].map(|()| Arc::new(Stop::default()));
+    std::thread::scope(|scope| {
+        let (zone, [first, second]) = (&zone, stops.clone());
+        let merger = scope.spawn(move || stopped_at(&first, merging, || pieces.merge().unwrap()));
+        stops[0].wait();
+        let marker = scope.spawn(move || stopped_at(&second, aside, || zone.set_aside(TAIL)));
+        stops[1].wait();
+        stops[0].let_go();
+        drop(merger.join().unwrap());
+        zone.drain();
+        let again = zone.alloc(Order::HUGE).ok();
+        stops[1].let_go();
+        let said = marker.join().unwrap();
+        assert!(matches!(said, SetAside::Done | SetAside::WhenFreed), "{merging}, {aside}: {said:?}");
+        let halves = again.map(|block| block.split_to(Order::new(8).unwrap()).unwrap());
+        assert_eq!(zone.audit().violations(), 0, "{merging}, {aside}: {said:?}");
+        drop(halves);
+        zone.drain();
+        let audit = zone.audit();
+        let ended = (audit.violations(), audit.set_aside, audit.free);
+        assert_eq!(ended, (0, 1, 511), "{merging}, {aside}: {said:?}: {audit}");
+        stops.map(|stop| stop.is_reached())
+    })
+}
+
+#[test]
+fn a_tail_is_marked_in_the_block_in_which_it_was_found() {
+    // The head becomes the whole's, each page a tail of it, and then the whole is settled.
+    for merging in [520, 800, 1100, 1500, 1540] {
+        for aside in 0.. {
+            let [in_merge, in_mark] = late_mark(merging, aside);
+            if !in_mark {
+                assert!(!in_merge || aside > 5, "setting a frame aside has some accesses");
+                break;
+            }
         }
     }
 }

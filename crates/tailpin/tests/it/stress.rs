@@ -3,8 +3,9 @@
 use crate::common;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{Block, Order, PageRef, Pfn, Protocol, Request, Zone};
+use tailpin::{Block, MergeError, Order, PageRef, Pfn, Protocol, Request, SetAside, Zone};
 
 const FRAMES: u64 = 8 * 512;
 
@@ -134,4 +135,134 @@ fn one_word_under_stress() {
 #[test]
 fn classic_under_stress() {
     on_one!(Classic, FRAMES, stress, 4, 20_000);
+}
+
+/// Threads split and merge blocks of their own, and others find pieces by their numbers at
+/// the same time.
+fn found_beside_merges<'z>(zone: &'z Zone<'z>, heard: &common::Heard, rounds: u64) {
+    let merge = |seed: u64| {
+        let mut dice = Dice(seed);
+        let (mut merged, mut shared) = (0_u64, 0_u64);
+        for _ in 0..rounds {
+            let order = Order::new([2, 3, 4, 9][dice.roll(4) as usize]).unwrap();
+            let Ok(block) = zone.alloc(order) else { continue };
+            let target = Order::new(dice.roll(u64::from(order.get())) as u8).unwrap();
+            let mut pieces = block.split_to(target).expect("a splittable block splits");
+            for _ in 0..3 {
+                pieces = match pieces.merge() {
+                    Ok(block) => {
+                        assert_eq!(block.order(), order);
+                        merged += 1;
+                        break;
+                    }
+                    Err((pieces, MergeError::Shared { .. })) => {
+                        shared += 1;
+                        std::thread::yield_now();
+                        pieces
+                    }
+                    Err((_, error)) => panic!("the pieces are a block's: {error}"),
+                };
+            }
+        }
+        (merged, shared)
+    };
+    let find = |seed: u64| {
+        let mut dice = Dice(seed);
+        for _ in 0..rounds * 20 {
+            let order = Order::new([0, 0, 0, 1, 2, 8][dice.roll(6) as usize]).unwrap();
+            let head = Pfn::new(dice.roll(FRAMES)).head(order);
+            let Ok(found) = zone.try_block(head, order) else { continue };
+            // What was found stays in use, whatever the owner of the rest does.
+            let frame = head.offset(dice.roll(order.frames()));
+            let pin = zone.try_pin(frame).expect("a reference keeps each page");
+            drop(found);
+            assert!(zone.head_of(frame).is_some());
+            drop(pin);
+        }
+    };
+    std::thread::scope(|scope| {
+        let finders: Vec<_> = (0..2).map(|thread| scope.spawn(move || find(thread))).collect();
+        let mergers: Vec<_> = (10..12).map(|thread| scope.spawn(move || merge(thread))).collect();
+        let merged: u64 = mergers.into_iter().map(|thread| thread.join().unwrap().0).sum();
+        finders.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(merged > 0);
+    });
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), audit.free, heard.count()), (0, FRAMES, 0), "{audit}");
+}
+
+#[test]
+fn blocks_are_found_beside_merges() {
+    on_one!(OneWord, FRAMES, found_beside_merges, 20_000);
+}
+
+/// Frames are set aside while others are at work. What a thread was told is out of service before
+/// its request began, the request is not served with; in the end all that was set aside is out.
+fn set_aside_under_load<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard, turns: u64) {
+    const LEAVE: u64 = 200;
+    // When each frame was out of service, 0 if it is not; and the time.
+    let out: Vec<AtomicU64> = (0..FRAMES).map(|_| AtomicU64::new(0)).collect();
+    let clock = AtomicU64::new(1);
+    let work = |seed: u64| {
+        let mut dice = Dice(seed);
+        let mut kept: Vec<Block<'_, P>> = Vec::new();
+        for _ in 0..turns {
+            if kept.len() > 60 || dice.roll(3) == 0 && !kept.is_empty() {
+                drop(kept.swap_remove(dice.roll(kept.len() as u64) as usize));
+                continue;
+            }
+            let order = Order::new([0, 0, 0, 1, 3, 6, 9][dice.roll(7) as usize]).unwrap();
+            let began = clock.load(Ordering::SeqCst);
+            let Ok(block) = zone.alloc(order) else {
+                kept.clear();
+                continue;
+            };
+            for frame in block.frames().iter() {
+                let since = out[frame.get() as usize].load(Ordering::SeqCst);
+                assert!(since == 0 || since > began, "{frame} was out of service before the request");
+            }
+            match dice.roll(4) {
+                0 => kept.extend(block.split_to(Order::PAGE).expect("it splits").take(5)),
+                1 => {
+                    let pin = block.pin(dice.roll(order.frames())).unwrap();
+                    drop((block, pin));
+                }
+                _ => kept.push(block),
+            }
+        }
+    };
+    let mut told = Vec::new();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            scope.spawn(move || work(thread));
+        }
+        let mut dice = Dice(99);
+        while (told.len() as u64) < LEAVE {
+            let frame = Pfn::new(dice.roll(FRAMES));
+            match zone.set_aside(frame) {
+                SetAside::Done => {
+                    let now = clock.fetch_add(1, Ordering::SeqCst) + 1;
+                    out[frame.get() as usize].store(now, Ordering::SeqCst);
+                    told.push(frame);
+                }
+                SetAside::WhenFreed if !told.contains(&frame) => told.push(frame),
+                SetAside::WhenFreed | SetAside::AskAgain => {}
+                SetAside::NotInService => assert!(told.contains(&frame), "{frame} was in service"),
+            }
+            std::thread::yield_now();
+        }
+    });
+    zone.drain();
+    let pages: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
+    assert!(pages.iter().all(|page| !told.contains(&page.pfn())), "a frame that was set aside is handed out");
+    assert_eq!((pages.len() as u64, zone.set_aside_frames()), (FRAMES - LEAVE, LEAVE));
+    drop(pages);
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), audit.set_aside, heard.count()), (0, LEAVE, 0), "{audit}");
+}
+
+#[test]
+fn frames_leave_service_under_load() {
+    on_one!(OneWord, FRAMES, set_aside_under_load, 30_000);
+    on_one!(Classic, FRAMES, set_aside_under_load, 3_000);
 }
