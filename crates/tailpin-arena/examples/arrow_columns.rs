@@ -30,3 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} bytes of columns keep {} of the {} that were read", 1600, arena.stats().in_use(), ROWS * 16);
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

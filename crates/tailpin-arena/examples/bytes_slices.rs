@@ -20,3 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("who keeps it: {}", arena.worst_holders(1)[0]);
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

@@ -23,3 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{copied} bytes copied, {} still in use", arena.stats().in_use());
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

@@ -24,3 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fill("by length   ", &builder().with_weighter(|_: &usize, slice: &Slice| slice.len()).build())?;
     fill("by footprint", &builder().with_weighter(weigher()).build())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

@@ -32,3 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("deflated by use: {}", memory.read_obj::<u64>(GuestAddress(8192))?);
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

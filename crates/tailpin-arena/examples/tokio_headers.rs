@@ -39,3 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("with a copy instead: {} bytes", ids.iter().map(|id| id.len()).sum::<usize>());
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

@@ -16,3 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} numbers at {:p}, {} bytes in use", numbers.len(), numbers.as_ptr(), arena.stats().in_use());
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

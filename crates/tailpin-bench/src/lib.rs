@@ -52,3 +52,7 @@ pub use report::{Fact, Report, Row};
 pub use stats::Summary;
 pub use subjects::{Frames, Group, with_subjects};
 pub use table::{amount, ns, table, verdicts};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

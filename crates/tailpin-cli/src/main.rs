@@ -12,6 +12,7 @@ mod busy;
 mod capture;
 #[cfg(feature = "check")]
 mod check;
+mod completions;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod grid;
@@ -19,6 +20,7 @@ mod grid;
 mod holders;
 #[cfg(target_os = "linux")]
 mod linux;
+mod man;
 #[cfg(target_os = "linux")]
 mod map;
 mod output;
@@ -35,7 +37,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// How a command ended; the number is the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +96,8 @@ enum Command {
     Map(map::Args),
     #[cfg(target_os = "linux")]
     Holders(holders::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -124,6 +128,8 @@ fn main() -> ExitCode {
             Some(Command::Map(args)) => map::run(&args),
             #[cfg(target_os = "linux")]
             Some(Command::Holders(args)) => holders::run(&args),
+            Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
+            Some(Command::Man(args)) => man::run(&args, Cli::command()),
         },
         // Help and version come this way too.
         Err(asked) if !asked.use_stderr() => output::printed(asked.print()),

@@ -148,3 +148,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!((audit.violations(), zone.used_frames()), (0, 0));
     Ok(())
 }
+
+#[test]
+fn runs() -> Result<(), Box<dyn Error>> {
+    main()
+}

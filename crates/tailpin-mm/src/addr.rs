@@ -1,6 +1,7 @@
 //! Virtual addresses, ranges of them, levels of the page table, and what may be done with memory.
 
 use core::fmt;
+use core::ops::Add;
 
 use tailpin::Order;
 
@@ -41,6 +42,21 @@ impl VirtAddr {
     /// The last multiple of `bytes`, a power of two, that is not above the address.
     pub const fn align_down(self, bytes: u64) -> Self {
         Self(self.0 & !(bytes - 1))
+    }
+}
+
+impl Add<u64> for VirtAddr {
+    type Output = Self;
+
+    /// As [`VirtAddr::offset`]: at most `u64::MAX`.
+    fn add(self, bytes: u64) -> Self {
+        self.offset(bytes)
+    }
+}
+
+impl From<VirtAddr> for u64 {
+    fn from(addr: VirtAddr) -> Self {
+        addr.get()
     }
 }
 

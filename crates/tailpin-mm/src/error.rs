@@ -166,7 +166,9 @@ impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "the range is empty"),
-            Self::Misaligned { value, unit } => write!(f, "{value:#x} is no multiple of {unit:#x}"),
+            Self::Misaligned { value, unit } => {
+                write!(f, "an address, offset or length of {value:#x} is no multiple of {unit:#x}")
+            }
             Self::OutOfRange { addr } => write!(f, "the range at {addr} leaves user space"),
             Self::Occupied { addr } => write!(f, "{addr} is mapped already"),
             Self::NoRoom { len } => write!(f, "no gap of {len:#x} bytes"),
@@ -391,7 +393,9 @@ impl fmt::Display for MmError {
             }
             Self::InfosInUse => write!(f, "the frame information serves other address spaces"),
             Self::OutOfMemory { order } => write!(f, "no block of order {order} is free"),
-            Self::Misaligned { value, unit } => write!(f, "{value:#x} is no multiple of {unit:#x}"),
+            Self::Misaligned { value, unit } => {
+                write!(f, "an address, offset or length of {value:#x} is no multiple of {unit:#x}")
+            }
             Self::FrameTooHigh { frames, most } => {
                 write!(f, "the zone ends before frame {frames}, page tables can name frames before {most}")
             }

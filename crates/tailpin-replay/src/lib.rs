@@ -44,3 +44,7 @@ pub use run::{Measured, Tally};
 pub use setup::{Protocol, Setup};
 pub use timeline::{INTERVALS, Point, Sample, Timeline};
 pub use watch::{NoWatch, Watch};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

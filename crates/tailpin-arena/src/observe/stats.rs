@@ -118,7 +118,8 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} bytes at {:#x}", self.kept_bytes, self.buffer_bytes, self.offset)?;
+        let kib = |bytes: usize| bytes.div_ceil(1024);
+        write!(f, "{} KiB of {} KiB at {:#x}", kib(self.kept_bytes), kib(self.buffer_bytes), self.offset)?;
         write!(
             f,
             ", {} references, {} pins, for {:.1} s",

@@ -13,6 +13,7 @@ mod ecosystem_io_uring;
 mod ecosystem_monoio;
 mod ecosystem_tokio;
 mod ecosystem_vm_memory;
+mod examples;
 mod extremes;
 mod follow;
 mod huge;

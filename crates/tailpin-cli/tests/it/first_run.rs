@@ -65,3 +65,19 @@ fn the_first_screen_says_what_was_shown_and_what_comes_next() {
     assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
     assert!(run(false).contains("  tailpin retain"));
 }
+
+#[test]
+fn shells_complete_it_and_it_has_manual_pages() {
+    let run = |args: &[&str]| {
+        let output = Command::new(TAILPIN).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script) = run(&["completions", shell]);
+        assert!(code == Some(0) && script.contains("replay") && script.contains("remove-log"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "no-such-shell"]).0, Some(2));
+    let (code, page) = run(&["man", "replay"]);
+    assert!(code == Some(0) && page.contains("tailpin\\-replay") && page.contains("as\\-recorded"), "{page}");
+    assert_eq!(run(&["man", "no-such-command"]).0, Some(2));
+}

@@ -2,6 +2,8 @@
 
 mod common;
 
+#[cfg(all(feature = "std", feature = "mm"))]
+mod examples;
 mod exit;
 mod inheritance;
 mod keys;

@@ -95,7 +95,8 @@ impl<E: Env> Space<'_, E> {
         self.inner.touch(addr, Access::Read, |frame| self.inner.core.load_u32(frame, at))
     }
 
-    /// Writes the 32-bit word at `addr`. Never faults. Release.
+    /// Writes the 32-bit word at `addr`. Release. Never faults: the first store to a page that was
+    /// never touched fails. [`Space::write`] brings the page in, as does [`Space::fault`].
     ///
     /// # Errors
     /// [`NotPresent`] if no page is that allows writing, or if `addr` is no multiple of 4.

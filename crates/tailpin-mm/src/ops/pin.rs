@@ -283,7 +283,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
 }
 
 impl<'z, E: Env> Pins<'z, E> {
-    /// How many bytes are pinned.
+    /// How many bytes are pinned: bytes, not pages, as the length that was asked for.
     pub fn len(&self) -> u64 {
         self.len
     }

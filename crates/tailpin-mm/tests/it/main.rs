@@ -7,6 +7,7 @@ mod archs;
 mod collapse;
 mod cow;
 mod ends_of_ranges;
+mod examples;
 mod failure;
 mod faults_injected;
 mod foreign;

@@ -9,6 +9,7 @@ mod allocator;
 mod audit;
 mod claim;
 mod dead_thread;
+mod examples;
 mod found;
 mod handles;
 mod interrupted;

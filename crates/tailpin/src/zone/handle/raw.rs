@@ -182,7 +182,8 @@ impl<'z, P: Protocol> Raw<'z, P> {
 
     /// Splits a block the caller has a reference to into pieces of `order`; see
     /// [`Block::split_to`]. The token goes on standing for a reference to each piece;
-    /// [`Raw::tokens`] has those of the pieces.
+    /// [`Raw::tokens`] has those of the pieces. From then on only those are good: what is asked
+    /// with the token of the whole block is a misuse, which takes its first frame out of service.
     ///
     /// Progress: lock-free; as [`Block::split_to`].
     ///

@@ -1,0 +1,4 @@
+//! The examples run as they are; `storm` is a stress of its own, which `stress.rs` has in small.
+
+#[path = "../../examples/wait_and_wake.rs"]
+mod wait_and_wake;
