@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let zone = Zone::new(LAYOUT, ZoneConfig::default().hooks(&cleared), &PAGES, &AREAS)?;
     zone.add(MEMORY)?; // the memory map is read, the memory enters service
 
-    // A token is two words, and goes into a page table or a message. It names one life of the block.
+    // A token is two words, and goes into a page table or a message. It names one life of the
+    // block.
     let raw = zone.raw();
     let token = raw.alloc(Request::new(Order::HUGE))?;
     let page = token.pfn().offset(7);
