@@ -10,7 +10,7 @@ use crate::page::{Page, escaped};
 const STYLE: &str = "<style>
 .run { list-style: none; margin: 0.5rem 0; padding: 0; font-size: 13px; line-height: 1.35; }
 .run li { display: grid; grid-template-columns: 2.2em repeat(var(--threads), minmax(0, 1fr)); gap: 0 0.5rem;
-  border-bottom: 1px solid var(--line); padding: 0.2rem 0; }
+  border-bottom: 1px solid var(--line); padding: 0.2rem 0 0.2rem 0.4rem; }
 .run li > b { font-weight: 400; color: var(--soft); font-variant-numeric: tabular-nums; }
 .run li > span { grid-column: calc(var(--thread) + 2); overflow-wrap: anywhere; }
 .run li.all > span { grid-column: 2 / -1; color: var(--soft); }
