@@ -8,7 +8,7 @@ use core::fmt::Write;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{FrameRange, Pfn};
+use tailpin::{FrameRange, Kind, Pfn};
 use tailpin_kernel::{Cpus, Frames, Kernel, Rounds};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{CacheType, DirectMap, Map, Prot};
@@ -58,9 +58,10 @@ pub(crate) fn direct<T>(physical: u64) -> *mut T {
     (DIRECT_MAP + physical) as *mut T
 }
 
-/// The words of a frame of the zone, which all software accesses atomically only.
+/// The words of a frame that is in service, which all software accesses atomically only.
 pub(crate) fn words(frame: Pfn) -> &'static [AtomicU64; 512] {
-    assert!(boot::FRAMES.zone().state(frame).is_some(), "frame {frame} is not of the zone");
+    let kind = boot::FRAMES.zone().state(frame).map(|state| state.kind);
+    assert!(kind.is_some_and(|kind| kind != Kind::Reserved), "frame {frame} is not in service");
     // SAFETY: the direct map has every frame of the zone, for ever; nothing of Rust's lies in one,
     // and `DirectMap`'s contract is that they are accessed atomically.
     unsafe { &*direct::<[AtomicU64; 512]>(frame.get() << 12) }

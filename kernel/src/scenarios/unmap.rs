@@ -132,7 +132,7 @@ pub(super) fn unmap_under_copies(world: &World) -> Check {
     everywhere(&|cpu| match cpu {
         0 => {
             meeting.meet();
-            for _ in 0..world.times(60) {
+            for _ in 0..world.times(24) {
                 if let Err(why) = turn() {
                     *failed.lock() = Some(why);
                 }
