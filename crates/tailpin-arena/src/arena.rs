@@ -16,6 +16,7 @@ use crate::arena_ptr::Root;
 use crate::builder::Builder;
 use crate::error::{AllocError, ReleaseError};
 use crate::handles::buffer::Buffer;
+use crate::handles::fragments::Fragments;
 use crate::handles::scattered::pieces::Pieces;
 use crate::memory::backing::{Abilities, Ability, Backing};
 use crate::memory::{PAGE_SIZE, bytes_of};
@@ -56,6 +57,8 @@ const RELEASE_TRIES: usize = 1000;
 /// The one keepalive of all handles together.
 struct Handles {
     root: Root,
+    /// Pages that are being filled with small copies.
+    fragments: Fragments,
 }
 
 impl Drop for Handles {
@@ -67,6 +70,9 @@ impl Drop for Handles {
         if let Some(releaser) = inner.releaser.get() {
             // It finds that no handle is left.
             releaser.unpark();
+        }
+        if !inner.is_child() {
+            self.fragments.give_up(self.root);
         }
         let left = inner.budget.used();
         if left > 0
@@ -153,7 +159,9 @@ impl Arena {
     }
 
     pub(crate) fn new(root: Root) -> Self {
-        let handles = Arc::new(Handles { root });
+        // SAFETY: the handles' keepalive is this function's caller's.
+        let slots = unsafe { root.inner() }.budget.slots();
+        let handles = Arc::new(Handles { root, fragments: Fragments::new(slots) });
         let weak: Weak<dyn Any + Send + Sync> = Arc::<Handles>::downgrade(&handles);
         let arena = Self { handles };
         // This is the first handle, so nothing is there yet.
@@ -161,9 +169,13 @@ impl Arena {
         arena
     }
 
-    #[cfg(feature = "allocator-api2")]
     pub(crate) fn root(&self) -> Root {
         self.handles.root
+    }
+
+    /// Pages that are being filled with small copies.
+    pub(crate) fn fragments(&self) -> &Fragments {
+        &self.handles.fragments
     }
 
     /// A handle for a thread that must not keep the arena alive.

@@ -16,7 +16,8 @@ impl TryLock {
         // SeqCst: see `Arena::registered`.
         let entered =
             self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |owner| (owner != this).then_some(this));
-        entered.is_ok().then_some(TryLockGuard(self))
+        // The guard is not made before the lock is this thread's: its drop unlocks.
+        entered.is_ok().then(|| TryLockGuard(self))
     }
 
     /// Whether a thread of this process has the lock.
@@ -45,6 +46,7 @@ mod tests {
         assert!(!lock.is_locked());
         let guard = lock.try_lock().unwrap();
         assert!(lock.is_locked() && lock.try_lock().is_none());
+        assert!(lock.is_locked(), "a thread that does not get in leaves the lock to the one inside");
         drop(guard);
         assert!(!lock.is_locked() && lock.try_lock().is_some());
     }

@@ -107,6 +107,11 @@ impl<W: AtomicWord> Counts<W> {
         Some(&self.slots.get(cpu & self.slots.len().wrapping_sub(1))?.0)
     }
 
+    /// CPU slots.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Pages that may be in use at a time.
     pub(crate) fn limit(&self) -> u64 {
         // Relaxed: a number that is right at some moment.

@@ -65,6 +65,11 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         self.counts.limit()
     }
 
+    /// CPU slots.
+    pub(crate) fn slots(&self) -> usize {
+        self.counts.slots()
+    }
+
     /// Pages in use or reserved.
     pub(crate) fn used(&self) -> u64 {
         self.counts.used()

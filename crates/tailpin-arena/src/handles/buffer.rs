@@ -124,6 +124,12 @@ impl Buffer {
         Some(rest)
     }
 
+    /// Its pages, with the one reference on their blocks, and the first byte.
+    pub(crate) fn into_page(self) -> (FrameRange, NonNull<u8>) {
+        let buffer = ManuallyDrop::new(self);
+        (buffer.blocks, buffer.ptr)
+    }
+
     /// Notes of each of its blocks whether it is frozen.
     pub(crate) fn note_frozen(&self, frozen: bool) {
         let (inner, blocks) = self.inner_and_pages();

@@ -6,6 +6,7 @@ pub(crate) mod defined;
 #[cfg(feature = "tokio")]
 pub(crate) mod fill;
 pub(crate) mod footprint;
+pub(crate) mod fragments;
 pub(crate) mod keep;
 pub(crate) mod range;
 pub(crate) mod read_buffer;

@@ -1,78 +1,94 @@
-//! `allocator-api2`: collections in an arena.
+//! `allocator-api2`: collections in an arena, for the two versions that are about.
 
 use std::alloc::Layout;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use allocator_api2::alloc::{AllocError, Allocator};
 use tailpin::FrameRange;
 
 use crate::arena::Arena;
 use crate::handles::buffer::Buffer;
 use crate::memory::PAGE_SIZE;
 
-/// Whole pages for each allocation, so it suits a few large collections, not many small ones.
-/// Shrinking stays in place: the pages behind are free for others at once. An allocation of no
-/// bytes takes none.
-///
-/// ```
-/// use allocator_api2::vec::Vec;
-/// use tailpin_arena::Arena;
-///
-/// let arena = Arena::builder().size(16 << 20).build()?;
-/// let mut numbers = Vec::with_capacity_in(1 << 18, arena.clone());
-/// numbers.extend(0..1000_u64);
-/// assert_eq!(arena.stats().in_use(), 2 << 20);
-/// numbers.shrink_to_fit();
-/// assert_eq!(arena.stats().in_use(), 8192);
-/// drop(numbers);
-/// assert_eq!(arena.stats().in_use(), 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-// SAFETY: memory stays where it is until it is deallocated, as a buffer that was forgotten keeps
-// its pages, and the pages keep the arena; clones are the same arena.
-unsafe impl Allocator for Arena {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if layout.size() == 0 {
-            return Ok(no_bytes(layout));
-        }
-        // Blocks are aligned to their size, up to the 1 GiB that is the most there is.
-        let buffer = self.alloc(bytes(layout)).map_err(|_| AllocError)?;
-        let mut buffer = ManuallyDrop::new(buffer);
-        let start = NonNull::from(&mut buffer[..]).cast();
-        debug_assert!(start.addr().get().is_multiple_of(layout.align()));
-        Ok(NonNull::slice_from_raw_parts(start, buffer.capacity()))
-    }
-
-    unsafe fn deallocate(&self, ptr: NonNull<u8>, layout: Layout) {
-        if layout.size() > 0 {
-            // SAFETY: the caller gives up what `allocate` gave for this layout.
-            drop(unsafe { self.regain(ptr, layout) });
-        }
-    }
-
-    unsafe fn shrink(&self, ptr: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if new.size() == 0 {
-            // SAFETY: the caller's promise.
-            unsafe { self.deallocate(ptr, old) };
-            return Ok(no_bytes(new));
-        }
-        if new.align() > old.align() {
-            let larger = self.allocate(new)?;
-            // SAFETY: both are at least `new.size()` bytes, and different allocations; the old one
-            // is given up.
-            unsafe {
-                ptr.copy_to_nonoverlapping(larger.cast(), new.size());
-                self.deallocate(ptr, old);
+macro_rules! allocator {
+    ($crate_name:ident, $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        // SAFETY: memory stays where it is until it is deallocated, as a buffer that was forgotten
+        // keeps its pages, and the pages keep the arena; clones are the same arena.
+        unsafe impl $crate_name::alloc::Allocator for Arena {
+            fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $crate_name::alloc::AllocError> {
+                if layout.size() == 0 {
+                    return Ok(no_bytes(layout));
+                }
+                // Blocks are aligned to their size, up to the 1 GiB that is the most there is.
+                let buffer = self.try_alloc(bytes(layout)).map_err(|_| $crate_name::alloc::AllocError)?;
+                let mut buffer = ManuallyDrop::new(buffer);
+                let start = NonNull::from(&mut buffer[..]).cast();
+                debug_assert!(start.addr().get().is_multiple_of(layout.align()));
+                Ok(NonNull::slice_from_raw_parts(start, buffer.capacity()))
             }
-            return Ok(larger);
+
+            unsafe fn deallocate(&self, ptr: NonNull<u8>, layout: Layout) {
+                if layout.size() > 0 {
+                    // SAFETY: the caller gives up what `allocate` gave for this layout.
+                    drop(unsafe { self.regain(ptr, layout) });
+                }
+            }
+
+            unsafe fn shrink(&self, ptr: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, $crate_name::alloc::AllocError> {
+                if new.size() == 0 {
+                    // SAFETY: the caller's promise.
+                    unsafe { $crate_name::alloc::Allocator::deallocate(self, ptr, old) };
+                    return Ok(no_bytes(new));
+                }
+                if new.align() > old.align() {
+                    let larger = $crate_name::alloc::Allocator::allocate(self, new)?;
+                    // SAFETY: both are at least `new.size()` bytes, and different allocations; the
+                    // old one is given up.
+                    unsafe {
+                        ptr.copy_to_nonoverlapping(larger.cast(), new.size());
+                        $crate_name::alloc::Allocator::deallocate(self, ptr, old);
+                    }
+                    return Ok(larger);
+                }
+                // SAFETY: the caller gives up what `allocate` gave for this layout, and gets back
+                // its beginning.
+                let mut buffer = ManuallyDrop::new(unsafe { self.regain(ptr, old) });
+                buffer.truncate(bytes(new));
+                Ok(NonNull::slice_from_raw_parts(ptr, buffer.capacity()))
+            }
         }
-        // SAFETY: the caller gives up what `allocate` gave for this layout, and gets back its
-        // beginning.
-        let mut buffer = ManuallyDrop::new(unsafe { self.regain(ptr, old) });
-        buffer.truncate(bytes(new));
-        Ok(NonNull::slice_from_raw_parts(ptr, buffer.capacity()))
-    }
+    };
+}
+
+#[cfg(feature = "allocator-api2")]
+allocator! {
+    allocator_api2,
+    /// Whole pages for each allocation, so it suits a few large collections, not many small ones.
+    /// Shrinking stays in place: the pages behind are free for others at once. An allocation of no
+    /// bytes takes none.
+    ///
+    /// ```
+    /// use allocator_api2::vec::Vec;
+    /// use tailpin_arena::Arena;
+    ///
+    /// let arena = Arena::builder().size(16 << 20).build()?;
+    /// let mut numbers = Vec::with_capacity_in(1 << 18, arena.clone());
+    /// numbers.extend(0..1000_u64);
+    /// assert_eq!(arena.stats().in_use(), 2 << 20);
+    /// numbers.shrink_to_fit();
+    /// assert_eq!(arena.stats().in_use(), 8192);
+    /// drop(numbers);
+    /// assert_eq!(arena.stats().in_use(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+}
+
+#[cfg(feature = "allocator-api2-02")]
+allocator! {
+    allocator_api2_02,
+    /// As for version 0.4, which has the feature `allocator-api2`: this one is what `hashbrown` and
+    /// `vortex-buffer` take.
 }
 
 /// An allocation of no bytes: an address that suits the layout, and nothing behind it. Who has one

@@ -1,8 +1,8 @@
 //! Integrations: traits of other crates for an arena's types, each a feature.
 
-#[cfg(feature = "allocator-api2")]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-02"))]
 pub(crate) mod allocator_api;
-#[cfg(feature = "arrow")]
+#[cfg(any(feature = "arrow", feature = "arrow-58", feature = "arrow-59"))]
 pub(crate) mod arrow;
 #[cfg(feature = "bytes")]
 pub mod bytes;

@@ -1,6 +1,7 @@
 //! Ways to ask an arena for memory: at once, blocking the thread, or as a future.
 
 pub(crate) mod charge;
+pub(crate) mod copy;
 pub(crate) mod reservation;
 pub(crate) mod scattered;
 pub(crate) mod tag;

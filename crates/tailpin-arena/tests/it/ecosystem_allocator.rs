@@ -125,3 +125,20 @@ fn an_allocation_of_no_bytes_takes_no_page() {
     }
     assert_eq!(arena.audit().violations(), 0);
 }
+
+/// The version of the trait that `hashbrown` and `vortex-buffer` take.
+#[test]
+#[cfg(feature = "allocator-api2-02")]
+fn collections_of_version_0_2() {
+    let arena = Arena::builder().size(16 << 20).limit(1 << 20).build().unwrap();
+    let mut numbers = allocator_api2_02::vec::Vec::with_capacity_in(1 << 10, arena.clone());
+    numbers.extend(0..1_000_u64);
+    numbers.extend(0..10_000_u64);
+    assert_eq!(numbers.iter().sum::<u64>(), 499_500 + 49_995_000);
+    numbers.shrink_to_fit();
+    assert_eq!(arena.in_use(), (11_000 * 8_usize).next_multiple_of(4096));
+    // At the limit an allocation fails; it doesn't wait.
+    assert!(numbers.try_reserve(1 << 20).is_err());
+    drop(numbers);
+    assert_eq!(arena.in_use(), 0);
+}

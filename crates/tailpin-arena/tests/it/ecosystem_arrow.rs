@@ -76,3 +76,21 @@ fn a_column_of_nothing_can_be_viewed_as_any_type() {
     drop(whole);
     assert_eq!(arena.stats().in_use(), 0);
 }
+
+/// Engines are on different versions of Arrow.
+#[test]
+#[cfg(all(feature = "arrow-58", feature = "arrow-59"))]
+fn earlier_versions_of_arrow_take_slices_too() {
+    let arena = Arena::builder().size(16 << 20).build().unwrap();
+    let mut column = arena.alloc(1 << 20).unwrap();
+    column[4096..4104].copy_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0]);
+    let part = column.freeze().slice(4096..4104);
+    let old = arrow_buffer_58::Buffer::from(part.clone());
+    let newer = arrow_buffer_59::Buffer::from(part.clone());
+    assert_eq!(old.as_ptr(), part.as_ptr());
+    assert_eq!(arrow_buffer_58::ScalarBuffer::<i32>::from(old)[..], [1, 2]);
+    assert_eq!(arrow_buffer_59::ScalarBuffer::<i32>::from(newer)[..], [1, 2]);
+    drop(part);
+    assert_eq!(arena.in_use(), 0);
+    assert!(arrow_buffer_58::Buffer::from(tailpin_arena::Slice::default()).is_empty());
+}

@@ -4,6 +4,7 @@
 mod common;
 
 mod budget;
+mod copies;
 mod ecosystem_allocator;
 mod ecosystem_arrow;
 mod ecosystem_bytes;
