@@ -36,8 +36,8 @@ struct Slot {
 ///
 /// # Invariants
 /// The thread that has set `taken` of a slot has its page alone. Of a page that is here the bytes
-/// behind `used` are no slice's, and those before it are written by no thread; the block is noted as
-/// frozen.
+/// behind `used` are no slice's, and those before it are written by no thread; the block is noted
+/// as frozen.
 pub(crate) struct Fragments {
     /// A power of two of them.
     slots: Box<[Slot]>,

@@ -51,8 +51,9 @@ impl Arena {
         Ok(buffer.freeze())
     }
 
-    /// Keeps the bytes of a slice of any arena the cheaper way, as [`Slice::keep`] does; but what is
-    /// small becomes a [copy](Arena::copy) in this arena, so that what comes is a slice either way.
+    /// Keeps the bytes of a slice of any arena the cheaper way, as [`Slice::keep`] does; but what
+    /// is small becomes a [copy](Arena::copy) in this arena, so that what comes is a slice either
+    /// way.
     ///
     /// # Errors
     /// [`AllocError`], with nothing kept.
