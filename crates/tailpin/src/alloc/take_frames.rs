@@ -10,6 +10,7 @@ use super::cpu_cache::CpuCache;
 use super::ids::{PageblockId, ROW_FRAMES, RowId};
 use super::pageblock::ROW_ORDER;
 use super::pool::Taken;
+use super::run_request::RunRequest;
 use crate::atomic::AtomicWord;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed
@@ -42,7 +43,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
                 Some(Taken::scrubbed(page))
             }
             Order::HUGE => self.take_pageblock(),
-            _ if order > Order::HUGE => self.pool.take_pageblocks(order, |id| self.retire_waiting_in(id)),
+            _ if order > Order::HUGE => self.take_pageblocks(order),
             _ => self.in_part_or_whole(|largest| self.pool.take_part(order, largest)),
         }
     }
@@ -74,8 +75,25 @@ impl<'m, P: Protocol> Allocator<'m, P> {
                 cache.set_next_pageblock(self.pool.pageblock_after(self.pool.pageblock_of(head)));
                 Some(Taken::scrubbed(head))
             }
-            None => self.pool.take_pageblock(cache.first_pageblock(self.pool.pageblocks().len())),
+            None => self
+                .take_emptied()
+                .or_else(|| self.pool.take_pageblock(cache.first_pageblock(self.pool.pageblocks().len()))),
         }
+    }
+
+    /// A whole pageblock whose last frames were given back as pages.
+    fn take_emptied(&self) -> Option<Taken> {
+        let id = self.coalesce_emptied()?;
+        let needs_scrub = self.pool.claim_pageblock(id)?;
+        Some(Taken { head: self.pool.first_frame(id), needs_scrub })
+    }
+
+    /// A block of several whole pageblocks, of those that were in use lately if possible.
+    fn take_pageblocks(&self, order: Order) -> Option<Taken> {
+        let n = order.frames();
+        let hinted = self.take_pageblock_run(RunRequest::new(n).aligned(n), self.pool.span().end);
+        let taken = hinted.map(|run| Taken { head: run.range.start, needs_scrub: run.needs_scrub });
+        taken.or_else(|| self.pool.take_pageblocks(order, |id| self.retire_waiting_in(id)))
     }
 
     /// At most so many pages of one row from the pool.

@@ -25,10 +25,10 @@ use super::run_request::RunRequest;
 
 /// Frames that were taken from the pool.
 #[derive(Clone, Copy, Debug)]
-struct TakenRun {
-    range: FrameRange,
+pub(super) struct TakenRun {
+    pub(super) range: FrameRange,
     /// Of some whole pageblock among them, the words may not all be at rest.
-    needs_scrub: bool,
+    pub(super) needs_scrub: bool,
 }
 
 /// The first frames of the pageblocks that have frames in `range`.
@@ -150,7 +150,12 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Pageblocks side by side that are free as a whole, the last one perhaps in part.
-    fn take_pageblock_run(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
+    pub(super) fn take_pageblock_run(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
+        for _ in 0..request.frames.div_ceil(AREA_FRAMES as u64) {
+            if self.coalesce_emptied().is_none() {
+                break;
+            }
+        }
         let mut from = PageblockId::FIRST;
         loop {
             let id = self.next_whole(from)?;

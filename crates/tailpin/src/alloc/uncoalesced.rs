@@ -20,6 +20,10 @@ use super::allocator::Allocator;
 use super::cpu_cache::CpuCache;
 use super::ids::{PAGEBLOCK_ROWS, PageblockId, ROW_FRAMES, RowId};
 
+/// Pageblocks with uncoalesced pages that a request looks at before it takes one that may never
+/// have been touched.
+const LOOKED_AT: usize = 16;
+
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
     #[inline(always)]
@@ -34,13 +38,60 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             self.uncoalesced.note(row, 1 << bit);
         }
         let own = cache.row() == Some(row);
+        if own {
+            return cache.push(number);
+        }
         // Beyond the own row a sparse pageblock is left alone, so that it becomes whole.
-        if own || !self.pool.is_sparse(row.pageblock()) {
-            cache.push(number);
+        if self.pool.is_sparse(row.pageblock()) {
+            return self.freed_in_sparse(row);
         }
-        if !own {
-            self.uncoalesced.rows.mark(row);
+        cache.push(number);
+        self.uncoalesced.rows.mark(row);
+    }
+
+    /// After a page became uncoalesced in a sparse pageblock: with the last of its row, the row
+    /// comes together, and so the pageblock is whole again when the last frame of it has come back.
+    #[cold]
+    fn freed_in_sparse(&self, row: RowId) {
+        match self.uncoalesced_rest(row) {
+            Some(pages) => self.coalesce_pages(row, pages),
+            None => self.uncoalesced.rows.mark(row),
         }
+    }
+
+    /// The frames of a row that are not free in the pool, if all of them are uncoalesced.
+    fn uncoalesced_rest(&self, row: RowId) -> Option<u64> {
+        let rest = !self.pool.free_of(row);
+        (rest & !self.uncoalesced.pages(row) == 0 && self.uncoalesced_of(row, rest) == rest).then_some(rest)
+    }
+
+    /// A pageblock that is free as a whole, though some of it is uncoalesced: it is whole in the
+    /// pool now. It was in use, so its memory is there, while that of a pageblock which was never
+    /// touched is not. Looks where the CPU freed a page last, and at the lowest
+    /// [few](LOOKED_AT) that have uncoalesced pages.
+    pub(crate) fn coalesce_emptied(&self) -> Option<PageblockId> {
+        let last = self.cpu_cache().next_page().map(PageblockId::of_frame);
+        let mut from = RowId::FIRST;
+        let hinted = core::iter::from_fn(|| {
+            let id = self.uncoalesced.rows.next(from)?.pageblock();
+            from = id.after(1).row(0);
+            Some(id)
+        });
+        last.into_iter().chain(hinted.take(LOOKED_AT)).find(|id| self.coalesce_if_emptied(*id))
+    }
+
+    /// Whether all frames of a pageblock are free and some were uncoalesced, which are in the pool
+    /// now.
+    fn coalesce_if_emptied(&self, id: PageblockId) -> bool {
+        let mut rests = [0; PAGEBLOCK_ROWS];
+        for row in id.rows() {
+            match self.uncoalesced_rest(row) {
+                Some(rest) => rests[row.within()] = rest,
+                None => return false,
+            }
+        }
+        id.rows().for_each(|row| self.coalesce_pages(row, rests[row.within()]));
+        rests != [0; PAGEBLOCK_ROWS]
     }
 
     /// Publishes the hint where no CPU cache is known.

@@ -28,4 +28,5 @@ mod slices;
 mod stopped_thread;
 mod stress;
 mod tokens;
+mod touched;
 mod truth;
