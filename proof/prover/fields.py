@@ -146,7 +146,7 @@ def reachable(w):
             z3.Or(
                 no("wary", "drop", "order", "piece"),
                 z3.And(w.wary == 1, has_rise(w), w.order == PAGE, w.recorded == 0),
-                z3.And(w.wary == 1, has_rise(w), w.order == HUGE),
+                z3.And(w.wary == 1, has_rise(w), w.order != PAGE, le(w.order, HUGE)),
             ),
         ),
         HEAD: z3.And(blocks(w), has_rise(w)),

@@ -231,9 +231,9 @@ STEPS = [
     ),
     Step(
         "frees_uncoalesced",
-        ("life::loosen_at", "blocks::put_refs_on", "token::raw_free"),
+        ("life::loosen_at", "blocks::put_last_ref", "blocks::put_refs_on", "token::raw_free"),
         lambda c, w, o, n, b: c.frees_uncoalesced(w, o),
-        lambda w, o, n, b: z3.And(among(o, PAGE, HUGE), c_loosens(w, o)),
+        lambda w, o, n, b: z3.And(z3.ULE(o, HUGE), c_loosens(w, o)),
         {"page": ("loose",), "head": ("loose",)},
     ),
     Step(

@@ -33,12 +33,12 @@ pub use frame_mask::FrameMask;
 pub use one_word::OneWord;
 pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
-#[doc(hidden)]
-pub use protocol::sealed;
 pub use protocol::{
     Attach, BlockLife, BlockRefs, Checked, CountedPin, FrameWords, FreeSink, PagePin, Pins, Protocol,
     RawBlock, Rearrange,
 };
+#[doc(hidden)]
+pub use protocol::{ParkingPlace, sealed};
 pub use report::{Cause, Misuse, Operation, Sink};
 pub use zone::Zone;
 pub use zone::audit::{Audit, Finding};

@@ -117,6 +117,15 @@ impl RawBlock {
     }
 }
 
+/// Where a CPU cache names a block of order 1 to 8 that is uncoalesced, or about to become so.
+#[derive(Clone, Copy, Debug)]
+pub struct ParkingPlace {
+    /// The number of the CPU cache.
+    pub(crate) cache: u32,
+    /// Which of its places for blocks of that order.
+    pub(crate) nth: u32,
+}
+
 /// Who takes back what the protocol frees, and hears of misuse.
 pub trait FreeSink {
     /// The last reference to this block is gone; its frames are the callee's.
@@ -132,6 +141,19 @@ pub trait FreeSink {
     #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         let _ = (head, order);
+    }
+    /// Sees to it that a block of order 1 to 8 is found once it is uncoalesced, and says where;
+    /// `None` if it is to be freed by [`freed_block`](Self::freed_block).
+    #[inline]
+    fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
+        let _ = (head, order);
+        None
+    }
+    /// The block that was to be parked at `place` was freed and is uncoalesced already, so that
+    /// another thread may have it by now; or, unless `freed`, was not.
+    #[inline]
+    fn parked(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
+        let _ = (head, order, place, freed);
     }
     /// These frames of the pageblock that begins at `pageblock` are the callee's.
     fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask);
@@ -225,8 +247,8 @@ pub trait BlockLife: FrameWords {
     ///
     /// Progress: wait-free; one load and one store.
     fn publish(&self, head: Pfn, order: Order, class: Class) -> u8;
-    /// Whether the free page or 2 MiB at `head` is uncoalesced: outside the pool, there for the
-    /// first thread that claims it. SeqCst: see [`BlockLife::leave_uncoalesced`].
+    /// Whether the free block of at most 2 MiB at `head` is uncoalesced: outside the pool, there
+    /// for the first thread that claims it. SeqCst: see [`BlockLife::leave_uncoalesced`].
     ///
     /// Progress: wait-free; one load.
     fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool;
@@ -240,8 +262,8 @@ pub trait BlockLife: FrameWords {
     ///
     /// Progress: wait-free; one load and one store.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn>;
-    /// Makes an uncoalesced page or 2 MiB the caller's, as it was before; false if it is not
-    /// uncoalesced.
+    /// Makes an uncoalesced block of at most 2 MiB the caller's, as it was before; false if it is
+    /// not uncoalesced.
     ///
     /// Progress: wait-free; one load and one compare-and-swap, which fails only because another
     /// thread claimed it.

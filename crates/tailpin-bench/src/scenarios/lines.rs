@@ -20,7 +20,7 @@ const CPUS: [usize; 4] = [2, 16, 64, 128];
 const OPERATIONS: usize = 256;
 
 /// What the CPUs do.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Work {
     /// Each takes a block and gives it back.
     Pairs(u8),
@@ -198,14 +198,18 @@ mod tests {
     fn fetches_at_most(work: Work, most: f64) {
         for cpus in [2, 16, 128] {
             let (fetched, _) = simulate(work, cpus);
-            assert!(fetched <= most, "{fetched} lines with {cpus} CPUs");
+            assert!(fetched <= most, "{fetched} lines with {cpus} CPUs, {work:?}");
         }
     }
 
     #[test]
     fn cpus_that_take_and_give_back_fetch_no_line_from_each_other() {
-        for order in [0, 9] {
+        for order in [0, 3, 4, 5, 6, 7, 8, 9] {
             fetches_at_most(Work::Pairs(order), 0.0);
+        }
+        // Their neighbours' words lie in the same line.
+        for order in [1, 2] {
+            fetches_at_most(Work::Pairs(order), 2.0);
         }
     }
 }

@@ -5,12 +5,15 @@
 //! a few frames at the end of an area, in its last word of frames. Thread n uses slot n, the set-up
 //! the last one.
 
+use tailpin::Pfn;
+
 use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
 use crate::fixture::Fixture;
 use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
+use crate::trace::violation;
 use crate::word::CheckWord;
 
 /// All but the last two frames of an area, the lowest first.
@@ -205,6 +208,35 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             }
         })
         .finish(|fx| fx.audit_allocator()),
+        zone("parked-drain", "a block is parked ‖ what is parked goes to the pool", 1, &[])
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("drop two pages", |fx| fx.give_handle(fx.kept_block()))
+            .thread("drain", |fx| fx.with_zone(|zone| zone.drain()))
+            .finish(|fx| fx.audit_allocator()),
+        zone("parked-shared", "two threads at one CPU cache take and drop blocks of one order", 1, &[])
+            .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3, 2, 1, 1]))
+            .thread("drop two pages, take and give two", |fx| {
+                fx.give_handle(fx.kept_block());
+                if let Some(block) = fx.take(1) {
+                    fx.give(block);
+                }
+            })
+            .thread("drop two pages", |fx| fx.give_handle(fx.kept_block()))
+            .finish(|fx| fx.audit_allocator()),
+        zone("parked-aside", "a block is parked ‖ a frame of it leaves service", 1, &[])
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("drop two pages", |fx| fx.give_handle(fx.kept_block()))
+            .thread("set a frame aside", |fx| {
+                let frame = Pfn::new(511);
+                fx.with_zone(|zone| zone.set_aside(frame));
+            })
+            // It has left service by now.
+            .finish(|fx| {
+                if !fx.with_zone(|zone| zone.restore(Pfn::new(511))) {
+                    violation("the frame did not leave service".to_owned());
+                }
+                fx.audit_allocator();
+            }),
     ]
 }
 

@@ -15,7 +15,7 @@ use crate::page_state::Class;
 use crate::protocol::{Attach, Protocol};
 
 use super::config::{Request, ZoneConfig};
-use super::cpu_cache::{ADDED, CPU_CACHE_WORDS, CpuCache, SPARE};
+use super::cpu_cache::{ADDED, ANY_PARKED, CPU_CACHE_WORDS, CpuCache, SPARE};
 use super::layout::{FRAMES_END, ZoneLayout};
 use super::pool::{Pool, Taken};
 use super::uncoalesced_hints::Uncoalesced;
@@ -29,6 +29,8 @@ pub(crate) struct Allocator<'m, P: Protocol> {
     pub(super) set_aside: &'m P::Word,
     /// Frames that entered service after the zone was made.
     pub(super) added: &'m P::Word,
+    /// Whether any block may be parked.
+    pub(super) any_parked: &'m P::Word,
     pub(super) config: ZoneConfig<'m>,
     /// A hook or a watermark is set, so that neither handing out nor freeing can be one step.
     pub(super) has_hooks: bool,
@@ -60,6 +62,7 @@ impl<'m, P: Attach<'m>> Allocator<'m, P> {
             cpu_caches,
             set_aside: &cpu_caches[0][SPARE],
             added: &cpu_caches[0][ADDED],
+            any_parked: &cpu_caches[0][ANY_PARKED],
             config,
             has_hooks: config.hooks.is_some() || config.low_watermark != 0,
             usable: layout.usable_frames(),
@@ -96,6 +99,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             _ if self.has_hooks || request.below < FRAMES_END => None,
             Order::PAGE => self.next_page(request.class),
             Order::HUGE => self.next_pageblock(request.class),
+            order if order < Order::HUGE => self.claim_parked(order, request.class),
             _ => None,
         }
     }
@@ -225,7 +229,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     #[inline]
-    fn cache_at(&self, index: usize) -> CpuCache<'m, P::Word> {
+    pub(super) fn cache_at(&self, index: usize) -> CpuCache<'m, P::Word> {
         CpuCache::new(&self.cpu_caches[index], index)
     }
 
@@ -241,7 +245,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Free frames, uncoalesced ones included, by a look from outside.
     pub(crate) fn free_frames(&self) -> u64 {
-        self.pool.free_frames() + self.uncoalesced_frames()
+        self.pool.free_frames() + self.uncoalesced_frames() + self.parked_frames()
     }
 
     /// Wholly free pageblocks, uncoalesced ones included, by a look from outside.

@@ -1,21 +1,25 @@
-//! What each CPU remembers: the pages it freed lately, the pageblock it is likely to get next, and
-//! the row of pages it looks through.
+//! What each CPU remembers: the pages and the blocks of orders 1 to 8 it freed lately, the
+//! pageblock it is likely to get next, and the row of pages it looks through.
 //!
 //! A per-CPU list of pages (the kernel's pcp list, a magazine), made of hints and one duty. The
 //! hints may be wrong, as the words of the frames decide: a stack of pages that may be uncoalesced,
 //! of which the oldest fall out at the bottom. The duty: a CPU cache that names a row has the
 //! uncoalesced pages in it reserved, so that no hint has to lead to them. The thread that makes a
 //! CPU cache name another row sees to that for what is left in the one before. Any thread may do it
-//! at any time: two threads that share a CPU number, one that was preempted, one that drains.
+//! at any time: two threads that share a CPU number, one that was preempted, one that drains. The
+//! names of [parked](super::parked) blocks are no hints either: nothing else leads to these.
 
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 
+use crate::frame::Order;
+use crate::protocol::ParkingPlace;
+
 use super::ids::{PageblockId, Place, RowId};
 
 /// Words of a CPU cache.
-pub(crate) const CPU_CACHE_WORDS: usize = FIRST_PLACE + PLACES;
+pub(crate) const CPU_CACHE_WORDS: usize = ANY_PARKED + 8;
 
 /// Where the top of the stack is.
 const TOP: usize = 0;
@@ -37,6 +41,15 @@ const ENDED: usize = 11;
 /// The stack, around at its end: page numbers plus one, and zeros where nothing is.
 const FIRST_PLACE: usize = 16;
 const PLACES: usize = 128;
+/// For each of orders 1 to 8, how many of its parking places are likely to be taken ...
+const FIRST_DEPTH: usize = FIRST_PLACE + PLACES;
+/// ... and these: numbers of first frames plus one, and zeros where nothing is.
+const FIRST_PARKED: usize = FIRST_DEPTH + PARKED_ORDERS;
+const PARKED_ORDERS: usize = Order::HUGE.get() as usize - 1;
+/// Blocks of one order that can be parked in one CPU cache.
+const PARKED_EACH: usize = 16;
+/// In a line of its own, of the first CPU cache: whether any CPU cache may have parked blocks.
+pub(crate) const ANY_PARKED: usize = FIRST_PARKED + PARKED_ORDERS * PARKED_EACH;
 
 const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "CPU caches are whole cache lines");
 
@@ -117,6 +130,78 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
             self.push(row.first_frame() + u64::from(highest));
             rest ^= 1 << highest;
         }
+    }
+
+    /// The parking place `nth` for a block of `order`, 1 to 8.
+    #[inline]
+    fn parking_place(&self, order: Order, nth: usize) -> &'m W {
+        &self.words[FIRST_PARKED + (order.get() as usize - 1) * PARKED_EACH + nth]
+    }
+
+    /// How many blocks of `order` are likely to be parked here: where to look first.
+    #[inline]
+    pub(crate) fn parked(&self, order: Order) -> usize {
+        (self.hint(FIRST_DEPTH + order.get() as usize - 1) as usize).min(PARKED_EACH)
+    }
+
+    #[inline]
+    fn set_parked(&self, order: Order, n: usize) {
+        self.set_hint(FIRST_DEPTH + order.get() as usize - 1, n as u64);
+    }
+
+    /// Names a block that is about to become uncoalesced at a parking place; `None` if all are
+    /// taken.
+    #[inline]
+    pub(crate) fn park(&self, order: Order, number: u64) -> Option<ParkingPlace> {
+        (self.parked(order)..PARKED_EACH).find_map(|nth| {
+            let place = self.parking_place(order, nth);
+            // Relaxed: the compare-and-swap finds out. SeqCst: before the block is uncoalesced.
+            let taken = place.load(Ordering::Relaxed) == 0
+                && place.compare_exchange(0, number + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+            taken.then(|| {
+                self.set_parked(order, nth + 1);
+                ParkingPlace { cache: self.index as u32, nth: nth as u32 }
+            })
+        })
+    }
+
+    /// The block to try first: the number of its first frame, and where it is named.
+    #[inline]
+    pub(crate) fn next_parked(&self, order: Order) -> Option<(u64, ParkingPlace)> {
+        while let Some(nth) = self.parked(order).checked_sub(1) {
+            self.set_parked(order, nth);
+            let place = ParkingPlace { cache: self.index as u32, nth: nth as u32 };
+            if let Some(number) = self.parked_at(order, place) {
+                return Some((number, place));
+            }
+        }
+        None
+    }
+
+    /// All places at which blocks of `order` are named.
+    pub(crate) fn all_parked(
+        &self,
+        order: Order,
+    ) -> impl Iterator<Item = (u64, ParkingPlace)> + use<'_, 'm, W> {
+        (0..PARKED_EACH).filter_map(move |nth| {
+            let place = ParkingPlace { cache: self.index as u32, nth: nth as u32 };
+            Some((self.parked_at(order, place)?, place))
+        })
+    }
+
+    /// The block of `order` that is named at a place of this CPU cache. SeqCst: after the block
+    /// became uncoalesced.
+    #[inline]
+    pub(crate) fn parked_at(&self, order: Order, place: ParkingPlace) -> Option<u64> {
+        self.parking_place(order, place.nth as usize).load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    /// Names a block no longer; false if it was not named there any more. SeqCst: before one more
+    /// look at the block.
+    #[inline]
+    pub(crate) fn unpark(&self, order: Order, place: ParkingPlace, number: u64) -> bool {
+        let place = self.parking_place(order, place.nth as usize);
+        place.compare_exchange(number + 1, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// The pageblock to try first.

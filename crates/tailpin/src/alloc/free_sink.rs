@@ -6,7 +6,7 @@ use crate::atomic::AtomicWord;
 use crate::finally::Finally;
 use crate::frame::{Order, Pfn};
 use crate::frame_mask::FrameMask;
-use crate::protocol::{FreeSink, Protocol};
+use crate::protocol::{FreeSink, ParkingPlace, Protocol};
 use crate::report::Misuse;
 
 use super::allocator::Allocator;
@@ -75,6 +75,16 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
     #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         if order == Order::PAGE { self.publish_page_hint(head) } else { self.publish_pageblock_hint(head) }
+    }
+
+    #[inline]
+    fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
+        self.park_block(head, order)
+    }
+
+    #[inline]
+    fn parked(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
+        self.parked_block(head, order, place, freed);
     }
 
     fn freed_block(&self, head: Pfn, order: Order) {

@@ -38,7 +38,7 @@ pub struct ZoneLayout<'r> {
 
 impl<'r> ZoneLayout<'r> {
     /// A zone over `ranges` (ascending, not overlapping; holes between them are fine) with places
-    /// for what `cpu_caches` CPUs remember (rounded up to a power of two, at least one; 1,152 bytes
+    /// for what `cpu_caches` CPUs remember (rounded up to a power of two, at least one; 2,304 bytes
     /// each).
     ///
     /// # Errors

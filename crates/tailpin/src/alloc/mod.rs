@@ -24,6 +24,7 @@ pub(crate) mod ids;
 mod late_memory;
 pub(crate) mod layout;
 pub(crate) mod pageblock;
+mod parked;
 pub(crate) mod pool;
 pub(crate) mod run_index;
 pub(crate) mod run_request;

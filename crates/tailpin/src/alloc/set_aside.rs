@@ -69,7 +69,8 @@ impl<P: Protocol> Allocator<'_, P> {
         let pageblock = frame.head(Order::HUGE);
         // A page that is uncoalesced, handed out and uncoalesced again while it is looked for is in
         // another life then.
-        let lives = || [frame, pageblock].map(|frame| self.protocol.state(frame));
+        let orders = core::array::from_fn::<_, { Order::HUGE.get() as usize + 1 }, _>(|order| order as u8);
+        let lives = || orders.map(|order| self.protocol.state(frame.head(Order::wrap(order))));
         loop {
             let before = lives();
             if self.protocol.mark_hwpoison(frame, self) {
@@ -84,6 +85,8 @@ impl<P: Protocol> Allocator<'_, P> {
             }
             if self.protocol.claim(pageblock, Order::HUGE) {
                 self.give(pageblock, Order::HUGE);
+            } else if self.coalesce_around(frame) {
+                // It is looked for in the pool next.
             } else if before == lives() {
                 return None;
             }

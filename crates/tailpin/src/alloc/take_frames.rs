@@ -55,7 +55,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         // Each turn takes away hints, so it goes round only as long as pages become uncoalesced.
         loop {
             let taken = take(PART);
-            if taken.is_some() || !self.coalesce_some() {
+            if taken.is_some() || !(self.coalesce_some() || self.coalesce_parked()) {
                 break taken;
             }
         }
@@ -83,6 +83,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// A whole pageblock whose last frames were given back as pages.
     fn take_emptied(&self) -> Option<Taken> {
+        self.coalesce_parked();
         let id = self.coalesce_emptied()?;
         let needs_scrub = self.pool.claim_pageblock(id)?;
         Some(Taken { head: self.pool.first_frame(id), needs_scrub })

@@ -151,6 +151,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Pageblocks side by side that are free as a whole, the last one perhaps in part.
     pub(super) fn take_pageblock_run(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
+        self.coalesce_parked();
         for _ in 0..request.frames.div_ceil(AREA_FRAMES as u64) {
             if self.coalesce_emptied().is_none() {
                 break;
@@ -284,9 +285,15 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     fn take_some(&self, pageblock: Pfn, wanted: &FrameMask) -> FrameMask {
         let mut taken = self.pool.take_all_wanted(self.pool.pageblock_of(pageblock), wanted);
         if taken != *wanted {
-            for frame in wanted.iter() {
-                if !taken.contains(frame) && self.protocol.claim(pageblock.offset(frame), Order::PAGE) {
-                    taken.insert(frame);
+            for number in wanted.iter() {
+                let frame = pageblock.offset(number);
+                let take = || {
+                    self.protocol.claim(frame, Order::PAGE)
+                        || self.pool.take_frame(frame)
+                        || self.coalesce_around(frame) && self.pool.take_frame(frame)
+                };
+                if !taken.contains(number) && take() {
+                    taken.insert(number);
                 }
             }
         }

@@ -258,6 +258,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             }
         }
         self.coalesce_hinted(usize::MAX);
+        self.coalesce_all_parked();
         for pageblock in self.uncoalesced.pageblocks.iter() {
             self.uncoalesced.pageblocks.clear(pageblock, || false);
             let head = self.pool.first_frame(pageblock);

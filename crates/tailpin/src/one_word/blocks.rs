@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
-use crate::finally::to_the_end;
+use crate::finally::{Finally, to_the_end};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::{BlockRefs, FreeSink};
@@ -119,6 +119,19 @@ impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
     fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
         if order == Order::HUGE && Self::loosen_at(word, seen, order, sink) {
             return sink.freed_uncoalesced(head, Order::HUGE);
+        }
+        if Order::PAGE < order && order < Order::HUGE && seen.frees_uncoalesced(order).is_some() {
+            // Where the block is parked the caller's code has a say in, which may panic.
+            let unwinds = Finally(|| self.put_pieces(FrameRange::block(head, order), 1, sink));
+            let place = sink.park(head, order);
+            core::mem::forget(unwinds);
+            if let Some(place) = place {
+                let freed = Self::loosen_at(word, seen, order, sink);
+                sink.parked(head, order, place, freed);
+                if freed {
+                    return;
+                }
+            }
         }
         if seen.is_settled_head_of(order)
             && seen.refs() == 1

@@ -171,8 +171,8 @@ impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
         word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// The last reference to a page or 2 MiB goes, and it becomes uncoalesced; false if that is not
-    /// all there is to do.
+    /// The last reference to a block of at most 2 MiB goes, and it becomes uncoalesced; false if
+    /// that is not all there is to do.
     #[inline]
     pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, sink: &impl FreeSink) -> bool {
         sink.takes_uncoalesced()

@@ -47,7 +47,7 @@ pub(super) const HAS_HWPOISONED: u64 = 1 << (FLAGS_SHIFT + 2);
 /// Not one of `FLAGS`: a free frame may have it.
 pub(super) const EXPLICIT_TAILS: u64 = 1 << (FLAGS_SHIFT + 3);
 
-/// On a free frame, in the place of `HAS_HWPOISONED`: it, or the 2 MiB that it begins by its order,
+/// On a free frame, in the place of `HAS_HWPOISONED`: it, or the block that it begins by its order,
 /// is uncoalesced: outside the pool, there for the first thread that claims it in this word.
 pub(super) const UNCOALESCED: u64 = HAS_HWPOISONED;
 
@@ -301,7 +301,7 @@ impl PageWord {
         matches!(self.kind_bits(), TAIL | FREE) && self.0 & (PINS_MASK | FLAGS) == 0
     }
 
-    /// A free block of `order`, a page or 2 MiB, that is uncoalesced: there for the first thread
+    /// A free block of `order`, 2 MiB at most, that is uncoalesced: there for the first thread
     /// that claims it.
     #[inline]
     pub const fn is_uncoalesced(self, order: Order) -> bool {

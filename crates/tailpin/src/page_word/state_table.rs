@@ -49,7 +49,7 @@ fn is_valid(word: PageWord) -> bool {
         FREE => {
             let empty = word.0 & (PINS_MASK | REFS_FIELD | HWPOISON) == 0;
             let uncoalesced = word.0 & UNCOALESCED != 0;
-            let place = order == Order::PAGE || uncoalesced && order == Order::HUGE;
+            let place = order == Order::PAGE || uncoalesced && order <= Order::HUGE;
             // An uncoalesced block goes on saying what the one that was freed was part of.
             let past = if uncoalesced { drop <= 9 || drop == RISE_UNKNOWN } else { word.0 & PAST == 0 };
             empty && place && past
@@ -102,6 +102,9 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
     fn tails_of() -> impl Iterator<Item = Order> {
         orders().skip(1)
     }
+    fn uncoalesced_orders() -> impl Iterator<Item = Order> {
+        (0..=Order::HUGE.get()).map(Order::wrap)
+    }
     fn is_settled(word: PageWord) -> bool {
         word.is_settled_head()
     }
@@ -147,12 +150,12 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
             }
         }),
         ("`publish`", "life::claim_as", |w, to| {
-            for order in [Order::PAGE, Order::HUGE].into_iter().filter(|order| w.is_uncoalesced(*order)) {
+            for order in uncoalesced_orders().filter(|order| w.is_uncoalesced(*order)) {
                 [true, false].into_iter().for_each(|unsplittable| to(w.publish(order, unsplittable)));
             }
         }),
         ("`claimed`", "life::claim_as", |w, to| {
-            if w.is_uncoalesced(Order::PAGE) || w.is_uncoalesced(Order::HUGE) {
+            if uncoalesced_orders().any(|order| w.is_uncoalesced(order)) {
                 to(w.claimed());
             }
         }),
@@ -162,7 +165,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
             }
         }),
         ("`frees_uncoalesced`", "life::loosen_at", |w, to| {
-            for order in [Order::PAGE, Order::HUGE] {
+            for order in uncoalesced_orders() {
                 w.frees_uncoalesced(order).into_iter().for_each(&mut *to);
             }
         }),

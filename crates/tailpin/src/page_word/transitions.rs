@@ -226,7 +226,7 @@ impl PageWord {
         if self.is_live_head() || !alone { None } else { Some(self.freed()) }
     }
 
-    /// The uncoalesced page or 2 MiB that a block of `order` becomes in the step that takes its
+    /// The uncoalesced block, 2 MiB at most, that one of `order` becomes in the step that takes its
     /// last reference: one that is settled, has neither pins nor flags, and whose own word is all
     /// there is to look at and to write.
     #[inline]

@@ -22,7 +22,7 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::one_word::OneWord;
 use crate::page_state::PageState;
-use crate::protocol::{Attach, FreeSink, Protocol};
+use crate::protocol::{Attach, FreeSink, ParkingPlace, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
 use self::audit::{Audit, audit};
@@ -318,6 +318,16 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
     #[inline]
     fn takes_uncoalesced(&self) -> bool {
         self.allocator.takes_uncoalesced()
+    }
+
+    #[inline]
+    fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
+        self.allocator.park(head, order)
+    }
+
+    #[inline]
+    fn parked(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
+        self.allocator.parked(head, order, place, freed);
     }
 
     #[inline]

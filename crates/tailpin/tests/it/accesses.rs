@@ -149,6 +149,20 @@ fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
 }
 
 #[test]
+fn the_life_of_a_block_between_is_four_locked_instructions_and_no_look_at_its_tails() {
+    on_a_zone(|zone| {
+        for order in (1..9).filter_map(Order::new) {
+            drop(zone.alloc(order).unwrap());
+            let (life, ()) = cost(|| drop(zone.alloc(order).unwrap()));
+            // Claimed and published in one step, freed and made uncoalesced in another; named at a
+            // place of the CPU's before, and named no longer after.
+            assert!(life.locked == 4 && life.loads <= 14 && life.stores <= 2, "order {order}: {life:?}");
+            assert!(life.lines <= 6, "order {order}: {life:?}");
+        }
+    });
+}
+
+#[test]
 fn pages_and_areas_freed_lately_are_had_without_a_search() {
     on_a_zone(|zone| {
         let blocks = |order| [(); 3].map(|()| zone.alloc(order).unwrap());

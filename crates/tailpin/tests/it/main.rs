@@ -20,6 +20,7 @@ mod many;
 mod misuse;
 mod model;
 mod panics;
+mod parked;
 mod placement;
 mod refused;
 mod rest;

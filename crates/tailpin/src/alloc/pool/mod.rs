@@ -365,6 +365,22 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         taken.is_some()
     }
 
+    /// Whether some frame of a block of at most order 8 is free in the pool.
+    #[inline]
+    pub(crate) fn has_any_of(&self, head: Pfn, order: Order) -> bool {
+        let number = self.number(head);
+        let first = RowId::of_frame(number);
+        let pageblock = self.pageblock(first.pageblock());
+        let (rows, frames) = if order < ROW_ORDER {
+            (1, run(order, (number % ROW_FRAMES as u64) as u32))
+        } else {
+            (1 << (order.get() - ROW_ORDER.get()), !0)
+        };
+        let rows = first.within()..first.within() + rows;
+        let inside = pageblock.row_map().inside();
+        rows.into_iter().any(|row| inside >> row & 1 != 0 || pageblock.free(row) & frames != 0)
+    }
+
     /// The free frames of a row. A look from outside.
     pub(crate) fn free_of(&self, row: RowId) -> u64 {
         let pageblock = self.pageblock(row.pageblock());

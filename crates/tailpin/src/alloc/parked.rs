@@ -1,0 +1,149 @@
+//! Parked blocks: the way of a block of order 1 to 8 that was freed to the next request for one.
+//!
+//! Such a block becomes uncoalesced in the step that takes its last reference, as pages and
+//! pageblocks do, and the step that claims it publishes it again. It is found by its name at a
+//! parking place of the CPU cache and by nothing else: no hint leads to it, so CPUs that free and
+//! take blocks meet in no line. A request that misses a larger block takes the parked ones of all
+//! CPUs to the pool, as does a [drain](Allocator::drain).
+//!
+//! No parked block is forgotten. The thread that frees it names it first, makes it uncoalesced
+//! then, and looks afterwards whether it is still named; a thread that finds a name of a block
+//! which is not uncoalesced takes the name away, and looks afterwards whether the block has become
+//! so. All of it is SeqCst, so one of the two sees the other, and brings the block to the pool.
+
+use core::sync::atomic::Ordering;
+
+use crate::atomic::AtomicWord;
+use crate::frame::{Order, Pfn};
+use crate::page_state::Class;
+use crate::protocol::{ParkingPlace, Protocol};
+
+use super::allocator::Allocator;
+use super::cpu_cache::CpuCache;
+
+/// The orders of blocks that can be parked.
+pub(super) fn parked_orders() -> impl Iterator<Item = Order> {
+    (1..Order::HUGE.get()).map(Order::wrap)
+}
+
+impl<'m, P: Protocol> Allocator<'m, P> {
+    /// A block of `order`, 1 to 8, that the CPU cache names, in use from here on.
+    #[inline(never)]
+    pub(super) fn claim_parked(&self, order: Order, class: Class) -> Option<Pfn> {
+        let cache = self.cpu_cache();
+        // Each turn goes one place down.
+        while let Some((number, place)) = cache.next_parked(order) {
+            let head = self.pool.frame(number);
+            if self.protocol.claim_and_publish(head, order, class) {
+                cache.unpark(order, place, number);
+                self.handed_out_uncoalesced(head, order);
+                return Some(head);
+            }
+            self.unpark_stale(&cache, order, place, number);
+        }
+        None
+    }
+
+    /// A place at which a block that is about to be freed is named; `None` if it had better go to
+    /// the pool.
+    #[inline]
+    pub(super) fn park_block(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
+        if self.has_hooks() {
+            return None;
+        }
+        // The pool tells of a frame that it has already.
+        if self.pool.has_any_of(head, order) {
+            return None;
+        }
+        let cache = self.cpu_cache();
+        // A sparse pageblock is left alone, so that it becomes whole, but for one block of each
+        // order.
+        if cache.parked(order) != 0 && self.pool.is_sparse(self.pool.pageblock_of(head)) {
+            return None;
+        }
+        cache.park(order, self.pool.number(head))
+    }
+
+    /// A block that is named at `place` became uncoalesced, or did not.
+    #[inline]
+    pub(super) fn parked_block(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
+        let cache = self.cache_at(place.cache as usize);
+        let number = self.pool.number(head);
+        if !freed {
+            cache.unpark(order, place, number);
+            return;
+        }
+        // SeqCst: after the block is named, as `coalesce_parked` looks for names after it has
+        // written here.
+        if self.any_parked.load(Ordering::SeqCst) == 0 {
+            self.any_parked.store(1, Ordering::SeqCst);
+        }
+        if cache.parked_at(order, place) != Some(number) {
+            self.coalesce_block(head, order);
+        }
+    }
+
+    /// A block that is named is not uncoalesced: it is named no longer, unless it became so by now.
+    #[cold]
+    fn unpark_stale(&self, cache: &CpuCache<'m, P::Word>, order: Order, place: ParkingPlace, number: u64) {
+        if cache.unpark(order, place, number) {
+            self.coalesce_block(self.pool.frame(number), order);
+        }
+    }
+
+    /// Brings a block to the pool if it is uncoalesced; false if it is not.
+    pub(super) fn coalesce_block(&self, head: Pfn, order: Order) -> bool {
+        let claimed = self.protocol.claim(head, order);
+        if claimed {
+            self.give(head, order);
+        }
+        claimed
+    }
+
+    /// Brings the parked blocks of all CPUs to the pool, if there may be any; false if there was
+    /// none.
+    pub(super) fn coalesce_parked(&self) -> bool {
+        // SeqCst: as in `parked_block`.
+        if self.any_parked.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        self.any_parked.store(0, Ordering::SeqCst);
+        self.coalesce_all_parked()
+    }
+
+    /// The same whether or not there seem to be any.
+    pub(super) fn coalesce_all_parked(&self) -> bool {
+        let mut any = false;
+        for cache in self.all_caches() {
+            for order in parked_orders() {
+                for (number, place) in cache.all_parked(order) {
+                    if cache.unpark(order, place, number) {
+                        any |= self.coalesce_block(self.pool.frame(number), order);
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    /// Brings the parked block that `frame` is in to the pool; false if it is in none.
+    pub(super) fn coalesce_around(&self, frame: Pfn) -> bool {
+        // A protocol that hands out in several steps parks no blocks.
+        P::HANDS_OUT_AT_ONCE
+            && parked_orders().any(|order| {
+                let head = frame.head(order);
+                self.protocol.is_uncoalesced(head, order) && self.coalesce_block(head, order)
+            })
+    }
+
+    /// Frames of parked blocks, by a look from outside.
+    pub(super) fn parked_frames(&self) -> u64 {
+        let of_order = |cache: &CpuCache<'m, P::Word>, order: Order| {
+            let uncoalesced = |(number, _): &(u64, ParkingPlace)| {
+                self.protocol.is_uncoalesced(self.pool.frame(*number), order)
+            };
+            cache.all_parked(order).filter(uncoalesced).count() as u64 * order.frames()
+        };
+        self.all_caches().map(|cache| parked_orders().map(|order| of_order(&cache, order)).sum::<u64>()).sum()
+    }
+}

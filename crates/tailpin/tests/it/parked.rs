@@ -1,0 +1,155 @@
+//! Blocks of orders 1 to 8 that were freed and are handed out again: nothing is lost where CPUs,
+//! requests for other sizes and frames that leave service come between.
+
+use crate::common;
+
+use std::cell::Cell;
+
+use common::{OneWord, Random};
+use tailpin::{Block, FrameRange, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+type TestZone<'z> = Zone<'z, OneWord<'z>>;
+
+fn order(order: u8) -> Order {
+    Order::new(order).unwrap()
+}
+
+fn parked_orders() -> impl Iterator<Item = Order> {
+    (1..9).map(order)
+}
+
+fn on_a_zone(pageblocks: u64, test: impl FnOnce(&TestZone<'_>)) {
+    let ranges = [FrameRange::new(Pfn::new(0), pageblocks * 512)];
+    let layout = ZoneLayout::new(&ranges, 4).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let heard = common::Heard::default();
+    let config = ZoneConfig::default().sink(&heard).cpu(|| CPU.get());
+    let zone: TestZone<'_> = memory.zone(layout, config).unwrap();
+    test(&zone);
+    CPU.set(0);
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), heard.count()), (0, 0), "{audit}");
+    assert_eq!(audit.free + audit.set_aside, pageblocks * 512, "{audit}");
+}
+
+#[test]
+fn a_block_that_was_freed_is_the_next_one() {
+    on_a_zone(2, |zone| {
+        for order in parked_orders() {
+            let block = zone.alloc(order).unwrap();
+            let (head, generation) = (block.pfn(), zone.raw().token(block.pfn()).generation());
+            drop(block);
+            assert_eq!((zone.used_frames(), zone.free_frames()), (0, 1024));
+            let block = zone.alloc(order).unwrap();
+            assert_eq!(block.pfn(), head);
+            assert_ne!(zone.raw().token(head).generation(), generation, "it is another block");
+            let pieces = block.split().unwrap();
+            assert_eq!(pieces.len() as u64, order.frames());
+        }
+    });
+}
+
+/// Of one pageblock, a part is parked at another CPU: all of it is found all the same.
+#[test]
+fn other_requests_and_other_cpus_find_parked_blocks() {
+    for wanted in (0..10).map(order) {
+        for parked in parked_orders() {
+            on_a_zone(1, |zone| {
+                CPU.set(3);
+                drop([(); 2].map(|()| zone.alloc(parked).ok()));
+                CPU.set(0);
+                let mut all = Vec::new();
+                all.extend(std::iter::from_fn(|| zone.alloc(wanted).ok()));
+                assert_eq!(all.len() as u64, 512 / wanted.frames(), "{wanted} after {parked}");
+            });
+        }
+    }
+}
+
+#[test]
+fn named_frames_of_a_parked_block_are_free() {
+    for parked in parked_orders() {
+        on_a_zone(1, |zone| {
+            let block = zone.alloc(parked).unwrap();
+            let frames = block.frames();
+            drop(block);
+            let last = FrameRange { start: frames.end.get().checked_sub(1).map(Pfn::new).unwrap(), ..frames };
+            let run = zone.alloc_run_at(last).unwrap();
+            assert_eq!(zone.used_frames(), 1);
+            drop(run);
+        });
+    }
+}
+
+#[test]
+fn a_frame_of_a_parked_block_leaves_service() {
+    for parked in parked_orders() {
+        for index in [0, parked.frames() / 2, parked.frames() - 1] {
+            on_a_zone(1, |zone| {
+                let block = zone.alloc(parked).unwrap();
+                let frame = block.pfn().offset(index);
+                drop(block);
+                assert_eq!(zone.set_aside(frame), SetAside::Done);
+                let all: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
+                assert_eq!(all.len(), 511);
+                assert!(all.iter().all(|page| page.pfn() != frame));
+            });
+        }
+    }
+}
+
+#[test]
+fn more_blocks_than_can_be_parked_are_free_too() {
+    on_a_zone(64, |zone| {
+        for order in parked_orders() {
+            let all: Vec<_> = (0..40).map(|_| zone.alloc(order).unwrap()).collect();
+            drop(all);
+            assert_eq!((zone.used_frames(), zone.free_frames()), (0, 64 * 512));
+        }
+    });
+}
+
+fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
+    let mut random = Random::new(thread);
+    let mut held: Vec<Block<'_, OneWord<'_>>> = Vec::new();
+    for _ in 0..turns {
+        // Two threads meet at one CPU cache, and change their CPUs.
+        CPU.set(random.below(2) as usize);
+        match random.below(20) {
+            0..9 => held.extend(zone.alloc(order([0, 1, 1, 2, 3, 3, 5, 6, 8, 9][random.below(10) as usize]))),
+            9..18 if !held.is_empty() => {
+                let n = random.below(held.len() as u64) as usize;
+                held.swap_remove(n);
+            }
+            18 => {
+                let frame = Pfn::new(random.below(8 * 512));
+                if let SetAside::Done | SetAside::WhenFreed = zone.set_aside(frame) {
+                    // Some come back at once, others when they are found to have left.
+                    zone.restore(frame);
+                }
+            }
+            19 if random.below(20) == 0 => zone.drain(),
+            _ => held.truncate(10),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_threads_share_a_cpu_cache() {
+    on_a_zone(8, |zone| {
+        for round in 0..4 {
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    scope.spawn(move || play(zone, round * 10 + thread, 20_000));
+                }
+            });
+            let audit = zone.audit();
+            assert_eq!((audit.violations(), zone.used_frames()), (0, 0), "{audit}");
+            audit.findings().for_each(|finding| println!("{finding}"));
+        }
+    });
+}
