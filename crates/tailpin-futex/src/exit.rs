@@ -1,5 +1,7 @@
 //! A thread ends: what it held is given away. This always ends.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::batch::Batch;
 use crate::futexes::Futexes;
 use crate::memory::{Address, Memory};
@@ -69,6 +71,6 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
             self.scheduler.ended(tid);
         }
         let woken = batch.total();
-        ExitReport { locks_died: result.died, woken: result.woken + woken, robust: result.end }
+        ExitReport { locks_died: result.died, woken: result.woken.saturating_add(woken), robust: result.end }
     }
 }

@@ -1,5 +1,7 @@
 //! The operations by number, as a system call gets them.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::array;
 use core::time::Duration;
 
@@ -186,7 +188,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
             }
         }
         let words: [_; MAX_WAITV] = array::from_fn(|index| {
-            let entry = entries[index % entries.len()];
+            let entry = entries[index.checked_rem(entries.len()).unwrap_or(0)];
             let private = entry.flags & Operation::PRIVATE != 0;
             let scope = if private { Scope::Private } else { Scope::Shared };
             Expect { futex: word(memory, entry.at, scope), value: entry.value as u32 }

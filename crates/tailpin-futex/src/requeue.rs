@@ -1,5 +1,7 @@
 //! Requeue: wake some, let the others wait for another word.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::batch::Batch;
 use crate::bucket::Waiting;
 use crate::error::{Error, Invalid};
@@ -105,7 +107,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
                         Ok(Requeued { woken, requeued })
                     });
                     let requeued = moved.map_or(0, |done| u64::from(done.requeued));
-                    here.remove_waiters(u64::from(batch.total()) + requeued);
+                    here.remove_waiters(u64::from(batch.total()).saturating_add(requeued));
                     if G::keeps(Safeguard::FMove) {
                         there.add_waiters(requeued);
                     }

@@ -5,6 +5,8 @@
 //! is the same, but for a lock that can't be taken at all (its owner does not exist, waiting for it
 //! would be a deadlock): Linux tells the requeuing thread, here the waiter learns it.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::pin::pin;
 
 use crate::batch::Batch;
@@ -98,7 +100,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
                     if mismatched || left == 0 {
                         return Visit::Stop;
                     }
-                    left -= 1;
+                    left = left.saturating_sub(1);
                     Visit::Dequeue(DequeueReason::Requeued)
                 },
                 |waiting| batch.push(waiting.thread.clone()),

@@ -3,6 +3,8 @@
 //! Each new attempt has its reason in a change by another thread, so without such changes none of
 //! this is ever asked.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::error::Error;
 use crate::memory::Address;
 use crate::scheduler::Scheduler;
@@ -45,7 +47,7 @@ impl<'s, S: Scheduler> RetryLimit<'s, S> {
         match self {
             Self::UntilInterrupted(scheduler) => scheduler.interrupted().then_some(Error::Interrupted),
             Self::Attempts { made, most } => {
-                *made += 1;
+                *made = made.saturating_add(1);
                 (*made >= *most).then_some(Error::TooManyRetries { at, attempts: *made })
             }
         }

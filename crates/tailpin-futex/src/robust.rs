@@ -10,6 +10,8 @@
 //! liked: it is followed for at most [`ROBUST_LIMIT`] entries, nothing in it is believed, and an
 //! address that leads nowhere ends it.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::futex::{Futex, Scope};
 use crate::futexes::Futexes;
 use crate::memory::{Access, Address, Memory, NotPresent};
@@ -132,7 +134,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
                 Err(NotPresent) => self.memory.fault(at, Access::Write).map_err(|_| at)?,
                 Ok(Err(_)) => {}
                 Ok(Ok(_)) => {
-                    self.result.died += 1;
+                    self.result.died = self.result.died.saturating_add(1);
                     // Threads that wait for a lock that inherits priority are told when its owner
                     // is gone (`exit`).
                     if !inherits && word & WAITERS != 0 {
@@ -151,7 +153,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> 
             let futex = Futex { memory: self.memory, at, scope };
             let limit = &mut RetryLimit::limited(ATTEMPTS);
             if let Ok(key) = self.futexes.key_within(&futex, Access::Read, limit) {
-                self.result.woken += self.futexes.wake_key(&key, 1, !0).unwrap_or(0);
+                let woken = self.futexes.wake_key(&key, 1, !0).unwrap_or(0);
+                self.result.woken = self.result.woken.saturating_add(woken);
             }
         }
     }

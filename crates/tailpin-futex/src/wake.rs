@@ -1,5 +1,7 @@
 //! Wake: the other half of wait.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::batch::Batch;
 use crate::bucket::Waiters;
 use crate::error::{Error, Invalid};
@@ -53,7 +55,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
         let mut queue = bucket.lock(&self.scheduler);
         let before = batch.total();
         let woken = take(&mut queue, key, count, bitset, &mut batch);
-        bucket.remove_waiters(u64::from(batch.total() - before));
+        bucket.remove_waiters(u64::from(batch.total().saturating_sub(before)));
         drop(queue);
         if woken == Ok(0) {
             self.refuse_pi_waiters(key)?;
@@ -84,11 +86,11 @@ pub(crate) fn take<S: Scheduler, W: QueueWord>(
         if waiting.bitset & bitset == 0 {
             return Visit::Keep;
         }
-        left -= 1;
+        left = left.saturating_sub(1);
         Visit::Dequeue(DequeueReason::Woken)
     };
     queue.visit(key, decide, |waiting| batch.push(waiting.thread.clone()));
-    match batch.total() - before {
+    match batch.total().saturating_sub(before) {
         // Those that were woken stay so; the waiter of another kind is for the next caller to find.
         0 if mismatched => Err(Invalid::Mismatched.into()),
         woken => Ok(woken),

@@ -1,5 +1,7 @@
 //! Wake-op: change one word, wake waiters of another, and of the first if it was as asked.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futex::Futex;
@@ -158,7 +160,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
             let woken = woken?;
             let holds = op.compare.holds(before);
             let more = if holds { take(pair.target(), &second, wake_b, !0, &mut batch) } else { Ok(0) };
-            there.remove_waiters(u64::from(batch.total() - of_a));
+            there.remove_waiters(u64::from(batch.total().saturating_sub(of_a)));
             let more = more?;
             drop(pair);
             if wake_a > 0 && woken == 0 {

@@ -1,5 +1,7 @@
 //! Virtual addresses, ranges of them, levels of the page table, and what may be done with memory.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::fmt;
 use core::ops::Add;
 
@@ -34,14 +36,21 @@ impl VirtAddr {
         self.0 / PAGE_BYTES
     }
 
-    /// Whether the address is a multiple of `bytes`, a power of two.
+    /// Whether the address is a multiple of `bytes`.
+    ///
+    /// # Panics
+    /// If `bytes` is no power of two.
     pub const fn is_aligned(self, bytes: u64) -> bool {
-        self.0 & (bytes - 1) == 0
+        self.align_down(bytes).0 == self.0
     }
 
-    /// The last multiple of `bytes`, a power of two, that is not above the address.
+    /// The last multiple of `bytes` that is not above the address.
+    ///
+    /// # Panics
+    /// If `bytes` is no power of two.
     pub const fn align_down(self, bytes: u64) -> Self {
-        Self(self.0 & !(bytes - 1))
+        assert!(bytes.is_power_of_two(), "alignments are powers of two");
+        Self(self.0 & bytes.wrapping_neg())
     }
 }
 
@@ -143,7 +152,8 @@ impl Level {
 
     /// Bytes one entry reaches.
     pub const fn bytes(self) -> u64 {
-        PAGE_BYTES << (9 * self.0)
+        // At most 48 bits: there are five levels.
+        PAGE_BYTES.wrapping_shl(9_u32.wrapping_mul(self.0 as u32))
     }
 
     /// 0 for the last level, one more for each level above.
@@ -153,7 +163,7 @@ impl Level {
 
     /// The level of the tables that this level's entries lead to.
     pub(crate) const fn below(self) -> Self {
-        Self(self.0 - 1)
+        Self(self.0.saturating_sub(1))
     }
 
     /// Order of the block that a leaf at this level maps. Leaves are at most 1 GiB.

@@ -6,6 +6,8 @@
 //! which page of the memory the first is, so where page `index` may be mapped is arithmetic.
 //! Whether it is, the page tables say.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -57,10 +59,12 @@ impl<E: Env, S> Rmap<E, S> {
         let entries = self.entries.read();
         let meeting = |entry: &RmapEntry<S>| {
             let from = pages.start.max(entry.first);
-            let to = pages.end.min(entry.first + entry.range.len() / PAGE_BYTES);
+            let to = pages.end.min(entry.first.saturating_add(entry.range.len() / PAGE_BYTES));
             let space = (from < to).then(|| entry.space.upgrade()).flatten()?;
-            let start = entry.range.start.offset((from - entry.first) * PAGE_BYTES);
-            Some(SpaceRange { space, range: VirtRange::new(start, (to - from) * PAGE_BYTES) })
+            // Both are pages of the range, whose bytes can be said.
+            let bytes = |pages: u64| pages.saturating_mul(PAGE_BYTES);
+            let start = entry.range.start.offset(bytes(from.saturating_sub(entry.first)));
+            Some(SpaceRange { space, range: VirtRange::new(start, bytes(to.saturating_sub(from))) })
         };
         entries.values().filter_map(meeting).collect()
     }

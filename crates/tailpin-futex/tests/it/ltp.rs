@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LOST, Table, another, lost, read_only, shared, table, until_waiting};
+use common::{LOST, Meddled, Table, another, lost, read_only, shared, table, until_waiting};
 use tailpin_futex::model::{Mapping, Model, ModelMemory, Size};
 use tailpin_futex::{
     Acquired, Call, Clock, Error, Expect, Fault, Futex, Invalid, MAX_WAITV, Operation, RawEntry, Scheduler,
@@ -611,4 +611,23 @@ fn unknown_operations_and_options_are_refused() {
     assert_eq!(futexes.call(&memory, &wake), Ok(0));
     let negative = Call { value: -1_i32 as u32, ..wake };
     assert_eq!(futexes.call(&memory, &negative), Err(Invalid::Count(-1).into()));
+}
+
+/// Two of three words are woken, the later one first, before the third is looked at.
+#[test]
+fn of_several_words_that_were_woken_the_first_is_told() {
+    let (futexes, memory) = (table(), ModelMemory::anonymous(1));
+    memory.store(8, 5);
+    let wakes = |pins: u32| {
+        // Three pins for the keys, then one for each word that is entered.
+        if pins == 6 {
+            for at in [4, 0] {
+                assert_eq!(futexes.wake(&Futex::shared(&memory, at), 1), Ok(1));
+            }
+        }
+    };
+    let meddled = Meddled::new(&memory, wakes);
+    let words = [0, 4, 8].map(|at| Expect { futex: Futex::shared(&meddled, at), value: 0 });
+    assert_eq!(futexes.wait_multiple(&words, lost()), Ok(0));
+    assert!(futexes.is_idle());
 }

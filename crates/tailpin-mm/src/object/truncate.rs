@@ -6,11 +6,13 @@
 //! is found and cleared, or after, and finds no page. A pinned page is kept by its pin, with
 //! contents, identity and index; everything else is free on return.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::addr::PAGE_BYTES;
+use crate::addr::{PAGE_BYTES, VirtAddr};
 use crate::block_guard::BlockGuard;
 use crate::env::Env;
 use crate::error::MmError;
@@ -44,7 +46,8 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     /// Changes the object's length.
     fn set_len(&self, len: u64) {
         let unit = self.unit.bytes();
-        let pages = len.div_ceil(unit) * self.unit.frames()..u64::MAX.div_ceil(PAGE_BYTES);
+        let first = len.div_ceil(unit).saturating_mul(self.unit.frames());
+        let pages = first..u64::MAX.div_ceil(PAGE_BYTES);
         let gone = {
             let mut cache = self.cache.write();
             // Growing shows what was written behind the old end in the last page: that has to be
@@ -60,15 +63,16 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     /// Makes a hole in the object, of whole units and of bytes at its ends.
     fn clear_hole(&self, bytes: Range<u64>) {
         let (unit, frames) = (self.unit.bytes(), self.unit.frames());
-        let (first, last) = (bytes.start.div_ceil(unit), bytes.end / unit);
+        let (first, last) = (bytes.start.div_ceil(unit), bytes.end.checked_div(unit).unwrap_or(0));
         let (pages, gone) = {
             let mut cache = self.cache.write();
             if first >= last {
                 return self.clear_bytes(&cache, bytes);
             }
-            self.clear_bytes(&cache, bytes.start..first * unit);
-            self.clear_bytes(&cache, last * unit..bytes.end);
-            let pages = first * frames..last * frames;
+            // At most what `bytes` has: `first` is less than `last`.
+            self.clear_bytes(&cache, bytes.start..first.saturating_mul(unit));
+            self.clear_bytes(&cache, last.saturating_mul(unit)..bytes.end);
+            let pages = first.saturating_mul(frames)..last.saturating_mul(frames);
             (pages.clone(), self.take(&mut cache, pages))
         };
         self.release(gone, pages, false);
@@ -123,11 +127,15 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         let mut at = bytes.start;
         while at < bytes.end {
             let page = at / PAGE_BYTES;
-            let end = at + (PAGE_BYTES - at % PAGE_BYTES).min(bytes.end - at);
+            let end = VirtAddr::new(at).align_down(PAGE_BYTES).offset(PAGE_BYTES).get().min(bytes.end);
             if let Some(block) = cache.find(page) {
                 let zeroes = [0; PAGE_BYTES as usize];
-                let frame = block.head.offset(page - block.index);
-                self.core.write_bytes(frame, (at % PAGE_BYTES) as usize, &zeroes[..(end - at) as usize]);
+                let frame = block.head.offset(page.saturating_sub(block.index));
+                self.core.write_bytes(
+                    frame,
+                    (at % PAGE_BYTES) as usize,
+                    &zeroes[..end.saturating_sub(at) as usize],
+                );
             }
             at = end;
         }

@@ -6,6 +6,8 @@
 //! [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections of the space, so no access
 //! is to a page that was given back.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use tailpin::Pfn;
 
 use crate::addr::{Access, PAGE_BYTES, VirtAddr};
@@ -75,10 +77,11 @@ impl<E: Env> Space<'_, E> {
         while done < len {
             let at = addr.offset(done as u64);
             let in_page = (at.get() % PAGE_BYTES) as usize;
-            let n = (PAGE_BYTES as usize - in_page).min(len - done);
-            let part = done..done + n;
+            // Below a page, and below what is left.
+            let n = (PAGE_BYTES as usize).saturating_sub(in_page).min(len.saturating_sub(done));
+            let part = done..done.saturating_add(n);
             match self.inner.touch(at, access, |frame| f(&self.inner.core, frame, in_page, part.clone())) {
-                Ok(()) => done += n,
+                Ok(()) => done = part.end,
                 Err(NotPresent { addr }) => self.inner.fault(addr, Want::of(access), AccessBy::Crate)?,
             }
         }

@@ -1,5 +1,7 @@
 //! Regions (VMAs): what a space's addresses stand for.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -112,7 +114,7 @@ impl<E: Env> Clone for Region<'_, E> {
 impl<'z, E: Env> Region<'z, E> {
     /// Index in its root or object of the page at `addr`.
     pub(crate) fn index(&self, addr: VirtAddr) -> u64 {
-        self.first + (addr.page() - self.range.start.page())
+        self.first.saturating_add(addr.page().saturating_sub(self.range.start.page()))
     }
 
     /// Bytes of which every border within the region is a multiple.
@@ -137,10 +139,9 @@ impl<'z, E: Env> Region<'z, E> {
 
     /// The addresses in the region of the pages with these indices, perhaps none.
     pub(crate) fn range_of(&self, pages: core::ops::Range<u64>) -> VirtRange {
-        let from = pages.start.max(self.first) - self.first;
-        let to = pages.end.max(self.first) - self.first;
-        let start = self.range.start.offset(from * PAGE_BYTES);
-        VirtRange { start, end: self.range.start.offset(to.saturating_mul(PAGE_BYTES)) }.meet(self.range)
+        let at =
+            |page: u64| self.range.start.offset(page.saturating_sub(self.first).saturating_mul(PAGE_BYTES));
+        VirtRange { start: at(pages.start), end: at(pages.end) }.meet(self.range)
     }
 
     /// Whether `next` begins where this region ends, in addresses and in pages, and everything else
@@ -158,7 +159,7 @@ impl<'z, E: Env> Region<'z, E> {
         let mut front = self.clone();
         front.range.end = front.range.start.offset(bytes);
         self.range.start = front.range.end;
-        self.first += bytes / PAGE_BYTES;
+        self.first = self.first.saturating_add(bytes / PAGE_BYTES);
         front
     }
 }
@@ -209,7 +210,7 @@ impl<'z, E: Env> Regions<'z, E> {
     }
 
     fn gap_from(&self, from: VirtAddr, len: u64, unit: u64, end: VirtAddr) -> Option<VirtAddr> {
-        let align_up = |addr: VirtAddr| addr.offset(unit - 1).align_down(unit);
+        let align_up = |addr: VirtAddr| addr.offset(unit.saturating_sub(1)).align_down(unit);
         let mut at = align_up(from);
         let everything = VirtRange { start: from, end };
         for region in self.within(everything) {
@@ -251,7 +252,7 @@ impl<'z, E: Env> Regions<'z, E> {
         if inside.start < at
             && let Some(mut back) = self.tree.remove(&inside.start)
         {
-            let front = back.cut(at.get() - inside.start.get());
+            let front = back.cut(at.get().saturating_sub(inside.start.get()));
             // The back first: in the rmap every page has an entry all the time, or a truncation
             // would miss it. The front's entry then takes the place of that of the whole.
             self.place(space, back);

@@ -7,7 +7,7 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test that uses it uses a part of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{Order, Pfn, Zone};
@@ -21,11 +21,22 @@ pub fn entries(env: &impl DirectMap, table: Pfn) -> &[AtomicU64; 512] {
     unsafe { env.frame(table).cast::<[AtomicU64; 512]>().as_ref() }
 }
 
+/// References and pins on a frame, as the zone has them; `None` if it is free.
+fn counts(zone: &Zone<'_>, frame: Pfn) -> Option<u64> {
+    let (head, _) = zone.head_of(frame)?;
+    Some(zone.state(head)?.refs + zone.pins_of(frame)?)
+}
+
 /// Frames, by what owns them.
 #[derive(Default)]
 pub struct Accounts {
     tables: BTreeSet<Pfn>,
-    memory: BTreeSet<Pfn>,
+    /// Each frame of memory, and how many counts there are on it: leaves, a cache's reference,
+    /// pins.
+    memory: BTreeMap<Pfn, u64>,
+    /// Those in hugetlb blocks that are pinned: whether by pins on the head or by a reference can't
+    /// be told from outside.
+    pinned_hugetlb: BTreeSet<Pfn>,
 }
 
 impl Accounts {
@@ -61,15 +72,21 @@ impl Accounts {
     pub fn pins<E: Env>(&mut self, pins: &Pins<'_, E>, hugetlb: impl Fn(usize) -> bool) {
         for (page, frame) in pins.frames().enumerate() {
             if hugetlb(page) {
-                self.block(frame.head(Order::HUGE), Order::HUGE);
+                let head = frame.head(Order::HUGE);
+                self.block(head, Order::HUGE);
+                self.pinned_hugetlb.extend((0..Order::HUGE.frames()).map(|i| head.offset(i)));
             } else {
-                self.memory.insert(frame);
+                self.count(frame);
             }
         }
     }
 
     fn block(&mut self, head: Pfn, order: Order) {
-        self.memory.extend((0..order.frames()).map(|i| head.offset(i)));
+        (0..order.frames()).for_each(|i| self.count(head.offset(i)));
+    }
+
+    fn count(&mut self, frame: Pfn) {
+        *self.memory.entry(frame).or_default() += 1;
     }
 
     /// Page tables found.
@@ -84,9 +101,16 @@ impl Accounts {
 
     /// Compares the accounts with the zone, while no other thread is at work.
     pub fn settle(self, zone: &Zone<'_>) {
-        assert!(self.tables.is_disjoint(&self.memory), "a page table is mapped as memory");
-        for frame in self.tables.iter().chain(&self.memory) {
-            assert!(zone.head_of(*frame).is_some(), "{frame} is in use and free");
+        for frame in &self.tables {
+            assert!(!self.memory.contains_key(frame), "page table {frame} is mapped as memory");
+            assert_eq!(counts(zone, *frame), Some(1), "page table {frame} has one owner");
+        }
+        for (frame, expected) in &self.memory {
+            let found = counts(zone, *frame);
+            assert!(found.is_some(), "{frame} is in use and free");
+            if !self.pinned_hugetlb.contains(frame) {
+                assert_eq!(found, Some(*expected), "counts on {frame}");
+            }
         }
         let found = (self.tables.len() + self.memory.len()) as u64;
         let used = zone.used_frames();
