@@ -2,6 +2,7 @@
 
 use crate::common;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -103,8 +104,14 @@ fn a_pending_lock_that_is_in_the_list_too_is_seen_to_once() {
     let (futexes, memory) = (table(), large());
     list(&memory, 3);
     store64(&memory, HEAD + 16, entry(1));
+    memory.store(entry(1) + OFFSET, DEAD.0 | WAITERS);
+    let lock = Futex::private(&memory, entry(1) + OFFSET);
+    let (first, second) = (pin!(futexes.waiter()), pin!(futexes.waiter()));
+    first.as_ref().queue(&lock, DEAD.0 | WAITERS, !0).unwrap();
+    second.as_ref().queue(&lock, DEAD.0 | WAITERS, !0).unwrap();
     let report = futexes.exit_thread(&memory, DEAD, Some(Address::new(HEAD)));
-    assert_eq!((report.locks_died, report.robust), (3, RobustEnd::Complete));
+    assert_eq!((report.locks_died, report.woken, report.robust), (3, 1, RobustEnd::Complete));
+    assert!(first.is_woken() && !second.is_woken());
 }
 
 #[test]
