@@ -3,15 +3,15 @@
 
 use crate::common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
 use common::{Meddled, another, lost, read_only, shared, table, until_waiting};
 use tailpin_futex::model::{Mapping, Model, ModelMemory, Object, Size};
 use tailpin_futex::{
-    Access, Address, AllSafeguards, Derived, Error, Futex, Key, KeyKind, Memory, Safeguard, Safeguards,
-    Scheduler, SpaceId, derive,
+    Access, Address, AllSafeguards, Derived, Error, Futex, Key, KeyKind, Memory, ObjectId, Safeguard,
+    Safeguards, Scheduler, SpaceId, derive,
 };
 
 /// The derivation as it ships, or without a step.
@@ -351,4 +351,67 @@ fn i14_a_wait_through_a_huge_entry_is_woken_through_a_small_one_after_a_collapse
             assert_eq!(waiter.join().unwrap(), Ok(()));
         });
     }
+}
+
+/// A memory in which each look finds a page, the first two of them no longer an object's.
+struct Leaving {
+    looks: AtomicU32,
+    /// Whether each look finds another page.
+    moves: bool,
+}
+
+impl Memory for Leaving {
+    type Page = u32;
+    type PageName = u32;
+    fn space(&self) -> SpaceId {
+        SpaceId(1)
+    }
+    fn pin(&self, _at: Address, _access: Access) -> Result<u32, tailpin_futex::NotPresent> {
+        Ok(self.looks.fetch_add(1, Ordering::SeqCst))
+    }
+    fn unpin(&self, _page: u32) {}
+    fn name(&self, page: &u32) -> u32 {
+        if self.moves { *page } else { 0 }
+    }
+    fn owner(&self, page: &u32) -> tailpin_futex::PageOwner {
+        if *page < 2 { tailpin_futex::PageOwner::Gone } else { tailpin_futex::PageOwner::Object(ObjectId(7)) }
+    }
+    fn index(&self, _page: &u32) -> u64 {
+        3
+    }
+    fn fault(&self, _at: Address, _access: Access) -> Result<(), tailpin_futex::Fault> {
+        Ok(())
+    }
+    fn load(&self, _at: Address) -> Result<u32, tailpin_futex::NotPresent> {
+        Ok(0)
+    }
+    fn compare_exchange(
+        &self,
+        _at: Address,
+        _old: u32,
+        _new: u32,
+    ) -> Result<Result<u32, u32>, tailpin_futex::NotPresent> {
+        Ok(Ok(0))
+    }
+}
+
+#[test]
+fn only_the_same_answer_of_the_same_page_is_final() {
+    let look = |moves| {
+        let memory = Leaving { looks: AtomicU32::new(0), moves };
+        derive::<_, AllSafeguards>(&Futex::shared(&memory, 8), Access::Read, |_| None)
+    };
+    let derived = look(true).unwrap();
+    assert_eq!(derived.attempts, 3);
+    assert_eq!(derived.key, Key::object(ObjectId(7), 3, Address::new(8)));
+    assert_eq!(look(false), Err(Error::SpecialMapping { at: Address::new(8) }));
+}
+
+#[test]
+fn a_wait_to_be_requeued_to_its_own_word_is_refused() {
+    let (futexes, memory) = (table(), ModelMemory::anonymous(1));
+    let word = Futex::private(&memory, 0);
+    let refused = futexes.wait_requeue_pi(&word, 0, !0, &word, None);
+    assert_eq!(refused.err(), Some(tailpin_futex::Invalid::SameWord.into()));
+    assert!(futexes.is_idle());
 }
