@@ -1,6 +1,8 @@
 //! Free frames taken out of circulation for a while: for a caller that does something to them while
 //! no request is served with them, such as giving the memory under them back to a host.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::fmt;
 
 use crate::alloc::ids::PageblockId;
@@ -108,7 +110,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// not in service.
     pub fn used_in_area(&self, area: Pfn) -> u64 {
         let free = self.pageblock_at(area).map_or(0, |id| self.pool().free_in_pageblock(id));
-        Order::HUGE.frames() - free
+        Order::HUGE.frames().saturating_sub(free)
     }
 
     /// The pageblock that begins at `first`, if one of the zone does.

@@ -1,5 +1,7 @@
 //! Many blocks at once: pages by the row, and frees whose cache misses overlap.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::fmt;
 use core::iter::FusedIterator;
 
@@ -45,7 +47,7 @@ impl<'z, P: Protocol> Blocks<'z, P> {
         let (allocator, request, row) = (&self.zone.allocator, self.request, self.pages.row);
         while self.pages.rest != 0 {
             let page = allocator.page_of(row, self.pages.rest.trailing_zeros());
-            self.pages.rest &= self.pages.rest - 1;
+            self.pages.rest &= self.pages.rest.wrapping_sub(1);
             if self.pages.uncoalesced {
                 if allocator.protocol().claim_and_publish(page, Order::PAGE, request.class) {
                     allocator.handed_out_uncoalesced(page, Order::PAGE);

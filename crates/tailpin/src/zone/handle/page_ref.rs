@@ -1,5 +1,7 @@
 //! A pin on one page.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use core::fmt;
 
 use crate::error::GetError;
