@@ -304,6 +304,7 @@ impl Builder {
             first: data.first.get(),
             words: words.mapping().base().addr().get() as u64,
             parts: parts.map(|part| part.start),
+            metadata: words.bytes() as u64,
             built_ns: system::clock_ns(),
             built_ticks: start.ticks,
             backing,

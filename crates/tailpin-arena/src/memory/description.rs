@@ -86,6 +86,8 @@ pub(crate) struct Facts {
     pub(crate) words: u64,
     /// Where among the words those of pages, of history, of residency and of notes begin, in bytes.
     pub(crate) parts: [u64; 4],
+    /// Bytes of all words, those of the CPUs included.
+    pub(crate) metadata: u64,
     /// When the arena was built, on the machine's monotonic clock.
     pub(crate) built_ns: u64,
     /// The same in ticks of the processor, in which ages are noted.
@@ -106,7 +108,7 @@ const BACKINGS: [Backing; 6] = [
 const PARTS: [&str; 4] = ["page_words_at", "history_at", "residency_at", "notes_at"];
 
 impl Facts {
-    fn fields(&self) -> [(&'static str, u64); 13] {
+    fn fields(&self) -> [(&'static str, u64); 14] {
         let backing = BACKINGS.iter().position(|backing| *backing == self.backing).unwrap_or(BACKINGS.len());
         [
             ("version", VERSION),
@@ -119,6 +121,7 @@ impl Facts {
             (PARTS[1], self.parts[1]),
             (PARTS[2], self.parts[2]),
             (PARTS[3], self.parts[3]),
+            ("metadata", self.metadata),
             ("built_ns", self.built_ns),
             ("built_ticks", self.built_ticks),
             ("backing", backing as u64),
@@ -185,6 +188,7 @@ impl Facts {
             first: number("first_frame")?,
             words: number("words")?,
             parts: [number(PARTS[0])?, number(PARTS[1])?, number(PARTS[2])?, number(PARTS[3])?],
+            metadata: number("metadata")?,
             built_ns: number("built_ns")?,
             built_ticks: number("built_ticks")?,
             backing: backing.ok_or(Unreadable::Damaged)?,
@@ -316,6 +320,7 @@ mod tests {
         first: 7,
         words: 0x7100_0000_0000,
         parts: [0, 4096, 9000, 10_000],
+        metadata: 12_288,
         built_ns: 99,
         built_ticks: 7,
         backing: Backing::Memfd { huge: true },

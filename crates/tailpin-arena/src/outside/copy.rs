@@ -98,6 +98,8 @@ pub(super) struct ArenaCopy {
     notes: PageNotes,
     /// What may be in use, in bytes.
     pub(super) limit: Option<usize>,
+    /// Bytes of the arena's words, of which the copy has those of one CPU.
+    pub(super) metadata: usize,
     pub(super) data: FrameRange,
     /// Which pageblocks have words that were ever written.
     pub(super) touched: Vec<bool>,
@@ -148,7 +150,8 @@ impl ArenaCopy {
         let history = History::new(words.history, base, start);
         let residency = Residency::new(words.residency, zone.span().frames(), base, false);
         let notes = PageNotes::new(words.notes, base);
-        Ok(Self { zone, history, residency, notes, limit: None, data, touched, changed, words })
+        let metadata = words.bytes();
+        Ok(Self { zone, history, residency, notes, limit: None, metadata, data, touched, changed, words })
     }
 
     pub(super) fn residency(&self) -> &Residency {
@@ -163,7 +166,7 @@ impl ArenaCopy {
             limit: self.limit,
             residency: &self.residency,
             frames: self.data,
-            metadata: self.words.bytes(),
+            metadata: self.metadata,
             touched: Some(&self.touched),
         }
     }

@@ -146,6 +146,7 @@ fn look_at(process: Process, at: u64) -> Result<Look, LookError> {
     let clock = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
     let start = Start { clock, ticks: facts.built_ticks };
     let mut copy = ArenaCopy::take(&source, facts.parts, data, start)?;
+    copy.metadata = facts.metadata as usize;
     let names = {
         let mut words = Vec::new();
         let names_at = at + description::NAMES_AT;

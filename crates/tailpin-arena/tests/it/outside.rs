@@ -17,7 +17,7 @@ use tailpin_arena::{Arena, Backing};
 
 use crate::common::{self, HUGE, MIB, PAGE, is_root, role, skip};
 
-/// The arena of this process whose data begin where that of `arena` do.
+/// The arena of this process that has the size of `arena`.
 fn own(arena: &Arena) -> OutsideArena {
     let size = arena.size();
     let mut all = outside::arenas_of(std::process::id()).unwrap();
