@@ -138,5 +138,8 @@ fn main() -> ExitCode {
             Status::Unusable
         }
     };
+    #[cfg(all(target_os = "linux", feature = "bench"))]
+    linux::ending::end(status);
+    #[cfg(not(all(target_os = "linux", feature = "bench")))]
     status.into()
 }

@@ -10,6 +10,7 @@ use tailpin_arena::{Arena, Policy};
 
 use super::cases::case;
 use super::remote::through_ring;
+use crate::cores::Hindered;
 use crate::recorder::{Recorder, Run, Sample};
 
 const PAGE: usize = 4096;
@@ -53,7 +54,8 @@ impl<A: GlobalAlloc> Drop for Heap<'_, A> {
 }
 
 fn arena() -> Arena {
-    Arena::builder().size(1 << 30).build().expect("address space for an arena")
+    let arena = Arena::builder().size(1 << 30).build();
+    arena.unwrap_or_else(|error| Hindered::end(format!("no address space: {error}")))
 }
 
 fn touched(arena: &Arena, len: usize) -> tailpin_arena::Buffer {
@@ -120,6 +122,12 @@ pub(super) fn remote(recorder: &mut Recorder<'_>) {
 /// Slices of a buffer, and of a buffer in pieces, beside those of `Bytes`.
 pub(super) fn slices(recorder: &mut Recorder<'_>) {
     const WHOLE: usize = 2 << 20;
+    const LENGTHS: [(&str, usize); 3] =
+        [("arena-slice-200", 200), ("arena-slice-4k", 4 << 10), ("arena-slice-64k-across", 64 << 10)];
+    const OTHERS: [&str; 3] = ["arena-slice-64k-piece", "arena-clone-drop", "arena-keep-200"];
+    if !LENGTHS.iter().map(|(scenario, _)| scenario).chain(&OTHERS).any(|scenario| recorder.wants(scenario)) {
+        return;
+    }
     let arena = arena();
     let whole = arena.alloc_zeroed(WHOLE).expect("a buffer of the arena").freeze();
     let mut buffer = arena.alloc_scattered(WHOLE, 64 << 10).expect("a buffer in pieces");
@@ -129,30 +137,28 @@ pub(super) fn slices(recorder: &mut Recorder<'_>) {
     let repetitions = recorder.effort.repetitions;
     // Where no slice begins on a page.
     let at = 5 * 64 * 1024 + 100;
-    for (scenario, len) in
-        [("arena-slice-200", 200), ("arena-slice-4k", 4 << 10), ("arena-slice-64k-across", 64 << 10)]
-    {
+    for (scenario, len) in LENGTHS {
         if recorder.wants(scenario) {
             let ours = case(scenario, 1, |_| drop(black_box(whole.slice(at..at + len))));
             let theirs = case(scenario, 1, |_| drop(black_box(bytes.slice(at..at + len))));
             recorder.interleave(repetitions, vec![(ARENA, ours), ("bytes", theirs)]);
         }
     }
-    let scenario = "arena-slice-64k-piece";
+    let [scenario, clone_drop, keep] = OTHERS;
     if recorder.wants(scenario) {
         let (from, to) = (6 << 16, 7 << 16);
         let ours = case(scenario, 1, |_| drop(black_box(pieces.contiguous(from..to).expect("a piece"))));
         let theirs = case(scenario, 1, |_| drop(black_box(bytes.slice(from..to))));
         recorder.interleave(repetitions, vec![(ARENA, ours), ("bytes", theirs)]);
     }
-    let scenario = "arena-clone-drop";
+    let scenario = clone_drop;
     if recorder.wants(scenario) {
         let (slice, theirs) = (whole.slice(at..at + 200), bytes.slice(at..at + 200));
         let ours = case(scenario, 1, |_| drop(black_box(slice.clone())));
         let theirs = case(scenario, 1, |_| drop(black_box(theirs.clone())));
         recorder.interleave(repetitions, vec![(ARENA, ours), ("bytes", theirs)]);
     }
-    let scenario = "arena-keep-200";
+    let scenario = keep;
     if recorder.wants(scenario) {
         let ours = case(scenario, 1, |_| drop(black_box(whole.slice(at..at + 200).keep(Policy::default()))));
         let theirs = case(scenario, 1, |_| drop(black_box(Box::<[u8]>::from(&bytes[at..at + 200]))));

@@ -173,7 +173,7 @@ fn limits_of_the_process_end_in_an_exit_code() {
 #[test]
 fn a_bench_without_address_space_names_the_cause() {
     // Each maps more than these limits allow.
-    for filter in ["pair-o0-fresh", "churn", "bulk"] {
+    for filter in ["pair-o0-fresh", "churn-90", "bursts", "bulk"] {
         for limit in ["-v 300000", "-v 1000000", "-d 60000"] {
             let output = shell(&format!("ulimit {limit}; {TAILPIN} bench --quick --filter {filter}"));
             let said = String::from_utf8_lossy(&output.stderr);
