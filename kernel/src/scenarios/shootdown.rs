@@ -66,9 +66,9 @@ pub(super) fn costs(world: &World) -> Check {
     let one = u64::from(world.cpus > 1);
     let (other, _) = small(world, 1)?;
     let (space, at) = small(world, 512)?;
-    let nobody =
+    let elsewhere =
         rounds("unmap 512 pages of a space that runs nowhere", &other, || Ok(space.unmap(at, 2 << 20)?))?;
-    most("an unmap where the space runs nowhere", nobody, 0)?;
+    most("an unmap where the space runs nowhere", elsewhere, 0)?;
     let (space, at) = small(world, 512)?;
     let protect = rounds("protect 512 pages", &space, || Ok(space.protect(at, 2 << 20, Prot::READ)?))?;
     most("a protect of 512 pages", protect, one)?;
