@@ -104,7 +104,7 @@ pub(crate) fn is(what: Break) -> bool {
 /// The safeguards of the kit, but for the broken one.
 pub(crate) struct Kept;
 
-impl Safeguards for Kept {
+impl Safeguards<Safeguard> for Kept {
     fn keeps(safeguard: Safeguard) -> bool {
         match safeguard {
             Safeguard::KAsk => !is(Break::Shootdown),

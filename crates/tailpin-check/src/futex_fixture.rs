@@ -10,7 +10,7 @@ use tailpin::{AtomicWord, PagePin};
 use tailpin_futex::model::{Model, ModelMemory, Object, Size};
 use tailpin_futex::{
     Access, Address, Clock, Deadline, Fault, Futex, Futexes, Memory, NotPresent, ObjectId, PageOwner, Part,
-    Priority, QueueWord, Safeguards, Scheduler, SpaceId, Tid,
+    Priority, QueueWord, Safeguard as FutexSafeguard, Safeguards, Scheduler, SpaceId, Tid,
 };
 
 use crate::engine::{Engine, MAIN, current_thread};
@@ -201,14 +201,14 @@ impl<E: Engine> Memory for Flat<E> {
 }
 
 /// Futexes over a flat memory.
-pub(crate) struct FutexFixture<E: Engine, G: Safeguards> {
+pub(crate) struct FutexFixture<E: Engine, G: Safeguards<FutexSafeguard>> {
     pub(crate) futexes: Futexes<CheckScheduler<E>, CheckWord<E>, G>,
     pub(crate) flat: Flat<E>,
     /// What a lock protects.
     guarded: E::Contents,
 }
 
-impl<E: Engine, G: Safeguards> FutexFixture<E, G> {
+impl<E: Engine, G: Safeguards<FutexSafeguard>> FutexFixture<E, G> {
     pub(crate) fn new(buckets: usize) -> Self {
         let scheduler = CheckScheduler::new();
         Self { futexes: Futexes::with_words(scheduler, buckets), flat: Flat::new(), guarded: E::contents() }

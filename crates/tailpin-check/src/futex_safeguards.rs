@@ -4,7 +4,7 @@ use tailpin_futex::{Safeguard as FutexSafeguard, Safeguards};
 
 use crate::safeguards::{LessOne, Safeguard, is_left_out};
 
-impl Safeguards for LessOne {
+impl Safeguards<FutexSafeguard> for LessOne {
     fn keeps(safeguard: FutexSafeguard) -> bool {
         !is_left_out(match safeguard {
             FutexSafeguard::H8 => Safeguard::H8,

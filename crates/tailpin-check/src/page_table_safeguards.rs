@@ -4,7 +4,7 @@ use tailpin_mm::model::{Safeguard as MmSafeguard, Safeguards};
 
 use crate::safeguards::{LessOne, Safeguard, is_left_out};
 
-impl Safeguards for LessOne {
+impl Safeguards<MmSafeguard> for LessOne {
     fn keeps(safeguard: MmSafeguard) -> bool {
         !is_left_out(match safeguard {
             MmSafeguard::H13Entry => Safeguard::H13Entry,

@@ -8,8 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
 use tailpin::one_word::Safeguard as OneWordSafeguard;
-use tailpin::{Kind, PageWord, one_word};
-use tailpin_classic as classic;
+use tailpin::{Kind, PageWord, Safeguards};
 use tailpin_classic::Safeguard as ClassicSafeguard;
 
 use crate::engine::current_thread;
@@ -213,7 +212,7 @@ pub(crate) fn replaces(name: &Name, current: u64, new: u64) -> u64 {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LessOne;
 
-impl classic::Safeguards for LessOne {
+impl Safeguards<ClassicSafeguard> for LessOne {
     fn keeps(safeguard: ClassicSafeguard) -> bool {
         let believes = is_left_out(Safeguard::H4Believed);
         let left_out = match safeguard {
@@ -250,7 +249,7 @@ impl classic::Safeguards for LessOne {
     }
 }
 
-impl one_word::Safeguards for LessOne {
+impl Safeguards<OneWordSafeguard> for LessOne {
     fn keeps(safeguard: OneWordSafeguard) -> bool {
         let left_out = match safeguard {
             OneWordSafeguard::W1 => Safeguard::W1,
@@ -285,7 +284,7 @@ impl one_word::Safeguards for LessOne {
     }
 
     fn in_order(safeguard: OneWordSafeguard, first: impl FnOnce(), second: impl FnOnce()) {
-        if !<Self as one_word::Safeguards>::keeps(safeguard) {
+        if !Self::keeps(safeguard) {
             second();
             first();
             return;

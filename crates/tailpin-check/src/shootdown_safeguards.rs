@@ -4,7 +4,7 @@ use tailpin_kernel::{Safeguard as KernelSafeguard, Safeguards};
 
 use crate::safeguards::{LessOne, Safeguard, is_left_out};
 
-impl Safeguards for LessOne {
+impl Safeguards<KernelSafeguard> for LessOne {
     fn keeps(safeguard: KernelSafeguard) -> bool {
         !is_left_out(match safeguard {
             KernelSafeguard::KAsk => Safeguard::KAsk,

@@ -2,9 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use tailpin::one_word;
-use tailpin::{AtomicWord, Attach, FrameWords, GetError, Kind, OneWord, Order, PIN_LIMIT, PageWord, Pfn};
-use tailpin_classic::{self as classic, Classic};
+use tailpin::one_word::Safeguard as OneWordSafeguard;
+use tailpin::{
+    AllSafeguards, AtomicWord, Attach, FrameWords, GetError, Kind, OneWord, Order, PIN_LIMIT, PageWord, Pfn,
+    Safeguards,
+};
+use tailpin_classic::{Classic, Safeguard as ClassicSafeguard};
+use tailpin_futex::Safeguard as FutexSafeguard;
+use tailpin_mm::model::Safeguard as MmSafeguard;
 
 use crate::protocol_kind::ProtocolKind;
 use crate::safeguards::LessOne;
@@ -19,9 +24,9 @@ pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static 
     /// Which it is.
     const KIND: ProtocolKind;
     /// Safeguards of the futexes over it: all of them, or all but the one that is left out.
-    type Futex: tailpin_futex::Safeguards;
+    type Futex: Safeguards<FutexSafeguard>;
     /// Safeguards of pinning by address: all of them, or all but the one that is left out.
-    type Entry: tailpin_mm::model::Safeguards;
+    type Entry: Safeguards<MmSafeguard>;
     /// Names and decoders of a frame's words.
     const FIELDS: &'static [Field];
     /// Pins to add to a fresh block so that there is room for exactly one more.
@@ -35,40 +40,20 @@ pub(crate) trait TestedProtocol<W: AtomicWord + 'static>: Send + Sync + 'static 
 }
 
 /// [`OneWord`] with safeguards `S`.
-pub(crate) struct TestedOneWord<S = one_word::AllSafeguards>(std::marker::PhantomData<fn() -> S>);
+pub(crate) struct TestedOneWord<S = AllSafeguards>(std::marker::PhantomData<fn() -> S>);
 /// [`Classic`] with safeguards `S`.
-pub(crate) struct TestedClassic<S = classic::AllSafeguards>(std::marker::PhantomData<fn() -> S>);
+pub(crate) struct TestedClassic<S = AllSafeguards>(std::marker::PhantomData<fn() -> S>);
 /// [`OneWord`] with one safeguard left out.
 pub(crate) type OneWordLessOne = TestedOneWord<LessOne>;
 /// [`Classic`] with one safeguard left out.
 pub(crate) type ClassicLessOne = TestedClassic<LessOne>;
 
-/// The safeguards of futexes and of pinning by address over a protocol with these safeguards.
-pub(crate) trait UpperLayers {
-    /// Those of the futexes.
-    type Futex: tailpin_futex::Safeguards;
-    /// Those of pinning by address.
-    type Entry: tailpin_mm::model::Safeguards;
-}
-
-impl UpperLayers for one_word::AllSafeguards {
-    type Futex = tailpin_futex::AllSafeguards;
-    type Entry = tailpin_mm::model::AllSafeguards;
-}
-
-impl UpperLayers for classic::AllSafeguards {
-    type Futex = tailpin_futex::AllSafeguards;
-    type Entry = tailpin_mm::model::AllSafeguards;
-}
-
-impl UpperLayers for LessOne {
-    type Futex = LessOne;
-    type Entry = LessOne;
-}
-
-impl<W: AtomicWord + 'static, S: one_word::Safeguards + UpperLayers> TestedProtocol<W> for TestedOneWord<S> {
-    type Futex = S::Futex;
-    type Entry = S::Entry;
+impl<W: AtomicWord + 'static, S> TestedProtocol<W> for TestedOneWord<S>
+where
+    S: Safeguards<OneWordSafeguard> + Safeguards<FutexSafeguard> + Safeguards<MmSafeguard>,
+{
+    type Futex = S;
+    type Entry = S;
     type Over<'m> = OneWord<'m, W, S>;
     const KIND: ProtocolKind = ProtocolKind::OneWord;
     const FIELDS: &'static [Field] = &[("", page_word)];
@@ -88,9 +73,12 @@ impl<W: AtomicWord + 'static, S: one_word::Safeguards + UpperLayers> TestedProto
     }
 }
 
-impl<W: AtomicWord + 'static, S: classic::Safeguards + UpperLayers> TestedProtocol<W> for TestedClassic<S> {
-    type Futex = S::Futex;
-    type Entry = S::Entry;
+impl<W: AtomicWord + 'static, S> TestedProtocol<W> for TestedClassic<S>
+where
+    S: Safeguards<ClassicSafeguard> + Safeguards<FutexSafeguard> + Safeguards<MmSafeguard>,
+{
+    type Futex = S;
+    type Entry = S;
     type Over<'m> = Classic<'m, W, S>;
     const KIND: ProtocolKind = ProtocolKind::Classic;
     const FIELDS: &'static [Field] = &[

@@ -3,11 +3,11 @@
 use core::sync::atomic::Ordering;
 
 use super::page::{PG_COMPOUND_LOCK, PG_HUGETLB};
-use super::{Classic, Safeguards};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::{FrameRange, Order, Pfn};
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// Calls `found` for each frame that is wrong; returns how many pages are pinned.
     pub(super) fn audit_live(
         &self,

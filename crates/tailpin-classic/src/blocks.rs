@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use super::count::NEGATIVE;
 use super::page::{PG_HEAD, PG_TAIL};
-use super::{Classic, Safeguards};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::FreeSink;
 use tailpin::GetError;
@@ -23,7 +23,7 @@ pub(super) fn fits(at: Pfn, order: Order, end: Pfn) -> bool {
     at.offset(order.frames()) <= end
 }
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// `n` more references on each piece of `range`. Where a later piece refuses, the earlier ones
     /// are undone.
     pub(super) fn map_range(&self, range: FrameRange, n: u64, sink: &impl FreeSink) -> Result<(), GetError> {

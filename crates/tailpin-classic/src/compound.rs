@@ -18,7 +18,7 @@ pub(super) struct Locked {
     pub(super) own: u64,
 }
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// `prep_new_page`: everything but the count. The frames have no count, so no other thread
     /// writes their words and plain stores do (N3).
     pub(super) fn prep_new_page(&self, head: Pfn, order: Order, class: Class) {

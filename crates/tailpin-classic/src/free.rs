@@ -13,7 +13,7 @@ use tailpin::{Class, FrameMask, FreeSink};
 use tailpin::{Finally, to_the_end};
 use tailpin::{FrameRange, Order, Pfn};
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// `check_new_page` for every frame: no count, no pins, no flag. Errs with the first that has
     /// one.
     pub(super) fn check_new_pages(&self, frames: FrameRange) -> Result<(), Pfn> {

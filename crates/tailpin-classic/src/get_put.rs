@@ -26,7 +26,7 @@ pub(super) enum Tail {
 /// No limit on the count; for references that the protocol itself takes and gives back.
 pub(super) const NO_LIMIT: u64 = NEGATIVE;
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// `get_page_unless_zero` with the limit of `try_get_page` (H18).
     #[inline]
     pub(super) fn get_page_unless_zero(&self, page: Pfn, limit: u64) -> Result<(), GetError> {

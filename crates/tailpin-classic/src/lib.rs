@@ -59,7 +59,7 @@ impl<'m, W: AtomicWord> Classic<'m, W> {
     }
 }
 
-impl<'m, W: AtomicWord, S: Safeguards> Classic<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> Classic<'m, W, S> {
     /// The protocol over `words` with safeguards of the caller's choice: for model checking what
     /// happens when one is missing.
     pub fn with_safeguards(words: &'m [W], base: Pfn) -> Self {
@@ -70,13 +70,13 @@ impl<'m, W: AtomicWord, S: Safeguards> Classic<'m, W, S> {
 
 impl<W, S> tailpin::sealed::Sealed for Classic<'_, W, S> {}
 
-impl<'m, W: AtomicWord, S: Safeguards> Attach<'m> for Classic<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> Attach<'m> for Classic<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {
         Self::with_safeguards(words, base)
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> FrameWords for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> FrameWords for Classic<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "classic";
     const WORDS_PER_FRAME: usize = page::WORDS;
@@ -102,7 +102,7 @@ impl<W: AtomicWord, S: Safeguards> FrameWords for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> BlockLife for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for Classic<'_, W, S> {
     const HANDS_OUT_AT_ONCE: bool = false;
 
     /// Checks every frame. That they become one block is left to [`BlockLife::publish`], which is
@@ -149,7 +149,7 @@ impl<W: AtomicWord, S: Safeguards> BlockLife for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> Pins for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Pins for Classic<'_, W, S> {
     fn try_get(&self, page: Pfn, sink: &impl FreeSink) -> Result<CountedPin<'_, W>, GetError> {
         self.pin_found(page, Self::count_limit(), sink)?;
         Ok(self.counted(PagePin { page, counted_at: page }))
@@ -164,7 +164,7 @@ impl<W: AtomicWord, S: Safeguards> Pins for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> BlockRefs for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for Classic<'_, W, S> {
     fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
         self.map_range(FrameRange::block(head, order), 1, sink)
     }
@@ -182,7 +182,7 @@ impl<W: AtomicWord, S: Safeguards> BlockRefs for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> Rearrange for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Rearrange for Classic<'_, W, S> {
     const REARRANGES: bool = false;
 
     /// To any lower order: 2013 had pages only, but it is the same walk.
@@ -199,7 +199,7 @@ impl<W: AtomicWord, S: Safeguards> Rearrange for Classic<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> Checked for Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for Classic<'_, W, S> {
     fn settled_block(&self, frame: Pfn, _: &impl FreeSink) -> Option<(Pfn, PageState)> {
         // A split is done under the lock of the head.
         self.live_head_of(frame).map(|(head, _)| (head, self.decode(head)))

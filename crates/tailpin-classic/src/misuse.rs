@@ -13,7 +13,7 @@ use tailpin::FreeSink;
 use tailpin::{Cause, Misuse, Operation};
 use tailpin::{FrameRange, Pfn};
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// `bad_page`: marks the frame, if it is in use, so that it leaves service when freed, and
     /// reports it. A free frame is the allocator's and stays untouched.
     #[cold]

@@ -14,7 +14,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{Classic, Safeguards};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::{FrameRange, Order, Pfn};
 use tailpin::{Kind, PageState};
@@ -71,7 +71,7 @@ pub(super) const fn generation(flags: u64) -> u8 {
     (flags >> GENERATION_SHIFT) as u8
 }
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     #[inline]
     fn word(&self, frame: Pfn, field: usize) -> &W {
         // What lies before the first frame is far beyond the last one.

@@ -5,6 +5,8 @@
 //! kernel commits are named where there are any. The code that ships asks [`Safeguards::keeps`] of
 //! [`AllSafeguards`], which the compiler answers with `true`.
 
+pub use tailpin::{AllSafeguards, Safeguards};
+
 /// What prevents one race of the classic protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Safeguard {
@@ -54,34 +56,3 @@ pub enum Safeguard {
     /// From some count on no caller gets another reference (CVE-2019-11487).
     H18,
 }
-
-/// Which safeguards are in place: all but one, or all.
-pub trait Safeguards: Send + Sync + 'static {
-    /// The one that is left out.
-    const WITHOUT: Option<Safeguard> = None;
-
-    /// Whether a safeguard is in place. A model checker, which leaves out another one in each run,
-    /// answers for itself.
-    #[inline(always)]
-    fn keeps(safeguard: Safeguard) -> bool {
-        Self::WITHOUT != Some(safeguard)
-    }
-
-    /// Does `first` and then `second`; without the safeguard, the other way round.
-    #[inline(always)]
-    fn in_order(safeguard: Safeguard, first: impl FnOnce(), second: impl FnOnce()) {
-        if Self::keeps(safeguard) {
-            first();
-            second();
-        } else {
-            second();
-            first();
-        }
-    }
-}
-
-/// Every safeguard in place: the protocol as the mail corrects it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AllSafeguards;
-
-impl Safeguards for AllSafeguards {}

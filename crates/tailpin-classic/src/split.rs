@@ -16,7 +16,7 @@ use tailpin::FreeSink;
 use tailpin::SplitError;
 use tailpin::{FrameRange, Order, Pfn};
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// Splits every piece of `range` down to `target`.
     pub(super) fn split_range(
         &self,

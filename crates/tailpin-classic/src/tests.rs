@@ -59,7 +59,7 @@ fn map(frames: usize) -> Vec<AtomicU64> {
 }
 
 /// A block of `of` at the base; its generation.
-fn begin<S: Safeguards>(classic: &Classic<'_, AtomicU64, S>, of: Order, class: Class) -> u8 {
+fn begin<S: Safeguards<Safeguard>>(classic: &Classic<'_, AtomicU64, S>, of: Order, class: Class) -> u8 {
     classic.prepare(BASE, of).unwrap();
     classic.publish(BASE, of, class)
 }

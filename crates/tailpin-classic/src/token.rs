@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering;
 
 use super::page::{BEGAN, ONE_GENERATION, PG_HUGETLB, PG_PIECE, PG_TAIL, began, generation};
-use super::{Classic, Safeguards};
+use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
 use tailpin::Cause;
 use tailpin::{FrameRange, Order, Pfn};
@@ -24,7 +24,7 @@ struct Piece {
     own: u64,
 }
 
-impl<W: AtomicWord, S: Safeguards> Classic<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// Holds and locks the piece at `at`, if it is one of the token's block and has references.
     fn lock_piece(&self, token: RawBlock, at: Pfn, sink: &impl FreeSink) -> Result<Piece, Cause> {
         loop {

@@ -74,7 +74,7 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
 
     /// Counts a waiter that is about to enter the queue, unless what this returns is dropped. The
     /// barrier that follows makes the word it reads the newest.
-    pub(crate) fn announce<G: Safeguards>(&self) -> Announced<'_, S, W> {
+    pub(crate) fn announce<G: Safeguards<Safeguard>>(&self) -> Announced<'_, S, W> {
         // Relaxed: ordered by the barrier, which pairs with the one in `has_waiters`.
         self.waiters.fetch_add(1, Ordering::Relaxed);
         if G::keeps(Safeguard::FWait) {
@@ -122,7 +122,7 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
     }
 
     /// Whether a waker has to look at the queue. Asked after the word was changed.
-    pub(crate) fn has_waiters<G: Safeguards>(&self) -> bool {
+    pub(crate) fn has_waiters<G: Safeguards<Safeguard>>(&self) -> bool {
         W::fence(if G::keeps(Safeguard::FWake) { Ordering::SeqCst } else { Ordering::Release });
         self.waiters.load(Ordering::Relaxed) > 0
     }

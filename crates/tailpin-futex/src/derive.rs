@@ -38,7 +38,7 @@ pub struct Derived {
 /// [`Error::Misaligned`], [`Error::Fault`], [`Error::ReadOnlyAnonymous`],
 /// [`Error::SpecialMapping`], and what `give_up` says.
 #[doc(alias = "get_futex_key")]
-pub fn derive<M: Memory, G: Safeguards>(
+pub fn derive<M: Memory, G: Safeguards<Safeguard>>(
     futex: &Futex<'_, M>,
     access: Access,
     mut give_up: impl FnMut(u32) -> Option<Error>,
@@ -94,7 +94,7 @@ struct PageLookup<'m, M> {
 
 impl<M: Memory> PageLookup<'_, M> {
     /// Pins the page, for writing if that is possible at all.
-    fn pin<G: Safeguards>(
+    fn pin<G: Safeguards<Safeguard>>(
         &mut self,
         give_up: &mut impl FnMut(u32) -> Option<Error>,
     ) -> Result<M::Page, Error> {

@@ -21,7 +21,7 @@ pub struct ExitReport {
     pub robust: RobustEnd,
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Cleans up after thread `tid`, which runs no more code of its own: marks the locks of its
     /// robust list, whose head is at `robust` in `memory`, as [`OWNER_DIED`](crate::OWNER_DIED) and
     /// wakes a waiter of each; sends the threads that wait for a lock with priority inheritance of

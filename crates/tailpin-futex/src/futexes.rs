@@ -13,14 +13,14 @@ use crate::lock::{Guard, Lock};
 use crate::memory::{Access, Memory};
 use crate::pi_table::PiTable;
 use crate::retry_limit::RetryLimit;
-use crate::safeguards::{AllSafeguards, Safeguards};
+use crate::safeguards::{AllSafeguards, Safeguard, Safeguards};
 use crate::scheduler::{Deadline, Scheduler};
 use crate::word::{Part, QueueWord};
 
 /// All futexes of a system: the table of waiters, over a scheduler.
 ///
 /// The third and fourth parameter are for model checkers; other users leave them out.
-pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards = AllSafeguards> {
+pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards<Safeguard> = AllSafeguards> {
     pub(crate) scheduler: S,
     buckets: Box<[Bucket<S, W>]>,
     pub(crate) pi: Lock<W, PiTable<W, S::Thread>>,
@@ -44,7 +44,7 @@ impl<S: Scheduler> Futexes<S> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// [`with_buckets`](Self::with_buckets) of a checker's words and steps.
     pub fn with_words(scheduler: S, buckets: usize) -> Self {
         let buckets = buckets.max(1).checked_next_power_of_two().expect("so many buckets fit in memory");

@@ -17,7 +17,7 @@ use crate::list::DequeueReason;
 use crate::memory::{Access, Memory};
 use crate::pi_table::PiNodes;
 use crate::retry_limit::RetryLimit;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Deadline, Scheduler, Tid, Timeout, deadline};
 use crate::word::QueueWord;
 
@@ -44,7 +44,7 @@ impl Acquired {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Takes a lock, waiting for it if need be. While the caller waits, the owner is boosted, and
     /// so is the thread that the owner waits for.
     ///
@@ -206,12 +206,12 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
 }
 
 /// A thread that may be waiting for a lock; leaves the queue when it is dropped.
-struct PiWaiter<'f, S: Scheduler, W: QueueWord, G: Safeguards> {
+struct PiWaiter<'f, S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> {
     futexes: &'f Futexes<S, W, G>,
     nodes: PiNodes<W, S::Thread>,
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> PiWaiter<'_, S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> PiWaiter<'_, S, W, G> {
     fn nodes(self: Pin<&Self>) -> Pin<&PiNodes<W, S::Thread>> {
         // SAFETY: the nodes are pinned with the waiter: nothing moves out of it.
         unsafe { self.map_unchecked(|waiter| &waiter.nodes) }
@@ -227,7 +227,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> PiWaiter<'_, S, W, G> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Drop for PiWaiter<'_, S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Drop for PiWaiter<'_, S, W, G> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Invalid};
 use crate::futex::{Futex, Scope};
 use crate::futexes::Futexes;
 use crate::memory::{Address, Memory};
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Clock, Scheduler, Timeout};
 use crate::waitv::{Expect, MAX_WAITV};
 use crate::wake_op::WakeOp;
@@ -104,7 +104,7 @@ impl RawEntry {
     pub const U32: u32 = 2;
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Does what a `futex` system call says.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub struct Requeued {
     pub requeued: u32,
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Wakes up to `wake` waiters of `from` and lets up to `requeue` of the rest wait for `to`
     /// instead.
     ///

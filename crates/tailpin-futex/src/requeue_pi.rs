@@ -17,11 +17,11 @@ use crate::list::{DequeueReason, Visit};
 use crate::memory::{Access, Memory};
 use crate::pi::Acquired;
 use crate::retry_limit::RetryLimit;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Scheduler, Timeout, deadline};
 use crate::word::QueueWord;
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Waits at `condition`, if it is `expected`, for a [`cmp_requeue_pi`](Self::cmp_requeue_pi) to
     /// `lock`; returns with the lock taken.
     ///

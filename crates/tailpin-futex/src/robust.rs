@@ -54,7 +54,7 @@ pub(crate) struct RobustResult {
 /// An entry's address and whether its lock inherits priority.
 type RobustEntry = (Address, bool);
 
-struct Walk<'w, S: Scheduler, W: QueueWord, G: Safeguards, M> {
+struct Walk<'w, S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>, M> {
     futexes: &'w Futexes<S, W, G>,
     memory: &'w M,
     tid: Tid,
@@ -62,7 +62,7 @@ struct Walk<'w, S: Scheduler, W: QueueWord, G: Safeguards, M> {
     result: RobustResult,
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     pub(crate) fn clean_robust<M: Memory>(
         &self,
         memory: &M,
@@ -77,7 +77,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards, M: Memory> Walk<'_, S, W, G, M> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>, M: Memory> Walk<'_, S, W, G, M> {
     /// The address that leads nowhere is the error.
     fn list(&mut self, head: Address) -> Result<RobustEnd, Address> {
         let first = self.entry(head)?;

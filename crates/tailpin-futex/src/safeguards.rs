@@ -3,6 +3,8 @@
 //! The names are those of docs/races.md and of `tailpin check --hazard`. The code that ships asks
 //! [`Safeguards::keeps`] of [`AllSafeguards`], which the compiler answers with `true`.
 
+pub use tailpin::{AllSafeguards, Safeguards};
+
 /// What prevents one race of the futexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Safeguard {
@@ -31,22 +33,3 @@ pub enum Safeguard {
     /// themselves in the one they come from.
     FMove,
 }
-
-/// Which safeguards are in place: all but one, or all.
-pub trait Safeguards: Send + Sync + 'static {
-    /// The one that is left out.
-    const WITHOUT: Option<Safeguard> = None;
-
-    /// Whether a safeguard is in place. A model checker, which leaves out another one in each run,
-    /// answers for itself.
-    #[inline(always)]
-    fn keeps(safeguard: Safeguard) -> bool {
-        Self::WITHOUT != Some(safeguard)
-    }
-}
-
-/// Every safeguard in place: what ships.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AllSafeguards;
-
-impl Safeguards for AllSafeguards {}

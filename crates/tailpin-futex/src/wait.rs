@@ -6,11 +6,11 @@ use crate::error::Error;
 use crate::futex::Futex;
 use crate::futexes::Futexes;
 use crate::memory::Memory;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Scheduler, Timeout, deadline};
 use crate::word::QueueWord;
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Blocks until woken, if the word is `expected`.
     ///
     /// ```

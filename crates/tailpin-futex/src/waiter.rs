@@ -34,19 +34,19 @@ use crate::word::QueueWord;
 /// assert!(waiter.is_woken());
 /// # Ok::<(), tailpin_futex::Error>(())
 /// ```
-pub struct Waiter<'f, S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards = AllSafeguards> {
+pub struct Waiter<'f, S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards<Safeguard> = AllSafeguards> {
     futexes: &'f Futexes<S, W, G>,
     node: Node<W, Waiting<S::Thread>>,
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// A waiter that is not queued yet.
     pub fn waiter(&self) -> Waiter<'_, S, W, G> {
         Waiter { futexes: self, node: Node::new() }
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Waiter<'_, S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Waiter<'_, S, W, G> {
     /// Queues if the word is `expected`, after leaving where it was queued before. From then on the
     /// thread that called is unparked when it is woken: by a wake that names one of the bits of
     /// `bitset`.
@@ -156,7 +156,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Waiter<'_, S, W, G> {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Drop for Waiter<'_, S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Drop for Waiter<'_, S, W, G> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -10,7 +10,7 @@ use crate::futex::Futex;
 use crate::futexes::Futexes;
 use crate::memory::{Access, Memory};
 use crate::retry_limit::RetryLimit;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::{Deadline, Scheduler, Timeout, deadline};
 use crate::waiter::Waiter;
 use crate::word::QueueWord;
@@ -30,7 +30,7 @@ pub struct Expect<'m, M> {
     pub value: u32,
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Blocks until woken from one of 1 to 128 words, if each is as expected. Returns the index of
     /// the first that was woken.
     ///
@@ -101,9 +101,11 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
     }
 }
 
-struct WaiterArray<'f, S: Scheduler, W: QueueWord, G: Safeguards, const N: usize>([Waiter<'f, S, W, G>; N]);
+struct WaiterArray<'f, S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>, const N: usize>(
+    [Waiter<'f, S, W, G>; N],
+);
 
-impl<'f, S: Scheduler, W: QueueWord, G: Safeguards, const N: usize> WaiterArray<'f, S, W, G, N> {
+impl<'f, S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>, const N: usize> WaiterArray<'f, S, W, G, N> {
     fn get(self: Pin<&Self>, index: usize) -> Pin<&Waiter<'f, S, W, G>> {
         // SAFETY: the waiters are pinned with the array: none is ever moved out of it.
         unsafe { self.map_unchecked(|waiters| &waiters.0[index]) }

@@ -10,11 +10,11 @@ use crate::futexes::Futexes;
 use crate::key::Key;
 use crate::list::{DequeueReason, Visit};
 use crate::memory::{Access, Memory};
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::Scheduler;
 use crate::word::QueueWord;
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Wakes up to `count` waiters, the highest priority first and then the longest waiting.
     /// Returns how many.
     ///

@@ -8,7 +8,7 @@ use crate::futex::Futex;
 use crate::futexes::Futexes;
 use crate::memory::{Access, Memory, NotPresent};
 use crate::retry_limit::RetryLimit;
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 use crate::scheduler::Scheduler;
 use crate::wake::take;
 use crate::word::QueueWord;
@@ -116,7 +116,7 @@ impl WakeOp {
     }
 }
 
-impl<S: Scheduler, W: QueueWord, G: Safeguards> Futexes<S, W, G> {
+impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// Changes the word `b`, wakes up to `wake_a` waiters of `a` and, if `b` was as asked, up to
     /// `wake_b` of `b`. The change and the wakes are one step for every thread that waits for
     /// either.

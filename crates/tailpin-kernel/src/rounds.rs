@@ -76,7 +76,7 @@ impl<S> Default for Rounds<S> {
     }
 }
 
-impl<S: Safeguards, W: AtomicWord, const CPUS: usize> Rounds<S, W, CPUS> {
+impl<S: Safeguards<Safeguard>, W: AtomicWord, const CPUS: usize> Rounds<S, W, CPUS> {
     /// Over words of zero from elsewhere: `asked` and `answered` of each CPU. For model checkers.
     pub fn over(mut words: impl FnMut(usize) -> (W, W)) -> Self {
         let line = |cpu| {
@@ -201,7 +201,7 @@ impl<W: AtomicWord> Marks<W> {
 
     /// Marks this CPU, and after it does `then`, which may look at the space's tables from then on.
     /// With interrupts off.
-    pub fn set<S: Safeguards, T>(&self, cpu: usize, then: impl FnOnce() -> T) -> T {
+    pub fn set<S: Safeguards<Safeguard>, T>(&self, cpu: usize, then: impl FnOnce() -> T) -> T {
         let mark = || {
             // AcqRel: with the fence. Release, as a CPU that sees the mark waits for this one.
             self.0.fetch_or(bit(cpu), Ordering::AcqRel);
@@ -245,7 +245,7 @@ pub struct Section<'c, C: Cpus + ?Sized, W: AtomicWord = AtomicU64> {
 impl<'c, C: Cpus + ?Sized, W: AtomicWord> Section<'c, C, W> {
     /// Opens a section on the space with these marks.
     #[inline]
-    pub fn enter<S: Safeguards>(cpus: &'c C, marks: &'c Marks<W>) -> Self {
+    pub fn enter<S: Safeguards<Safeguard>>(cpus: &'c C, marks: &'c Marks<W>) -> Self {
         let off = S::keeps(Safeguard::KSection).then(|| InterruptsOff::new(cpus));
         let cpu = cpus.this_cpu();
         if marks.has(cpu) {

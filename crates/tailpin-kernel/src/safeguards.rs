@@ -1,6 +1,8 @@
 //! What each race of the shootdowns is prevented by, so that a model checker, and a kernel that is
 //! broken on purpose, can leave one out.
 
+pub use tailpin::{AllSafeguards, Safeguards};
+
 /// A protective step of a shootdown, under its name in docs/races.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Safeguard {
@@ -23,22 +25,3 @@ pub enum Safeguard {
     /// Interrupts are off in a section, so that no round is answered in it.
     KSection,
 }
-
-/// Which safeguards are in place: all but one, or all.
-pub trait Safeguards: Send + Sync + 'static {
-    /// The one that is left out.
-    const WITHOUT: Option<Safeguard> = None;
-
-    /// Whether a safeguard is in place. A model checker, which leaves out another one in each run,
-    /// answers for itself.
-    #[inline(always)]
-    fn keeps(safeguard: Safeguard) -> bool {
-        Self::WITHOUT != Some(safeguard)
-    }
-}
-
-/// Every safeguard in place: what ships.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AllSafeguards;
-
-impl Safeguards for AllSafeguards {}

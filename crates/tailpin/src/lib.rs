@@ -17,6 +17,7 @@ mod page_state;
 pub mod page_word;
 mod protocol;
 mod report;
+mod safeguards;
 mod zone;
 
 pub use alloc::config::{Request, ZoneConfig};
@@ -40,6 +41,7 @@ pub use protocol::{
 #[doc(hidden)]
 pub use protocol::{ParkingPlace, sealed};
 pub use report::{Cause, Misuse, Operation, Sink};
+pub use safeguards::{AllSafeguards, Safeguards};
 pub use zone::Zone;
 pub use zone::audit::{Audit, Finding};
 pub use zone::claim::Claimed;

@@ -125,7 +125,7 @@ pub(super) fn slices(recorder: &mut Recorder<'_>) {
     const LENGTHS: [(&str, usize); 3] =
         [("arena-slice-200", 200), ("arena-slice-4k", 4 << 10), ("arena-slice-64k-across", 64 << 10)];
     const OTHERS: [&str; 3] = ["arena-slice-64k-piece", "arena-clone-drop", "arena-keep-200"];
-    if !LENGTHS.iter().map(|(scenario, _)| scenario).chain(&OTHERS).any(|scenario| recorder.wants(scenario)) {
+    if !recorder.wants_any(&LENGTHS.map(|(scenario, _)| scenario)) && !recorder.wants_any(&OTHERS) {
         return;
     }
     let arena = arena();

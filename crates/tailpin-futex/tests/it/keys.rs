@@ -15,7 +15,7 @@ use tailpin_futex::{
 };
 
 /// The derivation as it ships, or without a step.
-fn look<G: Safeguards>(memory: &impl Memory, at: u64, access: Access) -> Result<Derived, Error> {
+fn look<G: Safeguards<Safeguard>>(memory: &impl Memory, at: u64, access: Access) -> Result<Derived, Error> {
     let futex = Futex::shared(memory, at);
     let at = Address::new(at);
     derive::<_, G>(&futex, access, |attempts| {
@@ -74,13 +74,13 @@ fn every_word_of_a_large_page_has_its_own_key_and_each_view_of_it_the_same() {
 
 /// H8 as it was in 2013: what the second attempt asks for is more than the first has proved.
 struct AsksForMore;
-impl Safeguards for AsksForMore {
+impl Safeguards<Safeguard> for AsksForMore {
     const WITHOUT: Option<Safeguard> = Some(Safeguard::H8);
 }
 
 /// H25: "read-only" is remembered from one look to the next.
 struct StaysReadOnly;
-impl Safeguards for StaysReadOnly {
+impl Safeguards<Safeguard> for StaysReadOnly {
     const WITHOUT: Option<Safeguard> = Some(Safeguard::H25);
 }
 
@@ -181,7 +181,7 @@ fn a_page_that_belongs_to_nobody_is_looked_at_twice_and_no_more() {
 
 #[test]
 fn h25_a_mapping_that_becomes_writable_between_two_looks_is_no_error() {
-    fn run<G: Safeguards>() -> Result<Derived, Error> {
+    fn run<G: Safeguards<Safeguard>>() -> Result<Derived, Error> {
         let model = Model::new(Size::default());
         let (memory, object) = (model.space(), model.object(1, false));
         let file =

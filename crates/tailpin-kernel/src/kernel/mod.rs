@@ -14,7 +14,7 @@ use tailpin_mm::{DirectMap, Env, PAGE_BYTES, ReadSide, SpaceId, Stale, Tlb};
 use crate::cpus::{Cpus, InterruptsOff};
 use crate::kernel::lock::RawRwLock;
 use crate::rounds::{MAX_CPUS, Marks, Rounds, Section};
-use crate::safeguards::Safeguards;
+use crate::safeguards::{Safeguard, Safeguards};
 
 /// Ranges of more pages than this are flushed by dropping everything: about what that costs.
 const FLUSHED_ONE_BY_ONE: u64 = 33;
@@ -27,7 +27,7 @@ pub trait Kernel: Cpus + DirectMap + Sized + 'static {
     /// Format of the page tables.
     type Arch: Arch;
     /// [`AllSafeguards`](crate::AllSafeguards), unless the kernel is to be broken on purpose.
-    type Safeguards: Safeguards;
+    type Safeguards: Safeguards<Safeguard>;
 
     /// The one value of this type.
     fn kernel() -> &'static Self;

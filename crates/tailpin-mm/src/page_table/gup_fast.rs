@@ -20,6 +20,7 @@
 
 use core::sync::atomic::Ordering;
 
+pub use tailpin::{AllSafeguards, Safeguards};
 use tailpin::{AtomicWord, Pfn};
 
 use crate::addr::VirtAddr;
@@ -41,28 +42,9 @@ pub enum Safeguard {
     H21Change,
 }
 
-/// Which safeguards are kept: all of them, or all but one.
-pub trait Safeguards: Send + Sync + 'static {
-    /// The one that is left out, if any.
-    const WITHOUT: Option<Safeguard> = None;
-
-    /// Whether this one is kept, which the compiler knows where [`Safeguards::WITHOUT`] says it; a
-    /// checker that chooses one for each run answers here.
-    #[inline(always)]
-    fn keeps(safeguard: Safeguard) -> bool {
-        Self::WITHOUT != Some(safeguard)
-    }
-}
-
-/// Every safeguard is kept: what ships.
-#[derive(Clone, Copy, Debug)]
-pub struct AllSafeguards;
-
-impl Safeguards for AllSafeguards {}
-
 /// Orders the change of an entry before reading the count of what it maps.
 #[inline]
-pub fn change_barrier<S: Safeguards, W: AtomicWord>() {
+pub fn change_barrier<S: Safeguards<Safeguard>, W: AtomicWord>() {
     if S::keeps(Safeguard::H21Change) {
         // SeqCst: pairs with the fence of `gup_fast`.
         W::fence(Ordering::SeqCst);
@@ -76,7 +58,7 @@ pub fn change_barrier<S: Safeguards, W: AtomicWord>() {
 /// # Errors
 /// Those of `pin`.
 #[inline]
-pub fn gup_fast<S: Safeguards, T: LocklessWalk, R, X>(
+pub fn gup_fast<S: Safeguards<Safeguard>, T: LocklessWalk, R, X>(
     entries: &T,
     root: Pfn,
     addr: VirtAddr,
@@ -137,7 +119,7 @@ mod tests {
 
         /// Pins the frame at address 0, with a change by another thread between the pin and the
         /// second walk; whether the pin stays.
-        fn pin<S: Safeguards>(table: usize, change: u64) -> bool {
+        fn pin<S: Safeguards<Safeguard>>(table: usize, change: u64) -> bool {
             let tables = Self::new();
             let pin = |_, leaf: Leaf| {
                 tables.0[table].store(change, Ordering::SeqCst);
@@ -168,13 +150,13 @@ mod tests {
 
     struct WithoutH13Entry;
 
-    impl Safeguards for WithoutH13Entry {
+    impl Safeguards<Safeguard> for WithoutH13Entry {
         const WITHOUT: Option<Safeguard> = Some(Safeguard::H13Entry);
     }
 
     struct WithoutH19;
 
-    impl Safeguards for WithoutH19 {
+    impl Safeguards<Safeguard> for WithoutH19 {
         const WITHOUT: Option<Safeguard> = Some(Safeguard::H19);
     }
 

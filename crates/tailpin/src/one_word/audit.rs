@@ -1,12 +1,12 @@
 //! What the words of a live block must look like at a quiet moment.
 
-use super::{OneWord, Safeguards};
+use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 
 /// Checks head, parts and tails of one block; returns how many of its pages are pinned.
-pub(super) fn audit_block<W: AtomicWord, S: Safeguards>(
+pub(super) fn audit_block<W: AtomicWord, S: Safeguards<Safeguard>>(
     this: &OneWord<'_, W, S>,
     head: Pfn,
     order: Order,
@@ -42,7 +42,7 @@ pub(super) fn audit_block<W: AtomicWord, S: Safeguards>(
     pinned + u64::from(word.pins() > holds)
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold
     /// it.
     fn audit_area(

@@ -11,7 +11,7 @@ use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::{BlockRefs, FreeSink};
 use crate::report::{Cause, Misuse, Operation};
 
-impl<W: AtomicWord, S: Safeguards> BlockRefs for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
     #[inline]
     fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
         let word = self.word(head);
@@ -80,7 +80,7 @@ impl<W: AtomicWord, S: Safeguards> BlockRefs for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     fn get_refs_on(&self, at: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);

@@ -12,7 +12,7 @@ use crate::page_state::{Class, Kind};
 use crate::page_word::PageWord;
 use crate::protocol::{BlockLife, FreeSink};
 
-impl<W: AtomicWord, S: Safeguards> BlockLife for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
     const HANDS_OUT_AT_ONCE: bool = true;
 
     /// `prep_compound_page`: checks every word of the block and makes the tails tails. The head
@@ -120,7 +120,7 @@ impl<W: AtomicWord, S: Safeguards> BlockLife for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
     #[inline]
     fn claim_as(&self, head: Pfn, order: Order, claimed: impl FnOnce(PageWord) -> PageWord) -> bool {

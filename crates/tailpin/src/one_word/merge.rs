@@ -59,7 +59,7 @@ struct Progress {
 /// One block of `order` at `head` out of the pieces there, on each of which the caller has a
 /// reference. If it is not the only one, the caller has one on each frame afterwards too, though
 /// perhaps in smaller pieces, or in 2 MiB.
-pub(super) fn merge<W: AtomicWord, S: Safeguards>(
+pub(super) fn merge<W: AtomicWord, S: Safeguards<Safeguard>>(
     this: &OneWord<'_, W, S>,
     head: Pfn,
     order: Order,
@@ -77,7 +77,7 @@ pub(super) fn merge<W: AtomicWord, S: Safeguards>(
     merged
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first, which stay set apart.
     pub(super) fn join_areas(
         &self,

@@ -3,7 +3,7 @@
 //! The handles can't misuse a frame, so they use the unchecked forms; here nothing is believed, and
 //! a word is changed only from a state in which the change is right.
 
-use super::{OneWord, Safeguards};
+use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{FrameRange, Order, Pfn};
@@ -12,7 +12,7 @@ use crate::protocol::{FrameWords, FreeSink, Pins};
 use crate::report::Cause;
 
 /// Gives back a pin if there is one.
-pub(super) fn raw_put<W: AtomicWord, S: Safeguards>(
+pub(super) fn raw_put<W: AtomicWord, S: Safeguards<Safeguard>>(
     this: &OneWord<'_, W, S>,
     page: Pfn,
     sink: &impl FreeSink,
@@ -47,7 +47,7 @@ pub(super) fn raw_put<W: AtomicWord, S: Safeguards>(
 
 /// Marks a frame in use so that it leaves service when it is freed, and the head of its block
 /// so that the frames are looked at one by one then. False if the frame is free.
-pub(super) fn mark_hwpoison<W: AtomicWord, S: Safeguards>(
+pub(super) fn mark_hwpoison<W: AtomicWord, S: Safeguards<Safeguard>>(
     this: &OneWord<'_, W, S>,
     frame: Pfn,
     sink: &impl FreeSink,
@@ -80,7 +80,7 @@ pub(super) fn mark_hwpoison<W: AtomicWord, S: Safeguards>(
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Whether the head or 2 MiB part `seen` at `at` may have a pin of its own, besides the holds
     /// of its pinned tails. A hold is there before the pin of its tail and for longer, so "no" is
     /// certain of a word that stays as it is.

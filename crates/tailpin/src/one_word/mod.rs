@@ -58,7 +58,7 @@ impl<'m, W: AtomicWord> OneWord<'m, W> {
     }
 }
 
-impl<'m, W: AtomicWord, S: Safeguards> OneWord<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'m, W, S> {
     /// The protocol over `words` with safeguards of the caller's choice: for model checking what
     /// happens when one is missing.
     pub fn with_safeguards(words: &'m [W], base: Pfn) -> Self {
@@ -146,13 +146,13 @@ impl<'m, W: AtomicWord, S: Safeguards> OneWord<'m, W, S> {
 
 impl<W, S> crate::protocol::sealed::Sealed for OneWord<'_, W, S> {}
 
-impl<'m, W: AtomicWord, S: Safeguards> Attach<'m> for OneWord<'m, W, S> {
+impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> Attach<'m> for OneWord<'m, W, S> {
     fn attach(words: &'m [W], base: Pfn) -> Self {
         Self::with_safeguards(words, base)
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> FrameWords for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> FrameWords for OneWord<'_, W, S> {
     type Word = W;
     const NAME: &'static str = "one-word";
     const WORDS_PER_FRAME: usize = 1;

@@ -86,7 +86,7 @@ impl For {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> Pins for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Pins for OneWord<'_, W, S> {
     /// `get_page_unless_zero` for any page: one look and one compare-and-swap where the page's own
     /// word is live.
     #[inline]
@@ -124,7 +124,7 @@ impl<W: AtomicWord, S: Safeguards> Pins for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Pins a page whose own word is not live alone: one that was last `seen` as a tail without
     /// pins, or as anything else.
     #[inline(never)]

@@ -3,6 +3,8 @@
 //! The names are those of docs/races.md and of `tailpin check --hazard`. The code that ships asks
 //! [`Safeguards::keeps`] of [`AllSafeguards`], which the compiler answers with `true`.
 
+pub use crate::safeguards::{AllSafeguards, Safeguards};
+
 /// What prevents one race of the one-word protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Safeguard {
@@ -53,34 +55,3 @@ pub enum Safeguard {
     /// reference.
     W19,
 }
-
-/// Which safeguards are in place: all but one, or all.
-pub trait Safeguards: Send + Sync + 'static {
-    /// The one that is left out.
-    const WITHOUT: Option<Safeguard> = None;
-
-    /// Whether a safeguard is in place. A model checker, which leaves out another one in each run,
-    /// answers for itself.
-    #[inline(always)]
-    fn keeps(safeguard: Safeguard) -> bool {
-        Self::WITHOUT != Some(safeguard)
-    }
-
-    /// Does `first` and then `second`; without the safeguard, the other way round.
-    #[inline(always)]
-    fn in_order(safeguard: Safeguard, first: impl FnOnce(), second: impl FnOnce()) {
-        if Self::keeps(safeguard) {
-            first();
-            second();
-        } else {
-            second();
-            first();
-        }
-    }
-}
-
-/// Every safeguard in place: what ships.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AllSafeguards;
-
-impl Safeguards for AllSafeguards {}

@@ -47,7 +47,7 @@ struct Gathered {
     frames: FrameMask,
 }
 
-impl<W: AtomicWord, S: Safeguards> Rearrange for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Rearrange for OneWord<'_, W, S> {
     const REARRANGES: bool = true;
 
     fn split(&self, range: FrameRange, target: Order, sink: &impl FreeSink) -> Result<(), SplitError> {
@@ -89,7 +89,7 @@ impl<W: AtomicWord, S: Safeguards> Rearrange for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
     /// known to be done.
     fn split_piece(&self, at: Pfn, target: Order, sink: &impl FreeSink) -> Result<Order, SplitError> {

@@ -15,7 +15,7 @@
 //! * a merge first sets all its blocks apart, so that no reference to them comes or goes.
 
 use super::merge::Whole;
-use super::{OneWord, Safeguards, misuse};
+use super::{OneWord, Safeguard, Safeguards, misuse};
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
@@ -24,7 +24,7 @@ use crate::page_word::PageWord;
 use crate::protocol::{BlockRefs, Checked, FrameWords, FreeSink, RawBlock};
 use crate::report::Cause;
 
-impl<W: AtomicWord, S: Safeguards> Checked for OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
     // As long as a larger block around the frame is being split, its helpers rewrite tails of the
     // pieces that there are already, so none of these may be split or given back before.
     fn settled_block(&self, frame: Pfn, sink: &impl FreeSink) -> Option<(Pfn, PageState)> {
@@ -172,7 +172,7 @@ impl<W: AtomicWord, S: Safeguards> Checked for OneWord<'_, W, S> {
     }
 }
 
-impl<W: AtomicWord, S: Safeguards> OneWord<'_, W, S> {
+impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// What keeps `seen`, the word of `at`, from being that of a piece of the token's block with a
     /// reference.
     fn fault(&self, token: RawBlock, at: Pfn, seen: PageWord) -> Result<(), Cause> {

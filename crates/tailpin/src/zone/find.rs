@@ -3,7 +3,7 @@
 use crate::GetError;
 use crate::atomic::AtomicWord;
 use crate::frame::{Order, Pfn};
-use crate::one_word::{OneWord, Safeguards};
+use crate::one_word::{OneWord, Safeguard, Safeguards};
 use crate::page_state::{Kind, PageState};
 use crate::protocol::Protocol;
 use crate::zone::handle::{Block, PageRef};
@@ -99,7 +99,7 @@ impl<P: Protocol> Zone<'_, P> {
     }
 }
 
-impl<'w, W: AtomicWord, S: Safeguards> Zone<'_, OneWord<'w, W, S>> {
+impl<'w, W: AtomicWord, S: Safeguards<Safeguard>> Zone<'_, OneWord<'w, W, S>> {
     /// One more reference to the block of exactly `order` at `head`, found by its number alone:
     /// [`Zone::try_pin`] for whole blocks. If you found the number in some structure, look there
     /// again afterwards.

@@ -20,13 +20,13 @@ const TAIL: Pfn = Pfn::new(300);
 /// Makes tails implicit whatever may be held.
 struct Careless;
 
-impl Safeguards for Careless {
+impl Safeguards<Safeguard> for Careless {
     const WITHOUT: Option<Safeguard> = Some(Safeguard::W17);
 }
 
 /// Stops a get of a tail before access `k`. Returns whether it got so far, and what the audit
 /// found.
-fn late_pin<S: Safeguards>(k: u64) -> (bool, u64) {
+fn late_pin<S: Safeguards<Safeguard>>(k: u64) -> (bool, u64) {
     let ranges = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word, S>>()), words(layout.area_words()));
@@ -51,7 +51,7 @@ fn late_pin<S: Safeguards>(k: u64) -> (bool, u64) {
 }
 
 /// Stops everywhere. Returns how many stops ended in a violation.
-fn late_pins<S: Safeguards>() -> usize {
+fn late_pins<S: Safeguards<Safeguard>>() -> usize {
     let (mut k, mut bad) = (0, 0);
     loop {
         let (reached, violations) = late_pin::<S>(k);
