@@ -355,6 +355,16 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         }
     }
 
+    /// Gives back a pin that was kept through the raw interface, which asks whether there is one.
+    pub(crate) fn raw_put_kept(&self, slot: usize) {
+        let Some(held) = self.kept(slot) else { return };
+        self.touch(held.page.get());
+        self.ledger()[held.page.get() as usize].pins -= 1;
+        if let Err(cause) = self.protocol().raw_put(held.page, self) {
+            violation(format!("page {} is pinned, but: {cause}", held.page.get()));
+        }
+    }
+
     /// Adds pins without asking.
     pub(crate) fn force_pins(&self, frame: u64, n: u64) {
         F::force_pins(&self.words, frame, n);

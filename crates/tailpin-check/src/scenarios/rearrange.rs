@@ -255,6 +255,22 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             .thread("merge", raw_merge)
             .thread("get(1), put", |fx| fx.get_and_put(1))
             .finish(|fx| fx.drop_refs(0, 1, 1)),
+        scenario::<E, F>("raw-put-head", "raw put on a head ‖ a pin moves from tail to tail", ONE_WORD, &[])
+            .setup(|fx| {
+                fx.alloc(0, 2, Splittable);
+                fx.keep(0, fx.must_get(0));
+                fx.keep(1, fx.must_get(1));
+            })
+            .thread("raw put(0)", |fx| fx.raw_put_kept(0))
+            .thread("put(1), get(2)", |fx| {
+                fx.put_kept(1);
+                fx.keep(2, fx.must_get(2));
+            })
+            .finish(|fx| {
+                fx.audit(0, 2);
+                fx.put_kept(2);
+                fx.drop_refs(0, 2, 1);
+            }),
         scenario::<E, F>(
             "merge-held",
             "merge of two blocks, one of them pinned ‖ get of its tail",

@@ -7,6 +7,7 @@ use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::frame_mask::FrameMask;
 use crate::page_word::PageWord;
 use crate::protocol::{FrameWords, FreeSink, Pins};
 use crate::report::Cause;
@@ -22,7 +23,7 @@ pub(super) fn raw_put<W: AtomicWord, S: Safeguards<Safeguard>>(
         let seen = this.load(at);
         if let Some(new) = seen.unpin(1)
             && (seen.is_tail() || seen.is_head())
-            && (this.may_have_own_pin(at, seen) || this.load(at) != seen)
+            && (this.may_have_own_pin(at, seen) || !this.is_without_own_pin(at, seen, sink))
         {
             if this.change(at, seen, new) {
                 if new.pins() == 0 {
@@ -81,23 +82,57 @@ pub(super) fn mark_hwpoison<W: AtomicWord, S: Safeguards<Safeguard>>(
 }
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
-    /// Whether the head or 2 MiB part `seen` at `at` may have a pin of its own, besides the holds
-    /// of its pinned tails. A hold is there before the pin of its tail and for longer, so "no" is
-    /// certain of a word that stays as it is.
+    /// Whether the head or 2 MiB part `seen` at `at` seems to have a pin of its own, besides the
+    /// holds of what is pinned below it. Looks at one word after the other, so "no" may be wrong
+    /// where pins move from one tail to another while it looks.
     fn may_have_own_pin(&self, at: Pfn, seen: PageWord) -> bool {
         const MOST_HOLDS: u64 = 2 * 511;
         let part = seen.is_tail() && at.is_aligned(Order::HUGE) && seen.order() > Order::HUGE;
         let several = seen.is_settled_head() && !seen.is_unsplittable() && seen.order() > Order::PAGE;
-        if seen.pins() > MOST_HOLDS || !part && !several {
-            return true;
+        seen.pins() > MOST_HOLDS
+            || !part && !several
+            || seen.pins() > self.pinned_below(at, seen).count() as u64
+    }
+
+    /// Whether the head or 2 MiB part `seen` at `at`, still as it was, is without a pin of its own
+    /// for certain.
+    ///
+    /// Each page that is pinned below it is pinned once more, so that they all are at the moment at
+    /// which the word is looked at again, and none of their holds on it can go. There are as many
+    /// holds as pins then, or more.
+    fn is_without_own_pin(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) -> bool {
+        // Number of a page below: the tails of 2 MiB, then the other parts.
+        let number = |page: Pfn| match page.get().wrapping_sub(at.get()) {
+            tail if tail < Order::HUGE.frames() => (0, tail),
+            part => (1, part / Order::HUGE.frames()),
+        };
+        let mut held = [FrameMask::NONE; 2];
+        for page in self.pinned_below(at, seen) {
+            match self.try_get(page, sink).map(|pin| pin.pin().counted_at) {
+                Ok(counted_at) if counted_at == page => {
+                    let (which, number) = number(page);
+                    held[which].insert(number);
+                }
+                Ok(counted_at) => self.unpin(counted_at, sink),
+                Err(_) => {}
+            }
         }
-        let pinned = |tail: &Pfn| self.load(*tail).pins() > 0;
+        let holds: u64 = held.iter().map(FrameMask::count).sum();
+        let without = self.load(at) == seen && seen.pins() <= holds;
+        for (mask, stride) in held.iter().zip([1, Order::HUGE.frames()]) {
+            mask.iter().for_each(|number| self.unpin(at.offset(number * stride), sink));
+        }
+        without
+    }
+
+    /// The pinned pages that have a hold on the head or 2 MiB part `seen` at `at`: tails, and of a
+    /// head above 2 MiB also parts.
+    fn pinned_below(&self, at: Pfn, seen: PageWord) -> impl Iterator<Item = Pfn> {
+        let (explicit, large) = (!seen.all_tails_implicit(), seen.order() > Order::HUGE);
         let tails = FrameRange::block(at, seen.order().min(Order::HUGE)).iter().skip(1);
-        let mut holds = if seen.all_tails_implicit() { 0 } else { tails.filter(pinned).count() };
-        if several && seen.order() > Order::HUGE {
-            holds += Self::units(at, seen.order()).filter(pinned).count();
-        }
-        seen.pins() > holds as u64
+        let parts = Self::units(at, seen.order()).filter(move |_| large && seen.is_head());
+        let tails = tails.filter(move |_| explicit);
+        tails.chain(parts).filter(|page| self.load(*page).pins() > 0)
     }
 
     /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail is
