@@ -271,6 +271,21 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.put_kept(2);
                 fx.drop_refs(0, 2, 1);
             }),
+        scenario::<E, F>("raw-put-piece", "raw put on the head of a piece ‖ split", ONE_WORD, &[])
+            .setup(|fx| {
+                fx.alloc(0, 2, Splittable);
+                fx.keep(0, fx.must_get(2));
+                fx.keep(1, fx.must_get(3));
+            })
+            .thread("raw put(2)", |fx| fx.raw_put_kept(0))
+            .thread("split", |fx| fx.split(0, 2, 1))
+            .finish(|fx| {
+                fx.put_kept(1);
+                fx.audit(0, 1);
+                fx.audit(2, 1);
+                fx.drop_refs(0, 1, 1);
+                fx.drop_refs(2, 1, 1);
+            }),
         scenario::<E, F>(
             "merge-held",
             "merge of two blocks, one of them pinned ‖ get of its tail",

@@ -126,13 +126,18 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     }
 
     /// The pinned pages that have a hold on the head or 2 MiB part `seen` at `at`: tails, and of a
-    /// head above 2 MiB also parts.
+    /// head above 2 MiB also parts. Where a split has made the head of a piece before the tails of
+    /// it, these name the block that was split, which has their holds.
     fn pinned_below(&self, at: Pfn, seen: PageWord) -> impl Iterator<Item = Pfn> {
-        let (explicit, large) = (!seen.all_tails_implicit(), seen.order() > Order::HUGE);
-        let tails = FrameRange::block(at, seen.order().min(Order::HUGE)).iter().skip(1);
-        let parts = Self::units(at, seen.order()).filter(move |_| large && seen.is_head());
-        let tails = tails.filter(move |_| explicit);
-        tails.chain(parts).filter(|page| self.load(*page).pins() > 0)
+        let (explicit, order) = (!seen.all_tails_implicit(), seen.order());
+        let below = order.min(Order::HUGE);
+        let tails = FrameRange::block(at, below).iter().skip(1).filter(move |_| explicit);
+        let parts = Self::units(at, order).filter(move |_| order > below && seen.is_head());
+        let named = tails.map(move |tail| (tail, below)).chain(parts.map(move |part| (part, order)));
+        named.filter_map(move |(page, order)| {
+            let word = self.load(page);
+            (word.is_tail() && word.order() == order && word.pins() > 0).then_some(page)
+        })
     }
 
     /// Marks a tail that has no pin of the caller's: its head first, as from then on a tail is
