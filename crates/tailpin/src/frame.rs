@@ -1,7 +1,5 @@
 //! Frame numbers, block orders and ranges of frames: the indices everything else speaks in.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 
 /// Bytes of a page, the memory of one frame.

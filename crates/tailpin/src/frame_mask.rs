@@ -36,6 +36,10 @@ impl FrameMask {
     }
 
     /// Those frames of `range` that lie in the pageblock that begins at `pageblock`.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "frames from the pageblock's first on; `from` is before `to`, within the word"
+    )]
     pub fn of_range(range: FrameRange, pageblock: Pfn) -> Self {
         let end = pageblock.checked_offset(AREA_FRAMES as u64).unwrap_or(range.end);
         let first = range.start.max(pageblock).get() - pageblock.get();
@@ -54,6 +58,10 @@ impl FrameMask {
 
     /// The lowest `n` of them.
     #[must_use]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a set bit is there to be taken away, and `left` is not 0"
+    )]
     pub fn lowest(&self, n: u64) -> Self {
         let mut left = n;
         Self(self.0.map(|word| {

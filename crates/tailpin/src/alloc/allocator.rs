@@ -39,6 +39,7 @@ pub(crate) struct Allocator<'m, P: Protocol> {
 
 impl<'m, P: Attach<'m>> Allocator<'m, P> {
     /// Over words that an earlier one has begun to use, or that [`begin`](Self::begin) gets next.
+    #[expect(clippy::arithmetic_side_effects, reason = "the layout has seen that all words fit into memory")]
     pub(crate) fn over(
         layout: &ZoneLayout<'_>,
         config: ZoneConfig<'m>,
@@ -223,6 +224,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is one CPU cache or more")]
     pub(super) fn cpu_cache(&self) -> CpuCache<'m, P::Word> {
         // The number of CPU caches is a power of two.
         self.cache_at((self.config.cpu)() & (self.cpu_caches.len() - 1))
@@ -238,17 +240,20 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Frames that have ever been in service.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     pub(crate) fn usable_frames(&self) -> u64 {
         // Relaxed: a statistic.
         self.usable + self.added.load(Ordering::Relaxed)
     }
 
     /// Free frames, uncoalesced ones included, by a look from outside.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     pub(crate) fn free_frames(&self) -> u64 {
         self.pool.free_frames() + self.uncoalesced_frames() + self.parked_frames()
     }
 
     /// Wholly free pageblocks, uncoalesced ones included, by a look from outside.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     pub(crate) fn free_pageblocks(&self) -> u64 {
         self.pool.free_pageblocks() + self.uncoalesced_pageblocks()
     }

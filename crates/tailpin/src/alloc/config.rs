@@ -1,7 +1,5 @@
 //! What a zone is made with, and what is asked of it.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::frame::{Order, Pfn};
 use crate::page_state::Class;
 use crate::report::Sink;

@@ -93,6 +93,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
 
     /// The place at the top of the stack, or one above it.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "below the CPU cache's words")]
     fn place(top: u64) -> usize {
         FIRST_PLACE + top as usize % PLACES
     }
@@ -117,6 +118,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
 
     /// This page became uncoalesced.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     pub(crate) fn push(&self, number: u64) {
         let top = self.hint(TOP).wrapping_add(1);
         self.set_hint(Self::place(top), number + 1);
@@ -124,6 +126,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     }
 
     /// Some pages of a row are uncoalesced: the lowest is to be tried first.
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     pub(crate) fn push_row(&self, row: RowId, pages: u64) {
         let mut rest = pages;
         while let Some(highest) = rest.checked_ilog2() {
@@ -134,17 +137,20 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
 
     /// The parking place `nth` for a block of `order`, 1 to 8.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "the order is 1 to 8")]
     fn parking_place(&self, order: Order, nth: usize) -> &'m W {
         &self.words[FIRST_PARKED + (order.get() as usize - 1) * PARKED_EACH + nth]
     }
 
     /// How many blocks of `order` are likely to be parked here: where to look first.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "the order is 1 to 8")]
     pub(crate) fn parked(&self, order: Order) -> usize {
         (self.hint(FIRST_DEPTH + order.get() as usize - 1) as usize).min(PARKED_EACH)
     }
 
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "the order is 1 to 8")]
     fn set_parked(&self, order: Order, n: usize) {
         self.set_hint(FIRST_DEPTH + order.get() as usize - 1, n as u64);
     }
@@ -152,6 +158,10 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     /// Names a block that is about to become uncoalesced at a parking place; `None` if all are
     /// taken.
     #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a frame's number within its zone, and a place's number"
+    )]
     pub(crate) fn park(&self, order: Order, number: u64) -> Option<ParkingPlace> {
         (self.parked(order)..PARKED_EACH).find_map(|nth| {
             let place = self.parking_place(order, nth);
@@ -199,6 +209,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     /// Names a block no longer; false if it was not named there any more. SeqCst: before one more
     /// look at the block.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     pub(crate) fn unpark(&self, order: Order, place: ParkingPlace, number: u64) -> bool {
         let place = self.parking_place(order, place.nth as usize);
         place.compare_exchange(number + 1, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
@@ -225,6 +236,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     /// Has the CPU cache reserve another row; false if it does not have `from` any more.
     /// SeqCst: what is uncoalesced in the old row is looked at after it, and in the new one it
     /// was made uncoalesced before.
+    #[expect(clippy::arithmetic_side_effects, reason = "a row's number")]
     pub(crate) fn change_row(&self, from: Option<RowId>, to: Option<RowId>) -> bool {
         let [from, to] = [from, to].map(|row| row.map_or(0, |row| row.index() as u64 + 1));
         self.words[ROW].compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
@@ -232,6 +244,7 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
 
     /// The pageblock of so many from which this CPU cache looks for what it remembers nothing of.
     /// CPU caches begin far apart: 1 in the middle, 2 and 3 at the quarters, and so on.
+    #[expect(clippy::arithmetic_side_effects, reason = "a product of two numbers of 64 bits")]
     pub(crate) fn first_pageblock(&self, pageblocks: usize) -> PageblockId {
         let part = (self.index as u64).reverse_bits();
         PageblockId::from_index(((u128::from(part) * pageblocks as u128) >> 64) as usize)

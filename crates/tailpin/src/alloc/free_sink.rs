@@ -37,6 +37,7 @@ impl<P: Protocol> Allocator<'_, P> {
 
     /// Tells those who want to know that a block was freed.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "an order's frames fit into 63 bits")]
     fn call_free_hooks(&self, head: Pfn, order: Order) {
         if self.config.low_watermark != 0 {
             self.cpu_cache().note_taken(-(order.frames() as i64));

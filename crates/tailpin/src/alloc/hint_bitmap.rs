@@ -38,6 +38,10 @@ pub(crate) struct HintBitmap<'m, W, P> {
     places: PhantomData<fn(P)>,
 }
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "numbers of words and bits of the levels, which the layout has seen to fit into memory"
+)]
 impl<'m, W: AtomicWord, P: Place> HintBitmap<'m, W, P> {
     /// Words for hints to `bits` places.
     pub(crate) const fn words(bits: usize) -> usize {

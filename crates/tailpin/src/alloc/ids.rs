@@ -25,6 +25,10 @@ pub(crate) trait Place: Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageblockId(usize);
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "pageblocks and rows of a zone, whose metadata fits into memory"
+)]
 impl PageblockId {
     /// The zone's first.
     pub(crate) const FIRST: Self = Self(0);
@@ -83,6 +87,7 @@ impl Place for PageblockId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowId(usize);
 
+#[expect(clippy::arithmetic_side_effects, reason = "rows of a zone, whose metadata fits into memory")]
 impl RowId {
     /// The zone's first.
     pub(crate) const FIRST: Self = Self(0);

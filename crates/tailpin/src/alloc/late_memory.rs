@@ -37,6 +37,7 @@ impl<P: Protocol> Allocator<'_, P> {
     }
 
     /// The same for frames of one pageblock.
+    #[expect(clippy::arithmetic_side_effects, reason = "the frame lies in the pageblock")]
     fn add_in(&self, pageblock: Pfn, range: FrameRange) -> Result<(), AddError> {
         let id = self.pool.pageblock_of(pageblock);
         let all = range.frames() == AREA_FRAMES as u64;

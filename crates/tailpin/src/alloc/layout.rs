@@ -96,6 +96,10 @@ impl<'r> ZoneLayout<'r> {
     }
 
     /// Metadata for the frames of `span`.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a span does not end before the head of its start; `MOST` is not less than `other`"
+    )]
     const fn over(ranges: &'r [FrameRange], span: FrameRange, cpu_caches: usize) -> Result<Self, ZoneError> {
         let base = span.start.head(Order::HUGE);
         let pageblocks = (span.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
@@ -122,22 +126,26 @@ impl<'r> ZoneLayout<'r> {
     }
 
     /// Words of page metadata for protocol `P`.
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn page_words<P: Protocol>(&self) -> usize {
         self.pageblocks * AREA_FRAMES * P::WORDS_PER_FRAME
     }
 
     /// Words of allocator metadata.
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn area_words(&self) -> usize {
         self.cpu_caches_at() + self.cpu_caches * CPU_CACHE_WORDS
     }
 
     /// All metadata of the zone, in bytes.
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn metadata_bytes<P: Protocol>(&self) -> usize {
         (self.page_words::<P>() + self.area_words()) * size_of::<u64>()
     }
 
     /// Frames between the first and the last, holes included, rounded out to whole 2 MiB
     /// pageblocks.
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn span_frames(&self) -> u64 {
         (self.pageblocks * AREA_FRAMES) as u64
     }
@@ -161,6 +169,7 @@ impl<'r> ZoneLayout<'r> {
     }
 
     /// Frames in service.
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub(crate) fn usable_frames(&self) -> u64 {
         let first = |i: usize| self.base.offset((i * AREA_FRAMES) as u64);
         let in_service = |first: Pfn| match self.pageblock_in_service(first) {
@@ -188,18 +197,22 @@ impl<'r> ZoneLayout<'r> {
     // The pageblock metadata, part by part: bitmaps first, so that each is one aligned cache line
     // if the memory is.
 
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub(crate) const fn row_maps_at(&self) -> usize {
         self.pageblocks * PAGEBLOCK_ROWS
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub(crate) const fn hints_at(&self) -> usize {
         self.row_maps_at() + self.pageblocks
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub(crate) const fn uncoalesced_at(&self) -> usize {
         self.hints_at() + hint_words::<AtomicU64>(self.pageblocks)
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub(crate) const fn cpu_caches_at(&self) -> usize {
         (self.uncoalesced_at() + uncoalesced_words::<AtomicU64>(self.pageblocks)).next_multiple_of(8)
     }

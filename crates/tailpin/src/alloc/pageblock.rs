@@ -80,12 +80,14 @@ impl RowMap {
     }
 
     /// The frames that wait, by their numbers within the pageblock.
+    #[expect(clippy::arithmetic_side_effects, reason = "bits of a word")]
     pub(crate) fn waiting(self) -> impl Iterator<Item = u64> {
         let noted = move |place| self.0 >> (WAITING_AT + place * WAITING_BITS) & WAITING_MASK;
         (0..MOST_WAITING).filter_map(move |place| noted(place).checked_sub(1))
     }
 
     /// With this frame among them; `None` if as many as can be wait already.
+    #[expect(clippy::arithmetic_side_effects, reason = "bits of a word")]
     fn with_waiting(self, frame: u64) -> Option<Self> {
         if self.waiting().any(|waiting| waiting == frame) {
             return Some(self);
@@ -96,6 +98,7 @@ impl RowMap {
     }
 
     /// Without it.
+    #[expect(clippy::arithmetic_side_effects, reason = "bits of a word")]
     fn without_waiting(self, frame: u64) -> Self {
         let places = (0..MOST_WAITING).map(|place| WAITING_AT + place * WAITING_BITS);
         let mut noted = places.filter(|place| self.0 >> place & WAITING_MASK == frame + 1);
@@ -104,12 +107,14 @@ impl RowMap {
 
     /// Order of the largest block that rows that are in can make: 6 to 9.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "6 to 9")]
     pub(crate) fn largest(self) -> Option<Order> {
         largest(self.inside()).map(|order| Order::wrap(ROW_ORDER.get() + order.get()))
     }
 
     /// The rows of the best place for a block of `order`, 6 to 9.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "an order of a row or more, less that of a row")]
     pub(crate) fn best(self, order: Order) -> Option<u64> {
         let order = Order::wrap(order.get() - ROW_ORDER.get());
         best(self.inside(), order).map(|row| run(order, row))
@@ -118,6 +123,7 @@ impl RowMap {
     /// The rows of the best place for `rows` of them side by side, the first at a multiple of the
     /// rows of `align`, 6 to 9.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "an order of a row or more, less that of a row")]
     pub(crate) fn fitting(self, rows: u32, align: Order) -> Option<u64> {
         fitting(self.inside(), rows, Order::wrap(align.get() - ROW_ORDER.get()))
     }
@@ -179,6 +185,7 @@ impl<W: AtomicWord> Pageblock<'_, W> {
 
     /// Whether few of its frames are in use, but some.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "bits of eight words; `out` is not 0")]
     pub(crate) fn is_sparse(&self) -> bool {
         let (mut out, mut used) = (!self.row_map().inside() & ALL_ROWS, 0);
         while out != 0 && used < SPARSE {

@@ -137,6 +137,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Frames of parked blocks, by a look from outside.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     pub(super) fn parked_frames(&self) -> u64 {
         let of_order = |cache: &CpuCache<'m, P::Word>, order: Order| {
             let uncoalesced = |(number, _): &(u64, ParkingPlace)| {

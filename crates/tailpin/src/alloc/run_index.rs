@@ -43,11 +43,13 @@ pub(super) struct RunIndex<'m, W> {
 
 impl<'m, W: AtomicWord> RunIndex<'m, W> {
     /// Words of metadata over so many pageblocks.
+    #[expect(clippy::arithmetic_side_effects, reason = "the layout has seen that all words fit into memory")]
     pub(super) const fn words(pageblocks: usize) -> usize {
         IN_ROWS * HintBitmap::<W, RowId>::words(pageblocks * PAGEBLOCK_ROWS)
             + OF_ROWS * HintBitmap::<W, PageblockId>::words(pageblocks)
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "the layout has seen that all words fit into memory")]
     pub(super) fn new(words: &'m [W], pageblocks: usize) -> Self {
         let (of_rows, rest) =
             words.split_at(IN_ROWS * HintBitmap::<W, RowId>::words(pageblocks * PAGEBLOCK_ROWS));
@@ -65,6 +67,7 @@ impl<'m, W: AtomicWord> RunIndex<'m, W> {
 
     /// For pageblocks whose largest run of whole rows has this order, 6 to 8.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "an order of a row or more")]
     pub(super) fn pageblocks_with(&self, order: Order) -> &HintBitmap<'m, W, PageblockId> {
         &self.pageblocks_with[order.get() as usize - IN_ROWS]
     }

@@ -1,6 +1,11 @@
 //! Naturally aligned runs of set bits in a word, by order. Pure functions; a set bit is a free
 //! frame (or, in the eight bits of a pageblock, a free word).
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "orders below 6, and numbers and places of a word's bits"
+)]
+
 use crate::frame::Order;
 
 /// Bits at multiples of 1, 2, 4, 8, 16 and 32.

@@ -105,6 +105,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// A page from the pool; its neighbours become uncoalesced, and the CPU cache reserves their
     /// row.
     #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "a set bit is there to be taken away")]
     fn refill(&self, cache: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         // A request that finds nothing now looks again when the pages can be claimed.
         let _moving = cache.move_pages();
@@ -175,7 +176,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             let (begun, ended) = self.moves_at_rest();
             self.drain_unhinted();
             let found = self.try_take_frames(order);
-            if found.is_some() || (begun + own, ended + own) == self.moves() {
+            if found.is_some() || (begun.wrapping_add(own), ended.wrapping_add(own)) == self.moves() {
                 return found;
             }
         }
@@ -186,7 +187,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     fn moves(&self) -> (u64, u64) {
         self.all_caches()
             .map(|cache| cache.moves())
-            .fold((0, 0), |sum, cache| (sum.0 + cache.0, sum.1 + cache.1))
+            .fold((0, 0), |sum: (u64, u64), cache| (sum.0.wrapping_add(cache.0), sum.1.wrapping_add(cache.1)))
     }
 
     /// The same once those that had begun have ended. A thread that is stopped in the middle of one
@@ -204,6 +205,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Notes what is about to be handed out, and has memory reclaimed when little is left.
+    #[expect(clippy::arithmetic_side_effects, reason = "counts of frames, which fit into 63 bits")]
     pub(crate) fn watch(&self, order: Order) {
         if self.config.low_watermark == 0 {
             return;

@@ -32,6 +32,7 @@ pub(super) struct TakenRun {
 }
 
 /// The first frames of the pageblocks that have frames in `range`.
+#[expect(clippy::arithmetic_side_effects, reason = "up to the end of a run of the zone")]
 pub(super) fn pageblocks_of(range: FrameRange) -> impl Iterator<Item = Pfn> {
     let first = range.start.head(Order::HUGE);
     let frames = if range.start < range.end { range.end.get() - first.get() } else { 0 };
@@ -39,6 +40,7 @@ pub(super) fn pageblocks_of(range: FrameRange) -> impl Iterator<Item = Pfn> {
 }
 
 /// The naturally aligned blocks of at most `largest` that `range` is handed out as, lowest first.
+#[expect(clippy::arithmetic_side_effects, reason = "it does not go beyond the end")]
 fn blocks_of(range: FrameRange, largest: Order) -> impl Iterator<Item = (Pfn, Order)> {
     let mut at = range.start;
     core::iter::from_fn(move || {
@@ -189,6 +191,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Whole pageblocks from the start of `range` on, and of the last one as much as it has. Errs
     /// with the first pageblock that has not as much.
+    #[expect(clippy::arithmetic_side_effects, reason = "the pageblock has a frame of the run")]
     fn take_pageblocks_of(&self, range: FrameRange) -> Result<TakenRun, Pfn> {
         let mut needs_scrub = false;
         for head in pageblocks_of(range) {
@@ -225,6 +228,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// The lowest free run of all, by a look at every row.
+    #[expect(clippy::arithmetic_side_effects, reason = "`at` is before the end of its row")]
     fn take_run_anywhere(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
         // Of the frames before `at`, those from `start` on are free.
         let (mut start, mut at) = (self.pool.span().start, self.pool.span().start);

@@ -27,6 +27,7 @@ const LOOKED_AT: usize = 16;
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
     #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn publish_page_hint(&self, page: Pfn) {
         // Which CPU cache it is the caller's code says, which may panic.
         let unwinds = Finally(|| self.publish_hint_without_cache(page));
@@ -96,6 +97,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Publishes the hint where no CPU cache is known.
     #[cold]
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     fn publish_hint_without_cache(&self, page: Pfn) {
         let number = self.pool.number(page);
         let row = RowId::of_frame(number);
@@ -147,11 +149,13 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Page `nth` of a row.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     pub(crate) fn page_of(&self, row: RowId, nth: u32) -> Pfn {
         self.pool.frame(row.first_frame() + u64::from(nth))
     }
 
     /// Claims one of these pages of a row, and has the CPU cache remember the others.
+    #[expect(clippy::arithmetic_side_effects, reason = "a set bit is there to be taken away")]
     fn claim_in(&self, uncoalesced: u64, row: RowId, cache: &CpuCache<'m, P::Word>) -> Option<Pfn> {
         let mut rest = uncoalesced;
         while rest != 0 {
@@ -313,6 +317,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Uncoalesced frames, by a look from outside.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     pub(crate) fn uncoalesced_frames(&self) -> u64 {
         let reserved = |caches: usize| self.all_caches().take(caches).filter_map(|cache| cache.row());
         // Rows that a CPU cache has reserved may be hinted at too, and two CPU caches may have

@@ -22,12 +22,14 @@ pub(crate) struct Uncoalesced<'m, W> {
 }
 
 /// Words of metadata for the hints over so many pageblocks.
+#[expect(clippy::arithmetic_side_effects, reason = "the layout has seen that all words fit into memory")]
 pub(super) const fn uncoalesced_words<W: AtomicWord>(pageblocks: usize) -> usize {
     let rows = pageblocks * PAGEBLOCK_ROWS;
     rows + HintBitmap::<W, RowId>::words(rows) + HintBitmap::<W, PageblockId>::words(pageblocks)
 }
 
 impl<'m, W: AtomicWord> Uncoalesced<'m, W> {
+    #[expect(clippy::arithmetic_side_effects, reason = "the layout has seen that all words fit into memory")]
     pub(crate) fn new(layout: &ZoneLayout<'_>, words: &'m [W]) -> Self {
         let pageblocks = layout.pageblocks();
         let rows = pageblocks * PAGEBLOCK_ROWS;

@@ -6,6 +6,7 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::page_word::PageWord;
 
 /// Checks head, parts and tails of one block; returns how many of its pages are pinned.
+#[expect(clippy::arithmetic_side_effects, reason = "at most a block's frames")]
 pub(super) fn audit_block<W: AtomicWord, S: Safeguards<Safeguard>>(
     this: &OneWord<'_, W, S>,
     head: Pfn,
@@ -45,6 +46,7 @@ pub(super) fn audit_block<W: AtomicWord, S: Safeguards<Safeguard>>(
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold
     /// it.
+    #[expect(clippy::arithmetic_side_effects, reason = "at most a block's frames")]
     fn audit_area(
         &self,
         head: Pfn,

@@ -13,6 +13,7 @@ use crate::report::{Cause, Misuse, Operation};
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is room for one more")]
     fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError> {
         let word = self.word(head);
         let seen = Self::load_at(word);
@@ -45,6 +46,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
     }
 
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is one, and more")]
     fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         let word = self.word(head);
         let seen = Self::load_at(word);
@@ -116,6 +118,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// One reference less where it is the last one, or where the block is no longer whole.
     #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is one")]
     fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
         if order == Order::HUGE && Self::loosen_at(word, seen, order, sink) {
             return sink.freed_uncoalesced(head, Order::HUGE);

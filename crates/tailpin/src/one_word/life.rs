@@ -53,6 +53,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
 
     /// Which of some of the 64 pages from `first` on are uncoalesced.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a set bit is there to be taken away")]
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
         let at = usize::try_from(first.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
         let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
@@ -132,6 +133,10 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// The frames whose words tell a block of `order` apart: all of them up to 2 MiB, above it one
     /// per 2 MiB.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a stride is not 0, and the numbers are a block's frames"
+    )]
     pub(super) fn units(head: Pfn, order: Order) -> impl Iterator<Item = Pfn> {
         let stride = if order > Order::HUGE { Order::HUGE.frames() } else { 1 };
         (1..order.frames() / stride).map(move |i| head.offset(i * stride))
@@ -235,6 +240,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// Frees these frames of one pageblock. Returns those that are free now and those that are out
     /// of service.
+    #[expect(clippy::arithmetic_side_effects, reason = "not before the head")]
     fn free_part(&self, frames: FrameRange) -> (FrameMask, FrameMask) {
         let (mut good, mut bad) = (FrameMask::NONE, FrameMask::NONE);
         for frame in frames.iter() {

@@ -100,6 +100,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Each page that is pinned below it is pinned once more, so that they all are at the moment at
     /// which the word is looked at again, and none of their holds on it can go. There are as many
     /// holds as pins then, or more.
+    #[expect(clippy::arithmetic_side_effects, reason = "a page of the block")]
     fn is_without_own_pin(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) -> bool {
         // Number of a page below: the tails of 2 MiB, then the other parts.
         let number = |page: Pfn| match page.get().wrapping_sub(at.get()) {

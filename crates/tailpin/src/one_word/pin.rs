@@ -53,6 +53,7 @@ impl For {
     }
 
     /// The first on `word`, which has none: there is room for it.
+    #[expect(clippy::arithmetic_side_effects, reason = "there is no pin yet")]
     fn first_on(self, word: PageWord) -> PageWord {
         if self.is_hold() { word.hold(1) } else { PageWord(word.0 + 1) }
     }
@@ -138,6 +139,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// A hold on the head of a block of exactly `order` at `head`, or on the 2 MiB part of a larger
     /// block.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is room for every hold")]
     pub(super) fn hold(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<WordPin, GetError> {
         let seen = self.load(head);
         if seen.is_head_to_hold_of(order) {
@@ -154,6 +156,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     ///
     /// Each turn of the loop means that the word changed under us. At most two levels of recursion:
     /// tail, 2 MiB part, head of a larger block.
+    #[expect(clippy::arithmetic_side_effects, reason = "there is room for every hold")]
     fn count_on(&self, at: Pfn, whose: For, sink: &impl FreeSink) -> Result<WordPin, GetError> {
         loop {
             let seen = self.load(at);
@@ -288,6 +291,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     }
 
     /// The pins of `at` went from 1 to 0, from `seen`.
+    #[expect(clippy::arithmetic_side_effects, reason = "one pin is there")]
     pub(super) fn last_pin_went(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
         if seen.is_tail() {
             if S::keeps(Safeguard::W6) {

@@ -60,6 +60,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Rearrange for OneWord<'_, W, S> {
 
     /// Halves the piece around `page` until it is of `target`: three steps each time while no tail
     /// is explicit.
+    #[expect(clippy::arithmetic_side_effects, reason = "the order is above `target`")]
     fn split_around(
         &self,
         range: FrameRange,
@@ -268,6 +269,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// The last reference goes (`seen` → `dropped`) while pages are pinned: everything unpinned is
     /// free when this returns. False if the head changed first. No other thread has a reference, so
     /// none helps, and each tail is met once.
+    #[expect(clippy::arithmetic_side_effects, reason = "its hold is there")]
     pub(super) fn self_split(
         &self,
         head: Pfn,
@@ -335,6 +337,10 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's
     /// hold: pinned tails become pages of their own, the others are free, as one bitmap.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a tail is behind the area's first frame; one pin more"
+    )]
     fn scatter_pages(&self, head: Pfn, sink: &impl FreeSink) {
         let begun = self.load(head);
         let mut gathered = Gathered { area: head.head(Order::HUGE), frames: FrameMask::NONE };

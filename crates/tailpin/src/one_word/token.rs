@@ -116,6 +116,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
         Ok(())
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "the order is above `target`")]
     fn raw_split_around(
         &self,
         token: RawBlock,
@@ -220,6 +221,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     }
 
     /// Helps with the split that `seen` says is under way at `at`, unless the word has changed.
+    #[expect(clippy::arithmetic_side_effects, reason = "there is room for every hold")]
     fn help_pinned(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
         // A pin that is never refused, like a hold: it is gone when this returns.
         let pinned = PageWord(seen.0 + 1);
@@ -307,6 +309,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// Splits the piece at `at` until it is no larger than `target`; returns the order of what is
     /// known to be done.
+    #[expect(clippy::arithmetic_side_effects, reason = "there is room for every hold")]
     fn split_on(
         &self,
         token: RawBlock,

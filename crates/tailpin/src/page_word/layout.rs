@@ -154,6 +154,7 @@ impl PageWord {
 
     /// Order of the pieces that a split under way makes.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a split goes to a smaller order")]
     pub(crate) const fn target(self) -> Order {
         let drop = self.drop_bits();
         let drop = if drop > AGAIN { drop - AGAIN } else { drop };
@@ -260,12 +261,14 @@ impl PageWord {
 
     /// Whether more than `n` references are there.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "below the limit")]
     pub(crate) const fn has_more_refs_than(self, n: u64) -> bool {
         n < REF_LIMIT && self.0 & REFS_FIELD > n * ONE_REF
     }
 
     /// Whether a reference is there and `n` more may be.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "below the limit")]
     pub(crate) const fn has_room_for_refs(self, n: u64) -> bool {
         let refs = self.0 & REFS_FIELD;
         n < REF_LIMIT && refs != 0 && refs <= (REF_LIMIT - n) * ONE_REF
@@ -326,6 +329,7 @@ impl PageWord {
     /// reference to that block is one to this piece of it. Of a head that was split more than once
     /// any larger order is believed.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "orders and differences of orders")]
     pub(crate) const fn was_of(self, order: Order) -> bool {
         let rise = match (self.is_splitting(), self.drop_bits()) {
             (false, rise) => rise,

@@ -38,6 +38,7 @@ impl PageWord {
         Self(self.0 & !(GEN_MASK << GEN_SHIFT) | self.next_generation())
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "a field below the highest bit, and one more")]
     const fn next_generation(self) -> u64 {
         (self.generation_bits() + (1 << GEN_SHIFT)) & (GEN_MASK << GEN_SHIFT)
     }
@@ -47,6 +48,7 @@ impl PageWord {
 impl PageWord {
     /// `n` more pins for a caller, or `None` beyond [`PIN_LIMIT`].
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the limit")]
     pub(crate) const fn pin(self, n: u64) -> Option<Self> {
         match self.pins().checked_add(n) {
             Some(pins) if pins <= PIN_LIMIT => Some(Self(self.0 + n)),
@@ -57,6 +59,10 @@ impl PageWord {
     /// `n` more holds. They are never refused. From here on a tail may be explicit; a heads-only
     /// split becomes an ordinary one, in which every tail word has to be rewritten.
     #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "there is room for every hold: as many as a block has frames"
+    )]
     pub(crate) const fn hold(self, n: u64) -> Self {
         let held = Self(self.0 + n).with_explicit_tails();
         if self.is_heads_only_split() { held.with_kind(SPLITTING) } else { held }
@@ -64,12 +70,14 @@ impl PageWord {
 
     /// `n` pins or holds less, or `None` where there are fewer.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "as many are there")]
     pub(crate) const fn unpin(self, n: u64) -> Option<Self> {
         if self.pins() < n { None } else { Some(Self(self.0 - n)) }
     }
 
     /// `n` more references to a settled block, or `None` beyond [`REF_LIMIT`].
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the limit")]
     pub(crate) const fn add_refs(self, n: u64) -> Option<Self> {
         match self.refs().checked_add(n) {
             Some(refs) if refs <= REF_LIMIT => Some(Self(self.0 + n * ONE_REF)),
@@ -79,6 +87,7 @@ impl PageWord {
 
     /// `n` references less, or `None` where there are fewer.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "as many are there")]
     pub(crate) const fn drop_refs(self, n: u64) -> Option<Self> {
         if self.refs() < n { None } else { Some(Self(self.0 - n * ONE_REF)) }
     }
@@ -94,6 +103,10 @@ impl PageWord {
 
     /// One more hold on a settled head.
     #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "there is room for every hold: as many as a block has frames"
+    )]
     pub(crate) const fn hold_settled(self) -> Self {
         Self(self.0 + 1).with_explicit_tails()
     }
@@ -120,6 +133,7 @@ impl PageWord {
     #[doc(alias = "page_ref_freeze")]
     #[doc(alias = "folio_ref_freeze")]
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a split goes to a smaller order")]
     pub(crate) const fn begin_split(self, target: Order) -> Self {
         let small = self.order().get() <= Order::HUGE.get();
         let clean = small && target.get() > 0 && self.all_tails_implicit();
@@ -158,6 +172,7 @@ impl PageWord {
 
     /// A tail becomes a page of its own with `refs` references; its pins stay.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "what a caller counted on the whole block")]
     pub(crate) const fn page(self, refs: u64) -> Self {
         let keep = self.0 & (PINS_MASK | HWPOISON);
         Self::build(HEAD, Order::PAGE, keep | PIECE | self.next_generation() | (refs * ONE_REF))
@@ -166,6 +181,7 @@ impl PageWord {
     /// A tail becomes the head of a piece of the split that has `begun`, with `refs` references;
     /// its pins stay.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "what a caller counted on the whole block")]
     pub(crate) const fn piece(self, begun: Self, refs: u64) -> Self {
         let order = begun.target();
         if order.get() == 0 {

@@ -59,6 +59,7 @@ impl Audit {
         self.kept.iter().flatten()
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     fn note(&mut self, frame: Pfn, what: &'static str) {
         if let Some(place) = self.kept.iter_mut().find(|place| place.is_none()) {
             *place = Some(Finding { frame, what });
@@ -86,6 +87,7 @@ impl fmt::Display for Audit {
     }
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
 pub(crate) fn audit<P: Protocol>(zone: &Zone<'_, P>) -> Audit {
     let mut audit = Audit::default();
     let span = zone.span();
@@ -112,6 +114,7 @@ pub(crate) fn audit<P: Protocol>(zone: &Zone<'_, P>) -> Audit {
 }
 
 /// One frame or block; returns how many frames it is.
+#[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
 fn audit_at<P: Protocol>(zone: &Zone<'_, P>, at: Pfn, audit: &mut Audit) -> u64 {
     let state = zone.protocol().state(at);
     let used = zone.pool().is_used(at);

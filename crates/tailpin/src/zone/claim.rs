@@ -1,8 +1,6 @@
 //! Free frames taken out of circulation for a while: for a caller that does something to them while
 //! no request is served with them, such as giving the memory under them back to a host.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 
 use crate::alloc::ids::PageblockId;

@@ -66,6 +66,7 @@ impl<P: Protocol> Zone<'_, P> {
     /// assert_eq!(zone.state(head).unwrap().pins, 2, "its own, and the hold of one tail");
     /// # drop(pins);
     /// ```
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of the block, each with one hold at most")]
     pub fn pins_of(&self, page: Pfn) -> Option<u64> {
         let state = self.state(page)?;
         // The frames of which each that is pinned has one hold on this page.

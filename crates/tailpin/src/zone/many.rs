@@ -1,7 +1,5 @@
 //! Many blocks at once: pages by the row, and frees whose cache misses overlap.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 use core::iter::FusedIterator;
 

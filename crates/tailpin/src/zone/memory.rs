@@ -36,6 +36,10 @@ impl ZoneMemory {
     ///
     /// # Errors
     /// [`TryReserveError`] if there is no memory for them.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "the layout has seen that all words fit into memory, with a line to spare"
+    )]
     pub fn try_for_protocol<P: Protocol<Word = AtomicU64>>(
         layout: &ZoneLayout<'_>,
     ) -> Result<Self, TryReserveError> {
@@ -64,6 +68,7 @@ impl ZoneMemory {
     ///
     /// # Errors
     /// As [`Zone::new`].
+    #[expect(clippy::arithmetic_side_effects, reason = "constants")]
     pub fn zone_with_protocol<'m, P: Attach<'m> + Protocol<Word = AtomicU64>>(
         &'m self,
         layout: ZoneLayout<'_>,

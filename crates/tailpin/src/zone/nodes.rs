@@ -1,7 +1,5 @@
 //! Several zones, one per NUMA node, and the order in which each node falls back on the others.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::error::AllocError;
 use crate::frame::Order;
 use crate::one_word::OneWord;

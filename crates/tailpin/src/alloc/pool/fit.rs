@@ -22,6 +22,7 @@ fn order_for(n: u64) -> Order {
 
 impl<'m, W: AtomicWord> Pool<'m, W> {
     /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
         let number = if order < ROW_ORDER {
             let select = |free| best(free, order).map(|bit| run(order, bit));
@@ -39,6 +40,10 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     /// these: of a row that is whole, the others are free as before.
     ///
     /// Looks where a block that has room for them would fit; there may be room elsewhere.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "frames of a pageblock at most, and a frame's number within its zone"
+    )]
     pub(crate) fn take_side_by_side(&self, n: u64, align: Order, largest: Order) -> Option<Pfn> {
         let order = order_for(n).max(align);
         if order < ROW_ORDER {
@@ -55,6 +60,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// Frees all frames of rows that the caller took out, the first of which is `first`, but the
     /// lowest `n`.
+    #[expect(clippy::arithmetic_side_effects, reason = "rows of a pageblock")]
     pub(super) fn offer_above(&self, first: RowId, n: u64) {
         let kept = n % ROW_FRAMES as u64;
         if kept != 0 {

@@ -47,6 +47,7 @@ pub(crate) struct Pool<'m, W> {
 }
 
 /// Words of metadata for all hints over so many pageblocks.
+#[expect(clippy::arithmetic_side_effects, reason = "the layout has seen that all words fit into memory")]
 pub(super) const fn hint_words<W: AtomicWord>(pageblocks: usize) -> usize {
     2 * RunIndex::<W>::words(pageblocks)
         + Sparse::<W>::words(pageblocks)
@@ -114,6 +115,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// Number of a frame, counted from the zone's first.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame of the zone: not before its first")]
     pub(crate) fn number(&self, frame: Pfn) -> u64 {
         frame.get() - self.base.get()
     }
@@ -124,6 +126,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         PageblockId::of_frame(self.number(frame))
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "the zone's frames")]
     pub(crate) fn span(&self) -> FrameRange {
         FrameRange::new(self.base, (self.pageblocks * AREA_FRAMES) as u64)
     }
@@ -257,6 +260,10 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// A block of whole pageblocks. `given_back` hears of each pageblock that was taken and given
     /// back, as another one was not whole any more.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "2 MiB or more; `misaligned` is below `n`, and the numbers are a zone's pageblocks"
+    )]
     pub(crate) fn take_pageblocks(&self, order: Order, given_back: impl Fn(PageblockId)) -> Option<Taken> {
         let n = (order.frames() / AREA_FRAMES as u64) as usize;
         let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
@@ -286,6 +293,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// Takes a block back. Errs with a frame of it that was free already.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a block of a zone; an order of a row or more")]
     pub(crate) fn give(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         let number = self.number(head);
         let row = RowId::of_frame(number);
@@ -342,11 +350,13 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// The first of some frames of a row.
     #[cold]
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     fn first_of(&self, row: RowId, frames: u64) -> Pfn {
         self.frame(row.first_frame() + u64::from(frames.trailing_zeros()))
     }
 
     /// Takes one particular free frame; false if it is not free in the pool.
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {
         let number = self.number(frame);
         self.take_wanted(RowId::of_frame(number), 1 << (number % ROW_FRAMES as u64)) != 0
@@ -354,6 +364,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// Takes the first `n` frames of a pageblock, 1 to 512; false if some of them, or others of
     /// their last row, are not free in the pool.
+    #[expect(clippy::arithmetic_side_effects, reason = "1 to 512 frames, so one to all rows")]
     pub(crate) fn take_first(&self, id: PageblockId, n: u64) -> bool {
         let wanted = ALL_ROWS >> (PAGEBLOCK_ROWS - (n as usize).div_ceil(ROW_FRAMES));
         let all = |map: RowMap| (map.inside() & wanted == wanted).then_some(wanted);
@@ -367,6 +378,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     /// Whether some frame of a block of at most order 8 is free in the pool.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "rows of a pageblock, an order of a row or more")]
     pub(crate) fn has_any_of(&self, head: Pfn, order: Order) -> bool {
         let number = self.number(head);
         let first = RowId::of_frame(number);
@@ -428,11 +440,13 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     /// Notes that a frame waits to leave service; false if too many of its pageblock do already.
+    #[expect(clippy::arithmetic_side_effects, reason = "a constant divisor")]
     pub(crate) fn await_frame(&self, frame: Pfn) -> bool {
         self.pageblock(self.pageblock_of(frame)).await_frame(self.number(frame) % AREA_FRAMES as u64)
     }
 
     /// A frame waits no longer.
+    #[expect(clippy::arithmetic_side_effects, reason = "a constant divisor")]
     pub(crate) fn forget_frame(&self, frame: Pfn) {
         self.pageblock(self.pageblock_of(frame)).forget_frame(self.number(frame) % AREA_FRAMES as u64);
     }
@@ -473,6 +487,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     /// Whether a frame is not free in the pool: in use, uncoalesced or out of service.
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn is_used(&self, frame: Pfn) -> bool {
         let number = self.number(frame);
         let row = RowId::of_frame(number);
@@ -482,6 +497,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     /// Free frames of a pageblock, by adding up its rows.
+    #[expect(clippy::arithmetic_side_effects, reason = "at most the frames of a pageblock")]
     pub(crate) fn free_in_pageblock(&self, id: PageblockId) -> u64 {
         let pageblock = self.pageblock(id);
         let map = pageblock.row_map();

@@ -1,7 +1,5 @@
 //! A reference to a whole block.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::Range;

@@ -1,7 +1,5 @@
 //! A pin on one page.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 
 use crate::error::GetError;

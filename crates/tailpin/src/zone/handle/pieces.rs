@@ -1,7 +1,5 @@
 //! A run of pieces, each with one reference: what a split gives, and what a merge takes.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 use core::mem::ManuallyDrop;
 

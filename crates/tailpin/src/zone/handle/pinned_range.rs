@@ -44,6 +44,7 @@ pub struct PinnedRange<'z, P: Protocol = OneWord<'z>> {
 }
 
 impl<'z, P: Protocol> PinnedRange<'z, P> {
+    #[expect(clippy::arithmetic_side_effects, reason = "within the block, which ends below 2^64")]
     pub(super) fn of_block(block: &Block<'z, P>, bytes: Range<u64>) -> Result<Self, GetError> {
         if bytes.is_empty() || bytes.end > block.order().bytes() {
             return Err(GetError::NotInUse);
@@ -67,6 +68,7 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
     /// # Errors
     /// [`GetError::NotInUse`] for a range that is empty or leaves the slice,
     /// [`GetError::CountLimit`].
+    #[expect(clippy::arithmetic_side_effects, reason = "within the slice")]
     pub fn slice(&self, bytes: Range<u64>) -> Result<Self, GetError> {
         if bytes.is_empty() || bytes.end > self.len() {
             return Err(GetError::NotInUse);
@@ -84,6 +86,7 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
     }
 
     /// It is as long as it can be up to the end of `page`, `len` at most.
+    #[expect(clippy::arithmetic_side_effects, reason = "a page of a zone begins below 2^64")]
     fn reach(&mut self, page: Pfn, len: u64) {
         let before = page.get() * PAGE_BYTES;
         self.len = len.min(before.wrapping_sub(self.start).wrapping_add(PAGE_BYTES));
@@ -114,6 +117,7 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
     }
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "bytes of a block, and less than a page more")]
 fn pages_of(start: u64, len: u64) -> FrameRange {
     // The end of the last page may be address 2⁶⁴, so pages are counted from the first one.
     let pages = if len == 0 { 0 } else { (start % PAGE_BYTES + len).div_ceil(PAGE_BYTES) };

@@ -8,8 +8,6 @@
 //! What can't be told is who is calling: a token that is right in all its parts is its holder's,
 //! and of a block with several references any one is as good as another.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::mem::ManuallyDrop;
 
 use crate::alloc::config::Request;
