@@ -149,7 +149,7 @@ STEPS = [
         {"rest": ("tail",), "tail": ("tail",), "free": ("tail",)},
     ),
     Step(
-        "rested, of a free area",
+        "rested, of a free pageblock",
         ("life::scrub",),
         lambda c, w, o, n, b: c.as_implicit(w),
         lambda w, o, n, b: w.is_idle,
@@ -308,7 +308,7 @@ STEPS = [
     ),
     Step(
         "end_split, then begin_last_split to pages",
-        ("split::scatter_areas",),
+        ("split::scatter_pageblocks",),
         lambda c, w, o, n, b: c.begin_last_split(c.end_split(w), PAGE),
         lambda w, o, n, b: z3.And(w.kind == SPLITTING, z3.UGT(w.order, HUGE), w.target == HUGE),
         {"splitting": ("splitting",)},
@@ -322,7 +322,7 @@ STEPS = [
     ),
     Step(
         "piece",
-        ("split::convert", "split::split_heads_only", "split::scatter_area"),
+        ("split::convert", "split::split_heads_only", "split::scatter_pageblock"),
         lambda c, w, o, n, b: c.piece(w, b.bits, n),
         lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), n == b.refs),
         {"rest": ("page", "head"), "tail": ("page", "head")},
@@ -336,7 +336,7 @@ STEPS = [
     ),
     Step(
         "piece, then begin_self_split",
-        ("split::scatter_area",),
+        ("split::scatter_pageblock",),
         lambda c, w, o, n, b: c.begin_self_split(c.piece(w, b.bits, 0), PAGE),
         lambda w, o, n, b: z3.And(
             w.kind == TAIL,

@@ -115,14 +115,14 @@ def recorded_if(condition, w):
     return z3.If(condition, w.recorded, z3.BitVecVal(0, 64))
 
 
-def is_whole_area(w):
+def is_whole_pageblock(w):
     return z3.UGE(w.order, HUGE)
 
 
 def freed_fields(w):
     return {
         "kind": z3.If(w.poisoned == 1, z3.BitVecVal(OUT, 64), z3.BitVecVal(FREE, 64)),
-        "recorded": recorded_if(is_whole_area(w), w),
+        "recorded": recorded_if(is_whole_pageblock(w), w),
     }
 
 
@@ -419,7 +419,7 @@ PARTS = {
     "kind_bits",
     "generation_bits",
     "next_generation",
-    "is_whole_area",
+    "is_whole_pageblock",
     "drop_bits",
     "with_kind",
     "from_bits",

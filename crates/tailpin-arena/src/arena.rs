@@ -325,7 +325,7 @@ impl Arena {
     }
 
     /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used
-    /// areas.
+    /// pageblocks.
     ///
     /// # Panics
     /// In a forked child that has no part in the memory.
@@ -334,8 +334,8 @@ impl Arena {
     }
 
     /// Bytes of the largest block that is free: the longest buffer that can be had at this moment,
-    /// if the limit allows it. Has free pages coalesce, and looks at every area until it finds a
-    /// block of 1 GiB.
+    /// if the limit allows it. Has free pages coalesce, and looks at every pageblock until it finds
+    /// a block of 1 GiB.
     ///
     /// # Panics
     /// In a forked child that has no part in the memory.
@@ -386,7 +386,7 @@ impl Arena {
         inner.registrations.fetch_add(1, Ordering::SeqCst);
         let registration = Registration { arena: self.clone() };
         while inner.releasing.is_locked() || inner.restoring.is_locked() {
-            // Both look at the registrations after every area, about a millisecond.
+            // Both look at the registrations after every pageblock, about a millisecond.
             thread::yield_now();
         }
         // What is registered is touched by that: all of it has memory from now on. To believe that
@@ -400,9 +400,9 @@ impl Arena {
     /// Gives up to `target` bytes of free memory back to the system and says what the kernel says
     /// became of them.
     ///
-    /// Wholly free 2 MiB areas go first, then single pages between pages in use, which takes the
-    /// huge page around them apart. What went back is free as before: the next buffer there brings
-    /// memory again, and an area that is wholly free again gets huge pages again.
+    /// Wholly free 2 MiB pageblocks go first, then single pages between pages in use, which takes
+    /// the huge page around them apart. What went back is free as before: the next buffer there
+    /// brings memory again, and a pageblock that is wholly free again gets huge pages again.
     ///
     /// The work is in proportion to `target` (0.1 to 1 ms for 2 MiB), so a background thread can do
     /// it bit by bit: see [`Arena::spawn_releaser`]. [`usize::MAX`] asks for everything.

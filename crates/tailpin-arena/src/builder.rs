@@ -41,7 +41,8 @@ const LEAST_SIZE: usize = 1 << 30;
 /// Free memory above which it goes back, where nothing else was said.
 const DEFAULT_ABOVE: usize = 32 << 20;
 
-/// Of the mappings a process may have, broken up areas may be one in this many; each costs two.
+/// Of the mappings a process may have, broken up pageblocks may be one in this many; each costs
+/// two.
 const MAP_SHARE: u64 = 8;
 
 /// Makes an [`Arena`]. Everything has a default.
@@ -72,7 +73,7 @@ impl Default for Builder {
             release_above: Some(0),
             release_by: ReleaseBy::default(),
             locked: false,
-            small_page_areas: system::max_map_count() / MAP_SHARE,
+            split_huge_pages: system::max_map_count() / MAP_SHARE,
             on_leak: None,
         };
         Self {
@@ -218,12 +219,12 @@ impl Builder {
         self
     }
 
-    /// How many 2 MiB areas may be broken up into small pages at a time, because some of their
+    /// How many 2 MiB pageblocks may be broken up into small pages at a time, because some of their
     /// pages went back to the system while others are in use. Each costs the process up to two
     /// mappings of those it may have (`vm.max_map_count`); the default leaves three quarters of
     /// them to others.
-    pub fn small_page_areas(mut self, areas: u64) -> Self {
-        self.settings.small_page_areas = areas;
+    pub fn split_huge_pages(mut self, pageblocks: u64) -> Self {
+        self.settings.split_huge_pages = pageblocks;
         self
     }
 
@@ -314,11 +315,11 @@ impl Builder {
         let fork = keep_from_children(backing, &data, &words, description.as_ref())?;
         let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
         let config = ZoneConfig::default().cpu(system::current_cpu);
-        let zone = Zone::new(layout, config, words.pages, words.areas).map_err(BuildError::Zone)?;
+        let zone = Zone::new(layout, config, words.pages, words.allocator).map_err(BuildError::Zone)?;
         let base = zone.span().start;
-        let by_area = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
+        let by_pageblock = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
             || backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
-        let residency = Residency::new(words.residency, layout.span_frames(), base, by_area);
+        let residency = Residency::new(words.residency, layout.span_frames(), base, by_pageblock);
         let there = fill(backing, self.populate, settings.locked, &data)?;
         if there {
             residency.mark_all();
@@ -370,7 +371,7 @@ pub(crate) fn word_counts(data: FrameRange, slots: usize) -> Result<WordCounts, 
     let frames = layout.span_frames();
     Ok(WordCounts {
         pages: layout.page_words::<OneWord<'_>>(),
-        areas: layout.area_words(),
+        allocator: layout.allocator_words(),
         history: frames as usize,
         residency: Residency::words(frames),
         notes: frames as usize,

@@ -9,7 +9,7 @@ use tailpin::{FrameMask, Order, Pfn};
 use crate::error::AllocError;
 use crate::memory::backing::Backing;
 use crate::memory::mapping::{Advice, Mapping};
-use crate::memory::{AREA, PAGE_SIZE};
+use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 use crate::shared_state::Inner;
 
 impl Inner {
@@ -46,36 +46,39 @@ impl Inner {
             // Each page that came is marked, also if the next doesn't come: a page that isn't
             // marked would never go back.
             let first = self.data.first.offset((begin / PAGE_SIZE) as u64);
-            for area in (0..size.bytes() / AREA).map(|i| first.offset(i as u64 * Order::HUGE.frames())) {
-                self.residency.mark(area, Order::HUGE);
+            for pageblock in
+                (0..size.bytes() / PAGEBLOCK_SIZE).map(|i| first.offset(i as u64 * Order::HUGE.frames()))
+            {
+                self.residency.mark(pageblock, Order::HUGE);
             }
         }
         Ok(())
     }
 
-    /// Makes an area of which the caller has every frame eligible for a huge page again: the small
-    /// pages that it still has go, so that the next touch brings a huge one. Where the kernel
-    /// refuses, or memory is registered, whose frames must not change, the area stays as it is.
-    fn restore_huge(&self, area: Pfn) {
+    /// Makes a pageblock of which the caller has every frame eligible for a huge page again: the
+    /// small pages that it still has go, so that the next touch brings a huge one. Where the kernel
+    /// refuses, or memory is registered, whose frames must not change, the pageblock stays as it
+    /// is.
+    fn restore_huge(&self, pageblock: Pfn) {
         let Some(mapping) = self.data.mapping() else { return };
-        // A thread that comes while another has the lock leaves the area for the next time.
+        // A thread that comes while another has the lock leaves the pageblock for the next time.
         let Some(_turn) = self.restoring.try_lock() else { return };
         // After the lock is taken; SeqCst: see `Arena::registered`.
         if self.registrations.load(Ordering::SeqCst) == 0 {
-            self.drop_small_pages(mapping, area);
+            self.drop_small_pages(mapping, pageblock);
         }
     }
 
-    fn drop_small_pages(&self, mapping: &Mapping, area: Pfn) {
-        let range = self.offset_of(area)..self.offset_of(area) + AREA;
+    fn drop_small_pages(&self, mapping: &Mapping, pageblock: Pfn) {
+        let range = self.offset_of(pageblock)..self.offset_of(pageblock) + PAGEBLOCK_SIZE;
         // A file keeps its pages, small as they are; only by a hole in it would they go.
-        // SAFETY: all frames of the area are the caller's, who has given out no reference into them
-        // yet.
+        // SAFETY: all frames of the pageblock are the caller's, who has given out no reference into
+        // them yet.
         if self.data.file().is_none() && unsafe { mapping.discard(range.clone()) }.is_ok() {
-            self.residency.clear(area, &FrameMask::ALL);
+            self.residency.clear(pageblock, &FrameMask::ALL);
         }
         if mapping.advise(range, Advice::Huge).is_ok() {
-            self.residency.set_huge_eligible(area);
+            self.residency.set_huge_eligible(pageblock);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::observe::stats::LeakReport;
 #[non_exhaustive]
 pub enum ReleaseBy {
     /// The thread whose drop brings so much about, within that drop: about 10 microseconds for each
-    /// MiB that is free in whole areas of 2 MiB, 300 where single pages go.
+    /// MiB that is free in whole pageblocks of 2 MiB, 300 where single pages go.
     #[default]
     Drops,
     /// A thread of the arena's own, which sleeps until there is something to do, and ends with the
@@ -27,6 +27,6 @@ pub(crate) struct Settings {
     pub(crate) release_above: Option<u64>,
     pub(crate) release_by: ReleaseBy,
     pub(crate) locked: bool,
-    pub(crate) small_page_areas: u64,
+    pub(crate) split_huge_pages: u64,
     pub(crate) on_leak: Option<fn(&LeakReport)>,
 }

@@ -16,7 +16,7 @@ use crate::error::ReleaseError;
 use crate::memory::backing::{Backing, Reason};
 use crate::memory::description::Description;
 use crate::memory::fork::ForkMark;
-use crate::memory::{AREA, Data, PAGE_SIZE, Words, bytes_of};
+use crate::memory::{Data, PAGE_SIZE, PAGEBLOCK_SIZE, Words, bytes_of};
 use crate::observe::history::History;
 use crate::page_notes::PageNotes;
 use crate::reclaim::residency::Residency;
@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub(crate) registrations: AtomicU64,
     /// Held by the thread that gives memory back.
     pub(crate) releasing: TryLock,
-    /// Held by the thread that takes the small pages from an area for a huge one.
+    /// Held by the thread that takes the small pages from a pageblock for a huge one.
     pub(crate) restoring: TryLock,
     /// Where the next release begins to look for single pages. Written by the thread that has
     /// locked `releasing`.
@@ -99,10 +99,10 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// Whether a pageblock is known to be free without a look at its pages.
-    pub(crate) fn is_free(&self, area: Pfn) -> bool {
+    pub(crate) fn is_free(&self, pageblock: Pfn) -> bool {
         match self.touched {
-            Some(touched) => !touched.get(self.pageblock_of(area)).is_some_and(|touched| *touched),
-            None => self.zone.used_in_area(area) == 0,
+            Some(touched) => !touched.get(self.pageblock_of(pageblock)).is_some_and(|touched| *touched),
+            None => self.zone.used_in_pageblock(pageblock) == 0,
         }
     }
 
@@ -245,9 +245,9 @@ impl Inner {
         self.data.first.offset((offset / PAGE_SIZE) as u64)
     }
 
-    /// Where an area begins in the mapping.
-    pub(crate) fn offset_of(&self, area: Pfn) -> usize {
-        (area.get() - self.data.first.get()) as usize * PAGE_SIZE
+    /// Where a pageblock begins in the mapping.
+    pub(crate) fn offset_of(&self, pageblock: Pfn) -> usize {
+        (pageblock.get() - self.data.first.get()) as usize * PAGE_SIZE
     }
 
     #[inline]
@@ -278,11 +278,11 @@ impl Inner {
         if !mapping.is_locked(0..mapping.len()) {
             return false;
         }
-        let areas = self.data.pages / Order::HUGE.frames();
-        for area in (0..areas).map(|i| self.data.first.offset(i * Order::HUGE.frames())) {
-            let begin = self.offset_of(area);
-            if mapping.is_locked(begin..begin + AREA) {
-                self.residency.mark(area, Order::HUGE);
+        let pageblocks = self.data.pages / Order::HUGE.frames();
+        for pageblock in (0..pageblocks).map(|i| self.data.first.offset(i * Order::HUGE.frames())) {
+            let begin = self.offset_of(pageblock);
+            if mapping.is_locked(begin..begin + PAGEBLOCK_SIZE) {
+                self.residency.mark(pageblock, Order::HUGE);
             }
         }
         true

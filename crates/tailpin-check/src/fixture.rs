@@ -36,7 +36,7 @@ struct Frame {
 pub(crate) struct Fixture<E: Engine, F> {
     words: Vec<CheckWord<E>>,
     /// The allocator's words, where there is one.
-    areas: Vec<CheckWord<E>>,
+    allocator: Vec<CheckWord<E>>,
     /// Caches of the allocator.
     slots: usize,
     /// Contents of the explored frames: used under a pin, overwritten by the thread that allocates
@@ -77,7 +77,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         };
         Self {
             words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
-            areas: slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
+            allocator: slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
             slots: slots.unwrap_or_default(),
             memory: (0..frames).map(|frame| explored(frame).then(E::contents)).collect(),
             free_list: reuses.then(|| E::atomic(0)),
@@ -93,13 +93,13 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
 
     /// The set-up is over, and the threads start.
     pub(crate) fn begin(&self) {
-        self.words.iter().chain(&self.areas).for_each(CheckWord::begin);
+        self.words.iter().chain(&self.allocator).for_each(CheckWord::begin);
         trace::note(|| "the threads start".to_owned());
     }
 
     /// The threads have ended.
     pub(crate) fn end(&self) {
-        self.words.iter().chain(&self.areas).for_each(CheckWord::end);
+        self.words.iter().chain(&self.allocator).for_each(CheckWord::end);
     }
 
     /// Brings something along, once.
@@ -394,7 +394,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
 
     /// The end of every run: each frame was freed, once, and is as it was at the beginning.
     pub(crate) fn audit_all_free(&self) {
-        if !self.areas.is_empty() {
+        if !self.allocator.is_empty() {
             self.audit_zone();
         }
         let protocol = self.protocol();

@@ -38,7 +38,7 @@ impl Name {
     }
 }
 
-/// The allocator's words: an area's bits and home, the hints, a CPU's slot.
+/// The allocator's words: a pageblock's bits and home, the hints, a CPU's slot.
 pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "slot"];
 
 /// What was done to a word.

@@ -19,8 +19,8 @@ const COMPOUND_LOCK: u64 = 1 << 2;
 ///
 /// Only the frames a scenario is about are explored, and only while the threads run. The others are
 /// plain words: a step on them is no point at which threads are switched, so a model of a whole 2
-/// MiB area has no more interleavings than one of a few frames. Set-up and audit are one thread's
-/// work, before and after everything, and act on plain words too.
+/// MiB pageblock has no more interleavings than one of a few frames. Set-up and audit are one
+/// thread's work, before and after everything, and act on plain words too.
 pub(crate) struct CheckWord<E: Engine> {
     name: Name,
     /// The engine's word, where this one is explored.

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::page::{
-    GENERATION, PG_COMPOUND_LOCK, PG_HWPOISON, PG_LOOSE, PG_LOOSE_AREA, PG_RESERVED, generation,
+    GENERATION, PG_COMPOUND_LOCK, PG_HWPOISON, PG_RESERVED, PG_UNCOALESCED, PG_UNCOALESCED_HUGE, generation,
 };
 use super::{Classic, Safeguard, Safeguards};
 use tailpin::AtomicWord;
@@ -27,7 +27,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     }
 
     fn loose_flag(order: Order) -> u64 {
-        if order == Order::PAGE { PG_LOOSE } else { PG_LOOSE_AREA }
+        if order == Order::PAGE { PG_UNCOALESCED } else { PG_UNCOALESCED_HUGE }
     }
 
     pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {

@@ -132,8 +132,8 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for Classic<'_, W, S> {
         self.claim_block(head, order)
     }
 
-    fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
-        self.check_new_pages(FrameRange::block(area, Order::HUGE))
+    fn scrub(&self, pageblock: Pfn) -> Result<(), Pfn> {
+        self.check_new_pages(FrameRange::block(pageblock, Order::HUGE))
     }
 
     fn reserve(&self, frame: Pfn) {

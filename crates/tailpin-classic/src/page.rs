@@ -43,9 +43,9 @@ pub(super) const PG_HUGETLB: u64 = 1 << 5;
 
 /// On a free frame: it is uncoalesced, outside the pool and there for the first thread that claims
 /// it.
-pub(super) const PG_LOOSE: u64 = 1 << 6;
+pub(super) const PG_UNCOALESCED: u64 = 1 << 6;
 /// On a free frame: the 2 MiB that it begins is uncoalesced.
-pub(super) const PG_LOOSE_AREA: u64 = 1 << 7;
+pub(super) const PG_UNCOALESCED_HUGE: u64 = 1 << 7;
 
 /// On a head or page: a split made it, so it is part of a larger block that began before it.
 pub(super) const PG_PIECE: u64 = 1 << 8;

@@ -39,8 +39,8 @@ impl FreeSink for Log {
     fn freed_block(&self, head: Pfn, order: Order) {
         self.blocks.lock().unwrap().push((head, order));
     }
-    fn freed_frames(&self, area: Pfn, frames: &FrameMask) {
-        self.frames.lock().unwrap().push((area, *frames));
+    fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {
+        self.frames.lock().unwrap().push((pageblock, *frames));
     }
     fn freed_offline(&self, frame: Pfn) {
         self.retired.lock().unwrap().push(frame);

@@ -282,7 +282,7 @@ impl Frames {
     pub fn request(&self, request: RunRequest) -> Result<FrameRange, RunError> {
         match self.managed.get() {
             Some(managed) => managed.zone.raw().alloc_run(request),
-            None => Err(RunError::Exhausted { frames: 0, align: 1, free_frames: 0, free_areas: 0 }),
+            None => Err(RunError::Exhausted { frames: 0, align: 1, free_frames: 0, free_pageblocks: 0 }),
         }
     }
 
@@ -382,10 +382,10 @@ impl Managed {
     ) -> Result<Self, InitError> {
         let span = map.span().ok_or(InitError::NoMemory)?;
         let layout = ZoneLayout::spanning(span, config.cpus)?;
-        let (pages, areas) = (layout.page_words::<OneWord<'_>>(), layout.area_words());
+        let (pages, allocator) = (layout.page_words::<OneWord<'_>>(), layout.allocator_words());
         let infos = layout.span_frames() as usize;
         let mut place = Place { frames: 0 };
-        let (pages_at, areas_at) = (place.of::<AtomicU64>(pages), place.of::<AtomicU64>(areas));
+        let (pages_at, allocator_at) = (place.of::<AtomicU64>(pages), place.of::<AtomicU64>(allocator));
         let infos_at = place.of::<FrameInfo>(infos);
         let nothing = FrameRange::new(span.start, 0);
         let found = map.free(nothing).find(|free| free.frames() >= place.frames);
@@ -393,7 +393,7 @@ impl Managed {
         let metadata = FrameRange::new(start, place.frames);
         let memory = Metadata::new(direct_map, metadata);
         let pages = memory.slice(pages_at, pages);
-        let areas = memory.slice(areas_at, areas);
+        let allocator = memory.slice(allocator_at, allocator);
         let infos = memory.slice(infos_at, infos);
         let mut settings = ZoneConfig::default().cpu(config.this_cpu).low_watermark(config.low_watermark);
         if let Some(sink) = config.sink {
@@ -402,7 +402,7 @@ impl Managed {
         if let Some(hooks) = config.hooks {
             settings = settings.hooks(hooks);
         }
-        let zone = Zone::new(layout, settings, pages, areas)?;
+        let zone = Zone::new(layout, settings, pages, allocator)?;
         Ok(Self { zone, infos, direct_map, metadata })
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use tailpin::{AREA_FRAMES, Order};
+use tailpin::{Order, PAGEBLOCK_FRAMES};
 
 use super::model::{Home, Model};
 use super::plan::{Plan, Reading, Refusal, Step};
@@ -275,7 +275,7 @@ impl Compiler {
     }
 
     fn collapse(&mut self, pfn: Option<u32>) -> Result<(), RecordFault> {
-        let base = pfn.map(|pfn| pfn & !(AREA_FRAMES as u32 - 1));
+        let base = pfn.map(|pfn| pfn & !(PAGEBLOCK_FRAMES as u32 - 1));
         let pieces = base.filter(|_| self.reading.merges).and_then(|base| self.mergeable(base));
         let (Some(base), Some((piece, places))) = (base, pieces) else {
             self.push(Step::Collapse);
@@ -299,8 +299,8 @@ impl Compiler {
         Ok(())
     }
 
-    /// Order and places of the blocks in the area at `base`, if together they are one former block,
-    /// or an aligned part of one, and fill the area.
+    /// Order and places of the blocks in the pageblock at `base`, if together they are one former
+    /// block, or an aligned part of one, and fill the pageblock.
     fn mergeable(&self, base: u32) -> Option<(Order, Vec<u32>)> {
         let mut blocks = self.model.within(base, Order::HUGE).peekable();
         let &(_, &first) = blocks.peek()?;
@@ -315,7 +315,7 @@ impl Compiler {
             })
             .collect();
         places
-            .filter(|places| places.len() << first.order.get() == AREA_FRAMES)
+            .filter(|places| places.len() << first.order.get() == PAGEBLOCK_FRAMES)
             .map(|places| (first.order, places))
     }
 
@@ -323,7 +323,7 @@ impl Compiler {
     fn unmerge(&mut self, pfn: u32) -> Result<(), RecordFault> {
         let &Home::Merged(merged) = &self.model.at("block", pfn)?.home else { return Ok(()) };
         let Merged { place, base, piece } = self.merged[merged as usize];
-        let count = AREA_FRAMES as u32 >> piece.get();
+        let count = PAGEBLOCK_FRAMES as u32 >> piece.get();
         let pieces = self.new_places(count, false)?;
         self.push(Step::Unmerge { to: piece, block: place, pieces });
         self.blocks.give(place);

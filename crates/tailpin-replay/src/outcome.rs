@@ -50,7 +50,7 @@ pub struct Outcome {
     pub linux_metadata_bytes_per_frame: u64,
     /// Frames in use when the trace has most live.
     pub peak_used_frames: u64,
-    /// 2 MiB areas whole and free at that moment.
+    /// 2 MiB pageblocks whole and free at that moment.
     pub huge_free_at_peak: u64,
     /// Frames of the zone.
     pub zone_frames: u64,

@@ -41,7 +41,7 @@ pub struct Tally {
     pub pins: u64,
     /// Pins dropped.
     pub unpins: u64,
-    /// Looks at an area for something to merge.
+    /// Looks at a pageblock for something to merge.
     pub collapses: u64,
     /// Blocks merged.
     pub merges: u64,
@@ -87,7 +87,7 @@ pub struct Measured {
     pub leaked_frames: u64,
     /// Frames in use when the trace has most live.
     pub peak_used_frames: u64,
-    /// 2 MiB areas whole and free at that moment.
+    /// 2 MiB pageblocks whole and free at that moment.
     pub huge_free_at_peak: u64,
     /// Frames of the zone.
     pub zone_frames: u64,
@@ -296,8 +296,8 @@ impl<'z, P: Protocol> Worker<'z, P> {
             plan.steps[done..mark].iter().for_each(|step| self.step(*step));
             done = mark;
             self.zone.drain();
-            let (used_frames, free_areas) = (self.zone.used_frames(), self.zone.free_areas());
-            self.course.push(Sample { used_frames, free_areas });
+            let (used_frames, free_pageblocks) = (self.zone.used_frames(), self.zone.free_pageblocks());
+            self.course.push(Sample { used_frames, free_pageblocks });
         }
         // Steps that no record stands for come last.
         plan.steps[done..].iter().for_each(|step| self.step(*step));
@@ -323,7 +323,7 @@ impl<'z, P: Protocol> Worker<'z, P> {
                 // Loose pages come together first, as they would for a caller that wants a huge
                 // page.
                 self.zone.drain();
-                self.huge_free_at_peak = self.zone.free_areas();
+                self.huge_free_at_peak = self.zone.free_pageblocks();
             }
             watch.progress(end - done);
             done = end;

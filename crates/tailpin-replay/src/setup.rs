@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use tailpin::{AREA_FRAMES, FrameWords, OneWord, Order, Rearrange};
+use tailpin::{FrameWords, OneWord, Order, PAGEBLOCK_FRAMES, Rearrange};
 use tailpin_classic::Classic;
 
 use super::error::{MOST_FRAMES, MOST_THREADS, ReplayError};
@@ -164,7 +164,7 @@ impl Setup {
 fn zone_frames(plan: &Plan, threads: u64) -> u64 {
     let aligned = if plan.largest > Order::HUGE { plan.largest.frames() } else { 0 };
     let each = plan.peak_frames + plan.peak_frames / 2 + SPARE_FRAMES + aligned;
-    each.saturating_mul(threads).clamp(LEAST_FRAMES, MOST_FRAMES).next_multiple_of(AREA_FRAMES as u64)
+    each.saturating_mul(threads).clamp(LEAST_FRAMES, MOST_FRAMES).next_multiple_of(PAGEBLOCK_FRAMES as u64)
 }
 
 #[cfg(test)]
@@ -224,10 +224,9 @@ mod tests {
                 assert_eq!(course.len(), plan.timeline.points.len());
                 // A point has the highest value of its interval, a sample the last.
                 assert!(
-                    course
-                        .iter()
-                        .zip(&plan.timeline.points)
-                        .all(|(here, there)| { here.used_frames <= there.frames && here.free_areas > 0 })
+                    course.iter().zip(&plan.timeline.points).all(|(here, there)| {
+                        here.used_frames <= there.frames && here.free_pageblocks > 0
+                    })
                 );
                 assert_eq!(course.last().unwrap().used_frames, plan.frames_at_end);
             }

@@ -327,7 +327,7 @@ fn pieces_of_one_block_merge_under_pins_and_split_again() {
     let mut writer = Writer::new(2048);
     writer.alloc(512, 9).split(512, 9, 0).free(700, 0).alloc(700, 0).collapse(600);
     assert_eq!(check(&written(&writer)).0.merges, 0);
-    // A larger block has several areas.
+    // A larger block has several pageblocks.
     let mut writer = Writer::new(2048);
     writer.alloc(0, 10).split(0, 10, 1).collapse(512).collapse(0).split(512, 1, 0).collapse(512);
     assert_eq!(check(&written(&writer)).0.merges, 2);

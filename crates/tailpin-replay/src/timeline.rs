@@ -32,8 +32,8 @@ impl Point {
 pub struct Sample {
     /// Frames in use.
     pub used_frames: u64,
-    /// 2 MiB areas that are whole and free.
-    pub free_areas: u64,
+    /// 2 MiB pageblocks that are whole and free.
+    pub free_pageblocks: u64,
 }
 
 /// The highest values in each of [`INTERVALS`] equal parts of a trace's time.

@@ -13,9 +13,9 @@ const LAYOUT: ZoneLayout<'static> = match ZoneLayout::spanning(MEMORY, 4) {
     Err(_) => panic!("the span has frames"),
 };
 const PAGE_WORDS: usize = LAYOUT.page_words::<OneWord<'static>>();
-const AREA_WORDS: usize = LAYOUT.area_words();
+const ALLOCATOR_WORDS: usize = LAYOUT.allocator_words();
 static PAGES: [AtomicU64; PAGE_WORDS] = [const { AtomicU64::new(0) }; PAGE_WORDS];
-static AREAS: [AtomicU64; AREA_WORDS] = [const { AtomicU64::new(0) }; AREA_WORDS];
+static ALLOCATOR: [AtomicU64; ALLOCATOR_WORDS] = [const { AtomicU64::new(0) }; ALLOCATOR_WORDS];
 
 /// Hears of every block before anyone can have it: a kernel clears it here.
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Hooks for Cleared {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let cleared = Cleared::default();
-    let zone = Zone::new(LAYOUT, ZoneConfig::default().hooks(&cleared), &PAGES, &AREAS)?;
+    let zone = Zone::new(LAYOUT, ZoneConfig::default().hooks(&cleared), &PAGES, &ALLOCATOR)?;
     zone.add(MEMORY)?; // the memory map is read, the memory enters service
 
     // A token is two words, and goes into a page table or a message. It names one life of the

@@ -110,17 +110,17 @@ pub enum AllocError {
         order: Order,
         /// Free frames that are left, in smaller pieces.
         free_frames: u64,
-        /// Whole free 2 MiB areas that are left.
-        free_areas: u64,
+        /// Whole free 2 MiB pageblocks that are left.
+        free_pageblocks: u64,
     },
 }
 
 impl fmt::Display for AllocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exhausted { order, free_frames, free_areas } => write!(
+            Self::Exhausted { order, free_frames, free_pageblocks } => write!(
                 f,
-                "no free block of order {order}: {free_frames} frames are free, {free_areas} whole 2 MiB areas"
+                "no free block of order {order}: {free_frames} frames are free, {free_pageblocks} whole 2 MiB pageblocks"
             ),
         }
     }
@@ -144,8 +144,8 @@ pub enum RunError {
         align: u64,
         /// Free frames that are left, in shorter runs.
         free_frames: u64,
-        /// Whole free 2 MiB areas that are left.
-        free_areas: u64,
+        /// Whole free 2 MiB pageblocks that are left.
+        free_pageblocks: u64,
     },
     /// A frame that was asked for by its number is in use, out of service, or on its way from one
     /// owner to the next.
@@ -165,9 +165,9 @@ impl fmt::Display for RunError {
         match self {
             Self::Empty => write!(f, "no frame was asked for"),
             Self::BadAlignment { align } => write!(f, "alignment {align} is no power of two"),
-            Self::Exhausted { frames, align, free_frames, free_areas } => write!(
+            Self::Exhausted { frames, align, free_frames, free_pageblocks } => write!(
                 f,
-                "no {frames} free frames side by side, aligned to {align}: {free_frames} frames are free, {free_areas} whole 2 MiB areas"
+                "no {frames} free frames side by side, aligned to {align}: {free_frames} frames are free, {free_pageblocks} whole 2 MiB pageblocks"
             ),
             Self::InUse { frame } => write!(f, "frame {frame} is not free"),
             Self::NotInZone { range } => {
@@ -228,7 +228,7 @@ pub enum ZoneError {
     TooLarge,
     /// A piece of metadata memory is too small.
     TooFewWords {
-        /// Which one: `"pages"` or `"areas"`.
+        /// Which one: `"pages"` or `"allocator"`.
         which: &'static str,
         /// Words needed.
         needed: usize,

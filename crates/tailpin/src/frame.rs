@@ -5,8 +5,8 @@ use core::fmt;
 /// Bytes of a page, the memory of one frame.
 pub const PAGE_SIZE: usize = 4096;
 
-/// Frames in one 2 MiB area, the unit in which the allocator and the page map are organised.
-pub const AREA_FRAMES: usize = 1 << Order::HUGE.get();
+/// Frames in one 2 MiB pageblock, the unit in which the allocator and the page map are organised.
+pub const PAGEBLOCK_FRAMES: usize = 1 << Order::HUGE.get();
 
 /// Number of one 4 KiB page frame: its physical address divided by 4096.
 ///
@@ -94,7 +94,7 @@ pub struct Order(u8);
 impl Order {
     /// One page, 4 KiB.
     pub const PAGE: Self = Self(0);
-    /// One area, 2 MiB.
+    /// One pageblock, 2 MiB.
     pub const HUGE: Self = Self(9);
     /// The largest block, 1 GiB.
     pub const MAX: Self = Self(18);
@@ -223,5 +223,5 @@ impl FrameRange {
     }
 }
 
-const _: () = assert!(AREA_FRAMES == 512);
+const _: () = assert!(PAGEBLOCK_FRAMES == 512);
 const _: () = assert!(Order::HUGE.bytes() == 2 << 20 && Order::MAX.bytes() == 1 << 30);

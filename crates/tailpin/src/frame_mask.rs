@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 
 /// Words of the mask.
-const WORDS: usize = AREA_FRAMES / BITS as usize;
+const WORDS: usize = PAGEBLOCK_FRAMES / BITS as usize;
 
 /// Bits of a word.
 const BITS: u64 = u64::BITS as u64;
@@ -41,7 +41,7 @@ impl FrameMask {
         reason = "frames from the pageblock's first on; `from` is before `to`, within the word"
     )]
     pub fn of_range(range: FrameRange, pageblock: Pfn) -> Self {
-        let end = pageblock.checked_offset(AREA_FRAMES as u64).unwrap_or(range.end);
+        let end = pageblock.checked_offset(PAGEBLOCK_FRAMES as u64).unwrap_or(range.end);
         let first = range.start.max(pageblock).get() - pageblock.get();
         let last = range.end.min(end).get().saturating_sub(pageblock.get());
         Self(core::array::from_fn(|word| {
@@ -119,7 +119,7 @@ impl FrameMask {
 
     /// Their numbers, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
-        (0..AREA_FRAMES as u64).filter(|frame| self.contains(*frame))
+        (0..PAGEBLOCK_FRAMES as u64).filter(|frame| self.contains(*frame))
     }
 }
 
@@ -132,7 +132,7 @@ const fn place(frame: u64) -> (usize, u64) {
 
 impl fmt::Debug for FrameMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FrameMask({} of {AREA_FRAMES})", self.count())
+        write!(f, "FrameMask({} of {PAGEBLOCK_FRAMES})", self.count())
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_block_has_a_bit_for_each_of_its_frames() {
         for order in (0..=9).filter_map(Order::new) {
-            for head in (0..AREA_FRAMES as u64).step_by(order.frames() as usize) {
+            for head in (0..PAGEBLOCK_FRAMES as u64).step_by(order.frames() as usize) {
                 let mask = FrameMask::of_block(Pfn::new(512 + head), order);
                 let expected = head..head + order.frames();
                 assert!((0..600).all(|frame| mask.contains(frame) == expected.contains(&frame)));

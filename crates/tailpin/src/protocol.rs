@@ -166,7 +166,7 @@ pub trait FreeSink {
 /// A protocol that can be put over memory of the caller's.
 pub trait Attach<'m>: Protocol {
     /// Over zero-filled `words`, the first of which are for frame `base`, the first of a 2 MiB
-    /// area.
+    /// pageblock.
     fn attach(words: &'m [Self::Word], base: Pfn) -> Self;
 }
 
@@ -283,7 +283,7 @@ pub trait BlockLife: FrameWords {
     /// first frame in a wrong state.
     ///
     /// Progress: wait-free; 512 loads and at most as many stores.
-    fn scrub(&self, area: Pfn) -> Result<(), Pfn>;
+    fn scrub(&self, pageblock: Pfn) -> Result<(), Pfn>;
     /// Marks a frame as never in service. Only before the first request, or in a pageblock of
     /// which no frame is in service.
     ///

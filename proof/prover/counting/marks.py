@@ -72,7 +72,7 @@ RULES = [
         lambda s, number, flag: handed_out(s, flag, lambda m: m),
     ),
     rule(
-        "a free area is put to rest",
+        "a free pageblock is put to rest",
         "life::scrub",
         lambda s: s.h == FREE,
         lambda s: {"t": NUMBER(REST), "q": NUMBER(REST)},

@@ -304,7 +304,7 @@ RULES = [
     ),
     rule(
         "A of a dying block is left to itself",
-        "split::scatter_areas",
+        "split::scatter_pageblocks",
         lambda s: And(s.selfsplit > 0, s.a == PART),
         lambda s: {
             "a": If(s.ap > 0, HEAD, GONE),
@@ -316,18 +316,18 @@ RULES = [
     ),
     rule(
         "another pinned part of a dying block",
-        "split::scatter_areas",
+        "split::scatter_pageblocks",
         lambda s: And(s.selfsplit > 0, s.K > 0),
         lambda s: {"K": s.K - 1, "back": s.back + 1},
     ),
     rule(
         "a dying block is taken apart",
-        "split::scatter_areas",
+        "split::scatter_pageblocks",
         lambda s: And(s.selfsplit > 0, s.a != PART, s.K == 0),
         lambda s: {"h": NUMBER(AREA), "selfsplit": NUMBER(0), "back": s.back + 1},
     ),
     rule(
-        "a merge of areas begins",
+        "a merge of pageblocks begins",
         "merge::merge merge::join",
         lambda s: And(s.sh > 0, s.sa > 0, s.h == AREA, s.R == 1, s.a == HEAD, s.ar == 1),
         lambda s: {"h": NUMBER(MERGE), "sh": s.sh - 1, "sa": s.sa - 1, "merger": NUMBER(1)},
@@ -509,7 +509,7 @@ WITHOUT = {
             "a helper is done",
             "the pieces become handles of their own",
             "one more pin of A itself",
-            "a merge of areas begins",
+            "a merge of pageblocks begins",
             "A is taken in with its pins and no hold",
             "the merge ends",
             "the block is dropped",

@@ -36,8 +36,8 @@ pub(crate) const fn bytes_of(pages: u64) -> usize {
     (pages as usize).saturating_mul(PAGE_SIZE)
 }
 
-/// Bytes of an area: the smallest huge page.
-pub(crate) const AREA: usize = Order::HUGE.bytes() as usize;
+/// Bytes of a pageblock: the smallest huge page.
+pub(crate) const PAGEBLOCK_SIZE: usize = Order::HUGE.bytes() as usize;
 
 /// Memory for [`Builder::over_memory`](crate::Builder::over_memory): only the whole 4 KiB pages
 /// within it are used.
@@ -115,7 +115,7 @@ impl Data {
     /// Memory from the system, aligned for the largest block that it can contain. `words` bytes are
     /// added to a shared file behind the data.
     pub(crate) fn mapped(backing: Backing, size: usize, words: usize) -> Result<Self, BuildError> {
-        let align = size.next_power_of_two().clamp(AREA, Order::MAX.bytes() as usize);
+        let align = size.next_power_of_two().clamp(PAGEBLOCK_SIZE, Order::MAX.bytes() as usize);
         let huge_pages =
             backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
         let failed = |errno| why(errno, "map memory", size, backing);
@@ -214,7 +214,7 @@ pub(crate) struct WordCounts {
     /// One per frame: the page words.
     pub(crate) pages: usize,
     /// The frame allocator's.
-    pub(crate) areas: usize,
+    pub(crate) allocator: usize,
     /// One per frame: who was given it, and when.
     pub(crate) history: usize,
     /// Which frames the system has given memory to.
@@ -231,7 +231,7 @@ impl WordCounts {
         let mut starts = [0; 6];
         let mut end = 0_usize;
         let notes = self.notes.div_ceil(NOTES_PER_WORD);
-        for (i, n) in (1..).zip([self.pages, self.areas, self.history, self.residency, notes]) {
+        for (i, n) in (1..).zip([self.pages, self.allocator, self.history, self.residency, notes]) {
             end = end.checked_add(n)?.checked_next_multiple_of(Self::LINE)?;
             starts[i] = end;
         }
@@ -269,7 +269,7 @@ pub(crate) struct Words {
     /// The parts below, one behind the other.
     pub(crate) all: &'static [AtomicU64],
     pub(crate) pages: &'static [AtomicU64],
-    pub(crate) areas: &'static [AtomicU64],
+    pub(crate) allocator: &'static [AtomicU64],
     pub(crate) history: &'static [AtomicU64],
     pub(crate) residency: &'static [AtomicU64],
     pub(crate) notes: &'static [AtomicU16],
@@ -306,7 +306,7 @@ impl Words {
             // used as atomic notes only, but in a copy, which is made before the first use.
             notes: unsafe { std::slice::from_raw_parts(notes, counts.notes) },
             pages: &all[starts[0]..][..counts.pages],
-            areas: &all[starts[1]..][..counts.areas],
+            allocator: &all[starts[1]..][..counts.allocator],
             history: &all[starts[2]..][..counts.history],
             residency: &all[starts[3]..][..counts.residency],
         })
@@ -330,7 +330,7 @@ impl Words {
 pub(crate) fn round_up(bytes: usize, backing: Backing) -> Option<usize> {
     let unit = match backing {
         Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes(),
-        _ => AREA,
+        _ => PAGEBLOCK_SIZE,
     };
     let rounded = bytes.checked_next_multiple_of(unit)?;
     (bytes > 0 && rounded < isize::MAX as usize).then_some(rounded)

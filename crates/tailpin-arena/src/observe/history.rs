@@ -98,7 +98,7 @@ impl Start {
 }
 
 impl History {
-    /// Over one word per frame from `base` on, which begins an area: zeroed, or copied from an
+    /// Over one word per frame from `base` on, which begins a pageblock: zeroed, or copied from an
     /// arena that was built at `start`.
     pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, start: Start) -> Self {
         Self { words, base, start: start.clock, start_ticks: start.ticks }

@@ -90,19 +90,19 @@ pub(crate) fn walk(view: View<'_>, mut each: impl FnMut(FrameRange, Run)) {
 pub(crate) fn largest_free(inner: &Inner) -> usize {
     let all = inner.frames();
     let mut best: Option<Order> = None;
-    // Whole areas that lie side by side, the last first: the allocator fills the first first.
+    // Whole pageblocks that lie side by side, the last first: the allocator fills the first first.
     let mut run = 0_u64;
-    let areas = all.frames() / Order::HUGE.frames();
-    for i in (0..areas).rev() {
-        let area = all.start.head(Order::HUGE).offset(i * Order::HUGE.frames());
-        let whole = area >= all.start && inner.zone.used_in_area(area) == 0;
+    let pageblocks = all.frames() / Order::HUGE.frames();
+    for i in (0..pageblocks).rev() {
+        let pageblock = all.start.head(Order::HUGE).offset(i * Order::HUGE.frames());
+        let whole = pageblock >= all.start && inner.zone.used_in_pageblock(pageblock) == 0;
         run = if whole { run + 1 } else { 0 };
         if run == 0 {
             continue;
         }
         // The largest block that begins here.
         let fits = run.ilog2() + u32::from(Order::HUGE.get());
-        let order = area.get().trailing_zeros().min(fits).min(u32::from(Order::MAX.get()));
+        let order = pageblock.get().trailing_zeros().min(fits).min(u32::from(Order::MAX.get()));
         best = best.max(Order::new(order as u8));
         if best == Some(Order::MAX) {
             break;

@@ -144,7 +144,7 @@ impl ArenaCopy {
         let PageWordCopy { words, touched, changed } = copied;
         let ranges = [data];
         let layout = ZoneLayout::new(&ranges, COPY_SLOTS).map_err(|_| LookError::Damaged)?;
-        let zone = Zone::attach(layout, ZoneConfig::default(), words.pages, words.areas)
+        let zone = Zone::attach(layout, ZoneConfig::default(), words.pages, words.allocator)
             .map_err(|_| LookError::Damaged)?;
         let base = zone.span().start;
         let history = History::new(words.history, base, start);

@@ -261,10 +261,11 @@ impl Look {
         tags.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.tag.cmp(&b.tag)));
         let view = copy.view();
         let mut pageblocks: Vec<Pageblock> = Vec::with_capacity(copy.touched.len());
-        let areas = view.zone.span().frames() as usize / FRAMES;
-        let area = |i: usize| view.zone.span().start.offset((i * FRAMES) as u64);
+        let in_span = view.zone.span().frames() as usize / FRAMES;
+        let pageblock = |i: usize| view.zone.span().start.offset((i * FRAMES) as u64);
         pageblocks.extend(
-            (0..areas).map(|i| Pageblock { offset: view.offset_of(area(i)), contents: Contents::default() }),
+            (0..in_span)
+                .map(|i| Pageblock { offset: view.offset_of(pageblock(i)), contents: Contents::default() }),
         );
         page_walk::walk(view, |run, state| {
             for (pageblock, part) in by_pageblock(view, run) {

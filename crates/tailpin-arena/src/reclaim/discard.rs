@@ -59,11 +59,11 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
         // No page is in it as a whole, so none of the huge pages around needs to be taken apart.
         return Ok(Released { asked: 0, returned, stuck, stopped: Stop::Target });
     }
-    let mut area = pages.start.head(Order::HUGE);
-    while area < pages.end {
-        let frames = FrameMask::of_range(pages, area);
+    let mut pageblock = pages.start.head(Order::HUGE);
+    while pageblock < pages.end {
+        let frames = FrameMask::of_range(pages, pageblock);
         // SAFETY: as the caller says.
-        let emptied = unsafe { step.madvise().empty(area, &frames) };
+        let emptied = unsafe { step.madvise().empty(pageblock, &frames) };
         match emptied.map_err(|errno| inner.refusal(errno))? {
             Some(given) => {
                 returned = returned.saturating_add(given.returned);
@@ -71,7 +71,7 @@ pub(crate) unsafe fn discard_pages(inner: &Inner, pages: FrameRange) -> Result<R
             }
             None => stuck = stuck.saturating_add(bytes_of(frames.count())),
         }
-        area = area.offset(Order::HUGE.frames());
+        pageblock = pageblock.offset(Order::HUGE.frames());
     }
     Ok(Released { asked: bytes_of(pages.frames()), returned, stuck, stopped: Stop::Target })
 }

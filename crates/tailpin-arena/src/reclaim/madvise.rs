@@ -20,7 +20,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tailpin::{FrameMask, OneWord, Pfn};
 
 use crate::memory::mapping::{Advice, Mapping};
-use crate::memory::{AREA, PAGE_SIZE};
+use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 use crate::reclaim::pagemap::{Pagemap, PagemapEntry};
 use crate::shared_state::Inner;
 
@@ -59,60 +59,63 @@ impl<'a> Madvise<'a> {
         })
     }
 
-    /// The memory of whole areas that lie side by side, all of them claimed.
-    pub(crate) fn give_whole(&self, areas: &[Claimed<'_>]) -> io::Result<GivenBack> {
-        let Some(first) = areas.first() else { return Ok(GivenBack::default()) };
-        let begin = self.inner.offset_of(first.area());
-        let range = begin..begin + areas.len() * AREA;
+    /// The memory of whole pageblocks that lie side by side, all of them claimed.
+    pub(crate) fn give_whole(&self, pageblocks: &[Claimed<'_>]) -> io::Result<GivenBack> {
+        let Some(first) = pageblocks.first() else { return Ok(GivenBack::default()) };
+        let begin = self.inner.offset_of(first.pageblock());
+        let range = begin..begin + pageblocks.len() * PAGEBLOCK_SIZE;
         let range = std::slice::from_ref(&range);
         // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and
         // they are handed to no caller before the claim ends.
         let returned = self.measured(range, || unsafe { self.discard(range) })?;
-        for area in areas {
-            self.inner.residency.clear(area.area(), area.frames());
-            let begin = self.inner.offset_of(area.area());
-            if self.inner.residency.is_split(area.area())
-                && self.mapping.advise(begin..begin + AREA, Advice::Huge).is_ok()
+        for claimed in pageblocks {
+            self.inner.residency.clear(claimed.pageblock(), claimed.frames());
+            let begin = self.inner.offset_of(claimed.pageblock());
+            if self.inner.residency.is_split(claimed.pageblock())
+                && self.mapping.advise(begin..begin + PAGEBLOCK_SIZE, Advice::Huge).is_ok()
             {
-                self.inner.residency.set_huge_eligible(area.area());
+                self.inner.residency.set_huge_eligible(claimed.pageblock());
             }
         }
         Ok(GivenBack { returned, stuck: 0 })
     }
 
-    /// The memory of some pages of an area.
+    /// The memory of some pages of a pageblock.
     pub(crate) fn give_holes(&self, holes: &Claimed<'_>) -> io::Result<GivenBack> {
         // SAFETY: claimed frames are free: no handle and so no reference to their bytes exists, and
         // they are handed to no caller before the claim ends.
-        match unsafe { self.empty(holes.area(), holes.frames()) }? {
+        match unsafe { self.empty(holes.pageblock(), holes.frames()) }? {
             None => Ok(GivenBack { returned: 0, stuck: holes.count() as usize * PAGE_SIZE }),
             Some(given) => {
-                self.inner.residency.clear(holes.area(), holes.frames());
+                self.inner.residency.clear(holes.pageblock(), holes.frames());
                 Ok(given)
             }
         }
     }
 
-    /// Takes the memory from some pages of an area, free or in use; they read as zero then.
+    /// Takes the memory from some pages of a pageblock, free or in use; they read as zero then.
     /// `None` if the kernel would not split their huge page: all is as it was.
     ///
     /// # Safety
     /// There is no reference to the bytes of these pages.
-    pub(crate) unsafe fn empty(&self, area: Pfn, frames: &FrameMask) -> io::Result<Option<GivenBack>> {
+    pub(crate) unsafe fn empty(&self, pageblock: Pfn, frames: &FrameMask) -> io::Result<Option<GivenBack>> {
         let inner = self.inner;
-        let begin = inner.offset_of(area);
+        let begin = inner.offset_of(pageblock);
         let runs = runs(frames, begin);
         // A huge page that goes whole needs no split.
-        if *frames != FrameMask::ALL && inner.residency.is_by_area() && !inner.residency.is_split(area) {
-            self.mapping.advise(begin..begin + AREA, Advice::NoHuge)?;
-            inner.residency.set_split(area);
+        if *frames != FrameMask::ALL
+            && inner.residency.is_by_pageblock()
+            && !inner.residency.is_split(pageblock)
+        {
+            self.mapping.advise(begin..begin + PAGEBLOCK_SIZE, Advice::NoHuge)?;
+            inner.residency.set_split(pageblock);
             let split = if self.file.is_none() { self.split(begin, &runs) } else { Ok(true) };
             if split != Ok(true) {
                 // As it was: the pages in use keep their huge page, and a later call tries again,
                 // also where the kernel refuses this advice, which has no effect on the huge page
                 // that is there.
-                let _ = self.mapping.advise(begin..begin + AREA, Advice::Huge);
-                inner.residency.set_huge_eligible(area);
+                let _ = self.mapping.advise(begin..begin + PAGEBLOCK_SIZE, Advice::Huge);
+                inner.residency.set_huge_eligible(pageblock);
                 return split.map(|_| None);
             }
         }
@@ -122,8 +125,8 @@ impl<'a> Madvise<'a> {
         Ok(Some(GivenBack { returned, stuck: there.saturating_sub(returned) }))
     }
 
-    /// Has the kernel split the huge page of an area of which these holes are free. True if it is
-    /// none any more.
+    /// Has the kernel split the huge page of a pageblock of which these holes are free. True if it
+    /// is none any more.
     fn split(&self, begin: usize, runs: &[Range<usize>]) -> io::Result<bool> {
         let edges: Vec<_> = runs
             .iter()
@@ -134,7 +137,7 @@ impl<'a> Madvise<'a> {
         let entries: Vec<PagemapEntry> =
             edges.iter().filter_map(|edge| self.entries(edge)).flatten().collect();
         let base = self.mapping.base().as_ptr() as usize;
-        Ok(self.pagemap.was_split(&before, &entries, base + begin..base + begin + AREA))
+        Ok(self.pagemap.was_split(&before, &entries, base + begin..base + begin + PAGEBLOCK_SIZE))
     }
 
     /// # Safety
@@ -191,7 +194,7 @@ fn data_in(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// The runs of set bits, as offsets in the mapping; the area begins at `begin`.
+/// The runs of set bits, as offsets in the mapping; the pageblock begins at `begin`.
 fn runs(mask: &FrameMask, begin: usize) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for page in mask.iter().map(|page| page as usize) {
@@ -232,7 +235,7 @@ mod tests {
         let page = |n: usize| 1000 * PAGE_SIZE + n * PAGE_SIZE;
         let expected = [page(0)..page(2), page(3)..page(4), page(127)..page(129), page(511)..page(512)];
         assert_eq!(runs(&mask, page(0)), expected);
-        assert_eq!(runs(&FrameMask::ALL, 0), std::slice::from_ref(&(0..AREA)));
+        assert_eq!(runs(&FrameMask::ALL, 0), std::slice::from_ref(&(0..PAGEBLOCK_SIZE)));
         assert!(runs(&FrameMask::NONE, 0).is_empty());
     }
 }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
-use tailpin::{AREA_FRAMES, Order, Pfn};
+use tailpin::{Order, PAGEBLOCK_FRAMES, Pfn};
 
 use crate::error::ReleaseError;
 use crate::memory::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
-use crate::memory::{AREA, PAGE_SIZE};
+use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 use crate::observe::page_walk;
 use crate::reclaim::madvise::{Claimed, GivenBack, Madvise};
 use crate::shared_state::Inner;
@@ -25,9 +25,9 @@ pub enum Stop {
     Watermark,
     /// No free memory is left that the system could take.
     NothingLeft,
-    /// Free pages are left, but between pages in use, and as many areas have been broken up into
-    /// small pages as may be at a time: each costs the process two mappings. See
-    /// [`Builder::small_page_areas`](crate::Builder::small_page_areas).
+    /// Free pages are left, but between pages in use, and as many pageblocks have been broken up
+    /// into small pages as may be at a time: each costs the process two mappings. See
+    /// [`Builder::split_huge_pages`](crate::Builder::split_huge_pages).
     MapLimit,
     /// The memory was registered during the call.
     Registered,
@@ -132,27 +132,28 @@ impl<'a> ReleaseCall<'a> {
 
     fn give(&mut self, budget: usize) -> Result<Stop, Errno> {
         let unit = match self.inner.backing {
-            Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes() / AREA,
+            Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes() / PAGEBLOCK_SIZE,
             _ => 1,
         };
-        for areas in self.huge_pages(unit) {
+        for pageblocks in self.huge_pages(unit) {
             if let Some(stop) = self.stop(budget) {
                 return Ok(stop);
             }
-            self.give_areas(areas, unit)?;
+            self.give_pageblocks(pageblocks, unit)?;
         }
         if matches!(self.inner.backing, Backing::HugeTlb(_)) {
             return Ok(self.stop(budget).unwrap_or(Stop::NothingLeft));
         }
         let mut end = Stop::NothingLeft;
-        // Not always in the same order, or areas that are stuck would keep others from being tried.
-        let areas = self.inner.residency.areas_worth_a_look();
-        let from = self.inner.release_from.load(Ordering::Relaxed) as usize % areas.len().max(1);
-        for &area in areas[from..].iter().chain(&areas[..from]) {
+        // Not always in the same order, or pageblocks that are stuck would keep others from being
+        // tried.
+        let pageblocks = self.inner.residency.pageblocks_worth_a_look();
+        let from = self.inner.release_from.load(Ordering::Relaxed) as usize % pageblocks.len().max(1);
+        for &pageblock in pageblocks[from..].iter().chain(&pageblocks[..from]) {
             if let Some(stop) = self.stop(budget) {
                 return Ok(stop);
             }
-            if !self.give_pages(area, budget)? {
+            if !self.give_pages(pageblock, budget)? {
                 end = Stop::MapLimit;
             }
             self.inner.release_from.fetch_add(1, Ordering::Relaxed);
@@ -177,54 +178,60 @@ impl<'a> ReleaseCall<'a> {
         stays
     }
 
-    /// The last areas of all huge pages of `n` areas that may have memory, the last first: the
-    /// allocator fills the first first.
+    /// The last pageblocks of all huge pages of `n` pageblocks that may have memory, the last
+    /// first: the allocator fills the first first.
     fn huge_pages(&self, n: usize) -> Vec<Pfn> {
-        let mut areas = self.inner.residency.areas_worth_a_look();
+        let mut pageblocks = self.inner.residency.pageblocks_worth_a_look();
         if n > 1 {
-            let last = |area: Pfn| area.offset(((n - 1) * AREA_FRAMES) as u64);
-            let of = |area: Pfn| area.get() / (n * AREA_FRAMES) as u64 * (n * AREA_FRAMES) as u64;
-            areas = areas.into_iter().map(|area| last(Pfn::new(of(area)))).collect();
-            areas.dedup();
+            let last = |pageblock: Pfn| pageblock.offset(((n - 1) * PAGEBLOCK_FRAMES) as u64);
+            let of = |pageblock: Pfn| {
+                pageblock.get() / (n * PAGEBLOCK_FRAMES) as u64 * (n * PAGEBLOCK_FRAMES) as u64
+            };
+            pageblocks = pageblocks.into_iter().map(|pageblock| last(Pfn::new(of(pageblock)))).collect();
+            pageblocks.dedup();
         }
-        areas
+        pageblocks
     }
 
-    /// The huge page of `n` areas that ends with the one at `last`, if all of it is free and any of
-    /// it is there, or it is to be eligible for huge pages again.
-    fn give_areas(&mut self, last: Pfn, n: usize) -> Result<(), Errno> {
+    /// The huge page of `n` pageblocks that ends with the one at `last`, if all of it is free and
+    /// any of it is there, or it is to be eligible for huge pages again.
+    fn give_pageblocks(&mut self, last: Pfn, n: usize) -> Result<(), Errno> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
         let first = Pfn::new(last.get() - (n as u64 - 1) * Order::HUGE.frames());
-        let areas = (0..n as u64).map(|i| first.offset(i * Order::HUGE.frames()));
-        let there = areas.clone().map(|area| residency.of(area).count() as usize * PAGE_SIZE).sum();
-        let worth = |area| residency.is_split(area) || !residency.of(area).is_empty();
-        if !areas.clone().all(|area| zone.used_in_area(area) == 0) || !areas.clone().any(worth) {
+        let pageblocks = (0..n as u64).map(|i| first.offset(i * Order::HUGE.frames()));
+        let there =
+            pageblocks.clone().map(|pageblock| residency.of(pageblock).count() as usize * PAGE_SIZE).sum();
+        let worth = |pageblock| residency.is_split(pageblock) || !residency.of(pageblock).is_empty();
+        if !pageblocks.clone().all(|pageblock| zone.used_in_pageblock(pageblock) == 0)
+            || !pageblocks.clone().any(worth)
+        {
             return Ok(());
         }
         if self.is_to_stay(there) {
             return Ok(());
         }
-        let claimed: Vec<Claimed<'_>> = areas.map_while(|area| zone.claim_area(area)).collect();
+        let claimed: Vec<Claimed<'_>> =
+            pageblocks.map_while(|pageblock| zone.claim_pageblock(pageblock)).collect();
         if claimed.len() == n {
             self.add(self.madvise.give_whole(&claimed)?);
         }
         Ok(())
     }
 
-    /// Free pages of an area that is partly in use; false if there may be some but no more areas
-    /// may be broken up.
-    fn give_pages(&mut self, area: Pfn, budget: usize) -> Result<bool, Errno> {
+    /// Free pages of a pageblock that is partly in use; false if there may be some but no more
+    /// pageblocks may be broken up.
+    fn give_pages(&mut self, pageblock: Pfn, budget: usize) -> Result<bool, Errno> {
         let (zone, residency) = (&self.inner.zone, &self.inner.residency);
-        let there = residency.of(area);
-        let used = zone.used_in_area(area);
+        let there = residency.of(pageblock);
+        let used = zone.used_in_pageblock(pageblock);
         if used == 0 || used == Order::HUGE.frames() || there.is_empty() {
             return Ok(true);
         }
-        let breaks_up = residency.is_by_area() && !residency.is_split(area);
-        if breaks_up && residency.split_areas() >= self.inner.settings.small_page_areas {
+        let breaks_up = residency.is_by_pageblock() && !residency.is_split(pageblock);
+        if breaks_up && residency.split_pageblocks() >= self.inner.settings.split_huge_pages {
             return Ok(false);
         }
-        let mut claimed: Claimed<'_> = zone.claim(area, &there);
+        let mut claimed: Claimed<'_> = zone.claim(pageblock, &there);
         if breaks_up && self.is_to_stay(claimed.count() as usize * PAGE_SIZE) {
             return Ok(true);
         }
@@ -235,7 +242,7 @@ impl<'a> ReleaseCall<'a> {
             if left < claimed.count() as usize * PAGE_SIZE {
                 let some = claimed.frames().lowest(left.div_ceil(PAGE_SIZE) as u64);
                 drop(claimed);
-                claimed = zone.claim(area, &some);
+                claimed = zone.claim(pageblock, &some);
             }
         }
         if claimed.count() == 0 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use portable_atomic::AtomicU128;
 use tailpin::{Audit, GetError, Order};
 
-use crate::memory::{AREA, PAGE_SIZE};
+use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 
 use super::arena_file::{ArenaFile, Geometry};
 use super::attachment::Attachment;
@@ -59,7 +59,7 @@ impl SharedArena {
     /// What [`SharedError`] says of sizes, of the processor and of the system.
     pub fn create(bytes: usize, owners: usize) -> Result<Self, SharedError> {
         Self::check_processor()?;
-        let rounded = bytes.checked_next_multiple_of(AREA).ok_or(SharedError::BadSize { bytes })?;
+        let rounded = bytes.checked_next_multiple_of(PAGEBLOCK_SIZE).ok_or(SharedError::BadSize { bytes })?;
         let geometry = Geometry { pages: rounded / PAGE_SIZE, owners };
         geometry.check().map_err(|error| match error {
             SharedError::BadSize { .. } => SharedError::BadSize { bytes },

@@ -13,7 +13,7 @@ use tailpin::{FrameRange, OneWord, Order, Pfn, ZoneLayout};
 
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::{self, FileError};
-use crate::memory::{AREA, PAGE_SIZE};
+use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 
 use super::error::SharedError;
 use super::generations::Generations;
@@ -99,7 +99,7 @@ struct Offsets {
     acknowledged: usize,
     generations: usize,
     page_words: usize,
-    area_words: usize,
+    allocator_words: usize,
     ledger: usize,
     journals: usize,
     data: usize,
@@ -109,8 +109,8 @@ struct Offsets {
 impl Geometry {
     /// Sizes that make an arena.
     pub(super) fn check(self) -> Result<Self, SharedError> {
-        let area = Order::HUGE.frames() as usize;
-        if self.pages == 0 || !self.pages.is_multiple_of(area) || self.pages > 1 << 32 {
+        let pageblock = Order::HUGE.frames() as usize;
+        if self.pages == 0 || !self.pages.is_multiple_of(pageblock) || self.pages > 1 << 32 {
             return Err(SharedError::BadSize { bytes: self.pages.saturating_mul(PAGE_SIZE) });
         }
         if self.owners == 0 || self.owners > MOST_OWNERS {
@@ -133,8 +133,8 @@ impl Geometry {
         self.owners * THREADS
     }
 
-    fn area_words(self) -> usize {
-        self.with_layout(|layout| layout.area_words())
+    fn allocator_words(self) -> usize {
+        self.with_layout(|layout| layout.allocator_words())
     }
 
     fn offsets(self) -> Offsets {
@@ -149,16 +149,16 @@ impl Geometry {
         let acknowledged = part(self.journals(), small);
         let generations = part(self.pages, small);
         let page_words = part(self.with_layout(|layout| layout.page_words::<OneWord<'_, Word>>()), large);
-        let area_words = part(self.area_words(), large);
+        let allocator_words = part(self.allocator_words(), large);
         let ledger = part(self.pages * self.owners, large);
         let journals = part(JOURNAL_WORDS * self.journals(), small);
-        let data = end.next_multiple_of(AREA);
+        let data = end.next_multiple_of(PAGEBLOCK_SIZE);
         Offsets {
             owners,
             acknowledged,
             generations,
             page_words,
-            area_words,
+            allocator_words,
             ledger,
             journals,
             data,
@@ -201,7 +201,7 @@ pub(super) struct ArenaFile {
     pub(super) acknowledged: AcknowledgedSteps,
     pub(super) generations: Generations,
     pub(super) page_words: &'static [Word],
-    pub(super) area_words: &'static [Word],
+    pub(super) allocator_words: &'static [Word],
     pub(super) ledger: Ledger,
     pub(super) journals: &'static [AtomicU64],
     data: NonNull<u8>,
@@ -294,7 +294,7 @@ impl ArenaFile {
         let acknowledged = AcknowledgedSteps(small(offsets.acknowledged, geometry.journals()));
         let generations = Generations(small(offsets.generations, geometry.pages));
         let page_words = large(offsets.page_words, geometry.pages);
-        let area_words = large(offsets.area_words, geometry.area_words());
+        let allocator_words = large(offsets.allocator_words, geometry.allocator_words());
         let words = large(offsets.ledger, geometry.pages * geometry.owners);
         let ledger = Ledger { words, pages: geometry.pages };
         let journals = small(offsets.journals, JOURNAL_WORDS * geometry.journals());
@@ -305,7 +305,7 @@ impl ArenaFile {
             acknowledged,
             generations,
             page_words,
-            area_words,
+            allocator_words,
             ledger,
             journals,
             data,
@@ -346,7 +346,8 @@ impl ArenaFile {
 
 /// All of the file, in this process and not in its forked children.
 fn map(file: &File, bytes: usize) -> Result<Mapping, SharedError> {
-    let mapping = Mapping::new(Source::File(file.as_fd(), 0), bytes, AREA).map_err(failed("map the file"))?;
+    let mapping =
+        Mapping::new(Source::File(file.as_fd(), 0), bytes, PAGEBLOCK_SIZE).map_err(failed("map the file"))?;
     mapping.advise(0..bytes, Advice::DontFork).map_err(failed("keep forks out"))?;
     Ok(mapping)
 }

@@ -35,7 +35,7 @@ impl Attachment {
     pub(super) fn join(memory: ArenaFile, fresh: bool, identity: Identity) -> Result<Self, SharedError> {
         let zone = memory.layout(|layout| {
             let config = ZoneConfig::default().hooks(&NewGenerations).cpu(StepRecorder::acting_for);
-            let (pages, areas) = (memory.page_words, memory.area_words);
+            let (pages, allocator) = (memory.page_words, memory.allocator_words);
             if fresh {
                 // No other process has the memory yet.
                 let recorder = StepRecorder::new(
@@ -44,9 +44,9 @@ impl Attachment {
                     memory.base(),
                     memory.generations,
                 );
-                recorder.watch(|| Zone::new(layout, config, pages, areas))
+                recorder.watch(|| Zone::new(layout, config, pages, allocator))
             } else {
-                Zone::attach(layout, config, pages, areas)
+                Zone::attach(layout, config, pages, allocator)
             }
         });
         // The words were counted with this very layout.

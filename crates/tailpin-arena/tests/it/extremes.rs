@@ -165,7 +165,7 @@ fn ranges_of_discards_and_counts_of_bytes() {
 #[test]
 fn targets_thresholds_and_times() {
     for keep in numbers() {
-        let builder = Arena::builder().size(4 * MIB).keep_resident(keep).small_page_areas(keep as u64);
+        let builder = Arena::builder().size(4 * MIB).keep_resident(keep).split_huge_pages(keep as u64);
         let arena = builder.build().unwrap();
         arena.alloc(HUGE).unwrap().fill(1);
         let released = arena.release(MAX).unwrap();

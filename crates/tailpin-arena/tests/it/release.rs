@@ -249,7 +249,7 @@ fn no_more_areas_are_broken_up_than_allowed() {
     if !thp_is_on() && skip("no_more_areas_are_broken_up_than_allowed", "transparent huge pages are off") {
         return;
     }
-    let builder = Arena::builder().size(64 * MIB).small_page_areas(3);
+    let builder = Arena::builder().size(64 * MIB).split_huge_pages(3);
     // No drop gives anything back: this is about what a call does.
     let arena = builder.release_by(ReleaseBy::Poll).build().unwrap();
     let kept: Vec<_> = one_page_each(&arena, 32, 7);
@@ -257,8 +257,8 @@ fn no_more_areas_are_broken_up_than_allowed() {
     let maps = map_count();
     let released = arena.release(usize::MAX).unwrap();
     assert_eq!((released.returned, released.stopped), (3 * 511 * PAGE, Stop::MapLimit));
-    assert!(map_count() <= maps + 6, "two mappings an area: {maps} {}", map_count());
-    // Room is made when such an area is free all over.
+    assert!(map_count() <= maps + 6, "two mappings a pageblock: {maps} {}", map_count());
+    // Room is made when such a pageblock is free all over.
     drop(kept);
     assert_eq!(arena.release(usize::MAX).unwrap().returned, 29 * HUGE + 3 * PAGE);
     let kept = one_page_each(&arena, 1, 1);
@@ -373,14 +373,14 @@ fn registered_memory_stays() {
 }
 
 #[test]
-fn registered_memory_keeps_its_frames_when_an_area_is_used_again() {
+fn registered_memory_keeps_its_frames_when_a_pageblock_is_used_again() {
     let arena = Arena::builder().size(HUGE).build().unwrap();
     let kept = one_page_each(&arena, 1, 9);
     assert_eq!(arena.release(usize::MAX).unwrap().returned, 511 * PAGE);
     let registration = arena.registered().unwrap();
     drop(kept);
-    // All of the area is one buffer now. A device knows its frames, so no other may come in their
-    // place.
+    // All of the pageblock is one buffer now. A device knows its frames, so no other may come in
+    // their place.
     let whole = arena.alloc(HUGE).unwrap();
     assert_eq!(whole[9 * PAGE], 1, "the page is still the one that was registered");
     drop((whole, registration));
@@ -406,7 +406,7 @@ fn callers_memory_and_locked_memory_are_refused() {
 
 #[test]
 fn a_discard_of_no_whole_page_leaves_the_huge_page() {
-    let arena = Arena::builder().size(8 * MIB).small_page_areas(1).build().unwrap();
+    let arena = Arena::builder().size(8 * MIB).split_huge_pages(1).build().unwrap();
     let mut buffer = arena.alloc(HUGE).unwrap();
     buffer.fill(7);
     let huge = smaps("AnonHugePages", base(&arena), 8 * MIB);

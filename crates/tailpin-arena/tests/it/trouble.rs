@@ -168,7 +168,7 @@ fn no_mapping_left_is_an_error_or_an_end() {
     if role().is_none() {
         return assert!(again(name, "alone", |_| {}));
     }
-    let arena = Arena::builder().size(32 * MIB).small_page_areas(u64::MAX).build().unwrap();
+    let arena = Arena::builder().size(32 * MIB).split_huge_pages(u64::MAX).build().unwrap();
     let kept: Vec<_> = (0..16).map(|i| filled(&arena, HUGE).slice(i * PAGE..(i + 1) * PAGE)).collect();
     let mut maps = fill_the_map();
     // The test itself reads and prints with files and memory: that must not need the last mapping.

@@ -1,4 +1,5 @@
-//! A nearly full zone in which blocks come and go at random, and what is left of its 2 MiB areas.
+//! A nearly full zone in which blocks come and go at random, and what is left of its 2 MiB
+//! pageblocks.
 
 use std::time::Instant;
 

@@ -154,10 +154,11 @@ fn simulate(work: Work, cpus: usize) -> (f64, f64) {
     forget();
     let ranges = [FrameRange::new(Pfn::new(0), (cpus.max(16) * 1024) as u64)];
     let layout = ZoneLayout::new(&ranges, cpus).expect("a zone has frames");
-    let [pages, areas] = [layout.page_words::<Counted<'_>>(), layout.area_words()].map(CountedWords::new);
+    let [pages, allocator] =
+        [layout.page_words::<Counted<'_>>(), layout.allocator_words()].map(CountedWords::new);
     let config = ZoneConfig::default().cpu(cpu);
-    let zone: Zone<'_, Counted<'_>> =
-        Zone::new(layout, config, pages.words(), areas.words()).expect("the words are those of the layout");
+    let zone: Zone<'_, Counted<'_>> = Zone::new(layout, config, pages.words(), allocator.words())
+        .expect("the words are those of the layout");
     let mut load =
         Load { zone: &zone, held: (0..cpus).map(|_| Vec::new()).collect(), used: 0, rng: Rng::new(5) };
     if let Work::Churn(orders) = work {

@@ -57,7 +57,7 @@ pub(super) fn lines(recorder: &mut Recorder<'_>) {
     let memory = Memory::new::<OneWord<'_>>(FRAMES);
     let zone = zone::<OneWord<'_>>(&memory, FRAMES);
     let ours = Ours::new(&zone, memory.bytes());
-    let words = memory.area_words();
+    let words = memory.allocator_words();
     let aligned = words.as_ptr().addr().is_multiple_of(LINE_WORDS * size_of::<u64>());
     let lines = on_cores(2, |seat| {
         // Fills its cache, which asks the shared part.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use tailpin::{AREA_FRAMES, OneWord};
+use tailpin::{OneWord, PAGEBLOCK_FRAMES};
 
 use crate::clock::once;
 use crate::cores::on_cores;
@@ -11,8 +11,8 @@ use crate::report::Fact;
 use crate::subjects::{Memory, zone};
 
 const FRAMES_PER_GIB: u64 = 1 << 18;
-/// An area's bits: one cache line.
-const AREA_BYTES: usize = 64;
+/// A pageblock's bits: one cache line.
+const PAGEBLOCK_BITS: usize = 64;
 const PAGE_BYTES: usize = 4096;
 
 pub(super) fn large(recorder: &mut Recorder<'_>) {
@@ -38,13 +38,14 @@ pub(super) fn large(recorder: &mut Recorder<'_>) {
         |fact, value: f64, unit| recorder.facts.push(Fact { fact, subject: "tailpin", value, unit });
     tell("start-metadata-per-frame", memory.bytes() as f64 / frames as f64, "bytes");
     // What an allocator must know before the first request: everything but the frames' words and
-    // the areas' bits.
-    let summary = memory.area_words().len() * size_of::<u64>() - frames as usize / AREA_FRAMES * AREA_BYTES;
+    // the pageblocks' bits.
+    let summary = memory.allocator_words().len() * size_of::<u64>()
+        - frames as usize / PAGEBLOCK_FRAMES * PAGEBLOCK_BITS;
     tell("start-summary", summary.div_ceil(PAGE_BYTES) as f64, "pages");
     match memory.touched_pages() {
-        Ok((page_words, area_words)) => {
+        Ok((page_words, allocator_words)) => {
             tell("start-touched-frame-words", page_words as f64, "pages");
-            tell("start-touched", (page_words + area_words) as f64, "pages");
+            tell("start-touched", (page_words + allocator_words) as f64, "pages");
         }
         Err(error) => recorder.notes.push(format!("pages touched by {scenario}: {error}")),
     }

@@ -17,7 +17,7 @@ const SLOTS: usize = 16;
 /// The metadata memory of a zone.
 pub(crate) struct Memory {
     pages: LazyWords,
-    areas: LazyWords,
+    allocator: LazyWords,
     bytes: usize,
 }
 
@@ -25,7 +25,7 @@ impl Memory {
     pub(crate) fn new<P: Protocol>(frames: u64) -> Self {
         with_layout(frames, |layout| Self {
             pages: LazyWords::new(layout.page_words::<P>()),
-            areas: LazyWords::new(layout.area_words()),
+            allocator: LazyWords::new(layout.allocator_words()),
             bytes: layout.metadata_bytes::<P>(),
         })
     }
@@ -35,19 +35,19 @@ impl Memory {
     }
 
     /// The allocator's part.
-    pub(crate) fn area_words(&self) -> &[AtomicU64] {
-        self.areas.words()
+    pub(crate) fn allocator_words(&self) -> &[AtomicU64] {
+        self.allocator.words()
     }
 
     /// Has it come in pages of 4 KiB, never in huge ones.
     pub(crate) fn in_small_pages(&mut self) {
         self.pages.in_small_pages();
-        self.areas.in_small_pages();
+        self.allocator.in_small_pages();
     }
 
     /// Pages of the frames' words and of the allocator's part that were ever touched.
     pub(crate) fn touched_pages(&self) -> io::Result<(u64, u64)> {
-        Ok((self.pages.touched_pages()?, self.areas.touched_pages()?))
+        Ok((self.pages.touched_pages()?, self.allocator.touched_pages()?))
     }
 }
 
@@ -63,7 +63,7 @@ where
 {
     let config = ZoneConfig::default().cpu(cores::current);
     with_layout(frames, |layout| {
-        Zone::with_protocol(layout, config, memory.pages.words(), memory.areas.words())
+        Zone::with_protocol(layout, config, memory.pages.words(), memory.allocator.words())
     })
     .expect("the memory was made for this layout")
 }

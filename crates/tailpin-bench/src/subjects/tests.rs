@@ -38,7 +38,7 @@ impl Group for Distinct {
                 subject.give(held, 9);
             }
             // frame-alloc keeps its bitmap in the memory it manages.
-            assert!(n + 1 >= FRAMES / 512, "{}: {n} whole areas after giving all back", S::NAME);
+            assert!(n + 1 >= FRAMES / 512, "{}: {n} whole pageblocks after giving all back", S::NAME);
             vec![Sample::new("distinct", 1, frames.len() as f64)]
         })
     }

@@ -1,9 +1,9 @@
-//! The allocator's own words: bits and homes of areas, hints, and the slots that answer for loose
-//! pages.
+//! The allocator's own words: bits and homes of pageblocks, hints, and the slots that answer for
+//! loose pages.
 //!
 //! The scenarios run on a whole zone. The set-up takes most of it, so that what the threads meet is
-//! a few frames at the end of an area, in its last word of frames. Thread n uses slot n, the set-up
-//! the last one.
+//! a few frames at the end of a pageblock, in its last word of frames. Thread n uses slot n, the
+//! set-up the last one.
 
 use tailpin::Pfn;
 
@@ -16,9 +16,9 @@ use crate::tested_protocol::TestedProtocol;
 use crate::trace::violation;
 use crate::word::CheckWord;
 
-/// All but the last two frames of an area, the lowest first.
+/// All but the last two frames of a pageblock, the lowest first.
 const BUT_TWO: [u8; 8] = [8, 7, 6, 5, 4, 3, 2, 1];
-/// All of an area, its last four frames as pages.
+/// All of a pageblock, its last four frames as pages.
 const FOUR_PAGES_LAST: [u8; 11] = [8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0];
 
 pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
@@ -58,16 +58,21 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             .thread("drain", |fx| {
                 fx.with_zone(|zone| zone.drain());
             }),
-        zone("whole-area", "an area is taken whole ‖ the last of it comes back", 2, &[Safeguard::ARelease])
-            .setup(|fx| fx.occupy([1]))
-            .thread("give two pages", |fx| {
-                fx.give_kept();
-            })
-            .thread("take 2 MiB", |fx| {
-                if let Some(area) = fx.take(9) {
-                    fx.give(area);
-                }
-            }),
+        zone(
+            "whole-pageblock",
+            "a pageblock is taken whole ‖ the last of it comes back",
+            2,
+            &[Safeguard::ARelease],
+        )
+        .setup(|fx| fx.occupy([1]))
+        .thread("give two pages", |fx| {
+            fx.give_kept();
+        })
+        .thread("take 2 MiB", |fx| {
+            if let Some(pageblock) = fx.take(9) {
+                fx.give(pageblock);
+            }
+        }),
         zone(
             "loose-hint",
             "a hint to loose pages that led nowhere is taken away ‖ a page becomes loose there",
@@ -90,7 +95,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         .thread("take a page", take_a_page)
         // Before more is given back that would lead to what was lost.
         .finish(|fx| fx.audit_allocator()),
-        // There is another area to take from, so no thread looks twice.
+        // There is another pageblock to take from, so no thread looks twice.
         Scenario {
             frames: 1024,
             explored: |frame| (508..512).contains(&frame),
@@ -111,8 +116,8 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             frames: 1024,
             explored: |frame| frame == 512,
             ..zone(
-                "loose-area",
-                "a whole area becomes loose ‖ somebody needs a part of one",
+                "loose-pageblock",
+                "a whole pageblock becomes loose ‖ somebody needs a part of one",
                 4,
                 &[Safeguard::AOrder],
             )
@@ -132,8 +137,8 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.keep_block(block);
             }
         }),
-        // Nine areas have 72 words of frames, so hints at them are of two levels. The set-up leaves
-        // one that leads nowhere.
+        // Nine pageblocks have 72 words of frames, so hints at them are of two levels. The set-up
+        // leaves one that leads nowhere.
         Scenario {
             frames: 9 * 512,
             explored: |frame| frame >= 9 * 512 - 4,
@@ -185,11 +190,16 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             })
             .thread("take a page", take_a_page)
             .finish(|fx| fx.audit_allocator()),
-        // The set-up leaves a hint to the last two frames of a word on the shelf of filled areas,
-        // and the rest of the area free.
+        // The set-up leaves a hint to the last two frames of a word on the shelf of filled
+        // pageblocks, and the rest of the pageblock free.
         Scenario {
             explored: |frame| frame == 62 || frame == 63,
-            ..zone("sparse", "a hint goes to the shelf of sparse areas ‖ the area is filled", 2, &[])
+            ..zone(
+                "sparse",
+                "a hint goes to the shelf of sparse pageblocks ‖ the pageblock is filled",
+                2,
+                &[],
+            )
         }
         .setup(|fx| {
             fx.occupy([5, 4, 3, 2, 1, 6, 7, 8, 1]);
@@ -202,7 +212,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.give(block);
             }
         })
-        .thread("take half an area", |fx| {
+        .thread("take half a pageblock", |fx| {
             if let Some(block) = fx.take(8) {
                 fx.keep_block(block);
             }

@@ -1,7 +1,7 @@
 //! Blocks above 2 MiB: tails of parts of a block.
 //!
-//! The map has two whole areas, of which the words of the head, the second part and one page of
-//! each are explored.
+//! The map has two whole pageblocks, of which the words of the head, the second part and one page
+//! of each are explored.
 
 use tailpin::Class::Splittable;
 use tailpin::Rearrange;

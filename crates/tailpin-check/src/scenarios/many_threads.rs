@@ -121,7 +121,7 @@ fn again<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, head: u
     }
 }
 
-/// The allocator: six threads, two slots, an area that fills up and becomes whole again.
+/// The allocator: six threads, two slots, a pageblock that fills up and becomes whole again.
 fn zone<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Scenario<E, F> {
     Scenario {
         frames: 1024,

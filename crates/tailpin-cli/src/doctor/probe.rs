@@ -152,7 +152,7 @@ fn process_madvise() -> Check {
     }
 }
 
-/// Huge pages made again on request, when a split area has become whole.
+/// Huge pages made again on request, when a split pageblock has become whole.
 fn madvise_collapse() -> Check {
     const NAME: &str = "madvise_collapse";
     let collapsed = || -> io::Result<()> {
@@ -266,7 +266,7 @@ fn io_uring() -> Check {
 /// Restartable sequences, which tell a thread its CPU without a system call.
 fn rseq() -> Check {
     const NAME: &str = "rseq";
-    // SAFETY: no area is given, so nothing can be registered; the call only tells whether it
+    // SAFETY: no memory is given, so nothing can be registered; the call only tells whether it
     // exists.
     unsafe { libc::syscall(libc::SYS_rseq, std::ptr::null_mut::<u8>(), 0, 0, 0) };
     if io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {

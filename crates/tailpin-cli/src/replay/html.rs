@@ -77,10 +77,10 @@ fn charts(timeline: &Timeline, course: &[Sample]) -> Vec<Chart> {
     if !course.is_empty() {
         charts.push(over_time(
             timeline,
-            "Areas of 2 MiB that are whole and free in tailpin",
+            "Pageblocks of 2 MiB that are whole and free in tailpin",
             "Each could be handed out as one block. Where memory is in use as single pages all over, there are few.",
             Unit::Count,
-            vec![curve("tailpin", "green", Shape::Area, &mut course.iter().map(|sample| sample.free_areas))],
+            vec![curve("tailpin", "green", Shape::Area, &mut course.iter().map(|sample| sample.free_pageblocks))],
         ));
     }
     if points.iter().any(|point| point.pinned_frames > 0) {

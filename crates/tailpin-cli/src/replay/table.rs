@@ -95,11 +95,11 @@ pub(crate) fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     facts.push((
         "most in use",
         format!(
-            "{} pages ({}); {} of {} areas of 2 MiB were whole and free then",
+            "{} pages ({}); {} of {} pageblocks of 2 MiB were whole and free then",
             count(outcome.peak_used_frames),
             bytes(outcome.peak_used_frames * 4096),
             count(outcome.huge_free_at_peak),
-            count(outcome.zone_frames / tailpin::AREA_FRAMES as u64)
+            count(outcome.zone_frames / tailpin::PAGEBLOCK_FRAMES as u64)
         ),
     ));
     let (left, trace) = (outcome.live_frames_at_end, outcome.trace_live_frames_at_end);

@@ -47,9 +47,9 @@ pub enum Op {
         /// How many.
         refs: u16,
     },
-    /// khugepaged looked at the area of this frame; `None` if it found no page there.
+    /// khugepaged looked at the pageblock of this frame; `None` if it found no page there.
     Collapse {
-        /// Some frame of the area.
+        /// Some frame of the pageblock.
         pfn: Option<u32>,
     },
     /// Only time passed.

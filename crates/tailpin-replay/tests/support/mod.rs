@@ -134,7 +134,7 @@ pub fn covers(pfn: u32, order: u8, frame: u32) -> bool {
     (pfn..pfn + (1 << order)).contains(&frame)
 }
 
-/// A few hundred possible events in eight areas.
+/// A few hundred possible events in eight pageblocks.
 pub fn random_trace(dice: &mut Dice) -> Writer {
     const FRAMES: u64 = 4096;
     let mut writer = Writer::new(FRAMES);

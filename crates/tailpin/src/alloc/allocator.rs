@@ -44,22 +44,23 @@ impl<'m, P: Attach<'m>> Allocator<'m, P> {
         layout: &ZoneLayout<'_>,
         config: ZoneConfig<'m>,
         pages: &'m [P::Word],
-        areas: &'m [P::Word],
+        allocator: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        for (which, needed, given) in
-            [("pages", layout.page_words::<P>(), pages.len()), ("areas", layout.area_words(), areas.len())]
-        {
+        for (which, needed, given) in [
+            ("pages", layout.page_words::<P>(), pages.len()),
+            ("allocator", layout.allocator_words(), allocator.len()),
+        ] {
             if given < needed {
                 return Err(ZoneError::TooFewWords { which, needed, given });
             }
         }
         let cpu_caches =
-            areas[layout.cpu_caches_at()..][..layout.cpu_caches() * CPU_CACHE_WORDS].as_chunks().0;
+            allocator[layout.cpu_caches_at()..][..layout.cpu_caches() * CPU_CACHE_WORDS].as_chunks().0;
         Ok(Self {
             // No more than the span, so that what has a word is in the zone.
             protocol: P::attach(&pages[..layout.page_words::<P>()], layout.base()),
-            pool: Pool::new(layout, areas),
-            uncoalesced: Uncoalesced::new(layout, areas),
+            pool: Pool::new(layout, allocator),
+            uncoalesced: Uncoalesced::new(layout, allocator),
             cpu_caches,
             set_aside: &cpu_caches[0][SPARE],
             added: &cpu_caches[0][ADDED],

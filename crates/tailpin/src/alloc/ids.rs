@@ -3,13 +3,13 @@
 
 use core::ops::Range;
 
-use crate::frame::AREA_FRAMES;
+use crate::frame::PAGEBLOCK_FRAMES;
 
 /// Frames in a row.
 pub(crate) const ROW_FRAMES: usize = 64;
 
 /// Rows in a pageblock.
-pub(crate) const PAGEBLOCK_ROWS: usize = AREA_FRAMES / ROW_FRAMES;
+pub(crate) const PAGEBLOCK_ROWS: usize = PAGEBLOCK_FRAMES / ROW_FRAMES;
 
 const _: () = assert!(ROW_FRAMES == u64::BITS as usize, "a row's frames are the bits of a word");
 
@@ -36,13 +36,13 @@ impl PageblockId {
     /// The pageblock that the frame with this number, counted from the zone's first, lies in.
     #[inline]
     pub(crate) const fn of_frame(number: u64) -> Self {
-        Self(number as usize / AREA_FRAMES)
+        Self(number as usize / PAGEBLOCK_FRAMES)
     }
 
     /// Number of its first frame, counted from the zone's first.
     #[inline]
     pub(crate) const fn first_frame(self) -> u64 {
-        self.0 as u64 * AREA_FRAMES as u64
+        self.0 as u64 * PAGEBLOCK_FRAMES as u64
     }
 
     /// The one `n` further on.

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 use crate::error::AddError;
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_state::Kind;
 use crate::protocol::Protocol;
@@ -40,10 +40,10 @@ impl<P: Protocol> Allocator<'_, P> {
     #[expect(clippy::arithmetic_side_effects, reason = "the frame lies in the pageblock")]
     fn add_in(&self, pageblock: Pfn, range: FrameRange) -> Result<(), AddError> {
         let id = self.pool.pageblock_of(pageblock);
-        let all = range.frames() == AREA_FRAMES as u64;
+        let all = range.frames() == PAGEBLOCK_FRAMES as u64;
         while self.pool.is_withheld(pageblock) {
             if all && self.pool.admit(id) {
-                self.count_added(AREA_FRAMES as u64);
+                self.count_added(PAGEBLOCK_FRAMES as u64);
                 return Ok(());
             }
             if self.pool.begin_opening(id) {
@@ -86,6 +86,6 @@ impl<P: Protocol> Allocator<'_, P> {
 
 /// The frames of a pageblock that are in `range`, which has some of it.
 fn within(pageblock: Pfn, range: FrameRange) -> FrameRange {
-    let end = pageblock.offset(AREA_FRAMES as u64);
+    let end = pageblock.offset(PAGEBLOCK_FRAMES as u64);
     FrameRange { start: range.start.max(pageblock), end: range.end.min(end) }
 }

@@ -3,7 +3,7 @@
 use core::sync::atomic::AtomicU64;
 
 use crate::error::ZoneError;
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::protocol::Protocol;
 
 use super::cpu_cache::CPU_CACHE_WORDS;
@@ -15,7 +15,7 @@ use super::uncoalesced_hints::uncoalesced_words;
 pub(crate) const FRAMES_END: Pfn = Pfn::new(1 << 52);
 
 /// More words than a pageblock has of any kind of metadata under any protocol.
-const MOST_WORDS: usize = 8 * AREA_FRAMES;
+const MOST_WORDS: usize = 8 * PAGEBLOCK_FRAMES;
 
 /// The shape of a zone: its ranges, and from them how many words of metadata to hand over.
 ///
@@ -75,10 +75,10 @@ impl<'r> ZoneLayout<'r> {
     /// };
     /// const PAGE_WORDS: usize = LAYOUT.page_words::<OneWord<'static>>();
     /// static PAGES: [AtomicU64; PAGE_WORDS] = [const { AtomicU64::new(0) }; PAGE_WORDS];
-    /// static AREAS: [AtomicU64; LAYOUT.area_words()] = [const { AtomicU64::new(0) }; LAYOUT.area_words()];
+    /// static ALLOCATOR: [AtomicU64; LAYOUT.allocator_words()] = [const { AtomicU64::new(0) }; LAYOUT.allocator_words()];
     /// static ZONE: OnceLock<Zone<'static>> = OnceLock::new(); // a kernel has its own
     ///
-    /// let zone = Zone::new(LAYOUT, ZoneConfig::default(), &PAGES, &AREAS)?;
+    /// let zone = Zone::new(LAYOUT, ZoneConfig::default(), &PAGES, &ALLOCATOR)?;
     /// let zone = ZONE.get_or_init(|| zone);
     /// zone.add(FrameRange::new(Pfn::new(256), 8192))?;
     /// let block = zone.alloc(Order::HUGE)?;
@@ -102,7 +102,7 @@ impl<'r> ZoneLayout<'r> {
     )]
     const fn over(ranges: &'r [FrameRange], span: FrameRange, cpu_caches: usize) -> Result<Self, ZoneError> {
         let base = span.start.head(Order::HUGE);
-        let pageblocks = (span.end.get() - base.get()).div_ceil(AREA_FRAMES as u64);
+        let pageblocks = (span.end.get() - base.get()).div_ceil(PAGEBLOCK_FRAMES as u64);
         let Some(cpu_caches) = cpu_caches.checked_next_power_of_two() else {
             return Err(ZoneError::TooLarge);
         };
@@ -128,26 +128,26 @@ impl<'r> ZoneLayout<'r> {
     /// Words of page metadata for protocol `P`.
     #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn page_words<P: Protocol>(&self) -> usize {
-        self.pageblocks * AREA_FRAMES * P::WORDS_PER_FRAME
+        self.pageblocks * PAGEBLOCK_FRAMES * P::WORDS_PER_FRAME
     }
 
     /// Words of allocator metadata.
     #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
-    pub const fn area_words(&self) -> usize {
+    pub const fn allocator_words(&self) -> usize {
         self.cpu_caches_at() + self.cpu_caches * CPU_CACHE_WORDS
     }
 
     /// All metadata of the zone, in bytes.
     #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn metadata_bytes<P: Protocol>(&self) -> usize {
-        (self.page_words::<P>() + self.area_words()) * size_of::<u64>()
+        (self.page_words::<P>() + self.allocator_words()) * size_of::<u64>()
     }
 
     /// Frames between the first and the last, holes included, rounded out to whole 2 MiB
     /// pageblocks.
     #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub const fn span_frames(&self) -> u64 {
-        (self.pageblocks * AREA_FRAMES) as u64
+        (self.pageblocks * PAGEBLOCK_FRAMES) as u64
     }
 
     pub(crate) const fn base(&self) -> Pfn {
@@ -171,7 +171,7 @@ impl<'r> ZoneLayout<'r> {
     /// Frames in service.
     #[expect(clippy::arithmetic_side_effects, reason = "bounded by `over`")]
     pub(crate) fn usable_frames(&self) -> u64 {
-        let first = |i: usize| self.base.offset((i * AREA_FRAMES) as u64);
+        let first = |i: usize| self.base.offset((i * PAGEBLOCK_FRAMES) as u64);
         let in_service = |first: Pfn| match self.pageblock_in_service(first) {
             Some(all) => u64::from(all) * Order::HUGE.frames(),
             None => {
@@ -245,7 +245,7 @@ mod tests {
         for (cpu_caches, rounded) in [(0, 1), (1, 1), (3, 4), (4, 4)] {
             let layout = ZoneLayout::new(&ranges, cpu_caches).unwrap();
             assert_eq!(layout.cpu_caches(), rounded);
-            let words = layout.area_words();
+            let words = layout.allocator_words();
             assert_eq!(words - layout.cpu_caches_at(), rounded * CPU_CACHE_WORDS);
             assert_eq!(layout.metadata_bytes::<OneWord<'_>>(), (1024 + words) * 8);
         }

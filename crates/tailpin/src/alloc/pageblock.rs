@@ -14,7 +14,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
-use crate::frame::{AREA_FRAMES, Order};
+use crate::frame::{Order, PAGEBLOCK_FRAMES};
 
 use super::ids::{PAGEBLOCK_ROWS, ROW_FRAMES};
 use super::runs::{best, fitting, largest, run};
@@ -43,7 +43,8 @@ const WAITING_MASK: u64 = (1 << WAITING_BITS) - 1;
 /// Frames of one pageblock that can wait at once.
 const MOST_WAITING: u32 = 4;
 
-const _: () = assert!(AREA_FRAMES as u64 <= WAITING_MASK && WAITING_AT + MOST_WAITING * WAITING_BITS <= 64);
+const _: () =
+    assert!(PAGEBLOCK_FRAMES as u64 <= WAITING_MASK && WAITING_AT + MOST_WAITING * WAITING_BITS <= 64);
 
 /// The row map of a pageblock, as a value: which of its rows are out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

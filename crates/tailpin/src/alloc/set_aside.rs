@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::page_state::Kind;
 use crate::protocol::Protocol;
 use crate::report::{Cause, Misuse, Operation};
@@ -29,7 +29,7 @@ pub enum SetAside {
 
 /// Pageblocks that a block of this order, one or more, has frames in.
 fn pageblocks_of(order: Order) -> usize {
-    (order.frames() as usize).div_ceil(AREA_FRAMES)
+    (order.frames() as usize).div_ceil(PAGEBLOCK_FRAMES)
 }
 
 impl<P: Protocol> Allocator<'_, P> {

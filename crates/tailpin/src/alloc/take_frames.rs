@@ -153,7 +153,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         Err(AllocError::Exhausted {
             order,
             free_frames: self.free_frames(),
-            free_areas: self.free_pageblocks(),
+            free_pageblocks: self.free_pageblocks(),
         })
     }
 

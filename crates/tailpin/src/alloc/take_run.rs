@@ -13,7 +13,7 @@ use core::cell::Cell;
 
 use crate::error::{AllocError, RunError};
 use crate::finally::Finally;
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::protocol::Protocol;
 
@@ -36,7 +36,7 @@ pub(super) struct TakenRun {
 pub(super) fn pageblocks_of(range: FrameRange) -> impl Iterator<Item = Pfn> {
     let first = range.start.head(Order::HUGE);
     let frames = if range.start < range.end { range.end.get() - first.get() } else { 0 };
-    (0..frames.div_ceil(AREA_FRAMES as u64)).map(move |i| first.offset(i * AREA_FRAMES as u64))
+    (0..frames.div_ceil(PAGEBLOCK_FRAMES as u64)).map(move |i| first.offset(i * PAGEBLOCK_FRAMES as u64))
 }
 
 /// The naturally aligned blocks of at most `largest` that `range` is handed out as, lowest first.
@@ -67,7 +67,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
                 frames: request.frames,
                 align: request.align,
                 free_frames: self.free_frames(),
-                free_areas: self.free_pageblocks(),
+                free_pageblocks: self.free_pageblocks(),
             })?;
             if self.hand_out_run(taken, request.zero) {
                 return Ok(taken.range);
@@ -101,7 +101,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         taken.ok_or_else(|| AllocError::Exhausted {
             order,
             free_frames: self.free_frames(),
-            free_areas: self.free_pageblocks(),
+            free_pageblocks: self.free_pageblocks(),
         })
     }
 
@@ -137,7 +137,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     fn take_run_hinted(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
         let RunRequest { frames, align, .. } = request;
         // More than the largest block that is less than a pageblock.
-        const MANY: u64 = AREA_FRAMES as u64 / 2;
+        const MANY: u64 = PAGEBLOCK_FRAMES as u64 / 2;
         if frames > MANY || align > MANY {
             return self.take_pageblock_run(request, limit);
         }
@@ -154,7 +154,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// Pageblocks side by side that are free as a whole, the last one perhaps in part.
     pub(super) fn take_pageblock_run(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
         self.coalesce_parked();
-        for _ in 0..request.frames.div_ceil(AREA_FRAMES as u64) {
+        for _ in 0..request.frames.div_ceil(PAGEBLOCK_FRAMES as u64) {
             if self.coalesce_emptied().is_none() {
                 break;
             }
@@ -196,7 +196,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         let mut needs_scrub = false;
         for head in pageblocks_of(range) {
             let left = range.end.get() - head.get();
-            let taken = if left >= AREA_FRAMES as u64 {
+            let taken = if left >= PAGEBLOCK_FRAMES as u64 {
                 let scrub = self.take_whole(head);
                 needs_scrub |= scrub.unwrap_or(false);
                 scrub.is_some()

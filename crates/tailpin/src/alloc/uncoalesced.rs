@@ -13,7 +13,7 @@
 //! longer uncoalesced costs a look at a word, and the thread that looked clears it.
 
 use crate::finally::Finally;
-use crate::frame::{AREA_FRAMES, Order, Pfn};
+use crate::frame::{Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::protocol::Protocol;
 
 use super::allocator::Allocator;
@@ -329,7 +329,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         });
         let rows = self.uncoalesced.rows.iter().chain(unhinted);
         let pages: u64 = rows.map(|row| u64::from(self.uncoalesced_in(row).count_ones())).sum();
-        pages + self.uncoalesced_pageblocks() * AREA_FRAMES as u64
+        pages + self.uncoalesced_pageblocks() * PAGEBLOCK_FRAMES as u64
     }
 
     /// Pageblocks that are uncoalesced as a whole.

@@ -22,14 +22,14 @@ pub(super) fn audit_block<W: AtomicWord, S: Safeguards<Safeguard>>(
     }
     let mut pinned = 0;
     let uncounted = word.is_unsplittable();
-    let mut holds = this.audit_area(head, word, order.min(Order::HUGE), uncounted, &mut pinned, found);
+    let mut holds = this.audit_pageblock(head, word, order.min(Order::HUGE), uncounted, &mut pinned, found);
     if order > Order::HUGE {
         for part in OneWord::<W, S>::units(head, order) {
             let word_of_part = this.load(part);
             if !word_of_part.is_tail() || word_of_part.order() != order {
                 found(part, "a 2 MiB part does not belong to its block");
             }
-            let own = this.audit_area(part, word_of_part, Order::HUGE, uncounted, &mut pinned, found);
+            let own = this.audit_pageblock(part, word_of_part, Order::HUGE, uncounted, &mut pinned, found);
             if word_of_part.pins() < own {
                 found(part, "a 2 MiB part has fewer pins than holds");
             }
@@ -47,7 +47,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// The 4 KiB tails under one head or part, whose word is `above`; returns how many of them hold
     /// it.
     #[expect(clippy::arithmetic_side_effects, reason = "at most a block's frames")]
-    fn audit_area(
+    fn audit_pageblock(
         &self,
         head: Pfn,
         above: PageWord,

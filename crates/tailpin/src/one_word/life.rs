@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
 use crate::finally::{Finally, to_the_end};
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_state::{Class, Kind};
 use crate::page_word::PageWord;
@@ -80,8 +80,8 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
     }
 
     /// Makes all words of a wholly free pageblock implicit, checking each.
-    fn scrub(&self, area: Pfn) -> Result<(), Pfn> {
-        for frame in FrameRange::block(area, Order::HUGE).iter() {
+    fn scrub(&self, pageblock: Pfn) -> Result<(), Pfn> {
+        for frame in FrameRange::block(pageblock, Order::HUGE).iter() {
             let word = self.load(frame);
             if !word.is_idle() {
                 return Err(frame);
@@ -229,7 +229,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         to_the_end(|| {
             while range.contains(next.get()) {
                 let part = next.get();
-                let frames = FrameRange::new(part, order.frames().min(AREA_FRAMES as u64));
+                let frames = FrameRange::new(part, order.frames().min(PAGEBLOCK_FRAMES as u64));
                 next.set(frames.end);
                 let (good, bad) = self.free_part(frames);
                 let _good = Finally(|| sink.freed_frames(part.head(Order::HUGE), &good));

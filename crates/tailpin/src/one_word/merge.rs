@@ -16,18 +16,19 @@
 //!
 //! # Implicit again
 //!
-//! Where pieces fill a 2 MiB area and none has a pin or hold, their words become implicit, and the
-//! next split can be heads-only. This is the one way back for frames in use, and must not fool a
-//! compare-and-swap from an implicit word: a thread that has read an implicit word T, holds the
+//! Where pieces fill a 2 MiB pageblock and none has a pin or hold, their words become implicit, and
+//! the next split can be heads-only. This is the one way back for frames in use, and must not fool
+//! a compare-and-swap from an implicit word: a thread that has read an implicit word T, holds the
 //! head found for it and is about to pin it has to find that T changed, or has to be right about
 //! its head.
 //!
-//! Such a hold is on a word of T's own area, and keeps that word and every head over it counted for
-//! as long as it is there. (a) It was there when the pieces were checked, before the merge: then
-//! some piece had a count, and no word becomes implicit. (b) It was taken on a piece since: then T
-//! is a tail of that very piece, which the merge, finding it held, first takes to pages; T changes,
-//! and from that piece on no word becomes implicit. (c) It is on the head of the whole: then T is
-//! pinned as a tail of the whole, which it is. The generation in the word is not relied on.
+//! Such a hold is on a word of T's own pageblock, and keeps that word and every head over it
+//! counted for as long as it is there. (a) It was there when the pieces were checked, before the
+//! merge: then some piece had a count, and no word becomes implicit. (b) It was taken on a piece
+//! since: then T is a tail of that very piece, which the merge, finding it held, first takes to
+//! pages; T changes, and from that piece on no word becomes implicit. (c) It is on the head of the
+//! whole: then T is pinned as a tail of the whole, which it is. The generation in the word is not
+//! relied on.
 
 use super::{OneWord, Safeguard, Safeguards};
 use crate::atomic::AtomicWord;
@@ -70,7 +71,8 @@ pub(super) fn merge<W: AtomicWord, S: Safeguards<Safeguard>>(
     }
     let (whole, range) = (Whole { head, order }, FrameRange::block(head, order));
     let unpinned = this.check_pieces(range)?;
-    let merged = this.join_areas(whole, unpinned, sink).and_then(|()| this.join(whole, unpinned, true, sink));
+    let merged =
+        this.join_pageblocks(whole, unpinned, sink).and_then(|()| this.join(whole, unpinned, true, sink));
     if merged.is_err() {
         this.set_together(range);
     }
@@ -79,7 +81,7 @@ pub(super) fn merge<W: AtomicWord, S: Safeguards<Safeguard>>(
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// What is smaller than 2 MiB in a larger block is merged to 2 MiB first, which stay set apart.
-    pub(super) fn join_areas(
+    pub(super) fn join_pageblocks(
         &self,
         whole: Whole,
         unpinned: bool,
@@ -88,8 +90,8 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         if whole.order <= Order::HUGE {
             return Ok(());
         }
-        for area in (0..whole.order.frames()).step_by(Order::HUGE.frames() as usize) {
-            let head = whole.head.offset(area);
+        for offset in (0..whole.order.frames()).step_by(Order::HUGE.frames() as usize) {
+            let head = whole.head.offset(offset);
             if self.load(head).is_head() {
                 self.join(Whole { head, order: Order::HUGE }, unpinned, false, sink)?;
             }

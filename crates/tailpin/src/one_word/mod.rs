@@ -110,15 +110,15 @@ impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'m, W, S> {
         // larger head above it still.
         let recorded = if word.is_implicit() { None } else { self.head_at(frame.head(word.order()), frame) };
         recorded.or_else(|| {
-            let area = frame.head(Order::HUGE);
+            let pageblock = frame.head(Order::HUGE);
             loop {
-                let part = self.load(area);
+                let part = self.load(pageblock);
                 if !part.is_tail() || part.order() <= Order::HUGE {
                     return self.covering_head(frame);
                 }
-                let head = self.head_at(area.head(part.order()), frame);
+                let head = self.head_at(pageblock.head(part.order()), frame);
                 // None because it was split in between: then the part has changed as well.
-                if head.is_some() || self.load(area) == part {
+                if head.is_some() || self.load(pageblock) == part {
                     return head;
                 }
             }

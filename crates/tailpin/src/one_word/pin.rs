@@ -255,10 +255,10 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// The head of an implicit tail, or the 2 MiB part of a larger block that it is in.
     fn head_above_implicit(&self, tail: Pfn) -> Option<(Pfn, PageWord)> {
-        let area = tail.head(Order::HUGE);
-        let part = self.load(area);
-        if area != tail && part.is_tail() && part.order() > Order::HUGE {
-            return Some((area, part));
+        let pageblock = tail.head(Order::HUGE);
+        let part = self.load(pageblock);
+        if pageblock != tail && part.is_tail() && part.order() > Order::HUGE {
+            return Some((pageblock, part));
         }
         self.covering_head(tail)
     }

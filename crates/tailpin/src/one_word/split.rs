@@ -24,9 +24,9 @@
 //!   rewritten: the pieces made in the ordinary way copy it from the head; those made while the
 //!   split was still heads-only are marked in passing.
 //! * A tail can name an order from an earlier life of its frame. Below 2 MiB each tail is looked at
-//!   before the block is handed out, and the head says what was found. Whole areas are handed out
-//!   without a look: there the word of the first frame goes on saying it while the area is free,
-//!   until all words of the pageblock are made implicit.
+//!   before the block is handed out, and the head says what was found. Whole pageblocks are handed
+//!   out without a look: there the word of the first frame goes on saying it while the pageblock is
+//!   free, until all words of the pageblock are made implicit.
 //! * A larger block has a word for each 2 MiB; each of these says it of its own 511, and is held by
 //!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
@@ -43,7 +43,7 @@ use crate::protocol::{FreeSink, Rearrange};
 
 /// What became free while a block of at most 2 MiB was taken apart.
 struct Gathered {
-    area: Pfn,
+    pageblock: Pfn,
     frames: FrameMask,
 }
 
@@ -286,15 +286,15 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         // The sink tells hooks of what is freed, and they may panic.
         let _first = Finally(|| self.scatter_pages(head, sink));
         if begun.order() > Order::HUGE {
-            self.scatter_areas(head, begun, sink);
+            self.scatter_pageblocks(head, begun, sink);
         }
         true
     }
 
-    /// Takes apart a dying block above 2 MiB: unpinned areas are free, pinned ones are taken apart
-    /// in turn.
-    fn scatter_areas(&self, head: Pfn, begun: PageWord, sink: &impl FreeSink) {
-        // The first area keeps this thread's hold and goes on being taken apart.
+    /// Takes apart a dying block above 2 MiB: unpinned pageblocks are free, pinned ones are taken
+    /// apart in turn.
+    fn scatter_pageblocks(&self, head: Pfn, begun: PageWord, sink: &impl FreeSink) {
+        // The first pageblock keeps this thread's hold and goes on being taken apart.
         let _first = Finally(|| {
             loop {
                 let seen = self.load(head);
@@ -307,29 +307,29 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         let next = Cell::new(head.offset(Order::HUGE.frames()));
         to_the_end(|| {
             while range.contains(next.get()) {
-                let area = next.replace(next.get().offset(Order::HUGE.frames()));
-                self.scatter_area(head, area, begun, sink);
+                let pageblock = next.replace(next.get().offset(Order::HUGE.frames()));
+                self.scatter_pageblock(head, pageblock, begun, sink);
             }
         });
     }
 
-    /// Takes apart one of its areas but the first.
-    fn scatter_area(&self, head: Pfn, area: Pfn, begun: PageWord, sink: &impl FreeSink) {
+    /// Takes apart one of its pageblocks but the first.
+    fn scatter_pageblock(&self, head: Pfn, pageblock: Pfn, begun: PageWord, sink: &impl FreeSink) {
         loop {
-            let seen = self.load(area);
+            let seen = self.load(pageblock);
             let pinned = seen.pins() > 0;
             // A frame may have been marked hwpoison since, under a pin that has gone.
             let begun = if self.load(head).has_hwpoisoned() { begun.mark_has_hwpoisoned() } else { begun };
             let piece = seen.piece(begun, 0);
             let new = if pinned { piece.begin_self_split(Order::PAGE) } else { piece };
-            if !self.change(area, seen, new) {
+            if !self.change(pageblock, seen, new) {
                 continue;
             }
             if pinned {
                 self.unpin(head, sink);
-                self.scatter_pages(area, sink);
+                self.scatter_pages(pageblock, sink);
             } else {
-                self.free_block(area, new, sink);
+                self.free_block(pageblock, new, sink);
             }
             return;
         }
@@ -339,11 +339,11 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// hold: pinned tails become pages of their own, the others are free, as one bitmap.
     #[expect(
         clippy::arithmetic_side_effects,
-        reason = "a tail is behind the area's first frame; one pin more"
+        reason = "a tail is behind the pageblock's first frame; one pin more"
     )]
     fn scatter_pages(&self, head: Pfn, sink: &impl FreeSink) {
         let begun = self.load(head);
-        let mut gathered = Gathered { area: head.head(Order::HUGE), frames: FrameMask::NONE };
+        let mut gathered = Gathered { pageblock: head.head(Order::HUGE), frames: FrameMask::NONE };
         for tail in Self::units(head, begun.order()) {
             loop {
                 let seen = self.load(tail);
@@ -357,7 +357,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
                 } else if new.is_hwpoison() {
                     sink.freed_offline(tail);
                 } else {
-                    gathered.frames.insert(tail.get() - gathered.area.get());
+                    gathered.frames.insert(tail.get() - gathered.pageblock.get());
                 }
                 break;
             }
@@ -369,6 +369,6 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             true => self.unpin(head, sink),
             false => self.unpinned(head, PageWord(self.load(head).0 + 1), sink),
         });
-        sink.freed_frames(gathered.area, &gathered.frames);
+        sink.freed_frames(gathered.pageblock, &gathered.frames);
     }
 }

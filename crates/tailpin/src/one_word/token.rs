@@ -158,7 +158,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
             }
         }
         let whole = Whole { head, order };
-        self.join_areas(whole, unpinned, sink)
+        self.join_pageblocks(whole, unpinned, sink)
             .and_then(|()| self.join(whole, unpinned, true, sink))
             .map_err(TokenError::Refused)?;
         Ok(RawBlock::from_parts(head, order, self.load(head).generation()))

@@ -84,7 +84,7 @@ const _: () = assert!(ORDER_SHIFT + 5 == KIND_SHIFT && KIND_SHIFT + 3 == 64);
 // pinned parts.
 const _: () = assert!(PIN_LIMIT + 2 * 511 < PINS_MASK / 2 * 2);
 const _: () = assert!(Order::MAX.get() as u64 <= ORDER_MASK && Order::HUGE.get() as u64 <= DROP_MASK);
-// Splits drop at most nine orders in one step: 9 → 0 within an area, 18 → 9 above it.
+// Splits drop at most nine orders in one step: 9 → 0 within a pageblock, 18 → 9 above it.
 const _: () = assert!(Order::MAX.get() - Order::HUGE.get() == Order::HUGE.get());
 
 /// The value of one page word, as `struct page` or a folio is in Linux. See the module's own text
@@ -311,7 +311,7 @@ impl PageWord {
         self.0 & !(GEN_MASK << GEN_SHIFT | EXPLICIT_TAILS | PAST) == Self::build(FREE, order, UNCOALESCED).0
     }
 
-    pub(super) const fn is_whole_area(self) -> bool {
+    pub(super) const fn is_whole_pageblock(self) -> bool {
         (self.0 >> ORDER_SHIFT & ORDER_MASK) as u8 >= Order::HUGE.get()
     }
 

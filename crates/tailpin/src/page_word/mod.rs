@@ -82,8 +82,8 @@
 //! | head, unsplittable | the same | `adopted` | `token::raw_adopt` |
 //! | head | splitting, heads-only | `begin_split` | `split::split_piece` |
 //! | head | splitting | `begin_self_split` | `split::self_split` |
-//! | pinned tail | splitting | `piece`, `begin_self_split` | `split::scatter_area` |
-//! | splitting | splitting | `end_split`, `begin_last_split` | `split::scatter_areas` |
+//! | pinned tail | splitting | `piece`, `begin_self_split` | `split::scatter_pageblock` |
+//! | splitting | splitting | `end_split`, `begin_last_split` | `split::scatter_pageblocks` |
 //! | implicit, tail, pinned tail | head | `page` | `split::convert_all` |
 //! | implicit, tail, pinned tail | head | `piece` | `split::convert` |
 //! | implicit, tail | tail | `tail_of` | `split::convert` |

@@ -40,7 +40,7 @@ fn state(word: PageWord) -> &'static str {
 fn is_valid(word: PageWord) -> bool {
     let (order, drop) = (word.order(), word.drop_bits());
     let uncounted = word.0 & (REFS_FIELD | PIECE | HAS_HWPOISONED) == 0;
-    let own_area = order <= Order::HUGE;
+    let own_pageblock = order <= Order::HUGE;
     if order == Order::PAGE && !word.all_tails_implicit() && !matches!(word.kind_bits(), FREE | OUT) {
         return false;
     }
@@ -58,11 +58,12 @@ fn is_valid(word: PageWord) -> bool {
         UNSPLITTABLE => drop == 0 && word.0 & PIECE == 0,
         SPLITTING | SPLITTING_HEADS_ONLY => {
             let by = if drop > AGAIN { drop - AGAIN } else { drop } as u8;
-            let lowest = if own_area { Order::PAGE } else { Order::HUGE };
+            let lowest = if own_pageblock { Order::PAGE } else { Order::HUGE };
             let down = by > 0 && order.get() >= by + lowest.get();
             let clean = word.kind_bits() == SPLITTING_HEADS_ONLY;
-            let heads_only = down && own_area && word.target() > Order::PAGE && word.all_tails_implicit();
-            down && if clean { heads_only } else { !own_area || !word.all_tails_implicit() }
+            let heads_only =
+                down && own_pageblock && word.target() > Order::PAGE && word.all_tails_implicit();
+            down && if clean { heads_only } else { !own_pageblock || !word.all_tails_implicit() }
         }
         _ => uncounted && word.pins() == 0 && drop == 0 && order == Order::PAGE,
     }
@@ -256,13 +257,13 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.begin_self_split(target));
             }
         }),
-        ("`piece`, `begin_self_split`", "split::scatter_area", |w, to| {
+        ("`piece`, `begin_self_split`", "split::scatter_pageblock", |w, to| {
             if w.is_tail() && w.pins() > 0 && w.order() > Order::HUGE {
                 let begun = PageWord::build(HEAD, w.order(), 0).begin_self_split(Order::HUGE);
                 to(w.piece(begun, 0).begin_self_split(Order::PAGE));
             }
         }),
-        ("`end_split`, `begin_last_split`", "split::scatter_areas", |w, to| {
+        ("`end_split`, `begin_last_split`", "split::scatter_pageblocks", |w, to| {
             if w.is_splitting() && w.target() == Order::HUGE && w.refs() == 0 && w.pins() > 0 {
                 to(w.hold(1).end_split().begin_last_split(Order::PAGE));
             }
@@ -598,9 +599,9 @@ fn the_protocol_makes_no_arrow_beyond_the_table() {
     let ranges = [FrameRange::new(Pfn::new(0), 4096)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let pages = Noting::words(layout.page_words::<OneWord<'_, Noting>>(), true);
-    let areas = Noting::words(layout.area_words(), false);
+    let allocator = Noting::words(layout.allocator_words(), false);
     let zone: Zone<'_, OneWord<'_, Noting>> =
-        Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+        Zone::new(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
     let seen = std::thread::scope(|scope| {
         let threads = [1, 2, 3].map(|seed| {
             scope.spawn({

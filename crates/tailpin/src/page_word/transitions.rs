@@ -225,12 +225,12 @@ impl PageWord {
 /// A block ends.
 impl PageWord {
     /// The free frame that a dead head or an unneeded piece becomes; out of service if marked
-    /// hwpoison. Whole areas can be handed out again without a look at their tails, so these go on
-    /// saying whether all are implicit.
+    /// hwpoison. Whole pageblocks can be handed out again without a look at their tails, so these
+    /// go on saying whether all are implicit.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
         let kind = if self.is_hwpoison() { OUT } else { FREE };
-        let recorded = if self.is_whole_area() { self.0 & EXPLICIT_TAILS } else { 0 };
+        let recorded = if self.is_whole_pageblock() { self.0 & EXPLICIT_TAILS } else { 0 };
         Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & HWPOISON | recorded)
     }
 

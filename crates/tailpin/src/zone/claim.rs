@@ -32,7 +32,7 @@ use super::Zone;
 /// ```
 pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
-    area: Pfn,
+    pageblock: Pfn,
     frames: FrameMask,
     /// Claimed as a whole; whether the pageblock's words were not all at rest.
     whole: Option<bool>,
@@ -40,8 +40,8 @@ pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
 
 impl<P: Protocol> Claimed<'_, P> {
     /// First frame of the pageblock.
-    pub fn area(&self) -> Pfn {
-        self.area
+    pub fn pageblock(&self) -> Pfn {
+        self.pageblock
     }
 
     /// The frames, by their numbers within the pageblock.
@@ -67,26 +67,26 @@ impl<P: Protocol> Drop for Claimed<'_, P> {
         }
         let pool = self.zone.pool();
         let given = match self.whole {
-            Some(needs_scrub) => pool.unclaim_pageblock(pool.pageblock_of(self.area), needs_scrub),
-            None => pool.give_some(self.area, &self.frames),
+            Some(needs_scrub) => pool.unclaim_pageblock(pool.pageblock_of(self.pageblock), needs_scrub),
+            None => pool.give_some(self.pageblock, &self.frames),
         };
-        self.zone.allocator.given(self.area, Order::PAGE, given);
+        self.zone.allocator.given(self.pageblock, Order::PAGE, given);
     }
 }
 
 impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Claimed({} frames of area {})", self.count(), self.area)
+        write!(f, "Claimed({} frames of pageblock {})", self.count(), self.pageblock)
     }
 }
 
 impl<'m, P: Protocol> Zone<'m, P> {
-    /// Takes those frames of the pageblock beginning at `area` that are free and wanted (a bit
+    /// Takes those frames of the pageblock beginning at `pageblock` that are free and wanted (a bit
     /// each) out of circulation. Uncoalesced frames are not found; see [`Zone::drain`].
     ///
     /// A pageblock that is not within the zone has no free frames.
-    pub fn claim(&self, area: Pfn, wanted: &FrameMask) -> Claimed<'_, P> {
-        let frames = match self.pageblock_at(area) {
+    pub fn claim(&self, pageblock: Pfn, wanted: &FrameMask) -> Claimed<'_, P> {
+        let frames = match self.pageblock_at(pageblock) {
             Some(id) => {
                 let frames = self.pool().take_all_wanted(id, wanted);
                 // Others of the same words may have changed hands with them.
@@ -95,19 +95,19 @@ impl<'m, P: Protocol> Zone<'m, P> {
             }
             None => FrameMask::NONE,
         };
-        Claimed { zone: self, area, frames, whole: None }
+        Claimed { zone: self, pageblock, frames, whole: None }
     }
 
     /// The same for a pageblock all of which is free; `None` if any of it is not.
-    pub fn claim_area(&self, area: Pfn) -> Option<Claimed<'_, P>> {
-        let needs_scrub = self.pool().claim_pageblock(self.pageblock_at(area)?)?;
-        Some(Claimed { zone: self, area, frames: FrameMask::ALL, whole: Some(needs_scrub) })
+    pub fn claim_pageblock(&self, pageblock: Pfn) -> Option<Claimed<'_, P>> {
+        let needs_scrub = self.pool().claim_pageblock(self.pageblock_at(pageblock)?)?;
+        Some(Claimed { zone: self, pageblock, frames: FrameMask::ALL, whole: Some(needs_scrub) })
     }
 
     /// Frames of the pageblock that are not free to be handed out: in use, uncoalesced, claimed, or
     /// not in service.
-    pub fn used_in_area(&self, area: Pfn) -> u64 {
-        let free = self.pageblock_at(area).map_or(0, |id| self.pool().free_in_pageblock(id));
+    pub fn used_in_pageblock(&self, pageblock: Pfn) -> u64 {
+        let free = self.pageblock_at(pageblock).map_or(0, |id| self.pool().free_in_pageblock(id));
         Order::HUGE.frames().saturating_sub(free)
     }
 

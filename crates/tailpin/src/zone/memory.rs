@@ -18,7 +18,7 @@ const LINE_WORDS: usize = 8;
 /// Zero-filled metadata memory for one zone, where an allocator is at hand.
 pub struct ZoneMemory {
     pages: Vec<AtomicU64>,
-    areas: Vec<AtomicU64>,
+    allocator: Vec<AtomicU64>,
 }
 
 impl ZoneMemory {
@@ -51,7 +51,7 @@ impl ZoneMemory {
         };
         Ok(Self {
             pages: zeroed(layout.page_words::<P>())?,
-            areas: zeroed(layout.area_words() + LINE_WORDS - 1)?,
+            allocator: zeroed(layout.allocator_words() + LINE_WORDS - 1)?,
         })
     }
 
@@ -75,7 +75,7 @@ impl ZoneMemory {
         config: ZoneConfig<'m>,
     ) -> Result<Zone<'m, P>, ZoneError> {
         // A pageblock's bits are one cache line if the first of them begins one.
-        let skip = self.areas.as_ptr().align_offset(LINE_WORDS * size_of::<u64>()).min(LINE_WORDS - 1);
-        Zone::with_protocol(layout, config, &self.pages, &self.areas[skip..])
+        let skip = self.allocator.as_ptr().align_offset(LINE_WORDS * size_of::<u64>()).min(LINE_WORDS - 1);
+        Zone::with_protocol(layout, config, &self.pages, &self.allocator[skip..])
     }
 }

@@ -41,8 +41,8 @@ use self::handle::{Block, Raw};
 /// let ranges = [FrameRange::new(Pfn::new(0x1000), 4096)]; // 16 MiB from 16 MiB up
 /// let layout = ZoneLayout::new(&ranges, 1)?;
 /// let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-/// let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
-/// let zone = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
+/// let (pages, allocator) = (words(layout.page_words::<OneWord>()), words(layout.allocator_words()));
+/// let zone = Zone::new(layout, ZoneConfig::default(), &pages, &allocator)?;
 ///
 /// let block = zone.alloc(Order::HUGE)?; // 2 MiB
 /// let pinned = block.pin(7)?;           // one 4 KiB page of it
@@ -63,8 +63,8 @@ pub struct Zone<'m, P: Protocol = OneWord<'m>> {
 }
 
 impl<'m, W: AtomicWord> Zone<'m, OneWord<'m, W>> {
-    /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `areas` of
-    /// [`ZoneLayout::area_words`]; align the latter to 64 bytes if you can. Only the words of
+    /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `pageblocks` of
+    /// [`ZoneLayout::allocator_words`]; align the latter to 64 bytes if you can. Only the words of
     /// pageblocks that are not wholly in service are written, so a zone of 1 TiB starts at once.
     ///
     /// [`Zone::with_protocol`] is the same with another protocol.
@@ -75,9 +75,9 @@ impl<'m, W: AtomicWord> Zone<'m, OneWord<'m, W>> {
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
         pages: &'m [W],
-        areas: &'m [W],
+        allocator: &'m [W],
     ) -> Result<Self, ZoneError> {
-        Self::with_protocol(layout, config, pages, areas)
+        Self::with_protocol(layout, config, pages, allocator)
     }
 
     /// The zone that [`Zone::new`] made of these words, once more: all its state is in them, so
@@ -93,10 +93,10 @@ impl<'m, W: AtomicWord> Zone<'m, OneWord<'m, W>> {
     /// # let ranges = [FrameRange::new(Pfn::new(0), 700)];
     /// # let layout = ZoneLayout::new(&ranges, 1)?;
     /// # let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-    /// # let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
-    /// let one = Zone::new(layout, ZoneConfig::default(), &pages, &areas)?;
+    /// # let (pages, allocator) = (words(layout.page_words::<OneWord>()), words(layout.allocator_words()));
+    /// let one = Zone::new(layout, ZoneConfig::default(), &pages, &allocator)?;
     /// let block = one.alloc(Order::HUGE)?;
-    /// let other = Zone::attach(layout, ZoneConfig::default(), &pages, &areas)?;
+    /// let other = Zone::attach(layout, ZoneConfig::default(), &pages, &allocator)?;
     /// assert_eq!(other.used_frames(), 512);
     /// let pinned = other.try_pin(block.pfn())?;
     /// drop(block);
@@ -108,9 +108,9 @@ impl<'m, W: AtomicWord> Zone<'m, OneWord<'m, W>> {
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
         pages: &'m [W],
-        areas: &'m [W],
+        allocator: &'m [W],
     ) -> Result<Self, ZoneError> {
-        Self::attach_with_protocol(layout, config, pages, areas)
+        Self::attach_with_protocol(layout, config, pages, allocator)
     }
 }
 
@@ -123,9 +123,9 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
         pages: &'m [P::Word],
-        areas: &'m [P::Word],
+        allocator: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        let allocator = Allocator::over(&layout, config, pages, areas)?;
+        let allocator = Allocator::over(&layout, config, pages, allocator)?;
         allocator.begin(&layout);
         Ok(Self { allocator })
     }
@@ -138,9 +138,9 @@ impl<'m, P: Attach<'m>> Zone<'m, P> {
         layout: ZoneLayout<'_>,
         config: ZoneConfig<'m>,
         pages: &'m [P::Word],
-        areas: &'m [P::Word],
+        allocator: &'m [P::Word],
     ) -> Result<Self, ZoneError> {
-        Ok(Self { allocator: Allocator::over(&layout, config, pages, areas)? })
+        Ok(Self { allocator: Allocator::over(&layout, config, pages, allocator)? })
     }
 }
 
@@ -201,7 +201,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// [`Zone::drain`].
     ///
     /// Progress: lock-free; up to two loads for each 2 MiB.
-    pub fn free_areas(&self) -> u64 {
+    pub fn free_pageblocks(&self) -> u64 {
         self.allocator.free_pageblocks()
     }
 
@@ -251,7 +251,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// let frame = Pfn::new(7);
     /// assert_eq!(zone.set_aside(frame), SetAside::Done);
     /// assert!(zone.restore(frame));
-    /// assert_eq!((zone.set_aside_frames(), zone.free_areas()), (0, 1));
+    /// assert_eq!((zone.set_aside_frames(), zone.free_pageblocks()), (0, 1));
     /// assert!(!zone.restore(frame));
     /// ```
     #[doc(alias = "unpoison_memory")]

@@ -57,7 +57,7 @@ impl<'z, 'a, P: Protocol> Nodes<'z, 'a, P> {
     /// # Errors
     /// As [`Nodes::alloc`].
     pub fn alloc_with(&self, node: usize, request: Request) -> Result<Block<'z, P>, AllocError> {
-        let nothing = AllocError::Exhausted { order: request.order(), free_frames: 0, free_areas: 0 };
+        let nothing = AllocError::Exhausted { order: request.order(), free_frames: 0, free_pageblocks: 0 };
         let mut got = Err(nothing);
         for zone in self.fallback.get(node).copied().unwrap_or_default() {
             got = self.zones[*zone].alloc_with(request);

@@ -69,9 +69,12 @@ type TestZone<'z> = Zone<'z, OneWord<'z, Word>>;
 fn on_a_zone(test: impl FnOnce(&TestZone<'_>)) {
     let ranges = [FrameRange::new(Pfn::new(0), 2048)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
-    let [pages, areas] =
-        [layout.page_words::<OneWord<'_, Word>>(), layout.area_words()].map(|n| words(n + LINE_WORDS));
-    test(&Zone::new(layout, ZoneConfig::default(), from_a_line_on(&pages), from_a_line_on(&areas)).unwrap());
+    let [pages, allocator] =
+        [layout.page_words::<OneWord<'_, Word>>(), layout.allocator_words()].map(|n| words(n + LINE_WORDS));
+    test(
+        &Zone::new(layout, ZoneConfig::default(), from_a_line_on(&pages), from_a_line_on(&allocator))
+            .unwrap(),
+    );
 }
 
 /// The words from the first on with which a cache line begins.
@@ -136,7 +139,7 @@ fn a_block_of_any_size_is_cloned_and_dropped_like_a_page() {
 }
 
 #[test]
-fn the_whole_life_of_a_page_or_area_is_two_locked_instructions() {
+fn the_whole_life_of_a_page_or_pageblock_is_two_locked_instructions() {
     on_a_zone(|zone| {
         for order in [Order::PAGE, Order::HUGE] {
             drop(zone.alloc(order).unwrap());
@@ -163,7 +166,7 @@ fn the_life_of_a_block_between_is_four_locked_instructions_and_no_look_at_its_ta
 }
 
 #[test]
-fn pages_and_areas_freed_lately_are_had_without_a_search() {
+fn pages_and_pageblocks_freed_lately_are_taken_without_a_search() {
     on_a_zone(|zone| {
         let blocks = |order| [(); 3].map(|()| zone.alloc(order).unwrap());
         for order in [Order::PAGE, Order::HUGE] {
@@ -196,10 +199,10 @@ fn neighbours_of_a_page_from_the_store_are_remembered() {
 }
 
 #[test]
-fn it_is_two_in_an_area_that_is_left_alone_as_well() {
+fn it_is_two_in_a_pageblock_that_is_left_alone_as_well() {
     on_a_zone(|zone| {
-        // All but the first page come back, so the area is sparse, and the next page is the only
-        // one of its run.
+        // All but the first page come back, so the pageblock is sparse, and the next page is the
+        // only one of its run.
         let mut pages: Vec<_> = (0..64).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
         pages.truncate(1);
         zone.drain();

@@ -44,11 +44,11 @@ fn a_block_above_2_mib_pins_like_a_tree() {
         drop(block);
         // Each pinned part came apart, the others are whole and free.
         assert_eq!(zone.used_frames(), 4);
-        assert_eq!(zone.free_areas(), 512 - 3);
+        assert_eq!(zone.free_pageblocks(), 512 - 3);
         assert_eq!(zone.audit().violations(), 0);
         drop(pins);
         zone.drain();
-        assert_eq!(zone.free_areas(), 512);
+        assert_eq!(zone.free_pageblocks(), 512);
     }
     on_one!(OneWord, 1 << 18, run);
 }
@@ -56,33 +56,33 @@ fn a_block_above_2_mib_pins_like_a_tree() {
 #[test]
 fn claimed_frames_are_nobodys_until_they_are_given_back() {
     fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
-        let area = zone.span().start;
+        let pageblock = zone.span().start;
         // Pages of it were used one by one, so its words are not at rest when it is claimed.
         let pages: Vec<_> = (0..512).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
-        assert!(zone.claim_area(area).is_none());
+        assert!(zone.claim_pageblock(pageblock).is_none());
         drop(pages);
         zone.drain();
         for whole in [true, false] {
             let claimed = if whole {
-                zone.claim_area(area).unwrap()
+                zone.claim_pageblock(pageblock).unwrap()
             } else {
-                zone.claim(area, &FrameMask::from_words([0x10; 8]))
+                zone.claim(pageblock, &FrameMask::from_words([0x10; 8]))
             };
             assert_eq!(claimed.count(), if whole { 512 } else { 8 });
-            assert_eq!(zone.used_in_area(area), claimed.count());
+            assert_eq!(zone.used_in_pageblock(pageblock), claimed.count());
             assert_eq!(
                 zone.alloc(Order::HUGE).unwrap_err(),
                 AllocError::Exhausted {
                     order: Order::HUGE,
                     free_frames: 512 - claimed.count(),
-                    free_areas: 0,
+                    free_pageblocks: 0,
                 }
             );
             drop(claimed);
-            assert_eq!(zone.used_in_area(area), 0);
+            assert_eq!(zone.used_in_pageblock(pageblock), 0);
         }
         let block = zone.alloc(Order::HUGE).unwrap();
-        assert_eq!(zone.claim(area, &FrameMask::ALL).count(), 0);
+        assert_eq!(zone.claim(pageblock, &FrameMask::ALL).count(), 0);
         drop(block);
         assert_eq!(zone.audit().violations(), 0);
     }
@@ -144,8 +144,8 @@ fn exhaustion<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
     let page = zone.alloc(Order::PAGE).unwrap();
     let other = zone.alloc(Order::HUGE).unwrap();
     let error = zone.alloc(Order::HUGE).unwrap_err();
-    assert_eq!(error, AllocError::Exhausted { order: Order::HUGE, free_frames: 511, free_areas: 0 });
-    assert_eq!(error.to_string(), "no free block of order 9: 511 frames are free, 0 whole 2 MiB areas");
+    assert_eq!(error, AllocError::Exhausted { order: Order::HUGE, free_frames: 511, free_pageblocks: 0 });
+    assert_eq!(error.to_string(), "no free block of order 9: 511 frames are free, 0 whole 2 MiB pageblocks");
     drop((page, other));
     assert_eq!(std::iter::from_fn(|| zone.alloc(order(9)).ok().map(std::mem::forget)).count(), 2);
 }
@@ -257,7 +257,7 @@ fn a_terabyte_starts_without_touching_its_map() {
     let ranges = [FrameRange::new(Pfn::new(0), 1 << 28)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     assert!(layout.metadata_bytes::<OneWord<'_>>() as f64 / (1u64 << 28) as f64 <= 8.5);
-    assert!(layout.area_words() * 8 < 80 << 20, "the allocator's own part is under 80 MiB");
+    assert!(layout.allocator_words() * 8 < 80 << 20, "the allocator's own part is under 80 MiB");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn order_0_traffic_leaves_whole_areas_whole() {
             pages.push(zone.alloc(Order::PAGE).unwrap());
         }
         zone.drain();
-        assert_eq!(zone.free_areas(), 64 - 40);
+        assert_eq!(zone.free_pageblocks(), 64 - 40);
     }
     on_one!(OneWord, 64 * 512, run);
 }
@@ -339,7 +339,7 @@ fn a_request_fails_only_if_there_is_no_such_block() {
             assert_eq!(audit.free, table.0.iter().filter(|used| !**used).count() as u64);
             drop(held);
             zone.drain();
-            assert_eq!(zone.free_areas(), 4);
+            assert_eq!(zone.free_pageblocks(), 4);
         }
         assert!(failed > 100, "the zone was full often enough to tell: {failed}");
     }
@@ -449,5 +449,5 @@ fn threads_that_share_one_cpu_number_get_different_frames() {
     });
     let audit = zone.audit();
     assert_eq!((audit.violations(), audit.free), (0, FRAMES), "{audit}");
-    assert_eq!(zone.free_areas(), 3);
+    assert_eq!(zone.free_pageblocks(), 3);
 }

@@ -171,14 +171,14 @@ fn a_counted_tail_of_a_block_that_counts_at_its_head() {
     One::new(10, Class::Splittable, &[700]).add(0, UNSPLITTABLE).finds(&[(700, COUNTED)]);
 }
 
-/// Plants something in the words of a zone of two areas in which 4 frames at frame 0 are one block
-/// and another is free. Returns what the zone's own audit finds.
+/// Plants something in the words of a zone of two pageblocks in which 4 frames at frame 0 are one
+/// block and another is free. Returns what the zone's own audit finds.
 fn planted(plant: impl FnOnce(&[AtomicU64])) -> Vec<(u64, &'static str)> {
     let ranges = [FrameRange::new(Pfn::new(0), 1024)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-    let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
-    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+    let (pages, allocator) = (words(layout.page_words::<OneWord>()), words(layout.allocator_words()));
+    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
     let block = zone.alloc(Order::new(2).unwrap()).unwrap();
     assert_eq!(block.pfn(), Pfn::new(0), "the first free frames");
     assert_eq!(zone.audit().violations(), 0);

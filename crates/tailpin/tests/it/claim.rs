@@ -7,8 +7,8 @@ use tailpin::{FrameMask, FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneLayout, Z
 
 const ALL: FrameMask = FrameMask::ALL;
 
-fn with_zone(areas: u64, test: impl FnOnce(&Zone<'_>)) {
-    let ranges = [FrameRange::new(Pfn::new(0), areas * 512)];
+fn with_zone(pageblocks: u64, test: impl FnOnce(&Zone<'_>)) {
+    let ranges = [FrameRange::new(Pfn::new(0), pageblocks * 512)];
     let layout = ZoneLayout::new(&ranges, 4).unwrap();
     let memory = ZoneMemory::for_layout(&layout);
     let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
@@ -35,20 +35,20 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn an_area_of_a_zone_that_begins_anywhere_is_claimed_in_part_or_whole() {
+fn a_pageblock_of_a_zone_that_begins_anywhere_is_claimed_in_part_or_whole() {
     let (first, second) = (Pfn::new(3 * 512), Pfn::new(4 * 512));
     let ranges = [FrameRange::new(first, 1024)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let memory = ZoneMemory::for_layout(&layout);
     let zone: Zone = memory.zone(layout, ZoneConfig::default()).unwrap();
     let part = zone.claim(second, &FrameMask::from_words([1, 0, 0, 0, 0, 0, 0, 0]));
-    assert_eq!((part.area(), part.count(), part.is_whole()), (second, 1, false));
-    assert_eq!([first, second].map(|area| zone.used_in_area(area)), [0, 1]);
-    assert!(zone.claim_area(second).is_none());
+    assert_eq!((part.pageblock(), part.count(), part.is_whole()), (second, 1, false));
+    assert_eq!([first, second].map(|pageblock| zone.used_in_pageblock(pageblock)), [0, 1]);
+    assert!(zone.claim_pageblock(second).is_none());
     drop(part);
-    let whole = zone.claim_area(second).unwrap();
-    assert_eq!((whole.area(), whole.count(), whole.is_whole()), (second, 512, true));
-    assert_eq!([first, second].map(|area| zone.used_in_area(area)), [0, 512]);
+    let whole = zone.claim_pageblock(second).unwrap();
+    assert_eq!((whole.pageblock(), whole.count(), whole.is_whole()), (second, 512, true));
+    assert_eq!([first, second].map(|pageblock| zone.used_in_pageblock(pageblock)), [0, 512]);
 }
 
 #[test]
@@ -56,46 +56,46 @@ fn only_what_is_free_and_wanted_is_claimed() {
     with_zone(2, |zone| {
         let pages: Vec<_> = (0..300).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
         zone.drain();
-        assert_eq!(zone.used_in_area(Pfn::new(0)), 300);
+        assert_eq!(zone.used_in_pageblock(Pfn::new(0)), 300);
         // The first row is in use, frames 320 and 322 are free.
         let wanted = FrameMask::from_words([!0, 0, 0, 0, 0, 0b101, 0, 0]);
         let claimed = zone.claim(Pfn::new(0), &wanted);
         assert!(claimed.frames().iter().eq([320, 322]));
-        assert_eq!(zone.used_in_area(Pfn::new(0)), 302);
+        assert_eq!(zone.used_in_pageblock(Pfn::new(0)), 302);
         assert_eq!(zone.claim(Pfn::new(0), &ALL).count(), 512 - 302);
         assert!(zone.try_pin(Pfn::new(320)).is_err());
         drop((claimed, pages));
-        // Not an area of the zone's.
+        // Not a pageblock of the zone's.
         assert_eq!(zone.claim(Pfn::new(1024), &ALL).count(), 0);
         assert_eq!(zone.claim(Pfn::new(5), &ALL).count(), 0);
-        assert!(zone.claim_area(Pfn::new(1 << 40)).is_none());
-        assert_eq!(zone.used_in_area(Pfn::new(1024)), 512);
+        assert!(zone.claim_pageblock(Pfn::new(1 << 40)).is_none());
+        assert_eq!(zone.used_in_pageblock(Pfn::new(1024)), 512);
     });
 }
 
 #[test]
-fn a_whole_area_is_claimed_only_if_it_is_free() {
+fn a_whole_pageblock_is_claimed_only_if_it_is_free() {
     with_zone(1, |zone| {
         let page = zone.alloc(Order::PAGE).unwrap();
-        assert!(zone.claim_area(Pfn::new(0)).is_none());
+        assert!(zone.claim_pageblock(Pfn::new(0)).is_none());
         drop(page);
         zone.drain();
-        let claimed = zone.claim_area(Pfn::new(0)).unwrap();
+        let claimed = zone.claim_pageblock(Pfn::new(0)).unwrap();
         assert!(claimed.is_whole() && zone.alloc(Order::PAGE).is_err());
-        assert_eq!((claimed.area(), claimed.count()), (Pfn::new(0), 512));
+        assert_eq!((claimed.pageblock(), claimed.count()), (Pfn::new(0), 512));
         drop(claimed);
         assert_whole(zone);
     });
 }
 
 #[test]
-fn an_area_that_was_used_in_pages_is_put_to_rest_after_a_claim_too() {
+fn a_pageblock_that_was_used_in_pages_is_put_to_rest_after_a_claim_too() {
     with_zone(1, |zone| {
         for _ in 0..3 {
             let pages: Vec<_> = (0..512).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
             drop(pages);
             zone.drain();
-            drop(zone.claim_area(Pfn::new(0)).unwrap());
+            drop(zone.claim_pageblock(Pfn::new(0)).unwrap());
             assert_whole(zone);
         }
     });
@@ -108,10 +108,10 @@ fn claims_go_with_everything_else() {
             for thread in 0..2u64 {
                 scope.spawn(move || {
                     for round in 0..4000u64 {
-                        let area = Pfn::new((round + thread) % 4 * 512);
+                        let pageblock = Pfn::new((round + thread) % 4 * 512);
                         match round % 3 {
-                            0 => drop(zone.claim_area(area)),
-                            _ => drop(zone.claim(area, &ALL)),
+                            0 => drop(zone.claim_pageblock(pageblock)),
+                            _ => drop(zone.claim(pageblock, &ALL)),
                         }
                     }
                 });
@@ -138,8 +138,8 @@ fn claims_go_with_everything_else() {
     });
 }
 
-/// An allocation of several areas gives back those it has when it can't have the next; what they
-/// looked like must not be forgotten.
+/// An allocation of several pageblocks gives back those it has when it can't have the next; what
+/// they looked like must not be forgotten.
 #[test]
 fn areas_given_back_half_way_are_put_to_rest_all_the_same() {
     with_zone(2, |zone| {
@@ -147,12 +147,12 @@ fn areas_given_back_half_way_are_put_to_rest_all_the_same() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    drop(zone.claim_area(Pfn::new(512)));
+                    drop(zone.claim_pageblock(Pfn::new(512)));
                 }
             });
             let stop_also_on_a_panic = StopOnDrop(&stop);
             for _ in 0..1500 {
-                // Frames of the first area that have been in use one by one are not at rest.
+                // Frames of the first pageblock that have been in use one by one are not at rest.
                 let pages: Vec<_> = (0..100).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
                 drop(pages);
                 zone.drain();

@@ -49,8 +49,8 @@ fn stop_at(
 ) -> bool {
     let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
-    let (pages, areas) = (words(layout.page_words::<Stoppable<'_>>()), words(layout.area_words()));
-    let zone: Zone<'_, Stoppable<'_>> = Zone::new(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+    let (pages, allocator) = (words(layout.page_words::<Stoppable<'_>>()), words(layout.allocator_words()));
+    let zone: Zone<'_, Stoppable<'_>> = Zone::new(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
     let kept: HashSet<u64> = setup(&zone).into_iter().collect();
     STEPS.set(Some(at));
     let outcome = catch_unwind(AssertUnwindSafe(|| operation(&zone)));
@@ -112,7 +112,7 @@ fn take<P: Protocol>(zone: &Zone<'_, P>, order: Order) {
 
 #[test]
 fn in_a_refill() {
-    // What may be lost is the word of 64 frames that is on its way from its area to a CPU's
+    // What may be lost is the word of 64 frames that is on its way from its pageblock to a CPU's
     // pockets.
     stop_everywhere(64, nothing, |zone| take(zone, Order::PAGE));
     let holes = |zone: &Zone<'_, Stoppable<'_>>| full_but_drained(zone, |page| page % 3 == 0);

@@ -160,7 +160,7 @@ impl World {
     }
 
     /// An earlier life, after which tails still record its order: a larger one, or the same where
-    /// areas are whole.
+    /// pageblocks are whole.
     fn live_once(&self) {
         let order = self.order.max(Order::new(3).unwrap());
         let protocol = self.protocol();

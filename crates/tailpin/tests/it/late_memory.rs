@@ -28,7 +28,7 @@ macro_rules! on_an_empty_zone {
         let heard = common::Heard::default();
         let config = ZoneConfig::default().sink(&heard).cpu(common::thread_number);
         let zone: Zone<'_, $protocol<'_>> = memory.zone_with_protocol(layout, config).unwrap();
-        assert_eq!((zone.usable_frames(), zone.free_frames(), zone.free_areas()), (0, 0, 0));
+        assert_eq!((zone.usable_frames(), zone.free_frames(), zone.free_pageblocks()), (0, 0, 0));
         $test(&zone $(, $argument)*);
         let audit = zone.audit();
         assert_eq!((audit.violations(), heard.count()), (0, 0), "{audit}");
@@ -42,7 +42,7 @@ fn piece_by_piece<P: Protocol>(zone: &Zone<'_, P>) {
     zone.add(range(700, 750)).unwrap();
     assert!(zone.alloc_run_at(range(700, 750)).is_ok() && zone.alloc_run_at(range(699, 750)).is_err());
     zone.add(range(750, 1600)).unwrap();
-    assert_eq!((zone.usable_frames(), zone.free_frames(), zone.free_areas()), (900, 900, 1));
+    assert_eq!((zone.usable_frames(), zone.free_frames(), zone.free_pageblocks()), (900, 900, 1));
     let pages: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
     assert_eq!(pages.len(), 900);
     assert!(pages.iter().all(|page| range(700, 1600).contains(page.pfn())));

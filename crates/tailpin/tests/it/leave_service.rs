@@ -26,9 +26,9 @@ fn end<T: Tested>(world: &World, said: SetAside, frame: u64, what: &str) {
         assert!(pages.iter().all(|page| page.pfn().get() != frame), "{what}: {said:?}, handed out again");
         assert_eq!((pages.len() as u64, zone.set_aside_frames()), (FRAMES - 1, 1), "{what}: {said:?}");
         drop(pages);
-        let areas: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::HUGE).ok()).collect();
-        assert_eq!(areas.len(), 3, "{what}");
-        drop(areas);
+        let pageblocks: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::HUGE).ok()).collect();
+        assert_eq!(pageblocks.len(), 3, "{what}");
+        drop(pageblocks);
         let audit = zone.audit();
         assert_eq!(
             (audit.violations(), audit.set_aside, audit.free),
@@ -145,9 +145,9 @@ fn pages<T: Tested>() -> Vec<Deed> {
             &[5, 130]
         ),
         deed!(
-            "an area is claimed and given back",
+            "a pageblock is claimed and given back",
             |_| {},
-            |w| w.with::<T, _>(|zone| drop(zone.claim_area(Pfn::new(512)))),
+            |w| w.with::<T, _>(|zone| drop(zone.claim_pageblock(Pfn::new(512)))),
             &[512, 700]
         ),
     ]
@@ -167,7 +167,7 @@ fn pages_that_change_hands_leave_service() {
 fn blocks_that_change_hands_leave_service() {
     type T = LockFree;
     let deeds = [
-        deed!("8 frames from a whole area", |_| {}, |w| w.take::<T>(&[3]), &[0, 5, 63, 64]),
+        deed!("8 frames from a whole pageblock", |_| {}, |w| w.take::<T>(&[3]), &[0, 5, 63, 64]),
         deed!("8 frames", |w| w.take::<T>(&[3]), |w| w.take::<T>(&[3]), &[8, 13, 20]),
         deed!("8 frames are freed", |w| w.take::<T>(&[3]), |w| w.give::<T>(), &[0, 5, 63]),
         deed!("64 frames", |_| {}, |w| w.take::<T>(&[6]), &[0, 40, 70]),
@@ -188,7 +188,7 @@ fn blocks_that_change_hands_leave_service() {
             &[0, 300]
         ),
         deed!(
-            "a loose area is used in part",
+            "a loose pageblock is used in part",
             |w| {
                 w.take::<T>(&[9, 9, 9]);
                 w.give::<T>();
@@ -298,7 +298,7 @@ fn frames_of_blocks_that_change_shape_leave_service() {
 
 /// Setting aside does not forget what it could not do, however many at once there are.
 fn claimed_by_hand<P: Protocol>(zone: &Zone<'_, P>, _: &crate::common::Heard) {
-    let claimed = zone.claim_area(Pfn::new(512)).unwrap();
+    let claimed = zone.claim_pageblock(Pfn::new(512)).unwrap();
     let frames = [512, 600, 700, 1000].map(Pfn::new);
     for frame in frames {
         assert_eq!(zone.set_aside(frame), SetAside::WhenFreed);

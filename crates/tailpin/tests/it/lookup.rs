@@ -40,7 +40,7 @@ fn is_found(protocol: &OneWord<'_>, head: u64, of: u8) {
 
 #[test]
 fn a_block_behind_a_first_frame_that_is_free() {
-    // The first frame of the area was never used, or used as a page, or headed a block.
+    // The first frame of the pageblock was never used, or used as a page, or headed a block.
     for before in [None, Some(0), Some(2)] {
         let words = words();
         let protocol = OneWord::new(&words, Pfn::new(0));
@@ -62,8 +62,8 @@ fn a_block_where_a_part_of_a_larger_one_was() {
     let protocol = OneWord::new(&words, Pfn::new(0));
     begin(&protocol, 0, 11);
     protocol.put_block(Pfn::new(0), order(11), &NoMisuse);
-    for area in [512, 1024, 1536] {
-        assert_eq!(protocol.state(Pfn::new(area)).kind, Kind::Free);
+    for pageblock in [512, 1024, 1536] {
+        assert_eq!(protocol.state(Pfn::new(pageblock)).kind, Kind::Free);
     }
     begin(&protocol, 0, 9);
     begin(&protocol, 512 + 8, 3);

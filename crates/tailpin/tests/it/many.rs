@@ -59,7 +59,7 @@ fn what_was_not_asked_for_goes_back() {
         assert_eq!(zone.alloc_many(PAGES, 0).count(), 0);
         drop(three);
         zone.drain();
-        assert_eq!(zone.free_areas(), 2);
+        assert_eq!(zone.free_pageblocks(), 2);
     }
     on_both!(1024, run);
 }
@@ -88,7 +88,7 @@ fn loose_pages_that_were_at_hand_are_still_found() {
         assert_eq!((zone.free_frames(), zone.audit().violations()), (1021, 0));
         drop(three);
         zone.drain();
-        assert_eq!(zone.free_areas(), 2);
+        assert_eq!(zone.free_pageblocks(), 2);
     }
     on_both!(1024, run);
 }
@@ -99,7 +99,7 @@ fn pages_of_sparse_areas_come_last() {
         let mut pages: Vec<_> = zone.alloc_many(PAGES, 1024).collect();
         pages.retain(|page| page.pfn().get() >= 512 || page.pfn().get() % 100 == 0);
         zone.drain();
-        // Loose in the sparse area, and free in the other.
+        // Loose in the sparse pageblock, and free in the other.
         pages.retain(|page| ![200, 300, 700, 701, 702].contains(&page.pfn().get()));
         let three: Vec<_> = zone.alloc_many(PAGES, 3).collect();
         assert_eq!(numbers(&three), [700, 701, 702].into());
@@ -187,7 +187,7 @@ fn threads_that_take_and_give_many_lose_nothing() {
         assert_eq!(zone.used_frames(), 0);
         assert_eq!(zone.audit().violations(), 0);
         zone.drain();
-        assert_eq!(zone.free_areas(), 16);
+        assert_eq!(zone.free_pageblocks(), 16);
     }
     on_both!(16 * 512, run);
 }

@@ -276,16 +276,16 @@ fn a_scribbled_word_is_not_handed_out() {
     let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let words = |n| (0..n).map(|_| std::sync::atomic::AtomicU64::new(0)).collect::<Vec<_>>();
-    let (pages, areas) = (words(layout.page_words::<OneWord>()), words(layout.area_words()));
+    let (pages, allocator) = (words(layout.page_words::<OneWord>()), words(layout.allocator_words()));
     let heard = common::Heard::default();
-    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &areas).unwrap();
+    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &allocator).unwrap();
     pages[0].store(1, Relaxed); // a pin out of nowhere
     pages[600].store(!0, Relaxed);
     let expected = [0, 600].map(|n| (Pfn::new(n), Operation::Allocate, Cause::BadState));
     assert_eq!(
         zone.alloc(Order::HUGE).unwrap().pfn(),
         Pfn::new(512),
-        "whole areas rest: only heads are looked at"
+        "whole allocator rest: only heads are looked at"
     );
     exhaust(&zone, &expected.map(|(frame, ..)| frame));
     finish(&zone, &heard, &expected);
@@ -468,8 +468,8 @@ fn frames_of_no_zone<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
         assert!(zone.head_of(frame).is_none() && zone.state(frame).is_none());
         assert_eq!(zone.set_aside(frame), SetAside::NotInService);
         assert_eq!(zone.claim(frame, &FrameMask::ALL).count(), 0);
-        assert!(zone.claim_area(frame).is_none());
-        assert_eq!(zone.used_in_area(frame), 512);
+        assert!(zone.claim_pageblock(frame).is_none());
+        assert_eq!(zone.used_in_pageblock(frame), 512);
     }
     assert_eq!(
         raw.merge(std::iter::empty()),
@@ -490,7 +490,7 @@ fn layouts_up_to_the_limits() {
     }
     for slots in [0, 1, 1 << 20] {
         let layout = ZoneLayout::new(&ranges, slots).unwrap();
-        assert_eq!((layout.span_frames(), layout.area_words() > slots), (FRAMES, true));
+        assert_eq!((layout.span_frames(), layout.allocator_words() > slots), (FRAMES, true));
     }
     let far = [FrameRange::new(Pfn::new(0), 1), FrameRange::new(Pfn::new((1 << 52) - 1), 1)];
     let layout = ZoneLayout::new(&far, 1).unwrap();
@@ -551,13 +551,13 @@ fn a_frame_that_the_allocator_has_already_is_told_and_set_aside() {
     let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-    let (pages, areas) = (words(layout.page_words::<OneWord<'_>>()), words(layout.area_words()));
+    let (pages, allocator) = (words(layout.page_words::<OneWord<'_>>()), words(layout.allocator_words()));
     let heard = common::Heard(Default::default());
-    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &areas).unwrap();
+    let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &allocator).unwrap();
     let block = zone.alloc(Order::new(2).unwrap()).unwrap();
     let second = block.pfn().offset(1);
     // Something else writes the allocator's words: they say that a frame in use is free.
-    areas[second.get() as usize / 64].fetch_or(1 << (second.get() % 64), Ordering::SeqCst);
+    allocator[second.get() as usize / 64].fetch_or(1 << (second.get() % 64), Ordering::SeqCst);
     drop(block);
     let told: Vec<_> = heard.0.lock().unwrap().iter().map(|m| (m.frame, m.operation, m.cause)).collect();
     assert_eq!(told, [(second, Operation::Free, Cause::AlreadyFree)]);

@@ -153,7 +153,7 @@ fn run<'z, P: Protocol>(zone: &'z Zone<'z, P>, heard: &common::Heard, ops: &[Op]
     drop((blocks, pins));
     let audit = zone.audit();
     assert_eq!((audit.violations(), audit.free), (0, FRAMES), "{audit}");
-    assert_eq!(zone.free_areas(), FRAMES / 512);
+    assert_eq!(zone.free_pageblocks(), FRAMES / 512);
     assert_eq!(heard.count(), 0);
 }
 

@@ -29,9 +29,10 @@ impl Safeguards<Safeguard> for Careless {
 fn late_pin<S: Safeguards<Safeguard>>(k: u64) -> (bool, u64) {
     let ranges = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
-    let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word, S>>()), words(layout.area_words()));
+    let (pages, allocator) =
+        (words(layout.page_words::<OneWord<'_, Word, S>>()), words(layout.allocator_words()));
     let zone: Zone<'_, OneWord<'_, Word, S>> =
-        Zone::with_protocol(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+        Zone::with_protocol(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
     let mut block = zone.alloc(Order::HUGE).unwrap();
     let stop = Arc::new(Stop::default());
     std::thread::scope(|scope| {
@@ -109,9 +110,10 @@ fn a_pin_on_any_piece_keeps_all_of_them_from_rest() {
 fn late_mark(merging: u64, aside: u64) -> [bool; 2] {
     let ranges = [FrameRange::new(Pfn::new(0), 512)];
     let layout = ZoneLayout::new(&ranges, 2).unwrap();
-    let (pages, areas) = (words(layout.page_words::<OneWord<'_, Word>>()), words(layout.area_words()));
+    let (pages, allocator) =
+        (words(layout.page_words::<OneWord<'_, Word>>()), words(layout.allocator_words()));
     let zone: Zone<'_, OneWord<'_, Word>> =
-        Zone::with_protocol(layout, ZoneConfig::default(), &pages, &areas).unwrap();
+        Zone::with_protocol(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
     let pieces = zone.alloc(Order::HUGE).unwrap().split().unwrap();
     let stops = [(); 2].map(|()| Arc::new(Stop::default()));
     std::thread::scope(|scope| {

@@ -137,7 +137,7 @@ fn at_random<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard, seed: u64) 
     drop(blocks);
     let audit = zone.audit();
     assert_eq!((audit.violations(), audit.free, heard.count()), (0, FRAMES, 0), "{audit}");
-    assert_eq!(zone.free_areas(), FRAMES / 512);
+    assert_eq!(zone.free_pageblocks(), FRAMES / 512);
 }
 
 #[test]
@@ -174,7 +174,8 @@ fn refused_requests<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
     for align in [0, 3, huge] {
         assert_eq!(zone.alloc_run(1, align).unwrap_err(), RunError::BadAlignment { align });
     }
-    let exhausted = |frames, align| RunError::Exhausted { frames, align, free_frames: FRAMES, free_areas: 6 };
+    let exhausted =
+        |frames, align| RunError::Exhausted { frames, align, free_frames: FRAMES, free_pageblocks: 6 };
     for (n, align) in [(huge, 1), (FRAMES + 1, 1), (huge, 1 << 63)] {
         assert_eq!(zone.alloc_run(n, align).unwrap_err(), exhausted(n, align));
     }
@@ -327,7 +328,7 @@ fn stress<'z, P: Protocol>(zone: &'z Zone<'z, P>, heard: &common::Heard, turns: 
     drop(pins);
     let audit = zone.audit();
     assert_eq!((audit.violations(), audit.free, heard.count()), (0, FRAMES, 0), "{audit}");
-    assert_eq!(zone.free_areas(), FRAMES / 512);
+    assert_eq!(zone.free_pageblocks(), FRAMES / 512);
 }
 
 #[test]

@@ -90,9 +90,11 @@ impl Stopped {
     fn at(&self, k: u64, deed: Deed) -> bool {
         let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
         let layout = ZoneLayout::new(&ranges, 1).unwrap();
-        let (pages, areas) = (words(layout.page_words::<Protocol<'_>>()), words(layout.area_words()));
+        let (pages, allocator) =
+            (words(layout.page_words::<Protocol<'_>>()), words(layout.allocator_words()));
         // One cache for all threads: the stopped one may be inside.
-        let zone: TestZone<'_> = Zone::new(layout, ZoneConfig::default().cpu(|| 0), &pages, &areas).unwrap();
+        let zone: TestZone<'_> =
+            Zone::new(layout, ZoneConfig::default().cpu(|| 0), &pages, &allocator).unwrap();
         let reached = self.play(&zone, k, deed);
         let audit = zone.audit();
         assert_eq!(
@@ -100,7 +102,7 @@ impl Stopped {
             (0, FRAMES),
             "stopped before access {k}, {deed:?}: {audit}"
         );
-        assert_eq!(zone.free_areas(), FRAMES / 512);
+        assert_eq!(zone.free_pageblocks(), FRAMES / 512);
         reached
     }
 
@@ -178,7 +180,7 @@ fn use_pages<'z>(
 
 /// Splits of the same block, life and death of others, and a drain.
 fn use_blocks<'z>(zone: &'z TestZone<'z>, block: Option<TestBlock<'z>>) {
-    let whole = zone.alloc(Order::HUGE).expect("there are free areas");
+    let whole = zone.alloc(Order::HUGE).expect("there are free pageblocks");
     if let Some(block) = block {
         let copy = block.clone();
         let half = order(block.order().get() / 2);

@@ -124,7 +124,7 @@ fn stress<'z, P: Protocol>(zone: &'z Zone<'z, P>, heard: &common::Heard, threads
     drop(table);
     let audit = zone.audit();
     assert_eq!((audit.violations(), audit.free, heard.count()), (0, FRAMES, 0), "{audit}");
-    assert_eq!(zone.free_areas(), FRAMES / 512);
+    assert_eq!(zone.free_pageblocks(), FRAMES / 512);
 }
 
 #[test]

@@ -189,8 +189,8 @@ fn a_pageblock_is_whole_when_its_last_page_comes_back() {
     let pins: Vec<_> =
         blocks.iter().flat_map(|block| [3, 70, 71, 500].map(|page| block.pin(page).unwrap())).collect();
     drop(blocks);
-    assert_eq!(zone.free_areas(), 0);
+    assert_eq!(zone.free_pageblocks(), 0);
     drop(pins);
     // Nothing was drained: each of them is found by the next request for so much.
-    assert_eq!(zone.free_areas(), PAGEBLOCKS);
+    assert_eq!(zone.free_pageblocks(), PAGEBLOCKS);
 }

@@ -122,7 +122,7 @@ fn what_is_free_can_be_had<T: Tested + 'static>(before: fn(&World), act: fn(&Wor
         let look = move || {
             looking.set(true);
             other.with::<T, _>(|zone| {
-                let huge = zone.free_areas() == 0 || zone.alloc(Order::HUGE).is_ok();
+                let huge = zone.free_pageblocks() == 0 || zone.alloc(Order::HUGE).is_ok();
                 assert!(huge, "2 MiB are free before access {k}");
                 let page = zone.free_frames() == 0 || zone.alloc(Order::PAGE).is_ok();
                 assert!(page, "a page is free before access {k}");
@@ -140,7 +140,7 @@ fn what_is_free_can_be_had<T: Tested + 'static>(before: fn(&World), act: fn(&Wor
 #[test]
 fn exhausted_means_that_the_counts_say_so() {
     type T = LockFree;
-    // The last free area comes back to the store.
+    // The last free pageblock comes back to the store.
     what_is_free_can_be_had::<T>(
         |w| {
             w.take::<T>(&[9, 9, 9, 9]);
@@ -256,9 +256,9 @@ fn a_group_that_two_slots_answer_for_is_counted_once() {
 /// A plain model: what is held, claimed and set aside.
 #[test]
 fn counts_follow_a_model_through_random_operations() {
-    const AREAS: u64 = 3;
+    const PAGEBLOCKS: u64 = 3;
     for seed in 1..40u64 {
-        let ranges = [FrameRange::new(Pfn::new(0), AREAS * 512)];
+        let ranges = [FrameRange::new(Pfn::new(0), PAGEBLOCKS * 512)];
         let layout = ZoneLayout::new(&ranges, 4).unwrap();
         let memory = ZoneMemory::for_layout(&layout);
         let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default().cpu(|| CPU.get())).unwrap();
@@ -282,13 +282,13 @@ fn counts_follow_a_model_through_random_operations() {
                 9 => {
                     let wanted = [(); 8].map(|()| random(1 << 31) << 33 | random(1 << 31));
                     let wanted = FrameMask::from_words(wanted);
-                    claimed.push(zone.claim(Pfn::new(512 * random(AREAS)), &wanted));
+                    claimed.push(zone.claim(Pfn::new(512 * random(PAGEBLOCKS)), &wanted));
                 }
                 10 if !claimed.is_empty() => drop(claimed.swap_remove(0)),
                 11 if gone < 20 => {
-                    let frame = Pfn::new(random(AREAS * 512));
+                    let frame = Pfn::new(random(PAGEBLOCKS * 512));
                     let is_claimed = claimed.iter().any(|claimed| {
-                        let bit = frame.get().wrapping_sub(claimed.area().get());
+                        let bit = frame.get().wrapping_sub(claimed.pageblock().get());
                         claimed.frames().contains(bit)
                     });
                     // Only what is free, so that the model knows what becomes of it.
@@ -301,12 +301,12 @@ fn counts_follow_a_model_through_random_operations() {
             let held: u64 = blocks.iter().map(|block| block.order().frames()).sum();
             let taken: u64 = claimed.iter().map(|claimed| claimed.count()).sum();
             assert_eq!(zone.set_aside_frames(), gone, "seed {seed} step {step}");
-            assert_eq!(zone.free_frames(), AREAS * 512 - held - taken - gone, "seed {seed} step {step}");
+            assert_eq!(zone.free_frames(), PAGEBLOCKS * 512 - held - taken - gone, "seed {seed} step {step}");
             assert_eq!(zone.used_frames(), held + taken, "seed {seed} step {step}");
         }
         drop((blocks, claimed));
         let audit = zone.audit();
-        assert_eq!((audit.violations(), audit.free), (0, AREAS * 512 - gone), "seed {seed}: {audit}");
+        assert_eq!((audit.violations(), audit.free), (0, PAGEBLOCKS * 512 - gone), "seed {seed}: {audit}");
     }
     CPU.set(0);
 }

@@ -58,7 +58,7 @@ pub(super) const DEATHS: &[(&str, Setup)] = &[
     }),
     ("alloc of eight", |_, _| (vec![], Operation::Alloc(order(3)))),
     ("alloc of a word", |_, _| (vec![], Operation::Alloc(order(6)))),
-    ("alloc of an area", |_, _| (vec![], Operation::Alloc(order(9)))),
+    ("alloc of a pageblock", |_, _| (vec![], Operation::Alloc(order(9)))),
     ("first pin of a tail", |s, d| (vec![], Operation::Pin(pages(alone(s, d, order(3)), 5, 1)))),
     ("pins of many", |s, d| (vec![], Operation::Pin(pages(alone(s, d, order(3)), 0, 8)))),
     ("pins beyond what is in use", |s, d| (vec![], Operation::Pin(pages(alone(s, d, order(1)), 0, 8)))),
@@ -100,7 +100,7 @@ pub(super) const DEATHS: &[(&str, Setup)] = &[
     }),
     ("last reference to a page", |s, d| (vec![], Operation::Put(alone(s, d, order(0)), order(0)))),
     ("last reference to a block", |s, d| (vec![], Operation::Put(alone(s, d, order(5)), order(5)))),
-    ("last reference to an area", |s, d| (vec![], Operation::Put(alone(s, d, order(9)), order(9)))),
+    ("last reference to a pageblock", |s, d| (vec![], Operation::Put(alone(s, d, order(9)), order(9)))),
     ("last reference to a block with pins", |s, d| {
         let (head, kept) = block_with_pins(s, d, order(4));
         did(d, Operation::Pin(pages(head, 0, 3)));
@@ -159,7 +159,7 @@ pub(super) const DEATHS: &[(&str, Setup)] = &[
         scattered(d, 64, 64);
         (vec![], Operation::Alloc(order(9)))
     }),
-    ("alloc of an area where none is whole", |_, d| {
+    ("alloc of a pageblock where none is whole", |_, d| {
         let mut heads = Vec::new();
         while let Ok(head) = d.0.operate(Operation::Alloc(order(9))) {
             did(d, Operation::Pin(pages(head, 77, 1)));
@@ -175,7 +175,7 @@ pub(super) const DEATHS: &[(&str, Setup)] = &[
         did(d, Operation::Put(one, order(5)));
         (vec![], Operation::Put(other, order(5)))
     }),
-    ("the last frames of an area", |s, d| {
+    ("the last frames of a pageblock", |s, d| {
         let (one, other) = (alone(s, d, order(8)), alone(s, d, order(8)));
         did(d, Operation::Put(other, order(8)));
         (vec![], Operation::Put(one, order(8)))
@@ -198,23 +198,23 @@ fn scattered(of: &SharedArena, n: usize, freed: usize) -> Vec<Pfn> {
 
 /// Large ones, of which some places are tried.
 pub(super) const LARGE: &[(&str, Setup)] = &[
-    ("split of an area with pins", |s, d| {
+    ("split of a pageblock with pins", |s, d| {
         let (head, kept) = block_with_pins(s, d, order(9));
         did(d, Operation::Pin(pages(head, 100, 60)));
         (kept, Operation::Split(head, order(9), order(0)))
     }),
-    ("last reference to an area with pins", |s, d| {
+    ("last reference to a pageblock with pins", |s, d| {
         let (head, kept) = block_with_pins(s, d, order(9));
         did(d, Operation::Pin(pages(head, 100, 60)));
         (kept, Operation::Put(head, order(9)))
     }),
-    ("merge of an area with pins", |s, d| {
+    ("merge of a pageblock with pins", |s, d| {
         let (head, kept) = block_with_pins(s, d, order(9));
         did(d, Operation::Split(head, order(9), order(0)));
         did(d, Operation::Pin(pages(head, 100, 60)));
         (kept, Operation::Merge(head, order(9)))
     }),
-    ("merge of an area without", |s, d| {
+    ("merge of a pageblock without", |s, d| {
         let head = alone(s, d, order(9));
         did(d, Operation::Split(head, order(9), order(0)));
         (vec![], Operation::Merge(head, order(9)))

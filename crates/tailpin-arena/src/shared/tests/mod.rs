@@ -104,7 +104,7 @@ fn death_at_every_place_of_every_operation() {
 }
 
 #[test]
-fn death_in_operations_on_whole_areas() {
+fn death_in_operations_on_whole_pageblocks() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     for (name, setup) in LARGE {
         let mut died = 0;
@@ -214,7 +214,7 @@ fn every_step_in_doubt_is_made_exactly_once() {
     const ROUNDS: u64 = 20_000;
     const ADDERS: u64 = 3;
     let arena = SharedArena::create(BYTES, 4).unwrap();
-    let word = &arena.0.memory.area_words[0];
+    let word = &arena.0.memory.allocator_words[0];
     let before = word.value();
     let deaths = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -373,17 +373,17 @@ fn a_journal_about_what_is_not_there_is_reported() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let all = PAGES;
     for beyond in [all, all + 512, 1 << 52, u64::MAX - 511, u64::MAX] {
-        let (page, area) = (Pfn::new(beyond), Pfn::new(beyond & !511));
+        let (page, pageblock) = (Pfn::new(beyond), Pfn::new(beyond & !511));
         let range = |start, end| FrameRange { start: Pfn::new(start), end: Pfn::new(end) };
         let operations = [
             Operation::Get(page, order(0)),
             Operation::Put(page, order(0)),
-            Operation::Put(area, Order::MAX),
+            Operation::Put(pageblock, Order::MAX),
             Operation::Pin(range(0, beyond.max(all + 1))),
             Operation::Pin(range(beyond, 3)),
             Operation::Unpin(range(beyond, u64::MAX)),
             Operation::Unpin(range(7, beyond.max(all + 1))),
-            Operation::Split(area, order(9), order(0)),
+            Operation::Split(pageblock, order(9), order(0)),
             Operation::Merge(Pfn::new(1), order(9)),
         ];
         for operation in operations {

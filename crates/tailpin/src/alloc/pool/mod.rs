@@ -8,7 +8,7 @@
 mod fit;
 
 use crate::atomic::AtomicWord;
-use crate::frame::{AREA_FRAMES, FrameRange, Order, Pfn};
+use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
 use crate::frame_mask::FrameMask;
 
 use crate::alloc::hint_bitmap::{Hint, HintBitmap};
@@ -128,7 +128,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
 
     #[expect(clippy::arithmetic_side_effects, reason = "the zone's frames")]
     pub(crate) fn span(&self) -> FrameRange {
-        FrameRange::new(self.base, (self.pageblocks * AREA_FRAMES) as u64)
+        FrameRange::new(self.base, (self.pageblocks * PAGEBLOCK_FRAMES) as u64)
     }
 
     /// Free frames of a row that is out.
@@ -265,8 +265,8 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         reason = "2 MiB or more; `misaligned` is below `n`, and the numbers are a zone's pageblocks"
     )]
     pub(crate) fn take_pageblocks(&self, order: Order, given_back: impl Fn(PageblockId)) -> Option<Taken> {
-        let n = (order.frames() / AREA_FRAMES as u64) as usize;
-        let misaligned = (self.base.get() / AREA_FRAMES as u64) as usize % n;
+        let n = (order.frames() / PAGEBLOCK_FRAMES as u64) as usize;
+        let misaligned = (self.base.get() / PAGEBLOCK_FRAMES as u64) as usize % n;
         let first = if misaligned == 0 { 0 } else { n - misaligned };
         let firsts = (first..self.pageblocks).step_by(n).filter(|first| first + n <= self.pageblocks);
         firsts.map(PageblockId::from_index).find_map(|first| {
@@ -301,7 +301,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             return self.give_frames(row, run(order, (number % ROW_FRAMES as u64) as u32));
         }
         if order >= Order::HUGE {
-            let n = (order.frames() / AREA_FRAMES as u64) as usize;
+            let n = (order.frames() / PAGEBLOCK_FRAMES as u64) as usize;
             return row.pageblock().following(n).try_for_each(|id| self.give_whole(id));
         }
         let order = Order::wrap(order.get() - ROW_ORDER.get());
@@ -442,13 +442,13 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     /// Notes that a frame waits to leave service; false if too many of its pageblock do already.
     #[expect(clippy::arithmetic_side_effects, reason = "a constant divisor")]
     pub(crate) fn await_frame(&self, frame: Pfn) -> bool {
-        self.pageblock(self.pageblock_of(frame)).await_frame(self.number(frame) % AREA_FRAMES as u64)
+        self.pageblock(self.pageblock_of(frame)).await_frame(self.number(frame) % PAGEBLOCK_FRAMES as u64)
     }
 
     /// A frame waits no longer.
     #[expect(clippy::arithmetic_side_effects, reason = "a constant divisor")]
     pub(crate) fn forget_frame(&self, frame: Pfn) {
-        self.pageblock(self.pageblock_of(frame)).forget_frame(self.number(frame) % AREA_FRAMES as u64);
+        self.pageblock(self.pageblock_of(frame)).forget_frame(self.number(frame) % PAGEBLOCK_FRAMES as u64);
     }
 
     /// Keeps a pageblock out of service. Before the zone is shared.
@@ -550,7 +550,7 @@ mod tests {
     fn on_three_pageblocks(test: impl FnOnce(&Pool<'_, AtomicU64>)) {
         let ranges = [FrameRange::new(Pfn::new(1024), 3 * 512)];
         let layout = ZoneLayout::new(&ranges, 1).unwrap();
-        let words: Vec<_> = (0..layout.area_words()).map(|_| AtomicU64::new(0)).collect();
+        let words: Vec<_> = (0..layout.allocator_words()).map(|_| AtomicU64::new(0)).collect();
         let pool = Pool::new(&layout, &words);
         pool.begin();
         test(&pool);

@@ -46,7 +46,7 @@ pub type LockFree = OneWord<'static, TestWord>;
 /// The words of a zone, over which a zone is put anew for each step: all its state is in them.
 pub struct World {
     pages: Vec<TestWord>,
-    areas: Vec<TestWord>,
+    allocator: Vec<TestWord>,
     pub kept: RefCell<Vec<RawBlock>>,
 }
 
@@ -75,10 +75,11 @@ impl World {
         let layout = ZoneLayout::new(&ranges, 2).unwrap();
         let world = Self {
             pages: words(layout.page_words::<T::Over<'_>>()),
-            areas: words(layout.area_words()),
+            allocator: words(layout.allocator_words()),
             kept: RefCell::default(),
         };
-        ZoneOf::<'_, T>::with_protocol(layout, ZoneConfig::default(), &world.pages, &world.areas).unwrap();
+        ZoneOf::<'_, T>::with_protocol(layout, ZoneConfig::default(), &world.pages, &world.allocator)
+            .unwrap();
         Rc::new(world)
     }
 
@@ -86,7 +87,7 @@ impl World {
         let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
         let layout = ZoneLayout::new(&ranges, 2).unwrap();
         let config = ZoneConfig::default().cpu(|| CPU.get());
-        act(&Zone::attach_with_protocol(layout, config, &self.pages, &self.areas).unwrap())
+        act(&Zone::attach_with_protocol(layout, config, &self.pages, &self.allocator).unwrap())
     }
 
     pub fn take<T: Tested>(&self, orders: &[u8]) {
