@@ -190,12 +190,14 @@ impl Arena {
         inner
     }
 
+    #[inline]
     pub(crate) fn inner(&self) -> &Inner {
         // SAFETY: a handle is a keepalive, and this one lives as long as what is returned.
         unsafe { self.handles.root.inner() }
     }
 
     /// The order of the block that a buffer of `len` bytes needs.
+    #[inline]
     pub(crate) fn order_for(len: usize) -> Result<Order, AllocError> {
         let pages = len.div_ceil(PAGE_SIZE).max(1);
         let order = pages.checked_next_power_of_two().and_then(|n| Order::new(n.trailing_zeros() as u8));
@@ -204,37 +206,45 @@ impl Arena {
 
     /// A buffer of `len` bytes, whose pages the caller has taken of the budgets: they are the
     /// buffer's from here on, unless this is an error.
+    #[inline]
     pub(crate) fn obtain(&self, len: usize, tag: TagNumber) -> Result<Buffer, AllocError> {
         let inner = self.inner();
         if inner.is_child() {
             return Err(AllocError::ForkedChild);
         }
         let order = Self::order_for(len)?;
-        // Blocks for which the pool has no huge page, kept until others have been tried.
-        let mut unpopulated = Vec::new();
+        let mut block = match self.take(order) {
+            Ok(block) => Uncharged { root: self.handles.root, block },
+            Err(error) => return Err(error.with_len(len)),
+        };
+        if let Err(shortage) = inner.populate(block.block.start, order) {
+            block = self.another(block, order, shortage).map_err(|error| error.with_len(len))?;
+        }
+        inner.history.record(block.block.start, order);
+        inner.notes.hand_out(block.block, tag, inner.tags.any());
+        // SAFETY: the block's only reference is the new buffer's from here on, and so many of
+        // its pages are counted as `len` bytes need.
+        let buffer = unsafe { Buffer::adopt_longer(self.handles.root, block.into_block(), len) };
+        // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
+        #[cfg(feature = "compio")]
+        unsafe {
+            buffer.define();
+        }
+        Ok(buffer)
+    }
+
+    /// A block that can be populated, where the kernel's pool has no huge page for this one.
+    #[cold]
+    fn another(&self, first: Uncharged, order: Order, shortage: AllocError) -> Result<Uncharged, AllocError> {
+        // Kept until others have been tried.
+        let mut unpopulated = vec![first];
         loop {
-            let block = match self.take(order) {
-                Ok(block) => Uncharged { root: self.handles.root, block },
-                Err(error) => {
-                    return Err(unpopulated.pop().map_or(error, |(_, shortage)| shortage).with_len(len));
-                }
-            };
-            let head = block.block.start;
-            if let Err(shortage) = inner.populate(head, order) {
-                unpopulated.push((block, shortage));
-                continue;
+            let block = self.take(order).map_err(|_| shortage)?;
+            let block = Uncharged { root: self.handles.root, block };
+            if self.inner().populate(block.block.start, order).is_ok() {
+                return Ok(block);
             }
-            inner.history.record(head, order);
-            inner.notes.hand_out(block.block, tag, inner.tags.any());
-            // SAFETY: the block's only reference is the new buffer's from here on, and so many of
-            // its pages are counted as `len` bytes need.
-            let buffer = unsafe { Buffer::adopt_longer(self.handles.root, block.into_block(), len) };
-            // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
-            #[cfg(feature = "compio")]
-            unsafe {
-                buffer.define();
-            }
-            return Ok(buffer);
+            unpopulated.push(block);
         }
     }
 
@@ -255,15 +265,15 @@ impl Arena {
         let mut taken = UnchargedPieces { root: self.handles.root, heads: Vec::with_capacity(n), order };
         let mut many = inner.zone.alloc_many(Request::new(order), n);
         while taken.heads.len() < n {
-            let block = match many.next() {
-                Some(block) => block.into_raw().frames(),
+            let head = match many.next() {
+                Some(block) => block.into_raw().pfn(),
                 // A thread that gives memory back may have had some to itself.
-                None => self.take(order).map_err(|error| error.with_len(len))?,
+                None => self.take(order).map_err(|error| error.with_len(len))?.start,
             };
-            taken.heads.push(block.start);
-            inner.populate(block.start, order)?;
-            inner.history.record_at(block.start, order, now);
-            inner.notes.hand_out(block, tag, tagged);
+            taken.heads.push(head);
+            inner.populate(head, order)?;
+            inner.history.record_at(head, order, now);
+            inner.notes.hand_out(FrameRange::block(head, order), tag, tagged);
         }
         drop(many);
         // SAFETY: each block has one reference, which is the pieces' from here on, and its pages
@@ -272,19 +282,26 @@ impl Arena {
     }
 
     /// A block with one reference.
+    #[inline]
     fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
+        match self.inner().zone.alloc(order) {
+            Ok(block) => Ok(block.into_raw().frames()),
+            Err(_) => self.take_again(order),
+        }
+    }
+
+    /// The same where none was to be found.
+    #[cold]
+    fn take_again(&self, order: Order) -> Result<FrameRange, AllocError> {
         let inner = self.inner();
+        // A thread that gives memory back has some frames to itself for about a millisecond at a
+        // time.
         let mut tries = 0..RELEASE_TRIES;
-        loop {
+        while inner.releasing.is_locked() && tries.next().is_some() {
+            thread::yield_now();
             if let Ok(block) = inner.zone.alloc(order) {
                 return Ok(block.into_raw().frames());
             }
-            // A thread that gives memory back has some frames to itself for about a millisecond at
-            // a time.
-            if !inner.releasing.is_locked() || tries.next().is_none() {
-                break;
-            }
-            thread::yield_now();
         }
         let (block, free) = (order.bytes() as usize, bytes_of(inner.zone.free_frames()));
         Err(AllocError::OutOfMemory { asked: block, block, free, largest_free: self.largest_free() })

@@ -1,11 +1,12 @@
 //! The pointer through which handles share an arena, and all counts on frames: the unsafe contract.
 
 use std::cell::Cell;
+use std::iter;
 use std::ptr::NonNull;
 
 use tailpin::{
-    BlockRefs, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Misuse, OneWord, Order, PagePin, Pfn,
-    Pins, Rearrange, SplitError, Zone,
+    BlockRefs, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Misuse, OneWord, Order, PagePin,
+    ParkingPlace, Pfn, Pins, Rearrange, SplitError, Zone,
 };
 
 use crate::arenas;
@@ -74,9 +75,16 @@ impl Root {
     /// The caller has freed these pages, and uses nothing of the arena on their strength any more.
     #[inline]
     unsafe fn give_back(self, pages: u64, tag: TagNumber) {
-        if pages == 0 {
-            return;
+        if pages != 0 {
+            // SAFETY: the caller's promise.
+            unsafe { self.give_some_back(pages, tag) };
         }
+    }
+
+    /// # Safety
+    /// As [`Root::give_back`], of at least one page.
+    #[inline(never)]
+    unsafe fn give_some_back(self, pages: u64, tag: TagNumber) {
         // SAFETY: the pages are still counted, so the arena is there until the budget has them
         // back.
         let inner = unsafe { &*self.0.as_ptr() };
@@ -160,47 +168,79 @@ impl Root {
         if child { Ok(()) } else { protocol.try_get(page, &self.freeing()).map(drop) }
     }
 
-    /// Gives back a pin on each of `pages`, which are of one buffer.
+    /// Gives back a pin on a page.
     ///
     /// # Safety
-    /// The pins are the caller's and are used up; the caller uses nothing of the arena afterwards
-    /// on their strength.
+    /// The pin is the caller's and is used up; the caller uses nothing of the arena afterwards on
+    /// its strength.
     #[inline]
-    pub(crate) unsafe fn unpin(self, pages: FrameRange) {
+    pub(crate) unsafe fn unpin(self, page: Pfn) {
+        // SAFETY: the caller's promise, for the one page.
+        unsafe { self.unpin_all(iter::once(page)) };
+    }
+
+    /// Gives back a pin on each of some pages, which are of one buffer.
+    ///
+    /// # Safety
+    /// As [`Root::unpin`], for each of them.
+    #[inline]
+    pub(crate) unsafe fn unpin_all(self, mut pages: impl Iterator<Item = Pfn>) {
+        let Some(first) = pages.next() else { return };
         // SAFETY: by the caller's pins.
-        let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
+        let (protocol, child, tag) =
+            unsafe { (self.protocol(), self.inner().is_child(), self.tag_of(first)) };
         if child {
             return;
         }
-        // SAFETY: by the caller's pins.
-        let tag = unsafe { self.tag_of(pages.start) };
         let freeing = self.freeing();
-        for page in pages.iter() {
-            protocol.put(protocol.counted(pin_on(page)), &freeing);
-        }
+        protocol.put(protocol.counted(pin_on(first)), &freeing);
+        // What was freed is counted until all have returned, so the arena is there as long; and if
+        // nothing was, by the pages that are still to come.
+        pages.for_each(|page| protocol.put(protocol.counted(pin_on(page)), &freeing));
         // SAFETY: these frames were freed by the puts, which have returned. If there are none,
         // nothing is touched.
         unsafe { self.give_back(freeing.freed.get(), tag) };
     }
 
-    /// One more reference on each block of a run.
+    /// One more reference on what was a block when the caller got its own on it.
     ///
     /// # Safety
-    /// The caller has a reference on each.
+    /// The caller has a reference on it.
     #[inline]
-    pub(crate) unsafe fn add_reference(self, blocks: FrameRange) -> Result<(), GetError> {
-        // SAFETY: by the caller's references.
+    pub(crate) unsafe fn add_reference(self, head: Pfn, order: Order) -> Result<(), GetError> {
+        // SAFETY: by the caller's reference.
         let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
-        if child { Ok(()) } else { protocol.get_pieces(blocks, 1, &self.freeing()) }
+        if child { Ok(()) } else { protocol.get_block(head, order, &self.freeing()) }
+    }
+
+    /// Gives back a reference on what was a block when the caller got it.
+    ///
+    /// # Safety
+    /// The reference is the caller's and is used up; the caller uses nothing of the arena
+    /// afterwards on its strength.
+    #[inline]
+    pub(crate) unsafe fn drop_reference(self, head: Pfn, order: Order) {
+        // SAFETY: the caller's promise, for the one block.
+        unsafe { self.drop_references(iter::once((head, order))) };
     }
 
     /// Gives back a reference on each block of a run, which are of one buffer.
     ///
     /// # Safety
-    /// The references are the caller's and are used up; the caller uses nothing of the arena
-    /// afterwards on their strength.
+    /// As [`Root::drop_reference`], for each block.
     #[inline]
-    pub(crate) unsafe fn drop_reference(self, blocks: FrameRange) {
+    pub(crate) unsafe fn drop_run(self, blocks: FrameRange) {
+        if let Some(order) = one_block(blocks) {
+            // SAFETY: the caller's promise.
+            unsafe { self.drop_reference(blocks.start, order) };
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.drop_several(blocks) };
+        }
+    }
+
+    #[inline(never)]
+    unsafe fn drop_several(self, blocks: FrameRange) {
         // SAFETY: by the caller's references.
         let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
         if child {
@@ -220,19 +260,21 @@ impl Root {
     /// # Safety
     /// As [`Root::drop_reference`], of each block when it is asked for; the caller keeps those that
     /// were not asked for yet.
-    pub(crate) unsafe fn drop_references(self, blocks: impl Iterator<Item = FrameRange>) {
-        let mut blocks = blocks.peekable();
-        let Some(first) = blocks.peek() else { return };
+    #[inline]
+    pub(crate) unsafe fn drop_references(self, blocks: impl Iterator<Item = (Pfn, Order)>) {
+        let mut blocks = blocks.into_iter();
+        let Some((first, order)) = blocks.next() else { return };
         // SAFETY: by the reference on the first block.
         let (protocol, child, tag) =
-            unsafe { (self.protocol(), self.inner().is_child(), self.tag_of(first.start)) };
+            unsafe { (self.protocol(), self.inner().is_child(), self.tag_of(first)) };
         if child {
             return blocks.for_each(drop);
         }
         let freeing = self.freeing();
+        protocol.put_block(first, order, &freeing);
         // What was freed is counted until all have returned, so the arena is there as long; and if
         // nothing was, by the blocks that are still to come.
-        blocks.for_each(|block| protocol.put_pieces(block, 1, &freeing));
+        blocks.for_each(|(head, order)| protocol.put_block(head, order, &freeing));
         // SAFETY: these frames were freed by the puts, which have returned. If there are none,
         // nothing is touched.
         unsafe { self.give_back(freeing.freed.get(), tag) };
@@ -284,6 +326,15 @@ impl Root {
     }
 }
 
+/// The order of a run of blocks that is one block. The blocks of a buffer halve towards its end, so
+/// a power of two of frames at a multiple of itself is one.
+#[inline]
+pub(crate) fn one_block(blocks: FrameRange) -> Option<Order> {
+    let order = Order::new(blocks.frames().trailing_zeros() as u8)?;
+    (order.frames() == blocks.frames() && blocks.start.is_aligned(order)).then_some(order)
+}
+
+#[inline]
 fn pin_on(page: Pfn) -> PagePin {
     // Blocks of an arena are of the class each of whose pages has a count of its own.
     PagePin { page, counted_at: page }
@@ -297,13 +348,15 @@ struct Freeing {
 }
 
 impl Freeing {
-    /// The zone, on behalf of frames that were just freed.
+    /// The zone, on behalf of frames that were just freed, or are about to be.
+    #[inline]
     fn zone(&self) -> &Zone<'static> {
-        // SAFETY: called from inside the operation that freed frames; their count in the
-        // budget ends after it.
+        // SAFETY: called from inside the operation that freed frames, whose count in the budget
+        // ends after it, or before the step that gives back the caller's own count.
         &unsafe { self.root.inner() }.zone
     }
 
+    #[inline]
     fn count(&self, frames: u64) {
         self.freed.set(self.freed.get() + frames);
     }
@@ -329,6 +382,22 @@ impl FreeSink for Freeing {
         // Another thread may have the block by now; the budget still counts what was freed here.
         self.zone().freed_uncoalesced(head, order);
         self.count(order.frames());
+    }
+
+    /// The caller still has the reference that it is about to give back.
+    #[inline]
+    fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
+        self.zone().park(head, order)
+    }
+
+    /// Either the block was freed, and is counted in the budget, or the caller still has its
+    /// reference.
+    #[inline]
+    fn parked(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
+        self.zone().parked(head, order, place, freed);
+        if freed {
+            self.count(order.frames());
+        }
     }
 
     fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {

@@ -15,7 +15,16 @@ use crate::shared_state::Inner;
 impl Inner {
     /// Populates a block that was just handed out: when it is touched it has memory, huge where
     /// that can be.
+    #[inline]
     pub(crate) fn populate(&self, head: Pfn, order: Order) -> Result<(), AllocError> {
+        if order < Order::HUGE && self.residency.is_all_there(head, order) {
+            return Ok(());
+        }
+        self.populate_parts(head, order)
+    }
+
+    #[inline(never)]
+    fn populate_parts(&self, head: Pfn, order: Order) -> Result<(), AllocError> {
         let part = order.min(Order::HUGE);
         let parts = order.frames() / part.frames();
         for at in (0..parts).map(|i| head.offset(i * part.frames())) {

@@ -55,10 +55,13 @@ impl PageNotes {
 
     /// Pages are handed out, not frozen. `all` says that pages may have tags from earlier, so that
     /// each note must be written; else the first is enough.
+    #[inline]
     pub(crate) fn hand_out(&self, pages: FrameRange, tag: TagNumber, all: bool) {
-        let n = if all { pages.frames() } else { 1 };
+        if !all || pages.frames() == 1 {
+            return self.note(pages.start).store(tag.0, Ordering::Relaxed);
+        }
         let first = (pages.start.get() - self.base.get()) as usize;
-        for note in &self.notes[first..][..n as usize] {
+        for note in &self.notes[first..][..pages.frames() as usize] {
             note.store(tag.0, Ordering::Relaxed);
         }
     }

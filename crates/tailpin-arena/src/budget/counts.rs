@@ -50,6 +50,15 @@ fn word_of(pages: u64) -> u64 {
 #[repr(align(128))]
 struct Line<W>(W);
 
+/// What threads on one CPU write.
+#[repr(align(128))]
+struct Slot<W> {
+    /// Pages left here.
+    left: W,
+    /// Pages freed since the last look at what a release would give back.
+    freed: AtomicU64,
+}
+
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -70,9 +79,7 @@ pub(crate) enum Taken {
 pub(crate) struct Counts<W = AtomicU64> {
     centre: Line<W>,
     /// A power of two of them, or none.
-    slots: Box<[Line<W>]>,
-    /// For each slot, pages freed since the last look at what a release would give back.
-    freed: Box<[Line<AtomicU64>]>,
+    slots: Box<[Slot<W>]>,
     /// Pages that a slot trades at a time; follows from the limit. Written as that is.
     batch: AtomicU64,
     /// Written under the queue's lock, by a thread that has a handle.
@@ -90,8 +97,7 @@ impl<W: AtomicWord> Counts<W> {
         let slots = if slots == 0 { 0 } else { slots.next_power_of_two() };
         Self {
             centre: Line(word(word_of(limit))),
-            slots: (0..slots).map(|_| Line(word(0))).collect(),
-            freed: (0..slots).map(|_| Line(AtomicU64::new(0))).collect(),
+            slots: (0..slots).map(|_| Slot { left: word(0), freed: AtomicU64::new(0) }).collect(),
             batch: AtomicU64::new(batch(limit, slots)),
             limit: AtomicU64::new(limit),
         }
@@ -103,8 +109,9 @@ impl<W: AtomicWord> Counts<W> {
         Self { batch: AtomicU64::new(batch), ..self }
     }
 
-    fn slot(&self, cpu: usize) -> Option<&W> {
-        Some(&self.slots.get(cpu & self.slots.len().wrapping_sub(1))?.0)
+    #[inline]
+    fn slot(&self, cpu: usize) -> Option<&Slot<W>> {
+        self.slots.get(cpu & self.slots.len().wrapping_sub(1))
     }
 
     /// CPU slots.
@@ -132,7 +139,7 @@ impl<W: AtomicWord> Counts<W> {
     /// twice or not at all.
     pub(crate) fn used(&self) -> u64 {
         // Relaxed, all of them: no pages are taken on the strength of this.
-        let at_slots: i64 = self.slots.iter().map(|slot| pages_of(slot.0.load(Ordering::Relaxed))).sum();
+        let at_slots: i64 = self.slots.iter().map(|slot| pages_of(slot.left.load(Ordering::Relaxed))).sum();
         self.used_beside(at_slots)
     }
 
@@ -150,7 +157,7 @@ impl<W: AtomicWord> Counts<W> {
     #[inline]
     pub(crate) fn take(&self, cpu: usize, n: u64) -> Taken {
         let slot = self.slot(cpu);
-        if let Some(word) = slot {
+        if let Some(Slot { left: word, .. }) = slot {
             // Relaxed: the compare-and-swap decides.
             let mut seen = word.load(Ordering::Relaxed);
             while seen & FLAGS == 0 && pages_of(seen) >= n as i64 {
@@ -167,7 +174,7 @@ impl<W: AtomicWord> Counts<W> {
     }
 
     #[inline(never)]
-    fn take_at_centre(&self, slot: Option<&W>, n: u64) -> Taken {
+    fn take_at_centre(&self, slot: Option<&Slot<W>>, n: u64) -> Taken {
         for extra in [self.batch(), 0] {
             if let Some((slot, extra)) = slot.map(|slot| (slot, extra)).filter(|(_, extra)| *extra > 0) {
                 match self.take_of_centre(n.saturating_add(extra)) {
@@ -177,7 +184,7 @@ impl<W: AtomicWord> Counts<W> {
                 }
                 // Relaxed: a request that has begun to wait since is seen by its flag in this very
                 // word; one that begins later finds the pages there.
-                let before = slot.fetch_add(word_of(extra), Ordering::Relaxed);
+                let before = slot.left.fetch_add(word_of(extra), Ordering::Relaxed);
                 return if before & WAITING == 0 { Taken::Yes } else { Taken::AndSettle };
             }
             match self.take_of_centre(n) {
@@ -214,11 +221,11 @@ impl<W: AtomicWord> Counts<W> {
     /// Counts `n` pages that were freed on this CPU; true after every [`LOOK`] of them or so.
     #[inline]
     pub(crate) fn counts_freed(&self, cpu: usize, n: u64) -> bool {
-        let Some(freed) = self.freed.get(cpu & self.freed.len().wrapping_sub(1)) else { return true };
+        let Some(Slot { freed, .. }) = self.slot(cpu) else { return true };
         // Relaxed, and in two steps: another thread on this CPU may get in between, and some pages
         // are not counted then.
-        let sum = freed.0.load(Ordering::Relaxed).saturating_add(n);
-        freed.0.store(if sum >= LOOK { 0 } else { sum }, Ordering::Relaxed);
+        let sum = freed.load(Ordering::Relaxed).saturating_add(n);
+        freed.store(if sum >= LOOK { 0 } else { sum }, Ordering::Relaxed);
         sum >= LOOK
     }
 
@@ -226,7 +233,7 @@ impl<W: AtomicWord> Counts<W> {
     /// may have had no other keepalive than these pages, must not use the arena any more.
     #[inline]
     pub(crate) fn put(&self, cpu: usize, n: u64) -> bool {
-        let Some(word) = self.slot(cpu) else { return false };
+        let Some(Slot { left: word, .. }) = self.slot(cpu) else { return false };
         // Acquire: pairs with the Release in `begin_waiting`. A thread that sees the flag here sees
         // it at the centre too.
         let mut seen = word.load(Ordering::Acquire);
@@ -246,7 +253,7 @@ impl<W: AtomicWord> Counts<W> {
     /// are queued, and the queue is to be looked at. The caller has another keepalive.
     pub(crate) fn put_at_centre(&self, cpu: usize, n: u64) -> bool {
         let mut excess = 0;
-        if let Some(word) = self.slot(cpu) {
+        if let Some(Slot { left: word, .. }) = self.slot(cpu) {
             let seen = word.load(Ordering::Relaxed);
             let over = pages_of(seen).saturating_sub(self.batch() as i64);
             let less = seen.wrapping_sub(word_of(over.max(0) as u64));
@@ -267,7 +274,7 @@ impl<W: AtomicWord> Counts<W> {
     /// Gives `n` pages back where no handle of the arena is left. True for the thread that has to
     /// take the arena down.
     pub(crate) fn put_last(&self, cpu: usize, n: u64) -> bool {
-        if let Some(word) = self.slot(cpu) {
+        if let Some(Slot { left: word, .. }) = self.slot(cpu) {
             // Acquire: pairs with the Release in `close`, so that the centre has what was gathered
             // there, or will have, but for the handles' own.
             let mut seen = word.load(Ordering::Acquire);
@@ -292,9 +299,10 @@ impl<W: AtomicWord> Counts<W> {
     pub(crate) fn close(&self) -> bool {
         let mut gathered = 1; // the handles' own
         for slot in &*self.slots {
-            let mut seen = slot.0.load(Ordering::Relaxed);
+            let mut seen = slot.left.load(Ordering::Relaxed);
             // AcqRel: pairs with the Release in `put`, and the Acquire in `put_last`.
-            while let Err(now) = slot.0.compare_exchange(seen, CLOSED, Ordering::AcqRel, Ordering::Relaxed) {
+            while let Err(now) = slot.left.compare_exchange(seen, CLOSED, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 seen = now;
             }
             gathered += pages_of(seen);
@@ -309,10 +317,10 @@ impl<W: AtomicWord> Counts<W> {
     pub(crate) fn gather(&self) {
         let mut gathered = 0;
         for slot in &*self.slots {
-            let mut seen = slot.0.load(Ordering::Relaxed);
+            let mut seen = slot.left.load(Ordering::Relaxed);
             while pages_of(seen) != 0 {
                 // Relaxed: pages are a number here, see `take`.
-                match slot.0.compare_exchange(seen, seen & FLAGS, Ordering::Relaxed, Ordering::Relaxed) {
+                match slot.left.compare_exchange(seen, seen & FLAGS, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
                         gathered += pages_of(seen);
                         break;
@@ -333,14 +341,14 @@ impl<W: AtomicWord> Counts<W> {
         for slot in &*self.slots {
             // Release: a thread that sees this flag sees the centre's; pairs with the Acquire in
             // `put`.
-            slot.0.fetch_or(WAITING, Ordering::Release);
+            slot.left.fetch_or(WAITING, Ordering::Release);
         }
     }
 
     /// Nothing waits any more. Under the queue's lock.
     pub(crate) fn end_waiting(&self) {
         for slot in &*self.slots {
-            slot.0.fetch_and(!WAITING, Ordering::Relaxed);
+            slot.left.fetch_and(!WAITING, Ordering::Relaxed);
         }
         self.centre.0.fetch_and(!WAITING, Ordering::Relaxed);
     }

@@ -104,16 +104,19 @@ impl Buffer {
         if let Some(rest) = self.cut(self.len) {
             // SAFETY: the references on the blocks from `cut` on are given up; the pages before it
             // still keep the arena.
-            unsafe { self.root.drop_reference(rest) };
+            unsafe { self.root.drop_run(rest) };
         }
     }
 
     /// Splits off the blocks that `len` bytes don't need: the references on them are the caller's.
+    #[inline]
     fn cut(&mut self, len: usize) -> Option<FrameRange> {
         let pages = len.div_ceil(PAGE_SIZE).max(1) as u64;
-        if pages >= self.blocks.frames() {
-            return None;
-        }
+        if pages >= self.blocks.frames() { None } else { self.cut_behind(pages) }
+    }
+
+    #[inline(never)]
+    fn cut_behind(&mut self, pages: u64) -> Option<FrameRange> {
         let cut = self.blocks.start.offset(pages);
         // SAFETY: the buffer has the only reference on each block, and there are no pins.
         unsafe { self.root.split_at(self.blocks, cut) }.ok()?;
@@ -227,7 +230,7 @@ impl From<Buffer> for Slice {
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: the references are the buffer's, which is not used any more.
-        unsafe { self.root.drop_reference(self.blocks) };
+        unsafe { self.root.drop_run(self.blocks) };
     }
 }
 

@@ -95,7 +95,7 @@ impl Fragments {
         if let Some(before) = before {
             // SAFETY: the page's one reference was the slot's, or never became that. If the copy
             // keeps it, the arena is there, and if not, by the caller's handle.
-            unsafe { root.drop_reference(before.frames) };
+            unsafe { root.drop_run(before.frames) };
         }
         copy
     }
@@ -106,7 +106,7 @@ impl Fragments {
             // SAFETY: no other thread is in here.
             if let Some(page) = unsafe { &mut *slot.page.get() }.take() {
                 // SAFETY: the page's one reference was the slot's.
-                unsafe { root.drop_reference(page.frames) };
+                unsafe { root.drop_run(page.frames) };
             }
         }
     }

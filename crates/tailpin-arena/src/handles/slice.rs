@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
 
-use crate::arena_ptr::Root;
+use crate::arena_ptr::{Root, one_block};
 use crate::error::SliceError;
 use crate::handles::buffer::Buffer;
 use crate::handles::range::resolve;
@@ -74,8 +74,8 @@ impl Drop for Counts {
         // SAFETY: the counts are this value's, and nothing uses them any more.
         unsafe {
             match self.kind {
-                CountKind::Pins => self.root.unpin(self.frames),
-                CountKind::References => self.root.drop_reference(self.frames),
+                CountKind::Pins => self.root.unpin_all(self.frames.iter()),
+                CountKind::References => self.root.drop_run(self.frames),
             }
         }
     }
@@ -100,15 +100,26 @@ impl Slice {
         let ptr = unsafe { root.inner() }.address(blocks.start);
         if len == 0 {
             // SAFETY: the references are given up; an empty slice keeps nothing.
-            unsafe { root.drop_reference(blocks) };
+            unsafe { root.drop_run(blocks) };
             return Self { root, ptr, len, kept_by: KeptBy::Nothing };
         }
-        let kept_by = match Order::new(blocks.frames().trailing_zeros() as u8) {
-            // The blocks of a buffer halve towards its end, so a power of two is one block.
-            Some(order) if order.frames() == blocks.frames() => KeptBy::Reference(order),
-            _ => KeptBy::Shared(Arc::new(Counts { root, frames: blocks, kind: CountKind::References })),
+        let kept_by = match one_block(blocks) {
+            Some(order) => KeptBy::Reference(order),
+            None => KeptBy::Shared(Arc::new(Counts { root, frames: blocks, kind: CountKind::References })),
         };
         Self { root, ptr, len, kept_by }
+    }
+
+    /// All bytes of a block, which is noted as frozen.
+    ///
+    /// # Safety
+    /// `root` is the pointer to `inner`. A reference on the block of `order` at `head` passes to
+    /// the slice; it is the only one, and no page is pinned.
+    #[inline]
+    pub(crate) unsafe fn freeze_block(root: Root, inner: &Inner, head: Pfn, order: Order) -> Self {
+        inner.notes.set_frozen(head, true);
+        let (ptr, len) = (inner.address(head), bytes_of(order.frames()));
+        Self { root, ptr, len, kept_by: KeptBy::Reference(order) }
     }
 
     /// Bytes with pins of their own. `None` at the limit of a count.
@@ -137,9 +148,9 @@ impl Slice {
         let Some(root) = slices.peek().map(|slice| slice.root) else { return };
         let blocks = slices.filter_map(|slice| match slice.kept_by {
             KeptBy::Reference(order) => {
-                let block = slice.block(order);
+                let head = slice.head(order);
                 mem::forget(slice);
-                Some(block)
+                Some((head, order))
             }
             // It is dropped here.
             KeptBy::Nothing | KeptBy::Pin | KeptBy::Shared(_) => None,
@@ -211,7 +222,7 @@ impl Slice {
             // SAFETY: the slice has a pin on its page.
             KeptBy::Pin => unsafe { self.root.pin_again(self.first_page()) }?,
             // SAFETY: the slice has a reference on its block.
-            KeptBy::Reference(order) => unsafe { self.root.add_reference(self.block(*order)) }?,
+            KeptBy::Reference(order) => unsafe { self.root.add_reference(self.head(*order), *order) }?,
             KeptBy::Nothing | KeptBy::Shared(_) => {}
         }
         Ok(self.kept_by.clone())
@@ -221,6 +232,7 @@ impl Slice {
     ///
     /// # Errors
     /// [`SliceError::CountLimit`].
+    #[inline]
     pub fn try_clone(&self) -> Result<Self, SliceError> {
         Ok(Self { kept_by: self.share_counts()?, ..*self })
     }
@@ -237,6 +249,7 @@ impl Slice {
     }
 
     /// The shared state of its arena. Not for an empty slice, which has none.
+    #[inline]
     fn inner(&self) -> &Inner {
         debug_assert!(!self.is_empty(), "an empty slice keeps nothing");
         // SAFETY: every slice with bytes has a pin or reference, its keepalive, as long as it
@@ -244,6 +257,7 @@ impl Slice {
         unsafe { self.root.inner() }
     }
 
+    #[inline]
     fn first_page(&self) -> Pfn {
         self.inner().page_of(self.ptr)
     }
@@ -258,8 +272,14 @@ impl Slice {
         FrameRange::new(first, within.saturating_add(self.len).div_ceil(PAGE_SIZE) as u64)
     }
 
+    /// The first page of the block of that order that it lies in.
+    #[inline]
+    fn head(&self, order: Order) -> Pfn {
+        self.first_page().head(order)
+    }
+
     fn block(&self, order: Order) -> FrameRange {
-        FrameRange::block(self.first_page().head(order), order)
+        FrameRange::block(self.head(order), order)
     }
 
     /// The bytes for writing again, if this is all of a buffer and no other handle keeps any page
@@ -439,9 +459,9 @@ impl Drop for Slice {
     fn drop(&mut self) {
         match self.kept_by {
             // SAFETY: the pin is the slice's, which is not used any more.
-            KeptBy::Pin => unsafe { self.root.unpin(FrameRange::new(self.first_page(), 1)) },
+            KeptBy::Pin => unsafe { self.root.unpin(self.first_page()) },
             // SAFETY: as above, for the reference.
-            KeptBy::Reference(order) => unsafe { self.root.drop_reference(self.block(order)) },
+            KeptBy::Reference(order) => unsafe { self.root.drop_reference(self.head(order), order) },
             // The drop of `Counts` gives the counts up.
             KeptBy::Nothing | KeptBy::Shared(_) => {}
         }

@@ -126,12 +126,15 @@ impl History {
     }
 
     /// A buffer of `order` was handed out at `head`, at that time.
+    #[inline]
     pub(crate) fn record_at(&self, head: Pfn, order: Order, born: u64) {
         let Some(word) = self.word(head) else { return };
         // Relaxed, here and below: each record is complete in itself, and tells people, not
         // programs.
         let old = Record(word.swap(Record::new(order, born).0, Ordering::Relaxed));
-        if let Some(cover) = old.cover() {
+        if let Some(cover) = old.cover()
+            && cover > order
+        {
             self.move_aside(old, head, order, cover);
         }
     }

@@ -62,14 +62,19 @@ impl Residency {
 
     /// The frames of the block that the system may have to find memory for. All blocks that are not
     /// set by this are a pageblock's, or within one.
+    #[inline]
     pub(crate) fn is_all_there(&self, head: Pfn, order: Order) -> bool {
-        let pageblock = head.head(Order::HUGE);
         if order.frames() < 64 {
             // It lies within one word.
-            let at = (head.get() % PAGEBLOCK_FRAMES as u64) as usize;
+            let at = head.get() - self.base.get();
             let mask = !(!0 << order.frames()) << (at % 64);
-            return self.bits(pageblock)[at / 64].load(Ordering::Relaxed) & mask == mask;
+            return self.bits[(at / 64) as usize].load(Ordering::Relaxed) & mask == mask;
         }
+        self.are_all_there(head, order)
+    }
+
+    fn are_all_there(&self, head: Pfn, order: Order) -> bool {
+        let pageblock = head.head(Order::HUGE);
         let mask = FrameMask::of_block(head, order);
         let there = |(word, mask): (&AtomicU64, &u64)| word.load(Ordering::Relaxed) & mask == *mask;
         self.bits(pageblock).iter().zip(mask.words()).all(there)

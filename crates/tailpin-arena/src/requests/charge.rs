@@ -13,12 +13,14 @@ use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::page_notes::TagNumber;
 
 /// Pages of a buffer of `len` bytes.
+#[inline]
 pub(crate) fn buffer_pages(len: usize) -> Result<u64, AllocError> {
     Arena::order_for(len)?;
     Ok(pages_of(len).max(1))
 }
 
 /// Whole pages for so many bytes.
+#[inline]
 pub(crate) fn pages_of(bytes: usize) -> u64 {
     bytes.div_ceil(PAGE_SIZE) as u64
 }
@@ -37,6 +39,7 @@ pub(crate) struct Charge<'a> {
 
 impl<'a> Charge<'a> {
     /// Pages that are the caller's become a charge.
+    #[inline]
     pub(crate) fn of(arena: &'a Arena, tag: TagNumber, pages: u64) -> Self {
         Self { arena, tag, pages, of_tag_alone: false }
     }
@@ -57,6 +60,22 @@ impl<'a> Charge<'a> {
     /// Takes the pages, if that is possible at once.
     #[inline]
     pub(crate) fn at_once(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
+        Self::untagged(arena, tag, pages).map_or_else(|| Self::at_once_or_why(arena, tag, pages), Ok)
+    }
+
+    /// Takes the pages of the arena's budget, where there is no tag's: the short way of most
+    /// requests.
+    #[inline]
+    fn untagged(arena: &'a Arena, tag: TagNumber, pages: u64) -> Option<Self> {
+        let inner = arena.inner();
+        let taken =
+            tag == TagNumber::NONE && !inner.is_child() && inner.budget.take(current_cpu(), pages).is_ok();
+        taken.then(|| Self::of(arena, tag, pages))
+    }
+
+    /// The same for any request, with the reason if it is refused.
+    #[inline(never)]
+    fn at_once_or_why(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
         Self::check(arena)?;
         let cpu = current_cpu();
         if let Some(budget) = Self::tag_budget(arena, tag) {
@@ -92,13 +111,24 @@ impl<'a> Charge<'a> {
         pages: u64,
         deadline: Option<Instant>,
     ) -> Result<Self, AllocError> {
-        match Self::at_once(arena, tag, pages) {
+        let taken = Self::untagged(arena, tag, pages);
+        taken.map_or_else(|| Self::block_or_why(arena, tag, pages, deadline), Ok)
+    }
+
+    #[inline(never)]
+    fn block_or_why(
+        arena: &'a Arena,
+        tag: TagNumber,
+        pages: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Self, AllocError> {
+        match Self::at_once_or_why(arena, tag, pages) {
             Err(AllocError::OverLimit { asked, limit, .. }) if asked <= limit => {}
             done => return done,
         }
         let waited = block_on(Self::wait(arena, tag, pages), deadline);
         // Where the time is over, this says what stood in the way.
-        waited.unwrap_or_else(|| Self::at_once(arena, tag, pages))
+        waited.unwrap_or_else(|| Self::at_once_or_why(arena, tag, pages))
     }
 
     /// A buffer of `len` bytes, for which the pages are.

@@ -8,7 +8,6 @@ use std::num::NonZeroUsize;
 #[cfg(feature = "compio")]
 use std::sync::Once;
 
-use crate::handles::buffer::Buffer;
 #[cfg(feature = "tokio")]
 use crate::handles::fill::Fill;
 use crate::handles::scattered::pieces::{Pieces, VECTOR_LIMIT};
@@ -163,25 +162,14 @@ impl ScatteredBuffer {
 
     /// What was filled, readable for many. Pieces behind it, and whole pages behind it in the last
     /// piece, are free for others at once.
-    pub fn freeze(mut self) -> Scattered {
+    pub fn freeze(self) -> Scattered {
         self.define();
         if self.pieces.is_child() {
             // The counts are the parent's to change.
             return Scattered::default();
         }
-        let (filled, piece) = (self.filled, self.pieces.piece());
-        self.pieces.keep_first(filled);
-        let (root, blocks) = self.pieces.into_blocks();
-        let mut left = filled;
-        let slices = blocks.map(|block| {
-            let len = left.min(piece);
-            left = left.saturating_sub(len);
-            // SAFETY: the block's one reference passes to the buffer, and `len` bytes fit.
-            let mut buffer = unsafe { Buffer::adopt(root, block, piece) };
-            buffer.truncate(len);
-            buffer.freeze()
-        });
-        Scattered::new(slices.collect(), NonZeroUsize::new(piece).unwrap_or(NonZeroUsize::MIN))
+        let piece = NonZeroUsize::new(self.pieces.piece()).unwrap_or(NonZeroUsize::MIN);
+        Scattered::new(self.pieces.freeze(self.filled).into(), self.filled, piece)
     }
 
     /// All of it, filled or not, for one who may leave bytes in it that are not initialised.

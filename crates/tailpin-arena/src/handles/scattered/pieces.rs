@@ -1,11 +1,14 @@
 //! The pieces of a scattered buffer, and where in them a byte lies.
 
+use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use tailpin::{FrameRange, Order, Pfn};
 
 use crate::arena_ptr::Root;
+use crate::handles::buffer::Buffer;
+use crate::handles::slice::Slice;
 use crate::memory::bytes_of;
 
 /// Most ranges in one vectored call (`IOV_MAX`).
@@ -54,15 +57,16 @@ impl Pieces {
         }
         let piece = self.piece();
         let (first, within) = (from >> piece.trailing_zeros(), from & piece.wrapping_sub(1));
-        let mut end = first.saturating_add(1);
-        let follows = |at: usize| {
-            let before = self.heads.get(at.wrapping_sub(1))?;
-            Some(before.offset(self.order.frames()) == *self.heads.get(at)?)
-        };
-        while end.saturating_mul(piece) < to && follows(end) == Some(true) {
-            end = end.saturating_add(1);
+        let wanted = within.saturating_add(to.saturating_sub(from));
+        let (mut before, mut bytes) = (self.heads[first], piece);
+        for &head in &self.heads[first.saturating_add(1)..] {
+            let follows = head.get().wrapping_sub(before.get()) == self.order.frames();
+            if bytes >= wanted || !follows {
+                break;
+            }
+            (before, bytes) = (head, bytes.saturating_add(piece));
         }
-        let len = end.saturating_mul(piece).min(to).saturating_sub(from);
+        let len = bytes.min(wanted).saturating_sub(within);
         // SAFETY: there is a piece, so its reference is a keepalive.
         let inner = unsafe { self.root.inner() };
         inner.assert_home();
@@ -86,18 +90,38 @@ impl Pieces {
         let n = bytes.div_ceil(self.piece());
         if n < self.heads.len() {
             let order = self.order;
-            let rest = self.heads.drain(n..).map(|head| FrameRange::block(head, order));
+            let rest = self.heads.drain(n..).map(|head| (head, order));
             // SAFETY: the references on these are given up, and no handle is left through which
             // their bytes could be reached.
             unsafe { self.root.drop_references(rest) };
         }
     }
 
-    /// The blocks, each with its reference, which is the caller's from here on.
-    pub(crate) fn into_blocks(mut self) -> (Root, impl ExactSizeIterator<Item = FrameRange>) {
-        let order = self.order;
-        let heads = std::mem::take(&mut self.heads);
-        (self.root, heads.into_iter().map(move |head| FrameRange::block(head, order)))
+    /// The first `filled` bytes, readable for many: a slice of each piece. Whole pages behind them
+    /// are free for others at once.
+    pub(crate) fn freeze(mut self, filled: usize) -> Vec<Slice> {
+        self.keep_first(filled);
+        let (root, order) = (self.root, self.order);
+        let heads = mem::take(&mut self.heads);
+        if heads.is_empty() {
+            return Vec::new();
+        }
+        let mut slices = Vec::with_capacity(heads.len());
+        // SAFETY: the blocks' references are a keepalive: some slice or buffer has each of them.
+        let inner = unsafe { root.inner() };
+        let whole = filled >> bytes_of(order.frames()).trailing_zeros();
+        for &head in &heads[..whole] {
+            // SAFETY: the one reference passes to the slice.
+            slices.push(unsafe { Slice::freeze_block(root, inner, head, order) });
+        }
+        if let Some(&last) = heads.get(whole) {
+            let piece = bytes_of(order.frames());
+            // SAFETY: the one reference passes to the buffer.
+            let mut buffer = unsafe { Buffer::adopt(root, FrameRange::block(last, order), piece) };
+            buffer.truncate(filled & piece.wrapping_sub(1));
+            slices.push(buffer.freeze());
+        }
+        slices
     }
 }
 

@@ -28,9 +28,9 @@ pub struct Scattered {
 }
 
 impl Scattered {
-    /// Slices of `piece` bytes each; the first and the last may be shorter.
-    pub(crate) fn new(slices: VecDeque<Slice>, piece: NonZeroUsize) -> Self {
-        let len = slices.iter().map(Slice::len).sum();
+    /// Slices of `piece` bytes each, `len` in all; the first and the last may be shorter.
+    pub(crate) fn new(slices: VecDeque<Slice>, len: usize, piece: NonZeroUsize) -> Self {
+        debug_assert_eq!(len, slices.iter().map(Slice::len).sum::<usize>());
         Self { slices, skip: 0, len, piece }
     }
 
@@ -80,7 +80,7 @@ impl Scattered {
             at = at.saturating_add(within.len());
             slices.push_back(slice.try_slice(within)?);
         }
-        Ok(Self::new(slices, self.piece))
+        Ok(Self::new(slices, range.len(), self.piece))
     }
 
     /// The part of it in `range` as one slice, if it lies within one piece.
@@ -161,7 +161,7 @@ impl Scattered {
 
 impl Default for Scattered {
     fn default() -> Self {
-        Self::new(VecDeque::new(), NonZeroUsize::MIN)
+        Self::new(VecDeque::new(), 0, NonZeroUsize::MIN)
     }
 }
 
@@ -194,8 +194,9 @@ impl PartialEq<[u8]> for Scattered {
 
 impl From<Slice> for Scattered {
     fn from(slice: Slice) -> Self {
-        let piece = NonZeroUsize::new(slice.len()).unwrap_or(NonZeroUsize::MIN);
-        Self::new(Some(slice).filter(|slice| !slice.is_empty()).into_iter().collect(), piece)
+        let len = slice.len();
+        let piece = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
+        Self::new(Some(slice).filter(|slice| !slice.is_empty()).into_iter().collect(), len, piece)
     }
 }
 
