@@ -29,9 +29,11 @@ BARE = {
     "token::help_pinned",
     "token::split_on",
     "token::help_pinned",
+    # The holds that it has itself.
+    "split::scatter_pages",
     # Without the safeguard W18 alone.
     "split::self_split",
-    "split::scatter_pages",
+    "split::settle_and_look",
 }
 
 

@@ -151,7 +151,7 @@ def reachable(w):
         ),
         HEAD: z3.And(blocks(w), has_rise(w)),
         UNSPLITTABLE: z3.And(blocks(w), no("drop", "piece")),
-        SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), w.recorded == 1)),
+        SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), z3.Or(w.recorded == 1, falls_to_pages(w)))),
         CLEAN: z3.And(splits(w), le(w.order, HUGE), w.target != 0, w.recorded == 0),
         MERGING: z3.And(blocks(w), has_rise(w), w.refs == 1),
         OUT: z3.Or(
@@ -160,6 +160,11 @@ def reachable(w):
         ),
     }
     return z3.And([z3.Implies(w.kind == kind, rule) for kind, rule in by_kind.items()])
+
+
+def falls_to_pages(w):
+    """A block without references is being split to pages: no tail is going to record an order."""
+    return z3.And(w.refs == 0, w.target == PAGE)
 
 
 def blocks(w):

@@ -30,6 +30,7 @@ from .fields import (
     UNSPLITTABLE,
     Word,
     among,
+    falls_to_pages,
     reachable,
 )
 from .statements import prove, show
@@ -252,7 +253,7 @@ STEPS = [
     ),
     Step(
         "freed, a tail with its block",
-        ("life::store_freed", "split::scatter_pages"),
+        ("life::store_freed", "split::scatter_tails"),
         lambda c, w, o, n, b: c.freed(w),
         lambda w, o, n, b: unpinned_tail(w),
         {"rest": ("free",), "tail": ("free", "set aside")},
@@ -310,7 +311,7 @@ STEPS = [
         "end_split, then begin_last_split to pages",
         ("split::scatter_pageblocks",),
         lambda c, w, o, n, b: c.begin_last_split(c.end_split(w), PAGE),
-        lambda w, o, n, b: z3.And(w.kind == SPLITTING, z3.UGT(w.order, HUGE), w.target == HUGE),
+        lambda w, o, n, b: z3.And(w.kind == SPLITTING, z3.UGT(w.order, HUGE), w.target == HUGE, w.refs == 0),
         {"splitting": ("splitting",)},
     ),
     Step(
@@ -321,6 +322,20 @@ STEPS = [
         {"splitting": ("page", "head"), "splitting clean": ("head",)},
     ),
     Step(
+        "end_split, then the splitter's holds are given back",
+        ("split::scatter_pages",),
+        lambda c, w, o, n, b: c.end_split(w) - n,
+        lambda w, o, n, b: z3.And(w.kind == SPLITTING, falls_to_pages(w), z3.ULT(n, w.pins)),
+        {"splitting": ("page",)},
+    ),
+    Step(
+        "end_split, then all pins are given back, freed",
+        ("split::scatter_pages", "split::settle_and_look"),
+        lambda c, w, o, n, b: c.freed(c.end_split(w) - n),
+        lambda w, o, n, b: z3.And(w.kind == SPLITTING, falls_to_pages(w), n == w.pins),
+        {"splitting": ("free", "set aside")},
+    ),
+    Step(
         "piece",
         ("split::convert", "split::split_heads_only", "split::scatter_pageblock"),
         lambda c, w, o, n, b: c.piece(w, b.bits, n),
@@ -329,7 +344,7 @@ STEPS = [
     ),
     Step(
         "page",
-        ("split::convert_all",),
+        ("split::convert_all", "split::scatter_tails"),
         lambda c, w, o, n, b: c.page(w, n),
         lambda w, o, n, b: z3.And(w.kind == TAIL, z3.ULE(n, REF_LIMIT)),
         {"rest": ("page",), "tail": ("page",)},

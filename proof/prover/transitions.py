@@ -343,13 +343,13 @@ TRANSITIONS = [
     Function(
         "begin_last_split",
         WITH_ORDER,
-        changes=lambda w, o: split_begun(w, o, w.pins, w.recorded, z3.BitVecVal(0, 64)),
+        changes=lambda w, o: {"kind": SPLITTING, "drop": w.order - o},
         when=may_fall_to,
     ),
     Function(
         "begin_self_split",
         WITH_ORDER,
-        changes=lambda w, o: split_begun(w, o, w.pins + 1, z3.BitVecVal(1, 64), z3.BitVecVal(0, 64)),
+        changes=lambda w, o: {"kind": SPLITTING, "drop": w.order - o, "pins": w.pins + 1},
         when=lambda w, o: z3.And(may_fall_to(w, o), z3.ULT(w.pins, MOST_PINS)),
     ),
     Function(

@@ -105,6 +105,7 @@ pub(crate) const GOALS: &[Goal] = {
         goal("split-100-pins", "split-2m-100-pins", 1, Subject(2.2, CAS)),
         goal("merge", "merge-2m", 1, Subject(2.2, CAS)),
         goal("split-around-one", "split-2m-around-one", 1, Subject(0.2, CAS)),
+        goal("last-slice", "last-slice-2m", 1, Subject(1.0, CAS)),
         goal("tail-beside-classic", "tail-get-put", 1, Faster(5.0, CLASSIC)),
         goal("two-tails-beside-classic", "tail-get-put", 2, Faster(10.0, CLASSIC)),
         always("replay-guest-pins-beside-recorded", "replay-guest-pins", Faster(3.0, RECORDED)),

@@ -98,6 +98,13 @@ impl FrameMask {
         Self(core::array::from_fn(|word| self.0[word] | others.0[word]))
     }
 
+    /// These but for the others.
+    #[inline]
+    #[must_use]
+    pub(crate) fn without(&self, others: &Self) -> Self {
+        Self(core::array::from_fn(|word| self.0[word] & !others.0[word]))
+    }
+
     /// Whether the frame with this number is among them; false from 512 on.
     #[inline]
     pub const fn contains(&self, frame: u64) -> bool {

@@ -47,6 +47,7 @@ SORTS = {
     "sh": "count",  # handles of H alone
     "st": "count",  # handles of T alone
     "merger": "count",
+    "held": "count",  # holds of tails that are pages now, of one who takes a block apart
     "selfsplit": "count",  # one who takes a block apart whose last reference went: 1 with a hold, 2 about to look at the end
     # One who looks for T by its number: 1 has seen an unpinned tail, 2 has found no head for it.
     "looker": "count",
@@ -324,6 +325,26 @@ REFERENCES = [
 ]
 
 
+def never_held(s):
+    return And(Not(tail_pinned(s)), s.K == 0, s.first == 0, s.back == 0)
+
+
+def taken_apart(s, held):
+    """The head of a dying block is a page, or free, and what is still a tail of it is free."""
+    dies = And(s.R == 0, s.P == held)
+    rest = s.t == TAIL
+    return {
+        "h": If(dies, FREE, PAGE),
+        "P": s.P - held,
+        "hfree": Or(s.hfree, dies),
+        "tfree": Or(s.tfree, rest),
+        "U": z3.IntVal(0),
+        "held": z3.IntVal(0),
+        "selfsplit": z3.IntVal(0),
+        "misuse": Or(s.misuse, And(dies, s.hfree), And(rest, s.tfree)),
+    }
+
+
 def all_rewritten(s):
     """A helper has looked at every tail since the split began; what was rewritten is no tail of the block again while it helps."""
     return And(s.t != TAIL, s.U == 0, s.K == 0)
@@ -380,35 +401,38 @@ SPLITS = [
         lambda s: And(s.busy > 0, s.h != SPLIT),
         lambda s: {"busy": s.busy - 1, "n": s.n + 1},
     ),
+    # Its hold is from then on one of the splitter's.
     rule(
-        "T of a dying block is left to itself",
-        "split::scatter_pages",
-        lambda s: And(s.selfsplit == 1, s.t == TAIL),
-        lambda s: {
-            "t": If(s.tp > 0, ALONE, GONE),
-            "tr": z3.IntVal(0),
-            "tfree": Or(s.tfree, s.tp == 0),
-            "back": If(s.tp > 0, s.back + 1, s.back),
-            "misuse": Or(s.misuse, And(s.tfree, s.tp == 0)),
-        },
+        "T of a dying block becomes a page",
+        "split::scatter_tails",
+        lambda s: And(s.selfsplit == 1, s.t == TAIL, s.tp > 0),
+        lambda s: {"t": z3.IntVal(ALONE), "tr": z3.IntVal(0), "held": s.held + 1},
+    ),
+    rule(
+        "T of a dying block is freed",
+        "split::scatter_tails",
+        lambda s: And(s.selfsplit == 1, s.t == TAIL, s.tp == 0),
+        lambda s: {"t": z3.IntVal(GONE), "tfree": z3.BoolVal(True), "misuse": Or(s.misuse, s.tfree)},
     ),
     rule(
         "another tail of a dying block is freed",
-        "split::scatter_pages",
+        "split::scatter_tails",
         lambda s: And(s.selfsplit == 1, s.U > 0),
         lambda s: {"U": s.U - 1},
     ),
     rule(
         "another pinned tail of a dying block becomes a page",
-        "split::scatter_pages",
+        "split::scatter_tails",
         lambda s: And(s.selfsplit == 1, s.K > 0),
-        lambda s: {"K": s.K - 1, "back": s.back + 1},
+        lambda s: {"K": s.K - 1, "held": s.held + 1},
     ),
+    # Every tail was rewritten, or H has no pin but the splitter's; or it says that it was never held: `marks.py` has that then none is pinned,
+    # and no thread about to pin one.
     rule(
         "a dying block is taken apart",
-        "split::scatter_pages split::settle",
-        lambda s: And(s.selfsplit == 1, all_rewritten(s)),
-        lambda s: {"h": z3.IntVal(PAGE), "selfsplit": z3.IntVal(0), "back": s.back + 1},
+        "split::scatter_pages",
+        lambda s: And(s.selfsplit == 1, Or(all_rewritten(s), s.P == s.held + 1, never_held(s))),
+        lambda s: taken_apart(s, s.held + 1),
     ),
 ]
 
@@ -537,7 +561,7 @@ def one_if(condition):
 
 HANDLES_OF_H = lambda s: s.n + s.busy + s.cloning + s.sh + s.merger
 HOLDS = lambda s: (
-    s.K + s.first + s.back + s.mt + s.mo + one_if(s.selfsplit == 1) + one_if(And(s.t == TAIL, s.ht > 0))
+    s.K + s.first + s.back + s.mt + s.mo + s.held + one_if(s.selfsplit == 1) + one_if(And(s.t == TAIL, s.ht > 0))
 )
 
 SAFE = {
@@ -575,6 +599,7 @@ HELPS = {
         + s.back
         + s.mt
         + s.mo
+        + s.held
         + one_if(s.selfsplit == 1)
         + one_if(tail_pinned(s))
     ),
@@ -609,7 +634,9 @@ HELPS = {
         Implies(s.h == MERGE, And(s.R == 1, s.t != GONE, Implies(s.t == ALONE, s.tr == 1))),
         Implies(And(s.h == MERGE, s.mt > 0), s.t == ALONE),
     ),
-    "dying": lambda s: And(s.selfsplit == one_if(s.h == SELF), Implies(s.h == SELF, s.R == 0)),
+    "dying": lambda s: And(
+        s.selfsplit == one_if(s.h == SELF), Implies(s.h == SELF, s.R == 0), Implies(s.held > 0, s.h == SELF)
+    ),
     "others": lambda s: Implies(Not(covers(s.h)), And(s.U == 0, s.K == 0)),
     # A hold keeps H in its life; once H heads no block with T, what was T's tail word there is T's no more.
     "first pins": lambda s: Implies(And(s.t == TAIL, Not(covers(s.h))), s.first == 0),
@@ -834,11 +861,16 @@ WITHOUT = {
             like("the block is dropped", does=lambda s: drop_whole(s, 0)),
             like(
                 "a dying block is taken apart",
-                does=lambda s: {"h": z3.IntVal(PAGE), "selfsplit": z3.IntVal(2)},
+                does=lambda s: {
+                    **taken_apart(s, s.held),
+                    "h": z3.IntVal(PAGE),
+                    "hfree": s.hfree,
+                    "selfsplit": z3.IntVal(2),
+                },
             ),
             rule(
                 "who took it apart looks at the end",
-                "split::scatter_pages",
+                "split::settle_and_look",
                 lambda s: s.selfsplit == 2,
                 lambda s: {
                     "selfsplit": z3.IntVal(0),
@@ -852,10 +884,21 @@ WITHOUT = {
             "the block is handed out",
             "H is pinned",
             "the block is dropped",
-            "T of a dying block is left to itself",
+            "T of a dying block is freed",
             "a dying block is taken apart",
             "H is unpinned",
             "who took it apart looks at the end",
+        ],
+    ),
+    "W20": Missing(
+        [like("a dying block is taken apart", lambda s: s.selfsplit == 1)],
+        [
+            "the block is handed out",
+            "H is pinned",
+            "a hold for a first pin",
+            "the block is dropped",
+            "a dying block is taken apart",
+            "first pin of T",
         ],
     ),
 }

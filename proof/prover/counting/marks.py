@@ -162,6 +162,13 @@ RULES = [
         lambda s: And(s.h == WHOLE, no_counts(s)),
         lambda s: {"h": NUMBER(FREE)},
     ),
+    # Its first page may be pinned, which is not told here.
+    rule(
+        "a dying block that was never held is taken apart",
+        "split::scatter_pages",
+        lambda s: And(s.h == WHOLE, Not(s.hm)),
+        lambda s: {"h": NUMBER(FREE)},
+    ),
     rule(
         "the pieces are freed",
         "life::free_block",

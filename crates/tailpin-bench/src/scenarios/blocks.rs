@@ -8,6 +8,7 @@ use tailpin_classic::Classic;
 use crate::clock::{goes_on, once, repeat};
 use crate::cores::{mean, on_cores};
 use crate::recorder::{Recorder, Run, Sample};
+use crate::scenarios::cases::case;
 use crate::subjects::{Memory, zone};
 
 const FRAMES: u64 = 64 << 9;
@@ -85,9 +86,8 @@ fn split_case<'z, P: Protocol>(splits: &'static Splits, zone: &'z Zone<'z, P>) -
 }
 
 /// As many uncontended compare-and-swaps as a block has tails, over as much memory.
-fn bare<'s>(words: &'s [AtomicU64], splits: &'static Splits) -> Run<'s> {
+fn bare<'s>(words: &'s [AtomicU64], names: [Option<&'static str>; 2]) -> Run<'s> {
     Box::new(move |effort| {
-        let names = [Some(splits.scenario), splits.merge];
         // It stands for both; asked to count, for the one that is asked for.
         let wanted =
             |name: &str| effort.counting.as_ref().is_some_and(|counting| counting.scenario() == name);
@@ -115,14 +115,44 @@ pub(super) fn split_and_merge(recorder: &mut Recorder<'_>) {
         }
         let (ours, theirs) = (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES));
         let (one_word, classic) = (zone::<OneWord<'_>>(&ours, FRAMES), zone::<Classic<'_>>(&theirs, FRAMES));
-        let mut cases =
-            vec![("tailpin", split_case(splits, &one_word)), ("bare-cas-511", bare(&words, splits))];
+        let mut cases = vec![
+            ("tailpin", split_case(splits, &one_word)),
+            ("bare-cas-511", bare(&words, [Some(splits.scenario), splits.merge])),
+        ];
         if !splits.around {
             cases.push(("tailpin-classic", split_case(splits, &classic)));
         }
         let repetitions = recorder.effort.repetitions;
         recorder.interleave(repetitions, cases);
     }
+}
+
+/// The life of a buffer of which one page outlives it: handed out whole, one page pinned, dropped,
+/// and then the page.
+fn last_slice_case<'z, P: Protocol>(scenario: &'static str, zone: &'z Zone<'z, P>) -> Run<'z> {
+    case(scenario, 1, |_| {
+        let block = zone.alloc(Order::HUGE).expect("the zone is empty");
+        let pin = block.pin(100).expect("it is in use");
+        drop(block);
+        drop(pin);
+    })
+}
+
+pub(super) fn last_slice(recorder: &mut Recorder<'_>) {
+    const NAME: &str = "last-slice-2m";
+    if !recorder.wants(NAME) {
+        return;
+    }
+    let words: Vec<AtomicU64> = (0..BATCH * 512).map(|_| AtomicU64::new(0)).collect();
+    let (ours, theirs) = (Memory::new::<OneWord<'_>>(FRAMES), Memory::new::<Classic<'_>>(FRAMES));
+    let (one_word, classic) = (zone::<OneWord<'_>>(&ours, FRAMES), zone::<Classic<'_>>(&theirs, FRAMES));
+    let cases = vec![
+        ("tailpin", last_slice_case(NAME, &one_word)),
+        ("tailpin-classic", last_slice_case(NAME, &classic)),
+        ("bare-cas-511", bare(&words, [Some(NAME), None])),
+    ];
+    let repetitions = recorder.effort.repetitions;
+    recorder.interleave(repetitions, cases);
 }
 
 fn tail_case<'z, P: Protocol>(threads: usize, zone: &'z Zone<'z, P>) -> Option<Run<'z>> {

@@ -72,6 +72,7 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     counts::one_thread,
     counts::two_threads,
     blocks::split_and_merge,
+    blocks::last_slice,
     blocks::tails,
     replay::builtins,
     growth::half_full,

@@ -460,11 +460,44 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             "self-split-get",
             "last reference goes ‖ get of a tail",
             BOTH,
-            &[Safeguard::W1, Safeguard::W3],
+            &[Safeguard::W1, Safeguard::W3, Safeguard::W20],
         )
         .setup(|fx| fx.begin_with(1))
         .thread("drop", |fx| fx.drop_refs(0, 1, 1))
         .thread("get(1), put", |fx| fx.get_and_put(1)),
+        scenario::<E, F>(
+            "self-split-tails",
+            "last reference goes while a tail is pinned ‖ get of another ‖ the pin goes",
+            ONE_WORD,
+            &[Safeguard::W20],
+        )
+        .setup(|fx| {
+            fx.alloc(0, 2, Splittable);
+            fx.keep(0, fx.must_get(1));
+        })
+        .thread("drop", |fx| fx.drop_refs(0, 2, 1))
+        .thread("get(3), put", |fx| fx.get_and_put(3))
+        .thread("put(1)", |fx| fx.put_kept(0)),
+        // What was free in one step is handed out while a thread may still be about to pin it.
+        scenario::<E, F>(
+            "self-split-reuse",
+            "last reference goes while a tail is pinned, and others are handed out ‖ get of one of these",
+            ONE_WORD,
+            &[Safeguard::W1, Safeguard::W20],
+        )
+        .setup(|fx| {
+            fx.alloc(0, 2, Splittable);
+            fx.keep(0, fx.must_get(1));
+        })
+        .reuses()
+        .thread("get(3), put", |fx| fx.get_and_put(3))
+        .thread("drop; allocate order 1; drop", |fx| {
+            fx.drop_refs(0, 2, 1);
+            if fx.try_alloc(2, 1, Splittable) {
+                fx.drop_refs(2, 1, 1);
+            }
+        })
+        .finish(|fx| fx.put_kept(0)),
         scenario::<E, F>(
             "unsplittable",
             "last reference to an unsplittable block ‖ pins of its tails",

@@ -54,4 +54,8 @@ pub enum Safeguard {
     /// A piece becomes a tail only from a word that says that the merging thread has the only
     /// reference.
     W19,
+    /// The unpinned tails of a dying block are free in the step that ends its split only if no
+    /// other thread can have a hold on the head, and so be about to pin one; else each is rewritten
+    /// first.
+    W20,
 }

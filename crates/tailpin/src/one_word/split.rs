@@ -9,6 +9,13 @@
 //! tails belong to the head that covers them, whichever it is, so only the heads of the pieces are
 //! made. The first hold that is taken during it turns it into an ordinary one, in the same step.
 //!
+//! A block whose last reference goes while pages of it are pinned is split by the thread that drops
+//! it, and no other helps. Its pinned tails become pages, whose holds that thread keeps for itself;
+//! then one step on the head frees everything else, be it one page or 511, if the head has no other
+//! pins than these holds, or was never held at all: then no thread can be between its hold and the
+//! first pin of a tail. Only where the head has others, which may be pins of its own page as well,
+//! each tail is rewritten.
+//!
 //! # Why the head's word can be believed
 //!
 //! *If a head says that all its tails are implicit, they are, and no thread has ever held the head
@@ -31,6 +38,7 @@
 //!   them. Splitting to 2 MiB and merging from it leave those 511 alone, and what is said of them.
 
 use core::cell::Cell;
+use core::sync::atomic::Ordering;
 
 use super::{OneWord, Safeguard, Safeguards, merge};
 use crate::atomic::AtomicWord;
@@ -41,10 +49,45 @@ use crate::frame_mask::FrameMask;
 use crate::page_word::PageWord;
 use crate::protocol::{FreeSink, Rearrange};
 
-/// What became free while a block of at most 2 MiB was taken apart.
-struct Gathered {
-    pageblock: Pfn,
-    frames: FrameMask,
+/// A block of at most 2 MiB without references that its last owner takes apart.
+struct Dying {
+    head: Pfn,
+    /// The head's word when it began.
+    begun: PageWord,
+    /// Its frames that are not free: in use as pages, or out of service.
+    kept: FrameMask,
+    /// Holds on the head that are the thread's: its own, and those of tails that have become pages.
+    held: u64,
+}
+
+impl Dying {
+    fn new(head: Pfn, begun: PageWord, has_own_hold: bool) -> Self {
+        Self { head, begun, kept: FrameMask::NONE, held: u64::from(has_own_hold) }
+    }
+
+    fn pageblock(&self) -> Pfn {
+        self.head.head(Order::HUGE)
+    }
+
+    fn keep(&mut self, frame: Pfn) {
+        self.kept.insert(Self::number(frame));
+    }
+
+    fn keeps(&self, frame: Pfn) -> bool {
+        self.kept.contains(Self::number(frame))
+    }
+
+    #[expect(clippy::arithmetic_side_effects, reason = "the first frame is not above it")]
+    fn number(frame: Pfn) -> u64 {
+        frame.get() - frame.head(Order::HUGE).get()
+    }
+
+    /// Whether no thread can have a hold on the head, still as it is `seen`, besides this one: it
+    /// was never held, or its pins are the holds of this thread. Pins of the first page can't be
+    /// told from holds. Nor is any unpinned tail marked hwpoison.
+    fn has_no_other_hold(&self, seen: PageWord) -> bool {
+        !seen.has_hwpoisoned() && (seen.all_tails_implicit() || seen.pins() == self.held)
+    }
 }
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> Rearrange for OneWord<'_, W, S> {
@@ -268,7 +311,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
 
     /// The last reference goes (`seen` → `dropped`) while pages are pinned: everything unpinned is
     /// free when this returns. False if the head changed first. No other thread has a reference, so
-    /// none helps, and each tail is met once.
+    /// none helps.
     #[expect(clippy::arithmetic_side_effects, reason = "its hold is there")]
     pub(super) fn self_split(
         &self,
@@ -336,39 +379,82 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     }
 
     /// Takes apart a dying block of at most 2 MiB whose head, Splitting, carries this thread's
-    /// hold: pinned tails become pages of their own, the others are free, as one bitmap.
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "a tail is behind the pageblock's first frame; one pin more"
-    )]
+    /// hold. Pinned tails become pages of their own, and everything else is free in the step that
+    /// ends the split, as one bitmap: without a step on each word if no thread can be about to pin
+    /// a tail.
+    #[expect(clippy::arithmetic_side_effects, reason = "the holds are the thread's, and there")]
     fn scatter_pages(&self, head: Pfn, sink: &impl FreeSink) {
-        let begun = self.load(head);
-        let mut gathered = Gathered { pageblock: head.head(Order::HUGE), frames: FrameMask::NONE };
-        for tail in Self::units(head, begun.order()) {
+        let mut dying = Dying::new(head, self.load(head), S::keeps(Safeguard::W18));
+        self.scatter_tails(&mut dying, false, sink);
+        let mut all_rewritten = false;
+        let ended = loop {
+            let seen = self.load(head);
+            if !all_rewritten && S::keeps(Safeguard::W20) && !dying.has_no_other_hold(seen) {
+                self.scatter_tails(&mut dying, true, sink);
+                all_rewritten = true;
+            } else if !S::keeps(Safeguard::W18) {
+                break self.settle_and_look(head, seen, dying.held);
+            } else {
+                // With the split the thread's holds are over.
+                let page = PageWord(seen.end_split().0 - dying.held);
+                let ended = if page.is_live_head() { page } else { page.freed() };
+                if self.change(head, seen, ended) {
+                    break ended;
+                }
+            }
+        };
+        if ended.is_head() {
+            dying.keep(head);
+        } else if ended.is_hwpoison() {
+            dying.keep(head);
+            sink.freed_offline(head);
+        }
+        let freed = FrameMask::of_block(head, dying.begun.order()).without(&dying.kept);
+        sink.freed_frames(dying.pageblock(), &freed);
+    }
+
+    /// The tails of a dying block that are pinned become pages of their own, and if `all` are to be
+    /// rewritten the others become free.
+    #[expect(clippy::arithmetic_side_effects, reason = "one hold for each of its tails at most")]
+    fn scatter_tails(&self, dying: &mut Dying, all: bool, sink: &impl FreeSink) {
+        for tail in Self::units(dying.head, dying.begun.order()) {
+            // Not a word of this block any more, perhaps.
+            if dying.keeps(tail) {
+                continue;
+            }
             loop {
                 let seen = self.load(tail);
                 let pinned = seen.pins() > 0;
-                let new = if pinned { seen.piece(begun, 0) } else { seen.freed() };
+                if !pinned && !all {
+                    break;
+                }
+                let new = if pinned { seen.page(0) } else { seen.freed() };
                 if !self.change(tail, seen, new) {
                     continue;
                 }
                 if pinned {
-                    self.unpin(head, sink);
+                    dying.keep(tail);
+                    dying.held += 1;
                 } else if new.is_hwpoison() {
+                    dying.keep(tail);
                     sink.freed_offline(tail);
-                } else {
-                    gathered.frames.insert(tail.get() - gathered.pageblock.get());
                 }
                 break;
             }
         }
-        self.settle(head, self.load(head));
-        // This thread's own hold; if the first page has no pins it goes now. Without the hold, a
-        // look whether any is left takes its place.
-        let _own = Finally(|| match S::keeps(Safeguard::W18) {
-            true => self.unpin(head, sink),
-            false => self.unpinned(head, PageWord(self.load(head).0 + 1), sink),
-        });
-        sink.freed_frames(gathered.pageblock, &gathered.frames);
+    }
+
+    /// How the split would end without the safeguard W18: a look whether any pin is left comes
+    /// after it, so the thread that takes the last one may free the page as well.
+    #[expect(clippy::arithmetic_side_effects, reason = "the holds are the thread's, and there")]
+    fn settle_and_look(&self, head: Pfn, seen: PageWord, held: u64) -> PageWord {
+        self.settle(head, seen);
+        // Release: as in `unpin_in`; Acquire: of what was done under all other pins.
+        let left = PageWord(self.word(head).fetch_sub(held, Ordering::AcqRel) - held);
+        if left.is_live_head() {
+            return left;
+        }
+        self.change(head, left, left.freed());
+        left.freed()
     }
 }

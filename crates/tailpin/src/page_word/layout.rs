@@ -98,7 +98,8 @@ const _: () = assert!(Order::MAX.get() - Order::HUGE.get() == Order::HUGE.get())
 /// * an explicit tail is of an order above 0; a page, which has no tails, does not say that any are
 ///   explicit;
 /// * a split under way goes down by one to nine orders and not across 2 MiB; below 2 MiB it is
-///   heads-only exactly if it leaves pieces with tails and all tails are implicit.
+///   heads-only exactly if it leaves pieces with tails and all tails are implicit, and otherwise
+///   the head says that some are explicit, unless it has no references.
 #[doc(alias = "folio")]
 #[doc(alias = "struct page")]
 #[derive(Clone, Copy, PartialEq, Eq)]

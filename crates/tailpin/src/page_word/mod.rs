@@ -90,9 +90,12 @@
 //! | pinned tail | the same | `tail_of` | `split::convert` |
 //! | head | the same | `with_explicit_tails` | `split::convert` |
 //! | splitting | head | `end_split` | `split::settle` |
+//! | splitting | head | `end_split`, `unpin` | `split::scatter_pages` |
+//! | splitting | free, offline | `end_split`, `unpin`, `freed` | `split::scatter_pages` |
 //! | heads-only | head | `end_split` | `split::split_heads_only` |
-//! | implicit | free | `freed` | `split::scatter_pages` |
-//! | tail | free, offline | `freed` | `split::scatter_pages` |
+//! | pinned tail | head | `page` | `split::scatter_tails` |
+//! | implicit | free | `freed` | `split::scatter_tails` |
+//! | tail | free, offline | `freed` | `split::scatter_tails` |
 //! | head | merging | `set_apart` | `token::set_apart` |
 //! | merging | splitting | `adopted`, `begin_split` | `merge::to_pages` |
 //! | head, merging | merging | `begin_merge` | `merge::join` |

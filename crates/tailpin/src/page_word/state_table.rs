@@ -63,10 +63,20 @@ fn is_valid(word: PageWord) -> bool {
             let clean = word.kind_bits() == SPLITTING_HEADS_ONLY;
             let heads_only =
                 down && own_pageblock && word.target() > Order::PAGE && word.all_tails_implicit();
-            down && if clean { heads_only } else { !own_pageblock || !word.all_tails_implicit() }
+            // No tail of a dying block is going to name its order.
+            down && if clean {
+                heads_only
+            } else {
+                !own_pageblock || is_dying(word) || !word.all_tails_implicit()
+            }
         }
         _ => uncounted && word.pins() == 0 && drop == 0 && order == Order::PAGE,
     }
+}
+
+/// Whether it is the head of a block without references that is being split to pages.
+fn is_dying(word: PageWord) -> bool {
+    word.kind_bits() == SPLITTING && word.target() == Order::PAGE && word.refs() == 0
 }
 
 /// Words of every kind, with all orders, flags and drops and the counts at which something changes.
@@ -302,9 +312,24 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.end_split());
             }
         }),
-        ("`freed`", "split::scatter_pages", |w, to| {
+        ("`page`", "split::scatter_tails", |w, to| {
+            if w.is_tail() && w.pins() > 0 && w.order() <= Order::HUGE {
+                to(w.page(0));
+            }
+        }),
+        ("`freed`", "split::scatter_tails", |w, to| {
             if unpinned_tail(w) && (w.is_implicit() || w.order() <= Order::HUGE) {
                 to(w.freed());
+            }
+        }),
+        ("`end_split`, `unpin`", "split::scatter_pages", |w, to| {
+            if is_dying(w) && w.pins() > 1 {
+                to(PageWord(w.end_split().0 - 1));
+            }
+        }),
+        ("`end_split`, `unpin`, `freed`", "split::scatter_pages", |w, to| {
+            if is_dying(w) {
+                to(PageWord(w.end_split().0 - w.pins()).freed());
             }
         }),
         ("`set_apart`", "token::set_apart", |w, to| {

@@ -146,17 +146,21 @@ impl PageWord {
     }
 
     /// The last reference goes while pages are pinned: the dropper takes a hold and splits the
-    /// block, with no reference left to hand on.
+    /// block, with no reference left to hand on. It is not one of a tail, so the head goes on
+    /// saying whether any is explicit.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "the upper half of the field is for holds")]
     pub(crate) const fn begin_self_split(self, target: Order) -> Self {
-        self.hold(1).begin_last_split(target)
+        Self(self.0 + 1).begin_last_split(target)
     }
 
     /// A block without references is split: there can be no token of it, so what it was does not
-    /// matter any more.
+    /// matter any more. No tail is going to name a new order.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "`target` is below the order")]
     pub(crate) const fn begin_last_split(self, target: Order) -> Self {
-        Self(self.0 & !DROP_FIELD).begin_split(target)
+        let drop = (self.order().get() - target.get()) as u64;
+        Self(self.0 & !DROP_FIELD | drop << DROP_SHIFT).with_kind(SPLITTING)
     }
 
     /// A split is over for its head: it heads the first piece.

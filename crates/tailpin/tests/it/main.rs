@@ -13,6 +13,7 @@ mod examples;
 mod found;
 mod handles;
 mod interrupted;
+mod last_slice;
 mod late_memory;
 mod leave_service;
 mod lookup;
