@@ -213,24 +213,22 @@ impl Arena {
             return Err(AllocError::ForkedChild);
         }
         let order = Self::order_for(len)?;
-        let mut block = match self.take(order) {
-            Ok(block) => Uncharged { root: self.handles.root, block },
-            Err(error) => return Err(error.with_len(len)),
-        };
-        if let Err(shortage) = inner.populate(block.block.start, order) {
-            block = self.another(block, order, shortage).map_err(|error| error.with_len(len))?;
+        let Some(head) = self.take(order) else { return Err(self.out_of_memory(len, order)) };
+        let mut block = Uncharged { root: self.handles.root, block: FrameRange::block(head, order) };
+        if let Err(shortage) = inner.populate(head, order) {
+            block = self.another(block, order, shortage)?;
         }
         inner.history.record(block.block.start, order);
         inner.notes.hand_out(block.block, tag, inner.tags.any());
         // SAFETY: the block's only reference is the new buffer's from here on, and so many of
         // its pages are counted as `len` bytes need.
-        let buffer = unsafe { Buffer::adopt_longer(self.handles.root, block.into_block(), len) };
-        // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
+        let made = Ok(unsafe { Buffer::adopt_longer(self.handles.root, block.into_block(), len) });
         #[cfg(feature = "compio")]
-        unsafe {
-            buffer.define();
+        if let Ok(buffer) = &made {
+            // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
+            unsafe { buffer.define() };
         }
-        Ok(buffer)
+        made
     }
 
     /// A block that can be populated, where the kernel's pool has no huge page for this one.
@@ -239,8 +237,8 @@ impl Arena {
         // Kept until others have been tried.
         let mut unpopulated = vec![first];
         loop {
-            let block = self.take(order).map_err(|_| shortage)?;
-            let block = Uncharged { root: self.handles.root, block };
+            let head = self.take(order).ok_or(shortage)?;
+            let block = Uncharged { root: self.handles.root, block: FrameRange::block(head, order) };
             if self.inner().populate(block.block.start, order).is_ok() {
                 return Ok(block);
             }
@@ -261,14 +259,17 @@ impl Arena {
             return Err(AllocError::ForkedChild);
         }
         let n = len.div_ceil(order.bytes() as usize);
+        if (n as u64).saturating_mul(order.frames()) > inner.data.pages {
+            return Err(self.out_of_memory(len, order));
+        }
         let (now, tagged) = (inner.history.now(), inner.tags.any());
         let mut taken = UnchargedPieces { root: self.handles.root, heads: Vec::with_capacity(n), order };
         let mut many = inner.zone.alloc_many(Request::new(order), n);
         while taken.heads.len() < n {
             let head = match many.next() {
-                Some(block) => block.into_raw().pfn(),
+                Some(block) => ManuallyDrop::new(block).pfn(),
                 // A thread that gives memory back may have had some to itself.
-                None => self.take(order).map_err(|error| error.with_len(len))?.start,
+                None => self.take(order).ok_or_else(|| self.out_of_memory(len, order))?,
             };
             taken.heads.push(head);
             inner.populate(head, order)?;
@@ -281,18 +282,18 @@ impl Arena {
         Ok(unsafe { Pieces::adopt(self.handles.root, taken.into_heads(), order) })
     }
 
-    /// A block with one reference.
-    #[inline]
-    fn take(&self, order: Order) -> Result<FrameRange, AllocError> {
+    /// The first page of a block with one reference.
+    #[inline(always)] // A result that goes through memory costs more than all the rest.
+    fn take(&self, order: Order) -> Option<Pfn> {
         match self.inner().zone.alloc(order) {
-            Ok(block) => Ok(block.into_raw().frames()),
+            Ok(block) => Some(ManuallyDrop::new(block).pfn()),
             Err(_) => self.take_again(order),
         }
     }
 
     /// The same where none was to be found.
     #[cold]
-    fn take_again(&self, order: Order) -> Result<FrameRange, AllocError> {
+    fn take_again(&self, order: Order) -> Option<Pfn> {
         let inner = self.inner();
         // A thread that gives memory back has some frames to itself for about a millisecond at a
         // time.
@@ -300,11 +301,18 @@ impl Arena {
         while inner.releasing.is_locked() && tries.next().is_some() {
             thread::yield_now();
             if let Ok(block) = inner.zone.alloc(order) {
-                return Ok(block.into_raw().frames());
+                return Some(ManuallyDrop::new(block).pfn());
             }
         }
-        let (block, free) = (order.bytes() as usize, bytes_of(inner.zone.free_frames()));
-        Err(AllocError::OutOfMemory { asked: block, block, free, largest_free: self.largest_free() })
+        None
+    }
+
+    /// Why there is no block for `len` bytes.
+    #[cold]
+    fn out_of_memory(&self, len: usize, order: Order) -> AllocError {
+        let free = bytes_of(self.inner().zone.free_frames());
+        let block = order.bytes() as usize;
+        AllocError::OutOfMemory { asked: len, block, free, largest_free: self.largest_free() }
     }
 
     /// Size in bytes.

@@ -63,6 +63,7 @@ pub struct Builder {
     backing: Option<Backing>,
     memory: Option<PlainMemory>,
     populate: bool,
+    without_origins: bool,
     settings: Settings,
 }
 
@@ -84,6 +85,7 @@ impl Default for Builder {
             backing: None,
             memory: None,
             populate: false,
+            without_origins: false,
             settings,
         }
     }
@@ -219,6 +221,26 @@ impl Builder {
         self
     }
 
+    /// Notes of no buffer where it began, and when: it is handed out without a look at the clock.
+    /// Then [`Arena::worst_holders`] and `tailpin holders` name none, and [`Slice::age`] is zero;
+    /// [`Arena::stats`], tags and limits are as they were.
+    ///
+    /// [`Slice::age`]: crate::Slice::age
+    ///
+    /// ```
+    /// use tailpin_arena::Arena;
+    ///
+    /// let arena = Arena::builder().size(16 << 20).without_origins().build()?;
+    /// let kept = arena.alloc(4096)?.freeze();
+    /// assert_eq!((kept.age().as_nanos(), arena.worst_holders(1).len()), (0, 0));
+    /// assert_eq!(arena.stats().in_use(), 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn without_origins(mut self) -> Self {
+        self.without_origins = true;
+        self
+    }
+
     /// How many 2 MiB pageblocks may be broken up into small pages at a time, because some of their
     /// pages went back to the system while others are in use. Each costs the process up to two
     /// mappings of those it may have (`vm.max_map_count`); the default leaves three quarters of
@@ -325,6 +347,7 @@ impl Builder {
             residency.mark_all();
         }
         let history = History::new(words.history, base, start);
+        let history = if self.without_origins { history.without_records() } else { history };
         let notes = PageNotes::new(words.notes, base);
         let tags = Tags::new(description.as_ref().map_or(TagNames::UNTOLD, Description::names));
         let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);

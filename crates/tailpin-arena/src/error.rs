@@ -170,18 +170,6 @@ pub enum AllocError {
     ForkedChild,
 }
 
-impl AllocError {
-    /// This error, about a request for so many bytes.
-    pub(crate) fn with_len(self, len: usize) -> Self {
-        match self {
-            Self::OutOfMemory { block, free, largest_free, .. } => {
-                Self::OutOfMemory { asked: len, block, free, largest_free }
-            }
-            other => other,
-        }
-    }
-}
-
 impl fmt::Display for AllocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -49,6 +49,7 @@ impl PageNotes {
         Self { notes, base }
     }
 
+    #[inline]
     fn note(&self, page: Pfn) -> &AtomicU16 {
         &self.notes[(page.get() - self.base.get()) as usize]
     }
@@ -78,6 +79,7 @@ impl PageNotes {
     }
 
     /// Notes whether the block that begins with this page is frozen. The caller has it alone.
+    #[inline]
     pub(crate) fn set_frozen(&self, head: Pfn, frozen: bool) {
         let note = self.note(head);
         let tag = note.load(Ordering::Relaxed) & TAG;

@@ -233,6 +233,7 @@ impl Inner {
         FrameRange::new(self.data.first, self.data.pages)
     }
 
+    #[inline]
     pub(crate) fn address(&self, page: Pfn) -> NonNull<u8> {
         debug_assert!(page >= self.data.first && page <= self.frames().end);
         // SAFETY: frame numbers are the data's, or the one after it, so the address is within or at
@@ -240,6 +241,7 @@ impl Inner {
         unsafe { self.data.base.add((page.get() - self.data.first.get()) as usize * PAGE_SIZE) }
     }
 
+    #[inline]
     pub(crate) fn page_of(&self, address: NonNull<u8>) -> Pfn {
         let offset = address.as_ptr() as usize - self.data.base.as_ptr() as usize;
         self.data.first.offset((offset / PAGE_SIZE) as u64)

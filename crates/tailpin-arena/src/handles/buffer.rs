@@ -33,10 +33,17 @@ unsafe impl Send for Buffer {}
 // SAFETY: a shared buffer can only be read.
 unsafe impl Sync for Buffer {}
 
+/// Pages of a buffer of `len` bytes: at least one.
+#[inline]
+fn pages_for(len: usize) -> u64 {
+    len.div_ceil(PAGE_SIZE).max(1) as u64
+}
+
 impl Buffer {
     /// # Safety
     /// The one reference on each of the blocks passes to the buffer. There is no other, and no pin.
     /// `len` bytes fit.
+    #[inline]
     pub(crate) unsafe fn adopt(root: Root, blocks: FrameRange, len: usize) -> Self {
         // SAFETY: the references are a keepalive.
         let ptr = unsafe { root.inner() }.address(blocks.start);
@@ -50,7 +57,20 @@ impl Buffer {
     /// # Safety
     /// As [`Buffer::adopt`]; but of the block's pages as many are counted as `len` bytes need, at
     /// least one. The caller has another keepalive.
+    #[inline]
     pub(crate) unsafe fn adopt_longer(root: Root, block: FrameRange, len: usize) -> Self {
+        if pages_for(len) < block.frames() {
+            // SAFETY: the caller's promise.
+            return unsafe { Self::adopt_part(root, block, len) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { Self::adopt(root, block, len) }
+    }
+
+    /// # Safety
+    /// As [`Buffer::adopt_longer`].
+    #[inline(never)]
+    unsafe fn adopt_part(root: Root, block: FrameRange, len: usize) -> Self {
         // SAFETY: the caller's promise.
         let mut buffer = unsafe { Self::adopt(root, block, len) };
         if let Some(rest) = buffer.cut(len) {
@@ -111,7 +131,7 @@ impl Buffer {
     /// Splits off the blocks that `len` bytes don't need: the references on them are the caller's.
     #[inline]
     fn cut(&mut self, len: usize) -> Option<FrameRange> {
-        let pages = len.div_ceil(PAGE_SIZE).max(1) as u64;
+        let pages = pages_for(len);
         if pages >= self.blocks.frames() { None } else { self.cut_behind(pages) }
     }
 

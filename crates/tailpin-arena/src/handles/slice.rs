@@ -41,16 +41,37 @@ pub struct Slice {
 }
 
 /// The count by which a slice keeps its pages.
+///
+/// Both parts are whole words: a processor that copies a handle waits where parts of a word were
+/// written just before.
 #[derive(Clone)]
+#[repr(u64)]
 enum KeptBy {
     /// Nothing: it is empty. Then the root must not be used.
     Nothing,
     /// A pin on the one page it lies in.
     Pin,
     /// A reference on the block that it begins in, all pages of which it touches.
-    Reference(Order),
+    Reference(WideOrder),
     /// A share of the counts on several pages or blocks.
     Shared(Arc<Counts>),
+}
+
+/// An order that is a word.
+#[derive(Clone, Copy)]
+struct WideOrder(u64);
+
+impl WideOrder {
+    #[inline]
+    fn new(order: Order) -> Self {
+        Self(u64::from(order.get()))
+    }
+
+    #[inline]
+    fn get(self) -> Order {
+        // It was made from one.
+        Order::new(self.0 as u8).unwrap_or(Order::MAX)
+    }
 }
 
 /// Counts on several pages or blocks, taken and given up together, so that sharing them is one
@@ -104,7 +125,7 @@ impl Slice {
             return Self { root, ptr, len, kept_by: KeptBy::Nothing };
         }
         let kept_by = match one_block(blocks) {
-            Some(order) => KeptBy::Reference(order),
+            Some(order) => KeptBy::Reference(WideOrder::new(order)),
             None => KeptBy::Shared(Arc::new(Counts { root, frames: blocks, kind: CountKind::References })),
         };
         Self { root, ptr, len, kept_by }
@@ -119,7 +140,7 @@ impl Slice {
     pub(crate) unsafe fn freeze_block(root: Root, inner: &Inner, head: Pfn, order: Order) -> Self {
         inner.notes.set_frozen(head, true);
         let (ptr, len) = (inner.address(head), bytes_of(order.frames()));
-        Self { root, ptr, len, kept_by: KeptBy::Reference(order) }
+        Self { root, ptr, len, kept_by: KeptBy::Reference(WideOrder::new(order)) }
     }
 
     /// Bytes with pins of their own. `None` at the limit of a count.
@@ -148,6 +169,7 @@ impl Slice {
         let Some(root) = slices.peek().map(|slice| slice.root) else { return };
         let blocks = slices.filter_map(|slice| match slice.kept_by {
             KeptBy::Reference(order) => {
+                let order = order.get();
                 let head = slice.head(order);
                 mem::forget(slice);
                 Some((head, order))
@@ -186,11 +208,15 @@ impl Slice {
     ///
     /// # Errors
     /// [`SliceError`].
+    #[inline]
     pub fn try_slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SliceError> {
         let Range { start, end } = resolve(range, self.len)?;
+        let len = end.saturating_sub(start);
+        if len == self.len {
+            return self.try_clone();
+        }
         // SAFETY: `start` is at most the length.
         let ptr = unsafe { self.ptr.add(start) };
-        let len = end.saturating_sub(start);
         let mut part = Self { root: self.root, ptr, len, kept_by: KeptBy::Nothing };
         if !part.is_empty() {
             part.kept_by = self.count_on(part.pages())?;
@@ -199,6 +225,7 @@ impl Slice {
     }
 
     /// Counts on some of the slice's pages.
+    #[inline]
     fn count_on(&self, pages: FrameRange) -> Result<KeptBy, SliceError> {
         if pages == self.pages() {
             return self.share_counts();
@@ -221,8 +248,11 @@ impl Slice {
         match &self.kept_by {
             // SAFETY: the slice has a pin on its page.
             KeptBy::Pin => unsafe { self.root.pin_again(self.first_page()) }?,
-            // SAFETY: the slice has a reference on its block.
-            KeptBy::Reference(order) => unsafe { self.root.add_reference(self.head(*order), *order) }?,
+            KeptBy::Reference(order) => {
+                let order = order.get();
+                // SAFETY: the slice has a reference on its block.
+                unsafe { self.root.add_reference(self.head(order), order) }?;
+            }
             KeptBy::Nothing | KeptBy::Shared(_) => {}
         }
         Ok(self.kept_by.clone())
@@ -263,6 +293,7 @@ impl Slice {
     }
 
     /// The pages it touches.
+    #[inline]
     pub(crate) fn pages(&self) -> FrameRange {
         if self.is_empty() {
             return FrameRange::new(Pfn::new(0), 0);
@@ -327,7 +358,7 @@ impl Slice {
         let blocks = match &mut self.kept_by {
             KeptBy::Nothing | KeptBy::Pin => return None,
             KeptBy::Reference(order) => {
-                let order = *order;
+                let order = order.get();
                 self.block(order)
             }
             // Acquire, in `get_mut`: it sees what was done with the shares that are gone.
@@ -352,7 +383,7 @@ impl Slice {
         let pages = match &self.kept_by {
             KeptBy::Nothing => 0,
             KeptBy::Pin => u64::from(page_walk::comes_back_with_pin(zone, self.first_page())),
-            KeptBy::Reference(order) => page_walk::come_back_with_reference(zone, self.block(*order)),
+            KeptBy::Reference(order) => page_walk::come_back_with_reference(zone, self.block(order.get())),
             KeptBy::Shared(counts) if Arc::strong_count(counts) > 1 => 0,
             KeptBy::Shared(counts) if counts.kind == CountKind::References => {
                 page_walk::come_back_with_reference(zone, counts.frames)
@@ -378,7 +409,7 @@ impl Slice {
         match &self.kept_by {
             KeptBy::Nothing => 1,
             KeptBy::Pin => most(self.pages()),
-            KeptBy::Reference(order) => most(self.block(*order)),
+            KeptBy::Reference(order) => most(self.block(order.get())),
             KeptBy::Shared(counts) => {
                 let clones = Arc::strong_count(counts).saturating_sub(1);
                 most(counts.frames).saturating_add(clones)
@@ -422,6 +453,7 @@ impl Slice {
 }
 
 /// A pin on each page, taken by `pin`.
+#[inline]
 fn pin_pages(
     root: Root,
     pages: FrameRange,
@@ -431,6 +463,15 @@ fn pin_pages(
         pin(pages.start)?;
         return Ok(KeptBy::Pin);
     }
+    pin_several(root, pages, pin)
+}
+
+#[inline(never)]
+fn pin_several(
+    root: Root,
+    pages: FrameRange,
+    pin: impl Fn(Pfn) -> Result<(), GetError>,
+) -> Result<KeptBy, GetError> {
     let mut counts = Counts { root, frames: FrameRange::new(pages.start, 0), kind: CountKind::Pins };
     for page in pages.iter() {
         // On an error the pins taken so far are given back with `counts`.
@@ -460,8 +501,11 @@ impl Drop for Slice {
         match self.kept_by {
             // SAFETY: the pin is the slice's, which is not used any more.
             KeptBy::Pin => unsafe { self.root.unpin(self.first_page()) },
-            // SAFETY: as above, for the reference.
-            KeptBy::Reference(order) => unsafe { self.root.drop_reference(self.head(order), order) },
+            KeptBy::Reference(order) => {
+                let order = order.get();
+                // SAFETY: as above, for the reference.
+                unsafe { self.root.drop_reference(self.head(order), order) }
+            }
             // The drop of `Counts` gives the counts up.
             KeptBy::Nothing | KeptBy::Shared(_) => {}
         }

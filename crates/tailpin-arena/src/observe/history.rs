@@ -82,6 +82,8 @@ pub(crate) struct History {
     /// clock is read when a buffer is handed out.
     start: Instant,
     start_ticks: u64,
+    /// Whether buffers are recorded at all.
+    records: bool,
 }
 
 /// A moment, by the clock and in ticks.
@@ -101,9 +103,15 @@ impl History {
     /// Over one word per frame from `base` on, which begins a pageblock: zeroed, or copied from an
     /// arena that was built at `start`.
     pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, start: Start) -> Self {
-        Self { words, base, start: start.clock, start_ticks: start.ticks }
+        Self { words, base, start: start.clock, start_ticks: start.ticks, records: true }
     }
 
+    /// The same, recording nothing.
+    pub(crate) fn without_records(self) -> Self {
+        Self { records: false, ..self }
+    }
+
+    #[inline]
     fn word(&self, at: Pfn) -> Option<&AtomicU64> {
         self.words.get(at.get().checked_sub(self.base.get())? as usize)
     }
@@ -121,14 +129,17 @@ impl History {
     }
 
     /// A buffer of `order` was handed out at `head`.
+    #[inline]
     pub(crate) fn record(&self, head: Pfn, order: Order) {
-        self.record_at(head, order, self.now());
+        if self.records {
+            self.record_at(head, order, self.now());
+        }
     }
 
     /// A buffer of `order` was handed out at `head`, at that time.
     #[inline]
     pub(crate) fn record_at(&self, head: Pfn, order: Order, born: u64) {
-        let Some(word) = self.word(head) else { return };
+        let Some(word) = self.word(head).filter(|_| self.records) else { return };
         // Relaxed, here and below: each record is complete in itself, and tells people, not
         // programs.
         let old = Record(word.swap(Record::new(order, born).0, Ordering::Relaxed));

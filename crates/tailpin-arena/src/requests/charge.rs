@@ -65,7 +65,7 @@ impl<'a> Charge<'a> {
 
     /// Takes the pages of the arena's budget, where there is no tag's: the short way of most
     /// requests.
-    #[inline]
+    #[inline(always)] // A charge that goes through memory costs more than all the rest.
     fn untagged(arena: &'a Arena, tag: TagNumber, pages: u64) -> Option<Self> {
         let inner = arena.inner();
         let taken =
@@ -131,12 +131,39 @@ impl<'a> Charge<'a> {
         waited.unwrap_or_else(|| Self::at_once_or_why(arena, tag, pages))
     }
 
+    /// A buffer of `len` bytes, if that is possible at once.
+    #[inline(always)] // As `untagged`.
+    pub(crate) fn buffer_at_once(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
+        let pages = buffer_pages(len)?;
+        match Self::untagged(arena, tag, pages) {
+            Some(charge) => charge.into_buffer(len),
+            None => Self::long_way(Self::at_once_or_why(arena, tag, pages), len),
+        }
+    }
+
+    /// A buffer of `len` bytes once it can be had.
+    #[inline(always)] // As `untagged`.
+    pub(crate) fn buffer(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
+        let pages = buffer_pages(len)?;
+        match Self::untagged(arena, tag, pages) {
+            Some(charge) => charge.into_buffer(len),
+            None => Self::long_way(Self::block_or_why(arena, tag, pages, None), len),
+        }
+    }
+
+    #[inline(never)]
+    fn long_way(charge: Result<Self, AllocError>, len: usize) -> Result<Buffer, AllocError> {
+        charge?.into_buffer(len)
+    }
+
     /// A buffer of `len` bytes, for which the pages are.
-    #[inline]
+    #[inline(always)] // As `untagged`.
     pub(crate) fn into_buffer(self, len: usize) -> Result<Buffer, AllocError> {
-        let buffer = self.arena.obtain(len, self.tag)?;
-        mem::forget(self);
-        Ok(buffer)
+        let made = self.arena.obtain(len, self.tag);
+        if made.is_ok() {
+            mem::forget(self);
+        }
+        made
     }
 
     /// The arena.

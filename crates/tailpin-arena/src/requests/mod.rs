@@ -32,7 +32,7 @@ impl Arena {
     /// # Errors
     /// [`AllocError`]; the arena is as it was.
     pub fn alloc(&self, len: usize) -> Result<Buffer, AllocError> {
-        Charge::block(self, TagNumber::NONE, buffer_pages(len)?, None)?.into_buffer(len)
+        Charge::buffer(self, TagNumber::NONE, len)
     }
 
     /// A buffer of `len` bytes, as [`Arena::alloc`] gives it, if that is possible at once.
@@ -53,7 +53,7 @@ impl Arena {
     /// # Errors
     /// [`AllocError`]; the arena is as it was.
     pub fn try_alloc(&self, len: usize) -> Result<Buffer, AllocError> {
-        Charge::at_once(self, TagNumber::NONE, buffer_pages(len)?)?.into_buffer(len)
+        Charge::buffer_at_once(self, TagNumber::NONE, len)
     }
 
     /// A buffer of `len` bytes, as [`Arena::alloc`] gives it, without blocking a thread: the task
@@ -74,7 +74,7 @@ impl Arena {
     /// [`AllocError`]; the arena is as it was.
     pub fn alloc_tagged(&self, len: usize, tag: &str) -> Result<Buffer, AllocError> {
         let tag = self.inner().tags.number_or_other(tag);
-        Charge::block(self, tag, buffer_pages(len)?, None)?.into_buffer(len)
+        Charge::buffer(self, tag, len)
     }
 
     /// A buffer of zeroes. Otherwise as [`Arena::alloc`].

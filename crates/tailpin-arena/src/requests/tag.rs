@@ -86,7 +86,7 @@ impl Tag {
     /// # Errors
     /// [`AllocError`]; the arena is as it was.
     pub fn alloc(&self, len: usize) -> Result<Buffer, AllocError> {
-        Charge::block(&self.arena, self.number, buffer_pages(len)?, None)?.into_buffer(len)
+        Charge::buffer(&self.arena, self.number, len)
     }
 
     /// As [`Arena::try_alloc`], within this tag's limit too.
@@ -94,7 +94,7 @@ impl Tag {
     /// # Errors
     /// [`AllocError`]; the arena is as it was.
     pub fn try_alloc(&self, len: usize) -> Result<Buffer, AllocError> {
-        Charge::at_once(&self.arena, self.number, buffer_pages(len)?)?.into_buffer(len)
+        Charge::buffer_at_once(&self.arena, self.number, len)
     }
 
     /// As [`Arena::alloc_async`], within this tag's limit too.

@@ -450,3 +450,18 @@ fn a_forked_child_without_the_memory_gives_nothing_back() {
     drop((frozen, buffer, parts));
     is_empty(&arena);
 }
+
+#[test]
+fn more_pieces_than_there_are_is_an_error_and_costs_nothing() {
+    let arena = Arena::builder().size(4 << 20).build().unwrap();
+    for piece in [PAGE, 64 << 10, 2 << 20] {
+        for len in [(4 << 20) + 1, 1 << 40, usize::MAX / 2, usize::MAX] {
+            let refused = arena.alloc_scattered(len, piece).unwrap_err();
+            assert!(
+                matches!(refused, AllocError::OutOfMemory { .. } | AllocError::OverLimit { .. }),
+                "{refused}"
+            );
+        }
+    }
+    assert_eq!((arena.in_use(), arena.audit().violations()), (0, 0));
+}

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::{self, IoSliceMut, Read, Write};
 #[cfg(feature = "compio")]
 use std::mem::MaybeUninit;
-use std::num::NonZeroUsize;
 #[cfg(feature = "compio")]
 use std::sync::Once;
 
@@ -168,8 +167,8 @@ impl ScatteredBuffer {
             // The counts are the parent's to change.
             return Scattered::default();
         }
-        let piece = NonZeroUsize::new(self.pieces.piece()).unwrap_or(NonZeroUsize::MIN);
-        Scattered::new(self.pieces.freeze(self.filled).into(), self.filled, piece)
+        let piece_log2 = self.pieces.piece().trailing_zeros();
+        Scattered::new(self.pieces.freeze(self.filled).into(), self.filled, piece_log2)
     }
 
     /// All of it, filled or not, for one who may leave bytes in it that are not initialised.

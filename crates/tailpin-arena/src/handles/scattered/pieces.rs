@@ -110,10 +110,9 @@ impl Pieces {
         // SAFETY: the blocks' references are a keepalive: some slice or buffer has each of them.
         let inner = unsafe { root.inner() };
         let whole = filled >> bytes_of(order.frames()).trailing_zeros();
-        for &head in &heads[..whole] {
-            // SAFETY: the one reference passes to the slice.
-            slices.push(unsafe { Slice::freeze_block(root, inner, head, order) });
-        }
+        // SAFETY: the one reference on each block passes to its slice.
+        let frozen = |head: &Pfn| unsafe { Slice::freeze_block(root, inner, *head, order) };
+        slices.extend(heads[..whole].iter().map(frozen));
         if let Some(&last) = heads.get(whole) {
             let piece = bytes_of(order.frames());
             // SAFETY: the one reference passes to the buffer.

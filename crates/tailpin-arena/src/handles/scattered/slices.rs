@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
-use std::num::NonZeroUsize;
 use std::ops::{Range, RangeBounds};
 
 use crate::error::SliceError;
@@ -23,15 +22,15 @@ pub struct Scattered {
     /// Bytes of the first that are gone already.
     skip: usize,
     len: usize,
-    /// Bytes of each slice but the first and the last.
-    piece: NonZeroUsize,
+    /// Bytes of each slice but the first and the last, as a power of two.
+    piece_log2: u32,
 }
 
 impl Scattered {
-    /// Slices of `piece` bytes each, `len` in all; the first and the last may be shorter.
-    pub(crate) fn new(slices: VecDeque<Slice>, len: usize, piece: NonZeroUsize) -> Self {
+    /// Slices of 2^`piece_log2` bytes each, `len` in all; the first and the last may be shorter.
+    pub(crate) fn new(slices: VecDeque<Slice>, len: usize, piece_log2: u32) -> Self {
         debug_assert_eq!(len, slices.iter().map(Slice::len).sum::<usize>());
-        Self { slices, skip: 0, len, piece }
+        Self { slices, skip: 0, len, piece_log2 }
     }
 
     /// Length in bytes.
@@ -80,7 +79,7 @@ impl Scattered {
             at = at.saturating_add(within.len());
             slices.push_back(slice.try_slice(within)?);
         }
-        Ok(Self::new(slices, range.len(), self.piece))
+        Ok(Self::new(slices, range.len(), self.piece_log2))
     }
 
     /// The part of it in `range` as one slice, if it lies within one piece.
@@ -106,7 +105,9 @@ impl Scattered {
         let first = self.slices[0].len();
         let (index, start) = match at_all.checked_sub(first) {
             None => (0, at_all),
-            Some(behind) => ((behind / self.piece).saturating_add(1), behind % self.piece),
+            Some(behind) => {
+                ((behind >> self.piece_log2).saturating_add(1), behind & !(usize::MAX << self.piece_log2))
+            }
         };
         let slice = &self.slices[index];
         let len = slice.len().saturating_sub(start).min(end.saturating_sub(at));
@@ -161,7 +162,7 @@ impl Scattered {
 
 impl Default for Scattered {
     fn default() -> Self {
-        Self::new(VecDeque::new(), 0, NonZeroUsize::MIN)
+        Self::new(VecDeque::new(), 0, 0)
     }
 }
 
@@ -194,9 +195,9 @@ impl PartialEq<[u8]> for Scattered {
 
 impl From<Slice> for Scattered {
     fn from(slice: Slice) -> Self {
+        // The first may have any length.
         let len = slice.len();
-        let piece = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
-        Self::new(Some(slice).filter(|slice| !slice.is_empty()).into_iter().collect(), len, piece)
+        Self::new(Some(slice).filter(|slice| !slice.is_empty()).into_iter().collect(), len, 0)
     }
 }
 
