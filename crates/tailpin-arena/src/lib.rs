@@ -61,6 +61,7 @@ pub use handles::scattered::slices::Scattered;
 pub use requests::reservation::Reservation;
 pub use requests::tag::Tag;
 pub use settings::ReleaseBy;
+pub use tailpin::PAGE_SIZE;
 
 /// Handles go to other threads, and outlive the thread that made them.
 const _: () = {

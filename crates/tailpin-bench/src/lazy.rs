@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapMut, MmapOptions};
+use tailpin::PAGE_SIZE;
 
 /// Words from an anonymous mapping without reservation, page-aligned.
 pub(crate) struct LazyWords {
@@ -50,8 +51,8 @@ impl LazyWords {
         /// Its bits for a page that is present or swapped out.
         const TOUCHED: u64 = 0b11 << 62;
         let mut map = File::open("/proc/self/pagemap")?;
-        map.seek(SeekFrom::Start((self.memory.as_ptr().addr() / 4096 * ENTRY) as u64))?;
-        let mut entries = vec![0; self.memory.len().div_ceil(4096) * ENTRY];
+        map.seek(SeekFrom::Start((self.memory.as_ptr().addr() / PAGE_SIZE * ENTRY) as u64))?;
+        let mut entries = vec![0; self.memory.len().div_ceil(PAGE_SIZE) * ENTRY];
         map.read_exact(&mut entries)?;
         let (entries, _) = entries.as_chunks::<ENTRY>();
         Ok(entries.iter().filter(|entry| u64::from_le_bytes(**entry) & TOUCHED != 0).count() as u64)

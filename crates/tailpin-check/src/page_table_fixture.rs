@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tailpin::Class::Splittable;
-use tailpin::{AtomicWord, FrameWords, Kind, PagePin, Pfn, Rearrange};
+use tailpin::{AtomicWord, FrameWords, Kind, PAGE_BYTES, PagePin, Pfn, Rearrange};
 use tailpin_mm::arch::{Arch, Flags, Leaf, TableEntry, X86_64};
 use tailpin_mm::model::{Entries, EntrySlot, LocklessWalk, WalkEnd, change_barrier, gup_fast};
 use tailpin_mm::{Level, VirtAddr};
@@ -25,7 +25,7 @@ use crate::trace::{Name, memory, note, violation};
 use crate::word::CheckWord;
 
 /// The address looked at: the second page of its huge page.
-const ADDR: VirtAddr = VirtAddr::new(4096);
+const ADDR: VirtAddr = VirtAddr::new(PAGE_BYTES);
 /// Frames of the tables above the last level: 512 GiB, 1 GiB, 2 MiB.
 const ROOT: u64 = 100;
 const PUD: u64 = 101;

@@ -1,6 +1,7 @@
 //! `tailpin map`: each 2 MiB of a running program's arenas as a cell, and the pages of one.
 
 use serde_json::{Map, Value, json};
+use tailpin::PAGE_SIZE;
 use tailpin_arena::outside::{Contents, PageContents, Pageblock};
 
 use crate::Status;
@@ -179,7 +180,7 @@ impl View for Cells {
                 };
                 let cells = row_cells(width);
                 for (i, some) in seen.look.pages_of(zoom).chunks(cells).enumerate() {
-                    lines.push(row(label(offset + i * cells * 4096), some.iter().map(|it| page(*it))));
+                    lines.push(row(label(offset + i * cells * PAGE_SIZE), some.iter().map(|it| page(*it))));
                 }
                 lines.push(vec![(Paint::Dim, cut(&legend(contents), width))]);
             }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use tailpin::Order;
+use tailpin::PAGE_BYTES as PAGE;
 use tailpin_futex::{Access, Error, Futex, Futexes, Memory, StdScheduler};
 use tailpin_mm::{CollapseLimits, HugePages, Map, Mm, MmConfig, ObjectConfig, Prot, Ram, VirtAddr};
 
@@ -16,7 +17,6 @@ type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result:
 type Table = Futexes<StdScheduler>;
 
 const HUGE: u64 = 2 << 20;
-const PAGE: u64 = 4096;
 const PRODUCERS: u32 = 2;
 const CONSUMERS: u32 = 2;
 const NUMBERS: u32 = 20_000;

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::memory::{Address, ObjectId, PAGE_SIZE, SpaceId};
+use tailpin::PAGE_BYTES;
+
+use crate::memory::{Address, ObjectId, SpaceId};
 
 /// What a key is made from. Keys of different kinds never match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,7 +74,7 @@ impl Key {
             let product = (seed ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             product ^ product >> 32
         }
-        let place = self.page.wrapping_mul(PAGE_SIZE).wrapping_add(self.offset as u64);
+        let place = self.page.wrapping_mul(PAGE_BYTES).wrapping_add(self.offset as u64);
         mix(mix(mix(self.kind as u64 + 1, self.identity), self.page), place)
     }
 }

@@ -46,7 +46,7 @@ pub use exit::ExitReport;
 pub use futex::{Futex, Scope};
 pub use futexes::Futexes;
 pub use key::{Key, KeyKind};
-pub use memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PAGE_SIZE, PageOwner, SpaceId};
+pub use memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PageOwner, SpaceId};
 pub use pi::{Acquired, OWNER_DIED, TID_MASK, WAITERS};
 pub use raw::{Call, Operation, RawEntry};
 pub use requeue::Requeued;

@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-/// Bytes in a base page.
-pub const PAGE_SIZE: u64 = 4096;
+use tailpin::PAGE_BYTES;
 
 /// A virtual address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,12 +22,12 @@ impl Address {
 
     /// Address of the base page it lies in.
     pub const fn page(self) -> Self {
-        Self(self.0 & !(PAGE_SIZE - 1))
+        Self(self.0 & !(PAGE_BYTES - 1))
     }
 
     /// Its distance from the beginning of that page: 0 to 4095.
     pub const fn offset(self) -> u16 {
-        (self.0 & (PAGE_SIZE - 1)) as u16
+        (self.0 & (PAGE_BYTES - 1)) as u16
     }
 
     /// Whether a 32-bit word may lie here.

@@ -7,8 +7,7 @@ use core::ops::Add;
 
 use tailpin::Order;
 
-/// Bytes in a base page.
-pub const PAGE_BYTES: u64 = tailpin::PAGE_SIZE as u64;
+pub use tailpin::PAGE_BYTES;
 
 /// An address in a space.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,7 @@ use object_store::{
     OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, RenameOptions, Result,
 };
-use tailpin_arena::{Arena, Reservation, Tag};
+use tailpin_arena::{Arena, PAGE_SIZE, Reservation, Tag};
 
 use crate::counters::{Counters, Counting};
 use crate::land::{Landing, Place, fill};
@@ -115,7 +115,7 @@ impl<S: ObjectStore> ArenaStore<S> {
     /// Room for those of these ranges that go to the arena; `None` for memory of the heap.
     async fn reserve(&self, ranges: impl Iterator<Item = &Range<u64>>) -> Option<Reservation> {
         let of_pages = |range: &Range<u64>| {
-            usize::try_from(range.end.saturating_sub(range.start)).ok()?.checked_next_multiple_of(PAGE)
+            usize::try_from(range.end.saturating_sub(range.start)).ok()?.checked_next_multiple_of(PAGE_SIZE)
         };
         let bytes = ranges
             .filter(|range| !self.is_small(range))
@@ -174,8 +174,6 @@ impl<S: ObjectStore> ArenaStore<S> {
 }
 
 /// Bytes of a page of an arena.
-const PAGE: usize = 4096;
-
 impl<S: fmt::Display> fmt::Display for ArenaStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ArenaStore({})", self.inner)
@@ -241,7 +239,7 @@ impl<S: ObjectStore> ObjectStore for ArenaStore<S> {
             .map(|fetch| {
                 let sizes = fetch.members.iter().map(|i| &ranges[*i]).filter(|range| !self.is_small(range));
                 let pages =
-                    sizes.map(|range| ((range.end - range.start) as usize).next_multiple_of(PAGE)).sum();
+                    sizes.map(|range| ((range.end - range.start) as usize).next_multiple_of(PAGE_SIZE)).sum();
                 reserved.as_mut()?.split(pages)
             })
             .collect();

@@ -5,6 +5,9 @@ use core::fmt;
 /// Bytes of a page, the memory of one frame.
 pub const PAGE_SIZE: usize = 4096;
 
+/// Bytes in one frame as a `u64`, which addresses are on every machine.
+pub const PAGE_BYTES: u64 = PAGE_SIZE as u64;
+
 /// Frames in one 2 MiB pageblock, the unit in which the allocator and the page map are organised.
 pub const PAGEBLOCK_FRAMES: usize = 1 << Order::HUGE.get();
 

@@ -31,7 +31,7 @@ pub use atomic::AtomicWord;
 pub use error::{AddError, AllocError, GetError, MergeError, RunError, SplitError, TokenError, ZoneError};
 #[doc(hidden)]
 pub use finally::{Finally, to_the_end};
-pub use frame::{FrameRange, Order, PAGE_SIZE, PAGEBLOCK_FRAMES, Pfn};
+pub use frame::{FrameRange, Order, PAGE_BYTES, PAGE_SIZE, PAGEBLOCK_FRAMES, Pfn};
 pub use frame_mask::FrameMask;
 pub use one_word::OneWord;
 pub use page_state::{Class, Kind, PageState};

@@ -12,7 +12,7 @@ use tailpin::FrameRange;
 use crate::arena::Arena;
 use crate::error::{AllocError, ReleaseError};
 use crate::handles::buffer::Buffer;
-use crate::memory::{PAGE_SIZE, PAGE_U64};
+use crate::memory::{PAGE_BYTES, PAGE_SIZE};
 use crate::reclaim::discard::discard_pages;
 use crate::reclaim::release::Released;
 
@@ -157,9 +157,9 @@ impl GuestRegion {
         let not_in = BalloonError::NotInRegion { address, pages };
         let Some(offset) = address.0.checked_sub(self.start.0) else { return Err(not_in) };
         let room = (self.buffer.len() / PAGE_SIZE) as u64;
-        let first = offset / PAGE_U64;
+        let first = offset / PAGE_BYTES;
         let ends_within = first.checked_add(pages as u64).is_some_and(|end| end <= room);
-        if !offset.is_multiple_of(PAGE_U64) || !ends_within {
+        if !offset.is_multiple_of(PAGE_BYTES) || !ends_within {
             return Err(not_in);
         }
         let (inner, blocks) = self.buffer.inner_and_pages();

@@ -12,6 +12,8 @@ use rustix::mm::{Advice, madvise};
 
 use crate::memory::mapping::{Mapping, Source};
 
+use crate::memory::PAGE_SIZE;
+
 /// One word that reads 1 in the process that made it, and 0 in its forked children.
 pub(crate) struct ForkMark {
     page: Mapping,
@@ -19,7 +21,7 @@ pub(crate) struct ForkMark {
 
 impl ForkMark {
     pub(crate) fn new() -> io::Result<Self> {
-        let page = Mapping::new(Source::Anonymous, 4096, 4096)?;
+        let page = Mapping::new(Source::Anonymous, PAGE_SIZE, PAGE_SIZE)?;
         // SAFETY: the page is this value's own; its contents change only in a child, where that is
         // the purpose.
         unsafe { madvise(page.base().as_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) }?;

@@ -25,10 +25,8 @@ use crate::memory::backing::{Backing, HugeSize};
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::FileError;
 
-pub(crate) use tailpin::PAGE_SIZE;
+pub(crate) use tailpin::{PAGE_BYTES, PAGE_SIZE};
 
-/// Bytes of a page, to count in frame numbers.
-pub(crate) const PAGE_U64: u64 = PAGE_SIZE as u64;
 /// Frames of the largest block.
 const MOST: u64 = Order::MAX.frames();
 /// Bytes of so many pages, which all are some arena's.
@@ -108,7 +106,7 @@ impl Data {
         }
         // SAFETY: `skip` is less than `bytes`, as a page fits behind it.
         let base = unsafe { memory.memory.cast::<u8>().add(skip) };
-        let first = Pfn::new((base.addr().get() as u64 / PAGE_U64) % MOST);
+        let first = Pfn::new((base.addr().get() as u64 / PAGE_BYTES) % MOST);
         Ok(Self { base, first, pages: pages as u64, keeper: Keeper::Plain(memory) })
     }
 

@@ -8,7 +8,7 @@ use tailpin::{FrameRange, Order, Zone, ZoneConfig, ZoneLayout};
 use super::error::LookError;
 use super::source::Source;
 use crate::builder::word_counts;
-use crate::memory::{PAGE_U64, WordCounts, Words};
+use crate::memory::{PAGE_BYTES, WordCounts, Words};
 use crate::observe::history::{History, Start};
 use crate::page_notes::PageNotes;
 use crate::reclaim::residency::Residency;
@@ -126,7 +126,7 @@ impl ArenaCopy {
         let [page_words, rest @ ..] = parts;
         let [own_page_words, own @ ..] = own;
         let pages = there(page_words, &own_page_words)?;
-        if !pages.start.is_multiple_of(PAGE_U64) {
+        if !pages.start.is_multiple_of(PAGE_BYTES) {
             return Err(LookError::Damaged);
         }
         let still = PageWordCopy::until_still(|| PageWordCopy::take(source, &pages, counts))?;

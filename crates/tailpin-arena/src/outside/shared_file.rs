@@ -11,7 +11,7 @@ use super::copy::{ArenaCopy, FRAMES, PageWordCopy};
 use super::error::LookError;
 use super::look::{Holder, Look};
 use super::source::Source;
-use crate::memory::{PAGE_SIZE, PAGE_U64, bytes_of};
+use crate::memory::{PAGE_BYTES, PAGE_SIZE, bytes_of};
 use crate::observe::history::Start;
 use crate::shared::{FileParts, Identity, LedgerEntry, SharedError};
 
@@ -19,7 +19,7 @@ use crate::shared::{FileParts, Identity, LedgerEntry, SharedError};
 const WIDE: u64 = 2 * size_of::<u64>() as u64;
 /// Bytes of the page words of a pageblock.
 const WIDE_PAGEBLOCK: u64 = FRAMES as u64 * WIDE;
-const _: () = assert!(WIDE_PAGEBLOCK.is_multiple_of(PAGE_U64));
+const _: () = assert!(WIDE_PAGEBLOCK.is_multiple_of(PAGE_BYTES));
 
 /// The file of a shared arena, open to be read. Its parts never change.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl SharedFile {
         let mut copy = PageWordCopy::for_frames(self.data())?;
         let begin = self.parts.page_words_at;
         let all = begin..begin + self.parts.pages * WIDE;
-        for run in self.source.touched(all.start..all.end.next_multiple_of(PAGE_U64))? {
+        for run in self.source.touched(all.start..all.end.next_multiple_of(PAGE_BYTES))? {
             let pageblock = |at: u64| (at - begin) / WIDE_PAGEBLOCK;
             let reached = pageblock(run.start)..pageblock(run.end - 1) + 1;
             let end = (reached.end as usize).min(copy.touched.len());
@@ -84,7 +84,7 @@ impl SharedFile {
         let mut resident = 0;
         for run in self.source.touched(data.clone())? {
             resident += run.end - run.start;
-            for page in (run.start - data.start) / PAGE_U64..(run.end - data.start) / PAGE_U64 {
+            for page in (run.start - data.start) / PAGE_BYTES..(run.end - data.start) / PAGE_BYTES {
                 copy.residency().mark(Pfn::new(page), Order::PAGE);
             }
         }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::error::LookError;
 use super::process::Process;
-use crate::memory::PAGE_U64;
+use crate::memory::PAGE_BYTES;
 
 /// Bytes copied at once.
 const PART: u64 = 1 << 16;
@@ -32,8 +32,8 @@ impl Source {
         bytes: Range<u64>,
         mut each: impl FnMut(u64, &[u8]),
     ) -> Result<(), LookError> {
-        let begin = bytes.start / PAGE_U64 * PAGE_U64;
-        let end = bytes.end.next_multiple_of(PAGE_U64);
+        let begin = bytes.start / PAGE_BYTES * PAGE_BYTES;
+        let end = bytes.end.next_multiple_of(PAGE_BYTES);
         let mut buffer = vec![0; PART as usize];
         for run in self.touched(begin..end)? {
             let mut at = run.start;
@@ -74,12 +74,13 @@ impl Source {
         let mut runs: Vec<Range<u64>> = Vec::new();
         match self {
             Self::Memory(process, address) => {
-                let touched = process.touched(address + bytes.start, (bytes.end - bytes.start) / PAGE_U64)?;
+                let touched =
+                    process.touched(address + bytes.start, (bytes.end - bytes.start) / PAGE_BYTES)?;
                 for (i, _) in touched.iter().enumerate().filter(|(_, touched)| **touched) {
-                    let page = bytes.start + i as u64 * PAGE_U64;
+                    let page = bytes.start + i as u64 * PAGE_BYTES;
                     match runs.last_mut() {
-                        Some(run) if run.end == page => run.end += PAGE_U64,
-                        _ => runs.push(page..page + PAGE_U64),
+                        Some(run) if run.end == page => run.end += PAGE_BYTES,
+                        _ => runs.push(page..page + PAGE_BYTES),
                     }
                 }
             }
@@ -98,7 +99,8 @@ impl Source {
                     // Where a file system doesn't know holes, all of it is data.
                     let end =
                         seek(file, SeekFrom::Hole(offset + start)).map_or(bytes.end, |end| end - offset);
-                    let run = start / PAGE_U64 * PAGE_U64..end.next_multiple_of(PAGE_U64).min(bytes.end);
+                    let run =
+                        start / PAGE_BYTES * PAGE_BYTES..end.next_multiple_of(PAGE_BYTES).min(bytes.end);
                     at = run.end;
                     if run.start < run.end {
                         runs.push(run);

@@ -1,10 +1,9 @@
 //! Buffers, slices and what they keep.
 
 use std::thread;
-
+use tailpin::PAGE_SIZE as PAGE;
 use tailpin_arena::{AllocError, Arena, Backing, BuildError, Kept, Policy, SliceError};
 
-const PAGE: usize = 4096;
 const MIB: usize = 1 << 20;
 
 fn arena(mib: usize) -> Arena {

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use proptest::prelude::*;
+use tailpin::PAGE_SIZE as PAGE;
 use tailpin_arena::{Arena, Buffer, Slice};
-
-const PAGE: usize = 4096;
 
 /// A handle, and what the model knows of it.
 struct Handle {

@@ -13,13 +13,12 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tailpin::Order;
+use tailpin::PAGE_SIZE as PAGE;
 use tailpin_arena::shared::{RecoverError, SharedArena, SharedError, Token};
 
 use obey::{Other, hex, token};
 
 const MIB: usize = 1 << 20;
-const PAGE: usize = 4096;
-
 fn order(order: u8) -> Order {
     Order::new(order).unwrap()
 }

@@ -6,9 +6,9 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use tailpin::PAGE_SIZE;
 
-const PAGE: usize = 4096;
-const BLOCK: usize = BLOCK_PAGES * PAGE;
+const BLOCK: usize = BLOCK_PAGES * PAGE_SIZE;
 /// Pages of a huge page.
 pub(crate) const BLOCK_PAGES: usize = 512;
 
@@ -65,13 +65,13 @@ impl HugeMemory {
     /// Where a page is, or the end.
     fn page(&self, page: usize) -> *mut u8 {
         assert!(page <= self.blocks * BLOCK_PAGES);
-        self.first.as_ptr().wrapping_add(page * PAGE)
+        self.first.as_ptr().wrapping_add(page * PAGE_SIZE)
     }
 
     fn advise(&self, page: usize, pages: usize, advice: Advice) -> io::Result<()> {
         assert!(page + pages <= self.blocks * BLOCK_PAGES);
         // SAFETY: the pages are this value's, and no caller relies on what is in them.
-        Ok(unsafe { madvise(self.page(page).cast(), pages * PAGE, advice) }?)
+        Ok(unsafe { madvise(self.page(page).cast(), pages * PAGE_SIZE, advice) }?)
     }
 
     /// How many are still mapped as huge pages, as the kernel tells.
@@ -109,7 +109,7 @@ impl HugeMemory {
         assert!(!self.holes.contains(&page), "page {page} was unmapped before");
         assert!(page < self.blocks * BLOCK_PAGES);
         // SAFETY: the page is this value's, and noted as gone so that it is not unmapped again.
-        unsafe { munmap(self.page(page).cast(), PAGE) }?;
+        unsafe { munmap(self.page(page).cast(), PAGE_SIZE) }?;
         self.holes.insert(page);
         Ok(())
     }
@@ -129,7 +129,7 @@ impl HugeMemory {
     pub(crate) fn bytes(&self, page: usize, pages: usize) -> (NonNull<u8>, usize) {
         assert!(page + pages <= self.blocks * BLOCK_PAGES && self.holes.is_empty());
         // SAFETY: within the mapping, as was just checked.
-        (unsafe { self.first.add(page * PAGE) }, pages * PAGE)
+        (unsafe { self.first.add(page * PAGE_SIZE) }, pages * PAGE_SIZE)
     }
 }
 
@@ -146,7 +146,7 @@ impl Drop for HugeMemory {
             if to > from {
                 // SAFETY: these pages are this value's and still mapped; no reference to them
                 // outlives it.
-                let _ = unsafe { munmap(self.page(from).cast(), (to - from) * PAGE) };
+                let _ = unsafe { munmap(self.page(from).cast(), (to - from) * PAGE_SIZE) };
             }
             from = to + 1;
         }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use io_uring::IoUring;
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, vmsplice};
+use tailpin::PAGE_SIZE;
 
 use super::huge::HugeMemory;
 
@@ -21,7 +22,7 @@ impl Spliced {
     /// them by default).
     pub(crate) fn new(pages: usize) -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        fcntl_setpipe_size(&write, pages * 4096)?;
+        fcntl_setpipe_size(&write, pages * PAGE_SIZE)?;
         Ok(Self { read, write, null: File::options().write(true).open("/dev/null")? })
     }
 
@@ -39,7 +40,7 @@ impl Spliced {
 
     /// Unpins so many pages, the first that were pinned.
     pub(crate) fn drain(&self, pages: usize) -> io::Result<()> {
-        let mut left = pages * 4096;
+        let mut left = pages * PAGE_SIZE;
         while left > 0 {
             match splice(&self.read, None, &self.null, None, left, SpliceFlags::NONBLOCK)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),

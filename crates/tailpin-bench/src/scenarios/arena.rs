@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use bytes::Bytes;
 use mimalloc::MiMalloc;
+use tailpin::PAGE_SIZE;
 use tailpin_arena::{Arena, Policy};
 
 use super::cases::case;
@@ -13,7 +14,6 @@ use super::remote::through_ring;
 use crate::cores::Hindered;
 use crate::recorder::{Recorder, Run, Sample};
 
-const PAGE: usize = 4096;
 const ARENA: &str = "tailpin";
 const HEAP: &str = "linux-malloc";
 const MIMALLOC: &str = "mimalloc";
@@ -41,7 +41,7 @@ impl<'a, A: GlobalAlloc> Heap<'a, A> {
         // SAFETY: the memory is this value's alone, as long as the layout says; written before it
         // is read, and nothing else is read.
         unsafe {
-            (0..self.layout.size()).step_by(PAGE).for_each(|at| self.start.add(at).write_volatile(1));
+            (0..self.layout.size()).step_by(PAGE_SIZE).for_each(|at| self.start.add(at).write_volatile(1));
         }
     }
 }
@@ -60,7 +60,7 @@ fn arena() -> Arena {
 
 fn touched(arena: &Arena, len: usize) -> tailpin_arena::Buffer {
     let mut buffer = arena.alloc(len).expect("a buffer of the arena");
-    buffer.iter_mut().step_by(PAGE).for_each(|byte| *byte = black_box(1));
+    buffer.iter_mut().step_by(PAGE_SIZE).for_each(|byte| *byte = black_box(1));
     buffer
 }
 

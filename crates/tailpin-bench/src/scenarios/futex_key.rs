@@ -1,6 +1,6 @@
 //! From an address to a futex key, by kind of memory, and a wake where no thread waits.
 
-use tailpin::Order;
+use tailpin::{Order, PAGE_BYTES};
 use tailpin_futex::{Access as Use, Futex, Futexes, StdScheduler};
 use tailpin_mm::{Access, Map, Mm, ObjectConfig, Prot, Space, VirtAddr};
 
@@ -12,7 +12,7 @@ use crate::subjects::{LazyEnv, Machine, OurFutex, ParkingLot, Waits};
 
 const HUGE: u64 = 2 << 20;
 /// Where in its memory the word is: not in the first page.
-const WORD: u64 = 77 * 4096 + 8;
+const WORD: u64 = 77 * PAGE_BYTES + 8;
 
 /// A space with one huge page of each kind, present: anonymous, of a file, of a hugetlb object.
 fn kinds_of_memory<'z>(mm: &Mm<'z, LazyEnv>) -> (Space<'z, LazyEnv>, [VirtAddr; 3]) {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use tailpin::PAGE_BYTES;
 use tailpin_futex::{Futex, Futexes, StdScheduler, Waiter};
 use tailpin_mm::{HugePages, Map, Prot, Space, VirtAddr};
 
@@ -16,7 +17,6 @@ use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
 use crate::subjects::{LazyEnv, Machine};
 
-const PAGE: u64 = 4096;
 /// Bytes between two words that are waited for.
 const STRIDE: u64 = 64;
 /// Wakes between two looks at the clock.
@@ -167,10 +167,10 @@ pub(super) fn wake_one(recorder: &mut Recorder<'_>) {
     let zone = machine.zone();
     let mm = machine.mm(&zone);
     let space = mm.space().expect("there is memory for a page table");
-    let len = (100_000 * STRIDE).next_multiple_of(PAGE);
+    let len = (100_000 * STRIDE).next_multiple_of(PAGE_BYTES);
     let start =
         space.map(Map::anonymous(len, Prot::READ_WRITE).huge(HugePages::Always)).expect("it is empty");
-    for offset in (0..len).step_by(PAGE as usize) {
+    for offset in (0..len).step_by(PAGE_BYTES as usize) {
         space.fault(start.offset(offset), tailpin_mm::Access::Write).expect("there is memory for it");
     }
     let cores = recorder.cores();

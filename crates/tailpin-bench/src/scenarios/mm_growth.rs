@@ -3,7 +3,7 @@
 //! What grows is the zone, the page table and the number of regions; the memory is one object of 64
 //! MiB, mapped as often as it takes. All sizes exist at once and take turns.
 
-use tailpin::Zone;
+use tailpin::{PAGE_BYTES, Zone};
 use tailpin_mm::{Access, Advice, Map, Object, ObjectConfig, Prot, Space, VirtAddr};
 
 use crate::clock::{goes_on, once, repeat};
@@ -12,7 +12,6 @@ use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
 use crate::subjects::{LazyEnv, Machine};
 
-const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 const OBJECT: u64 = 64 << 20;
 const GIB: u64 = 1 << 30;
@@ -45,11 +44,11 @@ fn pins<'s>(space: &'s Space<'_, LazyEnv>, scenario: String, gib: u64) -> Run<'s
         let ns = on_cores(1, |_| {
             let mut rng = Rng::new(11);
             let pages: Vec<u64> =
-                (0..PLACES).map(|_| rng.below((gib * GIB / PAGE) as usize) as u64).collect();
+                (0..PLACES).map(|_| rng.below((gib * GIB / PAGE_BYTES) as usize) as u64).collect();
             let mut pages = pages.iter().cycle();
             repeat(effort, &scenario, || {
-                let at = START.offset(pages.next().map_or(0, |page| page * PAGE));
-                drop(space.pin_pages(at, PAGE, Access::Read).expect("it is mapped"));
+                let at = START.offset(pages.next().map_or(0, |page| page * PAGE_BYTES));
+                drop(space.pin_pages(at, PAGE_BYTES, Access::Read).expect("it is mapped"));
             })
         })[0];
         vec![Sample::new(scenario.clone(), 1, ns)]

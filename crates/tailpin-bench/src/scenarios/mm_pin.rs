@@ -1,6 +1,7 @@
 //! Pinning by address, memory in huge pages: one page at a time, and 2 MiB at a time. A pin and its
 //! end are one operation per page.
 
+use tailpin::PAGE_BYTES;
 use tailpin_mm::{Access, Map, Prot, Space};
 
 use crate::clock::repeat_parts;
@@ -10,7 +11,6 @@ use crate::linux::{HugeMemory, Registered, Spliced};
 use crate::recorder::{Recorder, Run, Sample};
 use crate::subjects::{LazyEnv, Machine};
 
-const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 /// Huge pages that are there.
 const BLOCKS: u64 = 16;
@@ -56,7 +56,11 @@ fn measure(recorder: &mut Recorder<'_>, scenario: &'static str, pages: u64) {
     }
     assert_eq!(space.usage().huge_bytes, BLOCKS * HUGE);
     let ours = case(scenario, pages, |page| {
-        drop(space.pin_pages(addr.offset(page * PAGE), pages * PAGE, Access::Read).expect("it is mapped"));
+        drop(
+            space
+                .pin_pages(addr.offset(page * PAGE_BYTES), pages * PAGE_BYTES, Access::Read)
+                .expect("it is mapped"),
+        );
     });
     #[allow(unused_mut)]
     let mut cases = vec![("tailpin", ours)];

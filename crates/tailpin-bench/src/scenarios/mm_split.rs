@@ -4,7 +4,7 @@
 //! The kernel is made to split by saying that one page of a huge page is cold, which needs no
 //! privilege. Its refusals count as failed: huge pages that are still there afterwards.
 
-use tailpin::Order;
+use tailpin::{Order, PAGE_BYTES};
 use tailpin_mm::{Access, CollapseLimits, CollapseOutcome, Map, Prot, Space, VirtAddr};
 
 use crate::clock::{goes_on, once};
@@ -14,7 +14,6 @@ use crate::linux::{BLOCK_PAGES, HugeMemory, Spliced};
 use crate::recorder::{Recorder, Run, Sample, Told};
 use crate::subjects::{LazyEnv, Machine};
 
-const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 /// Huge pages split between two looks at the clock.
 const BLOCKS: u64 = 8;
@@ -49,7 +48,9 @@ fn ours<'s>(split: &'static Split, space: &'s Space<'_, LazyEnv>, blocks: &'s [V
     Box::new(move |effort| {
         on_cores(1, |_| {
             let (mut splitting, mut collapsing, mut rounds, mut failed) = (0.0, 0.0, 0, 0);
-            let pin = |at: &VirtAddr| space.pin_pages(at.offset(PINNED * PAGE), PAGE, Access::Write).ok();
+            let pin = |at: &VirtAddr| {
+                space.pin_pages(at.offset(PINNED * PAGE_BYTES), PAGE_BYTES, Access::Write).ok()
+            };
             let pins: Vec<_> = blocks.iter().filter(|_| split.pinned).map(pin).collect();
             let start = std::time::Instant::now();
             while goes_on(effort, start, rounds) {

@@ -3,6 +3,7 @@
 //! Every other page of a huge page goes, one at a time; the first of them splits the mapping. The
 //! kernel keeps the memory until it splits the huge page itself, later and only if it can.
 
+use tailpin::PAGE_BYTES;
 use tailpin_mm::{Access, Advice, Map, Prot, Space, VirtAddr};
 
 use crate::clock::once;
@@ -15,7 +16,6 @@ use crate::report::Fact;
 use crate::stats::Summary;
 use crate::subjects::{LazyEnv, Machine};
 
-const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 /// Huge pages with holes.
 const BLOCKS: u64 = 8;
@@ -45,10 +45,10 @@ fn huge_pages(space: &Space<'_, LazyEnv>) -> VirtAddr {
 
 fn make_holes(space: &Space<'_, LazyEnv>, addr: VirtAddr, how: How) {
     for page in holes(BLOCKS) {
-        let at = addr.offset(page * PAGE);
+        let at = addr.offset(page * PAGE_BYTES);
         match how {
-            How::Unmap => space.unmap(at, PAGE).expect("it is mapped"),
-            How::Drop => space.advise(at, PAGE, Advice::DontNeed).expect("it is mapped"),
+            How::Unmap => space.unmap(at, PAGE_BYTES).expect("it is mapped"),
+            How::Drop => space.advise(at, PAGE_BYTES, Advice::DontNeed).expect("it is mapped"),
         }
     }
 }

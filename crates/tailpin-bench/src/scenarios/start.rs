@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use tailpin::{OneWord, PAGEBLOCK_FRAMES};
+use tailpin::{OneWord, PAGE_SIZE, PAGEBLOCK_FRAMES};
 
 use crate::clock::once;
 use crate::cores::on_cores;
@@ -13,8 +13,6 @@ use crate::subjects::{Memory, zone};
 const FRAMES_PER_GIB: u64 = 1 << 18;
 /// A pageblock's bits: one cache line.
 const PAGEBLOCK_BITS: usize = 64;
-const PAGE_BYTES: usize = 4096;
-
 pub(super) fn large(recorder: &mut Recorder<'_>) {
     let gib = recorder.effort.start_gib;
     let scenario = format!("zone-start-{gib}gib");
@@ -41,7 +39,7 @@ pub(super) fn large(recorder: &mut Recorder<'_>) {
     // the pageblocks' bits.
     let summary = memory.allocator_words().len() * size_of::<u64>()
         - frames as usize / PAGEBLOCK_FRAMES * PAGEBLOCK_BITS;
-    tell("start-summary", summary.div_ceil(PAGE_BYTES) as f64, "pages");
+    tell("start-summary", summary.div_ceil(PAGE_SIZE) as f64, "pages");
     match memory.touched_pages() {
         Ok((page_words, allocator_words)) => {
             tell("start-touched-frame-words", page_words as f64, "pages");

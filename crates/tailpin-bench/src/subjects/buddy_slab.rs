@@ -6,6 +6,7 @@
 use buddy_slab_allocator::{BuddyAllocator, ManagedSection};
 use memmap2::MmapMut;
 use spin::Mutex;
+use tailpin::PAGE_SIZE;
 
 use super::Frames;
 use crate::lazy::lazy_bytes;
@@ -23,9 +24,10 @@ impl BuddySlab {
     /// # Panics
     /// If the allocator refuses the region.
     pub(crate) fn new(frames: u64) -> Self {
-        let bytes = frames as usize * 4096;
-        let mut region =
-            bytes + BuddyAllocator::<4096>::required_meta_size(bytes).next_multiple_of(4096) + 2 * 4096;
+        let bytes = frames as usize * PAGE_SIZE;
+        let mut region = bytes
+            + BuddyAllocator::<PAGE_SIZE>::required_meta_size(bytes).next_multiple_of(PAGE_SIZE)
+            + 2 * PAGE_SIZE;
         let mut memory = lazy_bytes(region + 2 * ALIGN);
         // Where it puts the beginning depends on the length alone: try until the length is right,
         // and move by what is missing to an aligned beginning.
@@ -35,7 +37,7 @@ impl BuddySlab {
             if section.total_pages <= frames as usize {
                 break section.start;
             }
-            region -= 4096;
+            region -= PAGE_SIZE;
         };
         let start = start + probed.next_multiple_of(ALIGN) - probed;
         let (allocator, section) = Self::over(&mut memory[start..start + region]);
@@ -59,7 +61,7 @@ impl Frames for BuddySlab {
 
     #[inline]
     fn take(&self, order: u8) -> Option<usize> {
-        self.allocator.lock().alloc_pages(1 << order, 4096 << order).ok()
+        self.allocator.lock().alloc_pages(1 << order, PAGE_SIZE << order).ok()
     }
 
     #[inline]
@@ -68,6 +70,6 @@ impl Frames for BuddySlab {
     }
 
     fn frame(&self, held: &usize) -> u64 {
-        (held - self.base) as u64 / 4096
+        (held - self.base) as u64 / PAGE_SIZE as u64
     }
 }

@@ -10,6 +10,7 @@ use frame_alloc::{
     CpuId, DepotAllocator, PageSize, PhysicalAllocator, Provenance, RegionInit, SummaryBuddyAllocator,
 };
 use memmap2::MmapMut;
+use tailpin::PAGE_SIZE;
 
 use super::Frames;
 use crate::cores;
@@ -18,7 +19,7 @@ use crate::lazy::huge_bytes;
 const BASE: PageSize = PageSize::from_log2(12);
 /// Orders 0 to 10, as its own examples have it.
 const ORDERS: usize = 11;
-const ALIGN: usize = 4096 << (ORDERS - 1);
+const ALIGN: usize = PAGE_SIZE << (ORDERS - 1);
 const SLOTS: usize = 16;
 
 /// Turns the addresses of a pool into pointers.
@@ -86,7 +87,7 @@ pub(crate) type Depot = Pool<UnderDepot>;
 impl<A: Kind> Pool<A> {
     pub(crate) fn new(frames: u64) -> Self {
         let allocator = Box::new(A::fresh());
-        let bytes = frames as usize * 4096;
+        let bytes = frames as usize * PAGE_SIZE;
         let mut memory = huge_bytes(bytes + ALIGN);
         let base = memory.as_mut_ptr().expose_provenance().next_multiple_of(ALIGN);
         // SAFETY: the range lies within the mapping, which is this pool's alone and lives as long;
@@ -115,6 +116,6 @@ impl<A: Kind + Sync> Frames for Pool<A> {
     }
 
     fn frame(&self, held: &usize) -> u64 {
-        (held - self.base) as u64 / 4096
+        (held - self.base) as u64 / PAGE_SIZE as u64
     }
 }

@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use memmap2::{Advice, MmapMut};
-use tailpin::{OneWord, Pfn, Zone};
+use tailpin::{OneWord, PAGE_BYTES, Pfn, Zone};
 use tailpin_mm::{
     DirectMap, Env, FrameInfo, Mm, MmConfig, Ram, ReadSide, SpaceId, Stale, StdEnv, StdSection, Tlb,
 };
@@ -12,7 +12,6 @@ use tailpin_mm::{
 use super::{Memory, zone};
 use crate::lazy::huge_bytes;
 
-const PAGE_BYTES: u64 = 4096;
 const HUGE_BYTES: u64 = 2 << 20;
 
 /// The environment in user space, over memory that is not reserved: its frames may be more than the

@@ -150,6 +150,7 @@ impl Waits for ParkingLot {
 #[cfg(test)]
 mod tests {
     use std::thread;
+    use tailpin::PAGE_BYTES;
 
     use tailpin_futex::{Futexes, StdScheduler};
     use tailpin_mm::{Access, Map, Prot};
@@ -187,7 +188,7 @@ mod tests {
         let zone = machine.zone();
         let mm = machine.mm(&zone);
         let space = mm.space().unwrap();
-        let at = space.map(Map::anonymous(4096, Prot::READ_WRITE)).unwrap();
+        let at = space.map(Map::anonymous(PAGE_BYTES, Prot::READ_WRITE)).unwrap();
         space.fault(at, Access::Write).unwrap();
         let futexes = Futexes::new(StdScheduler::new(), 2);
         wakes_who_waits(&OurFutex { futexes: &futexes, space: &space, at });

@@ -4,6 +4,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use tailpin::PAGE_BYTES;
 use tailpin_futex::model::Mapping;
 use tailpin_futex::{
     Access, Acquired, Address, Error, Fault, Futex, Key, OWNER_DIED, TID_MASK, Tid, Timeout, WAITERS, derive,
@@ -201,8 +202,9 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             })
             .thread("key; another object; key", |fx| {
                 let pages: &KeyFixture<E> = fx.extension();
-                let derived =
-                    || derive::<_, F::Futex>(&Futex::shared(&pages.space, 4096), Access::Read, |_| None);
+                let derived = || {
+                    derive::<_, F::Futex>(&Futex::shared(&pages.space, PAGE_BYTES), Access::Read, |_| None)
+                };
                 let first = derived();
                 pages.model.truncate(pages.object, 0);
                 note(|| "the object goes, and its frames to another".to_owned());
@@ -391,7 +393,7 @@ fn mapping<E: Engine>(pages: &KeyFixture<E>, writable: bool) -> Mapping {
 /// The second page, faulted in.
 fn fault<E: Engine>(pages: &KeyFixture<E>) {
     use tailpin_futex::Memory;
-    pages.space.fault(Address::new(4096), Access::Read).expect("it is mapped");
+    pages.space.fault(Address::new(PAGE_BYTES), Access::Read).expect("it is mapped");
 }
 
 fn mapped<E: Engine>(huge: bool) -> KeyFixture<E> {
@@ -410,7 +412,7 @@ fn reuse<E: Engine>(pages: &KeyFixture<E>, frames: usize) {
 /// The key of the second page is the one made alone, or what now is in its place.
 fn key<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     let pages: &KeyFixture<E> = fx.extension();
-    let at = Address::new(4096);
+    let at = Address::new(PAGE_BYTES);
     let alone = Key::object(pages.object.id(), 1, at);
     let derived = derive::<_, F::Futex>(&Futex::shared(&pages.space, at.get()), Access::Read, |_| None);
     match derived {

@@ -6,10 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
+use tailpin::PAGE_SIZE;
+
 use super::check::{Check, as_root};
 use crate::linux::text;
 
-const PAGE: usize = 4096;
 const HUGE: usize = 2 << 20;
 
 /// All of them, in the order of the table.
@@ -49,7 +50,7 @@ impl Mapping {
     }
 
     fn touch(&mut self) {
-        for at in (0..self.len).step_by(PAGE) {
+        for at in (0..self.len).step_by(PAGE_SIZE) {
             // SAFETY: `at` is inside the mapping, which this owns alone.
             unsafe { self.start.as_ptr().add(at).write_volatile(0xA5) };
         }
@@ -80,7 +81,7 @@ impl Drop for Mapping {
 fn page_size() -> Check {
     // SAFETY: takes a number and gives one.
     match unsafe { libc::sysconf(libc::_SC_PAGESIZE) } {
-        4096 => Check::ok("page_size", "4096"),
+        size if usize::try_from(size) == Ok(PAGE_SIZE) => Check::ok("page_size", size.to_string()),
         other => Check::fail(
             "page_size",
             other.to_string(),
@@ -94,7 +95,7 @@ fn memory() -> Check {
     match Mapping::new(2 * HUGE) {
         Ok(mut mapping) => {
             mapping.touch();
-            if (0..mapping.len).step_by(PAGE).all(|at| mapping.byte(at) == 0xA5) {
+            if (0..mapping.len).step_by(PAGE_SIZE).all(|at| mapping.byte(at) == 0xA5) {
                 Check::ok(NAME, "4 MiB mapped, written and read back")
             } else {
                 Check::fail(NAME, "what was written was not there", "test the machine's memory")
@@ -112,7 +113,7 @@ fn memory() -> Check {
 fn process_madvise() -> Check {
     const NAME: &str = "process_madvise";
     let dropped = || -> io::Result<bool> {
-        let mut mapping = Mapping::new(4 * PAGE)?;
+        let mut mapping = Mapping::new(4 * PAGE_SIZE)?;
         mapping.touch();
         // SAFETY: takes numbers; the result is checked.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
@@ -123,8 +124,8 @@ fn process_madvise() -> Check {
         let pid = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
         let hole = |page: usize| libc::iovec {
             // SAFETY: page 1 and page 3 of four.
-            iov_base: unsafe { mapping.start.as_ptr().add(page * PAGE).cast() },
-            iov_len: PAGE,
+            iov_base: unsafe { mapping.start.as_ptr().add(page * PAGE_SIZE).cast() },
+            iov_len: PAGE_SIZE,
         };
         let holes = [hole(1), hole(3)];
         // SAFETY: both ranges are inside the mapping, which is this function's own; no reference
@@ -142,7 +143,7 @@ fn process_madvise() -> Check {
         if done < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok([0, 1, 2, 3].map(|page| mapping.byte(page * PAGE)) == [0xA5, 0, 0xA5, 0])
+        Ok([0, 1, 2, 3].map(|page| mapping.byte(page * PAGE_SIZE)) == [0xA5, 0, 0xA5, 0])
     };
     let advice = "none needed: memory is given back with one madvise per hole instead";
     match dropped() {
@@ -184,22 +185,23 @@ fn memfd() -> Check {
         }
         // SAFETY: a descriptor that was just opened and that no other owner has.
         let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        file.write_all_at(&[0xA5; 2 * PAGE], 0)?;
+        file.write_all_at(&[0xA5; 2 * PAGE_SIZE], 0)?;
         // SAFETY: an open descriptor and plain numbers.
         let result = unsafe {
             libc::fallocate(
                 file.as_raw_fd(),
                 libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
                 0,
-                PAGE as libc::off_t,
+                PAGE_SIZE as libc::off_t,
             )
         };
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        let mut pages = [0xFF; 2 * PAGE];
+        let mut pages = [0xFF; 2 * PAGE_SIZE];
         file.read_exact_at(&mut pages, 0)?;
-        Ok(pages[..PAGE].iter().all(|&byte| byte == 0) && pages[PAGE..].iter().all(|&byte| byte == 0xA5))
+        Ok(pages[..PAGE_SIZE].iter().all(|&byte| byte == 0)
+            && pages[PAGE_SIZE..].iter().all(|&byte| byte == 0xA5))
     };
     match punched() {
         Ok(true) => Check::ok(NAME, "made, and a hole punched"),
@@ -212,10 +214,10 @@ fn memfd() -> Check {
 fn pagemap() -> Check {
     const NAME: &str = "pagemap";
     let frame = || -> io::Result<u64> {
-        let mut mapping = Mapping::new(PAGE)?;
+        let mut mapping = Mapping::new(PAGE_SIZE)?;
         mapping.touch();
         let mut entry = [0; 8];
-        let at = mapping.start.as_ptr().addr() / PAGE * 8;
+        let at = mapping.start.as_ptr().addr() / PAGE_SIZE * 8;
         File::open("/proc/self/pagemap")?.read_exact_at(&mut entry, at as u64)?;
         Ok(u64::from_ne_bytes(entry) & ((1 << 55) - 1))
     };
@@ -246,9 +248,9 @@ fn io_uring() -> Check {
             );
         }
     };
-    let registered = Mapping::new(PAGE).and_then(|mut mapping| {
+    let registered = Mapping::new(PAGE_SIZE).and_then(|mut mapping| {
         mapping.touch();
-        let buffer = libc::iovec { iov_base: mapping.start.as_ptr().cast(), iov_len: PAGE };
+        let buffer = libc::iovec { iov_base: mapping.start.as_ptr().cast(), iov_len: PAGE_SIZE };
         // SAFETY: the buffer is mapped and outlives its registration, which ends in the next call.
         unsafe { ring.submitter().register_buffers(&[buffer]) }?;
         ring.submitter().unregister_buffers()
@@ -287,7 +289,7 @@ fn rseq() -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{HUGE, Mapping, PAGE};
+    use super::{HUGE, Mapping, PAGE_SIZE};
 
     #[test]
     fn a_mapping_is_one_s_own_and_aligned_where_it_says() {
@@ -295,7 +297,7 @@ mod tests {
         let at = mapping.aligned(HUGE);
         assert!(at < HUGE && (mapping.start.as_ptr().addr() + at).is_multiple_of(HUGE));
         mapping.touch();
-        mapping.advise(at, PAGE, libc::MADV_DONTNEED).unwrap();
-        assert_eq!((mapping.byte(at), mapping.byte(at + PAGE)), (0, 0xA5));
+        mapping.advise(at, PAGE_SIZE, libc::MADV_DONTNEED).unwrap();
+        assert_eq!((mapping.byte(at), mapping.byte(at + PAGE_SIZE)), (0, 0xA5));
     }
 }

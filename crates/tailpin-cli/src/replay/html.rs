@@ -1,5 +1,6 @@
 //! The report: what was replayed, drawn.
 
+use tailpin::PAGE_BYTES;
 use tailpin_replay::{Outcome, Sample, Timeline};
 
 use super::table::{BOOKKEEPING, compared, facts, story, title, verdict};
@@ -59,18 +60,23 @@ fn charts(timeline: &Timeline, course: &[Sample]) -> Vec<Chart> {
          each.",
         Unit::Bytes,
         vec![
-            curve("the trace", "pale", Shape::Area, &mut points.iter().map(|point| point.frames * 4096)),
+            curve(
+                "the trace",
+                "pale",
+                Shape::Area,
+                &mut points.iter().map(|point| point.frames * PAGE_BYTES),
+            ),
             curve(
                 "of it in blocks of 2 MiB and more",
                 "blue",
                 Shape::Area,
-                &mut points.iter().map(|point| point.huge_frames * 4096),
+                &mut points.iter().map(|point| point.huge_frames * PAGE_BYTES),
             ),
             curve(
                 "tailpin",
                 "orange",
                 Shape::Steps,
-                &mut course.iter().map(|sample| sample.used_frames * 4096),
+                &mut course.iter().map(|sample| sample.used_frames * PAGE_BYTES),
             ),
         ],
     )];

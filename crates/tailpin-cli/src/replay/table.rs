@@ -1,6 +1,7 @@
 //! An outcome for people: what was replayed and why it matters, what it cost, and what Linux pays
 //! for the same.
 
+use tailpin::PAGE_BYTES;
 use tailpin_replay::{Outcome, trace};
 
 use crate::busy::Warning;
@@ -97,7 +98,7 @@ pub(crate) fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
         format!(
             "{} pages ({}); {} of {} pageblocks of 2 MiB were whole and free then",
             count(outcome.peak_used_frames),
-            bytes(outcome.peak_used_frames * 4096),
+            bytes(outcome.peak_used_frames * PAGE_BYTES),
             count(outcome.huge_free_at_peak),
             count(outcome.zone_frames / tailpin::PAGEBLOCK_FRAMES as u64)
         ),

@@ -2,13 +2,10 @@
 
 use std::fs::File;
 use std::ops::Range;
-
+use tailpin::PAGE_SIZE;
 use tailpin_arena::{AllocError, Arena, Kept, Policy, ReadBuffer, ReleaseBy, Slice};
 
 use super::keeper::{BUFFER, KeepError, Keeper};
-
-/// Buffers get no smaller than this, however little is free.
-const LEAST_BUFFER: usize = 4096;
 
 /// A survivor is a slice that keeps its pages, or a copy, as the policy says. What is free goes
 /// back to the kernel.
@@ -39,8 +36,8 @@ impl Keeper for Pinned {
             match self.arena.alloc_tagged(bytes, "log") {
                 Ok(buffer) => break buffer,
                 // Survivors lie all over the arena: room there is, but in smaller pieces.
-                Err(AllocError::OutOfMemory { .. }) if bytes > LEAST_BUFFER => {
-                    bytes = (bytes / 2).max(LEAST_BUFFER)
+                Err(AllocError::OutOfMemory { .. }) if bytes > PAGE_SIZE => {
+                    bytes = (bytes / 2).max(PAGE_SIZE)
                 }
                 Err(AllocError::OutOfMemory { .. }) => return Err(KeepError::NoMemory { bytes: want }),
                 Err(error) => return Err(KeepError::Arena(error.to_string())),

@@ -8,12 +8,11 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use tailpin::PAGE_SIZE as PAGE;
 use tailpin_arena::Arena;
 use tailpin_arena::shared::SharedArena;
 
 const TAILPIN: &str = env!("CARGO_BIN_EXE_tailpin");
-const PAGE: usize = 4096;
-
 fn tailpin(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(TAILPIN).args(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
-use tailpin::{CountedPin, FrameWords, Order, PagePin, Pfn, Pins};
+use tailpin::{CountedPin, FrameWords, Order, PAGE_BYTES, PagePin, Pfn, Pins};
 
 use super::{ANONYMOUS, Mapping, Model, NO_OWNER, Object, SPECIAL, Size, locked};
-use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PAGE_SIZE, PageOwner, SpaceId};
+use crate::memory::{Access, Address, Fault, Memory, NotPresent, ObjectId, PageOwner, SpaceId};
 use crate::word::{Part, QueueWord};
 
 /// An address space: the page table and what may be in it.
@@ -116,7 +116,7 @@ impl<W: QueueWord> ModelMemory<W> {
 
     /// Frame and rights of a page, as the page table has them at this moment.
     fn entry(&self, at: Address) -> Option<(u64, bool)> {
-        let page = usize::try_from(at.get() / PAGE_SIZE).ok()?;
+        let page = usize::try_from(at.get() / PAGE_BYTES).ok()?;
         if page >= self.tables.pages.len() {
             return None;
         }
@@ -212,7 +212,7 @@ impl<W: QueueWord> Memory for ModelMemory<W> {
     }
 
     fn fault(&self, at: Address, access: Access) -> Result<(), Fault> {
-        let page = (at.get() / PAGE_SIZE) as usize;
+        let page = (at.get() / PAGE_BYTES) as usize;
         self.model.change(|| {
             let mut map = locked(&self.tables.map);
             let covers = |mapping: &&Mapping| (mapping.page..mapping.page + mapping.pages).contains(&page);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use common::{Table, lost, table, until_waiting};
+use tailpin::PAGE_BYTES as PAGE;
 use tailpin::{Order, Zone};
 use tailpin_futex::{Access, Error, Fault, Futex, Key, KeyKind, ObjectId, SpaceId};
 use tailpin_mm::{
@@ -16,7 +17,6 @@ use tailpin_mm::{
 type Sp<'z> = Space<'z, StdEnv>;
 
 const HUGE: u64 = 2 << 20;
-const PAGE: u64 = 4096;
 /// Times that two threads hand a word to each other.
 const ROUNDS: u32 = 2000;
 

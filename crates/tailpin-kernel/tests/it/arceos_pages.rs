@@ -2,11 +2,11 @@
 
 use axallocator::{AllocError, BaseAllocator, PageAllocator};
 use tailpin::FrameRange;
+use tailpin::PAGE_SIZE as PAGE;
 use tailpin_kernel::{ArceosPages, Frames, FramesConfig};
 
 use crate::machine::{Counted, FIRST, Memory};
 
-const PAGE: usize = 4096;
 const OFFSET: usize = 0xffff_0000_0000_0000;
 const START: usize = OFFSET + FIRST.get() as usize * PAGE;
 

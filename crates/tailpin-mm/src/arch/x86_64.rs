@@ -29,7 +29,7 @@ const PWT: u64 = 1 << 3;
 const PCD: u64 = 1 << 4;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-const PAGE_SIZE: u64 = 1 << 7;
+const LARGE_PAGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 /// Bits 12 to 51.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
@@ -61,7 +61,7 @@ impl Arch for X86_64 {
             return TableEntry::Empty;
         }
         let frame = Pfn::new((bits & FRAME) >> 12);
-        if level != Level::PTE && bits & PAGE_SIZE == 0 {
+        if level != Level::PTE && bits & LARGE_PAGE == 0 {
             return TableEntry::Table(frame);
         }
         let start = Flags::NONE.with_if(Flags::EXEC, bits & NO_EXECUTE == 0);
@@ -74,7 +74,7 @@ impl Arch for X86_64 {
 
     #[inline]
     fn leaf(level: Level, leaf: Leaf) -> u64 {
-        let size = if level == Level::PTE { 0 } else { PAGE_SIZE };
+        let size = if level == Level::PTE { 0 } else { LARGE_PAGE };
         let no_execute = if leaf.flags.has(Flags::EXEC) { 0 } else { NO_EXECUTE };
         let cache = match leaf.flags {
             flags if flags.has(Flags::UNCACHED) => PCD | PWT,

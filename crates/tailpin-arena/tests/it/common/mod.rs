@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
+pub(crate) use tailpin::PAGE_SIZE as PAGE;
 use tailpin_arena::{Arena, Slice};
 
-pub(crate) const PAGE: usize = 4096;
 pub(crate) const MIB: usize = 1 << 20;
 pub(crate) const HUGE: usize = 2 * MIB;
 

@@ -4,13 +4,13 @@
 
 pub mod accounts;
 
+pub use tailpin::PAGE_BYTES as PAGE;
 use tailpin::{Kind, Order, Pfn, Zone};
 use tailpin_mm::{
     Advice, CollapseError, CollapseLimits, CollapseOutcome, Env, Mm, MmConfig, Ram, Space, StdEnv, VirtAddr,
 };
 
 pub const MIB: u64 = 1 << 20;
-pub const PAGE: u64 = 4096;
 pub const HUGE: u64 = 2 * MIB;
 
 pub type Mem<'z> = Mm<'z, StdEnv>;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+pub use tailpin::PAGE_BYTES as PAGE;
 use tailpin_mm::{Access, FaultError, Prot, VirtAddr};
 
-pub const PAGE: u64 = 4096;
 /// Pages of a hugetlb block.
 pub const UNIT: u64 = 512;
 

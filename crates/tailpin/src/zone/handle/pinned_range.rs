@@ -6,14 +6,12 @@ use core::ops::Range;
 
 use crate::error::GetError;
 use crate::finally::to_the_end;
-use crate::frame::{FrameRange, Pfn};
+use crate::frame::{FrameRange, PAGE_BYTES, Pfn};
 use crate::one_word::OneWord;
 use crate::protocol::{CountedPin, PagePin, Protocol};
 use crate::zone::Zone;
 
 use super::Block;
-
-const PAGE_BYTES: u64 = crate::PAGE_SIZE as u64;
 
 /// A range of bytes with a pin on each page it touches.
 ///
