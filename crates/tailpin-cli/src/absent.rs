@@ -21,9 +21,11 @@ pub(crate) fn run(command: &str, args: &Args) -> Status {
         asked.push(' ');
         asked.push_str(&quoted(&argument.to_string_lossy()));
     }
+    // What is measured is built with optimisations across crates, which other commands do without.
+    let profile = if command == "bench" { "--profile bench" } else { "--release" };
     complain(format_args!(
         "`{command}` is not in this build: it brings many more crates, which take minutes to compile.\n\
-         In a checkout:  cargo run --release --features {command} -- {command}{asked}\n\
+         In a checkout:  cargo run {profile} --features {command} -- {command}{asked}\n\
          To install it:  cargo install tailpin-cli --features {command}"
     ));
     Status::Unusable

@@ -41,7 +41,8 @@ fn a_command_that_is_not_built_says_how_to_build_it() {
         let said = String::from_utf8_lossy(&asked.stderr);
         assert_eq!(asked.status.code(), Some(if built { 0 } else { 2 }), "{said}");
         if !built {
-            let line = format!("cargo run --release --features {command} -- {command} --help\n");
+            let profile = if command == "bench" { "--profile bench" } else { "--release" };
+            let line = format!("cargo run {profile} --features {command} -- {command} --help\n");
             assert!(said.contains(&line), "{said}");
         }
     }
