@@ -240,6 +240,6 @@ fn main() -> Result {
         "{NUMBERS} numbers crossed, through {splits} splits and {collapses} collapses of the page between them"
     );
     assert_eq!(sum, expected, "each number arrives once");
-    assert!(futexes.is_idle(), "nobody is left waiting");
+    assert!(futexes.is_idle(), "no thread is left waiting");
     Ok(())
 }

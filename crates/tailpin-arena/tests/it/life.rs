@@ -49,7 +49,7 @@ fn a_buffer_has_the_pages_it_needs_and_no_more() {
         assert_eq!(arena.stats().in_use_whole, pages * PAGE);
         let whole = buffer.freeze();
         assert_eq!(whole.retained_bytes(), pages * PAGE);
-        let back = whole.try_into_unique().expect("nobody else has it");
+        let back = whole.try_into_unique().expect("no other handle has it");
         drop(back);
         assert_eq!(arena.stats().in_use(), 0);
     }

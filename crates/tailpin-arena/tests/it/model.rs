@@ -156,11 +156,11 @@ impl Model {
             && (0..self.sizes[handle.buffer]).all(|page| self.pins(handle.buffer, page) == 0);
         match handle.slice.try_into_unique() {
             Ok(buffer) => {
-                assert!(free, "somebody else has it");
+                assert!(free, "another handle has it");
                 self.writable.push((buffer, handle.buffer));
             }
             Err(slice) => {
-                assert!(!free, "nobody else has it");
+                assert!(!free, "no other handle has it");
                 self.handles.push(Handle { slice, ..handle });
             }
         }

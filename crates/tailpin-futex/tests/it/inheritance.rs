@@ -168,7 +168,7 @@ fn urgency_goes_along_a_chain_of_owners_and_comes_back() {
             });
             until("it was lent", || me.effective_priority() == Priority(9));
         });
-        assert_eq!(me.effective_priority(), Priority::NORMAL, "whoever gave up lends nothing");
+        assert_eq!(me.effective_priority(), Priority::NORMAL, "a thread that gave up lends nothing");
     });
 }
 

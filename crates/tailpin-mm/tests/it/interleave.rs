@@ -167,7 +167,7 @@ type Step = (&'static str, fn(&Sp, &Sp));
 const STEPS: &[Step] = &[
     ("unmap", |space, _| space.unmap(BASE, HUGE).unwrap()),
     ("unmap a part", |space, _| space.unmap(BASE.offset(HUGE / 2), HUGE / 2).unwrap()),
-    ("unmap, and the memory is somebody else's", |space, other| {
+    ("unmap, and the memory is another user's", |space, other| {
         space.unmap(BASE, HUGE).unwrap();
         fill(other);
     }),
@@ -284,7 +284,7 @@ fn check_pins(zone: &Zone<'_>, space: &Sp, pins: &Held, page: u64, what: &str) {
         pins.read(i * PAGE, &mut found);
         assert!(!is_free(zone, frame), "{what}: pinned frame {frame} is free");
         let was_there = found == stamp(page + i);
-        assert!(was_there || found == [0; 8], "{what}: page {i} is somebody else's: {found:?}");
+        assert!(was_there || found == [0; 8], "{what}: page {i} is another user's: {found:?}");
         match space.mapping(BASE.offset((page + i) * PAGE)) {
             Some(mapping) => {
                 assert_eq!(mapping.frame, frame, "{what}: pin and mapping have parted at page {i}")

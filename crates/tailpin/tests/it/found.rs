@@ -134,7 +134,7 @@ impl FreeSink for Left {
     fn freed_offline(&self, frame: Pfn) {
         self.0.lock().unwrap().push(frame.get());
     }
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         panic!("{misuse}");
     }
 }

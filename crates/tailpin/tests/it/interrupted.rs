@@ -75,7 +75,7 @@ impl FreeSink for Freed {
     fn freed_offline(&self, frame: Pfn) {
         self.0.lock().unwrap().push(frame.get() - BASE.get());
     }
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         panic!("{misuse}");
     }
 }

@@ -23,7 +23,7 @@ impl FreeSink for Log {
     }
     fn freed_frames(&self, _: Pfn, _: &FrameMask) {}
     fn freed_offline(&self, _: Pfn) {}
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         self.misuses.lock().unwrap().push((misuse.frame, misuse.operation, misuse.cause));
     }
 }
@@ -130,7 +130,7 @@ fn merges_of_what_is_not_the_callers_alone() {
     begin(&protocol, 1, Class::Splittable);
     let pin = protocol.try_get(BASE, &log).unwrap();
     protocol.put_pieces(whole(1), 1, &log);
-    assert_eq!(merge(0, 1), Err(MergeError::NotABlock), "pinned, but nobody's");
+    assert_eq!(merge(0, 1), Err(MergeError::NotABlock), "pinned, but no block");
     protocol.put(pin, &log);
     begin(&protocol, 2, Class::Unsplittable);
     assert_eq!(merge(0, 2), Err(MergeError::Unsplittable { head: BASE }));

@@ -96,7 +96,7 @@ fn merged_under(pieces: u8, pin: Option<u64>) -> Vec<bool> {
 fn a_pin_on_any_piece_keeps_all_of_them_from_rest() {
     for pieces in [0, 4, 8] {
         let rest = merged_under(pieces, None);
-        assert!(rest.iter().all(|rest| *rest), "nobody holds any piece of order {pieces}");
+        assert!(rest.iter().all(|rest| *rest), "there is no hold on any piece of order {pieces}");
         for page in [0, 1, 3, 16, 300, 511] {
             let rest = merged_under(pieces, Some(page));
             assert!(!rest.contains(&true), "page {page} is pinned, pieces of order {pieces}");

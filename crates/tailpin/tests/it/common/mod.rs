@@ -83,7 +83,7 @@ impl FreeSink for NoMisuse {
     fn freed_block(&self, _: Pfn, _: Order) {}
     fn freed_frames(&self, _: Pfn, _: &FrameMask) {}
     fn freed_offline(&self, _: Pfn) {}
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         panic!("{misuse}");
     }
 }
