@@ -6,7 +6,7 @@ use core::arch::global_asm;
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{FrameRange, Misuse, Order, Pfn, Sink};
+use tailpin::{FrameRange, Misuse, Order, PAGE_BYTES, Pfn, Sink};
 use tailpin_kernel::{Frames, FramesConfig, Kernel, MemoryMap, Use};
 use tailpin_mm::{Mm, MmConfig};
 
@@ -107,7 +107,8 @@ impl Ranges {
     fn new(map: &[MapEntry], end: u64) -> Self {
         let mut found = Self { ranges: [FrameRange::new(Pfn::new(0), 0); 16], number: 0 };
         for entry in map.iter().filter(|entry| entry.kind == RAM) {
-            let (first, last) = (entry.address.div_ceil(4096), (entry.address + entry.bytes).min(end) / 4096);
+            let (first, last) =
+                (entry.address.div_ceil(PAGE_BYTES), (entry.address + entry.bytes).min(end) / PAGE_BYTES);
             if first < last && found.number < found.ranges.len() {
                 found.ranges[found.number] = FrameRange::new(Pfn::new(first), last - first);
                 found.number += 1;
@@ -182,7 +183,7 @@ extern "C" fn first_cpu(info: u32) -> ! {
     let ranges = Ranges::new(map, extend_direct_map(memory_end.max().unwrap_or(0)));
     // Firmware, start information and trampoline; the image.
     let low = FrameRange::new(Pfn::new(0), IMAGE_START.get());
-    let image_end = ((&raw const __image_end) as u64 - IMAGE_BASE).div_ceil(4096);
+    let image_end = ((&raw const __image_end) as u64 - IMAGE_BASE).div_ceil(PAGE_BYTES);
     let image = FrameRange { start: IMAGE_START, end: Pfn::new(image_end) };
     let map = MemoryMap { memory: ranges.all(), reserved: &[low, image], later: None };
     let config = FramesConfig { sink: Some(&Reporter), ..FramesConfig::new(MAX_CPUS, cpus::this_cpu) };

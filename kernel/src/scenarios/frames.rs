@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{Order, Request, SetAside};
+use tailpin::{Order, PAGE_BYTES, Request, SetAside};
 use tailpin_mm::{Access, FaultError, HugePages, Map, Prot};
 
 use super::{Check, World, ensure, page, word_of};
@@ -71,7 +71,7 @@ pub(super) fn set_aside_mapped(world: &World) -> Check {
 /// A fault that finds no frame says so, and everything comes back.
 pub(super) fn exhaustion(world: &World) -> Check {
     let space = world.space()?;
-    let at = space.map(Map::anonymous(world.zone.usable_frames() * 4096 * 2, Prot::READ_WRITE))?;
+    let at = space.map(Map::anonymous(world.zone.usable_frames() * PAGE_BYTES * 2, Prot::READ_WRITE))?;
     let mut bytes = 0;
     let end = loop {
         let here = at.offset(bytes);

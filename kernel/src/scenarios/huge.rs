@@ -3,7 +3,7 @@
 use alloc::format;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tailpin::Order;
+use tailpin::{Order, PAGE_BYTES};
 use tailpin_mm::{Access, Advice, CollapseLimits, CollapseOutcome, Space, VirtAddr};
 
 use super::{Check, World, await_progress, ensure, page};
@@ -70,7 +70,7 @@ pub(super) fn split_pinned(world: &World) -> Check {
             while !stop.load(Ordering::Relaxed) {
                 value += 1;
                 let here = page(at, value * 7 % 512);
-                let Ok(pin) = space.pin_pages(here, 4096, Access::Write) else {
+                let Ok(pin) = space.pin_pages(here, PAGE_BYTES, Access::Write) else {
                     failed.fetch_add(1, Ordering::Relaxed);
                     continue;
                 };
@@ -112,8 +112,8 @@ pub(super) fn collapse_under_reads(world: &World) -> Check {
                     // collapse must copy.
                     let moved = || -> Check {
                         space.split_page(at, Order::PAGE)?;
-                        let pinned = space.pin_pages(page(at, 511), 4096, Access::Read)?;
-                        space.advise(page(at, 511), 4096, Advice::DontNeed)?;
+                        let pinned = space.pin_pages(page(at, 511), PAGE_BYTES, Access::Read)?;
+                        space.advise(page(at, 511), PAGE_BYTES, Advice::DontNeed)?;
                         space.write(page(at, 511), b"another frame")?;
                         drop(pinned);
                         Ok(())

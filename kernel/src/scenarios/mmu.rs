@@ -4,7 +4,7 @@
 use alloc::format;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::Order;
+use tailpin::{Order, PAGE_BYTES};
 use tailpin_mm::{Access, HugePages, Map, ObjectConfig, Prot, VirtAddr};
 
 use super::{Check, Failure, World, ensure, page, word_of};
@@ -57,15 +57,15 @@ pub(super) fn rights(world: &World) -> Check {
     let space = world.space()?;
     let read_only = space.map(Map::anonymous(1 << 20, Prot::READ))?;
     let both = space.map(Map::anonymous(1 << 20, Prot::READ_WRITE))?;
-    let guard = space.map(Map::guard(4096))?;
+    let guard = space.map(Map::guard(PAGE_BYTES))?;
     in_space(&space, || {
         ensure(read(read_only) == Some(0), "a page of zeroes can't be read")?;
         ensure(!write(read_only, 1), "a read-only page was written")?;
         ensure(write(both, 1) && read(both) == Some(1), "a page can't be written")?;
-        ensure(read(guard).is_none() && read(VirtAddr::new(0x1000)).is_none(), "a guard was read")?;
-        space.protect(both, 4096, Prot::READ)?;
+        ensure(read(guard).is_none() && read(VirtAddr::new(PAGE_BYTES)).is_none(), "a guard was read")?;
+        space.protect(both, PAGE_BYTES, Prot::READ)?;
         ensure(!write(both, 2) && read(both) == Some(1), "written through a stale translation")?;
-        space.protect(both, 4096, Prot::READ_WRITE)?;
+        space.protect(both, PAGE_BYTES, Prot::READ_WRITE)?;
         ensure(write(both, 3) && read(both) == Some(3), "a page can't be written again")
     })
 }
@@ -76,7 +76,7 @@ const RETURN_42: [u8; 9] = [0x48, 0xc7, 0xc7, 42, 0, 0, 0, 0xcd, 0x80];
 /// Ring 3 executes what may be executed, and what may be written may not.
 pub(super) fn execution(world: &World) -> Check {
     let space = world.space()?;
-    let code = space.map(Map::anonymous(4096, Prot { read: true, write: true, exec: true }))?;
+    let code = space.map(Map::anonymous(PAGE_BYTES, Prot { read: true, write: true, exec: true }))?;
     let data = space.map(Map::anonymous(8192, Prot::READ_WRITE).huge(HugePages::Never))?;
     space.write(code, &RETURN_42)?;
     space.write(data, &RETURN_42)?;
@@ -89,9 +89,9 @@ pub(super) fn execution(world: &World) -> Check {
         ensure(run_user(page(data, 1), stack, 0) == UserEnd::Refused, "an absent page was executed")?;
         let mapped = space.mapping(page(data, 1)).is_some();
         ensure(!mapped && faults() == before + 1, "a fetch that is refused mapped the page")?;
-        space.protect(code, 4096, Prot::READ)?;
+        space.protect(code, PAGE_BYTES, Prot::READ)?;
         ensure(run_user(code, stack, 0) == UserEnd::Refused, "executed through a stale translation")?;
-        space.protect(code, 4096, Prot::READ_EXEC)?;
+        space.protect(code, PAGE_BYTES, Prot::READ_EXEC)?;
         ensure(run_user(code, stack, 0) == UserEnd::Left(42), "the program did not run again")?;
         ensure(!write(code, 0), "what may be executed was written")
     })
@@ -109,14 +109,15 @@ pub(super) fn device(world: &World) -> Check {
         ensure(!write(at.offset(apic::VERSION), 0), "a register that may only be read was written")
     })?;
     let leaf = space.mapping(at).ok_or("not mapped")?;
-    ensure(leaf.foreign && space.usage().foreign_bytes == 4096, "taken for memory")?;
+    ensure(leaf.foreign && space.usage().foreign_bytes == PAGE_BYTES, "taken for memory")?;
     // Cache disable, or the processor would keep what the registers were.
     let entry = super::unmap::last_entry(&space, at).ok_or("no entry")?;
     ensure(entry & 1 << 4 != 0, "mapped cached")?;
-    let refused = space.read(at, &mut [0; 4]).is_err() && space.pin_pages(at, 4096, Access::Read).is_err();
+    let refused =
+        space.read(at, &mut [0; 4]).is_err() && space.pin_pages(at, PAGE_BYTES, Access::Read).is_err();
     ensure(refused, "the library reached what is no memory")?;
     let child = space.fork()?;
-    space.unmap(at, 4096)?;
+    space.unmap(at, PAGE_BYTES)?;
     ensure(in_space(&space, || read_half(at)).is_none(), "still there after the unmap")?;
     let seen = in_space(&child, || read_half(at.offset(apic::VERSION)));
     ensure(seen == Some(expected), "the child has lost it")
@@ -136,7 +137,7 @@ pub(super) fn ring3(world: &World) -> Check {
         0x0f, 0x0b, 0x90, 0x90, // ud2
     ];
     let space = world.space()?;
-    let code = space.map(Map::anonymous(4096, Prot { read: true, write: true, exec: true }))?;
+    let code = space.map(Map::anonymous(PAGE_BYTES, Prot { read: true, write: true, exec: true }))?;
     let data = space.map(Map::anonymous(1 << 20, Prot::READ_WRITE).huge(HugePages::Never))?;
     space.write(code, &PROGRAM)?;
     let stack = data.offset(1 << 20);
@@ -191,12 +192,12 @@ pub(super) fn stale_after_switch(world: &World) -> Check {
         0 => {
             for _ in 0..world.times(20) {
                 let turn = || -> Check {
-                    space.map(Map::anonymous(4096, Prot::READ_WRITE).at(at))?;
+                    space.map(Map::anonymous(PAGE_BYTES, Prot::READ_WRITE).at(at))?;
                     space.write(at, &OURS.to_ne_bytes())?;
                     let frame = space.mapping(at).ok_or("not mapped")?.frame;
                     meeting.meet();
                     meeting.meet();
-                    space.unmap(at, 4096)?;
+                    space.unmap(at, PAGE_BYTES)?;
                     // The frame's next owner.
                     words(frame)[0].store(THEIRS, Ordering::SeqCst);
                     Ok(())

@@ -15,7 +15,7 @@ use alloc::string::{String, ToString};
 use core::fmt::Display;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::Zone;
+use tailpin::{PAGE_BYTES, Zone};
 use tailpin_mm::{Access, Map, Mm, Prot, Space, VirtAddr};
 
 use crate::boot::MISUSES;
@@ -112,7 +112,7 @@ fn word_of(space: &Space<'static, Breakable>, at: VirtAddr) -> Result<u64, Failu
 
 /// Address of page `index` behind `at`.
 fn page(at: VirtAddr, index: u64) -> VirtAddr {
-    at.offset(index * 4096)
+    at.offset(index * PAGE_BYTES)
 }
 
 /// Lets `turns` turns of a loop pass, for other CPUs to run into the window that is open.

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tailpin::Order;
+use tailpin::{Order, PAGE_BYTES};
 use tailpin_mm::{Access, CollapseLimits, HugePages, Map, Prot, Space, VirtAddr};
 
 use super::{Check, Failure, World, ensure, page, word_of};
@@ -49,7 +49,7 @@ fn rounds(
 /// A space with small pages, all present.
 fn small(world: &World, pages: u64) -> Result<(Space<'static, Breakable>, VirtAddr), Failure> {
     let space = world.space()?;
-    let at = space.map(Map::anonymous(pages * 4096, Prot::READ_WRITE).huge(HugePages::Never))?;
+    let at = space.map(Map::anonymous(pages * PAGE_BYTES, Prot::READ_WRITE).huge(HugePages::Never))?;
     for index in 0..pages {
         space.fault(page(at, index), Access::Write)?;
     }
@@ -91,7 +91,7 @@ pub(super) fn costs(world: &World) -> Check {
     })?;
     most("a fork", fork, one)?;
     let (second, third) = (at.offset(4 << 20), at.offset(8 << 20));
-    let part = rounds("unmap one page of a huge one", &space, || Ok(space.unmap(page(at, 1), 4096)?))?;
+    let part = rounds("unmap one page of a huge one", &space, || Ok(space.unmap(page(at, 1), PAGE_BYTES)?))?;
     most("an unmap of a part", part, 2 * one)?;
     let split = rounds("split a huge page", &space, || {
         space.split_page(second, Order::PAGE)?;
@@ -125,7 +125,7 @@ pub(super) fn shootdown_storm(world: &World) -> Check {
     let at = VirtAddr::new(0x4000_0000);
     for _ in 0..world.cpus {
         let space = world.space()?;
-        let bytes = world.cpus as u64 * PAGES * 4096;
+        let bytes = world.cpus as u64 * PAGES * PAGE_BYTES;
         space.map(Map::anonymous(bytes, Prot::READ_WRITE).huge(HugePages::Never).at(at))?;
         spaces.push(space);
     }
@@ -133,7 +133,7 @@ pub(super) fn shootdown_storm(world: &World) -> Check {
     let before = ROUNDS.count();
     TURNS_BEFORE_ASKING.store(20_000, Ordering::Relaxed);
     let change = |space: &Space<'static, Breakable>, word, prot| {
-        let refusal = space.protect(word, 4096, prot).is_err();
+        let refusal = space.protect(word, PAGE_BYTES, prot).is_err();
         refused.fetch_add(u64::from(refusal), Ordering::Relaxed);
     };
     everywhere(&|cpu| {

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tailpin::{Order, Pfn, RawBlock, Request};
+use tailpin::{Order, PAGE_BYTES, PAGE_SIZE, Pfn, RawBlock, Request};
 use tailpin_mm::{Access, Map, Prot, Space, VirtAddr};
 
 use super::{Check, World, await_progress, ensure, linger, page};
@@ -62,7 +62,7 @@ pub(super) fn unmap_under_reads(world: &World) -> Check {
         await_progress(&good);
         let frame = space.mapping(word).ok_or("not mapped")?.frame;
         if turn.is_multiple_of(2) {
-            space.unmap(word, 4096)?;
+            space.unmap(word, PAGE_BYTES)?;
         }
         space.unmap(at, 2 << 20)?;
         let found = poison(world, &[(Order::HUGE, 4), (Order::PAGE, 296)], |found| found == frame);
@@ -119,7 +119,7 @@ pub(super) fn unmap_under_copies(world: &World) -> Check {
     let turn = || -> Check {
         space.map(Map::anonymous(BYTES, Prot::READ_WRITE).at(at))?;
         for index in 0..16 {
-            space.write(page(at, index), &[0x60; 4096])?;
+            space.write(page(at, index), &[0x60; PAGE_SIZE])?;
         }
         let frame = space.mapping(last).ok_or("not mapped")?.frame;
         SLOW_FRAME.store(frame.get(), Ordering::Relaxed);
@@ -141,7 +141,7 @@ pub(super) fn unmap_under_copies(world: &World) -> Check {
         }
         1 => {
             meeting.meet();
-            let mut buffer = [0; 4096];
+            let mut buffer = [0; PAGE_SIZE];
             while !stop.load(Ordering::Relaxed) {
                 if space.read(last, &mut buffer).is_ok() {
                     copies.fetch_add(1, Ordering::Relaxed);
