@@ -26,7 +26,7 @@ ITEM = re.compile(
 def strip(text):
     """The code alone: no comments, no unit tests at the end of the file."""
     text = re.sub(r"//[^\n]*", "", text)
-    cut = re.search(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*mod \w+ \{", text)
+    cut = re.search(r"#\[cfg\((?:all\()?test\b[^\n]*\]\s*(?:#\[[^\]]*\]\s*)*mod \w+ \{", text)
     return text[: cut.start()] if cut else text
 
 

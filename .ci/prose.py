@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Comments and docs are wrapped at 100 columns, and each sentence names who acts.
+"""Comments and docs are wrapped at 100 columns, each sentence names who acts, and each doc comment
+stands alone: in an editor's pop-up there is no neighbour that it could lean on.
 
-Checked are the comments of all Rust sources and the text of all Markdown files; what can't be
-wrapped (tables, links, code blocks) may be longer. `prose.py --count` prints how much is wrong
-per folder instead of each line.
+Checked are the comments of all Rust sources, what their strings say, and the text of all Markdown
+files; what can't be wrapped (tables, links, code blocks) may be longer. `prose.py --count` prints how
+much is wrong per folder instead of each line.
 """
 import re
 import subprocess
@@ -14,6 +15,9 @@ WIDTH = 100
 WORDS = re.compile(
     r"\b(whoever|somebody|nobody|meanwhile|by itself|in vain|to be had|how-manieth)\b", re.I
 )
+
+
+LEANS = re.compile(r"///\s+(The same(?: |,|:)|Likewise|As above|Ditto|And )")
 
 
 def comments(text):
@@ -40,12 +44,28 @@ def markdown(text):
         yield number, line, line, fence
 
 
+def strings(text):
+    """(line number, what is said) of the strings that are sentences, not names"""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip().startswith("//"):
+            for said in re.findall(r'"((?:[^"\\]|\\.)* (?:[^"\\]|\\.)*)"', line):
+                yield number, said
+
+
 def wrong(path):
     text = open(path, encoding="utf-8").read()
     rust = path.endswith(".rs")
+    for number, said in strings(text) if rust else ():
+        if found := WORDS.search(said):
+            yield number, f"who does it? {found.group(0)!r}"
+    before = ""
     for number, line, said, code in (comments if rust else markdown)(text):
         if code:
             continue
+        first = not before.strip().startswith("///")
+        before = line
+        if rust and first and (found := LEANS.match(line.strip())):
+            yield number, f"leans on its neighbour: {found.group(1)!r}"
         whole = said.strip()
         if rust and len(line) > WIDTH and " " in whole and not whole.startswith("|"):
             yield number, f"{len(line)} columns"

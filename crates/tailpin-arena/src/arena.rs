@@ -13,12 +13,12 @@ use std::time::Duration;
 use tailpin::{Audit, FrameRange, Order, Pfn, Request};
 
 use crate::arena_ptr::Root;
-use crate::builder::Builder;
+use crate::backing::{Ability, Backing};
 use crate::error::{AllocError, ReleaseError};
 use crate::handles::buffer::Buffer;
 use crate::handles::fragments::Fragments;
 use crate::handles::scattered::pieces::Pieces;
-use crate::memory::backing::{Abilities, Ability, Backing};
+use crate::memory::abilities::Abilities;
 use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::observe::page_walk;
 use crate::observe::stats::{Holder, LeakReport, Stats};
@@ -59,6 +59,8 @@ struct Handles {
     root: Root,
     /// Pages that are being filled with small copies.
     fragments: Fragments,
+    /// Called if anything is in use when the last handle goes.
+    on_leak: Option<fn(&LeakReport)>,
 }
 
 impl Drop for Handles {
@@ -77,7 +79,7 @@ impl Drop for Handles {
         let left = inner.budget.used();
         if left > 0
             && !inner.is_child()
-            && let Some(on_leak) = inner.settings.on_leak
+            && let Some(on_leak) = self.on_leak
         {
             on_leak(&LeakReport {
                 bytes: bytes_of(left),
@@ -153,15 +155,10 @@ impl WeakArena {
 }
 
 impl Arena {
-    /// To set up a new one.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    pub(crate) fn new(root: Root) -> Self {
+    pub(crate) fn new(root: Root, on_leak: Option<fn(&LeakReport)>) -> Self {
         // SAFETY: the handles' keepalive is this function's caller's.
         let slots = unsafe { root.inner() }.budget.slots();
-        let handles = Arc::new(Handles { root, fragments: Fragments::new(slots) });
+        let handles = Arc::new(Handles { root, fragments: Fragments::new(slots), on_leak });
         let weak: Weak<dyn Any + Send + Sync> = Arc::<Handles>::downgrade(&handles);
         let arena = Self { handles };
         // This is the first handle, so nothing is there yet.
@@ -291,7 +288,8 @@ impl Arena {
         }
     }
 
-    /// The same where none was to be found.
+    /// A block where the first look found none, once memory that is being given back is there
+    /// again.
     #[cold]
     fn take_again(&self, order: Order) -> Option<Pfn> {
         let inner = self.inner();
@@ -315,7 +313,7 @@ impl Arena {
         AllocError::OutOfMemory { asked: len, block, free, largest_free: self.largest_free() }
     }
 
-    /// Size in bytes.
+    /// Size of the arena's data in bytes.
     pub fn size(&self) -> usize {
         bytes_of(self.inner().data.pages)
     }
@@ -337,7 +335,7 @@ impl Arena {
         self.inner().data.file()
     }
 
-    /// What the memory is.
+    /// What the arena's memory is.
     pub fn backing(&self) -> Backing {
         self.inner().backing
     }
@@ -539,7 +537,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// The arena.
+    /// The arena that stays registered.
     pub fn arena(&self) -> &Arena {
         &self.arena
     }

@@ -13,7 +13,7 @@ use crate::arenas;
 use crate::memory::bytes_of;
 use crate::memory::system::current_cpu;
 use crate::page_notes::TagNumber;
-use crate::shared_state::{Inner, Parts};
+use crate::shared_state::Inner;
 
 /// A pointer to what an arena's handles share.
 ///
@@ -35,8 +35,8 @@ impl Root {
     pub(crate) const NOWHERE: Self = Self(NonNull::dangling());
 
     /// The count of the handles is the caller's, to be given up with [`Root::lower`].
-    pub(crate) fn new(parts: Parts) -> Self {
-        let inner = Box::leak(Box::new(Inner::new(parts)));
+    pub(crate) fn new(inner: Inner) -> Self {
+        let inner = Box::leak(Box::new(inner));
         let (start, bytes) = (inner.data.base.addr().get(), bytes_of(inner.data.pages));
         let root = Self(NonNull::from(inner));
         arenas::enter(start..start + bytes, root.0);
@@ -411,7 +411,7 @@ impl FreeSink for Freeing {
     }
 
     #[cold]
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         // Can't happen through this crate's handles, each of which has the count that it gives
         // back.
         self.zone().misuse(misuse);

@@ -1,31 +1,33 @@
 //! How an arena is made.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
 use tailpin::{FrameRange, OneWord, Zone, ZoneConfig, ZoneLayout};
 
 use crate::arena::Arena;
 use crate::arena_ptr::Root;
+use crate::backing::Backing;
 use crate::budget::Budget;
 use crate::budget::counts::UNLIMITED;
 use crate::budget::tags::Tags;
 use crate::budget::watermark::{Levels, Pressure, Watermark};
 use crate::error::BuildError;
-use crate::memory::backing::Backing;
+use crate::history::{History, Start};
 use crate::memory::description::{Description, Facts, TagNames};
 use crate::memory::fork::ForkMark;
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::system;
 use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, lock_limit, round_up, why};
-use crate::observe::history::{History, Start};
 use crate::observe::stats::LeakReport;
 use crate::page_notes::PageNotes;
 use crate::reclaim::follow;
-use crate::reclaim::residency::Residency;
+use crate::residency::Residency;
 use crate::settings::{ReleaseBy, Settings};
-use crate::shared_state::{Inner, Parts};
+use crate::shared_state::Inner;
+use crate::try_lock::TryLock;
 
 /// Address space of an arena of which neither size nor limit was said. It takes half a millisecond
 /// and no memory.
@@ -64,6 +66,7 @@ pub struct Builder {
     memory: Option<PlainMemory>,
     populate: bool,
     without_origins: bool,
+    on_leak: Option<fn(&LeakReport)>,
     settings: Settings,
 }
 
@@ -75,7 +78,6 @@ impl Default for Builder {
             release_by: ReleaseBy::default(),
             locked: false,
             split_huge_pages: system::max_map_count() / MAP_SHARE,
-            on_leak: None,
         };
         Self {
             size: None,
@@ -86,8 +88,16 @@ impl Default for Builder {
             memory: None,
             populate: false,
             without_origins: false,
+            on_leak: None,
             settings,
         }
+    }
+}
+
+impl Arena {
+    /// Sets up a new arena: what it is to be is said to the [`Builder`].
+    pub fn builder() -> Builder {
+        Builder::default()
     }
 }
 
@@ -254,11 +264,11 @@ impl Builder {
     /// valid, and the memory stays until the last of them goes; this is to find the ones that were
     /// kept by mistake.
     pub fn on_leak(mut self, report: fn(&LeakReport)) -> Self {
-        self.settings.on_leak = Some(report);
+        self.on_leak = Some(report);
         self
     }
 
-    /// The arena.
+    /// Builds the arena.
     ///
     /// # Errors
     /// [`BuildError`]; nothing is left behind.
@@ -352,34 +362,50 @@ impl Builder {
         let tags = Tags::new(description.as_ref().map_or(TagNames::UNTOLD, Description::names));
         let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);
         let budget = Budget::new(limit, slots(), self.levels.clone().map(Watermark::new));
-        let parts = Parts {
+        let inner = Inner {
             description,
+            page_base: base,
+            page_words: words.pages,
             zone,
             budget,
             tags,
             notes,
+            handles: OnceLock::new(),
             history,
             residency,
             settings,
             backing,
+            registrations: AtomicU64::new(0),
+            releasing: TryLock::default(),
+            restoring: TryLock::default(),
+            release_from: AtomicU64::new(0),
             release_due,
+            left_over: AtomicU64::new(0),
+            releaser: OnceLock::new(),
             fork,
             data,
             words,
         };
-        let arena = Arena::new(Root::new(parts));
+        inner.tell_limit();
+        let arena = Arena::new(Root::new(inner), self.on_leak);
         if release_due.is_some() && settings.release_by == ReleaseBy::Thread {
-            let weak = arena.downgrade();
-            let turn = move |waited| Some(weak.upgrade()?.inner().release_turn(waited));
-            let thread = follow::spawn(turn).map_err(|error| BuildError::System {
-                doing: "start a thread",
-                errno: error.raw_os_error().unwrap_or(0),
-            })?;
-            // It is the only one.
-            let _: Result<(), _> = arena.inner().releaser.set(thread);
+            start_releaser(&arena)?;
         }
         Ok(arena)
     }
+}
+
+/// Starts the thread that gives back what is free, for as long as the arena has a handle.
+fn start_releaser(arena: &Arena) -> Result<(), BuildError> {
+    let weak = arena.downgrade();
+    let turn = move |waited| Some(weak.upgrade()?.inner().release_turn(waited));
+    let thread = follow::spawn(turn).map_err(|error| BuildError::System {
+        doing: "start a thread",
+        errno: error.raw_os_error().unwrap_or(0),
+    })?;
+    // It is the only one.
+    let _: Result<(), _> = arena.inner().releaser.set(thread);
+    Ok(())
 }
 
 /// CPU slots of the allocator and of the budget.

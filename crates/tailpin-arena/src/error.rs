@@ -5,7 +5,7 @@ use std::fmt;
 use rustix::io::Errno;
 use tailpin::{GetError, ZoneError};
 
-use crate::memory::backing::{HugeSize, Reason};
+use crate::backing::{HugeSize, Reason};
 
 /// Why an arena could not be built. Nothing is left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]

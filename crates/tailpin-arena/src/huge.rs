@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use rustix::io;
 use tailpin::{FrameMask, Order, Pfn};
 
+use crate::backing::Backing;
 use crate::error::AllocError;
-use crate::memory::backing::Backing;
 use crate::memory::mapping::{Advice, Mapping};
 use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 use crate::shared_state::Inner;

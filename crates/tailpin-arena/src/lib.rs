@@ -10,12 +10,14 @@ mod arena;
 mod arena_ptr;
 #[deny(clippy::arithmetic_side_effects)]
 mod arenas;
+mod backing;
 mod budget;
 #[deny(clippy::arithmetic_side_effects)]
 mod builder;
 mod error;
 #[deny(clippy::arithmetic_side_effects)]
 mod handles;
+mod history;
 mod huge;
 #[deny(clippy::arithmetic_side_effects)]
 mod integrations;
@@ -27,12 +29,14 @@ mod page_notes;
 mod reclaim;
 #[deny(clippy::arithmetic_side_effects)]
 mod requests;
+mod residency;
 mod settings;
 pub mod shared;
 mod shared_state;
 mod try_lock;
 
 pub use arena::{Arena, Registration};
+pub use backing::{Ability, Backing, HugeSize, Reason};
 pub use budget::watermark::Pressure;
 pub use builder::Builder;
 pub use error::{AllocError, BuildError, ReleaseError, SliceError, TooManyTags};
@@ -48,7 +52,7 @@ pub use integrations::io_uring;
 #[cfg(feature = "vm-memory")]
 pub use integrations::vm_memory;
 pub use memory::PlainMemory;
-pub use memory::backing::{Abilities, Ability, Backing, HugeSize, Reason};
+pub use memory::abilities::Abilities;
 pub use observe::stats::{Holder, LeakReport, Stats};
 pub use reclaim::release::{Released, Stop};
 pub use reclaim::releaser::{Pace, Releaser};

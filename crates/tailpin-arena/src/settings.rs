@@ -1,7 +1,5 @@
 //! What an arena was built to do.
 
-use crate::observe::stats::LeakReport;
-
 /// Which thread gives memory back to the system that is free above a watermark; see
 /// [`Builder::release_above`](crate::Builder::release_above).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,5 +26,4 @@ pub(crate) struct Settings {
     pub(crate) release_by: ReleaseBy,
     pub(crate) locked: bool,
     pub(crate) split_huge_pages: u64,
-    pub(crate) on_leak: Option<fn(&LeakReport)>,
 }

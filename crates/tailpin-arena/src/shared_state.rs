@@ -9,17 +9,17 @@ use std::thread::Thread;
 use rustix::io::Errno;
 use tailpin::{FrameRange, Order, Pfn, Zone};
 
+use crate::backing::{Backing, Reason};
 use crate::budget::Budget;
 use crate::budget::counts::UNLIMITED;
 use crate::budget::tags::Tags;
 use crate::error::ReleaseError;
-use crate::memory::backing::{Backing, Reason};
+use crate::history::History;
 use crate::memory::description::Description;
 use crate::memory::fork::ForkMark;
 use crate::memory::{Data, PAGE_SIZE, PAGEBLOCK_SIZE, Words, bytes_of};
-use crate::observe::history::History;
 use crate::page_notes::PageNotes;
-use crate::reclaim::residency::Residency;
+use crate::residency::Residency;
 use crate::settings::Settings;
 use crate::try_lock::TryLock;
 
@@ -31,7 +31,7 @@ pub(crate) const DUE: u64 = Order::HUGE.frames();
 pub(crate) struct Inner {
     /// What readers in other processes find. First, so that it is gone before what it tells of;
     /// absent where the system refused it.
-    description: Option<Description>,
+    pub(crate) description: Option<Description>,
     pub(crate) zone: Zone<'static>,
     /// Pages that may be in use; and what keeps the arena there.
     pub(crate) budget: Budget,
@@ -68,7 +68,7 @@ pub(crate) struct Inner {
     /// the arena.
     pub(crate) releaser: OnceLock<Thread>,
     /// In a process whose memory is shared, says whether this is a forked child.
-    fork: Option<ForkMark>,
+    pub(crate) fork: Option<ForkMark>,
     pub(crate) data: Data,
     /// Last: everything above uses the words.
     pub(crate) words: Words,
@@ -117,68 +117,7 @@ impl View<'_> {
     }
 }
 
-/// The parts an arena is put together from.
-pub(crate) struct Parts {
-    pub(crate) description: Option<Description>,
-    pub(crate) zone: Zone<'static>,
-    pub(crate) budget: Budget,
-    pub(crate) tags: Tags,
-    pub(crate) notes: PageNotes,
-    pub(crate) history: History,
-    pub(crate) residency: Residency,
-    pub(crate) settings: Settings,
-    pub(crate) backing: Backing,
-    pub(crate) release_due: Option<fn(&Inner, u64)>,
-    pub(crate) fork: Option<ForkMark>,
-    pub(crate) data: Data,
-    pub(crate) words: Words,
-}
-
 impl Inner {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            description,
-            zone,
-            budget,
-            tags,
-            notes,
-            history,
-            residency,
-            settings,
-            backing,
-            release_due,
-            fork,
-            data,
-            words,
-        } = parts;
-        let this = Self {
-            description,
-            page_base: zone.span().start,
-            page_words: words.pages,
-            zone,
-            budget,
-            tags,
-            notes,
-            handles: OnceLock::new(),
-            history,
-            residency,
-            settings,
-            backing,
-            registrations: AtomicU64::new(0),
-            releasing: TryLock::default(),
-            restoring: TryLock::default(),
-            release_from: AtomicU64::new(0),
-            release_due,
-            left_over: AtomicU64::new(0),
-            releaser: OnceLock::new(),
-            fork,
-            data,
-            words,
-        };
-        this.tell_limit();
-        this
-    }
-
     /// Tells readers in other processes the limit of this moment.
     pub(crate) fn tell_limit(&self) {
         if let Some(description) = &self.description {

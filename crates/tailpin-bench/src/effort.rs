@@ -53,7 +53,7 @@ impl Effort {
         }
     }
 
-    /// The same scenarios in less than two minutes.
+    /// All scenarios in less than two minutes, with fewer repetitions.
     pub fn quick() -> Self {
         Self {
             repetitions: 5,

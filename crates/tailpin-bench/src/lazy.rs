@@ -68,7 +68,8 @@ pub(crate) fn lazy_bytes(n: usize) -> MmapMut {
         .unwrap_or_else(|error| crate::cores::Hindered::end(format!("no address space: {error}")))
 }
 
-/// The same in huge pages where the system has them, as a kernel maps what it knows of its frames.
+/// Zeroed bytes, in huge pages where the system has them, as a kernel maps what it knows of its
+/// frames.
 pub(crate) fn huge_bytes(n: usize) -> MmapMut {
     let memory = lazy_bytes(n);
     // A system without huge pages refuses, and has none.

@@ -22,6 +22,14 @@ pub(crate) struct Belief {
     pub(crate) then: Then,
 }
 
+impl Belief {
+    /// Whether this is a step at which the two threads meet: the look, the change, or what was
+    /// written over it.
+    pub(crate) fn meets_at(&self, at: usize) -> bool {
+        at == self.seen || at == self.changed || self.then == Then::Overwrote(at)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     /// The thread did not look again.

@@ -186,7 +186,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         generation
     }
 
-    /// Takes a frame off the shelf if it is free, without handing it out.
+    /// Claims a frame if it is free, without handing it out.
     pub(crate) fn isolate(&self, frame: u64) -> bool {
         self.look_at_free_list();
         let taken = !std::mem::replace(&mut self.ledger()[frame as usize].used, true);
@@ -486,7 +486,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> FreeSink for Fixture<E, F> {
         self.free(frame, !safeguards::is_left_out(Safeguard::H29));
     }
 
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         if std::thread::panicking() {
             return;
         }

@@ -206,7 +206,7 @@ impl<E: Engine> PageTableFixture<E> {
                 violation(format!("frame {frame} was pinned and mapped at no moment of the call"))
             }
             FrameUse::Else => {
-                violation(format!("frame {frame} was pinned for the mapping and is somebody else's"))
+                violation(format!("frame {frame} was pinned for the mapping and is another block's"))
             }
         }
         note(|| format!("keeps the pin on frame {frame}"));
@@ -432,7 +432,7 @@ pub(crate) fn collapse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<
     change_barrier::<F::Entry, CheckWord<E>>();
     if in_order {
         if let Err(error) = fx.protocol().merge(Pfn::new(frames[0]), to_order(1), fx) {
-            violation(format!("nobody else has the pages, but: {error}"));
+            violation(format!("no other thread has the pages, but: {error}"));
         }
         space.pmd.store(leaf(Level::PMD, frames[0], EXCLUSIVE), Ordering::Release);
     } else if frames.iter().all(|frame| is_exclusive(fx, *frame)) {
@@ -471,7 +471,7 @@ pub(crate) fn fork<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F
     let frame = own.frame.get();
     let shared = leaf(Level::PTE, frame, own.flags.without(Flags::EXCLUSIVE.with(Flags::WRITE)));
     if entry.compare_exchange(seen, shared, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        violation("an entry was changed by somebody without the lock".to_owned());
+        violation("an entry was changed by a thread without the lock".to_owned());
     }
     change_barrier::<F::Entry, CheckWord<E>>();
     if is_exclusive(fx, frame) {
@@ -488,7 +488,7 @@ pub(crate) fn use_tables<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixtur
     let space = space(fx);
     for table in 0..2 {
         if space.ledger().tables[table] == TableUse::Free {
-            note(|| format!("somebody writes to the frame of table {table}"));
+            note(|| format!("a thread writes to the frame of table {table}"));
             memory("table", table as u64, true);
             E::write(&space.memory[table]);
         }

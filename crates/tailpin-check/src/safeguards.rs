@@ -64,7 +64,7 @@ safeguards! {
     H13Entry "H13-entry" OneWord "the entry is not looked at again after the pin";
     H14 "H14" Classic "flags of a reachable page are read, modified and written";
     H14Barrier "H14-barrier" Classic "no barrier between a tail's count and the end of its PG_tail";
-    H15 "H15" Classic "whoever drops a reference frees, though others have some";
+    H15 "H15" Classic "a thread that drops a reference frees, though others have some";
     H16 "H16" Classic "a count that others may raise is zeroed by a store";
     H18 "H18" Classic "references are not refused near overflow";
     H19 "H19" OneWord "only the last entry is looked at again after the pin, not the tables above it";

@@ -122,13 +122,7 @@ fn rows(events: &[Event], range: std::ops::Range<usize>, telling: &Telling<'_>) 
     let &Telling { clash, last, what, all } = telling;
     let outdated = beliefs(events, range.clone());
     let named = numbers(what);
-    let at_clash = |at: usize| {
-        clash.is_some_and(|clash| {
-            at == clash.seen
-                || at == clash.changed
-                || matches!(clash.then, Then::Overwrote(over) if over == at)
-        })
-    };
+    let at_clash = |at: usize| clash.is_some_and(|clash| clash.meets_at(at));
     let weight = |name: &Name| {
         let clashes = clash.and_then(|clash| step(events, clash.changed)).map(|step| step.name);
         if clashes.is_some_and(|word| word.is(name)) {

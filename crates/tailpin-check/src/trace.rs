@@ -38,8 +38,8 @@ impl Name {
     }
 }
 
-/// The allocator's words: a pageblock's bits and home, the hints, a CPU's slot.
-pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "home", "hint", "slot"];
+/// The allocator's words: a pageblock's bits and row map, the hints, a CPU's cache.
+pub(crate) const ALLOCATORS: [&str; 4] = ["bits", "row map", "hint", "cache"];
 
 /// What was done to a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -106,7 +106,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
                     sink.freed_offline(frame);
                 }
                 if let Some(misuse) = misuse {
-                    sink.misuse(misuse);
+                    sink.misuse(&misuse);
                 }
             }
         });

@@ -20,7 +20,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     pub(super) fn bad_page(&self, frame: Pfn, operation: Operation, cause: Cause, sink: &impl FreeSink) {
         let state = self.decode(frame);
         self.poison_page(frame, sink);
-        sink.misuse(Misuse { frame, state, operation, cause });
+        sink.misuse(&Misuse { frame, state, operation, cause });
     }
 
     /// Sets `PG_hwpoison` on a frame in use, under a pin on it, so that the mark can't fall between

@@ -45,8 +45,8 @@ impl FreeSink for Log {
     fn freed_offline(&self, frame: Pfn) {
         self.retired.lock().unwrap().push(frame);
     }
-    fn misuse(&self, misuse: Misuse) {
-        self.misuses.lock().unwrap().push(misuse);
+    fn misuse(&self, misuse: &Misuse) {
+        self.misuses.lock().unwrap().push(*misuse);
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) fn save(target: &Target, text: &str) -> Status {
     save_bytes(target, text.as_bytes())
 }
 
-/// The same for what is no text.
+/// Writes bytes to a file whose [`Target`] was checked, and complains where that fails.
 pub(crate) fn save_bytes(target: &Target, contents: &[u8]) -> Status {
     match target.write(contents) {
         Ok(()) => Status::Clean,

@@ -13,6 +13,11 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// So many of what `one` is a name of: `1 thread`, `1,200 threads`.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// A number of bytes in the unit that suits it.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
@@ -35,11 +40,12 @@ pub(crate) fn time(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, grouped, time};
+    use super::{bytes, counted, grouped, time};
 
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 1200].map(|n| counted(n, "CPU")), ["0 CPUs", "1 CPU", "1,200 CPUs"]);
         assert_eq!([1, 1536, 3 << 20, 5 << 30].map(bytes), ["1 B", "1.5 KiB", "3.0 MiB", "5.00 GiB"]);
         assert_eq!([5, 1_500, 2_000_000, 3_000_000_000].map(time), ["5 ns", "1.5 µs", "2.0 ms", "3.00 s"]);
     }

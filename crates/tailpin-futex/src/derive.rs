@@ -16,7 +16,7 @@ use crate::key::Key;
 use crate::memory::{Access, Address, Fault, Memory, PageOwner};
 use crate::safeguards::{Safeguard, Safeguards};
 
-/// A key and what it took.
+/// A futex's key, and what it took to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Derived {
     /// The key.

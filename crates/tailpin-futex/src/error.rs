@@ -45,7 +45,7 @@ impl fmt::Display for Invalid {
             Self::Reserved => write!(f, "reserved bits are not zero"),
             Self::Clock(clock) => write!(f, "no clock {clock}"),
             Self::Time => write!(f, "the time is not normalised"),
-            Self::Mismatched => write!(f, "somebody waits there for another operation"),
+            Self::Mismatched => write!(f, "a thread waits there for another operation"),
             Self::Thread(tid) => write!(f, "no lock word can hold {tid} as a thread's number"),
             Self::SameWord => write!(f, "source and target are the same word"),
         }

@@ -53,7 +53,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
         Self { scheduler, buckets, pi, safeguards: PhantomData }
     }
 
-    /// The scheduler.
+    /// The scheduler that parks the waiters of this table.
     pub fn scheduler(&self) -> &S {
         &self.scheduler
     }

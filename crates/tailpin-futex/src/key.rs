@@ -55,7 +55,7 @@ impl Key {
         Self { kind: KeyKind::Object, identity: object.0, page: index, offset: at.offset() }
     }
 
-    /// The kind.
+    /// What the key is made from.
     pub const fn kind(&self) -> KeyKind {
         self.kind
     }

@@ -1,10 +1,14 @@
 //! What futexes ask of an address space.
+//!
+//! A table of futexes needs no address spaces of `tailpin-mm`, so addresses, accesses and
+//! identities have small types here. Each says which type of that crate it is made from, by
+//! [`Memory`] of a `tailpin_mm::Space`.
 
 use core::fmt;
 
 use tailpin::PAGE_BYTES;
 
-/// A virtual address.
+/// A virtual address; of a `tailpin_mm::VirtAddr`, the number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Address(u64);
@@ -15,7 +19,7 @@ impl Address {
         Self(number)
     }
 
-    /// The number.
+    /// The address as a number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -48,18 +52,19 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Which address space: a number that is never used again.
+/// Which address space: a number that is never used again, that of a `tailpin_mm::SpaceId`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct SpaceId(pub u64);
 
-/// Which object (file, shared memory, hugetlb): a number that is never used again. A holder of the
-/// number keeps no reference to the object (kernel commit 8019ad13ef7f).
+/// Which object (file, shared memory, hugetlb): a number that is never used again, that of
+/// a `tailpin_mm::ObjectId`. A holder of the number keeps no reference to the object (kernel commit
+/// 8019ad13ef7f).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ObjectId(pub u64);
 
-/// What a page is wanted for.
+/// What a page is wanted for: a `tailpin_mm::Access` but to be executed, as no futex is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// To be read.
@@ -68,7 +73,7 @@ pub enum Access {
     Write,
 }
 
-/// Whose a page is.
+/// Whose a page is: a `tailpin_mm::PageIdentity` without the place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageOwner {
     /// The address space that maps it.
@@ -81,8 +86,8 @@ pub enum PageOwner {
     Special,
 }
 
-/// The page table does not allow the access now. It says nothing about whether a fault would change
-/// that.
+/// The page table does not allow the access now (`tailpin_mm::NotPresent`). It says nothing about
+/// whether a fault would change that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NotPresent;
 
@@ -94,7 +99,8 @@ impl fmt::Display for NotPresent {
 
 impl core::error::Error for NotPresent {}
 
-/// Why a page can't be made present.
+/// Why a page can't be made present: what of a `tailpin_mm::FaultError` a futex can tell its
+/// caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// Nothing is mapped there, or nothing that may be read.

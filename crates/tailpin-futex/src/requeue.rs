@@ -14,7 +14,7 @@ use crate::scheduler::Scheduler;
 use crate::wake::take;
 use crate::word::QueueWord;
 
-/// What a requeue did.
+/// How many waiters a requeue woke and moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requeued {
     /// Waiters woken.

@@ -40,7 +40,7 @@ impl StdThread {
         self.0.thread.unpark();
     }
 
-    /// It may wait again.
+    /// Lets the thread wait again after an [`interrupt`](Self::interrupt).
     pub fn resume(&self) {
         // Relaxed: for this flag alone.
         self.0.interrupted.store(false, Ordering::Relaxed);

@@ -191,7 +191,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// No frames yet.
+    /// An allocator of no frames yet, for a static; [`init`](Self::init) brings them.
     pub const fn new() -> Self {
         Self { managed: Once::new(), used: [const { AtomicU64::new(0) }; Use::ALL.len()] }
     }
@@ -249,7 +249,7 @@ impl Frames {
         self.managed().direct_map.frame(frame)
     }
 
-    /// Where the metadata is.
+    /// Where the metadata of the frames lies.
     ///
     /// # Panics
     /// Before [`Frames::init`].

@@ -60,7 +60,7 @@ pub struct Rounds<S = AllSafeguards, W = AtomicU64, const CPUS: usize = MAX_CPUS
 }
 
 impl<S> Rounds<S> {
-    /// No round yet.
+    /// A machine's shootdown rounds, of which there was none yet.
     pub const fn new() -> Self {
         Self {
             cpus: [const { Line { asked: AtomicU64::new(0), answered: AtomicU64::new(0) } }; MAX_CPUS],
@@ -174,7 +174,7 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
 pub struct Marks<W = AtomicU64>(W);
 
 impl Marks {
-    /// No CPU is marked.
+    /// The CPUs of a space of which none is marked.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }

@@ -20,7 +20,7 @@ impl VirtAddr {
         Self(value)
     }
 
-    /// The value itself.
+    /// The address as a number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -149,7 +149,7 @@ impl Level {
     /// Entries for 256 TiB: the root where there are five.
     pub const PGD: Self = Self(4);
 
-    /// Bytes one entry reaches.
+    /// Bytes that one entry of this level reaches.
     pub const fn bytes(self) -> u64 {
         // At most 48 bits: there are five levels.
         PAGE_BYTES.wrapping_shl(9_u32.wrapping_mul(self.0 as u32))
@@ -185,7 +185,7 @@ impl Level {
 pub struct SpaceId(pub(crate) u64);
 
 impl SpaceId {
-    /// The number.
+    /// The identity as a number.
     pub const fn get(self) -> u64 {
         self.0
     }

@@ -14,7 +14,7 @@ pub(crate) enum Shortage {
     Count,
 }
 
-/// Why an access failed.
+/// Why an access to an address failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultError {
     /// Nothing is mapped there (`SIGSEGV`, `EFAULT`).

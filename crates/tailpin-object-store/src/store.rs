@@ -93,7 +93,7 @@ impl<S: ObjectStore> ArenaStore<S> {
         self
     }
 
-    /// The arena.
+    /// The arena in which answers lie.
     pub fn arena(&self) -> &Arena {
         &self.arena
     }

@@ -71,7 +71,7 @@ impl fmt::Display for MergeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotABlock => write!(f, "the pieces do not fill one aligned block"),
-            Self::Shared { head } => write!(f, "somebody else has a reference to piece {head}"),
+            Self::Shared { head } => write!(f, "another handle or token has a reference to piece {head}"),
             Self::Unsplittable { head } => write!(f, "piece {head} is unsplittable"),
             Self::NotSupported => write!(f, "the protocol can't merge"),
         }

@@ -30,7 +30,7 @@ impl Pfn {
         Self(number)
     }
 
-    /// The number itself.
+    /// The frame number as an integer.
     #[inline]
     pub const fn get(self) -> u64 {
         self.0
@@ -171,6 +171,7 @@ impl FrameRange {
     ///
     /// # Panics
     /// If the end does not fit into 64 bits, also in release builds.
+    #[inline]
     pub const fn new(start: Pfn, frames: u64) -> Self {
         Self { start, end: start.offset(frames) }
     }
@@ -179,6 +180,7 @@ impl FrameRange {
     ///
     /// # Panics
     /// If the end does not fit into 64 bits, also in release builds.
+    #[inline]
     pub const fn block(head: Pfn, order: Order) -> Self {
         Self::new(head, order.frames())
     }
@@ -209,7 +211,7 @@ impl FrameRange {
         })
     }
 
-    /// How many frames.
+    /// How many frames the range has.
     pub const fn frames(self) -> u64 {
         self.end.0.saturating_sub(self.start.0)
     }
@@ -220,7 +222,7 @@ impl FrameRange {
         self.start.0 <= pfn.0 && pfn.0 < self.end.0
     }
 
-    /// Every frame in turn.
+    /// Every frame of the range in turn.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Pfn> + Clone {
         (self.start.0..self.end.0).map(Pfn)
     }

@@ -40,6 +40,7 @@ impl FrameMask {
         clippy::arithmetic_side_effects,
         reason = "frames from the pageblock's first on; `from` is before `to`, within the word"
     )]
+    #[inline]
     pub fn of_range(range: FrameRange, pageblock: Pfn) -> Self {
         let end = pageblock.checked_offset(PAGEBLOCK_FRAMES as u64).unwrap_or(range.end);
         let first = range.start.max(pageblock).get() - pageblock.get();
@@ -52,6 +53,7 @@ impl FrameMask {
     }
 
     /// The frames of a block of at most 2 MiB, or of the first 2 MiB of a larger one.
+    #[inline]
     pub fn of_block(head: Pfn, order: Order) -> Self {
         Self::of_range(FrameRange::block(head, order.min(Order::HUGE)), head.head(Order::HUGE))
     }
@@ -62,6 +64,7 @@ impl FrameMask {
         clippy::arithmetic_side_effects,
         reason = "a set bit is there to be taken away, and `left` is not 0"
     )]
+    #[inline]
     pub fn lowest(&self, n: u64) -> Self {
         let mut left = n;
         Self(self.0.map(|word| {
@@ -75,7 +78,7 @@ impl FrameMask {
         }))
     }
 
-    /// Its bits: bit `i` of word `w` is for frame `64 w + i`.
+    /// The bits of the mask: bit `i` of word `w` is for frame `64 w + i`.
     #[inline]
     pub const fn words(&self) -> &[u64; WORDS] {
         &self.0
@@ -91,7 +94,7 @@ impl FrameMask {
         self.0[word] |= bit;
     }
 
-    /// These and the others.
+    /// The frames of this mask and those of the other.
     #[inline]
     #[must_use]
     pub fn with(&self, others: &Self) -> Self {
@@ -112,19 +115,19 @@ impl FrameMask {
         word < WORDS && self.0[word] & bit != 0
     }
 
-    /// Whether there is none.
+    /// Whether the mask has no frame.
     #[inline]
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
     }
 
-    /// How many.
+    /// How many frames the mask has.
     #[inline]
     pub fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Their numbers, lowest first.
+    /// Numbers of the mask's frames within their pageblock, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         (0..PAGEBLOCK_FRAMES as u64).filter(|frame| self.contains(*frame))
     }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::frame::Order;
 
-/// What a frame is.
+/// What a frame is: free, a page or head in use, a tail, or out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Zero but for its generation: free, or a tail without pins of the block that covers it.

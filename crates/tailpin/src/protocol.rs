@@ -70,7 +70,7 @@ impl<'a, W> CountedPin<'a, W> {
         self.pin
     }
 
-    /// Where it is counted.
+    /// The word in which the pin is counted.
     #[inline]
     pub fn word(self) -> &'a W {
         self.word
@@ -93,12 +93,12 @@ impl RawBlock {
         Self { head, order, generation }
     }
 
-    /// First frame.
+    /// First frame of the block.
     pub const fn pfn(self) -> Pfn {
         self.head
     }
 
-    /// Size.
+    /// Order of the block.
     pub const fn order(self) -> Order {
         self.order
     }
@@ -108,10 +108,11 @@ impl RawBlock {
         self.generation
     }
 
-    /// Its frames.
+    /// All frames of the block.
     ///
     /// # Panics
     /// If they leave the range of 64 bits.
+    #[inline]
     pub const fn frames(self) -> FrameRange {
         FrameRange::block(self.head, self.order)
     }
@@ -160,7 +161,7 @@ pub trait FreeSink {
     /// These frames of the caller's went out of service when they were freed.
     fn freed_offline(&self, frame: Pfn);
     /// A misuse was noticed: to be reported, and the frame taken offline.
-    fn misuse(&self, misuse: Misuse);
+    fn misuse(&self, misuse: &Misuse);
 }
 
 /// A protocol that can be put over memory of the caller's.
@@ -301,7 +302,7 @@ pub trait BlockLife: FrameWords {
     fn enter_service(&self, frame: Pfn, from: Kind) -> bool;
 }
 
-/// Pins on single pages.
+/// How pins on single pages are taken and given back (`get_page`, `put_page`).
 pub trait Pins: FrameWords {
     /// Pins a page found by its number alone (`get_page_unless_zero`). A caller that found the
     /// number in some structure looks there again afterwards.

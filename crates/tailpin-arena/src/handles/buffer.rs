@@ -81,12 +81,12 @@ impl Buffer {
         buffer
     }
 
-    /// Length in bytes.
+    /// Length of the buffer in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Whether the buffer has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -43,7 +43,7 @@ pub struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Nothing is filled yet.
+    /// A read buffer over `buffer` of which nothing is filled yet.
     pub fn new(buffer: Buffer) -> Self {
         Self {
             buffer,
@@ -53,12 +53,12 @@ impl ReadBuffer {
         }
     }
 
-    /// Bytes that fit in all.
+    /// Bytes that fit into the buffer, filled ones included.
     pub fn capacity(&self) -> usize {
         self.buffer.len()
     }
 
-    /// What was filled.
+    /// The bytes that were filled.
     pub fn filled(&self) -> &[u8] {
         self.define();
         &self.buffer[..self.filled]
@@ -85,12 +85,12 @@ impl ReadBuffer {
         self.capacity().saturating_sub(self.filled)
     }
 
-    /// Whether no room is left.
+    /// Whether the buffer has no room left.
     pub fn is_full(&self) -> bool {
         self.filled == self.capacity()
     }
 
-    /// Begins again.
+    /// Begins again with nothing filled.
     pub fn clear(&mut self) {
         self.filled = 0;
     }

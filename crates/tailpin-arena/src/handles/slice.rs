@@ -181,12 +181,12 @@ impl Slice {
         unsafe { root.drop_references(blocks) };
     }
 
-    /// Length in bytes.
+    /// Length of the slice in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Whether the slice has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

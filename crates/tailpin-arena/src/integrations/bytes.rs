@@ -49,7 +49,7 @@ impl From<Kept> for Bytes {
     }
 }
 
-/// The same bytes, keeping no more than they need, whatever they were cut from and by which code:
+/// What `bytes` says, keeping no more than it needs, whatever it was cut from and by which code:
 /// what to call where data is kept, in place of `Bytes::copy_from_slice`.
 ///
 /// Bytes that lie in an arena of this process, 8 KiB of them or more, are pinned where they are, by
@@ -72,7 +72,7 @@ pub fn detach(bytes: &Bytes) -> Bytes {
     detach_with(bytes, Policy::default())
 }
 
-/// As [`detach`], by another policy.
+/// What `bytes` says, keeping no more than it needs, pinned or copied as `policy` decides.
 pub fn detach_with(bytes: &Bytes, policy: Policy) -> Bytes {
     let Policy::CopyBelow(least) = policy;
     let pinned = if bytes.len() < least { None } else { Slice::of(bytes) };

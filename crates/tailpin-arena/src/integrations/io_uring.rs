@@ -94,7 +94,7 @@ impl FixedBuffers {
         }
     }
 
-    /// The arena.
+    /// The arena whose memory is registered.
     pub fn arena(&self) -> &Arena {
         self.registration.arena()
     }

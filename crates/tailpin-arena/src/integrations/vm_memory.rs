@@ -52,7 +52,7 @@ unsafe impl Send for GuestRegion {}
 // SAFETY: threads that share a region access its bytes by volatile accesses alone.
 unsafe impl Sync for GuestRegion {}
 
-/// Why there is no region.
+/// Why there is no region of guest memory over an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegionError {

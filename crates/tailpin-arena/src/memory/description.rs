@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-use crate::memory::backing::{Backing, HugeSize};
+use crate::backing::{Backing, HugeSize};
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::{self, FileError};
 
@@ -90,7 +90,7 @@ pub(crate) struct Facts {
     pub(crate) metadata: u64,
     /// When the arena was built, on the machine's monotonic clock.
     pub(crate) built_ns: u64,
-    /// The same in ticks of the processor, in which ages are noted.
+    /// When the arena was built, in ticks of the processor, in which ages are noted.
     pub(crate) built_ticks: u64,
     pub(crate) backing: Backing,
 }
@@ -406,9 +406,9 @@ mod tests {
                 told.extend([u64::from(state.generation), u64::from(state.hwpoison)]);
             }
         }
-        told.push(crate::observe::history::Record::sample(Order::HUGE, 77));
+        told.push(crate::history::Record::sample(Order::HUGE, 77));
         told.push(crate::page_notes::TagNumber::new(0x1234).get().into());
-        told.push(crate::reclaim::residency::Residency::words(1 << 20) as u64);
+        told.push(crate::residency::Residency::words(1 << 20) as u64);
         assert_eq!((LAYOUT, sum(&told)), (1, 2_537_460_253_412_035_111));
     }
 }

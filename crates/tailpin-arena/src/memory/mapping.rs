@@ -11,7 +11,7 @@ use rustix::mm::{
     Advice as Madv, MapFlags, MsyncFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, msync, munmap,
 };
 
-use crate::memory::backing::HugeSize;
+use crate::backing::HugeSize;
 
 /// Most ranges in one vectored call (`UIO_MAXIOV`).
 const VECTOR_LIMIT: usize = 1024;

@@ -1,6 +1,6 @@
 //! The two pieces of memory of an arena: its data, and the words that say what becomes of it.
 
-pub(crate) mod backing;
+pub(crate) mod abilities;
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "places in a description, which has 8192 words, and lengths that were bounded before"
@@ -20,8 +20,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use tailpin::{Order, Pfn};
 
+use crate::backing::{Backing, HugeSize};
 use crate::error::BuildError;
-use crate::memory::backing::{Backing, HugeSize};
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::FileError;
 

@@ -1,5 +1,4 @@
-//! The page walk, and what it finds: statistics, holders, history.
+//! The page walk, and what it finds: statistics and holders.
 
-pub(crate) mod history;
 pub(crate) mod page_walk;
 pub(crate) mod stats;

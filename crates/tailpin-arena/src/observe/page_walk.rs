@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tailpin::{FrameRange, Kind, Order, PageState, Pfn, Zone};
 
+use crate::history::Origin;
 use crate::memory::PAGE_SIZE;
-use crate::observe::history::Origin;
 use crate::observe::stats::{Holder, Stats};
 use crate::page_notes::TagNumber;
 use crate::shared_state::{Inner, View};

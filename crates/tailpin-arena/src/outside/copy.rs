@@ -8,10 +8,10 @@ use tailpin::{FrameRange, Order, Zone, ZoneConfig, ZoneLayout};
 use super::error::LookError;
 use super::source::Source;
 use crate::builder::word_counts;
+use crate::history::{History, Start};
 use crate::memory::{PAGE_BYTES, WordCounts, Words};
-use crate::observe::history::{History, Start};
 use crate::page_notes::PageNotes;
-use crate::reclaim::residency::Residency;
+use crate::residency::Residency;
 use crate::shared_state::View;
 
 /// Frames of a pageblock.

@@ -13,9 +13,9 @@ use super::look::Look;
 use super::process::{MapsLine, Process, processes};
 use super::shared_file::SharedFile;
 use super::source::Source;
+use crate::history::Start;
 use crate::memory::description::{self, Facts, Unreadable, read_limit, read_names};
 use crate::memory::{bytes_of, system};
-use crate::observe::history::Start;
 use crate::shared::FILE_NAME;
 
 /// A process that has arenas.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tailpin::{FrameRange, Order, PageWord, Pfn};
 
 use super::copy::{ArenaCopy, FRAMES};
+use crate::history::Origin;
 use crate::memory::PAGE_SIZE;
-use crate::observe::history::Origin;
 use crate::observe::page_walk::{self, Run};
 use crate::observe::stats::{Stats, of_bytes};
 use crate::shared_state::View;
@@ -32,7 +32,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Pages in use.
+    /// Pages of the pageblock that are in use.
     pub fn used(&self) -> u32 {
         self.whole + self.kept()
     }
@@ -42,7 +42,7 @@ impl Contents {
         self.pages + self.last
     }
 
-    /// All pages.
+    /// All pages that were looked at.
     pub fn all(&self) -> u32 {
         self.used() + self.free + self.without_memory + self.set_aside
     }
@@ -59,7 +59,7 @@ impl Contents {
     }
 }
 
-/// 2 MiB of an arena.
+/// What 2 MiB of an arena have, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pageblock {
     /// Where in the arena it begins, in bytes.
@@ -69,7 +69,7 @@ pub struct Pageblock {
     pub contents: Contents,
 }
 
-/// What one page is.
+/// What one page of an arena is, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageContents {
     /// In use in a block.

@@ -11,8 +11,8 @@ use super::copy::{ArenaCopy, FRAMES, PageWordCopy};
 use super::error::LookError;
 use super::look::{Holder, Look};
 use super::source::Source;
+use crate::history::Start;
 use crate::memory::{PAGE_BYTES, PAGE_SIZE, bytes_of};
-use crate::observe::history::Start;
 use crate::shared::{FileParts, Identity, LedgerEntry, SharedError};
 
 /// A word of the file: 128 bits, of which the lower half is the value.

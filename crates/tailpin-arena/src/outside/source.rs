@@ -52,7 +52,7 @@ impl Source {
         Ok(())
     }
 
-    /// The same, word by word: `each` gets the number of a word, counted from where `bytes` begins,
+    /// Reads `bytes` word by word: `each` gets the number of a word, counted from where they begin,
     /// and the word. Zeros are left out.
     pub(super) fn each_word(
         &self,

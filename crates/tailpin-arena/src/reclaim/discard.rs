@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use tailpin::{FrameMask, FrameRange, Order};
 
+use crate::backing::Ability;
 use crate::error::ReleaseError;
 use crate::handles::buffer::Buffer;
-use crate::memory::backing::{Ability, GivesBack};
+use crate::memory::abilities::GivesBack;
 use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::reclaim::release::{ReleaseCall, Released, Stop};
 use crate::shared_state::Inner;

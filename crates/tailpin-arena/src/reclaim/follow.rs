@@ -55,7 +55,7 @@ pub(crate) fn by_drops(inner: &Inner, leaving: u64) {
     }
 }
 
-/// The same: it wakes the arena's thread.
+/// Has the arena's thread release what is too much: it is woken.
 pub(crate) fn by_thread(inner: &Inner, _leaving: u64) {
     if let Some(thread) = inner.releaser.get() {
         thread.unpark();

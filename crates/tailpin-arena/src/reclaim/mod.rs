@@ -9,4 +9,3 @@ pub(crate) mod pagemap;
 pub(crate) mod release;
 #[deny(clippy::arithmetic_side_effects)]
 pub(crate) mod releaser;
-pub(crate) mod residency;

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 use tailpin::{Order, PAGEBLOCK_FRAMES, Pfn};
 
+use crate::backing::{Ability, Backing, HugeSize, Reason};
 use crate::error::ReleaseError;
-use crate::memory::backing::{Ability, Backing, GivesBack, HugeSize, Reason};
+use crate::memory::abilities::GivesBack;
 use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 use crate::observe::page_walk;
 use crate::reclaim::madvise::{Claimed, GivenBack, Madvise};

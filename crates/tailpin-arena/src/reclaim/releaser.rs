@@ -35,7 +35,7 @@ pub struct Releaser {
 
 /// Whether a later call may succeed.
 pub(crate) fn is_passing(error: ReleaseError) -> bool {
-    use crate::memory::backing::Reason::{OnlyWholeHugePages, Registered};
+    use crate::backing::Reason::{OnlyWholeHugePages, Registered};
     matches!(error, ReleaseError::Busy | ReleaseError::Refused(Registered | OnlyWholeHugePages(_)))
 }
 
@@ -68,7 +68,7 @@ impl Releaser {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends the thread.
+    /// Ends the thread that releases.
     ///
     /// # Errors
     /// What it could not go on after; otherwise the bytes it has given back.

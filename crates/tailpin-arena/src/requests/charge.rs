@@ -73,7 +73,7 @@ impl<'a> Charge<'a> {
         taken.then(|| Self::of(arena, tag, pages))
     }
 
-    /// The same for any request, with the reason if it is refused.
+    /// Takes the pages of the arena's budget and a tag's, with the reason if that is refused.
     #[inline(never)]
     fn at_once_or_why(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
         Self::check(arena)?;
@@ -103,7 +103,7 @@ impl<'a> Charge<'a> {
         Ok(charge)
     }
 
-    /// The same, blocking the thread, to the deadline.
+    /// Takes the pages of the budgets, blocking the thread until they are there or the deadline is.
     #[inline]
     pub(crate) fn block(
         arena: &'a Arena,

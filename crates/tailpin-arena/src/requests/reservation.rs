@@ -29,12 +29,12 @@ impl From<Charge<'_>> for Reservation {
 }
 
 impl Reservation {
-    /// Bytes that are left.
+    /// Bytes of the reservation that are left.
     pub fn left(&self) -> usize {
         bytes_of(self.pages)
     }
 
-    /// The arena.
+    /// The arena that the reservation is of.
     pub fn arena(&self) -> &Arena {
         &self.arena
     }

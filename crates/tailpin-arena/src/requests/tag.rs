@@ -49,12 +49,12 @@ impl Tag {
         self.arena.inner().tags.get(self.number).expect("a tag is never removed")
     }
 
-    /// Its name.
+    /// Name of the tag.
     pub fn name(&self) -> &str {
         &self.state().name
     }
 
-    /// The arena.
+    /// The arena that the tag is of.
     pub fn arena(&self) -> &Arena {
         &self.arena
     }

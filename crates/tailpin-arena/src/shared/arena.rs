@@ -133,7 +133,7 @@ impl SharedArena {
         if same { Ok(slice) } else { Err(SharedError::Stale) }
     }
 
-    /// Bytes of data.
+    /// Size of the arena's data in bytes.
     pub fn size(&self) -> u64 {
         self.0.memory.size()
     }
@@ -147,7 +147,7 @@ impl SharedArena {
         }
     }
 
-    /// This process.
+    /// This process, as an owner.
     pub fn me(&self) -> OwnerId {
         self.0.me
     }

@@ -150,7 +150,7 @@ impl SharedBlock {
         self.operate(Operation::Merge(self.0.head, self.0.order))
     }
 
-    /// One more reference.
+    /// Takes one more reference to the block.
     ///
     /// # Errors
     /// [`SharedError::Get`] at the limit of the count, [`SharedError::Child`],
@@ -211,7 +211,7 @@ impl SharedSlice {
         Self { arena, bytes }
     }
 
-    /// Some of its bytes.
+    /// Some bytes of the block, with pins on their pages.
     ///
     /// # Errors
     /// [`SharedError::OutOfRange`]; [`SharedError::Child`]; [`SharedError::Poisoned`];

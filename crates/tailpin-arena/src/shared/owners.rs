@@ -77,7 +77,7 @@ pub struct OwnerId {
 }
 
 impl OwnerId {
-    /// Its process number.
+    /// The owner's process number.
     pub fn pid(self) -> u32 {
         self.identity.pid()
     }

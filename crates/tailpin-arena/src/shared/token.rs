@@ -17,7 +17,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// For a message.
+    /// The token as 24 bytes, for a message.
     pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         for (bytes, word) in

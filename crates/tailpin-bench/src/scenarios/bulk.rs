@@ -91,7 +91,7 @@ impl Bulk {
         };
         let give = move |frame: usize| {
             let dropped = same.words()[frame].compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed);
-            assert!(dropped.is_ok(), "nobody else has it");
+            assert!(dropped.is_ok(), "no other handle has it");
         };
         self.run(take, give)
     }

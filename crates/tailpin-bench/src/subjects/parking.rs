@@ -161,7 +161,7 @@ mod tests {
     /// A thread waits, and goes on when it is woken, not before the word has changed.
     fn wakes_who_waits(word: &dyn Waits) {
         word.store(0);
-        assert_eq!(word.wake_one(), 0, "{}: nobody waits", word.name());
+        assert_eq!(word.wake_one(), 0, "{}: no thread waits", word.name());
         word.wait(7); // The word is another: returns at once.
         thread::scope(|scope| {
             let waiter = scope.spawn(|| {

@@ -1,8 +1,8 @@
-//! The allocator's own words: bits and homes of pageblocks, hints, and the slots that answer for
-//! loose pages.
+//! The allocator's own words: bits and row maps of pageblocks, hints, and the CPU caches that
+//! reserve rows of uncoalesced pages.
 //!
 //! The scenarios run on a whole zone. The set-up takes most of it, so that what the threads meet is
-//! a few frames at the end of a pageblock, in its last word of frames. Thread n uses slot n, the
+//! a few frames at the end of a pageblock, in its last row. Thread n uses CPU cache n, the
 //! set-up the last one.
 
 use tailpin::Pfn;
@@ -30,29 +30,24 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         ..scenario::<E, F>(name, title, ONE_WORD, finds)
     };
     vec![
-        zone(
-            "refill-free",
-            "pages are taken from the store ‖ a block of the same word of frames is freed",
-            2,
-            &[],
-        )
-        // The last block is the one that is freed.
-        .setup(|fx| fx.occupy(BUT_TWO))
-        .thread("take, give a page", take_and_give)
-        .thread("give two pages", |fx| {
-            fx.give_kept();
-        }),
-        zone("refill-refill", "two CPUs take the last four frames from the store", 2, &[])
+        zone("refill-free", "pages are taken from the pool ‖ a block of the same row is freed", 2, &[])
+            // The last block is the one that is freed.
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("take, give a page", take_and_give)
+            .thread("give two pages", |fx| {
+                fx.give_kept();
+            }),
+        zone("refill-refill", "two CPUs take the last four frames from the pool", 2, &[])
             .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3, 2]))
             .thread("take a page", take_a_page)
             .thread("take a page", take_a_page),
-        zone("slot-shared", "two threads at one slot: one takes and gives, one gives", 1, &[])
+        zone("cache-shared", "two threads at one CPU cache: one takes and gives, one gives", 1, &[])
             .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3, 2, 0]))
             .thread("take, give a page", take_and_give)
             .thread("give a page", |fx| {
                 fx.give_kept();
             }),
-        zone("drain", "loose pages are gathered ‖ somebody takes and gives", 2, &[])
+        zone("drain", "uncoalesced pages are drained ‖ another thread takes and gives", 2, &[])
             .setup(|fx| fx.occupy(BUT_TWO))
             .thread("take, give a page", take_and_give)
             .thread("drain", |fx| {
@@ -74,15 +69,15 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             }
         }),
         zone(
-            "loose-hint",
-            "a hint to loose pages that led nowhere is taken away ‖ a page becomes loose there",
+            "uncoalesced-hint",
+            "a hint to uncoalesced pages that led nowhere is taken away ‖ a page becomes uncoalesced there",
             4,
             &[Safeguard::AOrder],
         )
         .setup(|fx| {
             fx.occupy(FOUR_PAGES_LAST);
-            // No slot answers for the pages. So the first thread hints at one, and takes it again,
-            // as it remembers it.
+            // No CPU cache has the pages' row reserved. So the first thread hints at one, and takes
+            // it again, as it remembers it.
             fx.with_zone(|zone| zone.drain());
             fx.as_thread(0, |fx| {
                 fx.give_kept();
@@ -100,8 +95,8 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             frames: 1024,
             explored: |frame| (508..512).contains(&frame),
             ..zone(
-                "loose-left",
-                "a slot answers for a group no longer ‖ a page of it becomes loose at that slot",
+                "uncoalesced-left",
+                "a CPU cache reserves a row no longer ‖ a page of it becomes uncoalesced at that cache",
                 1,
                 &[Safeguard::AOrder],
             )
@@ -116,8 +111,8 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             frames: 1024,
             explored: |frame| frame == 512,
             ..zone(
-                "loose-pageblock",
-                "a whole pageblock becomes loose ‖ somebody needs a part of one",
+                "uncoalesced-pageblock",
+                "a whole pageblock becomes uncoalesced ‖ another thread needs a part of one",
                 4,
                 &[Safeguard::AOrder],
             )
@@ -137,7 +132,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.keep_block(block);
             }
         }),
-        // Nine pageblocks have 72 words of frames, so hints at them are of two levels. The set-up
+        // Nine pageblocks have 72 rows, so hints at them are of two levels. The set-up
         // leaves one that leads nowhere.
         Scenario {
             frames: 9 * 512,
@@ -159,10 +154,10 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             fx.give_kept();
         })
         .finish(|fx| fx.audit_allocator()),
-        zone("many", "pages are taken many at a time ‖ one of the same group becomes loose", 4, &[])
+        zone("many", "pages are taken many at a time ‖ one of the same row becomes uncoalesced", 4, &[])
             .setup(|fx| {
                 fx.occupy(FOUR_PAGES_LAST);
-                // As in `loose-hint`: a hint that led nowhere, and two loose pages.
+                // As in `uncoalesced-hint`: a hint that led nowhere, and two uncoalesced pages.
                 fx.with_zone(|zone| zone.drain());
                 fx.as_thread(2, |fx| {
                     fx.give_kept();
@@ -176,7 +171,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.give_kept();
             })
             .finish(|fx| fx.audit_allocator()),
-        zone("many-left", "not all pages at hand were asked for ‖ somebody takes one", 4, &[])
+        zone("many-left", "not all pages at hand were asked for ‖ another thread takes one", 4, &[])
             .setup(|fx| {
                 fx.occupy(FOUR_PAGES_LAST);
                 fx.as_thread(2, |fx| {
@@ -196,7 +191,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             explored: |frame| frame == 62 || frame == 63,
             ..zone(
                 "sparse",
-                "a hint goes to the shelf of sparse pageblocks ‖ the pageblock is filled",
+                "a hint goes to the run index of sparse pageblocks ‖ the pageblock is filled",
                 2,
                 &[],
             )

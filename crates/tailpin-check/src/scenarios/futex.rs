@@ -317,7 +317,7 @@ fn woken(count: Result<u32, Error>) {
 
 fn idle<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     if !futexes(fx).futexes.is_idle() {
-        violation("somebody is left in a queue, or counted".to_owned());
+        violation("a thread is left in a queue, or counted".to_owned());
     }
 }
 
@@ -372,7 +372,7 @@ fn lock_robust<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
         let seen = fw.flat.load(at).unwrap_or_default();
         if seen & TID_MASK == 0 {
             if seen & OWNER_DIED == 0 {
-                violation("the lock was freed by nobody".to_owned());
+                violation("the lock is free, and no thread freed it".to_owned());
             }
             if cas(seen, 2 | seen & WAITERS) {
                 return;

@@ -16,6 +16,7 @@ use tailpin_arena::outside::{self, Holder, Look, OutsideArena, TagUse};
 use crate::Status;
 use crate::output::{complain, print};
 use crate::style::{Style, width};
+use crate::units::counted;
 pub(crate) use text::{Line, Lines, Paint, cut};
 
 /// Whose arenas, and how they are shown: the same for all commands that look at programs.
@@ -154,9 +155,9 @@ fn find(whose: Option<&str>) -> Result<Vec<OutsideArena>, String> {
             [] => Err("no program that this user may look at has an arena".into()),
             [only] => outside::arenas_of(only.pid).map_err(told),
             several => {
-                let list = several
-                    .iter()
-                    .map(|one| format!("\n  {:>7}  {} ({} arenas)", one.pid, one.name, one.arenas));
+                let list = several.iter().map(|one| {
+                    format!("\n  {:>7}  {} ({})", one.pid, one.name, counted(one.arenas as u64, "arena"))
+                });
                 Err(format!("several programs have arenas; say which:{}", list.collect::<String>()))
             }
         },

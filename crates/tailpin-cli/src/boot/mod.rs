@@ -14,6 +14,7 @@ use crate::Status;
 use crate::output::{complain, print};
 use crate::progress::Progress;
 use crate::style::Style;
+use crate::units::counted;
 use image::NoImage;
 use qemu::{End, Limits, Machine};
 use report::{BreakEntry, Catalogue, Event, Outcome, Report};
@@ -348,7 +349,7 @@ fn closing(summary: &Summary, style: Style) -> String {
         format!("{found} of {} breaks found", summary.breaks.len())
     };
     let seconds = summary.elapsed_ms as f64 / 1000.0;
-    format!("\n  {verdict}: {what} on {} CPUs in {seconds:.1} s\n", summary.cpus)
+    format!("\n  {verdict}: {what} on {} in {seconds:.1} s\n", counted(summary.cpus, "CPU"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::units::counted;
+
 /// A scenario and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Outcome {
@@ -135,7 +137,7 @@ impl Report {
         } else if self.cpus.is_none() {
             Some("the kernel said nothing".to_owned())
         } else if failed > 0 {
-            Some(format!("{failed} scenarios failed"))
+            Some(format!("{} failed", counted(failed as u64, "scenario")))
         } else if self.outcomes.len() != self.announced || !self.ended {
             Some(format!("{} of {} scenarios reported", self.outcomes.len(), self.announced))
         } else if self.announced == 0 {
@@ -196,7 +198,7 @@ end passed=2 failed=0";
             WHOLE.replace("pass rights mcycles=13 rounds=5", "fail rights mcycles=1 rounds=2: stale: yes");
         let failed = report(&failed);
         assert_eq!(failed.outcomes[1].why.as_deref(), Some("stale: yes"));
-        assert_eq!(failed.shortcoming().as_deref(), Some("1 scenarios failed"));
+        assert_eq!(failed.shortcoming().as_deref(), Some("1 scenario failed"));
         let panicked = report(&format!("{WHOLE}\npanic on CPU 1: no"));
         assert_eq!(panicked.shortcoming().as_deref(), Some("panic on CPU 1: no"));
         assert!(report("tailpin cpus=1 memory=1 scenarios=0\nend passed=0 failed=0").shortcoming().is_some());

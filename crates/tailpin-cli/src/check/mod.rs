@@ -15,6 +15,7 @@ use tailpin_check::{names, table};
 
 use crate::Status;
 use crate::output::{complain, print, save, targets};
+use crate::units::counted;
 
 /// How long to look for a shorter run than the first that goes wrong.
 const SHORTEN: Duration = Duration::from_millis(1500);
@@ -250,12 +251,12 @@ fn render(checked: &[Checked], steps: bool) -> String {
         };
         let _ = writeln!(
             text,
-            "{:8} {:7} {:15} {:11} {verdict}{extent} ({} executions, {} ms)",
+            "{:8} {:7} {:15} {:11} {verdict}{extent} ({}, {} ms)",
             row.protocol,
             row.engine,
             row.scenario,
             row.hazard.unwrap_or("-"),
-            row.executions,
+            counted(row.executions, "execution"),
             row.elapsed_ms
         );
         if let Some(found) = counterexample

@@ -13,6 +13,7 @@ use crate::Status;
 use crate::grid::Grid;
 use crate::output::{complain, print, save, targets};
 use crate::style::{Style, width, wrapped};
+use crate::units::counted;
 use check::{Check, Level};
 
 const EXAMPLES: &str = "\
@@ -100,17 +101,13 @@ fn render(checks: &[Check], width: usize, style: Style) -> String {
         text,
         "\n  {verdict}; {} ok, {}{}",
         count(Level::Ok),
-        plural(count(Level::Hint), "hint"),
+        counted(count(Level::Hint) as u64, "hint"),
         match count(Level::Unknown) {
             0 => String::new(),
             unknown => format!(", {unknown} unknown"),
         }
     );
     text
-}
-
-fn plural(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Everything as Markdown.

@@ -8,7 +8,7 @@ use crate::busy::Warning;
 use crate::grid::Grid;
 use crate::output::command;
 use crate::style::{Style, wrapped};
-use crate::units::{bytes, grouped, time};
+use crate::units::{bytes, counted, grouped, time};
 
 /// What is said beside the two numbers of bookkeeping.
 pub(crate) const BOOKKEEPING: &str = "Bookkeeping: of tailpin, the word of each page and the \
@@ -17,8 +17,7 @@ pub(crate) const BOOKKEEPING: &str = "Bookkeeping: of tailpin, the word of each 
 
 /// Trace, protocol and threads.
 pub(crate) fn title(outcome: &Outcome) -> String {
-    let threads =
-        if outcome.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", outcome.threads) };
+    let threads = counted(outcome.threads, "thread");
     format!("{}, {} protocol, {threads}", outcome.trace, outcome.protocol.name())
 }
 
@@ -38,15 +37,16 @@ pub(crate) fn story(outcome: &Outcome) -> Vec<String> {
     if refused > 0 || pinned > 0 {
         let linux = match refused {
             0 => "Linux does not do that while a page in it is pinned.".to_owned(),
+            1 => "Linux refused once, because a page was pinned.".to_owned(),
             refused => format!("Linux refused {} times, because a page was pinned.", grouped(refused)),
         };
         story.push(format!(
             "Why it matters: a slice of 200 bytes keeps its whole buffer of 2 MiB alive. Kernels have \
              the same problem: a block of 512 pages, of which one is still being read into (it is \
              pinned), is wanted back as single pages (it is to be split). {linux} tailpin never \
-             refuses: it split {} blocks under their pins. The pins stayed on their pages, all other \
+             refuses: it split {} under their pins. The pins stayed on their pages, all other \
              pages were free at once.",
-            grouped(pinned)
+            counted(pinned, "block")
         ));
     }
     story

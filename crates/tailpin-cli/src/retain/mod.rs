@@ -122,7 +122,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true, exclusive = true)]
     job: Option<String>,
 
-    /// The same of the cache
+    /// One way to keep a cache in this process, told by its parent
     #[arg(long, hide = true, exclusive = true)]
     steady_job: Option<String>,
 }

@@ -23,7 +23,7 @@ mod space;
 pub use space::ModelMemory;
 use space::{BY_PAGES, FRAME, PRESENT, Tables};
 
-/// How large everything is.
+/// How large a model is: its frames and blocks, the pages of a space, the words of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Frames there are.
@@ -77,7 +77,7 @@ struct State<W> {
 pub struct Object(u64);
 
 impl Object {
-    /// Its identity in keys.
+    /// The object's identity in keys.
     pub fn id(self) -> ObjectId {
         ObjectId(self.0)
     }
@@ -408,7 +408,7 @@ impl<W: QueueWord> FreeSink for Model<W> {
 
     fn freed_offline(&self, _frame: Pfn) {}
 
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         panic!("the model does not misuse its frames: {misuse}");
     }
 }

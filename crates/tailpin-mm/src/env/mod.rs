@@ -98,8 +98,11 @@ pub trait Tlb {
 ///
 /// A thread that walks a page table without a lock, or accesses memory through one, is inside a
 /// *section* of that space. Sections are short (one page of copying at most), don't nest, and no
-/// thread waits inside one.
+/// thread waits inside one. A shootdown waits until the sections of its space that were open have
+/// been left, which is a grace period of that space alone; a CPU outside of any is quiescent.
 #[doc(alias = "RCU")]
+#[doc(alias = "grace period")]
+#[doc(alias = "quiescent")]
 #[doc(alias = "local_irq_save")]
 pub trait ReadSide: Tlb {
     /// A section, open until this is dropped (`local_irq_save`, `rcu_read_lock`).

@@ -11,7 +11,7 @@ use crate::addr::PAGE_BYTES;
 pub struct ObjectId(pub(crate) u64);
 
 impl ObjectId {
-    /// The number.
+    /// The identity as a number.
     pub const fn get(self) -> u64 {
         self.0
     }

@@ -33,7 +33,7 @@ impl<E: Env> Clone for Object<'_, E> {
 }
 
 impl<'z, E: Env> Mm<'z, E> {
-    /// A new object.
+    /// A new object, with an empty page cache.
     ///
     /// # Errors
     /// [`MmError::Misaligned`] if a hugetlb object's length is no multiple of its unit.

@@ -51,7 +51,7 @@ pub struct BasePage<'z> {
 }
 
 impl BasePage<'_> {
-    /// The page's frame.
+    /// Frame of the pinned page.
     pub fn frame(&self) -> Pfn {
         self.page.pfn()
     }

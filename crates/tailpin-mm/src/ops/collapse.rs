@@ -181,13 +181,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             Some(block) => block,
             None => new_block()?,
         };
-        for (index, leaf) in self.leaves_of(table) {
-            let to = new.head().offset(index);
-            match leaf.filter(|leaf| !leaf.flags.has(Flags::ZERO)) {
-                Some(leaf) => core.copy_frames(leaf.frame, to, 1),
-                None => core.clear(to, Order::PAGE),
-            }
-        }
+        self.copy_pages(table, new.head());
         core.infos.describe(
             new.head(),
             Order::HUGE.frames(),
@@ -201,6 +195,18 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             .for_each(|leaf| core.uncount_leaf(Level::PTE, leaf));
         core.drop_block(table, Order::PAGE);
         Ok(CollapseOutcome::ByCopy)
+    }
+
+    /// Copies the pages that `table`, of the last level, maps to the frames from `first` on; where
+    /// it maps none, the frame is cleared.
+    fn copy_pages(&self, table: Pfn, first: Pfn) {
+        for (index, leaf) in self.leaves_of(table) {
+            let to = first.offset(index);
+            match leaf.filter(|leaf| !leaf.flags.has(Flags::ZERO)) {
+                Some(leaf) => self.core.copy_frames(leaf.frame, to, 1),
+                None => self.core.clear(to, Order::PAGE),
+            }
+        }
     }
 
     /// The entries of a table of the last level.

@@ -197,7 +197,7 @@ pub(crate) struct SpaceInner<'z, E: Env> {
 }
 
 impl<'z, E: Env> Mm<'z, E> {
-    /// An empty space.
+    /// An address space in which nothing is mapped.
     ///
     /// # Errors
     /// [`MmError::OutOfMemory`] if there is no frame for its page table.

@@ -120,7 +120,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         })
     }
 
-    /// The same for a pageblock.
+    /// The pageblock that the CPU cache is to try next, if it is uncoalesced.
     #[inline]
     fn next_pageblock(&self, class: Class) -> Option<Pfn> {
         let cache = self.cpu_cache();
@@ -134,7 +134,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         })
     }
 
-    /// The head of a block from wherever there is one, likewise.
+    /// The head of a block from wherever there is one, in use now with one reference, which is the
+    /// caller's.
     #[inline(never)]
     pub(crate) fn alloc_slow(&self, request: Request) -> Result<Pfn, AllocError> {
         loop {

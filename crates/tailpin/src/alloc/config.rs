@@ -23,7 +23,7 @@ impl Default for ZoneConfig<'_> {
 }
 
 impl<'m> ZoneConfig<'m> {
-    /// Hears of every misuse.
+    /// Has `sink` hear of every misuse.
     #[must_use]
     pub fn sink(mut self, sink: &'m dyn Sink) -> Self {
         self.sink = Some(sink);
@@ -54,7 +54,7 @@ impl<'m> ZoneConfig<'m> {
     }
 }
 
-/// What to allocate.
+/// What block to allocate: its order, its class, what is done to it first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub(super) order: Order,

@@ -148,7 +148,7 @@ impl<P: Protocol> FreeSink for RowSink<'_, '_, P> {
         self.allocator.freed_offline(frame);
     }
 
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         self.allocator.misuse(misuse);
     }
 }

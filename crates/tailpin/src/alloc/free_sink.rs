@@ -115,9 +115,9 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
     }
 
     #[cold]
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         // First, as the sink is the caller's code and may panic.
         self.set_aside(misuse.frame);
-        self.tell(&misuse);
+        self.tell(misuse);
     }
 }

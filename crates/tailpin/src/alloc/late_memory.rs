@@ -36,7 +36,7 @@ impl<P: Protocol> Allocator<'_, P> {
         }
     }
 
-    /// The same for frames of one pageblock.
+    /// Has frames of one pageblock enter service.
     #[expect(clippy::arithmetic_side_effects, reason = "the frame lies in the pageblock")]
     fn add_in(&self, pageblock: Pfn, range: FrameRange) -> Result<(), AddError> {
         let id = self.pool.pageblock_of(pageblock);

@@ -111,7 +111,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.coalesce_all_parked()
     }
 
-    /// The same whether or not there seem to be any.
+    /// Brings all parked blocks to the pool, whether or not there seem to be any; whether there
+    /// were.
     pub(super) fn coalesce_all_parked(&self) -> bool {
         let mut any = false;
         for cache in self.all_caches() {

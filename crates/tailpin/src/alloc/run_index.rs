@@ -19,7 +19,9 @@ const IN_ROWS: usize = ROW_ORDER.get() as usize;
 /// Orders of runs of rows within a pageblock that is not whole: 6 to 8.
 const OF_ROWS: usize = Order::HUGE.get() as usize - IN_ROWS;
 
-/// How many frames of a pageblock are in use: its fullness class.
+/// How many frames of a pageblock are in use: its fullness class, as slab allocators have them for
+/// their slabs.
+#[doc(alias = "slab")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fullness {
     /// Many: requests are served from such pageblocks first.

@@ -150,7 +150,7 @@ impl<P: Protocol> Allocator<'_, P> {
     }
 
     /// A frame that was to be given to the pool is there already. Only reported, not searched for
-    /// among the uncoalesced ones: this may be what gathers them.
+    /// among the uncoalesced ones: this may be what drains them.
     #[cold]
     pub(crate) fn refuse_free_frame(&self, frame: Pfn) {
         let state = self.protocol.state(frame);
@@ -188,7 +188,7 @@ impl<P: Protocol> Allocator<'_, P> {
         self.refuse_bad_frame_among(FrameRange::block(head, order), bad);
     }
 
-    /// The same of any frames of the caller's.
+    /// Takes `bad`, one of these frames of the caller's, out of service, and gives back the others.
     #[cold]
     pub(super) fn refuse_bad_frame_among(&self, frames: FrameRange, bad: Pfn) {
         let state = self.protocol.state(bad);

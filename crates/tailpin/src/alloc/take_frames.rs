@@ -50,7 +50,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// What can be taken out of pageblocks that are not whole, once uncoalesced pages have come
     /// together there if need be; else out of a whole one, and rather of one that was in use than
-    /// of one that may never have been needs_scrub.
+    /// of one that was never touched.
     pub(super) fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
         // Each turn takes away hints, so it goes round only as long as pages become uncoalesced.
         loop {
@@ -139,7 +139,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         Some(self.page_of(row, pages.trailing_zeros()))
     }
 
-    /// Gathers what is uncoalesced and asks the reclaim hook before it gives up.
+    /// Drains what is uncoalesced and asks the reclaim hook before it gives up.
     #[cold]
     fn take_slow(&self, order: Order) -> Result<Taken, AllocError> {
         for _ in 0..RECLAIM_ROUNDS {
@@ -190,8 +190,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             .fold((0, 0), |sum: (u64, u64), cache| (sum.0.wrapping_add(cache.0), sum.1.wrapping_add(cache.1)))
     }
 
-    /// The same once those that had begun have ended. A thread that is stopped in the middle of one
-    /// is not waited for: the pages that it has are not free.
+    /// How many moves began and ended, once those that had begun have ended. A thread that is
+    /// stopped in the middle of one is not waited for: the pages that it has are not free.
     fn moves_at_rest(&self) -> (u64, u64) {
         let mut moves = self.moves();
         for _ in 0..TURNS {

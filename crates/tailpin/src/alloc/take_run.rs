@@ -362,6 +362,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 }
 
 /// The order of the smallest block with room for so many frames, or the largest of all.
+#[inline]
 fn order_above(frames: u64) -> Order {
     let order = frames.checked_next_power_of_two().map_or(64, u64::trailing_zeros);
     Order::new(order as u8).unwrap_or(Order::MAX)

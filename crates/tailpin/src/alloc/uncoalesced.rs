@@ -220,8 +220,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.uncoalesced_of(row, self.uncoalesced.pages(row))
     }
 
-    /// The same where a hint led to the row: what is noted of other pages is taken away, so that
-    /// the next one who is led here finds uncoalesced ones sooner.
+    /// The uncoalesced pages of a row to which a hint led. What is noted of other pages is taken
+    /// away, so that the next thread that is led here finds uncoalesced ones sooner.
     fn uncoalesced_hinted(&self, row: RowId) -> u64 {
         let noted = self.uncoalesced.pages(row);
         let uncoalesced = self.uncoalesced_of(row, noted);
@@ -272,8 +272,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         }
     }
 
-    /// The same wherever an uncoalesced page is noted or a pageblock is uncoalesced, whether or not
-    /// a hint leads there.
+    /// Coalesces wherever an uncoalesced page is noted or a pageblock is uncoalesced, whether or
+    /// not a hint leads there.
     pub(crate) fn drain_unhinted(&self) {
         // What is noted stays: most pages that are in use will be uncoalesced again.
         self.uncoalesced.noted().for_each(|row| self.coalesce_pages(row, self.uncoalesced_in(row)));
@@ -284,8 +284,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         }
     }
 
-    /// The same for the lowest of the rows that are hinted at, a pageblock's worth of them; false
-    /// if there is none.
+    /// Coalesces the pages of the lowest rows that are hinted at, a pageblock's worth of them;
+    /// false if there is none.
     pub(crate) fn coalesce_some(&self) -> bool {
         self.coalesce_hinted(PAGEBLOCK_ROWS) > 0
     }

@@ -74,7 +74,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
                 if let Err((seen, cause)) = self.put_refs_on(at, n, on_it, sink) {
                     let (state, head) = (seen.decode(), seen.is_head());
                     next.set(at.offset(if head { state.order.frames() } else { 1 }));
-                    sink.misuse(Misuse { frame: at, state, operation: Operation::PutBlock, cause });
+                    sink.misuse(&Misuse { frame: at, state, operation: Operation::PutBlock, cause });
                 }
             }
         };

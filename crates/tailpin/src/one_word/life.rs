@@ -99,7 +99,8 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
         self.claim_as(head, order, PageWord::claimed)
     }
 
-    #[inline]
+    // Always: callers know the order, and with it half of the step is a constant.
+    #[inline(always)]
     fn claim_and_publish(&self, head: Pfn, order: Order, class: Class) -> bool {
         self.claim_as(head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
     }
@@ -123,7 +124,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
-    #[inline]
+    #[inline(always)]
     fn claim_as(&self, head: Pfn, order: Order, claimed: impl FnOnce(PageWord) -> PageWord) -> bool {
         let word = self.word(head);
         // SeqCst: after a hint was taken away or a row left; pairs with the step that frees.

@@ -168,7 +168,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         marked
     }
 
-    /// The same of the tail `seen` at `frame`, what is above it being held.
+    /// Marks the tail `seen` at `frame`, what is above it being held.
     fn mark_hwpoison_held(&self, frame: Pfn, seen: PageWord) -> Option<bool> {
         let (head, above) = self.find_head(frame)?;
         let (order, part) = (above.order(), frame.head(Order::HUGE));

@@ -307,6 +307,6 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         // Relaxed: undoes the borrow of a pin that was not there; no one was let in by it.
         self.word(at).fetch_add(1, Ordering::Relaxed);
         let cause = if seen.is_head() || seen.is_tail() { Cause::NotPinned } else { Cause::FrameIsFree };
-        sink.misuse(Misuse { frame: at, state: seen.decode(), operation: Operation::Put, cause });
+        sink.misuse(&Misuse { frame: at, state: seen.decode(), operation: Operation::Put, cause });
     }
 }

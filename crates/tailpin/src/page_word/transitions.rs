@@ -95,7 +95,7 @@ impl PageWord {
 
 /// Tails.
 impl PageWord {
-    /// The same tail, now of a block of `order`.
+    /// This tail with its pins, as one of a block of `order`.
     #[inline]
     pub(crate) const fn tail_of(self, order: Order) -> Self {
         Self::build(TAIL, order, self.0 & (PINS_MASK | GEN_MASK << GEN_SHIFT | HWPOISON | EXPLICIT_TAILS))

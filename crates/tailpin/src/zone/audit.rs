@@ -54,7 +54,7 @@ impl Audit {
         self.found
     }
 
-    /// The first of them.
+    /// The first findings, in words.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.kept.iter().flatten()
     }

@@ -39,7 +39,7 @@ pub struct Claimed<'z, P: Protocol = OneWord<'z>> {
 }
 
 impl<P: Protocol> Claimed<'_, P> {
-    /// First frame of the pageblock.
+    /// First frame of the pageblock that the claimed frames are of.
     pub fn pageblock(&self) -> Pfn {
         self.pageblock
     }
@@ -49,7 +49,7 @@ impl<P: Protocol> Claimed<'_, P> {
         &self.frames
     }
 
-    /// How many.
+    /// How many frames are claimed.
     pub fn count(&self) -> u64 {
         self.frames.count()
     }
@@ -82,9 +82,12 @@ impl<P: Protocol> fmt::Debug for Claimed<'_, P> {
 
 impl<'m, P: Protocol> Zone<'m, P> {
     /// Takes those frames of the pageblock beginning at `pageblock` that are free and wanted (a bit
-    /// each) out of circulation. Uncoalesced frames are not found; see [`Zone::drain`].
+    /// each) out of circulation, as compaction isolates the free pages that it is going to move
+    /// others to. Uncoalesced frames are not found; see [`Zone::drain`].
     ///
     /// A pageblock that is not within the zone has no free frames.
+    #[doc(alias = "compaction")]
+    #[doc(alias = "migration")]
     pub fn claim(&self, pageblock: Pfn, wanted: &FrameMask) -> Claimed<'_, P> {
         let frames = match self.pageblock_at(pageblock) {
             Some(id) => {
@@ -98,7 +101,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
         Claimed { zone: self, pageblock, frames, whole: None }
     }
 
-    /// The same for a pageblock all of which is free; `None` if any of it is not.
+    /// Takes the pageblock beginning at `pageblock` out of circulation if all of it is free; `None`
+    /// if any of it is not.
     pub fn claim_pageblock(&self, pageblock: Pfn) -> Option<Claimed<'_, P>> {
         let needs_scrub = self.pool().claim_pageblock(self.pageblock_at(pageblock)?)?;
         Some(Claimed { zone: self, pageblock, frames: FrameMask::ALL, whole: Some(needs_scrub) })

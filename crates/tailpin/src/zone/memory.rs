@@ -32,7 +32,8 @@ impl ZoneMemory {
         Self::try_for_protocol::<P>(layout).expect("no memory for the words of the zone")
     }
 
-    /// The same, where the words may be too many for this machine or the process's limits.
+    /// Memory for a zone of this layout under another protocol, where the words may be too many for
+    /// this machine or the process's limits.
     ///
     /// # Errors
     /// [`TryReserveError`] if there is no memory for them.

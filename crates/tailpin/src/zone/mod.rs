@@ -63,7 +63,7 @@ pub struct Zone<'m, P: Protocol = OneWord<'m>> {
 }
 
 impl<'m, W: AtomicWord> Zone<'m, OneWord<'m, W>> {
-    /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `pageblocks` of
+    /// A zone over zero-filled metadata: `pages` of [`ZoneLayout::page_words`] and `allocator` of
     /// [`ZoneLayout::allocator_words`]; align the latter to 64 bytes if you can. Only the words of
     /// pageblocks that are not wholly in service are written, so a zone of 1 TiB starts at once.
     ///
@@ -152,7 +152,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// they like.
     ///
     /// # Errors
-    /// [`AllocError::Exhausted`] if there is none, also after uncoalesced pages were gathered and
+    /// [`AllocError::Exhausted`] if there is none, also after uncoalesced pages were drained and
     /// the reclaim hook asked.
     #[inline(always)]
     pub fn alloc(&self, order: Order) -> Result<Block<'_, P>, AllocError> {
@@ -212,7 +212,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
 
     /// Walks every frame and proves that each is in exactly one state, that counts and holds add
     /// up, and that the allocator and the protocol agree. Only at a quiet moment: with other
-    /// threads inside, it reports what they are in the middle of. Gathers uncoalesced pages.
+    /// threads inside, it reports what they are in the middle of. Drains uncoalesced pages first.
     pub fn audit(&self) -> Audit {
         audit(self)
     }
@@ -293,7 +293,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     fn report(&self, frame: Pfn, operation: Operation, cause: Cause) -> Misuse {
         let state = self.state(frame).unwrap_or(PageState::NOT_IN_ZONE);
         let misuse = Misuse { frame, state, operation, cause };
-        self.misuse(misuse);
+        self.misuse(&misuse);
         misuse
     }
 
@@ -346,7 +346,7 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
     }
 
     #[cold]
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: &Misuse) {
         self.allocator.misuse(misuse);
     }
 }

@@ -63,12 +63,12 @@ impl ScatteredBuffer {
         }
     }
 
-    /// Bytes that fit in all.
+    /// Bytes that fit into all pieces together.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Bytes of a piece.
+    /// Bytes of each piece.
     pub fn piece(&self) -> usize {
         self.pieces.piece()
     }
@@ -83,12 +83,12 @@ impl ScatteredBuffer {
         self.filled == 0
     }
 
-    /// Whether no room is left.
+    /// Whether the buffer has no room left.
     pub fn is_full(&self) -> bool {
         self.filled == self.capacity
     }
 
-    /// Begins again.
+    /// Begins again with nothing filled.
     pub fn clear(&mut self) {
         self.filled = 0;
     }

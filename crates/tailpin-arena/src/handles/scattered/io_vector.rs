@@ -59,7 +59,7 @@ impl IoVector {
         self.ranges.is_empty()
     }
 
-    /// The list.
+    /// Where the list of ranges begins, for the system call.
     pub fn as_ptr(&self) -> *const libc::iovec {
         self.ranges.as_ptr()
     }
@@ -78,7 +78,7 @@ impl IoVector {
         self.buffer.advance(n.saturating_sub(already));
     }
 
-    /// The buffer.
+    /// Gives back the buffer that the ranges are of.
     pub fn into_buffer(self) -> ScatteredBuffer {
         self.buffer
     }

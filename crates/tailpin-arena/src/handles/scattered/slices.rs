@@ -33,12 +33,12 @@ impl Scattered {
         Self { slices, skip: 0, len, piece_log2 }
     }
 
-    /// Length in bytes.
+    /// Length of all pieces together, in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Whether there are no bytes in any piece.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -124,7 +124,7 @@ impl Scattered {
         std::mem::take(&mut self.slices).into()
     }
 
-    /// Copies all bytes.
+    /// Copies the bytes of all pieces into one vector.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len);
         self.chunks().for_each(|chunk| all.extend_from_slice(chunk));

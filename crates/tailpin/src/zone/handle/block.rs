@@ -76,7 +76,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         Self { zone, place: Place::new(head, order) }
     }
 
-    /// First frame.
+    /// First frame of the block.
     #[inline]
     pub fn pfn(&self) -> Pfn {
         self.place.head()
@@ -88,7 +88,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         self.place.order()
     }
 
-    /// All frames.
+    /// All frames of the block.
     #[inline]
     pub fn frames(&self) -> FrameRange {
         FrameRange::block(self.pfn(), self.order())
@@ -101,7 +101,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         core::hint::black_box(self.zone.protocol().word_at(self.pfn()).load(Ordering::Relaxed));
     }
 
-    /// The zone it is from.
+    /// The zone that the block is from.
     pub fn zone(&self) -> &'z Zone<'z, P> {
         self.zone
     }
@@ -136,7 +136,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         PinnedRange::of_block(self, bytes)
     }
 
-    /// One more reference.
+    /// Takes one more reference to the block.
     ///
     /// Progress: lock-free; one compare-and-swap while the block is whole, and a split under way is
     /// finished in place of waited for.
@@ -149,7 +149,7 @@ impl<'z, P: Protocol> Block<'z, P> {
         Ok(Self { ..*self })
     }
 
-    /// Splits into pages.
+    /// Splits the block into its pages.
     ///
     /// Progress: lock-free; as [`Block::split_to`].
     ///

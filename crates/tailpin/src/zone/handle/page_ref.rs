@@ -46,7 +46,7 @@ impl<'z, P: Protocol> PageRef<'z, P> {
         self.pin.pin()
     }
 
-    /// The page.
+    /// Frame number of the pinned page.
     #[inline]
     pub fn pfn(&self) -> Pfn {
         self.pin().page
@@ -59,7 +59,7 @@ impl<'z, P: Protocol> PageRef<'z, P> {
         self.zone.head_of(self.pfn()).unwrap_or((self.pfn(), Order::PAGE))
     }
 
-    /// One more pin.
+    /// Takes one more pin on the page.
     ///
     /// Progress: wait-free; one fetch-and-add.
     ///

@@ -64,7 +64,7 @@ impl<'z, P: Protocol> Pieces<'z, P> {
         self.zone.protocol().state(at).order
     }
 
-    /// Pieces not yet taken.
+    /// How many pieces were not taken yet.
     ///
     /// Progress: wait-free; one load for each piece.
     pub fn len(&self) -> usize {

@@ -104,7 +104,7 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
         self.start % PAGE_BYTES
     }
 
-    /// Its length in bytes.
+    /// Length of the range in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -116,6 +116,7 @@ impl<'z, P: Protocol> PinnedRange<'z, P> {
 }
 
 #[expect(clippy::arithmetic_side_effects, reason = "bytes of a block, and less than a page more")]
+#[inline]
 fn pages_of(start: u64, len: u64) -> FrameRange {
     // The end of the last page may be address 2⁶⁴, so pages are counted from the first one.
     let pages = if len == 0 { 0 } else { (start % PAGE_BYTES + len).div_ceil(PAGE_BYTES) };

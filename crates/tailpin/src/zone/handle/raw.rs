@@ -50,7 +50,7 @@ impl<'z, P: Protocol> Raw<'z, P> {
         Self { zone }
     }
 
-    /// A block, as a token.
+    /// Allocates a block, and hands out a token in place of a handle.
     ///
     /// Progress: lock-free; as [`Zone::alloc`].
     ///

@@ -44,17 +44,17 @@ pub struct Run<'z, P: Protocol = OneWord<'z>> {
 }
 
 impl<'z, P: Protocol> Run<'z, P> {
-    /// Its frames.
+    /// All frames of the run.
     pub fn frames(&self) -> FrameRange {
         self.frames
     }
 
-    /// First frame.
+    /// First frame of the run.
     pub fn pfn(&self) -> Pfn {
         self.frames.start
     }
 
-    /// The zone it is from.
+    /// The zone that the run is from.
     pub fn zone(&self) -> &'z Zone<'z, P> {
         self.zone
     }
@@ -83,8 +83,8 @@ impl<'z, P: Protocol> Run<'z, P> {
         self.zone.try_pin(page.ok_or(GetError::NotInUse)?)
     }
 
-    /// Its frames as numbers, to be given back by [`Raw::free_run`](crate::Raw::free_run), in any
-    /// parts.
+    /// The run's frames as numbers, to be given back by [`Raw::free_run`](crate::Raw::free_run), in
+    /// any parts.
     pub fn into_raw(self) -> FrameRange {
         ManuallyDrop::new(self).frames
     }
@@ -116,7 +116,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// # Errors
     /// [`RunError::Empty`], [`RunError::BadAlignment`]; [`RunError::Exhausted`] if no run is free,
-    /// also after uncoalesced pages were gathered and the reclaim hook asked.
+    /// also after uncoalesced pages were drained and the reclaim hook asked.
     pub fn alloc_run(&self, n: u64, align: u64) -> Result<Run<'_, P>, RunError> {
         self.alloc_run_with(RunRequest::new(n).aligned(align))
     }
