@@ -20,6 +20,7 @@ use crate::handles::fragments::Fragments;
 use crate::handles::scattered::pieces::Pieces;
 use crate::memory::abilities::Abilities;
 use crate::memory::{PAGE_SIZE, bytes_of};
+use crate::observe::counters::{self, Counters};
 use crate::observe::page_walk;
 use crate::observe::stats::{Holder, LeakReport, Stats};
 use crate::page_notes::TagNumber;
@@ -77,6 +78,9 @@ impl Drop for Handles {
             self.fragments.give_up(self.root);
         }
         let left = inner.budget.used();
+        if left > 0 && !inner.is_child() {
+            inner.events.outlived(bytes_of(left));
+        }
         if left > 0
             && !inner.is_child()
             && let Some(on_leak) = self.on_leak
@@ -310,7 +314,9 @@ impl Arena {
     fn out_of_memory(&self, len: usize, order: Order) -> AllocError {
         let free = bytes_of(self.inner().zone.free_frames());
         let block = order.bytes() as usize;
-        AllocError::OutOfMemory { asked: len, block, free, largest_free: self.largest_free() }
+        let why = AllocError::OutOfMemory { asked: len, block, free, largest_free: self.largest_free() };
+        self.inner().events.refuse(&why);
+        why
     }
 
     /// Size of the arena's data in bytes.
@@ -356,6 +362,27 @@ impl Arena {
         page_walk::stats(self.at_home())
     }
 
+    /// Figures for a scrape every few seconds: the work is the same for an arena of any size, some
+    /// hundred words that are looked at.
+    ///
+    /// ```
+    /// # use tailpin_arena::Arena;
+    /// # let arena = Arena::builder().size(64 << 20).limit(8 << 20).build()?;
+    /// let kept = arena.alloc(6 << 20)?;
+    /// assert!(arena.try_alloc(4 << 20).is_err());
+    /// let counters = arena.counters();
+    /// assert_eq!((counters.in_use, counters.refused), (6 << 20, 1));
+    /// assert_eq!(counters.largest_free, 32 << 20);
+    /// # drop(kept);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// In a forked child that has no part in the memory.
+    pub fn counters(&self) -> Counters {
+        counters::counters(self.at_home())
+    }
+
     /// Bytes of the largest block that is free: the longest buffer that can be had at this moment,
     /// if the limit allows it. Has free pages coalesce, and looks at every pageblock until it finds
     /// a block of 1 GiB.
@@ -386,6 +413,19 @@ impl Arena {
     /// In a forked child that has no part in the memory.
     pub fn worst_holders(&self, n: usize) -> Vec<Holder> {
         page_walk::worst_holders(self.at_home(), n)
+    }
+
+    /// As [`Arena::worst_holders`], among the buffers of a part of the arena: looks at no more than
+    /// `most` 2 MiB that have memory, and goes on with the others at the next call. True if all
+    /// have been looked at since the first call, or since it was true last.
+    ///
+    /// For a program that asks while it serves: 2 MiB are at most 512 words, and a bit for each 2
+    /// MiB of address space is looked at besides.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in the memory.
+    pub fn worst_holders_within(&self, n: usize, most: usize) -> (Vec<Holder>, bool) {
+        page_walk::worst_holders_within(self.at_home(), n, most)
     }
 
     /// Declares that the memory is registered with the kernel or a device, for as long as the guard

@@ -15,6 +15,7 @@ use crate::budget::counts::UNLIMITED;
 use crate::budget::tags::Tags;
 use crate::budget::watermark::{Levels, Pressure, Watermark};
 use crate::error::BuildError;
+use crate::events::Events;
 use crate::history::{History, Start};
 use crate::memory::description::{Description, Facts, TagNames};
 use crate::memory::fork::ForkMark;
@@ -373,12 +374,14 @@ impl Builder {
             handles: OnceLock::new(),
             history,
             residency,
+            events: Events::default(),
             settings,
             backing,
             registrations: AtomicU64::new(0),
             releasing: TryLock::default(),
             restoring: TryLock::default(),
             release_from: AtomicU64::new(0),
+            holders_from: AtomicU64::new(0),
             release_due,
             left_over: AtomicU64::new(0),
             releaser: OnceLock::new(),

@@ -15,6 +15,7 @@ mod budget;
 #[deny(clippy::arithmetic_side_effects)]
 mod builder;
 mod error;
+mod events;
 #[deny(clippy::arithmetic_side_effects)]
 mod handles;
 mod history;
@@ -49,10 +50,13 @@ pub use integrations::bytes;
 pub use integrations::foyer;
 #[cfg(feature = "io-uring")]
 pub use integrations::io_uring;
+#[cfg(feature = "metrics")]
+pub use integrations::metrics;
 #[cfg(feature = "vm-memory")]
 pub use integrations::vm_memory;
 pub use memory::PlainMemory;
 pub use memory::abilities::Abilities;
+pub use observe::counters::Counters;
 pub use observe::stats::{Holder, LeakReport, Stats};
 pub use reclaim::release::{Released, Stop};
 pub use reclaim::releaser::{Pace, Releaser};

@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::budget::counts::UNLIMITED;
 use crate::budget::tags::Tags;
 use crate::error::ReleaseError;
+use crate::events::Events;
 use crate::history::History;
 use crate::memory::description::Description;
 use crate::memory::fork::ForkMark;
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) handles: OnceLock<Weak<dyn Any + Send + Sync>>,
     pub(crate) history: History,
     pub(crate) residency: Residency,
+    pub(crate) events: Events,
     pub(crate) settings: Settings,
     pub(crate) backing: Backing,
     /// The page words once more, with the frame of the first: all that a count on a frame needs.
@@ -58,6 +60,9 @@ pub(crate) struct Inner {
     /// Where the next release begins to look for single pages. Written by the thread that has
     /// locked `releasing`.
     pub(crate) release_from: AtomicU64,
+    /// Where the next bounded look at who keeps what begins. Written by the thread that looked
+    /// last.
+    pub(crate) holders_from: AtomicU64,
     /// Called by a thread that has freed pages, and is about to give so many back to the budget,
     /// when a release is due.
     pub(crate) release_due: Option<fn(&Self, u64)>,

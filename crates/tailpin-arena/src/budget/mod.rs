@@ -17,7 +17,7 @@ pub(crate) mod waiting;
 pub(crate) mod watermark;
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use tailpin::AtomicWord;
@@ -46,6 +46,8 @@ pub(crate) struct Budget<W = AtomicU64, Q = Mutex<Queue>> {
     counts: Counts<W>,
     queue: Q,
     watermark: Option<Watermark>,
+    /// Requests that were ever queued. Written under the queue's lock.
+    waited: AtomicU64,
 }
 
 impl Budget {
@@ -57,7 +59,7 @@ impl Budget {
 
 impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     pub(crate) fn of(counts: Counts<W>, watermark: Option<Watermark>) -> Self {
-        Self { counts, queue: Q::default(), watermark }
+        Self { counts, queue: Q::default(), watermark, waited: AtomicU64::new(0) }
     }
 
     /// Pages that may be in use at a time.
@@ -78,6 +80,12 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.locked(|queue| queue.len())
+    }
+
+    /// Requests that ever waited.
+    pub(crate) fn waited(&self) -> u64 {
+        // Relaxed: a statistic.
+        self.waited.load(Ordering::Relaxed)
     }
 
     /// Takes `n` pages at once, or says why not.
@@ -118,9 +126,12 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
                     Err(Refused::Now) => {}
                     done => return Poll::Ready(done),
                 }
+                #[cfg(feature = "tracing")]
+                tracing::debug!(target: "tailpin_arena", pages = n, "a request waits for a limit");
                 let waker = waker.clone();
                 self.locked(|queue| {
                     let new = queue.push(&self.counts, n, waker);
+                    self.waited.fetch_add(1, Ordering::Relaxed);
                     *ticket = Some(new);
                     let wakers = queue.serve(&self.counts);
                     (queue.pick_up(new), wakers, None)

@@ -12,6 +12,8 @@ pub(crate) mod compio;
 pub mod foyer;
 #[cfg(feature = "io-uring")]
 pub mod io_uring;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "monoio")]
 pub(crate) mod monoio;
 #[cfg(feature = "tokio")]

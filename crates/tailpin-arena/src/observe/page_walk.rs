@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tailpin::{FrameRange, Kind, Order, PageState, Pfn, Zone};
 
@@ -61,10 +62,16 @@ pub(crate) enum Run {
 }
 
 /// Every page of the arena, in runs that cover each exactly once.
-pub(crate) fn walk(view: View<'_>, mut each: impl FnMut(FrameRange, Run)) {
+pub(crate) fn walk(view: View<'_>, each: impl FnMut(FrameRange, Run)) {
+    walk_within(view, view.frames, each);
+}
+
+/// Every page of these, in runs that cover each exactly once; the last may end behind them.
+/// Returns where it does.
+fn walk_within(view: View<'_>, part: FrameRange, mut each: impl FnMut(FrameRange, Run)) -> Pfn {
     let all = view.frames;
-    let mut at = all.start;
-    while all.contains(at) {
+    let mut at = part.start.max(all.start);
+    while at < part.end && all.contains(at) {
         let area_is_free = at.is_aligned(Order::HUGE) && view.is_free(at);
         let (frames, run) = if area_is_free {
             (Order::HUGE.frames(), Run::Free)
@@ -84,6 +91,7 @@ pub(crate) fn walk(view: View<'_>, mut each: impl FnMut(FrameRange, Run)) {
         each(FrameRange { start: at, end }, run);
         at = end;
     }
+    at
 }
 
 /// Bytes of the largest free block.
@@ -195,20 +203,61 @@ pub(crate) struct Remains {
 
 /// What is left of each buffer of which any page is in use.
 pub(crate) fn remains(view: View<'_>) -> BTreeMap<Origin, Remains> {
-    let mut kept: BTreeMap<Origin, Remains> = BTreeMap::new();
-    walk(view, |run, state| {
-        let Run::InUse(state) = state else { return };
-        let Some(origin) = view.history.origin(run.start) else { return };
-        let fresh = || Remains { tag: view.notes.tag(run.start), ..Remains::default() };
-        let remains = kept.entry(origin).or_insert_with(fresh);
-        remains.pages += run.frames();
-        remains.references = remains.references.max(state.refs);
-        remains.pins += run.iter().filter_map(|page| view.zone.pins_of(page)).sum::<u64>();
-    });
+    let mut kept = BTreeMap::new();
+    walk(view, |run, state| count_remains(view, &mut kept, run, &state));
     kept
 }
 
+/// Counts a run of the walk.
+fn count_remains(view: View<'_>, kept: &mut BTreeMap<Origin, Remains>, run: FrameRange, state: &Run) {
+    let Run::InUse(state) = state else { return };
+    let Some(origin) = view.history.origin(run.start) else { return };
+    let fresh = || Remains { tag: view.notes.tag(run.start), ..Remains::default() };
+    let remains = kept.entry(origin).or_insert_with(fresh);
+    remains.pages += run.frames();
+    remains.references = remains.references.max(state.refs);
+    remains.pins += run.iter().filter_map(|page| view.zone.pins_of(page)).sum::<u64>();
+}
+
+/// What is left of each buffer in the first `most` pageblocks from `from` on that have memory, and
+/// where the next of them is, if there are more.
+fn remains_from(inner: &Inner, from: Pfn, most: usize) -> (BTreeMap<Origin, Remains>, Option<Pfn>) {
+    let view = inner.view();
+    let mut kept = BTreeMap::new();
+    // All frames in use are marked as there before they are handed out.
+    let pageblocks = inner.residency.pageblocks_worth_a_look().into_iter().rev();
+    let (mut looked_at, mut end) = (0, from);
+    // What lies before the end is part of a block that was counted with an earlier pageblock.
+    for pageblock in pageblocks.skip_while(|pageblock| *pageblock < from) {
+        if pageblock < end {
+            continue;
+        }
+        if looked_at == most {
+            return (kept, Some(pageblock));
+        }
+        looked_at += 1;
+        let part = FrameRange::block(pageblock, Order::HUGE);
+        end = walk_within(view, part, |run, state| count_remains(view, &mut kept, run, &state));
+    }
+    (kept, None)
+}
+
+/// The worst among the next `most` pageblocks that have memory, and whether these were all.
+pub(crate) fn worst_holders_within(inner: &Inner, n: usize, most: usize) -> (Vec<Holder>, bool) {
+    // Relaxed: from any place on it is as good.
+    let from = Pfn::new(inner.holders_from.load(Ordering::Relaxed));
+    let (remains, next) = remains_from(inner, from, most);
+    inner.holders_from.store(next.map_or(0, Pfn::get), Ordering::Relaxed);
+    (worst(inner, remains, n), next.is_none())
+}
+
 pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
+    let (remains, _) = remains_from(inner, Pfn::new(0), usize::MAX);
+    worst(inner, remains, n)
+}
+
+/// The `n` worst of these.
+fn worst(inner: &Inner, remains: BTreeMap<Origin, Remains>, n: usize) -> Vec<Holder> {
     let holder = |(origin, remains): (Origin, Remains)| Holder {
         offset: inner.offset_of(origin.head),
         buffer_bytes: origin.order.bytes() as usize,
@@ -218,7 +267,7 @@ pub(crate) fn worst_holders(inner: &Inner, n: usize) -> Vec<Holder> {
         age: inner.history.age(origin),
         tag: inner.tags.get(remains.tag).map(|tag| Arc::clone(&tag.name)),
     };
-    let mut holders: Vec<Holder> = remains(inner.view()).into_iter().map(holder).collect();
+    let mut holders: Vec<Holder> = remains.into_iter().map(holder).collect();
     holders.sort_by(|a, b| b.kept_bytes.cmp(&a.kept_bytes).then(b.age.cmp(&a.age)));
     holders.truncate(n);
     holders

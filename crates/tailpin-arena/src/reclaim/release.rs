@@ -128,7 +128,9 @@ impl<'a> ReleaseCall<'a> {
         {
             return Err(ReleaseError::Refused(Reason::OnlyWholeHugePages(size)));
         }
-        Ok(Released { asked, returned: self.done.returned, stuck: self.done.stuck, stopped })
+        let released = Released { asked, returned: self.done.returned, stuck: self.done.stuck, stopped };
+        self.inner.events.release(released.returned, released.stuck);
+        Ok(released)
     }
 
     fn give(&mut self, budget: usize) -> Result<Stop, Errno> {

@@ -60,7 +60,8 @@ impl<'a> Charge<'a> {
     /// Takes the pages, if that is possible at once.
     #[inline]
     pub(crate) fn at_once(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
-        Self::untagged(arena, tag, pages).map_or_else(|| Self::at_once_or_why(arena, tag, pages), Ok)
+        let taken = Self::untagged(arena, tag, pages);
+        taken.map_or_else(|| Self::counted(arena, Self::at_once_or_why(arena, tag, pages)), Ok)
     }
 
     /// Takes the pages of the arena's budget, where there is no tag's: the short way of most
@@ -71,6 +72,12 @@ impl<'a> Charge<'a> {
         let taken =
             tag == TagNumber::NONE && !inner.is_child() && inner.budget.take(current_cpu(), pages).is_ok();
         taken.then(|| Self::of(arena, tag, pages))
+    }
+
+    /// What came of a request, counted if it was refused.
+    #[inline(never)]
+    fn counted(arena: &Arena, done: Result<Self, AllocError>) -> Result<Self, AllocError> {
+        done.inspect_err(|why| arena.inner().events.refuse(why))
     }
 
     /// Takes the pages of the arena's budget and a tag's, with the reason if that is refused.
@@ -90,6 +97,10 @@ impl<'a> Charge<'a> {
 
     /// Takes the pages once they are there.
     pub(crate) async fn wait(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
+        Self::counted(arena, Self::wait_or_why(arena, tag, pages).await)
+    }
+
+    async fn wait_or_why(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
         Self::check(arena)?;
         if let Some(budget) = Self::tag_budget(arena, tag) {
             let taken = Waiting::new(budget, pages).await;
@@ -112,7 +123,7 @@ impl<'a> Charge<'a> {
         deadline: Option<Instant>,
     ) -> Result<Self, AllocError> {
         let taken = Self::untagged(arena, tag, pages);
-        taken.map_or_else(|| Self::block_or_why(arena, tag, pages, deadline), Ok)
+        taken.map_or_else(|| Self::counted(arena, Self::block_or_why(arena, tag, pages, deadline)), Ok)
     }
 
     #[inline(never)]
@@ -126,7 +137,7 @@ impl<'a> Charge<'a> {
             Err(AllocError::OverLimit { asked, limit, .. }) if asked <= limit => {}
             done => return done,
         }
-        let waited = block_on(Self::wait(arena, tag, pages), deadline);
+        let waited = block_on(Self::wait_or_why(arena, tag, pages), deadline);
         // Where the time is over, this says what stood in the way.
         waited.unwrap_or_else(|| Self::at_once_or_why(arena, tag, pages))
     }
@@ -137,7 +148,7 @@ impl<'a> Charge<'a> {
         let pages = buffer_pages(len)?;
         match Self::untagged(arena, tag, pages) {
             Some(charge) => charge.into_buffer(len),
-            None => Self::long_way(Self::at_once_or_why(arena, tag, pages), len),
+            None => Self::long_way(Self::counted(arena, Self::at_once_or_why(arena, tag, pages)), len),
         }
     }
 
@@ -147,7 +158,7 @@ impl<'a> Charge<'a> {
         let pages = buffer_pages(len)?;
         match Self::untagged(arena, tag, pages) {
             Some(charge) => charge.into_buffer(len),
-            None => Self::long_way(Self::block_or_why(arena, tag, pages, None), len),
+            None => Self::long_way(Self::counted(arena, Self::block_or_why(arena, tag, pages, None)), len),
         }
     }
 

@@ -5,6 +5,7 @@ mod common;
 
 mod budget;
 mod copies;
+mod counters;
 mod ecosystem_allocator;
 mod ecosystem_arrow;
 mod ecosystem_bytes;

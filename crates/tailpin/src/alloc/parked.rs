@@ -137,6 +137,13 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             })
     }
 
+    /// The largest order of which a CPU cache has a block parked.
+    pub(super) fn likely_parked(&self) -> Option<Order> {
+        let largest =
+            |cache: CpuCache<'m, P::Word>| parked_orders().filter(|order| cache.parked(*order) != 0).last();
+        self.all_caches().filter_map(largest).max()
+    }
+
     /// Frames of parked blocks, by a look from outside.
     #[expect(clippy::arithmetic_side_effects, reason = "no more than the zone has frames")]
     pub(super) fn parked_frames(&self) -> u64 {

@@ -24,6 +24,9 @@ use super::ids::{PAGEBLOCK_ROWS, PageblockId, ROW_FRAMES, RowId};
 /// have been touched.
 const LOOKED_AT: usize = 16;
 
+/// Hints that are followed to say what is likely to be free.
+const LIKELY: usize = 4;
+
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
     #[inline(always)]
@@ -330,6 +333,19 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         let rows = self.uncoalesced.rows.iter().chain(unhinted);
         let pages: u64 = rows.map(|row| u64::from(self.uncoalesced_in(row).count_ones())).sum();
         pages + self.uncoalesced_pageblocks() * PAGEBLOCK_FRAMES as u64
+    }
+
+    /// The order of the largest free block, of at most 2 MiB, that the first few hints lead to.
+    pub(crate) fn likely_largest(&self) -> Option<Order> {
+        let whole = |id: PageblockId| {
+            self.protocol.is_uncoalesced(self.pool.first_frame(id), Order::HUGE).then_some(Order::HUGE)
+        };
+        let uncoalesced = self.uncoalesced.pageblocks.iter().take(LIKELY).find_map(whole);
+        let pages = || self.uncoalesced.rows.iter().take(LIKELY).any(|row| self.uncoalesced_in(row) != 0);
+        uncoalesced
+            .max(self.pool.likely_largest())
+            .max(self.likely_parked())
+            .or_else(|| pages().then_some(Order::PAGE))
     }
 
     /// Pageblocks that are uncoalesced as a whole.

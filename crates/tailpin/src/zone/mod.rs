@@ -205,6 +205,15 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.allocator.free_pageblocks()
     }
 
+    /// The order of the largest free block, of at most 2 MiB, that hints lead to: for a gauge, as
+    /// it may be less than what a request finds that gathers free pages first.
+    ///
+    /// Progress: lock-free; a few words for each order, and one for each order and CPU, however
+    /// large the zone.
+    pub fn likely_largest(&self) -> Option<Order> {
+        self.allocator.likely_largest()
+    }
+
     /// All frame numbers the zone knows, holes included.
     pub fn span(&self) -> FrameRange {
         self.pool().span()

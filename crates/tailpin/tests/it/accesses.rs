@@ -293,3 +293,40 @@ fn a_split_around_a_page_is_three_locked_instructions_for_each_halving() {
         }
     });
 }
+
+#[test]
+fn what_is_likely_to_be_free_is_asked_of_as_few_words_however_large_the_zone() {
+    let mut costs = Vec::new();
+    for gib in [1, 16] {
+        let ranges = [FrameRange::new(Pfn::new(0), gib << 18)];
+        let layout = ZoneLayout::new(&ranges, 4).unwrap();
+        let [pages, allocator] =
+            [layout.page_words::<OneWord<'_, Word>>(), layout.allocator_words()].map(words::<Counts>);
+        let zone = Zone::new(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
+        let mut most = 0;
+        let mut look = |what| {
+            let (cost, order) = cost(|| zone.likely_largest());
+            most = most.max(cost.loads);
+            assert_eq!((cost.locked, cost.stores), (0, 0), "{what}: only looks");
+            order
+        };
+        assert_eq!(look("untouched"), Some(Order::HUGE));
+        let huge: Vec<_> = zone.alloc_many(tailpin::Request::new(Order::HUGE), usize::MAX).collect();
+        assert_eq!((huge.len() as u64, look("all in use")), (gib << 9, None));
+        let mut huge = huge.into_iter();
+        let mut small = huge.next_back().unwrap().split().map_err(|(_, why)| why).unwrap();
+        drop(small.next());
+        assert_eq!(look("a page"), Some(Order::PAGE));
+        zone.drain();
+        assert_eq!(look("a page of the pool"), Some(Order::PAGE));
+        drop(huge.next());
+        assert_eq!(look("2 MiB"), Some(Order::HUGE));
+        let order = Order::new(6).unwrap();
+        let parts: Vec<_> = zone.alloc_many(tailpin::Request::new(order), 8).collect();
+        assert_eq!((parts.len(), look("in use again")), (8, Some(Order::PAGE)));
+        drop(parts.into_iter().next());
+        assert_eq!(look("256 KiB, parked"), Some(order));
+        costs.push(most);
+    }
+    assert!(costs.iter().all(|loads| *loads <= 300), "{costs:?}");
+}

@@ -6,6 +6,7 @@
 //! succeeded.
 
 mod fit;
+mod likely;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
