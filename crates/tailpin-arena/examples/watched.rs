@@ -1,4 +1,5 @@
-//! A program to look at: a cache that keeps records of what it reads, for a minute, under two tags.
+//! A program to look at: a cache that keeps records of what it reads, for a minute, under two tags,
+//! and small copies.
 //!
 //! ```sh
 //! cargo run --release -p tailpin-arena --example watched &
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arena = Arena::builder().size(256 << 20).keep_resident(8 << 20).build()?;
     let releaser = arena.spawn_releaser(Pace::default())?;
     println!("process {} for {seconds} s", std::process::id());
-    let (mut index, mut blocks) = (Vec::new(), VecDeque::new());
+    let (mut index, mut blocks, mut names) = (Vec::new(), VecDeque::new(), Vec::new());
     let end = Instant::now() + Duration::from_secs(seconds);
     for read in 0_usize.. {
         if Instant::now() > end {
@@ -33,6 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if read.is_multiple_of(40) && index.len() < 60 {
             index.push(bytes.slice(1000..1200));
         }
+        // A name of each read, in pages that such copies share.
+        names.push(arena.copy(format!("what was read as number {read}").as_bytes())?);
         blocks.push_back(bytes.slice(512 << 10..576 << 10));
         if blocks.len() > 64 {
             blocks.pop_front();

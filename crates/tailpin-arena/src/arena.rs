@@ -350,7 +350,7 @@ impl Arena {
     pub fn abilities(&self) -> Abilities {
         let inner = self.inner();
         let registered = inner.registrations.load(Ordering::Relaxed) > 0;
-        Abilities::of(inner.backing, inner.is_locked(), registered)
+        Abilities::of(inner.backing, inner.is_locked(), registered, inner.look_ability())
     }
 
     /// Where all bytes are. A snapshot, taken page by page; looks at every page of partly used

@@ -125,6 +125,12 @@ pub enum Reason {
     /// The memory, or a part of it, is locked: as was asked for when the arena was built, or by the
     /// process since (`mlock`, `mlockall`). The kernel takes nothing of what is locked.
     Locked,
+    /// The system refused the memory file or the mapping of the arena's description when the arena
+    /// was built.
+    NotDescribed {
+        /// The system's error number.
+        errno: i32,
+    },
     /// The system can't be asked at this moment, as no file descriptor or memory is left to do it
     /// with.
     NotTold,
@@ -157,6 +163,11 @@ impl fmt::Display for Reason {
                 )
             }
             Self::Locked => write!(f, "the memory is locked (mlock, mlockall)"),
+            Self::NotDescribed { errno } => write!(
+                f,
+                "the system refused the arena's description when it was built: {}",
+                std::io::Error::from_raw_os_error(*errno)
+            ),
             Self::NotTold => write!(f, "no file descriptor or memory is left to ask the system"),
         }
     }

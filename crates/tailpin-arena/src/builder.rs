@@ -343,9 +343,10 @@ impl Builder {
             built_ticks: start.ticks,
             backing,
         };
-        // Where there is no file, mapping or descriptor left for it, the arena goes untold.
-        let description = Description::new(&facts).ok();
-        let fork = keep_from_children(backing, &data, &words, description.as_ref())?;
+        // Where the system refuses it, the arena goes untold, and says so.
+        let description = Description::new(&facts);
+        let told = description.as_ref().ok();
+        let fork = keep_from_children(backing, &data, &words, told)?;
         let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
         let config = ZoneConfig::default().cpu(system::current_cpu);
         let zone = Zone::new(layout, config, words.pages, words.allocator).map_err(BuildError::Zone)?;
@@ -360,7 +361,7 @@ impl Builder {
         let history = History::new(words.history, base, start);
         let history = if self.without_origins { history.without_records() } else { history };
         let notes = PageNotes::new(words.notes, base);
-        let tags = Tags::new(description.as_ref().map_or(TagNames::UNTOLD, Description::names));
+        let tags = Tags::new(told.map_or(TagNames::UNTOLD, Description::names));
         let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);
         let budget = Budget::new(limit, slots(), self.levels.clone().map(Watermark::new));
         let inner = Inner {

@@ -1,9 +1,9 @@
-//! What is noted of each page: the tag it was handed out with, and whether the block that begins
-//! there is frozen.
+//! What is noted of each page: the tag it was handed out with, whether the block that begins there
+//! is frozen, and whether it is a page that copies share.
 //!
 //! ```text
-//!   15      14 ... 0
-//! | frozen | tag    |
+//!   15      14         13 ... 0
+//! | frozen | fragments | tag    |
 //! ```
 
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tailpin::{FrameRange, Pfn};
 
 const FROZEN: u16 = 1 << 15;
-const TAG: u16 = !FROZEN;
+const FRAGMENTS: u16 = 1 << 14;
+const TAG: u16 = !(FROZEN | FRAGMENTS);
 
 /// The largest number of a tag.
 pub(crate) const MOST_TAGS: u16 = TAG;
@@ -84,5 +85,18 @@ impl PageNotes {
         let note = self.note(head);
         let tag = note.load(Ordering::Relaxed) & TAG;
         note.store(tag | if frozen { FROZEN } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Notes that this page is shared by copies. The caller has it alone.
+    pub(crate) fn set_fragments(&self, page: Pfn) {
+        self.note(page).fetch_or(FRAGMENTS, Ordering::Relaxed);
+    }
+
+    /// Whether this page, if it was handed out alone, is shared by copies. Of a page that was
+    /// handed out within a larger block the note may be of an earlier life. In an arena of several
+    /// processes, which has no notes, no page is.
+    pub(crate) fn has_fragments(&self, page: Pfn) -> bool {
+        let note = self.notes.get((page.get() - self.base.get()) as usize);
+        note.is_some_and(|note| note.load(Ordering::Relaxed) & FRAGMENTS != 0)
     }
 }

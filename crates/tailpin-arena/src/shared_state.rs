@@ -9,7 +9,7 @@ use std::thread::Thread;
 use rustix::io::Errno;
 use tailpin::{FrameRange, Order, Pfn, Zone};
 
-use crate::backing::{Backing, Reason};
+use crate::backing::{Ability, Backing, Reason};
 use crate::budget::Budget;
 use crate::budget::counts::UNLIMITED;
 use crate::budget::tags::Tags;
@@ -31,8 +31,8 @@ pub(crate) const DUE: u64 = Order::HUGE.frames();
 /// in any.
 pub(crate) struct Inner {
     /// What readers in other processes find. First, so that it is gone before what it tells of;
-    /// absent where the system refused it.
-    pub(crate) description: Option<Description>,
+    /// where the system refused it, why.
+    pub(crate) description: Result<Description, Errno>,
     pub(crate) zone: Zone<'static>,
     /// Pages that may be in use; and what keeps the arena there.
     pub(crate) budget: Budget,
@@ -125,9 +125,15 @@ impl View<'_> {
 impl Inner {
     /// Tells readers in other processes the limit of this moment.
     pub(crate) fn tell_limit(&self) {
-        if let Some(description) = &self.description {
+        if let Ok(description) = &self.description {
             description.set_limit(self.limit());
         }
+    }
+
+    /// Whether other processes can look at the arena.
+    pub(crate) fn look_ability(&self) -> Ability {
+        let refused = self.description.as_ref().err();
+        Ability::unless(refused.map(|errno| Reason::NotDescribed { errno: errno.raw_os_error() }))
     }
 
     /// Bytes that may be in use, if there is a limit.
@@ -250,7 +256,7 @@ impl Drop for Inner {
             // The parent's memory is not mapped here; something else may be where it was.
             self.data.disown();
             self.words.disown();
-            if let Some(description) = &mut self.description {
+            if let Ok(description) = &mut self.description {
                 description.disown();
             }
         }

@@ -17,7 +17,8 @@ Examples:
 A cell:  █ in use in whole blocks, all of it   ▓ some of it in whole blocks
          1 to 9 pages kept, + up to 99, # more
          ░ free, and some of it has memory     · free, without memory   x out of service
-A page:  █ in a block   1 to 9 pins, + more   ░ free, with memory   · free, without memory   x out of service
+A page:  █ in a block   1 to 9 pins, + more   f shared by small copies
+         ░ free, with memory   · free, without memory   x out of service
 
 Keys of the live screen (feature `live`): arrows move, Enter shows the pages of a cell, Esc goes back, q ends.
 
@@ -80,6 +81,7 @@ fn page(contents: PageContents) -> (Paint, char) {
     match contents {
         PageContents::Whole { .. } => (Paint::Whole, '█'),
         PageContents::Pinned { pins } => (Paint::Kept, number(pins, u64::MAX)),
+        PageContents::Fragments { .. } => (Paint::Kept, 'f'),
         PageContents::Free => (Paint::Plain, '░'),
         PageContents::WithoutMemory => (Paint::Dim, '·'),
         PageContents::SetAside => (Paint::Bad, 'x'),
@@ -138,7 +140,7 @@ fn left_out(empty: &mut usize) -> Option<Line> {
 
 fn legend(contents: Contents) -> String {
     format!(
-        "{} pages in whole blocks, {} kept by pins, {} free with memory, {} without",
+        "{} pages in whole blocks, {} kept by pins or copies, {} free with memory, {} without",
         contents.whole,
         contents.kept(),
         contents.free,
@@ -154,6 +156,7 @@ impl View for Cells {
                 "offset_bytes": it.offset,
                 "whole_pages": it.contents.whole,
                 "kept_pages": it.contents.pages,
+                "fragments_pages": it.contents.fragments,
                 "last_slice_pages": it.contents.last,
                 "free_pages": it.contents.free,
                 "without_memory_pages": it.contents.without_memory,

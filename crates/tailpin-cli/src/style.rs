@@ -56,7 +56,6 @@ impl Style {
     }
 
     /// Without colours.
-    #[cfg(test)]
     pub(crate) const fn plain() -> Self {
         Self { coloured: false }
     }

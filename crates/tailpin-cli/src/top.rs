@@ -13,6 +13,9 @@ Examples:
   tailpin top 1234               a process
   tailpin top /proc/1234/fd/5    a shared arena, by its file
   tailpin top --once --json 1234 | jq '.arenas[].in_use_bytes'
+  tailpin top --picture top.svg 1234
+
+The arena's `stats()`, printed by the program, are the same page, without what only the kernel knows and rates.
 
 The program does nothing for it, and pays nothing while nothing looks. Its pages are counted from outside, from a copy \
 of the 8 bytes that it has for each page; each is counted once, so the parts add up to the address space. Where pages \
@@ -63,6 +66,7 @@ impl View for Page {
             Paint::Whole,
             Paint::Kept,
             Paint::Kept,
+            Paint::Kept,
             Paint::Plain,
             Paint::Dim,
             Paint::Bad,
@@ -88,12 +92,12 @@ impl View for Page {
             }
             None => lines.push(line(Paint::Bold, in_use, "is in use, without a limit")),
         }
-        lines.push(line(Paint::Bold, bytes(stats.size as u64), "address space, the sum of the parts"));
+        lines.push(line(Paint::Bold, bytes(stats.size as u64), "address space, the sum"));
         lines.push(line(Paint::Plain, bytes(stats.largest_free as u64), "largest free block"));
         if let Some(resident) = look.kernel_resident() {
             lines.push(line(Paint::Plain, bytes(resident as u64), "resident, as the kernel counts"));
         }
-        lines.push(line(Paint::Dim, bytes(stats.metadata as u64), "address space of the words beside it"));
+        lines.push(line(Paint::Dim, bytes(stats.metadata as u64), "words beside it, as address space"));
         if let Some(rates) = seen.rates {
             let signed = |rate: f64| {
                 let sign = if rate < 0.0 { "−" } else { "+" };
@@ -120,5 +124,35 @@ impl View for Page {
         };
         lines.push(vec![(Paint::Dim, cut(&format!("{built}{still}"), width))]);
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tailpin_arena::{Arena, outside};
+
+    use super::*;
+    use crate::style::Style;
+
+    /// A program that logs its figures logs what is seen from outside.
+    #[test]
+    fn the_page_has_every_line_that_stats_prints() {
+        let arena = Arena::builder().size(58 << 20).limit(20 << 20).build().unwrap();
+        let kept = (arena.alloc(3 << 20).unwrap(), arena.copy(b"a name").unwrap());
+        let looks = outside::arenas_of(std::process::id()).unwrap().into_iter();
+        let look = looks.filter_map(|it| it.look().ok()).find(|it| it.stats().size == arena.size()).unwrap();
+        let seen = Seen { name: String::new(), look, rates: None };
+        let page = crate::arenas::painted(&Page.lines(&seen, 100), Style::plain());
+        // What a line says after its number, without figures.
+        let words = |line: &str| {
+            let said = line.trim_start().split_once("  ").map_or("", |(_, said)| said);
+            let words = said.split([',', ' ']).filter(|word| word.starts_with(char::is_alphabetic));
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let shown: Vec<Vec<String>> = page.lines().map(words).collect();
+        for line in arena.stats().to_string().lines().filter(|line| !line.contains("service")) {
+            assert!(shown.contains(&words(line)), "{line}\n{page}");
+        }
+        drop(kept);
     }
 }

@@ -23,7 +23,7 @@ use crate::ranges::{Fetch, coalesce};
 /// Requests of one `get_ranges` that are under way at a time, as many as in the trait's own.
 const PARALLEL: usize = 10;
 
-/// What a read does when the arena's limit leaves no room for it.
+/// What a read does when the limit of the arena, or of its tag, leaves no room for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// It goes to memory of the heap, which a counter says.
@@ -61,6 +61,16 @@ impl<S: ObjectStore> ArenaStore<S> {
             largest: 64 << 20,
             counting: Arc::default(),
         }
+    }
+
+    /// Answers carry this tag, and stay within its limit too: one store for each tenant, say, all
+    /// over one budget. They lie in the tag's arena, which need not be the one that the store was
+    /// made with.
+    #[must_use]
+    pub fn tagged(mut self, tag: Tag) -> Self {
+        self.arena = tag.arena().clone();
+        self.tag = Some(tag);
+        self
     }
 
     /// What a read does when the arena's limit leaves no room for it.

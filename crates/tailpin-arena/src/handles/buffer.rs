@@ -153,6 +153,12 @@ impl Buffer {
         (buffer.blocks, buffer.ptr)
     }
 
+    /// Notes that copies share it, which is one page.
+    pub(crate) fn note_fragments(&self) {
+        let (inner, blocks) = self.inner_and_pages();
+        inner.notes.set_fragments(blocks.start);
+    }
+
     /// Notes of each of its blocks whether it is frozen.
     pub(crate) fn note_frozen(&self, frozen: bool) {
         let (inner, blocks) = self.inner_and_pages();

@@ -84,6 +84,7 @@ impl Fragments {
     pub(crate) fn copy_to(&self, root: Root, cpu: usize, page: Buffer, bytes: &[u8]) -> Option<Slice> {
         // It is frozen, though it is being written to: behind all that is any slice's.
         page.note_frozen(true);
+        page.note_fragments();
         let (frames, start) = page.into_page();
         let mut page = Page { frames, start, used: 0 };
         let copy = page.copy(root, bytes);

@@ -18,6 +18,8 @@ pub struct Abilities {
     pub share: Ability,
     /// It can be registered with the kernel or a device (io_uring, RDMA).
     pub register: Ability,
+    /// Other processes can look at it: `tailpin top`, and [`outside`](crate::outside).
+    pub look: Ability,
 }
 
 /// The part of [`Abilities`] that giving back needs each time.
@@ -61,7 +63,7 @@ impl Backing {
 
 impl Abilities {
     /// Asks the system about huge pages.
-    pub(crate) fn of(backing: Backing, locked: bool, registered: bool) -> Self {
+    pub(crate) fn of(backing: Backing, locked: bool, registered: bool, look: Ability) -> Self {
         let off = |mode, reason| match mode {
             Ok(HugePages::Off) => Some(reason),
             Ok(HugePages::Always | HugePages::OnAdvice) => None,
@@ -83,6 +85,7 @@ impl Abilities {
             give_back_huge: back.huge,
             share: Ability::unless(private),
             register: Ability::Yes,
+            look,
         }
     }
 }

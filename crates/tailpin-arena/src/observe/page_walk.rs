@@ -61,6 +61,13 @@ pub(crate) enum Run {
     InUse(PageState),
 }
 
+/// Whether a page in use is one that small copies share.
+pub(crate) fn has_fragments(view: View<'_>, page: Pfn, state: &PageState) -> bool {
+    state.order == Order::PAGE
+        && view.notes.has_fragments(page)
+        && view.history.origin(page).is_some_and(|origin| origin.order == Order::PAGE)
+}
+
 /// Every page of the arena, in runs that cover each exactly once.
 pub(crate) fn walk(view: View<'_>, each: impl FnMut(FrameRange, Run)) {
     walk_within(view, view.frames, each);
@@ -181,6 +188,7 @@ pub(crate) fn stats_of(view: View<'_>) -> Stats {
                 stats.given_back += bytes - there;
             }
             Run::SetAside => stats.set_aside += bytes,
+            Run::InUse(state) if has_fragments(view, run.start, &state) => stats.in_use_fragments += bytes,
             Run::InUse(state) if state.refs > 0 => stats.in_use_whole += bytes,
             Run::InUse(state) if state.order == Order::PAGE && state.pins == 1 => {
                 stats.pinned_by_last_slice += bytes;

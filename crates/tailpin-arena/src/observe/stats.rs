@@ -6,8 +6,9 @@ use std::time::Duration;
 
 /// Where all bytes of an arena are.
 ///
-/// Each page is counted once, so that `in_use_whole + in_use_pages + pinned_by_last_slice + free +
-/// given_back + set_aside == size`, always and exactly; `metadata` is memory beside it.
+/// Each page is counted once, so that `in_use_whole + in_use_pages + in_use_fragments +
+/// pinned_by_last_slice + free + given_back + set_aside == size`, always and exactly; `metadata` is
+/// memory beside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -19,6 +20,8 @@ pub struct Stats {
     pub in_use_whole: usize,
     /// Single pages kept by several pins.
     pub in_use_pages: usize,
+    /// Single pages that small copies share: see [`Arena::copy`](crate::Arena::copy).
+    pub in_use_fragments: usize,
     /// Single pages kept by one pin: free as soon as that slice, with its clones of several pages,
     /// is gone.
     pub pinned_by_last_slice: usize,
@@ -40,14 +43,15 @@ pub struct Stats {
 impl Stats {
     /// Pages that any handle keeps, in bytes.
     pub fn in_use(&self) -> usize {
-        self.in_use_whole + self.in_use_pages + self.pinned_by_last_slice
+        self.in_use_whole + self.in_use_pages + self.in_use_fragments + self.pinned_by_last_slice
     }
 
     /// The parts of [`size`](Stats::size), which add up to it, and what people call them.
-    pub fn parts(&self) -> [(usize, &'static str); 6] {
+    pub fn parts(&self) -> [(usize, &'static str); 7] {
         [
             (self.in_use_whole, "in use, whole"),
             (self.in_use_pages, "in use, as pages"),
+            (self.in_use_fragments, "in use, as fragments"),
             (self.pinned_by_last_slice, "by one last slice"),
             (self.free, "free, with memory"),
             (self.given_back, WITHOUT_MEMORY),
@@ -63,11 +67,11 @@ impl fmt::Display for Stats {
         let resident = self.size.saturating_sub(self.given_back).max(1);
         for (bytes, what) in self.parts() {
             let share = bytes as f64 / resident as f64;
-            let (percent, bar) = (share * 100.0, "█".repeat((share * 14.0).round() as usize));
+            let (percent, bar) = (share * 100.0, "█".repeat((share * 13.0).round() as usize));
             let line = if what == WITHOUT_MEMORY {
                 format!("{:>11}  {what}", of_bytes(bytes))
             } else {
-                format!("{:>11}  {what:<19} {percent:5.1} %  {bar}", of_bytes(bytes))
+                format!("{:>11}  {what:<20} {percent:5.1} %  {bar}", of_bytes(bytes))
             };
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -21,6 +21,8 @@ pub struct Contents {
     pub whole: u32,
     /// In use, each kept by several pins.
     pub pages: u32,
+    /// In use, each shared by small copies.
+    pub fragments: u32,
     /// In use, each kept by one pin.
     pub last: u32,
     /// Free, and the system has memory under them.
@@ -39,7 +41,7 @@ impl Contents {
 
     /// Pages in use that are kept by their numbers, not as a block.
     pub fn kept(&self) -> u32 {
-        self.pages + self.last
+        self.pages + self.fragments + self.last
     }
 
     /// All pages that were looked at.
@@ -50,6 +52,7 @@ impl Contents {
     fn add(&mut self, page: PageContents, pages: u32) {
         *match page {
             PageContents::Whole { .. } => &mut self.whole,
+            PageContents::Fragments { .. } => &mut self.fragments,
             PageContents::Pinned { pins: 1 } => &mut self.last,
             PageContents::Pinned { .. } => &mut self.pages,
             PageContents::Free => &mut self.free,
@@ -76,6 +79,11 @@ pub enum PageContents {
     Whole {
         /// References to the block.
         references: u64,
+    },
+    /// In use, shared by small copies.
+    Fragments {
+        /// How many of them there are.
+        copies: u64,
     },
     /// In use, kept by pins alone.
     Pinned {
@@ -157,6 +165,9 @@ fn contents_of(view: View<'_>, page: Pfn, state: &Run) -> PageContents {
         Run::Free if view.residency.count_in(FrameRange::new(page, 1)) == 1 => PageContents::Free,
         Run::Free => PageContents::WithoutMemory,
         Run::SetAside => PageContents::SetAside,
+        Run::InUse(state) if page_walk::has_fragments(view, page, state) => {
+            PageContents::Fragments { copies: state.pins }
+        }
         Run::InUse(state) if state.refs > 0 => PageContents::Whole { references: state.refs },
         Run::InUse(state) if state.order == Order::PAGE => PageContents::Pinned { pins: state.pins },
         // A block that splits itself at this moment, or one that can't be split.

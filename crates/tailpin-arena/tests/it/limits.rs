@@ -77,7 +77,10 @@ fn no_descriptor_is_left() {
     for backing in [Backing::Anonymous, MEMFD, Backing::Memfd { huge: true }] {
         assert!(is_none_left(Arena::builder().size(8 * MIB).backing(backing).build().unwrap_err()));
     }
-    assert!(Arena::builder().over_memory(vec![0; MIB]).build().is_ok(), "which needs none");
+    let untold = Arena::builder().over_memory(vec![0; MIB]).build().expect("which needs none");
+    assert_eq!(untold.abilities().look, Ability::No(Reason::NotDescribed { errno: libc::EMFILE }));
+    assert!(untold.abilities().look.to_string().contains("Too many open files"));
+    assert_eq!((arena.abilities().look, shared.abilities().look), (Ability::Yes, Ability::Yes));
     let refused = |error| matches!(error, ReleaseError::System { errno: libc::EMFILE, .. });
     for arena in [&arena, &shared] {
         assert!(refused(arena.release(usize::MAX).unwrap_err()), "what went back could not be told");

@@ -34,12 +34,18 @@ fn arena(mib: usize) -> Arena {
 fn parts_add_up(look: &Look) {
     let stats = look.stats();
     assert_eq!(stats.parts().iter().map(|(bytes, _)| bytes).sum::<usize>(), stats.size);
-    let mut pages = [0; 6];
+    let mut pages = [0; 7];
     for pageblock in look.pageblocks() {
         let c = pageblock.contents;
-        for (sum, n) in
-            pages.iter_mut().zip([c.whole, c.pages, c.last, c.free, c.without_memory, c.set_aside])
-        {
+        for (sum, n) in pages.iter_mut().zip([
+            c.whole,
+            c.pages,
+            c.fragments,
+            c.last,
+            c.free,
+            c.without_memory,
+            c.set_aside,
+        ]) {
             *sum += n as usize * PAGE;
         }
     }
@@ -459,4 +465,32 @@ fn a_program_that_is_killed_is_gone() {
         let error = looking.join().unwrap();
         assert!(matches!(error, LookError::Gone | LookError::NoProcess { .. }), "{error}");
     });
+}
+
+/// Pages that copies share are told as such from inside and outside, while they are being filled
+/// and later; a page that was one and lies in a block now isn't.
+#[test]
+fn pages_that_copies_share_are_fragments() {
+    let arena = arena(34);
+    let outside = own(&arena);
+    let copies: Vec<_> = (0..100).map(|i| arena.copy(&[i; 1000]).unwrap()).collect();
+    let told = |inside: tailpin_arena::Stats| {
+        let look = outside.look().unwrap();
+        parts_add_up(&look);
+        assert_eq!(look.stats(), inside);
+        (inside.in_use_fragments / PAGE, inside.in_use() / PAGE)
+    };
+    let (fragments, all) = told(arena.stats());
+    assert!(fragments >= 25 && fragments == all, "{fragments} of {all}");
+    let at = copies[0].offset() / HUGE;
+    let pages = outside.look().unwrap().pages_of(at);
+    let shared = pages.iter().filter(|page| matches!(page, PageContents::Fragments { copies: 1..=4 }));
+    assert!(shared.count() >= 25);
+    drop(copies);
+    // The pages being filled stay; the others are free, and become parts of blocks.
+    let (filled, _) = told(arena.stats());
+    assert!(filled < fragments);
+    let blocks: Vec<_> = std::iter::from_fn(|| arena.try_alloc(8 * PAGE).ok()).collect();
+    let kept: Vec<_> = blocks.into_iter().map(|block| block.freeze().slice(PAGE..2 * PAGE)).collect();
+    assert_eq!(told(arena.stats()), (filled, filled + kept.len()));
 }

@@ -2,10 +2,11 @@
 
 #[cfg(feature = "live")]
 mod live;
+mod picture;
 mod text;
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 #[cfg(not(feature = "live"))]
 use std::time::Instant;
@@ -14,9 +15,11 @@ use serde::Serialize;
 use tailpin_arena::outside::{self, Holder, Look, OutsideArena, TagUse};
 
 use crate::Status;
-use crate::output::{complain, print};
+use crate::output::{Target, complain, print, save, targets};
 use crate::style::{Style, width};
 use crate::units::counted;
+#[cfg(test)]
+pub(crate) use text::painted;
 pub(crate) use text::{Line, Lines, Paint, cut};
 
 /// Whose arenas, and how they are shown: the same for all commands that look at programs.
@@ -34,6 +37,10 @@ pub(crate) struct Options {
     /// Print one look as text and end, as where standard output is no terminal
     #[arg(long)]
     once: bool,
+
+    /// Write one look as a picture to this file, and end
+    #[arg(long, value_name = "F.svg", conflicts_with = "json")]
+    picture: Option<PathBuf>,
 
     /// Milliseconds between two looks
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(20..=3_600_000))]
@@ -173,17 +180,41 @@ pub(crate) fn show(options: &Options, view: &mut dyn View) -> Status {
             return Status::Unusable;
         }
     };
+    let [file] = match targets([options.picture.as_ref()]) {
+        Ok(file) => file,
+        Err(why) => {
+            complain(why);
+            return Status::Unusable;
+        }
+    };
     let interval = Duration::from_millis(options.interval);
-    let live = !options.json && !options.once && std::io::stdout().is_terminal();
-    let shown = if live { watch(&mut watched, view, interval) } else { once(options, &mut watched, view) };
+    let is_one_look = options.json || options.once || options.picture.is_some();
+    let live = !is_one_look && std::io::stdout().is_terminal();
+    let shown =
+        if live { watch(&mut watched, view, interval) } else { once(options, file, &mut watched, view) };
     shown.unwrap_or_else(|why| {
         complain(why);
         Status::Failed
     })
 }
 
-fn once(options: &Options, watched: &mut Watched, view: &dyn View) -> Result<Status, String> {
+/// Columns of a picture.
+const PICTURE_COLUMNS: usize = 84;
+
+fn once(
+    options: &Options,
+    file: Option<Target>,
+    watched: &mut Watched,
+    view: &dyn View,
+) -> Result<Status, String> {
     let seen = watched.look()?;
+    if let Some(file) = file {
+        let pages: Vec<Lines> = seen.iter().map(|seen| view.lines(seen, PICTURE_COLUMNS)).collect();
+        let names: Vec<&str> = seen.iter().map(|seen| &*seen.name).collect();
+        let said = text::painted(&pages.concat(), Style::plain()).replace('█', "");
+        let described = format!("{}: {said}", names.join(", "));
+        return Ok(save(&file, &picture::drawn(&pages, &described)));
+    }
     if !options.json {
         let style = Style::for_stdout();
         let text: Vec<String> =
@@ -238,6 +269,7 @@ struct Told<'a> {
     in_use_bytes: usize,
     in_use_whole_bytes: usize,
     in_use_pages_bytes: usize,
+    in_use_fragments_bytes: usize,
     pinned_by_last_slice_bytes: usize,
     free_bytes: usize,
     without_memory_bytes: usize,
@@ -273,6 +305,7 @@ impl<'a> Told<'a> {
             in_use_bytes: stats.in_use(),
             in_use_whole_bytes: stats.in_use_whole,
             in_use_pages_bytes: stats.in_use_pages,
+            in_use_fragments_bytes: stats.in_use_fragments,
             pinned_by_last_slice_bytes: stats.pinned_by_last_slice,
             free_bytes: stats.free,
             without_memory_bytes: stats.given_back,

@@ -30,8 +30,9 @@ fn told(args: &[&str], size: usize) -> Value {
 
 #[test]
 fn each_command_tells_of_an_arena_what_is_in_it() {
-    let size = 38 << 20;
+    let size = 70 << 20;
     let arena = Arena::builder().size(size).build().unwrap();
+    let copy = arena.copy(b"a name").unwrap();
     let whole = arena.alloc(2 << 20).unwrap();
     let buffer = arena.alloc_tagged(2 << 20, "http-header").unwrap().freeze();
     let kept = [buffer.slice(0..200), buffer.slice(9 * PAGE..11 * PAGE)];
@@ -39,17 +40,25 @@ fn each_command_tells_of_an_arena_what_is_in_it() {
     let me = std::process::id().to_string();
 
     let top = told(&["top", "--json", &me], size);
-    let parts =
-        ["in_use_whole", "in_use_pages", "pinned_by_last_slice", "free", "without_memory", "set_aside"];
+    let parts = [
+        "in_use_whole",
+        "in_use_pages",
+        "in_use_fragments",
+        "pinned_by_last_slice",
+        "free",
+        "without_memory",
+        "set_aside",
+    ];
     let sum: u64 = parts.iter().map(|part| top[format!("{part}_bytes")].as_u64().unwrap()).sum();
     assert_eq!(sum, size as u64, "{top:#}");
     assert_eq!(top["in_use_whole_bytes"], 2 << 20);
     assert_eq!(top["pinned_by_last_slice_bytes"], 3 * PAGE);
-    assert_eq!(top["in_use_bytes"], (2 << 20) + 3 * PAGE);
+    assert_eq!(top["in_use_fragments_bytes"], PAGE);
+    assert_eq!(top["in_use_bytes"], (2 << 20) + 4 * PAGE);
     assert!(top["largest_free_bytes"].as_u64().unwrap() >= 16 << 20, "{top:#}");
     assert_eq!((&top["changed_pageblocks"], &top["rates"]), (&Value::from(0), &Value::Null));
     assert_eq!(top["tags"][1]["tag"], "http-header");
-    assert_eq!(top["holders_found"], 2);
+    assert_eq!(top["holders_found"], 3);
     assert!(top["resident_bytes"].is_u64() && top["limit_bytes"].is_null());
 
     let map = told(&["map", "--json", &me], size);
@@ -66,7 +75,7 @@ fn each_command_tells_of_an_arena_what_is_in_it() {
 
     let holders = told(&["holders", "--json", &me], size);
     let list = holders["holders"].as_array().unwrap();
-    assert_eq!(list.len(), 2);
+    assert_eq!(list.len(), 3);
     let tagged = list.iter().find(|it| it["tag"] == "http-header").unwrap();
     assert_eq!((&tagged["pins"], &tagged["references"]), (&Value::from(3), &Value::from(0)));
     assert_eq!(tagged["comes_back_bytes"], 3 * PAGE);
@@ -78,8 +87,9 @@ fn each_command_tells_of_an_arena_what_is_in_it() {
     let old = told(&["holders", "--older-than", "3600", "--json", &me], size);
     assert_eq!(old["holders"].as_array().unwrap().len(), 0);
 
-    drop((whole, kept));
-    assert_eq!(told(&["top", "--once", "--json", &me], size)["in_use_bytes"], 0);
+    // The page that is being filled with copies stays.
+    drop((whole, kept, copy));
+    assert_eq!(told(&["top", "--once", "--json", &me], size)["in_use_bytes"], PAGE);
 }
 
 #[test]
@@ -100,6 +110,16 @@ fn pages_fit_and_say_what_was_looked_at() {
             "{wide:?}"
         );
     }
+    let file = std::env::temp_dir().join(format!("tailpin-look-{me}.svg"));
+    for command in ["top", "map"] {
+        let (code, page, said) = tailpin(&[command, "--picture", file.to_str().unwrap(), &me]);
+        assert_eq!((code, &*page), (Some(0), ""), "{said}");
+        let svg = std::fs::read_to_string(&file).unwrap();
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && svg.contains(&format!("({me})")));
+    }
+    std::fs::remove_file(&file).unwrap();
+    let (code, _, said) = tailpin(&["top", "--picture", "/no such folder/f.svg", &me]);
+    assert!(code == Some(2) && said.contains("can't be written"), "{said}");
     drop(kept);
 }
 

@@ -238,3 +238,27 @@ async fn a_read_waits_until_others_let_go() {
     assert_eq!((large.len(), store.counters().fell_back, arena.in_use()), (600 << 10, 1, 0));
     assert_eq!(PAGE, 4096);
 }
+
+/// Two stores over one arena: each within its own tag's limit, both within the arena's.
+#[tokio::test]
+async fn stores_of_several_tags_share_one_budget() {
+    let bytes = object(MIB);
+    let arena = arena(2 << 20);
+    let mut stores = Vec::new();
+    for tenant in ["one", "two"] {
+        let (remote, path) = with_object(InMemory::new(), &bytes).await;
+        let tag = arena.tag(tenant).unwrap();
+        tag.set_limit(1 << 20);
+        stores.push((ArenaStore::new(remote, self::arena(1 << 20)).tagged(tag.clone()), path, tag));
+    }
+    let mut kept = Vec::new();
+    for (store, path, tag) in &stores {
+        kept.push(store.get_range(path, 0..MIB).await.unwrap());
+        // The arena has room for it, the tag hasn't.
+        kept.push(store.get_range(path, 0..8192).await.unwrap());
+        assert_eq!((tag.in_use(), store.counters().landed, store.counters().fell_back), (1 << 20, 1, 1));
+    }
+    assert_eq!(arena.in_use(), 2 << 20);
+    drop(kept);
+    assert_eq!(arena.in_use(), 0);
+}
