@@ -20,7 +20,8 @@ pub struct Stats {
     pub in_use_whole: usize,
     /// Single pages kept by several pins.
     pub in_use_pages: usize,
-    /// Single pages that small copies share: see [`Arena::copy`](crate::Arena::copy).
+    /// Single pages that small copies share: see [`Arena::copy`](crate::Arena::copy). In an arena
+    /// [without origins](crate::Builder::without_origins) these are among the others.
     pub in_use_fragments: usize,
     /// Single pages kept by one pin: free as soon as that slice, with its clones of several pages,
     /// is gone.
