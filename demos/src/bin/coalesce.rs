@@ -177,7 +177,7 @@ fn measure(folder: &std::path::Path) -> std::result::Result<Vec<Panel>, Box<dyn 
     Ok(panels)
 }
 
-/// One arena of malloc's: with one for each thread, glibc keeps 30 MiB and more after `malloc_trim`.
+/// One arena of malloc's: with one a thread, glibc keeps 30 MiB and more after `malloc_trim`.
 const MALLOC: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
 
 async fn run(arm: &str, work: &Work) -> std::result::Result<(), Box<dyn Error>> {
