@@ -116,7 +116,7 @@ STEPS = [
     ),
     Step(
         "publish",
-        ("life::claim_as",),
+        ("life::claim_as", "life::claim_left"),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_uncoalesced(o),
         {"loose": NEW},
@@ -232,7 +232,13 @@ STEPS = [
     ),
     Step(
         "frees_uncoalesced",
-        ("life::loosen_at", "blocks::put_last_ref", "blocks::put_refs_on", "token::raw_free"),
+        (
+            "life::loosen_at",
+            "blocks::put_block",
+            "blocks::put_last_ref",
+            "blocks::put_refs_on",
+            "token::raw_free",
+        ),
         lambda c, w, o, n, b: c.frees_uncoalesced(w, o),
         lambda w, o, n, b: z3.And(z3.ULE(o, HUGE), c_loosens(w, o)),
         {"page": ("loose",), "head": ("loose",)},

@@ -49,6 +49,7 @@ pub use zone::audit::{Audit, Finding};
 pub use zone::claim::Claimed;
 pub use zone::handle;
 pub use zone::handle::{Block, PageRef, Pieces, PinnedRange, Raw, Run};
+pub use zone::local::Local;
 pub use zone::many::Blocks;
 #[cfg(feature = "std")]
 pub use zone::memory::ZoneMemory;

@@ -12,6 +12,7 @@ use crate::error::{GetError, MergeError, SplitError, TokenError};
 use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::page_state::{Class, Kind, PageState};
+use crate::page_word::PageWord;
 use crate::report::{Cause, Misuse};
 
 /// What seals [`Protocol`]: its implementors are this crate and `tailpin-classic`.
@@ -123,8 +124,8 @@ impl RawBlock {
 pub struct ParkingPlace {
     /// The number of the CPU cache.
     pub(crate) cache: u32,
-    /// Which of its places for blocks of that order.
-    pub(crate) nth: u32,
+    /// Which of its words.
+    pub(crate) word: u32,
 }
 
 /// Who takes back what the protocol frees, and hears of misuse.
@@ -143,8 +144,16 @@ pub trait FreeSink {
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         let _ = (head, order);
     }
+    /// The same of a page, with what the step that freed it left in its word: for
+    /// [`BlockLife::claim_left`].
+    #[inline(always)]
+    fn freed_page(&self, page: Pfn, left: PageWord) {
+        let _ = left;
+        self.freed_uncoalesced(page, Order::PAGE);
+    }
     /// Sees to it that a block of order 1 to 8 is found once it is uncoalesced, and says where;
-    /// `None` if it is to be freed by [`freed_block`](Self::freed_block).
+    /// `None` if it is to be freed by [`freed_block`](Self::freed_block), as always where the
+    /// callee takes nothing uncoalesced.
     #[inline]
     fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
         let _ = (head, order);
@@ -279,6 +288,15 @@ pub trait BlockLife: FrameWords {
             self.publish(head, order, class);
         }
         claimed
+    }
+    /// The same of a page that is uncoalesced and was [left so](FreeSink::freed_page); false if its
+    /// word is any other by now. It is not looked at before.
+    ///
+    /// Progress: wait-free; one compare-and-swap.
+    #[inline]
+    fn claim_left(&self, page: Pfn, left: PageWord, class: Class) -> bool {
+        let _ = left;
+        self.claim_and_publish(page, Order::PAGE, class)
     }
     /// Makes all words of a wholly free pageblock that the caller owns implicit. Errs with the
     /// first frame in a wrong state.

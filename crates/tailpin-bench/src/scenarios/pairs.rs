@@ -2,12 +2,14 @@
 
 use std::sync::Mutex;
 
+use tailpin::{Order, Zone};
+
 use crate::clock::repeat;
 use crate::cores::{mean, on_cores};
 use crate::effort::Effort;
 use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
-use crate::subjects::{Frames, Group, with_subjects};
+use crate::subjects::{Frames, Group, Ours, with_subjects};
 
 /// Nanoseconds per pair, on each of `threads`.
 fn pair<S: Frames>(effort: &Effort, scenario: &str, threads: usize, order: u8, subject: &S) -> f64 {
@@ -49,6 +51,26 @@ impl Group for Pairs {
             }
             vec![Sample::new(scenario, threads, pair(effort, scenario, threads, order, subject))]
         })
+    }
+
+    fn local<'s>(&self, zone: &'s Zone<'s>) -> Option<Run<'s>> {
+        let Self { scenario, order, threads, half_full: half } = *self;
+        let (subject, held) = (Ours::new(zone, 0), Mutex::new(Vec::new()));
+        Some(Box::new(move |effort| {
+            let mut held = held.lock().expect("not poisoned");
+            if half && held.is_empty() {
+                *held = half_full(&subject);
+            }
+            let times = on_cores(threads, |seat| {
+                let local = zone.local(seat.index);
+                repeat(effort, scenario, || {
+                    if let Some(block) = Order::new(order).and_then(|order| local.alloc(order).ok()) {
+                        local.free(block);
+                    }
+                })
+            });
+            vec![Sample::new(scenario, threads, mean(&times))]
+        }))
     }
 }
 

@@ -47,6 +47,10 @@ pub trait Group {
     fn many<'s>(&self, _zone: &'s Zone<'s>) -> Option<Run<'s>> {
         None
     }
+    /// The repetition by a thread that has its CPU to itself, where that is another one.
+    fn local<'s>(&self, _zone: &'s Zone<'s>) -> Option<Run<'s>> {
+        None
+    }
 }
 
 /// Makes every allocator over `frames` frames and hands their cases to `run`.
@@ -68,6 +72,8 @@ pub fn with_subjects(frames: u64, group: &impl Group, run: impl FnOnce(Vec<(&'st
     let spin_bitmap = spin_bitmap::SpinBitmap::new(frames);
     let memory = Memory::new::<tailpin::OneWord<'_>>(frames);
     let for_many = zone::<tailpin::OneWord<'_>>(&memory, frames);
+    let memory = Memory::new::<tailpin::OneWord<'_>>(frames);
+    let for_local = zone::<tailpin::OneWord<'_>>(&memory, frames);
     let mut cases = vec![
         case(group, &one_word),
         case(group, &classic),
@@ -82,6 +88,7 @@ pub fn with_subjects(frames: u64, group: &impl Group, run: impl FnOnce(Vec<(&'st
         cases[0].0 = "tailpin-one-by-one";
         cases.insert(0, (Ours::<tailpin::OneWord<'_>>::NAME, many));
     }
+    cases.extend(group.local(&for_local).map(|local| ("tailpin-local", local)));
     run(cases);
 }
 

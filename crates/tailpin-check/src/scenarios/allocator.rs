@@ -242,6 +242,48 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 }
                 fx.audit_allocator();
             }),
+        zone(
+            "own-drain",
+            "a CPU's owner parks a block and takes it ‖ what is parked goes to the pool",
+            2,
+            &[],
+        )
+        .setup(|fx| fx.occupy(BUT_TWO))
+        .thread("drop two pages, take and drop two", |fx| {
+            fx.give_locally(fx.kept_block());
+            if let Some(block) = fx.take_locally(1) {
+                fx.give_locally(block);
+            }
+        })
+        .thread("drain", |fx| fx.with_zone(|zone| zone.drain()))
+        .finish(|fx| fx.audit_allocator()),
+        zone("own-taken", "a CPU's owner parks a block ‖ another CPU takes it and parks it", 2, &[])
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("drop two pages, take two", |fx| {
+                fx.give_locally(fx.kept_block());
+                if let Some(block) = fx.take_locally(1) {
+                    fx.keep_block(block);
+                }
+            })
+            .thread("take and drop two pages", |fx| {
+                if let Some(block) = fx.take(1) {
+                    fx.give_handle(block);
+                }
+            })
+            .finish(|fx| fx.audit_allocator()),
+        zone("own-aside", "a CPU's owner parks a block ‖ a frame of it leaves service", 1, &[])
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("drop two pages", |fx| fx.give_locally(fx.kept_block()))
+            .thread("set a frame aside", |fx| {
+                let frame = Pfn::new(511);
+                fx.with_zone(|zone| zone.set_aside(frame));
+            })
+            .finish(|fx| {
+                if !fx.with_zone(|zone| zone.restore(Pfn::new(511))) {
+                    violation("the frame did not leave service".to_owned());
+                }
+                fx.audit_allocator();
+            }),
     ]
 }
 

@@ -15,7 +15,7 @@ use crate::page_state::Class;
 use crate::protocol::{Attach, Protocol};
 
 use super::config::{Request, ZoneConfig};
-use super::cpu_cache::{ADDED, ANY_PARKED, CPU_CACHE_WORDS, CpuCache, SPARE};
+use super::cpu_cache::{ADDED, ANY_PARKED, CPU_CACHE_WORDS, CpuCache, Places, SPARE};
 use super::layout::{FRAMES_END, ZoneLayout};
 use super::pool::{Pool, Taken};
 use super::uncoalesced_hints::Uncoalesced;
@@ -93,23 +93,31 @@ impl<'m, P: Attach<'m>> Allocator<'m, P> {
 }
 
 impl<'m, P: Protocol> Allocator<'m, P> {
-    /// The head of a page or pageblock that was freed lately and is in use now, with one reference,
-    /// which is the caller's: a short straight line, compiled into the caller.
+    /// The head of a block of at most 2 MiB that was freed lately and is in use now, with one
+    /// reference, which is the caller's: for a page a short straight line, compiled into the
+    /// caller.
     #[inline(always)]
-    pub(crate) fn alloc_fast(&self, request: Request) -> Option<Pfn> {
+    pub(crate) fn alloc_fast(
+        &self,
+        request: Request,
+        cache: CpuCache<'m, P::Word>,
+        places: Places,
+    ) -> Option<Pfn> {
         match request.order {
             _ if self.has_hooks || request.below < FRAMES_END => None,
-            Order::PAGE => self.next_page(request.class),
-            Order::HUGE => self.next_pageblock(request.class),
-            order if order < Order::HUGE => self.claim_parked(order, request.class),
+            Order::PAGE => self.next_page(cache, request.class),
+            Order::HUGE => self.next_pageblock(cache, request.class),
+            order if order < Order::HUGE => match places {
+                Places::Shared => self.claim_parked(cache, order, request.class),
+                Places::Own => self.claim_own(cache, order, request.class),
+            },
             _ => None,
         }
     }
 
     /// The page that the CPU cache remembers first, if it is uncoalesced.
     #[inline(always)]
-    fn next_page(&self, class: Class) -> Option<Pfn> {
-        let cache = self.cpu_cache();
+    fn next_page(&self, cache: CpuCache<'m, P::Word>, class: Class) -> Option<Pfn> {
         let number = cache.next_page()?;
         let page = self.pool.frame(number);
         let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
@@ -122,8 +130,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// The pageblock that the CPU cache is to try next, if it is uncoalesced.
     #[inline]
-    fn next_pageblock(&self, class: Class) -> Option<Pfn> {
-        let cache = self.cpu_cache();
+    fn next_pageblock(&self, cache: CpuCache<'m, P::Word>, class: Class) -> Option<Pfn> {
         let pageblock = cache.next_pageblock();
         let head = self.pool.first_frame(pageblock);
         let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
@@ -137,12 +144,16 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// The head of a block from wherever there is one, in use now with one reference, which is the
     /// caller's.
     #[inline(never)]
-    pub(crate) fn alloc_slow(&self, request: Request) -> Result<Pfn, AllocError> {
+    pub(crate) fn alloc_slow(
+        &self,
+        request: Request,
+        cache: CpuCache<'m, P::Word>,
+    ) -> Result<Pfn, AllocError> {
         loop {
             let taken = if request.below < self.pool.span().end {
                 self.take_below(request)?
             } else {
-                self.take_frames(request.order)?
+                self.take_frames(request.order, &cache)?
             };
             match self.finish(taken, request) {
                 Ok(head) => return Ok(head),
@@ -225,11 +236,18 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         core::mem::forget(back);
     }
 
+    /// What the CPU that is asking remembers.
+    #[inline]
+    pub(crate) fn cpu_cache(&self) -> CpuCache<'m, P::Word> {
+        self.cache_of((self.config.cpu)())
+    }
+
+    /// What this CPU remembers.
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "there is one CPU cache or more")]
-    pub(super) fn cpu_cache(&self) -> CpuCache<'m, P::Word> {
+    pub(crate) fn cache_of(&self, cpu: usize) -> CpuCache<'m, P::Word> {
         // The number of CPU caches is a power of two.
-        self.cache_at((self.config.cpu)() & (self.cpu_caches.len() - 1))
+        self.cache_at(cpu & (self.cpu_caches.len() - 1))
     }
 
     #[inline]

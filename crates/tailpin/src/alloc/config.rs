@@ -105,6 +105,12 @@ impl Request {
         self
     }
 
+    /// Whether any page will do.
+    #[inline]
+    pub(crate) const fn is_plain_page(self) -> bool {
+        self.order.get() == 0 && self.below.get() == FRAMES_END.get()
+    }
+
     /// The order asked for.
     pub const fn order(self) -> Order {
         self.order

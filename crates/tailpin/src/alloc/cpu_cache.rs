@@ -19,7 +19,7 @@ use crate::protocol::ParkingPlace;
 use super::ids::{PageblockId, Place, RowId};
 
 /// Words of a CPU cache.
-pub(crate) const CPU_CACHE_WORDS: usize = ANY_PARKED + 8;
+pub(crate) const CPU_CACHE_WORDS: usize = FIRST_OWN_PARKED + PARKED_ORDERS * PARKED_EACH;
 
 /// Where the top of the stack is.
 const TOP: usize = 0;
@@ -38,6 +38,8 @@ pub(crate) const ADDED: usize = 12;
 /// cache, and how many of them ended.
 const BEGUN: usize = 10;
 const ENDED: usize = 11;
+/// Whether one thread owns the places that are for one.
+pub(super) const OWNED: usize = 13;
 /// The stack, around at its end: page numbers plus one, and zeros where nothing is.
 const FIRST_PLACE: usize = 16;
 const PLACES: usize = 128;
@@ -47,9 +49,13 @@ const FIRST_DEPTH: usize = FIRST_PLACE + PLACES;
 const FIRST_PARKED: usize = FIRST_DEPTH + PARKED_ORDERS;
 const PARKED_ORDERS: usize = Order::HUGE.get() as usize - 1;
 /// Blocks of one order that can be parked in one CPU cache.
-const PARKED_EACH: usize = 16;
+pub(super) const PARKED_EACH: usize = 16;
 /// In a line of its own, of the first CPU cache: whether any CPU cache may have parked blocks.
 pub(crate) const ANY_PARKED: usize = FIRST_PARKED + PARKED_ORDERS * PARKED_EACH;
+/// The same depths ...
+pub(super) const FIRST_OWN_DEPTH: usize = ANY_PARKED + 8;
+/// ... and parking places once more, for one thread that owns them.
+pub(super) const FIRST_OWN_PARKED: usize = FIRST_OWN_DEPTH + PARKED_ORDERS;
 
 const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "CPU caches are whole cache lines");
 
@@ -57,8 +63,26 @@ const _: () = assert!(CPU_CACHE_WORDS.is_multiple_of(8), "CPU caches are whole c
 #[doc(alias = "pcp")]
 #[doc(alias = "magazine")]
 pub(crate) struct CpuCache<'m, W> {
-    words: &'m [W; CPU_CACHE_WORDS],
-    index: usize,
+    pub(super) words: &'m [W; CPU_CACHE_WORDS],
+    pub(super) index: usize,
+}
+
+impl<W> Clone for CpuCache<'_, W> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for CpuCache<'_, W> {}
+
+/// Which places of a CPU cache a thread parks blocks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// Those that all threads at that CPU may use.
+    Shared,
+    /// Those of the one thread that owns them.
+    Own,
 }
 
 /// A move of pages under way.
@@ -80,15 +104,20 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     }
 
     #[inline]
-    fn hint(&self, which: usize) -> u64 {
+    pub(super) fn hint(&self, which: usize) -> u64 {
         // Relaxed: nothing but speed depends on it.
         self.words[which].load(Ordering::Relaxed)
     }
 
     #[inline]
-    fn set_hint(&self, which: usize, value: u64) {
+    pub(super) fn set_hint(&self, which: usize, value: u64) {
         // Relaxed: as in `hint`.
         self.words[which].store(value, Ordering::Relaxed);
+    }
+
+    /// The number of the CPU cache.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// The place at the top of the stack, or one above it.
@@ -135,11 +164,18 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
         }
     }
 
-    /// The parking place `nth` for a block of `order`, 1 to 8.
+    /// The parking place `nth` for a block of `order`, 1 to 8: one of all threads', which begin at
+    /// [`FIRST_PARKED`], or of an owner's, at [`FIRST_OWN_PARKED`].
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "the order is 1 to 8")]
-    fn parking_place(&self, order: Order, nth: usize) -> &'m W {
-        &self.words[FIRST_PARKED + (order.get() as usize - 1) * PARKED_EACH + nth]
+    pub(super) fn parking_place(&self, first: usize, order: Order, nth: usize) -> ParkingPlace {
+        let word = first + (order.get() as usize - 1) * PARKED_EACH + nth;
+        ParkingPlace { cache: self.index as u32, word: word as u32 }
+    }
+
+    #[inline]
+    pub(super) fn parking_word(&self, place: ParkingPlace) -> &'m W {
+        &self.words[place.word as usize]
     }
 
     /// How many blocks of `order` are likely to be parked here: where to look first.
@@ -164,13 +200,14 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     )]
     pub(crate) fn park(&self, order: Order, number: u64) -> Option<ParkingPlace> {
         (self.parked(order)..PARKED_EACH).find_map(|nth| {
-            let place = self.parking_place(order, nth);
+            let place = self.parking_place(FIRST_PARKED, order, nth);
+            let word = self.parking_word(place);
             // Relaxed: the compare-and-swap finds out. SeqCst: before the block is uncoalesced.
-            let taken = place.load(Ordering::Relaxed) == 0
-                && place.compare_exchange(0, number + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+            let taken = word.load(Ordering::Relaxed) == 0
+                && word.compare_exchange(0, number + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
             taken.then(|| {
                 self.set_parked(order, nth + 1);
-                ParkingPlace { cache: self.index as u32, nth: nth as u32 }
+                place
             })
         })
     }
@@ -180,8 +217,8 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     pub(crate) fn next_parked(&self, order: Order) -> Option<(u64, ParkingPlace)> {
         while let Some(nth) = self.parked(order).checked_sub(1) {
             self.set_parked(order, nth);
-            let place = ParkingPlace { cache: self.index as u32, nth: nth as u32 };
-            if let Some(number) = self.parked_at(order, place) {
+            let place = self.parking_place(FIRST_PARKED, order, nth);
+            if let Some(number) = self.parked_at(place) {
                 return Some((number, place));
             }
         }
@@ -193,26 +230,35 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
         &self,
         order: Order,
     ) -> impl Iterator<Item = (u64, ParkingPlace)> + use<'_, 'm, W> {
-        (0..PARKED_EACH).filter_map(move |nth| {
-            let place = ParkingPlace { cache: self.index as u32, nth: nth as u32 };
-            Some((self.parked_at(order, place)?, place))
+        [FIRST_PARKED, FIRST_OWN_PARKED].into_iter().flat_map(move |first| {
+            (0..PARKED_EACH).filter_map(move |nth| {
+                let place = self.parking_place(first, order, nth);
+                Some((self.parked_at(place)?, place))
+            })
         })
     }
 
-    /// The block of `order` that is named at a place of this CPU cache. SeqCst: after the block
+    /// The block that is named at a place of this CPU cache. SeqCst: after the block
     /// became uncoalesced.
     #[inline]
-    pub(crate) fn parked_at(&self, order: Order, place: ParkingPlace) -> Option<u64> {
-        self.parking_place(order, place.nth as usize).load(Ordering::SeqCst).checked_sub(1)
+    pub(crate) fn parked_at(&self, place: ParkingPlace) -> Option<u64> {
+        self.parking_word(place).load(Ordering::SeqCst).checked_sub(1)
     }
 
     /// Names a block no longer; false if it was not named there any more. SeqCst: before one more
     /// look at the block.
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
-    pub(crate) fn unpark(&self, order: Order, place: ParkingPlace, number: u64) -> bool {
-        let place = self.parking_place(order, place.nth as usize);
-        place.compare_exchange(number + 1, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    pub(crate) fn unpark(&self, place: ParkingPlace, number: u64) -> bool {
+        self.parking_word(place).compare_exchange(number + 1, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Names a block no longer, wherever it may be named.
+    pub(crate) fn unpark_anywhere(&self, order: Order, number: u64) {
+        let named = self.all_parked(order).filter(|(named, _)| *named == number);
+        named.for_each(|(_, place)| {
+            self.unpark(place, number);
+        });
     }
 
     /// The pageblock to try first.

@@ -10,6 +10,7 @@ use crate::protocol::{FreeSink, ParkingPlace, Protocol};
 use crate::report::Misuse;
 
 use super::allocator::Allocator;
+use super::cpu_cache::Places;
 use super::ids::RowId;
 
 impl<P: Protocol> Allocator<'_, P> {
@@ -73,14 +74,14 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
         !self.has_hooks
     }
 
-    #[inline]
+    #[inline(always)]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         if order == Order::PAGE { self.publish_page_hint(head) } else { self.publish_pageblock_hint(head) }
     }
 
     #[inline]
     fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
-        self.park_block(head, order)
+        self.park_block(self.cpu_cache(), head, order, Places::Shared)
     }
 
     #[inline]

@@ -23,6 +23,7 @@ pub(crate) mod hooks;
 pub(crate) mod ids;
 mod late_memory;
 pub(crate) mod layout;
+pub(crate) mod own_places;
 pub(crate) mod pageblock;
 mod parked;
 pub(crate) mod pool;

@@ -10,6 +10,8 @@
 //! then, and looks afterwards whether it is still named; a thread that finds a name of a block
 //! which is not uncoalesced takes the name away, and looks afterwards whether the block has become
 //! so. All of it is SeqCst, so one of the two sees the other, and brings the block to the pool.
+//! Of a CPU cache that one thread owns it has [places of its own](super::own_places), where naming
+//! a block costs no locked instruction.
 
 use core::sync::atomic::Ordering;
 
@@ -19,7 +21,7 @@ use crate::page_state::Class;
 use crate::protocol::{ParkingPlace, Protocol};
 
 use super::allocator::Allocator;
-use super::cpu_cache::CpuCache;
+use super::cpu_cache::{CpuCache, Places};
 
 /// The orders of blocks that can be parked.
 pub(super) fn parked_orders() -> impl Iterator<Item = Order> {
@@ -29,13 +31,17 @@ pub(super) fn parked_orders() -> impl Iterator<Item = Order> {
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// A block of `order`, 1 to 8, that the CPU cache names, in use from here on.
     #[inline(never)]
-    pub(super) fn claim_parked(&self, order: Order, class: Class) -> Option<Pfn> {
-        let cache = self.cpu_cache();
+    pub(super) fn claim_parked(
+        &self,
+        cache: CpuCache<'m, P::Word>,
+        order: Order,
+        class: Class,
+    ) -> Option<Pfn> {
         // Each turn goes one place down.
         while let Some((number, place)) = cache.next_parked(order) {
             let head = self.pool.frame(number);
             if self.protocol.claim_and_publish(head, order, class) {
-                cache.unpark(order, place, number);
+                cache.unpark(place, number);
                 self.handed_out_uncoalesced(head, order);
                 return Some(head);
             }
@@ -46,8 +52,14 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// A place at which a block that is about to be freed is named; `None` if it had better go to
     /// the pool.
-    #[inline]
-    pub(super) fn park_block(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
+    #[inline(always)] // Whose places they are is known to the caller.
+    pub(crate) fn park_block(
+        &self,
+        cache: CpuCache<'m, P::Word>,
+        head: Pfn,
+        order: Order,
+        places: Places,
+    ) -> Option<ParkingPlace> {
         if self.has_hooks() {
             return None;
         }
@@ -55,40 +67,58 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         if self.pool.has_any_of(head, order) {
             return None;
         }
-        let cache = self.cpu_cache();
+        let parked = match places {
+            Places::Shared => cache.parked(order),
+            Places::Own => cache.own_parked(order),
+        };
         // A sparse pageblock is left alone, so that it becomes whole, but for one block of each
         // order.
-        if cache.parked(order) != 0 && self.pool.is_sparse(self.pool.pageblock_of(head)) {
+        if parked != 0 && self.pool.is_sparse(self.pool.pageblock_of(head)) {
             return None;
         }
-        cache.park(order, self.pool.number(head))
+        let number = self.pool.number(head);
+        match places {
+            Places::Shared => cache.park(order, number),
+            Places::Own => cache.park_own(order, number),
+        }
     }
 
     /// A block that is named at `place` became uncoalesced, or did not.
-    #[inline]
-    pub(super) fn parked_block(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
+    #[inline(always)]
+    pub(crate) fn parked_block(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
         let cache = self.cache_at(place.cache as usize);
         let number = self.pool.number(head);
         if !freed {
-            cache.unpark(order, place, number);
+            cache.unpark(place, number);
             return;
         }
+        self.note_any_parked();
+        if cache.parked_at(place) != Some(number) {
+            self.coalesce_block(head, order);
+        }
+    }
+
+    /// Says that there may be parked blocks.
+    #[inline(always)]
+    pub(super) fn note_any_parked(&self) {
         // SeqCst: after the block is named, as `coalesce_parked` looks for names after it has
         // written here.
         if self.any_parked.load(Ordering::SeqCst) == 0 {
             self.any_parked.store(1, Ordering::SeqCst);
         }
-        if cache.parked_at(order, place) != Some(number) {
-            self.coalesce_block(head, order);
-        }
     }
 
     /// A block that is named is not uncoalesced: it is named no longer, unless it became so by now.
+    /// Whether it did, and is in the pool.
     #[cold]
-    fn unpark_stale(&self, cache: &CpuCache<'m, P::Word>, order: Order, place: ParkingPlace, number: u64) {
-        if cache.unpark(order, place, number) {
-            self.coalesce_block(self.pool.frame(number), order);
-        }
+    fn unpark_stale(
+        &self,
+        cache: &CpuCache<'m, P::Word>,
+        order: Order,
+        place: ParkingPlace,
+        number: u64,
+    ) -> bool {
+        cache.unpark(place, number) && self.coalesce_block(self.pool.frame(number), order)
     }
 
     /// Brings a block to the pool if it is uncoalesced; false if it is not.
@@ -118,8 +148,14 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         for cache in self.all_caches() {
             for order in parked_orders() {
                 for (number, place) in cache.all_parked(order) {
-                    if cache.unpark(order, place, number) {
-                        any |= self.coalesce_block(self.pool.frame(number), order);
+                    let head = self.pool.frame(number);
+                    if self.protocol.claim(head, order) {
+                        // Until it is in the pool no thread names it anew.
+                        cache.unpark(place, number);
+                        self.give(head, order);
+                        any = true;
+                    } else if !place.is_own() {
+                        any |= self.unpark_stale(&cache, order, place, number);
                     }
                 }
             }
@@ -133,7 +169,13 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         P::HANDS_OUT_AT_ONCE
             && parked_orders().any(|order| {
                 let head = frame.head(order);
-                self.protocol.is_uncoalesced(head, order) && self.coalesce_block(head, order)
+                let claimed = self.protocol.is_uncoalesced(head, order) && self.protocol.claim(head, order);
+                if claimed {
+                    let number = self.pool.number(head);
+                    self.all_caches().for_each(|cache| cache.unpark_anywhere(order, number));
+                    self.give(head, order);
+                }
+                claimed
             })
     }
 

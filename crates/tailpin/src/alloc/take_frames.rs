@@ -31,18 +31,21 @@ const _: () = assert!(PART.get() >= ROW_ORDER.get(), "a pageblock has several ro
 
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// A block of `order` from wherever there is one.
-    pub(crate) fn take_frames(&self, order: Order) -> Result<Taken, AllocError> {
-        self.try_take_frames(order).map_or_else(|| self.take_slow(order), Ok)
+    pub(crate) fn take_frames(
+        &self,
+        order: Order,
+        cache: &CpuCache<'m, P::Word>,
+    ) -> Result<Taken, AllocError> {
+        self.try_take_frames(order, cache).map_or_else(|| self.take_slow(order, cache), Ok)
     }
 
-    fn try_take_frames(&self, order: Order) -> Option<Taken> {
+    fn try_take_frames(&self, order: Order, cache: &CpuCache<'m, P::Word>) -> Option<Taken> {
         match order {
             Order::PAGE => {
-                let cache = self.cpu_cache();
-                let page = self.claim_page(&cache).or_else(|| self.refill(&cache))?;
+                let page = self.claim_page(cache).or_else(|| self.refill(cache))?;
                 Some(Taken::scrubbed(page))
             }
-            Order::HUGE => self.take_pageblock(),
+            Order::HUGE => self.take_pageblock(cache),
             _ if order > Order::HUGE => self.take_pageblocks(order),
             _ => self.in_part_or_whole(|largest| self.pool.take_part(order, largest)),
         }
@@ -68,23 +71,22 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// A whole pageblock, if possible one that was freed lately.
-    fn take_pageblock(&self) -> Option<Taken> {
-        let cache = self.cpu_cache();
+    fn take_pageblock(&self, cache: &CpuCache<'m, P::Word>) -> Option<Taken> {
         match self.claim_pageblock_from(cache.next_pageblock()) {
             Some(head) => {
                 cache.set_next_pageblock(self.pool.pageblock_after(self.pool.pageblock_of(head)));
                 Some(Taken::scrubbed(head))
             }
             None => self
-                .take_emptied()
+                .take_emptied(cache)
                 .or_else(|| self.pool.take_pageblock(cache.first_pageblock(self.pool.pageblocks().len()))),
         }
     }
 
     /// A whole pageblock whose last frames were given back as pages.
-    fn take_emptied(&self) -> Option<Taken> {
+    fn take_emptied(&self, cache: &CpuCache<'m, P::Word>) -> Option<Taken> {
         self.coalesce_parked();
-        let id = self.coalesce_emptied()?;
+        let id = self.coalesce_emptied(cache)?;
         let needs_scrub = self.pool.claim_pageblock(id)?;
         Some(Taken { head: self.pool.first_frame(id), needs_scrub })
     }
@@ -141,9 +143,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Drains what is uncoalesced and asks the reclaim hook before it gives up.
     #[cold]
-    fn take_slow(&self, order: Order) -> Result<Taken, AllocError> {
+    fn take_slow(&self, order: Order, cache: &CpuCache<'m, P::Word>) -> Result<Taken, AllocError> {
         for _ in 0..RECLAIM_ROUNDS {
-            if let Some(taken) = self.take_for_sure(order) {
+            if let Some(taken) = self.take_for_sure(order, cache) {
                 return Ok(taken);
             }
             if !self.ask_to_reclaim(order) {
@@ -164,9 +166,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Looks everywhere, also where no hint leads: others may have taken one away for their own
     /// look. And again, if pages were on their way from the pool to where they can be claimed.
-    fn take_for_sure(&self, order: Order) -> Option<Taken> {
+    fn take_for_sure(&self, order: Order, cache: &CpuCache<'m, P::Word>) -> Option<Taken> {
         self.drain();
-        let found = self.try_take_frames(order);
+        let found = self.try_take_frames(order, cache);
         if found.is_some() {
             return found;
         }
@@ -175,7 +177,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         for _ in 0..LOOKS {
             let (begun, ended) = self.moves_at_rest();
             self.drain_unhinted();
-            let found = self.try_take_frames(order);
+            let found = self.try_take_frames(order, cache);
             if found.is_some() || (begun.wrapping_add(own), ended.wrapping_add(own)) == self.moves() {
                 return found;
             }

@@ -154,8 +154,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// Pageblocks side by side that are free as a whole, the last one perhaps in part.
     pub(super) fn take_pageblock_run(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
         self.coalesce_parked();
+        let cache = self.cpu_cache();
         for _ in 0..request.frames.div_ceil(PAGEBLOCK_FRAMES as u64) {
-            if self.coalesce_emptied().is_none() {
+            if self.coalesce_emptied(&cache).is_none() {
                 break;
             }
         }

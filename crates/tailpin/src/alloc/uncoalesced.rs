@@ -30,12 +30,40 @@ const LIKELY: usize = 4;
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
     #[inline(always)]
-    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn publish_page_hint(&self, page: Pfn) {
         // Which CPU cache it is the caller's code says, which may panic.
         let unwinds = Finally(|| self.publish_hint_without_cache(page));
         let cache = self.cpu_cache();
         core::mem::forget(unwinds);
+        self.publish_page_hint_in(cache, page);
+    }
+
+    /// The same where it is known which CPU cache is to remember the page. Where nothing has to
+    /// lead to it anew it is a short straight line, compiled into the caller.
+    #[inline(always)]
+    pub(crate) fn publish_page_hint_in(&self, cache: CpuCache<'m, P::Word>, page: Pfn) {
+        if self.is_found_by_row(cache, page) {
+            cache.push(self.pool.number(page));
+        } else {
+            self.publish_page_hint_at(cache, page);
+        }
+    }
+
+    /// Whether a page that has just become uncoalesced is found already: it is noted, and the CPU
+    /// cache has its row reserved.
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
+    pub(crate) fn is_found_by_row(&self, cache: CpuCache<'m, P::Word>, page: Pfn) -> bool {
+        let number = self.pool.number(page);
+        let row = RowId::of_frame(number);
+        let noted = self.uncoalesced.pages(row) >> (number % ROW_FRAMES as u64) & 1 != 0;
+        noted && cache.row() == Some(row)
+    }
+
+    /// The same wherever it may be.
+    #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
+    pub(crate) fn publish_page_hint_at(&self, cache: CpuCache<'m, P::Word>, page: Pfn) {
         let number = self.pool.number(page);
         let (row, bit) = (RowId::of_frame(number), number % ROW_FRAMES as u64);
         if self.uncoalesced.pages(row) >> bit & 1 == 0 {
@@ -73,8 +101,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// pool now. It was in use, so its memory is there, while that of a pageblock which was never
     /// touched is not. Looks where the CPU freed a page last, and at the lowest
     /// [few](LOOKED_AT) that have uncoalesced pages.
-    pub(crate) fn coalesce_emptied(&self) -> Option<PageblockId> {
-        let last = self.cpu_cache().next_page().map(PageblockId::of_frame);
+    pub(crate) fn coalesce_emptied(&self, cache: &CpuCache<'m, P::Word>) -> Option<PageblockId> {
+        let last = cache.next_page().map(PageblockId::of_frame);
         let mut from = RowId::FIRST;
         let hinted = core::iter::from_fn(|| {
             let id = self.uncoalesced.rows.next(from)?.pageblock();
@@ -111,9 +139,16 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// Publishes the hint to a whole pageblock that has just become uncoalesced.
     #[inline(always)]
     pub(crate) fn publish_pageblock_hint(&self, head: Pfn) {
+        self.uncoalesced.pageblocks.mark(self.pool.pageblock_of(head));
+        self.cpu_cache().set_next_pageblock(self.pool.pageblock_of(head));
+    }
+
+    /// The same where it is known which CPU cache is to remember it.
+    #[inline(always)]
+    pub(crate) fn publish_pageblock_hint_in(&self, cache: CpuCache<'m, P::Word>, head: Pfn) {
         let pageblock = self.pool.pageblock_of(head);
         self.uncoalesced.pageblocks.mark(pageblock);
-        self.cpu_cache().set_next_pageblock(pageblock);
+        cache.set_next_pageblock(pageblock);
     }
 
     /// An uncoalesced page: where the CPU cache remembers one, of the row that it has reserved, or

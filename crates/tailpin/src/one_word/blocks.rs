@@ -51,8 +51,12 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
         let word = self.word(head);
         let seen = Self::load_at(word);
         // The last reference to a page, by far the most frequent case, has a short straight line.
-        if order == Order::PAGE && Self::loosen_at(word, seen, order, sink) {
-            return sink.freed_uncoalesced(head, Order::PAGE);
+        if order == Order::PAGE
+            && sink.takes_uncoalesced()
+            && let Some(left) = seen.frees_uncoalesced(order)
+            && Self::free_at(word, seen, left)
+        {
+            return sink.freed_page(head, left);
         }
         if !(seen.is_settled_head_of(order)
             && seen.has_more_refs_than(1)
@@ -123,13 +127,16 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         if order == Order::HUGE && Self::loosen_at(word, seen, order, sink) {
             return sink.freed_uncoalesced(head, Order::HUGE);
         }
-        if Order::PAGE < order && order < Order::HUGE && seen.frees_uncoalesced(order).is_some() {
+        if Order::PAGE < order
+            && order < Order::HUGE
+            && let Some(uncoalesced) = seen.frees_uncoalesced(order)
+        {
             // Where the block is parked the caller's code has a say in, which may panic.
             let unwinds = Finally(|| self.put_pieces(FrameRange::block(head, order), 1, sink));
             let place = sink.park(head, order);
             core::mem::forget(unwinds);
             if let Some(place) = place {
-                let freed = Self::loosen_at(word, seen, order, sink);
+                let freed = Self::free_at(word, seen, uncoalesced);
                 sink.parked(head, order, place, freed);
                 if freed {
                     return;

@@ -105,6 +105,12 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
         self.claim_as(head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
     }
 
+    #[inline]
+    fn claim_left(&self, page: Pfn, left: PageWord, class: Class) -> bool {
+        let published = left.publish(Order::PAGE, matches!(class, Class::Unsplittable));
+        left.is_uncoalesced(Order::PAGE) && self.change(page, left, published)
+    }
+
     fn reserve(&self, frame: Pfn) {
         // Relaxed: before the zone is shared, or its pageblock is opened.
         self.word(frame).store(PageWord::reserved().0, Ordering::Relaxed);

@@ -418,14 +418,11 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     #[expect(clippy::arithmetic_side_effects, reason = "one hold for each of its tails at most")]
     fn scatter_tails(&self, dying: &mut Dying, all: bool, sink: &impl FreeSink) {
         for tail in Self::units(dying.head, dying.begun.order()) {
-            // Not a word of this block any more, perhaps.
-            if dying.keeps(tail) {
-                continue;
-            }
             loop {
                 let seen = self.load(tail);
                 let pinned = seen.pins() > 0;
-                if !pinned && !all {
+                // What has become a page may have got on, and be no word of this block any more.
+                if !pinned && !all || dying.keeps(tail) {
                     break;
                 }
                 let new = if pinned { seen.page(0) } else { seen.freed() };

@@ -60,6 +60,7 @@
 //! | free, implicit, tail | tail | `tail_of` | `life::prepare_tails` |
 //! | free, implicit, tail | head, unsplittable | `publish` | `life::publish` |
 //! | uncoalesced | head, unsplittable | `publish` | `life::claim_as` |
+//! | uncoalesced | head, unsplittable | `publish` | `life::claim_left` |
 //! | uncoalesced | free | `claimed` | `life::claim_as` |
 //! | free, implicit, tail | uncoalesced | `as_uncoalesced` | `life::leave_uncoalesced` |
 //! | head | uncoalesced | `frees_uncoalesced` | `life::loosen_at` |

@@ -165,6 +165,11 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 [true, false].into_iter().for_each(|unsplittable| to(w.publish(order, unsplittable)));
             }
         }),
+        ("`publish`", "life::claim_left", |w, to| {
+            if w.is_uncoalesced(Order::PAGE) {
+                [true, false].into_iter().for_each(|unsplittable| to(w.publish(Order::PAGE, unsplittable)));
+            }
+        }),
         ("`claimed`", "life::claim_as", |w, to| {
             if uncoalesced_orders().any(|order| w.is_uncoalesced(order)) {
                 to(w.claimed());

@@ -6,6 +6,7 @@ mod find;
 pub mod handle;
 #[cfg(feature = "std")]
 mod leaked;
+pub(crate) mod local;
 pub(crate) mod many;
 #[cfg(feature = "std")]
 pub(crate) mod memory;
@@ -13,6 +14,7 @@ pub(crate) mod nodes;
 
 use crate::alloc::allocator::Allocator;
 use crate::alloc::config::{Request, ZoneConfig};
+use crate::alloc::cpu_cache::{CpuCache, Places};
 use crate::alloc::layout::ZoneLayout;
 use crate::alloc::pool::Pool;
 use crate::alloc::set_aside::SetAside;
@@ -167,9 +169,20 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// As [`Zone::alloc`].
     #[inline(always)] // A result that goes through memory costs more than all the rest.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'_, P>, AllocError> {
-        let head = match self.allocator.alloc_fast(request) {
+        self.alloc_at(self.allocator.cpu_cache(), Places::Shared, request)
+    }
+
+    /// The same by a CPU that is known.
+    #[inline(always)]
+    fn alloc_at(
+        &self,
+        cache: CpuCache<'m, P::Word>,
+        places: Places,
+        request: Request,
+    ) -> Result<Block<'_, P>, AllocError> {
+        let head = match self.allocator.alloc_fast(request, cache, places) {
             Some(head) => head,
-            None => self.allocator.alloc_slow(request)?,
+            None => self.allocator.alloc_slow(request, cache)?,
         };
         Ok(Block::adopt(self, head, request.order()))
     }
@@ -339,7 +352,7 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
         self.allocator.parked(head, order, place, freed);
     }
 
-    #[inline]
+    #[inline(always)] // Of a page a few instructions, in the drop itself.
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         self.allocator.freed_uncoalesced(head, order);
     }

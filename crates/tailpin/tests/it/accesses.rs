@@ -166,6 +166,20 @@ fn the_life_of_a_block_between_is_four_locked_instructions_and_no_look_at_its_ta
 }
 
 #[test]
+fn where_one_thread_has_a_cpu_to_itself_every_order_is_two_locked_instructions() {
+    on_a_zone(|zone| {
+        let local = zone.local(0);
+        for order in (0..10).filter_map(Order::new) {
+            local.free(local.alloc(order).unwrap());
+            let (life, ()) = cost(|| local.free(local.alloc(order).unwrap()));
+            assert!(life.locked == 2 && life.loads <= 15 && life.stores <= 4, "{order}: {life:?}");
+            assert!(life.lines <= 7, "{order}: {life:?}");
+            zone.drain();
+        }
+    });
+}
+
+#[test]
 fn pages_and_pageblocks_freed_lately_are_taken_without_a_search() {
     on_a_zone(|zone| {
         let blocks = |order| [(); 3].map(|()| zone.alloc(order).unwrap());

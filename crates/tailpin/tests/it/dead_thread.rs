@@ -136,6 +136,20 @@ fn in_a_free_of_any_order() {
 }
 
 #[test]
+fn where_it_had_a_cpu_to_itself() {
+    for given in Order::all().take(10) {
+        stop_everywhere(given.frames().max(64), nothing, |zone| {
+            let local = zone.local(0);
+            for _ in 0..2 {
+                if let Ok(block) = local.alloc(given) {
+                    local.free(block);
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn in_the_middle_of_many() {
     // What may be lost are the pages at hand.
     let three = |zone: &Zone<'_, Stoppable<'_>>| {

@@ -16,6 +16,7 @@ mod interrupted;
 mod last_slice;
 mod late_memory;
 mod leave_service;
+mod local;
 mod lookup;
 mod many;
 mod misuse;

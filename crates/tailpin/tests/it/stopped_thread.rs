@@ -322,6 +322,22 @@ fn in_a_refill_and_an_allocation() {
 }
 
 #[test]
+fn where_it_has_a_cpu_to_itself() {
+    let own = Stopped {
+        setup: |_| Scene::default(),
+        act: |zone, _| {
+            let local = zone.local(0);
+            for size in [1, 3, 8, 1, 3, 8, 0, 9] {
+                local.free(local.alloc(order(size)).expect("there is room"));
+            }
+        },
+        merges: false,
+        deeds: &DEEDS[..1],
+    };
+    assert!(own.everywhere() > 80);
+}
+
+#[test]
 fn in_a_drain_and_a_spill() {
     let drain = Stopped {
         setup: |zone| {

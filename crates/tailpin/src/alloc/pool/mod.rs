@@ -384,14 +384,14 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         let number = self.number(head);
         let first = RowId::of_frame(number);
         let pageblock = self.pageblock(first.pageblock());
-        let (rows, frames) = if order < ROW_ORDER {
-            (1, run(order, (number % ROW_FRAMES as u64) as u32))
-        } else {
-            (1 << (order.get() - ROW_ORDER.get()), !0)
-        };
-        let rows = first.within()..first.within() + rows;
-        let inside = pageblock.row_map().inside();
-        rows.into_iter().any(|row| inside >> row & 1 != 0 || pageblock.free(row) & frames != 0)
+        let (within, inside) = (first.within(), pageblock.row_map().inside());
+        if order < ROW_ORDER {
+            let frames = run(order, (number % ROW_FRAMES as u64) as u32);
+            return inside >> within & 1 != 0 || pageblock.free(within) & frames != 0;
+        }
+        let rows = 1 << (order.get() - ROW_ORDER.get());
+        inside >> within & ((1 << rows) - 1) != 0
+            || (within..within + rows).fold(0, |free, row| free | pageblock.free(row)) != 0
     }
 
     /// The free frames of a row. A look from outside.

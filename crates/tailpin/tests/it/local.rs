@@ -1,0 +1,168 @@
+//! A zone as one CPU uses it: blocks are there for all others as well.
+
+use crate::common;
+
+use common::{OneWord, Random};
+use tailpin::{Block, FrameRange, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+
+const CPUS: usize = 4;
+
+type TestZone<'z> = Zone<'z, OneWord<'z>>;
+
+fn order(order: u8) -> Order {
+    Order::new(order).unwrap()
+}
+
+/// A zone that is asked as CPU 0 where nothing else is said. In the end all of it is free.
+fn on_a_zone(pageblocks: u64, test: impl FnOnce(&TestZone<'_>)) {
+    let ranges = [FrameRange::new(Pfn::new(0), pageblocks * 512)];
+    let layout = ZoneLayout::new(&ranges, CPUS).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let heard = common::Heard::default();
+    let zone: TestZone<'_> = memory.zone(layout, ZoneConfig::default().sink(&heard)).unwrap();
+    test(&zone);
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), heard.count()), (0, 0), "{audit}");
+    assert_eq!(audit.free + audit.set_aside, pageblocks * 512, "{audit}");
+}
+
+#[test]
+fn a_block_that_was_freed_is_the_next_one() {
+    on_a_zone(2, |zone| {
+        let local = zone.local(3);
+        for order in (0..10).map(order) {
+            let block = local.alloc(order).unwrap();
+            let head = block.pfn();
+            local.free(block);
+            assert_eq!((zone.used_frames(), zone.free_frames()), (0, 1024), "{order}");
+            let block = local.alloc(order).unwrap();
+            assert_eq!(block.pfn(), head, "{order}");
+            local.free(block);
+            zone.drain();
+        }
+    });
+}
+
+#[test]
+fn what_is_parked_here_is_found_from_everywhere() {
+    for wanted in (0..10).map(order) {
+        for parked in (1..9).map(order) {
+            on_a_zone(1, |zone| {
+                let local = zone.local(2);
+                let blocks = [(); 2].map(|()| local.alloc(parked).ok());
+                blocks.into_iter().flatten().for_each(|block| local.free(block));
+                let all: Vec<_> = std::iter::from_fn(|| zone.alloc(wanted).ok()).collect();
+                assert_eq!(all.len() as u64, 512 / wanted.frames(), "{wanted} after {parked}");
+                // The names that others have left are of no use here, and do no harm.
+                assert!(local.alloc(parked).is_err());
+                drop(all);
+                local.free(local.alloc(parked).unwrap());
+            });
+        }
+    }
+}
+
+#[test]
+fn frames_that_are_parked_here_are_taken_by_name_and_leave_service() {
+    for parked in (1..9).map(order) {
+        on_a_zone(1, |zone| {
+            let local = zone.local(2);
+            for index in [0, parked.frames() - 1] {
+                let block = local.alloc(parked).unwrap();
+                let (frames, frame) = (block.frames(), block.pfn().offset(index));
+                local.free(block);
+                drop(zone.alloc_run_at(FrameRange::new(frame, 1)).unwrap());
+                let block = local.alloc(parked).unwrap();
+                local.free(block);
+                assert_eq!((zone.set_aside(frame), zone.restore(frame)), (SetAside::Done, true));
+                assert_eq!((zone.used_frames(), zone.free_frames()), (0, 512), "{frames:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn more_than_can_be_parked_is_free_too() {
+    on_a_zone(64, |zone| {
+        let local = zone.local(0);
+        for order in (1..9).map(order) {
+            let all: Vec<_> = (0..40).map(|_| local.alloc(order).unwrap()).collect();
+            all.into_iter().for_each(|block| local.free(block));
+            assert_eq!((zone.used_frames(), zone.free_frames()), (0, 64 * 512));
+        }
+    });
+}
+
+#[test]
+fn a_second_one_of_a_cpu_works_as_the_first() {
+    on_a_zone(8, |zone| {
+        let (first, second) = (zone.local(1), zone.local(1 + CPUS));
+        for order in (0..10).map(order) {
+            for (alloc, free) in [(&first, &second), (&second, &first), (&first, &first), (&second, &second)]
+            {
+                let blocks = [(); 3].map(|()| alloc.alloc(order).unwrap());
+                blocks.into_iter().for_each(|block| free.free(block));
+                assert_eq!((zone.used_frames(), zone.free_frames()), (0, 8 * 512));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_block_of_another_zone_goes_back_there() {
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, CPUS).unwrap();
+    let memories = [(); 2].map(|()| ZoneMemory::for_layout(&layout));
+    let zones: [TestZone<'_>; 2] =
+        memories.each_ref().map(|memory| memory.zone(layout, ZoneConfig::default()).unwrap());
+    let [zone, other] = &zones;
+    for order in (0..10).map(order) {
+        zone.local(0).free(other.alloc(order).unwrap());
+        assert_eq!([zone, other].map(Zone::free_frames), [512, 512]);
+        assert_eq!([zone, other].map(|zone| zone.audit().violations()), [0, 0]);
+    }
+}
+
+fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
+    let mut random = Random::new(thread);
+    let mut held: Vec<Block<'_, OneWord<'_>>> = Vec::new();
+    for _ in 0..turns / 200 {
+        // Threads meet at one CPU, which one of them owns.
+        let local = zone.local(random.below(3) as usize);
+        for _ in 0..200 {
+            let order = order([0, 1, 1, 2, 3, 3, 5, 6, 8, 9][random.below(10) as usize]);
+            match random.below(20) {
+                0..6 => held.extend(local.alloc(order)),
+                6..9 => held.extend(zone.alloc(order)),
+                9..18 if !held.is_empty() => {
+                    let block = held.swap_remove(random.below(held.len() as u64) as usize);
+                    if random.below(3) == 0 { drop(block) } else { local.free(block) }
+                }
+                18 => {
+                    let frame = Pfn::new(random.below(8 * 512));
+                    if let SetAside::Done | SetAside::WhenFreed = zone.set_aside(frame) {
+                        zone.restore(frame);
+                    }
+                }
+                19 if random.below(20) == 0 => zone.drain(),
+                _ => held.truncate(10),
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_threads_meet_at_a_cpu() {
+    on_a_zone(8, |zone| {
+        for round in 0..4 {
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    scope.spawn(move || play(zone, round * 10 + thread, 20_000));
+                }
+            });
+            let audit = zone.audit();
+            assert_eq!((audit.violations(), zone.used_frames()), (0, 0), "{audit}");
+            assert_eq!(zone.free_frames() + zone.set_aside_frames(), 8 * 512);
+        }
+    });
+}
