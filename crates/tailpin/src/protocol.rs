@@ -144,8 +144,8 @@ pub trait FreeSink {
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         let _ = (head, order);
     }
-    /// The same of a page, with what the step that freed it left in its word: for
-    /// [`BlockLife::claim_left`].
+    /// This page was freed and is uncoalesced already, so that another thread may have it by now.
+    /// What the step that freed it left in its word [`BlockLife::claim_left`] takes.
     #[inline(always)]
     fn freed_page(&self, page: Pfn, left: PageWord) {
         let _ = left;
@@ -289,8 +289,8 @@ pub trait BlockLife: FrameWords {
         }
         claimed
     }
-    /// The same of a page that is uncoalesced and was [left so](FreeSink::freed_page); false if its
-    /// word is any other by now. It is not looked at before.
+    /// Claims and publishes a page whose word is what the step that freed it
+    /// [left](FreeSink::freed_page); false if it is any other by now. It is not looked at before.
     ///
     /// Progress: wait-free; one compare-and-swap.
     #[inline]

@@ -38,8 +38,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.publish_page_hint_in(cache, page);
     }
 
-    /// The same where it is known which CPU cache is to remember the page. Where nothing has to
-    /// lead to it anew it is a short straight line, compiled into the caller.
+    /// Sees to it that a page which has just become uncoalesced is found, and that this CPU cache
+    /// remembers it. Where nothing has to lead to it anew it is a short straight line, compiled
+    /// into the caller.
     #[inline(always)]
     pub(crate) fn publish_page_hint_in(&self, cache: CpuCache<'m, P::Word>, page: Pfn) {
         if self.is_found_by_row(cache, page) {
@@ -60,7 +61,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         noted && cache.row() == Some(row)
     }
 
-    /// The same wherever it may be.
+    /// Sees to it that a page which has just become uncoalesced is found, wherever it lies.
     #[inline(never)]
     #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn publish_page_hint_at(&self, cache: CpuCache<'m, P::Word>, page: Pfn) {
@@ -143,7 +144,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.cpu_cache().set_next_pageblock(self.pool.pageblock_of(head));
     }
 
-    /// The same where it is known which CPU cache is to remember it.
+    /// Publishes the hint to a whole pageblock that has just become uncoalesced, which this CPU
+    /// cache remembers.
     #[inline(always)]
     pub(crate) fn publish_pageblock_hint_in(&self, cache: CpuCache<'m, P::Word>, head: Pfn) {
         let pageblock = self.pool.pageblock_of(head);

@@ -172,7 +172,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
         self.alloc_at(self.allocator.cpu_cache(), Places::Shared, request)
     }
 
-    /// The same by a CPU that is known.
+    /// A block for the CPU with this cache, one that is parked at these places if it has any there.
     #[inline(always)]
     fn alloc_at(
         &self,
