@@ -8,6 +8,7 @@ use crate::error::AllocError;
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     refused: AtomicU64,
+    on_heap: AtomicU64,
     releases: AtomicU64,
     released: AtomicU64,
     stuck: AtomicU64,
@@ -22,6 +23,12 @@ impl Events {
         tracing::debug!(target: "tailpin_arena", %why, "a request was refused");
         #[cfg(not(feature = "tracing"))]
         let _ = why;
+    }
+
+    /// A request that was refused was served from the heap.
+    #[cold]
+    pub(crate) fn to_heap(&self) {
+        self.on_heap.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A release ended, which gave back so many bytes; the system would not take others.
@@ -44,6 +51,11 @@ impl Events {
     /// Requests that were refused.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were served from the heap.
+    pub(crate) fn on_heap(&self) -> u64 {
+        self.on_heap.load(Ordering::Relaxed)
     }
 
     /// Releases, and the bytes that went back and that did not.

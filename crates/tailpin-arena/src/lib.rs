@@ -42,6 +42,7 @@ pub use budget::watermark::Pressure;
 pub use builder::Builder;
 pub use error::{AllocError, BuildError, ReleaseError, SliceError, TooManyTags};
 pub use handles::buffer::Buffer;
+pub use handles::either::EitherBuffer;
 pub use handles::keep::{Kept, Policy};
 pub use handles::slice::Slice;
 #[cfg(feature = "bytes")]
@@ -77,6 +78,7 @@ const _: () = {
     shared::<Arena>();
     shared::<Buffer>();
     shared::<Slice>();
+    shared::<EitherBuffer>();
     shared::<Kept>();
     shared::<ReadBuffer>();
     shared::<Registration>();

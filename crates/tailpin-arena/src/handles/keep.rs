@@ -78,9 +78,9 @@ impl Deref for Kept {
     }
 }
 
-impl AsRef<[u8]> for Kept {
-    fn as_ref(&self) -> &[u8] {
-        self
+impl From<Slice> for Kept {
+    fn from(slice: Slice) -> Self {
+        Self::Pinned(slice)
     }
 }
 

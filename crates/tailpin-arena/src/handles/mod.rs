@@ -1,8 +1,10 @@
 //! What a user has of an arena: buffers, slices, what is kept of them.
 
 pub(crate) mod buffer;
+pub(crate) mod compare;
 #[cfg(feature = "compio")]
 pub(crate) mod defined;
+pub(crate) mod either;
 #[cfg(feature = "tokio")]
 pub(crate) mod fill;
 pub(crate) mod footprint;

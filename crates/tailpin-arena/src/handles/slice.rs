@@ -1,8 +1,6 @@
 //! Bytes that many may read, and that keep the pages they lie in and no others.
 
-use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::mem;
 use std::ops::{Deref, Range, RangeBounds};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -532,38 +530,6 @@ impl Deref for Slice {
 impl Default for Slice {
     fn default() -> Self {
         Self { root: Root::NOWHERE, ptr: NonNull::dangling(), len: 0, kept_by: KeptBy::Nothing }
-    }
-}
-
-impl AsRef<[u8]> for Slice {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl Borrow<[u8]> for Slice {
-    fn borrow(&self) -> &[u8] {
-        self
-    }
-}
-
-impl PartialEq for Slice {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Slice {}
-
-impl PartialEq<[u8]> for Slice {
-    fn eq(&self, other: &[u8]) -> bool {
-        **self == *other
-    }
-}
-
-impl Hash for Slice {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (**self).hash(state);
     }
 }
 

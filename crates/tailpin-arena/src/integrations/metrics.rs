@@ -11,7 +11,7 @@ use crate::arena::Arena;
 /// | --- | --- |
 /// | `tailpin_arena_in_use_bytes`, `…_resident_bytes`, `…_limit_bytes` (if there is one), `…_largest_free_bytes` | gauge |
 /// | `tailpin_arena_waiting_requests`, `…_split_huge_pages` | gauge |
-/// | `tailpin_arena_refused_total`, `…_waited_total`, `…_releases_total` | counter |
+/// | `tailpin_arena_refused_total`, `…_on_heap_total`, `…_waited_total`, `…_releases_total` | counter |
 /// | `tailpin_arena_released_bytes_total`, `…_stuck_bytes_total` | counter |
 /// | `tailpin_arena_tag_in_use_bytes`, with the label `tag` | gauge |
 ///
@@ -35,6 +35,7 @@ pub fn publish(arena: &Arena, name: &str) {
     }
     let count = |what: &'static str, total| counter!(what, "arena" => name.to_owned()).absolute(total);
     count("tailpin_arena_refused_total", now.refused);
+    count("tailpin_arena_on_heap_total", now.on_heap);
     count("tailpin_arena_waited_total", now.waited);
     count("tailpin_arena_releases_total", now.releases);
     count("tailpin_arena_released_bytes_total", now.released);

@@ -16,6 +16,8 @@ pub mod io_uring;
 pub mod metrics;
 #[cfg(feature = "monoio")]
 pub(crate) mod monoio;
+#[cfg(feature = "serde")]
+pub(crate) mod serde;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
 #[cfg(feature = "vm-memory")]

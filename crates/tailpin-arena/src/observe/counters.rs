@@ -31,6 +31,9 @@ pub struct Counters {
     pub split_huge_pages: u64,
     /// Requests that were refused, at once or after they had waited.
     pub refused: u64,
+    /// Of these, requests that were served from the heap in its place:
+    /// [`Arena::alloc_or_heap`](crate::Arena::alloc_or_heap).
+    pub on_heap: u64,
     /// Requests that had to wait for the arena's limit.
     pub waited: u64,
     /// Releases, called for or of the arena's own accord.
@@ -60,6 +63,7 @@ pub(crate) fn counters(inner: &Inner) -> Counters {
         largest_free: likely_largest(inner).map_or(0, |order| order.bytes() as usize),
         split_huge_pages: inner.residency.split_pageblocks(),
         refused: events.refused(),
+        on_heap: events.on_heap(),
         waited: inner.budget.waited(),
         releases,
         released,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::arena::Arena;
 use crate::error::{AllocError, TooManyTags};
 use crate::handles::buffer::Buffer;
+use crate::handles::either::EitherBuffer;
 use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::page_notes::TagNumber;
 use crate::requests::charge::{Charge, buffer_pages, pages_of};
@@ -63,6 +64,38 @@ impl Arena {
     /// [`AllocError`]; the arena is as it was.
     pub async fn alloc_async(&self, len: usize) -> Result<Buffer, AllocError> {
         Charge::wait(self, TagNumber::NONE, buffer_pages(len)?).await?.into_buffer(len)
+    }
+
+    /// A buffer of `len` bytes of the arena if that is possible at once, else of zeroes on the
+    /// heap, beyond the limit: for one who rather goes on than waits. [`Counters::on_heap`] says
+    /// how often that was.
+    ///
+    /// ```
+    /// use tailpin_arena::Arena;
+    ///
+    /// let arena = Arena::builder().limit(1 << 20).build()?;
+    /// let mut buffers = [arena.alloc_or_heap(1 << 20), arena.alloc_or_heap(100)];
+    /// buffers[1][0] = 1; // the same for both
+    /// assert_eq!(buffers.each_ref().map(|buffer| buffer.is_on_heap()), [false, true]);
+    /// assert_eq!(arena.counters().on_heap, 1);
+    /// let kept = buffers.map(|buffer| buffer.freeze()); // pinned, and on the heap
+    /// # drop(kept);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the heap refuses a request of more than `isize::MAX` bytes, as `Vec` does; where it has
+    /// no memory the process ends.
+    ///
+    /// [`Counters::on_heap`]: crate::Counters::on_heap
+    pub fn alloc_or_heap(&self, len: usize) -> EitherBuffer {
+        match self.try_alloc(len) {
+            Ok(buffer) => EitherBuffer::Arena(buffer),
+            Err(_) => {
+                self.inner().events.to_heap();
+                EitherBuffer::Heap(vec![0; len].into_boxed_slice())
+            }
+        }
     }
 
     /// A buffer of `len` bytes with a tag, by which [`Arena::worst_holders`] and

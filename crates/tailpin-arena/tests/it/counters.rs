@@ -202,7 +202,7 @@ fn a_recorder_is_told_all_of_it() {
     assert_eq!(value("tailpin_arena_limit_bytes{arena=blocks}"), Some(8.0 * MIB as f64));
     assert_eq!(value("tailpin_arena_refused_total{arena=blocks}"), Some(1.0));
     assert_eq!(value("tailpin_arena_tag_in_use_bytes{arena=blocks,tag=tenant}"), Some(MIB as f64));
-    assert_eq!(values.len(), 12, "{values:?}");
+    assert_eq!(values.len(), 13, "{values:?}");
     drop(kept);
 }
 

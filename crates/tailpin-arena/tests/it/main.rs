@@ -4,6 +4,7 @@
 mod common;
 
 mod budget;
+mod compare;
 mod copies;
 mod counters;
 mod ecosystem_allocator;
@@ -13,6 +14,7 @@ mod ecosystem_compio;
 mod ecosystem_foyer;
 mod ecosystem_io_uring;
 mod ecosystem_monoio;
+mod ecosystem_serde;
 mod ecosystem_tokio;
 mod ecosystem_vm_memory;
 mod examples;

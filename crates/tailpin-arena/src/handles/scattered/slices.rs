@@ -181,18 +181,6 @@ impl IntoIterator for Scattered {
     }
 }
 
-/// The bytes, however they are cut into pieces.
-impl PartialEq<[u8]> for Scattered {
-    fn eq(&self, mut other: &[u8]) -> bool {
-        self.len == other.len()
-            && self.chunks().all(|chunk| {
-                let (same, rest) = other.split_at(chunk.len());
-                other = rest;
-                chunk == same
-            })
-    }
-}
-
 impl From<Slice> for Scattered {
     fn from(slice: Slice) -> Self {
         // The first may have any length.
