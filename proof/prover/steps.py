@@ -252,7 +252,7 @@ STEPS = [
     ),
     Step(
         "freed, then loosened",
-        ("life::free_at_once",),
+        ("life::free_at_once", "life::free_block"),
         lambda c, w, o, n, b: c.as_uncoalesced(c.frees_at_once(w), o),
         lambda w, o, n, b: z3.And(dead(w), w.poisoned == 0, w.wary == 0, w.order == o, among(o, PAGE, HUGE)),
         {state: ("loose",) for state in NEW},

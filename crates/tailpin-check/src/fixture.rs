@@ -28,6 +28,8 @@ mod zone;
 struct Frame {
     used: bool,
     retired: bool,
+    /// A request to set it aside was granted.
+    aside: bool,
     pins: u32,
     refs: u32,
 }
@@ -39,6 +41,8 @@ pub(crate) struct Fixture<E: Engine, F> {
     allocator: Vec<CheckWord<E>>,
     /// Caches of the allocator.
     slots: usize,
+    /// The zone has hooks, which do nothing.
+    hooked: AtomicBool,
     /// Contents of the explored frames: used under a pin, overwritten by the thread that allocates
     /// or frees.
     memory: Vec<Option<E::Contents>>,
@@ -79,6 +83,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
             words: (0..frames).flat_map(|frame| F::FIELDS.iter().map(move |f| word(frame, f))).collect(),
             allocator: slots.map(|slots| allocator_words(frames, explored, slots)).unwrap_or_default(),
             slots: slots.unwrap_or_default(),
+            hooked: AtomicBool::new(false),
             memory: (0..frames).map(|frame| explored(frame).then(E::contents)).collect(),
             free_list: reuses.then(|| E::atomic(0)),
             ledger: Mutex::new(vec![Frame::default(); frames as usize]),

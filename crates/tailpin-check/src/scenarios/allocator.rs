@@ -5,21 +5,18 @@
 //! a few frames at the end of a pageblock, in its last row. Thread n uses CPU cache n, the
 //! set-up the last one.
 
-use tailpin::Pfn;
-
 use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
 use crate::fixture::Fixture;
 use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
-use crate::trace::violation;
 use crate::word::CheckWord;
 
 /// All but the last two frames of a pageblock, the lowest first.
-const BUT_TWO: [u8; 8] = [8, 7, 6, 5, 4, 3, 2, 1];
+pub(super) const BUT_TWO: [u8; 8] = [8, 7, 6, 5, 4, 3, 2, 1];
 /// All of a pageblock, its last four frames as pages.
-const FOUR_PAGES_LAST: [u8; 11] = [8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0];
+pub(super) const FOUR_PAGES_LAST: [u8; 11] = [8, 7, 6, 5, 4, 3, 2, 0, 0, 0, 0];
 
 pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
     let zone = |name, title, slots, finds| Scenario {
@@ -228,20 +225,6 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             })
             .thread("drop two pages", |fx| fx.give_handle(fx.kept_block()))
             .finish(|fx| fx.audit_allocator()),
-        zone("parked-aside", "a block is parked ‖ a frame of it leaves service", 1, &[])
-            .setup(|fx| fx.occupy(BUT_TWO))
-            .thread("drop two pages", |fx| fx.give_handle(fx.kept_block()))
-            .thread("set a frame aside", |fx| {
-                let frame = Pfn::new(511);
-                fx.with_zone(|zone| zone.set_aside(frame));
-            })
-            // It has left service by now.
-            .finish(|fx| {
-                if !fx.with_zone(|zone| zone.restore(Pfn::new(511))) {
-                    violation("the frame did not leave service".to_owned());
-                }
-                fx.audit_allocator();
-            }),
         zone(
             "own-drain",
             "a CPU's owner parks a block and takes it ‖ what is parked goes to the pool",
@@ -271,23 +254,10 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 }
             })
             .finish(|fx| fx.audit_allocator()),
-        zone("own-aside", "a CPU's owner parks a block ‖ a frame of it leaves service", 1, &[])
-            .setup(|fx| fx.occupy(BUT_TWO))
-            .thread("drop two pages", |fx| fx.give_locally(fx.kept_block()))
-            .thread("set a frame aside", |fx| {
-                let frame = Pfn::new(511);
-                fx.with_zone(|zone| zone.set_aside(frame));
-            })
-            .finish(|fx| {
-                if !fx.with_zone(|zone| zone.restore(Pfn::new(511))) {
-                    violation("the frame did not leave service".to_owned());
-                }
-                fx.audit_allocator();
-            }),
     ]
 }
 
-fn take_and_give<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+pub(super) fn take_and_give<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
     if let Some(page) = fx.take(0) {
         fx.give(page);
     }

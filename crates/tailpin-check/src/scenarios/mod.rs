@@ -11,6 +11,7 @@ mod one_reference;
 mod pin_by_address;
 mod rearrange;
 mod runs;
+mod set_aside;
 mod shootdown;
 mod since_2019;
 mod subcases;
@@ -41,6 +42,7 @@ pub(crate) fn all<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<
     scenarios.extend(subcases::scenarios());
     scenarios.extend(allocator::scenarios());
     scenarios.extend(runs::scenarios());
+    scenarios.extend(set_aside::scenarios());
     scenarios.extend(futex::scenarios());
     scenarios.extend(pin_by_address::scenarios());
     scenarios.extend(shootdown::scenarios());

@@ -411,7 +411,7 @@ fn only_the_same_answer_of_the_same_page_is_final() {
 fn a_wait_to_be_requeued_to_its_own_word_is_refused() {
     let (futexes, memory) = (table(), ModelMemory::anonymous(1));
     let word = Futex::private(&memory, 0);
-    let refused = futexes.wait_requeue_pi(&word, 0, !0, &word, None);
+    let refused = futexes.wait_requeue_pi(&word, 0, !0, &word, lost());
     assert_eq!(refused.err(), Some(tailpin_futex::Invalid::SameWord.into()));
     assert!(futexes.is_idle());
 }

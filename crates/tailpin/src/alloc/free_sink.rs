@@ -50,6 +50,10 @@ impl<P: Protocol> Allocator<'_, P> {
 
     /// A page or 2 MiB that was freed becomes uncoalesced, now that its hooks have run.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) {
+        // With hooks a block is looked at before it is handed out; without, a request to set a
+        // frame of it aside waits for this to end. A protocol that frees in several steps always
+        // comes here, and is spared the cost: there, one more request may be served with the frame.
+        let _moving = (P::HANDS_OUT_AT_ONCE && !self.has_hooks).then(|| self.cache_at(0).move_pages());
         if self.waiting_among(head, order).is_some() {
             return self.give(head, order);
         }

@@ -4,12 +4,13 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;
 use crate::frame::{FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
-use crate::page_state::Kind;
+use crate::page_state::{Kind, PageState};
 use crate::protocol::Protocol;
 use crate::report::{Cause, Misuse, Operation};
 
 use super::allocator::Allocator;
 use super::ids::PageblockId;
+use super::take_frames::TURNS;
 
 /// What became of a frame that was to go out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,11 +21,32 @@ pub enum SetAside {
     /// next (which includes frames in a [`Claimed`](crate::Claimed) and pages at hand in
     /// [`Blocks`](crate::Blocks)) and leaves service where it arrives.
     WhenFreed,
-    /// Nothing was done: it is on its way, and four other frames of its 2 MiB that are so, too, are
-    /// waited for already. To be asked again.
+    /// It is on its way, and whether the request reaches it is not certain: four other frames of
+    /// its 2 MiB that are on their way, too, are waited for already, or a thread was stopped while
+    /// it freed it or moved pages to where they can be claimed. To be asked again.
     AskAgain,
-    /// It is not in service: outside the zone, reserved or out of service already.
+    /// It is not in service: outside the zone, reserved, or out of service already, also by a
+    /// request that was answered [`AskAgain`](Self::AskAgain).
     NotInService,
+}
+
+/// What came of the look for a frame.
+enum Found {
+    /// It leaves service.
+    Leaves(SetAside),
+    /// It is free and in no place: the thread that has it looks for requests to set it aside before
+    /// it hands it out, and after it has put it anywhere.
+    OnItsWay,
+    /// The thread that took the last pin is about to make it uncoalesced, without such a look.
+    Dying,
+}
+
+impl Found {
+    /// Of the words of a page and of a pageblock: their last reference has gone, and the last pin.
+    fn is_dying(state: PageState, order: Order) -> bool {
+        let is_head = matches!(state.kind, Kind::Page | Kind::Head) && state.order == order;
+        is_head && (order == Order::PAGE || order == Order::HUGE) && (state.refs, state.pins) == (0, 0)
+    }
 }
 
 /// Pageblocks that a block of this order, one or more, has frames in.
@@ -38,24 +60,33 @@ impl<P: Protocol> Allocator<'_, P> {
         if !self.protocol.covers(frame) || self.is_out_of_service(frame) {
             return SetAside::NotInService;
         }
-        if let Some(found) = self.set_aside_found(frame) {
-            return found;
+        if let Found::Leaves(said) = self.look_for(frame) {
+            return said;
         }
         // It is between owners: the next one is told.
         let noted = self.pool.await_frame(frame);
         // SeqCst: pairs with that of the step after which `retire_waiting` looks whether anything
         // waits. So it sees the note, or the frame is found here.
         P::Word::fence(Ordering::SeqCst);
-        let found = self.set_aside_found(frame);
-        match found {
-            Some(_) => self.pool.forget_frame(frame),
-            None if self.is_out_of_service(frame) => {
+        for _ in 0..TURNS {
+            // A move of pages that begins later sees the note before it lets them be claimed. What
+            // one that has ended by now has moved is found.
+            let moves_ended = self.moves_have_ended();
+            let said = match self.look_for(frame) {
+                Found::Leaves(said) => Some(said),
+                _ if self.is_out_of_service(frame) => Some(SetAside::Done),
+                _ if !noted => return SetAside::AskAgain,
+                Found::OnItsWay if moves_ended => return SetAside::WhenFreed,
+                _ => None,
+            };
+            if let Some(said) = said {
                 self.pool.forget_frame(frame);
-                return SetAside::Done;
+                return said;
             }
-            None => {}
+            P::Word::relax();
         }
-        found.unwrap_or(if noted { SetAside::WhenFreed } else { SetAside::AskAgain })
+        // The note stays: another request may have been promised that it does.
+        SetAside::AskAgain
     }
 
     fn is_out_of_service(&self, frame: Pfn) -> bool {
@@ -63,9 +94,8 @@ impl<P: Protocol> Allocator<'_, P> {
             || self.pool.is_withheld(frame)
     }
 
-    /// Sets a frame aside wherever it is: in use, free in the pool or uncoalesced. `None` if it
-    /// was between owners at some moment.
-    fn set_aside_found(&self, frame: Pfn) -> Option<SetAside> {
+    /// Sets a frame aside wherever it is: in use, free in the pool or uncoalesced.
+    fn look_for(&self, frame: Pfn) -> Found {
         let pageblock = frame.head(Order::HUGE);
         // A page that is uncoalesced, handed out and uncoalesced again while it is looked for is in
         // another life then.
@@ -74,21 +104,23 @@ impl<P: Protocol> Allocator<'_, P> {
         loop {
             let before = lives();
             if self.protocol.mark_hwpoison(frame, self) {
-                return Some(SetAside::WhenFreed);
+                return Found::Leaves(SetAside::WhenFreed);
             }
             if self.retire_free(frame) {
-                return Some(SetAside::Done);
+                return Found::Leaves(SetAside::Done);
             }
             if self.protocol.claim(frame, Order::PAGE) {
                 self.take_offline(frame);
-                return Some(SetAside::Done);
+                return Found::Leaves(SetAside::Done);
             }
             if self.protocol.claim(pageblock, Order::HUGE) {
                 self.give(pageblock, Order::HUGE);
             } else if self.coalesce_around(frame) {
                 // It is looked for in the pool next.
             } else if before == lives() {
-                return None;
+                let is_dying = |(order, state): (u8, PageState)| Found::is_dying(state, Order::wrap(order));
+                let dying = orders.into_iter().zip(before).any(is_dying);
+                return if dying { Found::Dying } else { Found::OnItsWay };
             }
         }
     }
@@ -138,7 +170,7 @@ impl<P: Protocol> Allocator<'_, P> {
     #[cold]
     fn retire_arrived(&self, pageblock: PageblockId) {
         for frame in self.pool.waiting(pageblock) {
-            if self.set_aside_found(frame).is_some() || self.is_out_of_service(frame) {
+            if matches!(self.look_for(frame), Found::Leaves(_)) || self.is_out_of_service(frame) {
                 self.pool.forget_frame(frame);
             }
         }

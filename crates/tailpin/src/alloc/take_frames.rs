@@ -23,7 +23,7 @@ const LOOKS: usize = 16;
 
 /// Turns of a loop in which it lets moves of other threads come to their end, some hundred
 /// instructions later.
-const TURNS: usize = 1 << 8;
+pub(super) const TURNS: usize = 1 << 8;
 
 /// The largest run that is less than a whole pageblock.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
@@ -190,6 +190,12 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.all_caches()
             .map(|cache| cache.moves())
             .fold((0, 0), |sum: (u64, u64), cache| (sum.0.wrapping_add(cache.0), sum.1.wrapping_add(cache.1)))
+    }
+
+    /// Whether at each CPU cache, at some moment of this call, no move was under way.
+    pub(super) fn moves_have_ended(&self) -> bool {
+        // What has ended is read first, so equal numbers were equal then.
+        self.all_caches().map(|cache| cache.moves()).all(|(begun, ended)| begun == ended)
     }
 
     /// How many moves began and ended, once those that had begun have ended. A thread that is

@@ -223,6 +223,11 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
                 self.store_freed(middle);
             }
         }
+        if sink.takes_uncoalesced() && (order == Order::PAGE || order == Order::HUGE) {
+            // SeqCst: as in `free_at`.
+            self.word(head).store(dead.freed().as_uncoalesced(order).0, Ordering::SeqCst);
+            return sink.freed_uncoalesced(head, order);
+        }
         // Release: the frame goes to the allocator, whose own Release hands it on.
         self.word(head).store(dead.freed().0, Ordering::Release);
         sink.freed_block(head, order);

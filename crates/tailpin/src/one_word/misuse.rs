@@ -204,7 +204,8 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             && head != frame
         {
             let seen = self.load(head);
-            if seen.is_head() && self.change(head, seen, seen.mark_has_hwpoisoned()) {
+            // A dead head is the thread's that frees it, and the frame's no longer.
+            if seen.is_live_head() && self.change(head, seen, seen.mark_has_hwpoisoned()) {
                 warned = Some(head);
             }
         }

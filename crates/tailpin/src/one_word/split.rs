@@ -327,7 +327,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             return false;
         }
         // The sink tells hooks of what is freed, and they may panic.
-        let _first = Finally(|| self.scatter_pages(head, sink));
+        let _first = Finally(|| self.scatter_pages(head, head, sink));
         if begun.order() > Order::HUGE {
             self.scatter_pageblocks(head, begun, sink);
         }
@@ -370,7 +370,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             }
             if pinned {
                 self.unpin(head, sink);
-                self.scatter_pages(pageblock, sink);
+                self.scatter_pages(pageblock, head, sink);
             } else {
                 self.free_block(pageblock, new, sink);
             }
@@ -382,14 +382,20 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// hold. Pinned tails become pages of their own, and everything else is free in the step that
     /// ends the split, as one bitmap: without a step on each word if no thread can be about to pin
     /// a tail.
+    ///
+    /// It may be a pageblock of the larger dying block at `whole`: a thread that had a pin on one
+    /// of its pages may have marked that hwpoison, and then what it took for the page's head,
+    /// `whole`.
     #[expect(clippy::arithmetic_side_effects, reason = "the holds are the thread's, and there")]
-    fn scatter_pages(&self, head: Pfn, sink: &impl FreeSink) {
+    fn scatter_pages(&self, head: Pfn, whole: Pfn, sink: &impl FreeSink) {
         let mut dying = Dying::new(head, self.load(head), S::keeps(Safeguard::W18));
         self.scatter_tails(&mut dying, false, sink);
         let mut all_rewritten = false;
         let ended = loop {
             let seen = self.load(head);
-            if !all_rewritten && S::keeps(Safeguard::W20) && !dying.has_no_other_hold(seen) {
+            let short =
+                dying.has_no_other_hold(seen) && (whole == head || !self.load(whole).has_hwpoisoned());
+            if !all_rewritten && S::keeps(Safeguard::W20) && !short {
                 self.scatter_tails(&mut dying, true, sink);
                 all_rewritten = true;
             } else if !S::keeps(Safeguard::W18) {

@@ -67,6 +67,7 @@
 //! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `as_uncoalesced` | `life::free_at_once` |
 //! | head, unsplittable | free | `drop_refs`, `frees_at_once` | `life::free_at_once` |
 //! | head, unsplittable | free, offline | `freed` | `life::free_block` |
+//! | head, unsplittable | uncoalesced | `freed`, `as_uncoalesced` | `life::free_block` |
 //! | implicit | free | `freed` | `life::store_freed` |
 //! | head, unsplittable, tail | free, offline | `freed` | `life::store_freed` |
 //! | free, implicit, tail | implicit | `as_implicit` | `life::scrub` |

@@ -202,6 +202,12 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 to(w.freed());
             }
         }),
+        ("`freed`, `as_uncoalesced`", "life::free_block", |w, to| {
+            let lone = is_settled(w) && !w.is_live_head() && !w.is_hwpoison() && !w.has_hwpoisoned();
+            if lone && (w.order() == Order::PAGE || w.order() == Order::HUGE) {
+                to(w.freed().as_uncoalesced(w.order()));
+            }
+        }),
         ("`freed`", "life::store_freed", |w, to| {
             let dead = is_settled(w) && !w.is_live_head();
             if dead || unpinned_tail(w) {
