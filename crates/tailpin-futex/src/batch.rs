@@ -24,6 +24,7 @@ impl<'s, S: Scheduler> Batch<'s, S> {
         Self { scheduler, threads: array::from_fn(|_| None), len: 0, told: 0, total: 0 }
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "less than `FULL`, after the flush")]
     pub(crate) fn push(&mut self, thread: S::Thread) {
         if self.len == FULL {
             self.flush();
@@ -51,6 +52,7 @@ impl<'s, S: Scheduler> Batch<'s, S> {
     }
 
     /// The threads in the order they came in, until all are out.
+    #[expect(clippy::arithmetic_side_effects, reason = "less than `len`")]
     fn next(&mut self) -> Option<S::Thread> {
         if self.told == self.len {
             (self.told, self.len) = (0, 0);

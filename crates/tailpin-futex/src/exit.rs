@@ -1,7 +1,5 @@
 //! A thread ends: what it held is given away. This always ends.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::batch::Batch;
 use crate::futexes::Futexes;
 use crate::memory::{Address, Memory};

@@ -29,6 +29,7 @@ pub struct Futexes<S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards<Safegua
 
 impl<S: Scheduler> Futexes<S> {
     /// A table for a machine of so many CPUs: 256 buckets each, as Linux has. A bucket is 64 bytes.
+    #[expect(clippy::arithmetic_side_effects, reason = "2^28 at most")]
     pub fn new(scheduler: S, cpus: usize) -> Self {
         Self::with_buckets(scheduler, cpus.clamp(1, 1 << 20) * 256)
     }
@@ -93,6 +94,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
         self.buckets.iter().all(idle) && self.lock_pi_table().is_empty()
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "there is one bucket or more")]
     pub(crate) fn bucket(&self, key: &Key) -> &Bucket<S, W> {
         &self.buckets[key.hash() as usize & (self.buckets.len() - 1)]
     }

@@ -66,6 +66,7 @@ impl Key {
     }
 
     /// A number in which neighbouring words, pages and objects differ in all bits.
+    #[expect(clippy::arithmetic_side_effects, reason = "one of three kinds")]
     pub(crate) const fn hash(&self) -> u64 {
         // Each step is a bijection of its own word, so two keys that differ in one field never
         // collide before the last fold: multiply by an odd number (the golden ratio's), fold the

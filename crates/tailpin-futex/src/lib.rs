@@ -1,5 +1,7 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
+// No sum or product overflows; where a bound says so, the reason stands there.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 #![doc = include_str!("readme_links.md")]
 #![doc = include_str!("../README.md")]
 
@@ -19,6 +21,7 @@ mod list;
 mod lock;
 mod memory;
 #[cfg(feature = "model")]
+#[expect(clippy::arithmetic_side_effects, reason = "a memory of a few frames, for model checkers")]
 pub mod model;
 #[cfg(feature = "mm")]
 mod over_mm;

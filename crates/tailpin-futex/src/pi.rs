@@ -27,6 +27,7 @@ pub const WAITERS: u32 = 1 << 31;
 pub const OWNER_DIED: u32 = 1 << 30;
 /// The owner's number in a lock's word; 0 if it is free.
 pub const TID_MASK: u32 = OWNER_DIED - 1;
+const _: () = assert!(TID_MASK == Tid::MAX);
 
 /// How a lock with inheritance was found by the thread that took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,5 @@
 //! The operations by number, as a system call gets them.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::array;
 use core::time::Duration;
 

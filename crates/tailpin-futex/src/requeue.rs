@@ -1,7 +1,5 @@
 //! Requeue: wake some, let the others wait for another word.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::batch::Batch;
 use crate::bucket::Waiting;
 use crate::error::{Error, Invalid};

@@ -5,8 +5,6 @@
 //! is the same, but for a lock that can't be taken at all (its owner does not exist, waiting for it
 //! would be a deadlock): Linux tells the requeuing thread, here the waiter learns it.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::pin::pin;
 
 use crate::batch::Batch;

@@ -3,8 +3,6 @@
 //! Each new attempt has its reason in a change by another thread, so without such changes none of
 //! this is ever asked.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::error::Error;
 use crate::memory::Address;
 use crate::scheduler::Scheduler;

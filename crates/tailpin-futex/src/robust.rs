@@ -10,8 +10,6 @@
 //! liked: it is followed for at most [`ROBUST_LIMIT`] entries, nothing in it is believed, and an
 //! address that leads nowhere ends it.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::futex::{Futex, Scope};
 use crate::futexes::Futexes;
 use crate::memory::{Access, Address, Memory, NotPresent};

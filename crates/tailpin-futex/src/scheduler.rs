@@ -9,6 +9,11 @@ use core::time::Duration;
 #[repr(transparent)]
 pub struct Tid(pub u32);
 
+impl Tid {
+    /// The highest number that the word of a lock has room for.
+    pub(crate) const MAX: u32 = (1 << 30) - 1;
+}
+
 impl fmt::Display for Tid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

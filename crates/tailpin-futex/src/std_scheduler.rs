@@ -66,12 +66,18 @@ impl fmt::Debug for StdThread {
     }
 }
 
+/// The number of the thread after the one with this number; `None` if a lock's word has no room for
+/// it.
+fn number_after(last: u32) -> Option<u32> {
+    last.checked_add(1).filter(|number| *number <= Tid::MAX)
+}
+
 std::thread_local! {
     static CURRENT: StdThread = {
         static LAST: AtomicU32 = AtomicU32::new(0);
-        // Relaxed: only has to be another number each time. A process has far fewer than 2^30
-        // threads in its life.
-        let tid = Tid(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+        // Relaxed: only has to be another number each time.
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, number_after);
+        let tid = Tid(last.ok().and_then(number_after).expect("fewer than 2^30 threads in a process's life"));
         StdThread(Arc::new(Record {
             tid,
             thread: thread::current(),

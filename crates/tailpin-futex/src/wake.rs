@@ -1,7 +1,5 @@
 //! Wake: the other half of wait.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::batch::Batch;
 use crate::bucket::Waiters;
 use crate::error::{Error, Invalid};

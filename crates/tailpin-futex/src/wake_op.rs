@@ -1,7 +1,5 @@
 //! Wake-op: change one word, wake waiters of another, and of the first if it was as asked.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
 use crate::futex::Futex;

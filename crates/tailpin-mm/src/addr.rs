@@ -1,7 +1,5 @@
 //! Virtual addresses, ranges of them, levels of the page table, and what may be done with memory.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use core::fmt;
 use core::ops::Add;
 

@@ -66,12 +66,14 @@ impl<'z> FrameInfos<'z> {
         Some(Self { infos, base })
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "a frame of the zone: not before its first")]
     fn of(&self, frame: Pfn) -> &FrameInfo {
         &self.infos[(frame.get() - self.base.get()) as usize]
     }
 
     /// Writes that `frames` frames from `head` are pages `index` and on of `owner`. The frames are
     /// the caller's.
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object or a space: far below 2^63")]
     pub(crate) fn describe(&self, head: Pfn, frames: u64, owner: PageOwner, index: u64) {
         let owner = match owner {
             PageOwner::None => 0,

@@ -1,5 +1,7 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
+// No sum or product overflows; where a bound says so, the reason stands there.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 #![doc = include_str!("readme_links.md")]
 #![doc = include_str!("../README.md")]
 

@@ -6,8 +6,6 @@
 //! which page of the memory the first is, so where page `index` may be mapped is arithmetic.
 //! Whether it is, the page tables say.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

@@ -42,6 +42,7 @@ pub(crate) enum NodeState {
 impl NodeState {
     const QUEUES: u64 = 16;
 
+    #[expect(clippy::arithmetic_side_effects, reason = "a queue's number: an index in memory")]
     fn word(self) -> u64 {
         match self {
             Self::Dequeued(off) => off as u64,
@@ -49,6 +50,7 @@ impl NodeState {
         }
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "the numbers before are taken")]
     fn of(word: u64) -> Self {
         match word {
             0 => Self::Dequeued(DequeueReason::Idle),
@@ -239,6 +241,7 @@ impl<W: QueueWord, T> Queue<W, T> {
 
     /// Moves up to `most` waiters of one key behind those of another in `to`, or in this queue if
     /// there is none: as many of the first as `may` go. Returns how many.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than there are waiters")]
     pub(crate) fn requeue(
         &mut self,
         from: &Key,
@@ -318,6 +321,7 @@ impl<W: QueueWord, T> Queue<W, T> {
         self.find(key).map_or(0, |first| self.ring_len(first))
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than there are waiters")]
     fn ring_len(&self, first: Link<W, T>) -> usize {
         let (mut count, mut at) = (0, first);
         loop {

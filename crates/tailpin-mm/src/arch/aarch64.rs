@@ -77,6 +77,7 @@ impl Arch for Aarch64 {
     }
 
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "an attribute's number is below 8")]
     fn leaf(level: Level, leaf: Leaf) -> u64 {
         let has = |flag, bit| if leaf.flags.has(flag) { bit } else { 0 };
         let kind = match leaf.flags {

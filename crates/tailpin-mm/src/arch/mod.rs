@@ -145,6 +145,7 @@ pub trait Arch: 'static {
     const FRAMES_END: Pfn;
 
     /// Index of the entry for `addr` in a table of `level`, 0 to 511.
+    #[expect(clippy::arithmetic_side_effects, reason = "a level's bytes are not 0")]
     fn index(addr: VirtAddr, level: Level) -> usize {
         (addr.get() / level.bytes()) as usize % 512
     }

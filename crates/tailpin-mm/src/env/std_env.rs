@@ -181,6 +181,7 @@ impl Drop for StdEnv {
 // SAFETY: the memory lives as long as `self`, is aligned to 2 MiB, and frames follow each other in
 // it.
 unsafe impl DirectMap for StdEnv {
+    #[expect(clippy::arithmetic_side_effects, reason = "within the allocation")]
     fn frame(&self, frame: Pfn) -> NonNull<u8> {
         assert!(self.frames.contains(frame), "frame {frame} is not of this memory");
         let offset = (frame.get() - self.frames.start.get()) * crate::PAGE_BYTES;

@@ -29,6 +29,7 @@ pub(crate) struct CacheBlock {
 }
 
 impl CacheBlock {
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object of less than 2^64 bytes")]
     pub(crate) fn pages(self) -> Range<u64> {
         self.index..self.index + self.order.frames()
     }
@@ -96,6 +97,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
 
     /// The block that page `index` is in. If there is none, one is allocated, and not a huge one
     /// for a region with [`HugePages::Never`].
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object of less than 2^64 bytes")]
     pub(crate) fn page(
         &self,
         cache: &mut PageCache,
@@ -119,6 +121,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         self.new_block(cache, index, Order::PAGE)
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object of less than 2^64 bytes")]
     fn new_block(&self, cache: &mut PageCache, index: u64, order: Order) -> Result<CacheBlock, Shortage> {
         let request = Request::new(order);
         let request = if self.unit > Order::PAGE { request.unsplittable() } else { request };
@@ -140,6 +143,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     }
 
     /// Makes `at` a border between blocks, splitting only what is around it.
+    #[expect(clippy::arithmetic_side_effects, reason = "the block contains `at`")]
     pub(crate) fn cut_at(&self, cache: &mut PageCache, at: u64) {
         let Some(block) = cache.find(at).filter(|block| block.index != at) else { return };
         let raw = self.core.zone.raw();
@@ -152,6 +156,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
     }
 
     /// Replaces a block in the cache by the pieces that it was split to.
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object of less than 2^64 bytes")]
     pub(crate) fn note_pieces(&self, cache: &mut PageCache, block: CacheBlock) {
         cache.blocks.remove(&block.index);
         let mut at = 0;

@@ -6,8 +6,6 @@
 //! is found and cleared, or after, and finds no page. A pinned page is kept by its pin, with
 //! contents, identity and index; everything else is free on return.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;

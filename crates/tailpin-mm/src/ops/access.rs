@@ -6,8 +6,6 @@
 //! [`Tlb::invalidate`](crate::Tlb::invalidate) waits for open sections of the space, so no access
 //! is to a page that was given back.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use tailpin::Pfn;
 
 use crate::addr::{Access, PAGE_BYTES, VirtAddr};

@@ -102,6 +102,7 @@ impl<E: Env> Space<'_, E> {
         Ok(())
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "a constant")]
     fn collapse_range(&self, range: VirtRange) -> Result<(), AdviseError> {
         if let Some(addr) = self.inner.regions.read().first_gap(range) {
             return Err(MapError::Unmapped { addr }.into());

@@ -121,6 +121,7 @@ impl<'z, E: Env> Space<'z, E> {
 
 impl<'z, E: Env> SpaceInner<'z, E> {
     /// Collapses anonymous memory of the space. With the region lock held exclusively.
+    #[expect(clippy::arithmetic_side_effects, reason = "a table has 512 entries")]
     fn collapse_own(
         &self,
         region: &Region<'z, E>,
@@ -217,6 +218,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
         })
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than 512 entries")]
     fn survey(&self, table: Pfn) -> Survey {
         let mut survey = Survey::default();
         let mut in_order = true;
@@ -243,6 +245,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
 
     /// The first page that may not move, as it may be pinned through this mapping. Shared pages may
     /// move: their pins were taken through other mappings.
+    #[expect(clippy::arithmetic_side_effects, reason = "a page of 2 MiB")]
     fn first_pinned(&self, table: Pfn, start: VirtAddr) -> Option<VirtAddr> {
         let pinned =
             |leaf: Leaf| leaf.flags.has(Flags::EXCLUSIVE) && !self.core.is_exclusive(Level::PTE, leaf);

@@ -29,6 +29,7 @@ impl<E: Env> ObjectPages<'_, E> {
     /// Makes the 512 pages from the aligned `index` one block of the page cache: by merging them
     /// where they are, with their pins, if they are the frames of one aligned block in order, else
     /// by copying, if none of them is pinned.
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object of less than 2^64 bytes")]
     pub(crate) fn collapse(
         &self,
         index: u64,
@@ -66,6 +67,7 @@ impl<E: Env> ObjectPages<'_, E> {
 
     /// Collapses pages for which no space has a leaf: all counts on them besides the page cache's
     /// are pins.
+    #[expect(clippy::arithmetic_side_effects, reason = "blocks of these pages, at their index or after")]
     fn collapse_unmapped(
         &self,
         cache: &mut PageCache,

@@ -17,6 +17,7 @@ use crate::space::region::{Region, RegionBacking};
 impl<'z, E: Env> ObjectPages<'z, E> {
     /// Puts a leaf for the page at `addr` in place; allocates the page if the cache has none. With
     /// the space's region lock shared.
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of an object of less than 2^64 bytes")]
     pub(crate) fn map_page(
         self: &Arc<Self>,
         space: &SpaceInner<'z, E>,
@@ -50,6 +51,7 @@ impl<'z, E: Env> ObjectPages<'z, E> {
 
     /// Maps the page at `addr`, which is in `block`: all of a huge block where it fits, else 4 KiB.
     /// With the page cache locked.
+    #[expect(clippy::arithmetic_side_effects, reason = "the block contains the page at `addr`")]
     fn map_block(
         &self,
         space: &SpaceInner<'z, E>,

@@ -128,6 +128,7 @@ impl<'z, E: Env> Space<'z, E> {
     ///
     /// # Errors
     /// [`NotPresent`] with the first page that could not be pinned so; nothing is pinned then.
+    #[expect(clippy::arithmetic_side_effects, reason = "within the user's part of a space")]
     pub fn pin_present(&self, addr: VirtAddr, len: u64, access: Access) -> Result<Pins<'z, E>, NotPresent> {
         let (range, want) = (VirtRange::new(addr, len), Want::pinned(access));
         if !is_user_range::<E>(range, len) {
@@ -149,6 +150,7 @@ impl<'z, E: Env> Space<'z, E> {
         Pins { core, parts: Vec::new(), access, offset: addr.get() % PAGE_BYTES, len }
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "within the user's part of a space")]
     fn pin_range(
         &self,
         addr: VirtAddr,
@@ -182,6 +184,7 @@ fn is_user_range<E: Env>(range: VirtRange, len: u64) -> bool {
     len > 0 && range.len() == len && range.end <= E::Arch::USER_END
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "the end is not before `at`")]
 fn pages_to(at: VirtAddr, end: VirtAddr) -> u64 {
     (end.get() - at.get()).div_ceil(PAGE_BYTES)
 }
@@ -217,6 +220,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     /// Pins up to `pages` pages from `addr`, as far as one leaf reaches, under one walk. Returns
     /// how many: none if that was not possible or another thread changed the entry.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "a page of the leaf")]
     fn pin_run(
         &self,
         addr: VirtAddr,
@@ -324,6 +328,7 @@ impl<'z, E: Env> Pins<'z, E> {
         });
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "bytes that are pinned, so of less than a space")]
     fn each_page(
         &self,
         at: u64,

@@ -100,6 +100,7 @@ impl<'z, E: Env> Space<'z, E> {
     /// nothing else.
     #[doc(alias = "split_huge_page")]
     #[doc(alias = "folio")]
+    #[expect(clippy::arithmetic_side_effects, reason = "pages of a space")]
     pub fn split_page(&self, addr: VirtAddr, order: Order) -> Result<Order, PageSplitError> {
         let (mapped, object, index, id) = {
             let regions = self.inner.regions.read();
@@ -169,6 +170,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     }
 
     /// Number of the page at `addr` within its leaf.
+    #[expect(clippy::arithmetic_side_effects, reason = "the leaf's reach contains it")]
     pub(crate) fn page_in(found: WalkEnd, addr: VirtAddr) -> u64 {
         (addr.get() - found.slot.reach(addr).start.get()) / PAGE_BYTES
     }

@@ -66,6 +66,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
     }
 
     /// An error if an end of `range` may not be a border of regions (hugetlb).
+    #[expect(clippy::arithmetic_side_effects, reason = "a region contains it; a unit is not 0")]
     pub(crate) fn check_units(&self, regions: &Regions<'z, E>, range: VirtRange) -> Result<(), MapError> {
         for end in [range.start, range.end] {
             let Some(region) = regions.find(end).filter(|region| region.range.start != end) else { continue };

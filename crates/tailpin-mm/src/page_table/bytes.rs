@@ -27,6 +27,7 @@ impl<E: Env> MmCore<'_, E> {
     }
 
     /// Copies bytes out of a frame, from byte `at` on.
+    #[expect(clippy::arithmetic_side_effects, reason = "bytes within a page")]
     pub(crate) fn read_bytes(&self, frame: Pfn, at: usize, buf: &mut [u8]) {
         let words = self.words(frame);
         let mut done = 0;
@@ -42,6 +43,7 @@ impl<E: Env> MmCore<'_, E> {
 
     /// Copies bytes into a frame, from byte `at` on; every other byte is left as it is, also if
     /// other threads write there at the same time.
+    #[expect(clippy::arithmetic_side_effects, reason = "bytes within a page")]
     pub(crate) fn write_bytes(&self, frame: Pfn, at: usize, buf: &[u8]) {
         let words = self.words(frame);
         let mut done = 0;
@@ -89,11 +91,13 @@ impl<E: Env> MmCore<'_, E> {
     }
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "a remainder")]
 fn half(word: u64, at: usize) -> u32 {
     let bytes = word.to_ne_bytes();
     u32::from_ne_bytes(bytes[at % 8..at % 8 + 4].try_into().expect("four bytes"))
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "a remainder")]
 fn with_half(word: u64, at: usize, value: u32) -> u64 {
     let mut bytes = word.to_ne_bytes();
     bytes[at % 8..at % 8 + 4].copy_from_slice(&value.to_ne_bytes());

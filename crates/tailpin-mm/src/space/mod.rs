@@ -257,6 +257,7 @@ impl<'z, E: Env> Space<'z, E> {
     /// [`MapError::Occupied`] if something is mapped at the address asked for,
     /// [`MapError::NoRoom`], [`MapError::FrameTooHigh`].
     #[doc(alias = "mmap")]
+    #[expect(clippy::arithmetic_side_effects, reason = "a unit is not 0")]
     pub fn map(&self, map: Map<'z, E>) -> Result<VirtAddr, MapError> {
         let Map { at, len, prot, huge, what } = map;
         let unit = match &what {
@@ -318,6 +319,7 @@ impl<'z, E: Env> Space<'z, E> {
     /// thread is about to replace counts as what it was.
     #[doc(alias = "page table walk")]
     #[doc(alias = "follow_page")]
+    #[expect(clippy::arithmetic_side_effects, reason = "the reach of the leaf contains it")]
     pub fn mapping(&self, addr: VirtAddr) -> Option<MappedPage> {
         let core = &self.inner.core;
         if addr >= E::Arch::USER_END {
@@ -344,6 +346,7 @@ impl<'z, E: Env> Space<'z, E> {
     }
 
     /// How much is mapped and present. Walks the whole table.
+    #[expect(clippy::arithmetic_side_effects, reason = "no more than a space has bytes")]
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         let regions = self.inner.regions.read();

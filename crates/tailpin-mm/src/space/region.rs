@@ -1,7 +1,5 @@
 //! Regions (VMAs): what a space's addresses stand for.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
