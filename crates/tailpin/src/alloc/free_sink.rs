@@ -78,7 +78,7 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
         !self.has_hooks
     }
 
-    #[inline(always)]
+    #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         if order == Order::PAGE { self.publish_page_hint(head) } else { self.publish_pageblock_hint(head) }
     }

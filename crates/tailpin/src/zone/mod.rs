@@ -24,6 +24,7 @@ use crate::frame::{FrameRange, Order, Pfn};
 use crate::frame_mask::FrameMask;
 use crate::one_word::OneWord;
 use crate::page_state::PageState;
+use crate::page_word::PageWord;
 use crate::protocol::{Attach, FreeSink, ParkingPlace, Protocol};
 use crate::report::{Cause, Misuse, Operation};
 
@@ -352,9 +353,14 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
         self.allocator.parked(head, order, place, freed);
     }
 
-    #[inline(always)] // Of a page a few instructions, in the drop itself.
+    #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         self.allocator.freed_uncoalesced(head, order);
+    }
+
+    #[inline(never)] // So that a drop which frees nothing saves no registers for it.
+    fn freed_page(&self, page: Pfn, _left: PageWord) {
+        self.allocator.publish_page_hint(page);
     }
 
     #[inline]
