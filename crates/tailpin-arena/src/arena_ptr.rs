@@ -142,6 +142,15 @@ impl Root {
         OneWord::new(inner.page_words, inner.page_base)
     }
 
+    /// The page words, to look at.
+    ///
+    /// # Safety
+    /// The caller has a keepalive for as long as it uses them.
+    pub(crate) unsafe fn words(self) -> impl FrameWords {
+        // SAFETY: by the caller's keepalive.
+        unsafe { self.protocol() }
+    }
+
     #[inline]
     fn freeing(self) -> Freeing {
         Freeing { root: self, freed: Cell::new(0) }

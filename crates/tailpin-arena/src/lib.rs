@@ -22,6 +22,8 @@ mod history;
 mod huge;
 #[deny(clippy::arithmetic_side_effects)]
 mod integrations;
+#[cfg(test)]
+mod loom_word;
 #[deny(clippy::arithmetic_side_effects)]
 mod memory;
 mod observe;

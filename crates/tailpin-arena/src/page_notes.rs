@@ -43,7 +43,8 @@ pub(crate) struct PageNotes {
     base: Pfn,
 }
 
-// Relaxed all over: handles pass from thread to thread in ways that order what was done with them.
+// Relaxed where nothing is said: handles pass from thread to thread in ways that order what was
+// done with them.
 impl PageNotes {
     /// Over zeroed notes, for frames from `base` on.
     pub(crate) fn new(notes: &'static [AtomicU16], base: Pfn) -> Self {
@@ -59,12 +60,14 @@ impl PageNotes {
     /// each note must be written; else the first is enough.
     #[inline]
     pub(crate) fn hand_out(&self, pages: FrameRange, tag: TagNumber, all: bool) {
+        // Release: pairs with the Acquire in `is_frozen`. A thread that keeps a page of the block
+        // that was here before, and finds this note, sees that its page is of that block no more.
         if !all || pages.frames() == 1 {
-            return self.note(pages.start).store(tag.0, Ordering::Relaxed);
+            return self.note(pages.start).store(tag.0, Ordering::Release);
         }
         let first = (pages.start.get() - self.base.get()) as usize;
         for note in &self.notes[first..][..pages.frames() as usize] {
-            note.store(tag.0, Ordering::Relaxed);
+            note.store(tag.0, Ordering::Release);
         }
     }
 
@@ -76,7 +79,8 @@ impl PageNotes {
     /// Whether the block that begins with this page is frozen: readable for many, and written by no
     /// thread.
     pub(crate) fn is_frozen(&self, head: Pfn) -> bool {
-        self.note(head).load(Ordering::Relaxed) & FROZEN != 0
+        // Acquire: pairs with the Release of the thread that was handed the page.
+        self.note(head).load(Ordering::Acquire) & FROZEN != 0
     }
 
     /// Notes whether the block that begins with this page is frozen. The caller has it alone.
@@ -84,7 +88,8 @@ impl PageNotes {
     pub(crate) fn set_frozen(&self, head: Pfn, frozen: bool) {
         let note = self.note(head);
         let tag = note.load(Ordering::Relaxed) & TAG;
-        note.store(tag | if frozen { FROZEN } else { 0 }, Ordering::Relaxed);
+        // Release: as in `hand_out`.
+        note.store(tag | if frozen { FROZEN } else { 0 }, Ordering::Release);
     }
 
     /// Notes that this page is shared by copies. The caller has it alone.

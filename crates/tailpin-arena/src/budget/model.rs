@@ -7,48 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 
+use crate::loom_word::Word;
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::Mutex;
 use loom::sync::atomic::AtomicU64;
 use loom::thread::{self, Thread};
-use tailpin::AtomicWord;
 
 use super::Budget;
 use super::counts::Counts;
 use super::queue::{Queue, QueueLock};
-
-struct Word(AtomicU64);
-
-impl AtomicWord for Word {
-    fn load(&self, order: Ordering) -> u64 {
-        self.0.load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        self.0.store(value, order);
-    }
-    fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
-        self.0.compare_exchange(current, new, ok, err)
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_sub(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_and(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_or(value, order)
-    }
-    fn fence(order: Ordering) {
-        loom::sync::atomic::fence(order);
-    }
-    fn relax() {
-        thread::yield_now();
-    }
-}
 
 #[derive(Default)]
 struct Lock(Mutex<Queue>);

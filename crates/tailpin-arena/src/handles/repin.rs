@@ -3,12 +3,11 @@
 
 use std::ptr::NonNull;
 
-use tailpin::{FrameRange, Pfn};
+use tailpin::{FrameRange, FrameWords, Pfn};
 
 use crate::arena_ptr::Root;
 use crate::handles::slice::Slice;
 use crate::memory::PAGE_SIZE;
-use crate::shared_state::Inner;
 
 impl Slice {
     /// The slice that these bytes are, with pins of its own on just the pages they touch, if they
@@ -46,7 +45,9 @@ impl Slice {
         let within = ptr.addr().get() % PAGE_SIZE;
         let pages = within.checked_add(bytes.len())?.div_ceil(PAGE_SIZE) as u64;
         let pages = FrameRange::new(inner.page_of(ptr), pages);
-        if !are_frozen(inner, pages) {
+        // SAFETY: as above.
+        let words = unsafe { root.words() };
+        if !are_frozen(&words, |head| inner.notes.is_frozen(head), pages) {
             return None;
         }
         // SAFETY: the pages are kept by the borrow, and no thread writes to them as long as any
@@ -57,10 +58,10 @@ impl Slice {
 
 /// Whether no thread can write to these pages, all in use, while a handle keeps them. A buffer,
 /// which can be written to, has the only reference on its blocks, and these are not frozen.
-fn are_frozen(inner: &Inner, pages: FrameRange) -> bool {
+fn are_frozen(words: &impl FrameWords, is_frozen: impl Fn(Pfn) -> bool, pages: FrameRange) -> bool {
     let mut at = pages.start;
     while at < pages.end {
-        let Some(end) = frozen_up_to(inner, at) else { return false };
+        let Some(end) = frozen_up_to(words, &is_frozen, at) else { return false };
         at = end;
     }
     true
@@ -68,13 +69,14 @@ fn are_frozen(inner: &Inner, pages: FrameRange) -> bool {
 
 /// Where the frozen block ends that this page in use is of, or the page itself where no block is
 /// left of it but pinned pages.
-fn frozen_up_to(inner: &Inner, page: Pfn) -> Option<Pfn> {
+fn frozen_up_to(words: &impl FrameWords, is_frozen: impl Fn(Pfn) -> bool, page: Pfn) -> Option<Pfn> {
     loop {
-        let (head, order) = inner.zone.head_of(page)?;
-        let refs = inner.zone.state(head)?.refs;
-        let frozen = inner.notes.is_frozen(head);
-        // Goes round only if the block was split, or given up by its last reference, since.
-        if inner.zone.head_of(page) != Some((head, order)) {
+        let (head, order) = words.head_of(page)?;
+        let refs = words.state(head).refs;
+        let frozen = is_frozen(head);
+        // Goes round only if the block was split, or given up by its last reference, since: then
+        // the head may be another's by now, and what was read of it says nothing of the page.
+        if words.head_of(page) != Some((head, order)) {
             continue;
         }
         if refs == 0 {
@@ -84,3 +86,6 @@ fn frozen_up_to(inner: &Inner, page: Pfn) -> Option<Pfn> {
         return frozen.then(|| head.offset(order.frames()));
     }
 }
+
+#[cfg(test)]
+mod model;
