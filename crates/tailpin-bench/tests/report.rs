@@ -7,7 +7,8 @@ fn a_filtered_run_is_valid_json() {
     let report = measure(&Effort::tiny(), Some("o0-fresh"), &mut |_, _| {});
     let json: serde_json::Value = serde_json::from_str(&json(&report, &[], true)).unwrap();
     let rows = json["rows"].as_array().unwrap();
-    assert!(rows.iter().filter(|row| row["threads"] == 1).count() >= 8, "one row per subject");
+    assert!(rows.iter().filter(|row| row["threads"] == 1).count() >= 9, "one row per subject");
+    assert!(report.row("pair-o0-fresh", "tailpin-local", 1).is_some());
     for row in rows {
         assert_eq!(row["scenario"], "pair-o0-fresh");
         let of = |key: &str| row[key].as_f64().unwrap();
@@ -38,6 +39,9 @@ fn split_merge_and_tails_are_measured_for_every_subject() {
         ("split-2m-100-pins", "tailpin-classic"),
         ("split-2m-around-one", "tailpin"),
         ("merge-2m", "bare-cas-511"),
+        ("last-slice-2m", "tailpin"),
+        ("last-slice-2m", "tailpin-classic"),
+        ("last-slice-2m", "bare-cas-511"),
         ("block-2m-clone-drop", "bare-512-counts"),
     ] {
         let row = report.row(scenario, subject, 1).unwrap_or_else(|| panic!("{subject} in {scenario}"));
