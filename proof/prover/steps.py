@@ -233,7 +233,7 @@ STEPS = [
     Step(
         "frees_uncoalesced",
         (
-            "life::loosen_at",
+            "life::free_uncoalesced_at",
             "blocks::put_block",
             "blocks::put_last_ref",
             "blocks::put_refs_on",

@@ -320,7 +320,9 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     pub(crate) fn drop_refs(&self, head: u64, order: u8, n: u64) {
         block(head, order).iter().for_each(|frame| self.touch(frame.get()));
         self.change_refs(head, order, -(n as i64));
-        trace::note(|| format!("drops {n} reference(s) on {head}, order {order}"));
+        trace::note(|| {
+            format!("drops {n} reference{} on {head}, order {order}", if n == 1 { "" } else { "s" })
+        });
         self.protocol().put_pieces(block(head, order), n, self);
     }
 

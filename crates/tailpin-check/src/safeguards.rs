@@ -48,7 +48,7 @@ macro_rules! safeguards {
 safeguards! {
     H1 "H1" Classic "the compound lock is taken without a reference on the head";
     H2 "H2" Classic "the count becomes 1 before the page is prepared as compound: the lock bit is lost";
-    H2Stuck "H2-stuck" Classic "the same: the lock bit is put back after the unlock and stays";
+    H2Stuck "H2-stuck" Classic "the lock bit is put back after the unlock and stays";
     H3 "H3" Classic "no write barrier between the prepared block and its count";
     H3Tail "H3-tail" Classic "PG_tail is set before first_page";
     H4 "H4" Classic "a page that is its own head is taken for a tail, and locked";

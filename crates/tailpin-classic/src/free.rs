@@ -26,25 +26,25 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
         frames.iter().find(|frame| !clean(frame)).map_or(Ok(()), Err)
     }
 
-    fn loose_flag(order: Order) -> u64 {
+    fn uncoalesced_flag(order: Order) -> u64 {
         if order == Order::PAGE { PG_UNCOALESCED } else { PG_UNCOALESCED_HUGE }
     }
 
-    pub(super) fn is_loose_block(&self, head: Pfn, order: Order) -> bool {
-        // SeqCst: after a hint was taken away or a group left; pairs with the fence after
-        // `loosen_block`.
-        self.flags(head).load(Ordering::SeqCst) & !GENERATION == Self::loose_flag(order)
+    pub(super) fn is_uncoalesced_block(&self, head: Pfn, order: Order) -> bool {
+        // SeqCst: after a hint was taken away or a row left; pairs with the fence after
+        // `mark_uncoalesced`.
+        self.flags(head).load(Ordering::SeqCst) & !GENERATION == Self::uncoalesced_flag(order)
     }
 
     /// Of 2 MiB the first frame says so for all. They were looked at when they were freed and are
     /// when they are handed out.
-    pub(super) fn loosen_block(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
+    pub(super) fn mark_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         self.check_new_pages(FrameRange::new(head, 1))?;
         // Relaxed: the frame is the caller's, and no other thread writes the flags of a free one
         // (N3).
         let flags = self.flags(head).load(Ordering::Relaxed);
         // Release: pairs with the Acquire of the claim.
-        self.flags(head).store(flags | Self::loose_flag(order), Ordering::Release);
+        self.flags(head).store(flags | Self::uncoalesced_flag(order), Ordering::Release);
         Ok(())
     }
 
@@ -54,7 +54,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
         // AcqRel: the claimer sees what led to the free block, and passes it on with what it makes
         // of it.
         let claim = |to| self.flags(head).compare_exchange(seen, to, Ordering::AcqRel, Ordering::Relaxed);
-        seen & !GENERATION == Self::loose_flag(order) && claim(seen & GENERATION).is_ok()
+        seen & !GENERATION == Self::uncoalesced_flag(order) && claim(seen & GENERATION).is_ok()
     }
 
     /// The mail's replacement order: `prep_compound_page`, write barrier, `set_page_refcounted` as

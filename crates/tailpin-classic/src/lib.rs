@@ -116,7 +116,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for Classic<'_, W, S> {
     }
 
     fn is_uncoalesced(&self, head: Pfn, order: Order) -> bool {
-        self.is_loose_block(head, order)
+        self.is_uncoalesced_block(head, order)
     }
 
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
@@ -125,7 +125,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for Classic<'_, W, S> {
     }
 
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
-        self.loosen_block(head, order)
+        self.mark_uncoalesced(head, order)
     }
 
     fn claim(&self, head: Pfn, order: Order) -> bool {

@@ -52,7 +52,7 @@ impl fmt::Display for Warning {
     }
 }
 
-#[cfg(all(test, feature = "bench"))]
+#[cfg(all(test, any(feature = "bench", target_os = "linux")))]
 impl Busy {
     /// A warning, for tests.
     pub(crate) fn for_tests() -> Option<Warning> {

@@ -320,8 +320,8 @@ impl<'z, P: Protocol> Worker<'z, P> {
             }
             if peak {
                 self.peak_used_frames = self.zone.used_frames();
-                // Loose pages come together first, as they would for a caller that wants a huge
-                // page.
+                // Uncoalesced pages come together first, as they would for a caller that wants a
+                // huge page.
                 self.zone.drain();
                 self.huge_free_at_peak = self.zone.free_pageblocks();
             }

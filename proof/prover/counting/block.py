@@ -312,13 +312,13 @@ REFERENCES = [
     ),
     rule(
         "H's handle is dropped",
-        "blocks::put_block life::loosen_at",
+        "blocks::put_block life::free_uncoalesced_at",
         lambda s: s.sh > 0,
         lambda s: {**drop_on_head(s), "sh": s.sh - 1},
     ),
     rule(
         "T's handle is dropped",
-        "blocks::put_block life::loosen_at",
+        "blocks::put_block life::free_uncoalesced_at",
         lambda s: s.st > 0,
         lambda s: {**drop_on_tail(s), "st": s.st - 1},
     ),

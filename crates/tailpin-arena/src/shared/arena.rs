@@ -14,7 +14,7 @@ use super::attachment::Attachment;
 use super::error::SharedError;
 use super::handles::{SharedBuffer, SharedSlice};
 use super::operation::Operation;
-use super::owners::{Identity, OwnerId};
+use super::owner::{Identity, OwnerId};
 use super::token::{Token, pages_of};
 
 /// An arena in a memory file, used by several processes at once.

@@ -12,7 +12,8 @@ use super::error::SharedError;
 use super::fail_point;
 use super::journal::Journal;
 use super::operation::{NewGenerations, Operation, PAGES_AT_ONCE, Refusal, StateMachine};
-use super::owners::{Identity, OwnerId, OwnerTable};
+use super::owner::{Identity, OwnerId};
+use super::owners::OwnerTable;
 use super::step_recorder::StepRecorder;
 
 /// This process's part in a shared arena, which all its handles share.

@@ -5,7 +5,7 @@ use std::fmt;
 use tailpin::{AllocError, GetError, MergeError, Order, SplitError};
 
 use super::operation::Refusal;
-use super::owners::OwnerId;
+use super::owner::OwnerId;
 
 /// Why a shared arena could not be made, joined or used. Nothing is left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -99,6 +99,7 @@ mod ledger;
 #[deny(clippy::arithmetic_side_effects)]
 mod operation;
 #[deny(clippy::arithmetic_side_effects)]
+mod owner;
 mod owners;
 mod recover;
 mod step_recorder;
@@ -114,8 +115,8 @@ pub(crate) use arena_file::{FILE_NAME, FileParts};
 pub use error::{RecoverError, SharedError};
 pub use handles::{SharedBlock, SharedBuffer, SharedSlice};
 pub(crate) use ledger::LedgerEntry;
-pub(crate) use owners::Identity;
-pub use owners::OwnerId;
+pub(crate) use owner::Identity;
+pub use owner::OwnerId;
 pub use recover::Recovered;
 pub use token::Token;
 

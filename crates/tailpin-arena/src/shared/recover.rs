@@ -6,7 +6,7 @@ use super::arena_file::THREADS;
 use super::error::RecoverError;
 use super::journal::NotRepeatable;
 use super::operation::Operation;
-use super::owners::OwnerId;
+use super::owner::OwnerId;
 use tailpin::{FrameRange, Pfn};
 
 /// What a recovery found and gave back.

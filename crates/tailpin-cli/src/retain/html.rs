@@ -43,6 +43,9 @@ pub(crate) fn render(outcome: &Outcome) -> String {
         page.say(&format!("{finding}."));
     }
     doubts(outcome).iter().for_each(|doubt| page.verdict(false, doubt));
+    if let Some(warning) = outcome.busy {
+        page.explain(&warning.to_string());
+    }
     page.explain(
         "alive: bytes in the surviving records. retained: what they keep from reuse, by their own library's account. \
          RSS: how far the resident set grew. given back: to the kernel, on the way.",

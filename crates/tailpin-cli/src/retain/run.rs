@@ -14,6 +14,7 @@ use super::child::{Job, Told};
 use super::log::{self, Shape};
 use super::measure::{HugePages, Source};
 use super::row::{Backend, Ending, Row};
+use crate::busy::{Busy, Warning};
 use crate::linux::cgroup::{Own, Version};
 use crate::progress::Progress;
 
@@ -74,6 +75,9 @@ pub(crate) struct Outcome {
     pub(crate) limit_by: Option<Enforcer>,
     pub(crate) kernel: String,
     pub(crate) rows: Vec<Row>,
+    /// Why the times say little.
+    #[serde(skip)]
+    pub(crate) busy: Option<Warning>,
 }
 
 impl Outcome {
@@ -102,6 +106,7 @@ impl Outcome {
             limit_by: None,
             kernel: String::new(),
             rows: Vec::new(),
+            busy: None,
         }
     }
 }
@@ -133,6 +138,7 @@ impl std::error::Error for RetainError {}
 
 /// Carries out the plan.
 pub(crate) fn run(plan: &Plan) -> Result<Outcome, RetainError> {
+    let busy = Busy::before().warning(None);
     let bytes = plan.shape.bytes();
     let on_log = |source| RetainError::Log { dir: plan.dir.clone(), bytes, source };
     let writing = Progress::new("writing the log", bytes);
@@ -151,6 +157,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, RetainError> {
         limit_by: None,
         kernel: crate::linux::text::read("/proc/sys/kernel/osrelease").unwrap_or_default(),
         rows: Vec::new(),
+        busy,
     };
     for &backend in &plan.backends {
         let (row, enforcer) = one(plan, &outcome.log, backend)?;

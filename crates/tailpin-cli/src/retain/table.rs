@@ -132,6 +132,9 @@ pub(crate) fn render(outcome: &Outcome, width: usize, style: Style) -> String {
     for doubt in doubts(outcome) {
         text += &style.bad(&wrapped(&doubt, "  ", "  ", width));
     }
+    if let Some(warning) = outcome.busy {
+        text += &wrapped(&warning.to_string(), "  ", "  ", width);
+    }
     let mut notes = String::new();
     if let Some(row) = outcome.rows.first() {
         let source = source(row.kernel_bytes_source);
@@ -144,7 +147,8 @@ pub(crate) fn render(outcome: &Outcome, width: usize, style: Style) -> String {
 /// The table as Markdown, with what was done above it and what it says below.
 pub(crate) fn markdown(outcome: &Outcome) -> String {
     let mut text = format!("### {}\n\n{}", title(outcome), details(outcome).markdown());
-    for said in findings(outcome).into_iter().chain(doubts(outcome)) {
+    let busy = outcome.busy.map(|warning| warning.to_string());
+    for said in findings(outcome).into_iter().chain(doubts(outcome)).chain(busy) {
         text += &format!("\n* {said}");
     }
     text + "\n"
@@ -162,7 +166,17 @@ pub(crate) fn source(source: Source) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::percent;
+    use super::{Outcome, Style, markdown, percent, render};
+
+    #[test]
+    fn a_busy_machine_is_told() {
+        let quiet = Outcome::of_a_gibibyte();
+        let busy = Outcome { busy: crate::busy::Busy::for_tests(), ..Outcome::of_a_gibibyte() };
+        for (outcome, told) in [(quiet, false), (busy, true)] {
+            let texts = [render(&outcome, 80, Style::plain()), markdown(&outcome)];
+            assert_eq!(texts.map(|text| text.contains("This machine was busy")), [told; 2]);
+        }
+    }
 
     #[test]
     fn a_share_reads_as_it_was_given() {

@@ -124,7 +124,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     #[inline(never)]
     #[expect(clippy::arithmetic_side_effects, reason = "there is one")]
     fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
-        if order == Order::HUGE && Self::loosen_at(word, seen, order, sink) {
+        if order == Order::HUGE && Self::free_uncoalesced_at(word, seen, order, sink) {
             return sink.freed_uncoalesced(head, Order::HUGE);
         }
         if Order::PAGE < order
@@ -166,7 +166,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             let seen = self.load(at);
             on_it(seen);
             // Most pieces are pages, of which this is the last reference: a short straight line.
-            if n == 1 && Self::loosen_at(self.word(at), seen, Order::PAGE, sink) {
+            if n == 1 && Self::free_uncoalesced_at(self.word(at), seen, Order::PAGE, sink) {
                 sink.freed_uncoalesced(at, Order::PAGE);
                 return Ok(Order::PAGE);
             }

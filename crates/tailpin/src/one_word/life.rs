@@ -186,7 +186,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// The last reference to a block of at most 2 MiB goes, and it becomes uncoalesced; false if
     /// that is not all there is to do.
     #[inline]
-    pub(super) fn loosen_at(word: &W, seen: PageWord, order: Order, sink: &impl FreeSink) -> bool {
+    pub(super) fn free_uncoalesced_at(word: &W, seen: PageWord, order: Order, sink: &impl FreeSink) -> bool {
         sink.takes_uncoalesced()
             && seen.frees_uncoalesced(order).is_some_and(|uncoalesced| Self::free_at(word, seen, uncoalesced))
     }

@@ -53,7 +53,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
         // checked.
         if (order == Order::PAGE || order == Order::HUGE)
             && seen.generation() == token.generation()
-            && Self::loosen_at(word, seen, order, sink)
+            && Self::free_uncoalesced_at(word, seen, order, sink)
         {
             sink.freed_uncoalesced(head, order);
             return Ok(());

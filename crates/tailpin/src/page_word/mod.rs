@@ -63,7 +63,7 @@
 //! | uncoalesced | head, unsplittable | `publish` | `life::claim_left` |
 //! | uncoalesced | free | `claimed` | `life::claim_as` |
 //! | free, implicit, tail | uncoalesced | `as_uncoalesced` | `life::leave_uncoalesced` |
-//! | head | uncoalesced | `frees_uncoalesced` | `life::loosen_at` |
+//! | head | uncoalesced | `frees_uncoalesced` | `life::free_uncoalesced_at` |
 //! | head, unsplittable | uncoalesced | `drop_refs`, `frees_at_once`, `as_uncoalesced` | `life::free_at_once` |
 //! | head, unsplittable | free | `drop_refs`, `frees_at_once` | `life::free_at_once` |
 //! | head, unsplittable | free, offline | `freed` | `life::free_block` |

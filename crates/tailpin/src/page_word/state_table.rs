@@ -180,7 +180,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 [Order::PAGE, Order::HUGE].into_iter().for_each(|order| to(w.as_uncoalesced(order)));
             }
         }),
-        ("`frees_uncoalesced`", "life::loosen_at", |w, to| {
+        ("`frees_uncoalesced`", "life::free_uncoalesced_at", |w, to| {
             for order in uncoalesced_orders() {
                 w.frees_uncoalesced(order).into_iter().for_each(&mut *to);
             }

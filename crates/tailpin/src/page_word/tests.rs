@@ -331,7 +331,7 @@ fn limits_leave_room_for_holds() {
 }
 
 #[test]
-fn a_block_that_loosens_in_one_step_becomes_what_the_long_way_makes_of_it() {
+fn a_block_freed_in_one_step_becomes_what_the_long_way_makes_of_it() {
     for order in [Order::PAGE, Order::HUGE] {
         let block = PageWord(0).publish(order, false);
         let long_way =

@@ -254,6 +254,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     ///
     /// Progress: lock-free; as [`Zone::try_pin`]. It looks again only where the frame changed hands
     /// during the look.
+    #[doc(alias = "soft_offline_page")]
     pub fn set_aside(&self, frame: Pfn) -> SetAside {
         self.allocator.set_aside(frame)
     }

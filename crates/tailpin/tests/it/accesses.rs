@@ -144,8 +144,8 @@ fn the_whole_life_of_a_page_or_pageblock_is_two_locked_instructions() {
         for order in [Order::PAGE, Order::HUGE] {
             drop(zone.alloc(order).unwrap());
             let (life, ()) = cost(|| drop(zone.alloc(order).unwrap()));
-            // Claimed and published in one step, freed and made loose in another. The stores are
-            // what the CPU remembers.
+            // Claimed and published in one step, freed and made uncoalesced in another. The stores
+            // are what the CPU remembers.
             assert!(life.locked == 2 && life.loads <= 10 && life.stores <= 3 && life.lines <= 4, "{life:?}");
         }
     });

@@ -396,7 +396,7 @@ fn what_was_freed_counts_as_free_for_the_watermark() {
 }
 
 #[test]
-fn loose_pages_are_counted_once_though_two_cpus_lead_to_them() {
+fn uncoalesced_pages_are_counted_once_though_two_cpus_lead_to_them() {
     static CPU: AtomicUsize = AtomicUsize::new(0);
     let ranges = [FrameRange::new(Pfn::new(0), 1024)];
     let layout = ZoneLayout::new(&ranges, 2).unwrap();
@@ -406,7 +406,7 @@ fn loose_pages_are_counted_once_though_two_cpus_lead_to_them() {
     let page = zone.alloc(Order::PAGE).unwrap();
     assert_eq!(zone.free_frames(), 1023);
     CPU.store(1, Ordering::Relaxed);
-    // The first CPU answers for its group of 64, and this one hints at it.
+    // The first CPU has the row reserved, and this one hints at it.
     drop(page);
     assert_eq!(zone.free_frames(), 1024);
 }

@@ -158,8 +158,8 @@ fn in_the_middle_of_many() {
         drop(ManuallyDrop::into_inner(many));
     };
     stop_everywhere(64, nothing, three);
-    let loose = |zone: &Zone<'_, Stoppable<'_>>| full_but(zone, |page| page % 3 == 0);
-    stop_everywhere(64, loose, three);
+    let uncoalesced = |zone: &Zone<'_, Stoppable<'_>>| full_but(zone, |page| page % 3 == 0);
+    stop_everywhere(64, uncoalesced, three);
     let few = |zone: &Zone<'_, Stoppable<'_>>| full_but_drained(zone, |page| page % 200 == 0);
     stop_everywhere(64, few, three);
 }

@@ -110,7 +110,7 @@ fn pages<T: Tested>() -> Vec<Deed> {
     vec![
         deed!("a page from the store", |_| {}, |w| w.take::<T>(&[0]), &[0, 1, 63]),
         deed!(
-            "a loose page",
+            "an uncoalesced page",
             |w| {
                 w.take::<T>(&[0, 0]);
                 w.give::<T>()
@@ -131,7 +131,7 @@ fn pages<T: Tested>() -> Vec<Deed> {
             &[1]
         ),
         deed!(
-            "loose pages are gathered",
+            "uncoalesced pages are drained",
             |w| {
                 w.take::<T>(&[0, 0, 0]);
                 w.give::<T>()
@@ -203,7 +203,7 @@ fn blocks_that_change_hands_leave_service() {
             &[0, 300]
         ),
         deed!(
-            "a loose pageblock is used in part",
+            "an uncoalesced pageblock is used in part",
             |w| {
                 w.take::<T>(&[9, 9, 9]);
                 w.give::<T>();

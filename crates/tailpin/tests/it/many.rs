@@ -24,7 +24,7 @@ fn all_pages_there_are_and_no_more() {
         assert_eq!(zone.used_frames(), 4096);
         zone.drop_many(all);
         assert_eq!(zone.used_frames(), 0);
-        // They are loose now, and are found as well.
+        // They are uncoalesced now, and are found as well.
         let all: Vec<_> = zone.alloc_many(PAGES, 5000).collect();
         assert_eq!(numbers(&all).len(), 4096);
     }
@@ -65,7 +65,7 @@ fn what_was_not_asked_for_goes_back() {
 }
 
 #[test]
-fn loose_pages_go_first() {
+fn uncoalesced_pages_go_first() {
     fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
         // One page of each second group comes back.
         let (free, kept): (Vec<_>, Vec<_>) =
@@ -80,7 +80,7 @@ fn loose_pages_go_first() {
 }
 
 #[test]
-fn loose_pages_that_were_at_hand_are_still_found() {
+fn uncoalesced_pages_that_were_at_hand_are_still_found() {
     fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
         let all: Vec<_> = zone.alloc_many(PAGES, 1024).collect();
         zone.drop_many(all);
@@ -99,7 +99,7 @@ fn pages_of_sparse_areas_come_last() {
         let mut pages: Vec<_> = zone.alloc_many(PAGES, 1024).collect();
         pages.retain(|page| page.pfn().get() >= 512 || page.pfn().get() % 100 == 0);
         zone.drain();
-        // Loose in the sparse pageblock, and free in the other.
+        // Uncoalesced in the sparse pageblock, and free in the other.
         pages.retain(|page| ![200, 300, 700, 701, 702].contains(&page.pfn().get()));
         let three: Vec<_> = zone.alloc_many(PAGES, 3).collect();
         assert_eq!(numbers(&three), [700, 701, 702].into());
@@ -157,7 +157,7 @@ fn hooks_hear_of_each() {
     let memory = ZoneMemory::for_layout(&layout);
     let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default().hooks(&counts)).unwrap();
     for _ in 0..2 {
-        // The second time they are loose.
+        // The second time they are uncoalesced.
         let pages: Vec<_> = zone.alloc_many(PAGES.zeroed(), 100).collect();
         zone.drop_many(pages);
     }

@@ -54,7 +54,7 @@ fn with_an_eighth_in_use_a_pageblock_is_not_sparse() {
 }
 
 #[test]
-fn loose_pages_of_sparse_areas_go_to_the_store_and_others_are_handed_out_again() {
+fn uncoalesced_pages_of_sparse_pageblocks_go_to_the_pool_and_others_are_handed_out_again() {
     on_pages(2, |zone, mut pages| {
         keep(zone, &mut pages, 0, |page| page % 100 == 0);
         // No free page is left in the other pageblock, so the slot does not look through any part

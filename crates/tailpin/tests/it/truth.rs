@@ -30,7 +30,7 @@ fn counts_are_true<T: Tested>(world: &World, what: &str) {
 
 type Step = (&'static str, fn(&World));
 
-/// Each of `steps` before each access of each other, on the same slot and on another.
+/// Each of `steps` before each access of each other, at the same CPU cache and at another.
 fn two_at_once<T: Tested + 'static>(before: fn(&World), steps: &[Step]) {
     for (first, act) in steps {
         for (second, then) in steps {
@@ -40,7 +40,7 @@ fn two_at_once<T: Tested + 'static>(before: fn(&World), steps: &[Step]) {
                     before(&world);
                     let (other, then) = (Rc::clone(&world), *then);
                     let reached = with_before(k, || act(&world), move || on_cpu(cpu, || then(&other)));
-                    let what = format!("{first}, before access {k} on slot {cpu}: {second}");
+                    let what = format!("{first}, before access {k} at CPU cache {cpu}: {second}");
                     counts_are_true::<T>(&world, &what);
                     reached
                 };
@@ -62,7 +62,8 @@ fn steps<T: Tested>() -> Vec<Step> {
     ]
 }
 
-/// Pages of two groups are loose, one of which a slot answers for, and some more are in use.
+/// Pages of two rows are uncoalesced, one of which a CPU cache has reserved, and some more are in
+/// use.
 fn pages_about<T: Tested>(world: &World) {
     world.take::<T>(&[5, 4, 3, 0, 0, 0, 0, 0, 0, 0]);
     on_cpu(1, || (0..3).for_each(|_| world.give::<T>()));
@@ -79,8 +80,8 @@ fn counts_are_true_after_any_two_operations() {
     two_at_once::<Locked>(pages_about::<Locked>, &steps::<Locked>());
 }
 
-/// No slot answers for the group, a hint leads to it, and more of its pages are noted than are
-/// loose.
+/// No CPU cache has the row reserved, a hint leads to it, and more of its pages are noted than are
+/// uncoalesced.
 fn pages_hinted_at<T: Tested>(world: &World) {
     world.take::<T>(&[5, 4, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
     world.with::<T, _>(|zone| zone.drain());
@@ -140,7 +141,7 @@ fn what_is_free_can_be_had<T: Tested + 'static>(before: fn(&World), act: fn(&Wor
 #[test]
 fn exhausted_means_that_the_counts_say_so() {
     type T = LockFree;
-    // The last free pageblock comes back to the store.
+    // The last free pageblock comes back to the pool.
     what_is_free_can_be_had::<T>(
         |w| {
             w.take::<T>(&[9, 9, 9, 9]);
@@ -156,7 +157,7 @@ fn exhausted_means_that_the_counts_say_so() {
             w.give::<T>();
         },
     );
-    // Pages come home one by one.
+    // Pages come back one by one.
     what_is_free_can_be_had::<T>(
         |w| w.take::<T>(&[9, 9, 9, 8, 7, 6, 5, 0]),
         |w| {
@@ -166,8 +167,8 @@ fn exhausted_means_that_the_counts_say_so() {
     );
 }
 
-/// Two pages are free, both loose, with a hint to them: whatever the first request is in the middle
-/// of, the second is served.
+/// Two pages are free, both uncoalesced, with a hint to them: whatever the first request is in the
+/// middle of, the second is served.
 #[test]
 fn a_request_is_served_while_another_has_taken_the_hint() {
     type T = LockFree;
@@ -216,17 +217,17 @@ fn many_at_once_keep_from_others_only_what_they_hand_out() {
         assert_eq!(others.len(), 512 - 4);
         assert_eq!(from_store.by_ref().count(), 3);
         drop((first, others, from_store));
-        let mut loose = zone.alloc_many(Request::new(Order::PAGE), 2);
-        let first = loose.next().unwrap();
+        let mut uncoalesced = zone.alloc_many(Request::new(Order::PAGE), 2);
+        let first = uncoalesced.next().unwrap();
         let others: Vec<_> = std::iter::from_fn(|| zone.alloc(Order::PAGE).ok()).collect();
         assert!(others.len() >= 512 - 2, "{} pages", others.len());
-        drop((first, others, loose));
+        drop((first, others, uncoalesced));
         assert_eq!((zone.audit().violations(), free(zone)), (0, 512));
     }
     on_both!(512, run);
 }
 
-/// Two slots that answer for one group, after one that answers for none.
+/// Two CPU caches that have one row reserved, after one that has none.
 fn two_slots_for_one_group<P: Protocol>(zone: &Zone<'_, P>) {
     CPU.set(1);
     let mut held: Vec<_> = (0..80).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();

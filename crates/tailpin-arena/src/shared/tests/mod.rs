@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::arena_file::ArenaFile;
 use super::operation::{Operation, Refusal};
-use super::owners::Identity;
+use super::owner::Identity;
 use super::*;
 use crate::memory::PAGE_SIZE;
 use deaths::{BYTES, DEATHS, LARGE, PAGES, Setup, did, order, pages};

@@ -16,7 +16,7 @@ type Script = Option<(u64, Box<dyn FnOnce()>)>;
 
 thread_local! {
     static SCRIPT: RefCell<Script> = const { RefCell::new(None) };
-    /// The slot that this thread uses.
+    /// The CPU cache that this thread uses.
     pub static CPU: Cell<usize> = const { Cell::new(0) };
 }
 
