@@ -10,6 +10,7 @@ mod audit;
 mod claim;
 mod dead_thread;
 mod examples;
+mod extremes;
 mod found;
 mod handles;
 mod interrupted;

@@ -1,0 +1,190 @@
+//! Each public function that takes a number, with the smallest and the largest there are. The tests
+//! are built with overflow checks, so arithmetic that wraps is a panic here.
+
+use crate::common::Heard;
+use tailpin::{
+    AddError, Block, FrameMask, FrameRange, OneWord, Order, Pfn, Protocol, RawBlock, Request, RunError,
+    RunRequest, SetAside, Zone, ZoneConfig, ZoneLayout,
+};
+
+const FRAMES: u64 = 1024;
+
+/// Numbers around every border.
+fn numbers() -> impl Iterator<Item = u64> + Clone {
+    let powers = (0..64).flat_map(|shift| [(1_u64 << shift) - 1, 1 << shift]);
+    powers.chain([FRAMES - 1, FRAMES, FRAMES + 1, u64::MAX - 1, u64::MAX])
+}
+
+/// Ranges with such ends, those that end before they begin among them.
+fn ranges() -> impl Iterator<Item = FrameRange> {
+    let some = || numbers().step_by(5).chain([FRAMES - 1, FRAMES, u64::MAX - 1, u64::MAX]);
+    some().flat_map(move |start| {
+        some().map(move |end| FrameRange { start: Pfn::new(start), end: Pfn::new(end) })
+    })
+}
+
+fn is_as_it_was<P: Protocol>(zone: &Zone<'_, P>) {
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), audit.free), (0, FRAMES - audit.set_aside), "{audit}");
+}
+
+fn frames_by_number<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+    for frame in numbers().map(Pfn::new) {
+        let inside = frame.get() < FRAMES;
+        assert_eq!(zone.state(frame).is_some(), inside);
+        assert_eq!(zone.pins_of(frame), inside.then_some(0));
+        assert!(zone.head_of(frame).is_none() && zone.try_pin(frame).is_err() && !zone.restore(frame));
+        let whole = inside && frame.is_aligned(Order::HUGE);
+        assert_eq!(zone.claim_pageblock(frame).is_some(), whole);
+        assert_eq!(zone.claim(frame, &FrameMask::ALL).count(), if whole { 512 } else { 0 });
+        assert!(zone.used_in_pageblock(frame) <= 512);
+        if !inside {
+            assert_eq!(zone.set_aside(frame), SetAside::NotInService);
+        }
+    }
+    is_as_it_was(zone);
+}
+
+#[test]
+fn frames_by_their_numbers() {
+    on_both!(FRAMES, frames_by_number);
+}
+
+#[test]
+fn blocks_found_by_number() {
+    fn found(zone: &Zone<'_, OneWord<'_>>, _: &Heard) {
+        for (head, order) in numbers().flat_map(|head| Order::all().map(move |order| (head, order))) {
+            assert!(zone.try_block(Pfn::new(head), order).is_err());
+        }
+        is_as_it_was(zone);
+    }
+    on_one!(OneWord, FRAMES, found);
+}
+
+/// What is set aside as misused is told, and no frame of the zone is touched by what names none.
+fn raw_by_number<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+    let raw = zone.raw();
+    for frame in numbers().map(Pfn::new).filter(|frame| frame.get() >= FRAMES) {
+        assert!(raw.pin(frame).is_err() && raw.unpin(frame).is_err());
+        for token in Order::all().map(|order| RawBlock::from_parts(frame, order, 0)).chain([raw.token(frame)])
+        {
+            assert!(raw.free(token).is_err() && raw.adopt(token).is_err());
+            for n in numbers() {
+                // Nothing is what may be given to a block that is none.
+                assert!(n == 0 || raw.get_many(token, n).is_err() && raw.put_many(token, n).is_err());
+            }
+            for target in Order::all() {
+                assert!(raw.split(token, target).is_err());
+                assert!(raw.split_around(token, frame, target).is_err());
+            }
+            assert!(raw.merge([token, token].into_iter()).is_err());
+        }
+    }
+    let block = raw.alloc(Request::new(Order::HUGE)).unwrap();
+    for n in numbers().filter(|n| *n > 1) {
+        assert!(raw.put_many(block, n).is_err(), "{n}");
+    }
+    is_as_it_was_but(zone, block);
+}
+
+fn is_as_it_was_but<P: Protocol>(zone: &Zone<'_, P>, block: RawBlock) {
+    // The misuse has marked its head, so that it is out of service when it is freed.
+    zone.raw().put_many(block, 1).unwrap();
+    assert_eq!(zone.set_aside_frames(), 1);
+    is_as_it_was(zone);
+}
+
+#[test]
+fn tokens_by_their_numbers() {
+    on_both!(FRAMES, raw_by_number);
+}
+
+fn runs_by_number<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+    for (n, align) in numbers().flat_map(|n| numbers().step_by(3).map(move |align| (n, align))) {
+        for run in [zone.alloc_run(n, align), zone.alloc_run_with(RunRequest::new(n).below(Pfn::new(align)))]
+        {
+            match run {
+                Ok(run) => assert!(run.frames().frames() == n && n <= FRAMES),
+                Err(RunError::Empty) => assert_eq!(n, 0),
+                Err(error) => assert!(n > 0, "{n}, {align}: {error}"),
+            }
+        }
+    }
+    for range in ranges() {
+        let inside = range.start < range.end && range.end.get() <= FRAMES;
+        assert_eq!(zone.alloc_run_at(range).is_ok(), inside, "{range:?}");
+        if !inside {
+            assert!(!matches!(zone.add(range), Err(AddError::Busy { .. })));
+        }
+    }
+    is_as_it_was(zone);
+}
+
+#[test]
+fn runs_by_their_numbers() {
+    on_one!(OneWord, FRAMES, runs_by_number);
+}
+
+fn parts_by_number<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+    let take = || -> Block<'_, P> { zone.alloc(Order::new(4).unwrap()).unwrap() };
+    let block = take();
+    for n in numbers() {
+        assert_eq!(block.pin(n).is_ok(), n < 16);
+        for m in numbers().step_by(3) {
+            let bytes = block.slice(n..m);
+            assert_eq!(bytes.is_ok(), n < m && m <= 16 * 4096, "{n}..{m}");
+            if let Ok(bytes) = bytes {
+                assert!(bytes.slice(m..u64::MAX).is_err() && bytes.slice(0..u64::MAX).is_err());
+            }
+        }
+    }
+    drop(block);
+    for n in numbers() {
+        match take().split_around(n, Order::PAGE) {
+            Ok(pieces) => assert!(n < 16 && P::REARRANGES && pieces.frames().frames() == 16),
+            Err((block, _)) => assert_eq!(block.order().get(), 4),
+        }
+    }
+    for n in numbers() {
+        let n = usize::try_from(n).unwrap_or(usize::MAX);
+        let blocks: Vec<_> = zone.alloc_many(Request::new(Order::HUGE), n).collect();
+        assert_eq!(blocks.len(), n.min(2));
+    }
+    for limit in numbers() {
+        let block = zone.alloc_with(Request::new(Order::PAGE).below(Pfn::new(limit)));
+        assert!(block.is_err() || block.unwrap().pfn().get() < limit);
+    }
+    is_as_it_was(zone);
+}
+
+#[test]
+fn parts_of_blocks_by_their_numbers() {
+    on_both!(FRAMES, parts_by_number);
+}
+
+#[test]
+fn layouts_and_masks() {
+    for range in ranges() {
+        for cpus in numbers().step_by(7).map(|n| usize::try_from(n).unwrap_or(usize::MAX)) {
+            // Either an error, or sizes that can be told.
+            for layout in
+                [ZoneLayout::spanning(range, cpus), ZoneLayout::new(&[range], cpus)].into_iter().flatten()
+            {
+                assert!(layout.metadata_bytes::<OneWord<'_>>() > layout.allocator_words());
+                assert!(layout.span_frames() >= range.frames());
+            }
+        }
+        for pageblock in numbers().step_by(3).map(Pfn::new) {
+            assert!(FrameMask::of_range(range, pageblock).count() <= 512);
+        }
+    }
+    for n in numbers() {
+        assert_eq!(FrameMask::ALL.lowest(n).count(), n.min(512));
+        assert_eq!(FrameMask::ALL.contains(n), n < 512);
+        assert_eq!(Pfn::new(n).checked_offset(u64::MAX).is_some(), n == 0);
+        let _ = ZoneConfig::default().low_watermark(n);
+    }
+    for order in 0..=u8::MAX {
+        assert_eq!(Order::new(order).is_some(), order <= Order::MAX.get());
+    }
+}
