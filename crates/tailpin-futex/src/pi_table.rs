@@ -240,3 +240,23 @@ impl<W: QueueWord, T: Clone> PiTable<W, T> {
         tops.filter(|(top, _)| top.owner == tid).map(|(_, priority)| priority).fold(own, Ord::max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::pin::pin;
+    use core::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_table_with_a_waiter_is_not_empty() {
+        let mut table = PiTable::<AtomicU64, u32>::new();
+        let lock = Key::private(SpaceId(1), Address::new(8));
+        let nodes = pin!(PiNodes::new());
+        assert!(table.is_empty() && !nodes.is_entered());
+        // SAFETY: the nodes are pinned here, and leave below.
+        unsafe { table.enter(nodes.as_ref(), (0, Tid(2)), (lock, Tid(3)), Priority::NORMAL) };
+        assert!(!table.is_empty() && nodes.is_entered());
+        assert_eq!(table.leave(&nodes), Some(Tid(3)));
+        assert!(table.is_empty() && !nodes.is_entered());
+    }
+}
