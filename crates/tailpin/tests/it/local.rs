@@ -2,6 +2,9 @@
 
 use crate::common;
 
+use std::rc::Rc;
+
+use common::between::{FRAMES, LockFree, World, on_cpu, with_before};
 use common::{OneWord, Random};
 use tailpin::{Block, FrameRange, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 
@@ -120,6 +123,52 @@ fn a_block_of_another_zone_goes_back_there() {
         zone.local(0).free(other.alloc(order).unwrap());
         assert_eq!([zone, other].map(Zone::free_frames), [512, 512]);
         assert_eq!([zone, other].map(|zone| zone.audit().violations()), [0, 0]);
+    }
+}
+
+/// What another CPU does in the middle of what this one does, from beginning to end.
+const OTHERS: [fn(&World); 4] = [
+    |world| world.with::<LockFree, _>(|zone| zone.drain()),
+    |world| world.with::<LockFree, _>(|zone| drop(zone.alloc(order(9)))),
+    |world| world.with::<LockFree, _>(|zone| drop(zone.alloc_run_at(FrameRange::new(Pfn::new(0), 2)))),
+    |world| {
+        world.with::<LockFree, _>(|zone| {
+            if zone.set_aside(Pfn::new(1)) == SetAside::Done {
+                assert!(zone.restore(Pfn::new(1)));
+            }
+        });
+    },
+];
+
+/// A block is freed and taken, freed and taken; before each access another CPU looks for it.
+#[test]
+fn nothing_is_lost_if_others_come_in_the_middle() {
+    for (size, other) in (0..10).flat_map(|size| OTHERS.map(|other| (size, other))) {
+        for k in 0.. {
+            let world = World::new::<LockFree>();
+            let (here, there) = (Rc::clone(&world), Rc::clone(&world));
+            let own_way = move || {
+                here.with::<LockFree, _>(|zone| {
+                    let local = zone.local(0);
+                    for _ in 0..3 {
+                        local.free(local.alloc(order(size)).unwrap());
+                    }
+                });
+            };
+            let reached = with_before(k, own_way, move || on_cpu(1, || other(&there)));
+            world.with::<LockFree, _>(|zone| {
+                if zone.set_aside_frames() == 1 {
+                    assert!(zone.restore(Pfn::new(1)), "it left service when it was freed");
+                }
+                let audit = zone.audit();
+                assert_eq!((audit.violations(), audit.free), (0, FRAMES), "order {size}, {k}: {audit}");
+                assert_eq!(zone.free_pageblocks(), FRAMES / 512, "order {size}, {k}");
+            });
+            if !reached {
+                assert!(k > 15, "order {size}");
+                break;
+            }
+        }
     }
 }
 
