@@ -34,6 +34,13 @@ struct Frame {
     refs: u32,
 }
 
+impl Frame {
+    /// Whether the allocator may hand it out.
+    fn is_free(&self) -> bool {
+        !self.used && !self.retired
+    }
+}
+
 /// The frames of one execution and everything around them.
 pub(crate) struct Fixture<E: Engine, F> {
     words: Vec<CheckWord<E>>,
@@ -194,7 +201,12 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
     /// Claims a frame if it is free, without handing it out.
     pub(crate) fn isolate(&self, frame: u64) -> bool {
         self.look_at_free_list();
-        let taken = !std::mem::replace(&mut self.ledger()[frame as usize].used, true);
+        let taken = {
+            let entry = &mut self.ledger()[frame as usize];
+            let free = entry.is_free();
+            entry.used |= free;
+            free
+        };
         if taken {
             trace::note(|| format!("isolates frame {frame}"));
         }
@@ -220,7 +232,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Fixture<E, F> {
         self.look_at_free_list();
         let free = {
             let ledger = self.ledger();
-            block(head, order).iter().all(|frame| !ledger[frame.get() as usize].used)
+            block(head, order).iter().all(|frame| ledger[frame.get() as usize].is_free())
         };
         if free {
             self.alloc(head, order, class);

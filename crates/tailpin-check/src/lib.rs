@@ -6,6 +6,8 @@
 //! safeguards that leaves one out.
 
 mod belief;
+mod bound;
+pub mod changes;
 mod check;
 mod engine;
 mod fixture;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+pub use crate::bound::Bound;
 use crate::check::Check;
 use crate::runner::Outcome;
 
@@ -40,9 +41,12 @@ pub struct Row {
     /// Whether all executions within the preemption bound were explored. A violation ends the
     /// search; samples never are all there is.
     pub complete: bool,
-    /// Most preemptions per execution that were explored, or null for any number.
+    /// Most preemptions per execution that were explored to the end, or null for any number; where
+    /// no bound was, the lowest.
     pub preemption_bound: Option<usize>,
-    /// Time it took.
+    /// Each bound that was explored, the lowest first: all but the last to the end.
+    pub bounds: Vec<Bound>,
+    /// Time it took, in all runs that went on from one another.
     pub elapsed_ms: u64,
     /// What broke.
     pub broke: Option<String>,
@@ -67,6 +71,7 @@ impl Row {
             executions: outcome.executions,
             complete: outcome.complete,
             preemption_bound: outcome.bound,
+            bounds: outcome.bounds.clone(),
             elapsed_ms: outcome.elapsed.as_millis() as u64,
             broke: outcome.found.as_ref().map(|found| found.what.clone()),
             hindered: outcome.hindered.clone(),

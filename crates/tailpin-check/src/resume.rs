@@ -4,6 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::check::Check;
 
@@ -18,8 +19,20 @@ pub struct Resume {
 pub(crate) struct Place {
     /// Where the checker keeps the next execution.
     path: PathBuf,
-    /// Executions before it; `done` at the end of the line when there is no next one.
+    /// Executions before it and milliseconds they took; `done` at the end of the line when there is
+    /// no next one.
     count: PathBuf,
+}
+
+/// How far an exploration has come in all runs so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Executions explored.
+    pub(crate) executions: u64,
+    /// Time they took.
+    pub(crate) elapsed: Duration,
+    /// Whether there are no others.
+    pub(crate) done: bool,
 }
 
 impl Resume {
@@ -65,18 +78,20 @@ impl Place {
         &self.path
     }
 
-    /// Executions before the one in the file, and whether there is none after them.
-    pub(crate) fn count(&self) -> (u64, bool) {
+    /// How far the runs before have come.
+    pub(crate) fn kept(&self) -> Kept {
         let text = std::fs::read_to_string(&self.count).unwrap_or_default();
         let mut words = text.split_whitespace();
-        let count = words.next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        (count, words.next() == Some("done"))
+        let mut number = || words.next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        let (executions, elapsed) = (number(), Duration::from_millis(number()));
+        Kept { executions, elapsed, done: words.next() == Some("done") }
     }
 
-    /// Keeps that so many executions came before the one in the file. A count that can't be written
-    /// makes the search longer, not wrong.
-    pub(crate) fn keep(&self, count: u64, done: bool) {
-        let _ = std::fs::write(&self.count, format!("{count}{}\n", if done { " done" } else { "" }));
+    /// Keeps what came before the execution in the file. A count that can't be written makes the
+    /// search longer, not wrong.
+    pub(crate) fn keep(&self, Kept { executions, elapsed, done }: Kept) {
+        let end = if done { " done" } else { "" };
+        let _ = std::fs::write(&self.count, format!("{executions} {}{end}\n", elapsed.as_millis()));
         if done {
             let _ = std::fs::write(&self.path, "{}");
         }
@@ -85,7 +100,9 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use super::Resume;
+    use std::time::Duration;
+
+    use super::{Kept, Resume};
     use crate::suite::Selection;
 
     #[test]
@@ -94,14 +111,17 @@ mod tests {
         let resume = Resume::in_dir(&dir).unwrap();
         let check = &Selection::default().checks()[0];
         let place = resume.place(check, None);
-        assert_eq!(place.count(), (0, false));
+        assert_eq!(place.kept(), Kept::default());
         std::fs::write(place.path(), "{\"half").unwrap();
-        place.keep(512, false);
-        assert_eq!((place.count(), place.path().exists()), ((512, false), false));
-        assert_eq!(place.count(), (0, false), "the count of a search that is lost is lost too");
-        place.keep(700, true);
-        assert!(place.path().exists() && place.count() == (700, true));
-        assert!(resume.place(check, Some(2)).count() == (0, false), "each bound has a place of its own");
+        let half = Kept { executions: 512, elapsed: Duration::from_millis(70), done: false };
+        place.keep(half);
+        assert_eq!((place.kept(), place.path().exists()), (half, false));
+        assert_eq!(place.kept(), Kept::default(), "the count of a search that is lost is lost too");
+        let whole = Kept { executions: 700, elapsed: Duration::from_secs(9), done: true };
+        place.keep(whole);
+        assert!(place.path().exists() && place.kept() == whole);
+        let lower = resume.place(check, Some(2));
+        assert_eq!(lower.kept(), Kept::default(), "each bound has a place of its own");
 
         std::fs::write(dir.join("build"), "another").unwrap();
         assert_eq!(Resume::in_dir(&dir).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use crate::bound::Bound;
 use crate::engine::Loom;
 use crate::gather;
 use crate::panics::{explain, lacking};
-use crate::resume::Place;
+use crate::resume::{Kept, Place};
 use crate::safeguards::{Safeguard, without};
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
@@ -58,6 +59,21 @@ pub(crate) struct Outcome {
     pub(crate) bound: Option<usize>,
     /// Time it took.
     pub(crate) elapsed: Duration,
+    /// Each bound that was explored, the lowest first; empty where executions are samples.
+    pub(crate) bounds: Vec<Bound>,
+}
+
+impl Outcome {
+    /// Of one exploration.
+    fn explored(
+        limits: Limits,
+        (found, hindered): (Option<Counterexample>, Option<String>),
+        Kept { executions, elapsed, done }: Kept,
+    ) -> Self {
+        let bound = limits.preemptions;
+        let bounds = vec![Bound::new(bound, executions, done, elapsed)];
+        Self { found, hindered, executions, complete: done, bound, elapsed, bounds }
+    }
 }
 
 /// Steps in one execution beyond which a thread waits for ever.
@@ -76,23 +92,20 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
     let mut builder = builder(limits, CLOCK);
     builder.checkpoint_file = place.as_ref().map(|place| place.path().to_owned());
     // Read after what is not whole has been removed.
-    let (before, done) = place.as_ref().map(Place::count).unwrap_or_default();
-    if done {
-        let (executions, bound) = (before, limits.preemptions);
-        return Outcome {
-            found: None,
-            hindered: None,
-            executions,
-            complete: true,
-            bound,
-            elapsed: Duration::ZERO,
-        };
+    let kept = place.as_ref().map(Place::kept).unwrap_or_default();
+    if kept.done {
+        return Outcome::explored(limits, (None, None), kept);
     }
     let keeps = place.clone();
     let threads = scenario.threads.iter().map(|thread| thread.name).collect();
     let executions = Arc::new(AtomicU64::new(0));
     let ours = Arc::clone(&executions);
     let start = Instant::now();
+    let so_far = move |executions, done| Kept {
+        executions: kept.executions + executions,
+        elapsed: kept.elapsed + start.elapsed(),
+        done,
+    };
     let result = without(safeguard, || {
         quietly(|| {
             catch_unwind(AssertUnwindSafe(|| {
@@ -103,7 +116,7 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
                     // The checker has just written this execution down.
                     if let Some(place) = keeps.as_ref().filter(|_| (earlier + 1).is_multiple_of(CLOCK as u64))
                     {
-                        place.keep(before + earlier, false);
+                        place.keep(so_far(earlier, false));
                     }
                     scenario.execute();
                 });
@@ -111,16 +124,15 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
         })
     });
     let executions = executions.load(Ordering::Relaxed);
-    let elapsed = start.elapsed();
     let (found, hindered) = ended(result, threads);
     // The checker looks at the clock before every so many executions, and just returns.
-    let stopped = elapsed >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
+    let stopped = start.elapsed() >= limits.time && (executions + 1).is_multiple_of(CLOCK as u64);
     let complete = found.is_none() && hindered.is_none() && !stopped;
-    let executions = before + executions;
+    let kept = so_far(executions, complete);
     if let Some(place) = place.filter(|_| complete || stopped) {
-        place.keep(executions, complete);
+        place.keep(kept);
     }
-    Outcome { found, hindered, executions, complete, bound: limits.preemptions, elapsed }
+    Outcome::explored(limits, (found, hindered), kept)
 }
 
 fn builder(limits: Limits, clock: usize) -> loom::model::Builder {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::changes;
 use crate::engine::{Engine, MAIN, enter_thread};
 use crate::fixture::Fixture;
 use crate::gather;
@@ -63,6 +64,7 @@ impl<E: Engine, F: TestedProtocol<CheckWord<E>>> Scenario<E, F> {
     pub(crate) fn execute(&self) {
         safeguards::begin();
         trace::begin();
+        changes::begin();
         lock_wait::begin();
         enter_thread(MAIN);
         let fixture = Arc::new(Fixture::<E, F>::new(self.frames, self.explored, self.reuses, self.slots));

@@ -86,6 +86,7 @@ pub(crate) fn random<F: TestedProtocol<ShuttleWord>>(
         complete: false,
         bound: None,
         elapsed: start.elapsed(),
+        bounds: vec![],
     }
 }
 
@@ -109,5 +110,13 @@ pub(crate) fn os_threads<F: TestedProtocol<OsWord>>(
         // Real threads leave no order of steps.
         found.events.clear();
     }
-    Outcome { found, hindered, executions, complete: false, bound: None, elapsed: start.elapsed() }
+    Outcome {
+        found,
+        hindered,
+        executions,
+        complete: false,
+        bound: None,
+        elapsed: start.elapsed(),
+        bounds: vec![],
+    }
 }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::changes::Changes;
 pub use crate::check::{Check, Layer};
 use crate::engine::{Engine, Loom, OsThreads, Shuttle};
 use crate::protocol_kind::ProtocolKind;
@@ -18,6 +19,9 @@ use crate::stress::{Amount, os_threads, random};
 use crate::tested_protocol::{ClassicLessOne, OneWordLessOne, TestedClassic, TestedOneWord, TestedProtocol};
 use crate::word::{CheckWord, LoomWord, OsWord, ShuttleWord};
 
+/// Most preemptions that a full run explores before it explores any number.
+const MOST_BOUNDED: usize = 5;
+
 /// Which of the checks to run, and how thoroughly.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -27,13 +31,15 @@ pub struct Selection {
     pub scenario: Option<String>,
     /// Only switches whose name is this, or begins with it and a dash.
     pub hazard: Option<String>,
-    /// Two threads exhaustively, more to three preemptions; to fewer where that does not end in
-    /// time.
+    /// To as many preemptions as time allows, in the end to any number.
     pub full: bool,
-    /// Longest time for one scenario with every step in place; a default for the depth if absent.
+    /// Longest time for one scenario with every step in place, all its bounds together; a default
+    /// for the depth if absent.
     pub time: Option<Duration>,
     /// Where to keep how far each exploration has come, and to go on from.
     pub resume: Option<Resume>,
+    /// Where to gather the changes that the one-word protocol makes with every step in place.
+    pub changes: Option<Changes>,
     /// How long to look for a shorter run than the first that goes wrong.
     pub shorten: Duration,
 }
@@ -121,6 +127,17 @@ impl Selection {
     /// Runs the checks on a few OS threads, the calling one among them, and returns them in order.
     /// Where no other thread can be started, the calling one does all.
     pub fn run(&self, checks: &[Check], progress: &Progress) -> Vec<Checked> {
+        self.run_each(checks, progress, &|_| ())
+    }
+
+    /// Like [`run`](Self::run), and says at once what came of each check, by the thread that ran
+    /// it.
+    pub fn run_each(
+        &self,
+        checks: &[Check],
+        progress: &Progress,
+        each: &(dyn Fn(&Checked) + Sync),
+    ) -> Vec<Checked> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..checks.len()).collect());
         let results: Mutex<Vec<Option<Checked>>> = Mutex::new(vec![None; checks.len()]);
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
@@ -129,6 +146,7 @@ impl Selection {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(index) = next else { break };
                 let checked = self.run_one(&checks[index], progress);
+                each(&checked);
                 results.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(checked);
                 // Relaxed: a number for people.
                 progress.done.fetch_add(1, Ordering::Relaxed);
@@ -144,18 +162,24 @@ impl Selection {
         results.into_iter().flatten().collect()
     }
 
-    fn limits(&self, check: &Check) -> Limits {
-        let (preemptions, seconds) = match (self.full, check.threads, check.safeguard) {
-            // A find ends the run; the bound only keeps the search near the short ones.
-            (_, _, Some(_)) => (Some(3), 60),
-            (false, ..) => (Some(check.preemptions), 30),
-            (true, 0..=2, None) => (None, 300),
-            (true, _, None) => (Some(3), 300),
-        };
-        let default = Duration::from_secs(seconds);
-        // What is to be found is searched for until it is.
-        let time = if check.safeguard.is_some() { default } else { self.time.unwrap_or(default) };
-        Limits { preemptions, time }
+    /// The bounds of preemption that a check goes through, the next one if the one before was
+    /// explored to its end, and the time for all of them.
+    fn limits(&self, check: &Check) -> (Vec<Option<usize>>, Duration) {
+        if check.safeguard.is_some() {
+            // A find ends the run; the bound only keeps the search near the short ones, and what is
+            // to be found is searched for until it is.
+            let seconds = if self.full { 600 } else { 60 };
+            return (vec![Some(3)], Duration::from_secs(seconds));
+        }
+        let own = check.preemptions;
+        let higher = (own.max(2) + 1..=MOST_BOUNDED).map(Some).chain([None]);
+        let bounds = [Some(own)].into_iter().chain(higher.filter(|_| self.full)).collect();
+        (bounds, self.time_each())
+    }
+
+    /// Longest time for one scenario with every step in place, all its bounds together.
+    pub fn time_each(&self) -> Duration {
+        self.time.unwrap_or(Duration::from_secs(if self.full { 300 } else { 30 }))
     }
 
     fn amount(&self, layer: Layer) -> Amount {
@@ -169,7 +193,12 @@ impl Selection {
 
     fn run_one(&self, check: &Check, progress: &Progress) -> Checked {
         let outcome = match (check.protocol, check.safeguard) {
-            (ProtocolKind::OneWord, None) => self.run_on::<TestedOneWord>(check, progress),
+            (ProtocolKind::OneWord, None) => {
+                let run = || self.run_on::<TestedOneWord>(check, progress);
+                // The machine's own threads have no order of changes.
+                let changes = self.changes.as_ref().filter(|_| check.layer != Layer::Threads);
+                changes.map_or_else(run, |changes| changes.during(run))
+            }
             (ProtocolKind::Classic, None) => self.run_on::<TestedClassic>(check, progress),
             (ProtocolKind::OneWord, Some(_)) => self.run_on::<OneWordLessOne>(check, progress),
             (ProtocolKind::Classic, Some(_)) => self.run_on::<ClassicLessOne>(check, progress),
@@ -182,7 +211,8 @@ impl Selection {
         match check.layer {
             Layer::Loom => {
                 let scenario = || named::<Loom, F>(scenarios::all(), check);
-                let mut outcome = as_far_as_it_goes(self.limits(check), check.preemptions, |limits| {
+                let (bounds, time) = self.limits(check);
+                let mut outcome = as_far_as_it_goes(&bounds, time, |limits| {
                     let resume = self.resume.as_ref().filter(|_| check.safeguard.is_none());
                     let place = resume.map(|resume| resume.place(check, limits.preemptions));
                     explore(scenario(), check.safeguard, limits, place, Arc::clone(&count))
@@ -201,20 +231,30 @@ impl Selection {
     }
 }
 
-/// Explores within these limits; where that does not end in time, to the next lower bound, down to
-/// the scenario's own.
-fn as_far_as_it_goes(limits: Limits, own: usize, explore: impl Fn(Limits) -> Outcome) -> Outcome {
-    let mut outcome = explore(limits);
-    for bound in [3, own] {
-        let lower = outcome.bound.is_none_or(|explored| bound < explored);
-        if outcome.complete || outcome.found.is_some() || !lower {
-            continue;
+/// Explores to one bound after the other, as long as each ends in time.
+fn as_far_as_it_goes(
+    bounds: &[Option<usize>],
+    time: Duration,
+    explore: impl Fn(Limits) -> Outcome,
+) -> Outcome {
+    let (&lowest, higher) = bounds.split_first().expect("a scenario has a bound");
+    let start = Instant::now();
+    let mut outcome = explore(Limits { preemptions: lowest, time });
+    for &bound in higher {
+        let left = time.saturating_sub(start.elapsed());
+        let ended = outcome.bounds.iter().all(|bound| bound.complete);
+        if !ended || outcome.found.is_some() || outcome.hindered.is_some() || left.is_zero() {
+            break;
         }
-        let next = explore(Limits { preemptions: Some(bound), ..limits });
+        let next = explore(Limits { preemptions: bound, time: left });
         outcome = Outcome {
+            found: next.found,
+            hindered: next.hindered,
             executions: outcome.executions + next.executions,
             elapsed: outcome.elapsed + next.elapsed,
-            ..next
+            bound: if next.complete { bound } else { outcome.bound },
+            bounds: [outcome.bounds, next.bounds].concat(),
+            complete: true,
         };
     }
     outcome

@@ -1,10 +1,12 @@
 //! The checker's atomic word: the shipped protocols are instantiated with it.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::AtomicWord;
 
+use crate::changes;
 use crate::engine::{Engine, Loom, OsThreads, Shuttle};
 use crate::gather;
 use crate::lock_wait;
@@ -59,6 +61,7 @@ pub(crate) type OsWord = CheckWord<OsThreads>;
 impl<E: Engine> CheckWord<E> {
     /// A word of zero whose operations are explored.
     pub(crate) fn explored(name: Name) -> Self {
+        changes::starts(&name, 0);
         Self { explored: Some(E::atomic(0)), ..Self::plain(name) }
     }
 
@@ -73,6 +76,7 @@ impl<E: Engine> CheckWord<E> {
             // Relaxed, here and below: the threads are started after this, and have ended before
             // `end`.
             let value = self.newest.load(Ordering::Relaxed);
+            changes::starts(&self.name, value);
             if value != 0 {
                 E::store(word, value, Ordering::Relaxed);
             }
@@ -94,8 +98,10 @@ impl<E: Engine> CheckWord<E> {
         Some(word)
     }
 
-    /// Notes that the word has a new value.
+    /// Notes that the word has a new value, by the caller's caller.
+    #[track_caller]
     fn written(&self, value: u64) {
+        changes::changed(&self.name, value, Location::caller());
         // Relaxed: only for the trace and the rules below, and one thread runs at a time.
         self.newest.store(value, Ordering::Relaxed);
         self.ever.fetch_or(value, Ordering::Relaxed);
@@ -103,6 +109,7 @@ impl<E: Engine> CheckWord<E> {
 
     /// A read-modify-write. `plain` is what it does to a plain word, `after` what it makes of a
     /// value.
+    #[track_caller]
     fn apply(
         &self,
         operation: Operation,
@@ -173,6 +180,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         value
     }
 
+    #[track_caller]
     fn store(&self, value: u64, order: Ordering) {
         let order = Weaken::store(&self.name, order);
         let Some(word) = self.scheduled() else {
@@ -205,6 +213,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         lock_wait::unlocked(self.name, value);
     }
 
+    #[track_caller]
     fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, err: Ordering) -> Result<u64, u64> {
         let ok = Weaken::change(&self.name, ok);
         let new = safeguards::replaces(&self.name, current, new);
@@ -236,6 +245,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         result
     }
 
+    #[track_caller]
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         let after = |before: u64| before.wrapping_add(value);
         self.apply(
@@ -247,6 +257,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         )
     }
 
+    #[track_caller]
     fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
         let order = Weaken::drop(&self.name, order);
         let after = |before: u64| before.wrapping_sub(value);
@@ -259,6 +270,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         )
     }
 
+    #[track_caller]
     fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
         let order = Weaken::bits(&self.name, order);
         let after = |before: u64| before & value;
@@ -276,6 +288,7 @@ impl<E: Engine> AtomicWord for CheckWord<E> {
         before
     }
 
+    #[track_caller]
     fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
         let order = Weaken::bits(&self.name, order);
         let after = |before: u64| before | value;

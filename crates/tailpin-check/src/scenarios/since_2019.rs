@@ -60,7 +60,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         })
         .thread("drop; allocate 1; drop", |fx| {
             fx.drop_refs(0, 1, 1);
-            if !fx.is_retired(1) && fx.try_alloc(1, 0, Splittable) {
+            if fx.try_alloc(1, 0, Splittable) {
                 fx.drop_refs(1, 0, 1);
             }
         })

@@ -1,11 +1,14 @@
 //! The quick set: every scenario to two preemptions, and every step that is left out is missed.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use tailpin_check::ProtocolKind;
+use tailpin_check::changes::{Change, Changes};
 use tailpin_check::report::{Report, Verdict};
 use tailpin_check::safeguards::Safeguard;
-use tailpin_check::suite::{Progress, Selection};
+use tailpin_check::suite::{Check, Layer, Progress, Selection};
 use tailpin_check::{names, table};
 
 #[test]
@@ -57,6 +60,73 @@ fn a_find_comes_with_its_steps_and_a_stop_is_not_a_pass() {
     };
     let checked = stopped.run(&stopped.checks()[..1], &Progress::default());
     assert!(!checked[0].row.complete && checked[0].row.found == Verdict::Clean);
+}
+
+#[test]
+fn a_full_run_goes_from_bound_to_bound_and_says_how_far() {
+    let full = Selection {
+        scenario: Some("I5".to_owned()),
+        full: true,
+        time: Some(Duration::from_secs(60)),
+        ..Selection::default()
+    };
+    let checks: Vec<_> = full.checks().into_iter().filter(|check| check.safeguard.is_none()).collect();
+    let each = Mutex::new(0);
+    let checked = full.run_each(&checks[..1], &Progress::default(), &|_| *each.lock().unwrap() += 1);
+    let row = &checked[0].row;
+    assert!(row.is_as_expected() && row.complete && each.into_inner().unwrap() == 1, "{row:?}");
+    let bounds: Vec<_> = row.bounds.iter().map(|bound| bound.preemption_bound).collect();
+    assert_eq!((bounds.last(), row.preemption_bound), (Some(&None), None), "{row:?}");
+    assert!(bounds.len() > 2 && bounds[..bounds.len() - 1].is_sorted(), "{row:?}");
+    assert!(row.bounds.iter().all(|bound| bound.complete && bound.executions > 0), "{row:?}");
+    // Without a bound the checker knows of more executions that they come to the same.
+    let bounded = &row.bounds[..bounds.len() - 1];
+    assert!(bounded.windows(2).all(|pair| pair[0].executions < pair[1].executions), "{row:?}");
+    assert_eq!(row.bounds.iter().map(|bound| bound.executions).sum::<u64>(), row.executions);
+}
+
+#[test]
+fn each_scenario_has_its_row_in_the_table_of_bounds() {
+    let table = include_str!("../../data/reach.json");
+    let explored = |check: &Check| check.layer == Layer::Loom && check.safeguard.is_none();
+    for check in Selection::default().checks().iter().filter(|check| explored(check)) {
+        let (scenario, protocol) = (check.scenario, check.protocol.name());
+        let row = format!("{{\"scenario\":\"{scenario}\",\"protocol\":\"{protocol}\",");
+        let row = table.lines().find(|line| line.contains(&row));
+        assert!(
+            row.is_some_and(|row| row.contains("\"found\":\"clean\"")),
+            "{scenario} on {protocol}: {row:?}"
+        );
+    }
+}
+
+#[test]
+fn changes_have_their_place_in_the_code_and_no_page_is_marked_as_one_with_tails() {
+    // Where a page once was: it was taken for its own head, or for a piece that has tails still.
+    for scenario in ["I4", "split-two-steps", "crowd-8"] {
+        let changes = Changes::default();
+        let selection = Selection {
+            protocol: Some(ProtocolKind::OneWord),
+            scenario: Some(scenario.to_owned()),
+            changes: Some(changes.clone()),
+            ..Selection::default()
+        };
+        let checks: Vec<_> =
+            selection.checks().into_iter().filter(|check| check.safeguard.is_none()).collect();
+        assert!(
+            selection.run(&checks, &Progress::default()).iter().all(|checked| checked.row.is_as_expected())
+        );
+        let all = changes.all();
+        let files: BTreeSet<_> = all.iter().map(|change| change.file.as_str()).collect();
+        assert!(files.contains("pin.rs") && files.contains("split.rs"), "{scenario}: {files:?}");
+        for change in all {
+            let Change { after, .. } = change;
+            assert_ne!(change.words.get(&change.frame), Some(&after), "{change:?}");
+            // Head, order 0, "a tail may record its order", as docs/proof.md's table has it.
+            let marked_page = after >> 61 == 6 && after >> 56 & 31 == 0 && after >> 51 & 1 == 1;
+            assert!(!marked_page, "{scenario}: {change:?}");
+        }
+    }
 }
 
 #[test]

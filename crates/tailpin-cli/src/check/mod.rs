@@ -1,18 +1,21 @@
 //! `tailpin check`: its options and what it prints.
 
 mod html;
+mod reach;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tailpin_check::changes::Changes;
 use tailpin_check::report::{Report, Verdict};
 use tailpin_check::safeguards::Safeguard;
 use tailpin_check::suite::{Checked, Progress, Selection};
 use tailpin_check::{Counterexample, ProtocolKind, Resume};
 use tailpin_check::{names, table};
 
+use self::reach::Reach;
 use crate::Status;
 use crate::output::{complain, print, save, targets};
 use crate::units::counted;
@@ -32,7 +35,7 @@ const MOST_ROWS: usize = 20;
     tailpin check --hazard H2        the mail's race, told: what each thread did and believed\n  \
     tailpin check --hazard H2 --steps   every step of it\n  \
     tailpin check --hazard H2 --report h2.html   the same as a page to step through\n  \
-    tailpin check --full --resume DIR   hours, in as many runs as one likes\n  \
+    tailpin check --full --resume DIR --reach reach.json   hours, in as many runs as one likes\n  \
     tailpin check --scenario I4      one scenario, both protocols\n  \
     tailpin check --json             one row per check, for machines\n  \
     tailpin check --list             all names\n\nExit codes: 0 all came as expected, 1 something did not or was not run, 2 bad usage \
@@ -51,12 +54,12 @@ pub(crate) struct Args {
     /// Every step of each run that goes wrong
     #[arg(long)]
     steps: bool,
-    /// Two threads without a bound and three to three preemptions, or to fewer where that takes
-    /// over five minutes: takes hours
+    /// To as many preemptions as five minutes for each scenario allow, in the end to any number:
+    /// takes hours
     #[arg(long)]
     full: bool,
-    /// Longest time for one scenario with every step in place, in seconds; 30 by default, 300 with
-    /// --full
+    /// Longest time for one scenario with every step in place, all bounds together, in seconds; 30
+    /// by default, 300 with --full
     #[arg(long, value_name = "SECONDS")]
     time: Option<u64>,
     /// Keep in this directory how far each scenario was explored, and go on from there: with --full
@@ -66,6 +69,13 @@ pub(crate) struct Args {
     /// Also write the races as a page to step through, one HTML file
     #[arg(long, value_name = "FILE", requires = "hazard")]
     report: Option<PathBuf>,
+    /// Also write how far each scenario was explored, as JSON, anew after each of them
+    #[arg(long, value_name = "FILE")]
+    reach: Option<PathBuf>,
+    /// Also write each distinct change of a page word that was met, with the line of code that made
+    /// it, as JSON: what `proof/prove --changes FILE` holds the steps of the proof against
+    #[arg(long, value_name = "FILE")]
+    changes: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -79,8 +89,9 @@ pub(crate) fn run(args: &Args) -> Status {
     if args.list {
         return print(&listed());
     }
-    let target = match targets([args.report.as_ref()]) {
-        Ok([target]) => target,
+    let files = [&args.report, &args.reach, &args.changes].map(Option::as_ref);
+    let (target, reach, changes) = match targets(files) {
+        Ok([report, reach, changes]) => (report, reach, changes),
         Err(why) => {
             complain(why);
             return Status::Unusable;
@@ -101,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Status {
         full: args.full,
         time: args.time.map(Duration::from_secs),
         resume,
+        changes: changes.as_ref().map(|_| Changes::default()),
         shorten: if args.hazard.is_some() || args.steps { SHORTEN } else { Duration::ZERO },
     };
     let checks = selection.checks();
@@ -109,7 +121,13 @@ pub(crate) fn run(args: &Args) -> Status {
         return Status::Unusable;
     }
     let progress = Progress::default();
-    let checked = watch(checks.len(), &progress, || selection.run(&checks, &progress));
+    let reach = reach.map(|target| Reach::new(target, &checks, selection.time_each()));
+    let each = |checked: &Checked| {
+        if let Some(reach) = &reach {
+            reach.enter(checked);
+        }
+    };
+    let checked = watch(checks.len(), &progress, || selection.run_each(&checks, &progress, &each));
     let report = Report::new(checked.iter().map(|checked| checked.row.clone()).collect());
     let text = if args.json {
         serde_json::to_string_pretty(&report).expect("numbers and names") + "\n"
@@ -119,6 +137,14 @@ pub(crate) fn run(args: &Args) -> Status {
         render(&checked, args.steps) + &summary(&report)
     };
     let mut status = if report.failed == 0 { Status::Clean } else { Status::Failed };
+    if let Some(reach) = reach {
+        status = status.max(reach.status());
+    }
+    if let Some((target, changes)) = changes.zip(selection.changes) {
+        let lines: Vec<_> =
+            changes.all().iter().map(|change| serde_json::json!(change).to_string()).collect();
+        status = status.max(save(&target, &format!("[\n{}\n]\n", lines.join(",\n"))));
+    }
     if let Some(target) = target {
         status = status.max(save(&target, &html::html(&races(&checked))));
     }

@@ -85,3 +85,35 @@ fn an_exploration_goes_on_where_it_stopped() {
     assert_eq!(run("60"), (before, true));
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn how_far_each_scenario_was_explored_and_what_it_changed_are_files() {
+    let [reach, changes] = ["reach", "changes"]
+        .map(|what| std::env::temp_dir().join(format!("tailpin-{what}-{}.json", std::process::id())));
+    check(&[
+        "--full",
+        "--time",
+        "20",
+        "--protocol",
+        "one-word",
+        "--scenario",
+        "I4",
+        "--reach",
+        reach.to_str().unwrap(),
+        "--changes",
+        changes.to_str().unwrap(),
+    ]);
+    let [reached, changed] = [reach, changes].map(|file| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    });
+    let rows = reached["scenarios"].as_array().unwrap();
+    assert!(rows.len() == 1 && reached["seconds_each"] == 20, "{reached}");
+    assert!(rows[0]["scenario"] == "I4" && rows[0]["found"] == "clean", "{reached}");
+    let bounds = rows[0]["bounds"].as_array().unwrap();
+    assert!(bounds[0]["preemption_bound"] == 2 && bounds[0]["complete"] == true, "{reached}");
+    let changed = changed.as_array().unwrap();
+    assert!(changed.len() > 20, "{changed:?}");
+    assert!(changed.iter().all(|change| change["line"].as_u64().unwrap() > 0), "{changed:?}");
+}

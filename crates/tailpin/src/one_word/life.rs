@@ -179,6 +179,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// it, and a thread that takes a hint away looks at the block then, so one of the two sees the
     /// other.
     #[inline]
+    #[track_caller]
     pub(super) fn free_at(word: &W, seen: PageWord, freed: PageWord) -> bool {
         word.compare_exchange(seen.0, freed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }

@@ -85,6 +85,7 @@ impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'m, W, S> {
     }
 
     #[inline]
+    #[track_caller]
     fn change(&self, frame: Pfn, seen: PageWord, new: PageWord) -> bool {
         Self::change_at(self.word(frame), seen, new)
     }
@@ -93,6 +94,7 @@ impl<'m, W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'m, W, S> {
     /// linearization point of nearly every operation. AcqRel: a new
     /// state is published with what led to it, and its finder sees what led to the old one.
     #[inline]
+    #[track_caller] // For a checker's word; others don't ask who calls.
     fn change_at(word: &W, seen: PageWord, new: PageWord) -> bool {
         word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

@@ -253,14 +253,16 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         Err(GetError::NotInUse)
     }
 
-    /// The head of an implicit tail, or the 2 MiB part of a larger block that it is in.
+    /// The head of an implicit tail, or the 2 MiB part of a larger block that it is in. Not the
+    /// frame itself, where it has become a head since: a hold would mark it as one with an explicit
+    /// tail.
     fn head_above_implicit(&self, tail: Pfn) -> Option<(Pfn, PageWord)> {
         let pageblock = tail.head(Order::HUGE);
         let part = self.load(pageblock);
         if pageblock != tail && part.is_tail() && part.order() > Order::HUGE {
             return Some((pageblock, part));
         }
-        self.covering_head(tail)
+        self.covering_head(tail).filter(|(head, _)| *head != tail)
     }
 
     /// Gives back a pin or hold that is counted at `at`.

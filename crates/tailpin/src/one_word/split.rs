@@ -272,7 +272,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
                 // implicit; they are rewritten next.
                 let marks = piece == tail
                     && order <= Order::HUGE
-                    && target > Order::PAGE
+                    && seen.order() > Order::PAGE
                     && seen.all_tails_implicit();
                 if S::keeps(Safeguard::W15)
                     && marks
