@@ -1,11 +1,12 @@
-"""`proof/prove [--json] [--mutants] [--table] [--or-skip]`."""
+"""`proof/prove [--json] [--mutants] [--changes FILE] [--table] [--or-skip]`."""
 
 import argparse
 import json
+import pathlib
 import sys
 import time
 
-from . import callers, compile, llvm, mutants, steps, translator_test, words, wrong
+from . import callers, compile, llvm, mutants, steps, traces, translator_test, words, wrong
 from .counting import MACHINES
 from .transitions import FUNCTIONS
 
@@ -99,6 +100,20 @@ def runs_without(machine, report):
         yield result
 
 
+def hold_changes_against(path, report):
+    """Each change that the model checker saw is a step that was proved, taken by the function that is named."""
+    module = compile.compile_harness(TARGET, compile.RELEASE, link=False).module
+    seen = traces.Seen(module, path)
+    report.group("Changes that the model checker saw: each is a step, by its function", seen.results())
+    counts = seen.counts()
+    print(
+        f"  {counts['changes']:,} changes; {counts['steps_seen']} of {counts['steps']} steps of the table are among them; "
+        f"no machine sees {counts['seen_by_no_machine']:,}, and none covers {counts['in_no_machine']}",
+        file=report.out,
+    )
+    return counts
+
+
 def table():
     """The table of states, as docs/proof.md has it."""
     rows = {}
@@ -119,6 +134,12 @@ def main():
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     parser.add_argument("--table", action="store_true", help="print the table of states and end")
     parser.add_argument(
+        "--changes",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="alone: hold what `tailpin check --changes FILE` has written against the steps",
+    )
+    parser.add_argument(
         "--mutants",
         action="store_true",
         help="also judge each mutant that cargo-mutants lists: several minutes",
@@ -127,11 +148,15 @@ def main():
     if arguments.table:
         return table()
     report = Report(arguments.json)
+    judged = changes = None
     try:
-        prove_words(report)
-        prove_counting(report)
-        judged = judge_mutants(report) if arguments.mutants else None
-    except mutants.NoCargoMutants as error:
+        if arguments.changes:
+            changes = hold_changes_against(arguments.changes, report)
+        else:
+            prove_words(report)
+            prove_counting(report)
+            judged = judge_mutants(report) if arguments.mutants else None
+    except (mutants.NoCargoMutants, traces.NoChanges) as error:
         print(f"proof: {error}", file=sys.stderr)
         return 2
     except (compile.DoesNotCompile, llvm.NotTranslated) as error:
@@ -144,6 +169,7 @@ def main():
             "statements": done,
             "proved": report.proved,
             "mutants": judged,
+            "changes": changes,
             "elapsed_ms": report.elapsed_ms,
         }
         print(json.dumps(answer))

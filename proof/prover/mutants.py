@@ -17,7 +17,7 @@ import z3
 from . import compile, llvm
 from .fields import MAX, Word, reachable
 from .statements import TIMEOUT_MS, values
-from .steps import STEPS, Code
+from .steps import STEPS, Code, applied_by
 from .transitions import EVERY, FUNCTIONS, QUESTIONS
 from .words import as_seen, variables
 
@@ -120,11 +120,11 @@ class Comparison:
 
     def questions(self, symbols):
         for function in FUNCTIONS:
+            asked = [s for s in (function.symbol, f"{function.symbol}_allowed") if s in symbols]
+            if not asked or function not in QUESTIONS and f"{function.symbol}_allowed" not in asked:
+                continue
             arguments, typed = variables(function)
             seen = as_seen(function, arguments)
-            asked = [s for s in (function.symbol, f"{function.symbol}_allowed") if s in symbols]
-            if function not in QUESTIONS and f"{function.symbol}_allowed" not in asked:
-                continue
             where = [reachable(w) for w in seen if isinstance(w, Word)]
             for symbol in asked:
                 if symbol == function.symbol and function not in QUESTIONS:
@@ -143,11 +143,10 @@ class Comparison:
         bits, o, n, other = z3.BitVecs("w o n b", 64)
         w, b = Word(bits), Word(other)
         for step in STEPS:
-            one, two = Applied(self.shipped), Applied(self.mutant)
-            given = step.apply(one, bits, o, n, b)
-            if not one.seen & symbols:
+            if not applied_by(step) & symbols:
                 continue
-            got = step.apply(two, bits, o, n, b)
+            two = Applied(self.mutant)
+            given, got = step.apply(Code(self.shipped), bits, o, n, b), step.apply(two, bits, o, n, b)
             fails = z3.Or(two.fails) if two.fails else z3.BoolVal(False)
             self.solve(
                 step.name, z3.Or(given != got, fails), reachable(w), z3.ULE(o, MAX), step.when(w, o, n, b)
@@ -183,15 +182,13 @@ class Comparison:
 
 
 class Applied(Code):
-    """Code that notes what was applied, and when it fails."""
+    """Code that notes when it fails."""
 
     def __init__(self, module):
         super().__init__(module)
-        self.seen, self.fails = set(), []
+        self.fails = []
 
     def __getattr__(self, symbol):
-        self.seen.add(symbol)
-
         def applied(*arguments):
             numbers = [z3.BitVecVal(a, 64) if isinstance(a, int) else a for a in arguments]
             outcome = llvm.call(self.module, symbol, *numbers)

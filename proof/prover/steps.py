@@ -7,6 +7,7 @@ leads from a reachable word to a reachable word.
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Callable
 
 import z3
@@ -39,7 +40,7 @@ from .transitions import smallest_pieces
 CORE = ROOT / "crates/tailpin/src/one_word"
 
 
-@dataclass
+@dataclass(eq=False)
 class Step:
     name: str
     # `file::function` under `one_word/`.
@@ -64,6 +65,26 @@ class Code:
         return applied
 
 
+class Recorder(Code):
+    """Code that notes what is applied, and applies nothing."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.seen = set()
+
+    def __getattr__(self, symbol):
+        self.seen.add(symbol)
+        return lambda *_: z3.BitVec("any", 64)
+
+
+@cache
+def applied_by(step):
+    """What a step applies."""
+    recorder, any_word = Recorder(), z3.BitVec("any", 64)
+    step.apply(recorder, any_word, any_word, any_word, Word(any_word))
+    return frozenset(recorder.seen)
+
+
 HEADS = ("page", "head", "unsplittable", "splitting", "splitting clean", "merging")
 
 
@@ -73,6 +94,11 @@ def same(*states):
 
 def live(w):
     return z3.Or(w.pins != 0, w.refs != 0)
+
+
+def all_refs(w, n):
+    """The last references of a settled head, however many."""
+    return z3.And(w.is_settled, w.refs != 0, w.refs == n)
 
 
 def dead(w):
@@ -245,16 +271,32 @@ STEPS = [
     ),
     Step(
         "freed",
-        ("life::free_block", "life::store_freed", "blocks::put_last_ref", "blocks::drop_refs_from"),
+        ("life::free_block", "life::store_freed"),
         lambda c, w, o, n, b: c.freed(w),
         lambda w, o, n, b: dead(w),
         {state: ("free", "set aside") for state in NEW},
     ),
     Step(
         "freed, then loosened",
-        ("life::free_at_once", "life::free_block"),
+        ("life::free_block",),
         lambda c, w, o, n, b: c.as_uncoalesced(c.frees_at_once(w), o),
         lambda w, o, n, b: z3.And(dead(w), w.poisoned == 0, w.wary == 0, w.order == o, among(o, PAGE, HUGE)),
+        {state: ("loose",) for state in NEW},
+    ),
+    Step(
+        "drop_refs of all, then freed",
+        ("life::free_at_once",),
+        lambda c, w, o, n, b: c.frees_at_once(c.drop_refs(w, n)),
+        lambda w, o, n, b: z3.And(all_refs(w, n), w.pins == 0, z3.Not(w.flagged), z3.ULE(w.order, HUGE)),
+        {state: ("free",) for state in NEW},
+    ),
+    Step(
+        "drop_refs of all, freed, then loosened",
+        ("life::free_at_once",),
+        lambda c, w, o, n, b: c.as_uncoalesced(c.frees_at_once(c.drop_refs(w, n)), o),
+        lambda w, o, n, b: z3.And(
+            all_refs(w, n), w.pins == 0, z3.Not(w.flagged), w.order == o, among(o, PAGE, HUGE)
+        ),
         {state: ("loose",) for state in NEW},
     ),
     Step(
@@ -300,12 +342,12 @@ STEPS = [
         {"page": ("merging",), "head": ("merging",)},
     ),
     Step(
-        "begin_self_split",
+        "drop_refs of all, then begin_self_split",
         ("split::self_split",),
-        lambda c, w, o, n, b: c.begin_self_split(w, o),
+        lambda c, w, o, n, b: c.begin_self_split(c.drop_refs(w, n), o),
         lambda w, o, n, b: z3.And(
             splittable(w),
-            w.refs == 0,
+            all_refs(w, n),
             w.pins != 0,
             z3.ULT(w.pins, MOST_PINS),
             w.order != 0,
@@ -387,10 +429,11 @@ STEPS = [
         "end_merge, adopted, then begin_split to pages",
         ("merge::to_pages",),
         lambda c, w, o, n, b: c.begin_split(c.adopted(c.end_merge(w)), o),
+        # The first piece is not set apart before.
         lambda w, o, n, b: z3.And(
-            w.kind == MERGING, w.refs == 1, w.order != 0, z3.ULE(w.order, HUGE), o == 0
+            among(w.kind, HEAD, MERGING), w.refs == 1, w.order != 0, z3.ULE(w.order, HUGE), o == 0
         ),
-        {"merging": ("splitting",)},
+        {"head": ("splitting",), "merging": ("splitting",)},
     ),
     Step(
         "begin_merge",

@@ -42,7 +42,8 @@ SORTS = {
     "mo": "count",  # the merger's holds for others
     "n": "count",  # handles of the whole range
     "busy": "count",  # of these, in use by one who helps to split
-    "cloning": "count",  # handles being cloned, counted on H and not yet on T
+    "cloning": "count",  # handles being cloned, by any number, counted on H and not yet on T
+    "made": "count",  # the new handles of these
     "dropping": "count",  # handles given back on H and not yet on T
     "sh": "count",  # handles of H alone
     "st": "count",  # handles of T alone
@@ -85,36 +86,41 @@ def unpin_head(s):
     }
 
 
-def drop_on_head(s):
-    """One reference less on H, a page."""
-    dies = And(s.R == 1, s.P == 0)
+def some(number, most):
+    """At least one, and at most that many."""
+    return If(And(number >= 1, number <= most), number, 1)
+
+
+def drop_on_head(s, count=1):
+    """So many references less on H, a page."""
+    dies = And(s.R == count, s.P == 0)
     return {
-        "R": less(s.R),
+        "R": If(s.R >= count, s.R - count, 0),
         "h": If(dies, FREE, s.h),
         "hfree": Or(s.hfree, dies),
-        "misuse": Or(s.misuse, s.R == 0, And(dies, s.hfree)),
+        "misuse": Or(s.misuse, s.R < count, And(dies, s.hfree)),
     }
 
 
-def drop_on_tail(s):
-    """One reference less on T, which must be a page."""
-    dies = And(s.tr == 1, s.tp == 0)
+def drop_on_tail(s, count=1):
+    """So many references less on T, which must be a page."""
+    dies = And(s.tr == count, s.tp == 0)
     return {
-        "tr": less(s.tr),
+        "tr": If(s.tr >= count, s.tr - count, 0),
         "t": If(dies, GONE, s.t),
         "tfree": Or(s.tfree, dies),
-        "misuse": Or(s.misuse, s.tr == 0, s.t != ALONE, And(dies, s.tfree)),
+        "misuse": Or(s.misuse, s.tr < count, s.t != ALONE, And(dies, s.tfree)),
     }
 
 
-def drop_whole(s, hold):
-    """One reference less on a whole block; the last one frees it, or begins to take it apart, with a hold or without."""
-    last = s.R == 1
+def drop_whole(s, hold, count=1):
+    """So many references less on a whole block; the last one frees it, or begins to take it apart, with a hold or without."""
+    last = s.R == count
     dies = And(last, s.P == 0)
     apart = And(last, s.P > 0, Not(s.uns))
     return {
-        "R": less(s.R),
-        "n": s.n - 1,
+        "R": If(s.R >= count, s.R - count, 0),
+        "n": s.n - count,
         "h": If(dies, FREE, If(apart, SELF, s.h)),
         "hfree": Or(s.hfree, dies),
         "tfree": Or(s.tfree, dies),
@@ -122,7 +128,19 @@ def drop_whole(s, hold):
         "U": If(dies, 0, s.U),
         "P": If(apart, s.P + hold, s.P),
         "selfsplit": If(apart, 1, s.selfsplit),
-        "misuse": Or(s.misuse, s.R == 0),
+        "misuse": Or(s.misuse, s.R < count),
+    }
+
+
+def clone_on_tail(s, number):
+    """One of the handles that are being cloned, and its new ones: the last takes those that are left."""
+    made = If(s.cloning == 1, s.made, If(number <= s.made, number, s.made))
+    return {
+        "tr": s.tr + made,
+        "cloning": s.cloning - 1,
+        "made": s.made - made,
+        "n": s.n + 1 + made,
+        "misuse": Or(s.misuse, s.t != ALONE),
     }
 
 
@@ -160,7 +178,7 @@ def rule(name, by, when, does):
 ALLOCATE = [
     rule(
         "the block is handed out",
-        "life::publish",
+        "life::publish life::claim_as",
         lambda s: And(s.hfree, s.tfree),
         lambda s, number, flag: {
             "h": z3.IntVal(WHOLE),
@@ -175,13 +193,13 @@ ALLOCATE = [
     ),
     rule(
         "H is handed out by itself",
-        "life::publish",
+        "life::publish life::claim_as",
         lambda s: s.hfree,
         lambda s: {"h": z3.IntVal(PAGE), "R": z3.IntVal(1), "sh": s.sh + 1, "hfree": z3.BoolVal(False)},
     ),
     rule(
         "T is handed out by itself",
-        "life::publish",
+        "life::publish life::claim_as",
         lambda s: s.tfree,
         lambda s: {"t": z3.IntVal(ALONE), "tr": z3.IntVal(1), "st": s.st + 1, "tfree": z3.BoolVal(False)},
     ),
@@ -225,7 +243,7 @@ PINS = [
         lambda s: {"tp": s.tp + 1, "ht": s.ht + 1},
     ),
     rule(
-        "T is unpinned", "pin::unpin_in pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
+        "T is unpinned", "pin::unpin_in misuse::raw_put pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
     ),
     rule(
         "another tail is unpinned for the last time",
@@ -235,12 +253,12 @@ PINS = [
     ),
     rule(
         "H is pinned",
-        "pin::try_get pin::count_on",
+        "pin::try_get pin::count_on pin::get token::help_pinned",
         lambda s: And(s.h != FREE, s.R + s.P > 0, Not(s.uns)),
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::unpin_in", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::unpin_in misuse::raw_put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "a page of an unsplittable block is pinned",
@@ -250,53 +268,61 @@ PINS = [
     ),
     rule(
         "a page of an unsplittable block is unpinned",
-        "pin::unpin_in",
+        "pin::unpin_in misuse::raw_put",
         lambda s: s.hu > 0,
         lambda s: {**unpin_head(s), "hu": s.hu - 1},
     ),
 ]
 
 REFERENCES = [
+    # By any number at once, and so below.
     rule(
         "the block is cloned",
-        "blocks::get_block blocks::get_refs_on",
+        "blocks::get_block blocks::get_refs_on token::get_on",
         lambda s: And(s.n > 0, s.h == WHOLE),
-        lambda s: {"R": s.R + 1, "n": s.n + 1},
+        lambda s, number, flag: {"R": s.R + number, "n": s.n + number},
     ),
     rule(
         "the block is dropped",
-        "blocks::put_block blocks::put_refs_on split::self_split",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at split::self_split",
         lambda s: And(s.n > 0, s.h == WHOLE),
-        lambda s: drop_whole(s, 1),
+        lambda s, number, flag: drop_whole(s, 1, some(number, s.n)),
     ),
     rule(
         "the pieces are cloned: H",
         "blocks::get_refs_on",
         lambda s: And(s.n > 0, s.h == PAGE),
-        lambda s: {"R": s.R + 1, "n": s.n - 1, "cloning": s.cloning + 1},
+        lambda s, number, flag: {
+            "R": s.R + number,
+            "n": s.n - 1,
+            "cloning": s.cloning + 1,
+            "made": s.made + number,
+        },
     ),
     rule(
         "the pieces are cloned: T",
         "blocks::get_refs_on",
         lambda s: s.cloning > 0,
-        lambda s: {
-            "tr": s.tr + 1,
-            "cloning": s.cloning - 1,
-            "n": s.n + 2,
-            "misuse": Or(s.misuse, s.t != ALONE),
-        },
+        lambda s, number, flag: clone_on_tail(s, number),
     ),
     rule(
         "the pieces are dropped: H",
-        "blocks::put_refs_on",
+        "blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: And(s.n > 0, s.h == PAGE),
-        lambda s: {**drop_on_head(s), "n": s.n - 1, "dropping": s.dropping + 1},
+        lambda s, number, flag: {
+            **drop_on_head(s, some(number, s.n)),
+            "n": s.n - some(number, s.n),
+            "dropping": s.dropping + some(number, s.n),
+        },
     ),
     rule(
         "the pieces are dropped: T",
-        "blocks::put_refs_on",
+        "blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.dropping > 0,
-        lambda s: {**drop_on_tail(s), "dropping": s.dropping - 1},
+        lambda s, number, flag: {
+            **drop_on_tail(s, some(number, s.dropping)),
+            "dropping": s.dropping - some(number, s.dropping),
+        },
     ),
     rule(
         "the pieces become handles of their own",
@@ -311,16 +337,28 @@ REFERENCES = [
         lambda s: {"n": s.n + 1, "sh": s.sh - 1, "st": s.st - 1},
     ),
     rule(
-        "H's handle is dropped",
-        "blocks::put_block life::free_uncoalesced_at",
+        "H's handle is cloned",
+        "blocks::get_block blocks::get_refs_on token::get_on",
         lambda s: s.sh > 0,
-        lambda s: {**drop_on_head(s), "sh": s.sh - 1},
+        lambda s, number, flag: {"R": s.R + number, "sh": s.sh + number},
+    ),
+    rule(
+        "T's handle is cloned",
+        "blocks::get_block blocks::get_refs_on token::get_on",
+        lambda s: s.st > 0,
+        lambda s, number, flag: {"tr": s.tr + number, "st": s.st + number},
+    ),
+    rule(
+        "H's handle is dropped",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        lambda s: s.sh > 0,
+        lambda s, number, flag: {**drop_on_head(s, some(number, s.sh)), "sh": s.sh - some(number, s.sh)},
     ),
     rule(
         "T's handle is dropped",
-        "blocks::put_block life::free_uncoalesced_at",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.st > 0,
-        lambda s: {**drop_on_tail(s), "st": s.st - 1},
+        lambda s, number, flag: {**drop_on_tail(s, some(number, s.st)), "st": s.st - some(number, s.st)},
     ),
 ]
 
@@ -353,7 +391,7 @@ def all_rewritten(s):
 SPLITS = [
     rule(
         "a split begins",
-        "split::split_piece",
+        "split::split_piece merge::to_pages",
         lambda s: And(s.n > 0, s.h == WHOLE, Not(s.uns)),
         lambda s: {
             "h": z3.IntVal(SPLIT),
@@ -439,13 +477,34 @@ SPLITS = [
 MERGES = [
     rule(
         "a merge begins",
-        "merge::merge merge::check_pieces merge::join",
+        "merge::join",
         lambda s: And(s.n > 0, s.h == PAGE, s.R == 1, s.t == ALONE, s.tr == 1),
         lambda s, number, flag: {"h": z3.IntVal(MERGE), "n": s.n - 1, "merger": s.merger + 1, "M": number},
     ),
+    # It is to be merged with others, or heads them: from here on no one has a reference but the merger.
+    rule(
+        "the block is set apart",
+        "merge::check_pieces token::set_apart merge::join",
+        lambda s: And(s.n > 0, s.h == WHOLE, s.R == 1, Not(s.uns)),
+        lambda s: {"h": z3.IntVal(MERGE), "n": s.n - 1, "merger": s.merger + 1, "M": z3.IntVal(0)},
+    ),
+    rule(
+        "the merge goes back to pages",
+        "merge::to_pages",
+        lambda s: And(s.merger > 0, s.mt == 0, s.mo == 0),
+        lambda s: {
+            "h": z3.IntVal(SPLIT),
+            "r0": s.R,
+            "p0": s.P,
+            "moved": z3.IntVal(0),
+            "M": z3.IntVal(0),
+            "merger": s.merger - 1,
+            "busy": s.busy + 1,
+        },
+    ),
     rule(
         "T is taken in without pins",
-        "merge::adopt",
+        "merge::adopt merge::join",
         lambda s: And(s.merger > 0, s.t == ALONE, s.tp == 0, s.mt == 0),
         lambda s: {"t": z3.IntVal(TAIL), "tr": z3.IntVal(0)},
     ),
@@ -493,7 +552,7 @@ MERGES = [
     ),
     rule(
         "the merge ends",
-        "merge::join",
+        "merge::join merge::set_together",
         lambda s: And(s.merger > 0, s.t == TAIL, s.M == 0, s.mt == 0, s.mo == 0),
         lambda s: {"h": z3.IntVal(WHOLE), "merger": s.merger - 1, "n": s.n + 1},
     ),
@@ -603,7 +662,7 @@ HELPS = {
         + one_if(s.selfsplit == 1)
         + one_if(tail_pinned(s))
     ),
-    "references of H": lambda s: s.R == s.n + s.busy + 2 * s.cloning + s.sh + s.merger,
+    "references of H": lambda s: s.R == s.n + s.busy + s.cloning + s.made + s.sh + s.merger,
     "references of T": lambda s: (
         s.tr == If(s.t == ALONE, s.n + s.busy + s.cloning + s.dropping + s.st + s.merger, 0)
     ),
@@ -620,6 +679,7 @@ HELPS = {
         Implies(And(s.t != ALONE, s.n + s.busy + s.merger > 0), And(s.t == TAIL, covers(s.h))),
         Implies(s.t != ALONE, And(s.cloning == 0, s.dropping == 0, s.st == 0)),
         Implies(s.cloning > 0, And(s.h == PAGE, s.t == ALONE)),
+        Implies(s.made > 0, s.cloning > 0),
         Implies(s.sh > 0, s.h == PAGE),
     ),
     "whole": lambda s: Implies(s.h == WHOLE, And(s.t == TAIL, Or(s.uns, s.R > 0))),

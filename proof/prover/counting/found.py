@@ -87,19 +87,19 @@ RULES = [
     ),
     rule(
         "H is given back by who found it",
-        "blocks::put_block",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.fh > 0,
         lambda s: given_back(s, s.h == PAGE, drop_on_head(s), "fh"),
     ),
     rule(
         "T is given back by who found it",
-        "blocks::put_block",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.ft > 0,
         lambda s: given_back(s, s.t == ALONE, drop_on_tail(s), "ft"),
     ),
     rule(
         "another page is given back by who found it",
-        "blocks::put_block",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.fo > 0,
         lambda s, last: {
             "fo": s.fo - 1,
@@ -108,7 +108,7 @@ RULES = [
     ),
     rule(
         "the whole is given back by who found it",
-        "blocks::put_block",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.fw > 0,
         lambda s: given_back(s, s.h == WHOLE, drop_whole(s), "fw"),
     ),
@@ -120,7 +120,7 @@ RULES = [
     ),
     rule(
         "T is taken in",
-        "merge::adopt",
+        "merge::adopt merge::join",
         lambda s: And(s.h == MERGING, s.t == ALONE, s.tr == 1),
         lambda s: {"t": z3.IntVal(TAIL), "tr": z3.IntVal(0)},
     ),
@@ -162,14 +162,14 @@ RULES = [
     ),
     rule(
         "the owner drops the whole",
-        "blocks::put_block",
+        "blocks::put_block blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s: {**drop_whole(s), "n": s.n - 1},
     ),
     # The other pages go their own ways from here on, each as T does.
     rule(
         "the owner drops the pages: H",
-        "blocks::put_refs_on",
+        "blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: And(s.n > 0, s.h == PAGE),
         lambda s: {
             **drop_on_head(s),
@@ -182,7 +182,7 @@ RULES = [
     ),
     rule(
         "the owner drops the pages: T",
-        "blocks::put_refs_on",
+        "blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.dropping > 0,
         lambda s: {**drop_on_tail(s), "dropping": s.dropping - 1},
     ),

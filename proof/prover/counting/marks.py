@@ -116,8 +116,15 @@ RULES = [
     rule(
         "a hold on Q for T at rest",
         "pin::hold pin::count_on pin::hold_head_of",
-        lambda s: And(s.h == PIECE, s.q == HEAD, s.t == REST),
+        # Also while a split or merge of H is under way, by a thread that found Q to be a head before.
+        lambda s: And(Or(s.h == PIECE, s.h == CLEAN, s.h == SPLIT, s.h == MERGE), s.q == HEAD, s.t == REST),
         lambda s: {"on_q_rest": s.on_q_rest + 1, "qm": YES},
+    ),
+    rule(
+        "first pin of Q, a tail",
+        "pin::pin_first",
+        lambda s: And(heads_t(s.h), s.hm, s.q == REST, Not(s.to_rest)),
+        lambda s: {"q": NUMBER(OTHER)},
     ),
     rule(
         "a hold on Q for T",
@@ -151,11 +158,11 @@ RULES = [
     ),
     rule(
         "one more pin of T",
-        "pin::try_get pin::get",
+        "pin::try_get pin::count_on pin::get",
         lambda s: Or(s.tp > 0, s.t == ALONE),
         lambda s: {"tp": s.tp + 1},
     ),
-    rule("T is unpinned", "pin::unpin_in", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
+    rule("T is unpinned", "pin::unpin_in misuse::raw_put", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
     rule(
         "the block is freed",
         "life::free_block",
@@ -177,7 +184,7 @@ RULES = [
     ),
     rule(
         "a split to pieces begins",
-        "split::split_piece",
+        "split::split_piece token::split_on",
         lambda s: s.h == WHOLE,
         lambda s: {"h": If(s.hm, SPLIT, CLEAN)},
     ),
@@ -274,7 +281,9 @@ SAFE = {
         Implies(And(s.h == PIECE, s.q == HEAD), Or(s.t == REST, s.t == OF_Q)),
     ),
     "a head that says its tails rest has none that does not": lambda s: And(
-        Implies(And(Or(s.h == WHOLE, s.h == CLEAN), Not(s.hm)), s.t == REST),
+        Implies(And(s.h == WHOLE, Not(s.hm)), s.t == REST),
+        # Once Q heads a piece, T is no tail of H any more.
+        Implies(And(s.h == CLEAN, Not(s.hm)), Or(s.t == REST, And(s.q == HEAD, s.qm, s.t == OF_Q))),
         Implies(And(s.h == PIECE, s.q == HEAD, Not(s.qm)), s.t == REST),
     ),
 }
@@ -282,7 +291,10 @@ SAFE = {
 HELPS = {
     "and no one is about to change that": lambda s: And(
         Implies(And(heads_t(s.h), Not(s.hm)), And(s.on_h_rest == 0, s.on_h == 0)),
-        Implies(And(Or(s.h == WHOLE, s.h == CLEAN), Not(s.hm)), And(s.on_q_rest == 0, s.on_q == 0)),
+        Implies(
+            And(Or(s.h == WHOLE, And(s.h == CLEAN, s.q != HEAD)), Not(s.hm)),
+            And(s.on_q_rest == 0, s.on_q == 0),
+        ),
         Implies(And(s.q == HEAD, Not(s.qm)), And(s.on_q_rest == 0, s.on_q == 0)),
     ),
     # Holds are counted in the word.

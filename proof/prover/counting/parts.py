@@ -197,7 +197,7 @@ RULES = [
     ),
     rule(
         "T is unpinned",
-        "pin::unpin_in pin::last_pin_went",
+        "pin::unpin_in misuse::raw_put pin::last_pin_went",
         lambda s: s.ht > 0,
         lambda s: {
             "tp": less(s.tp),
@@ -220,7 +220,7 @@ RULES = [
     ),
     rule(
         "A itself is unpinned",
-        "pin::unpin_in pin::last_pin_went",
+        "pin::unpin_in misuse::raw_put pin::last_pin_went",
         lambda s: s.owna > 0,
         lambda s: {**unpin_area(s), "owna": s.owna - 1},
     ),
@@ -237,7 +237,7 @@ RULES = [
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::unpin_in", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::unpin_in misuse::raw_put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "the block is cloned",
@@ -247,7 +247,7 @@ RULES = [
     ),
     rule(
         "the block is dropped",
-        "blocks::put_refs_on split::self_split",
+        "blocks::drop_refs_from life::free_at_once split::self_split",
         lambda s: And(s.n > 0, s.h == WHOLE),
         drop_whole,
     ),
@@ -295,28 +295,31 @@ RULES = [
     ),
     rule(
         "H's 2 MiB are dropped",
-        "blocks::put_refs_on",
+        "blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.sh > 0,
         lambda s: {**drop_head(s), "sh": s.sh - 1},
     ),
     rule(
-        "A is dropped", "blocks::put_refs_on", lambda s: s.sa > 0, lambda s: {**drop_area(s), "sa": s.sa - 1}
+        "A is dropped", "blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at", lambda s: s.sa > 0, lambda s: {**drop_area(s), "sa": s.sa - 1}
     ),
     rule(
         "A of a dying block is left to itself",
-        "split::scatter_pageblocks",
+        "split::scatter_pageblock",
         lambda s: And(s.selfsplit > 0, s.a == PART),
         lambda s: {
             "a": If(s.ap > 0, HEAD, GONE),
             "ar": NUMBER(0),
             "afree": Or(s.afree, s.ap == 0),
+            # The thread takes A apart in turn, under a hold of its own.
+            "ap": If(s.ap > 0, s.ap + 1, 0),
+            "backa": If(s.ap > 0, s.backa + 1, s.backa),
             "back": If(s.ap > 0, s.back + 1, s.back),
             "misuse": Or(s.misuse, And(s.ap == 0, s.afree)),
         },
     ),
     rule(
         "another pinned part of a dying block",
-        "split::scatter_pageblocks",
+        "split::scatter_pageblock",
         lambda s: And(s.selfsplit > 0, s.K > 0),
         lambda s: {"K": s.K - 1, "back": s.back + 1},
     ),

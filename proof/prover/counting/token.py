@@ -75,13 +75,13 @@ RULES = [
     ),
     rule(
         "H is pinned",
-        "pin::count_on",
+        "pin::count_on pin::hold pin::try_get pin::get",
         lambda s: And(s.h != FREE, s.R + s.P > 0),
         lambda s: {"P": s.P + 1, "pins": s.pins + 1},
     ),
     rule(
         "H is unpinned",
-        "pin::unpin_in",
+        "pin::unpin_in misuse::raw_put",
         lambda s: s.pins > 0,
         lambda s: {**dies(s, s.R, s.P - 1), "pins": s.pins - 1},
     ),
