@@ -182,7 +182,7 @@ fn locks_of_limited_size_on_all_that_is_mapped() {
         assert_eq!(limit, Some(8 << 20));
         let maps = common::map_count();
         for _ in 0..50 {
-            assert!(Arena::builder().size(6 * MIB).backing(backing).build().is_err());
+            assert!(Arena::builder().size(8 * MIB).backing(backing).build().is_err());
         }
         assert!(common::map_count() < maps + 10, "nothing is left behind");
     }
