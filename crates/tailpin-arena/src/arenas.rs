@@ -14,31 +14,31 @@ use crate::shared_state::Inner;
 
 /// Where an arena's data lies.
 #[derive(Clone, Copy)]
-struct Place {
+struct Extent {
     start: usize,
     end: usize,
     arena: NonNull<Inner>,
 }
 
 // SAFETY: an address, and nothing is done with it here; what it leads to may be shared by threads.
-unsafe impl Send for Place {}
+unsafe impl Send for Extent {}
 // SAFETY: as above.
-unsafe impl Sync for Place {}
+unsafe impl Sync for Extent {}
 
 /// By the address of the first byte.
-static ARENAS: RwLock<BTreeMap<usize, Place>> = RwLock::new(BTreeMap::new());
+static ARENAS: RwLock<BTreeMap<usize, Extent>> = RwLock::new(BTreeMap::new());
 /// Counts changes: what a thread remembers of an earlier one is not believed.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// Where this thread found something last, after how many changes.
-    static LAST: Cell<Option<(u64, Place)>> = const { Cell::new(None) };
+    static LAST: Cell<Option<(u64, Extent)>> = const { Cell::new(None) };
 }
 
 /// An arena's data lies there from now on.
 pub(crate) fn enter(data: Range<usize>, arena: NonNull<Inner>) {
     let mut arenas = ARENAS.write().unwrap_or_else(PoisonError::into_inner);
-    arenas.insert(data.start, Place { start: data.start, end: data.end, arena });
+    arenas.insert(data.start, Extent { start: data.start, end: data.end, arena });
     CHANGES.fetch_add(1, Ordering::SeqCst);
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn leave(start: usize) {
 pub(crate) fn find(bytes: &[u8]) -> Option<NonNull<Inner>> {
     let start = bytes.as_ptr().addr();
     let end = start.checked_add(bytes.len())?;
-    let holds = |place: &Place| place.start <= start && end <= place.end;
+    let holds = |place: &Extent| place.start <= start && end <= place.end;
     let changes = CHANGES.load(Ordering::SeqCst);
     if let Some((_, place)) = LAST.get().filter(|(then, place)| *then == changes && holds(place)) {
         return Some(place.arena);

@@ -16,7 +16,7 @@ pub struct Resume {
 
 /// The files of one exploration: of a scenario, on a protocol, to a bound.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct SavedFiles {
     /// Where the checker keeps the next execution.
     path: PathBuf,
     /// Executions before it and milliseconds they took; `done` at the end of the line when there is
@@ -59,14 +59,17 @@ impl Resume {
     }
 
     /// The place of this exploration.
-    pub(crate) fn place(&self, check: &Check, preemptions: Option<usize>) -> Place {
+    pub(crate) fn place(&self, check: &Check, preemptions: Option<usize>) -> SavedFiles {
         let bound = preemptions.map_or("all".to_owned(), |bound| bound.to_string());
         let name = format!("{}-{}-{bound}", check.protocol.name(), check.scenario);
-        Place { path: self.dir.join(format!("{name}.json")), count: self.dir.join(format!("{name}.count")) }
+        SavedFiles {
+            path: self.dir.join(format!("{name}.json")),
+            count: self.dir.join(format!("{name}.count")),
+        }
     }
 }
 
-impl Place {
+impl SavedFiles {
     /// The file that the checker reads at first and writes now and then. What is not whole, as the
     /// program was killed while it wrote, is removed with its count: the search begins anew.
     pub(crate) fn path(&self) -> &Path {

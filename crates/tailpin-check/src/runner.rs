@@ -9,7 +9,7 @@ use crate::bound::Bound;
 use crate::engine::Loom;
 use crate::gather;
 use crate::panics::{explain, lacking};
-use crate::resume::{Kept, Place};
+use crate::resume::{Kept, SavedFiles};
 use crate::safeguards::{Safeguard, without};
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
@@ -86,13 +86,13 @@ pub(crate) fn explore<F: TestedProtocol<LoomWord>>(
     scenario: Scenario<Loom, F>,
     safeguard: Option<Safeguard>,
     limits: Limits,
-    place: Option<Place>,
+    place: Option<SavedFiles>,
     count: Arc<AtomicU64>,
 ) -> Outcome {
     let mut builder = builder(limits, CLOCK);
     builder.checkpoint_file = place.as_ref().map(|place| place.path().to_owned());
     // Read after what is not whole has been removed.
-    let kept = place.as_ref().map(Place::kept).unwrap_or_default();
+    let kept = place.as_ref().map(SavedFiles::kept).unwrap_or_default();
     if kept.done {
         return Outcome::explored(limits, (None, None), kept);
     }

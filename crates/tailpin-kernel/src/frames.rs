@@ -384,7 +384,7 @@ impl Managed {
         let layout = ZoneLayout::spanning(span, config.cpus)?;
         let (pages, allocator) = (layout.page_words::<OneWord<'_>>(), layout.allocator_words());
         let infos = layout.span_frames() as usize;
-        let mut place = Place { frames: 0 };
+        let mut place = MetadataFrames { frames: 0 };
         let (pages_at, allocator_at) = (place.of::<AtomicU64>(pages), place.of::<AtomicU64>(allocator));
         let infos_at = place.of::<FrameInfo>(infos);
         let nothing = FrameRange::new(span.start, 0);
@@ -408,11 +408,11 @@ impl Managed {
 }
 
 /// How many frames metadata takes, part by part.
-struct Place {
+struct MetadataFrames {
     frames: u64,
 }
 
-impl Place {
+impl MetadataFrames {
     /// Where `number` values go: the first frame of so many, from the start.
     fn of<T>(&mut self, number: usize) -> u64 {
         let at = self.frames;
@@ -451,7 +451,7 @@ impl Metadata {
         metadata
     }
 
-    /// `number` values from frame `frame` on, as `Place::of` has found room for them.
+    /// `number` values from frame `frame` on, as `MetadataFrames::of` has found room for them.
     fn slice<T: AtomicWords>(&self, frame: u64, number: usize) -> &'static [T] {
         // SAFETY: `DirectMap` (whose implementer promises it) has these frames for ever, readable,
         // writable, consecutive and aligned, and all software accesses them atomically only, as is

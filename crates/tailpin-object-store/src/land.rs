@@ -8,7 +8,7 @@ use object_store::{Error, GetResultPayload, Result};
 use tailpin_arena::Buffer;
 
 /// Where one range goes.
-pub(crate) enum Place {
+pub(crate) enum Destination {
     Arena(Buffer),
     Heap(Vec<u8>),
 }
@@ -16,21 +16,21 @@ pub(crate) enum Place {
 /// A range of an object, and where it goes: as many bytes as the range has.
 pub(crate) struct Landing {
     pub(crate) range: Range<u64>,
-    pub(crate) place: Place,
+    pub(crate) place: Destination,
 }
 
 impl Landing {
     fn bytes(&mut self) -> &mut [u8] {
         match &mut self.place {
-            Place::Arena(buffer) => buffer,
-            Place::Heap(bytes) => bytes,
+            Destination::Arena(buffer) => buffer,
+            Destination::Heap(bytes) => bytes,
         }
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
         match self.place {
-            Place::Arena(buffer) => Bytes::from(buffer.freeze()),
-            Place::Heap(bytes) => Bytes::from(bytes),
+            Destination::Arena(buffer) => Bytes::from(buffer.freeze()),
+            Destination::Heap(bytes) => Bytes::from(bytes),
         }
     }
 
@@ -106,7 +106,7 @@ mod tests {
         for chunk in 1..60 {
             let landings = ranges.iter().map(|range| Landing {
                 range: range.clone(),
-                place: Place::Heap(vec![0; (range.end - range.start) as usize]),
+                place: Destination::Heap(vec![0; (range.end - range.start) as usize]),
             });
             let chunks: Vec<_> =
                 object[10..].chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
@@ -123,7 +123,7 @@ mod tests {
     fn an_answer_that_ends_early_is_an_error() {
         let chunks = [Ok(Bytes::from_static(b"abc"))];
         let payload = GetResultPayload::Stream(futures_util::stream::iter(chunks).boxed());
-        let landing = Landing { range: 0..4, place: Place::Heap(vec![0; 4]) };
+        let landing = Landing { range: 0..4, place: Destination::Heap(vec![0; 4]) };
         let filled =
             futures_util::future::FutureExt::now_or_never(fill(payload, 0..4, vec![landing])).unwrap();
         assert!(filled.is_err_and(|error| error.to_string().contains("byte 3 of 4")));

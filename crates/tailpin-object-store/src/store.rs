@@ -17,7 +17,7 @@ use object_store::{
 use tailpin_arena::{Arena, PAGE_SIZE, Reservation, Tag};
 
 use crate::counters::{Counters, Counting};
-use crate::land::{Landing, Place, fill};
+use crate::land::{Destination, Landing, fill};
 use crate::ranges::{Fetch, coalesce};
 
 /// Requests of one `get_ranges` that are under way at a time, as many as in the trait's own.
@@ -154,12 +154,12 @@ impl<S: ObjectStore> ArenaStore<S> {
         } else if let Some(buffer) = reserved.as_mut().and_then(|it| it.alloc(bytes as usize).ok()) {
             self.counting.landed.add(1);
             self.counting.landed_bytes.add(bytes);
-            return Landing { range, place: Place::Arena(buffer) };
+            return Landing { range, place: Destination::Arena(buffer) };
         } else {
             self.counting.fell_back.add(1);
             self.counting.fell_back_bytes.add(bytes);
         }
-        let place = Place::Heap(vec![0; bytes as usize]);
+        let place = Destination::Heap(vec![0; bytes as usize]);
         Landing { range, place }
     }
 

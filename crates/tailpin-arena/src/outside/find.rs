@@ -46,11 +46,11 @@ fn is_arena(line: &MapsLine) -> bool {
 #[derive(Debug)]
 pub struct OutsideArena {
     name: String,
-    place: Place,
+    place: Target,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Target {
     /// The process, and where the description is.
     Ordinary(Process, u64),
     Shared(SharedFile),
@@ -67,11 +67,11 @@ pub fn arenas_of(pid: u32) -> Result<Vec<OutsideArena>, LookError> {
     for line in process.mappings()?.iter().filter(|line| is_arena(line)) {
         let number = arenas.len() + 1;
         let place = if line.is_of(FILE_NAME) {
-            Place::Shared(SharedFile::open(process.open_file(line.inode)?)?)
+            Target::Shared(SharedFile::open(process.open_file(line.inode)?)?)
         } else {
-            Place::Ordinary(process, line.start)
+            Target::Ordinary(process, line.start)
         };
-        let kind = if matches!(place, Place::Shared(_)) { "shared arena" } else { "arena" };
+        let kind = if matches!(place, Target::Shared(_)) { "shared arena" } else { "arena" };
         arenas.push(OutsideArena { name: format!("{kind} {number} of {} ({pid})", process.name()), place });
     }
     if arenas.is_empty() { Err(LookError::NoArena { pid }) } else { Ok(arenas) }
@@ -88,7 +88,7 @@ pub fn shared_file(path: &Path) -> Result<OutsideArena, LookError> {
         errno: error.raw_os_error().unwrap_or(0),
     };
     let file = SharedFile::open(File::open(path).map_err(failed)?)?;
-    Ok(OutsideArena { name: format!("shared arena {}", path.display()), place: Place::Shared(file) })
+    Ok(OutsideArena { name: format!("shared arena {}", path.display()), place: Target::Shared(file) })
 }
 
 impl OutsideArena {
@@ -104,8 +104,8 @@ impl OutsideArena {
     /// [`LookError`]: above all [`LookError::Gone`] once the arena or its process is gone.
     pub fn look(&self) -> Result<Look, LookError> {
         match &self.place {
-            Place::Shared(file) => file.look(),
-            Place::Ordinary(process, at) => look_at(*process, *at),
+            Target::Shared(file) => file.look(),
+            Target::Ordinary(process, at) => look_at(*process, *at),
         }
     }
 }

@@ -57,15 +57,15 @@ impl Kind {
 }
 
 /// A field's place in an event.
-type Place = (usize, usize);
+type FieldRange = (usize, usize);
 
 /// Where an event has its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     kind: Kind,
     id: u64,
-    thread: Place,
-    fields: Vec<Place>,
+    thread: FieldRange,
+    fields: Vec<FieldRange>,
 }
 
 impl Format {
@@ -110,7 +110,7 @@ impl Format {
 }
 
 /// A number of up to eight bytes, little endian; `None` beyond the end.
-fn number(bytes: &[u8], (offset, size): Place) -> Option<u64> {
+fn number(bytes: &[u8], (offset, size): FieldRange) -> Option<u64> {
     let bytes = bytes.get(offset..offset.checked_add(size)?)?;
     Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }

@@ -28,7 +28,7 @@ pub(crate) fn nth_colour(at: usize) -> &'static str {
 }
 
 /// From a value to its place, from 0 to 1.
-type Place = Box<dyn Fn(f64) -> f64>;
+type Position = Box<dyn Fn(f64) -> f64>;
 
 /// How a curve is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Chart {
     /// Draws the ticks below and gives the place of a value.
     fn lower_edge(&self, svg: &mut String, (left, right): (f64, f64)) -> impl Fn(f64) -> f64 + use<> {
         let wide = right - left;
-        let (labels, place): (Vec<(f64, String)>, Place) = match &self.below {
+        let (labels, place): (Vec<(f64, String)>, Position) = match &self.below {
             Below::Linear(unit, most) => {
                 let axis = Axis::linear(*unit, *most, ((wide / 110.0) as usize).max(3));
                 // The curves end with the last value, not with the last tick.

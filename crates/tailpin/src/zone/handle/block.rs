@@ -41,18 +41,18 @@ use super::{PageRef, Pieces, PinnedRange};
 #[doc(alias = "THP")]
 pub struct Block<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
-    place: Place,
+    place: FrameAndOrder,
 }
 
 /// First frame and order in one word: a handle of two words is moved in registers.
 #[derive(Clone, Copy)]
-struct Place(u64);
+struct FrameAndOrder(u64);
 
 /// The order lies above the frame's number.
 const ORDER_SHIFT: u32 = 59;
 const _: () = assert!(FRAMES_END.get() <= 1 << ORDER_SHIFT && Order::MAX.get() < 1 << (64 - ORDER_SHIFT));
 
-impl Place {
+impl FrameAndOrder {
     #[inline]
     fn new(head: Pfn, order: Order) -> Self {
         Self(u64::from(order.get()) << ORDER_SHIFT | head.get())
@@ -73,7 +73,7 @@ impl<'z, P: Protocol> Block<'z, P> {
     /// The caller's reference becomes the handle's.
     #[inline]
     pub(crate) fn adopt(zone: &'z Zone<'z, P>, head: Pfn, order: Order) -> Self {
-        Self { zone, place: Place::new(head, order) }
+        Self { zone, place: FrameAndOrder::new(head, order) }
     }
 
     /// First frame of the block.
@@ -249,7 +249,7 @@ mod tests {
     fn a_place_says_what_it_was_made_of() {
         for order in Order::all() {
             for head in [Pfn::new(0), Pfn::new(1 << 30), Pfn::new(FRAMES_END.get() - 1).head(order)] {
-                let place = Place::new(head, order);
+                let place = FrameAndOrder::new(head, order);
                 assert_eq!((place.head(), place.order()), (head, order));
             }
         }
