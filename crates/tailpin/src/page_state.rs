@@ -15,7 +15,8 @@ pub enum Kind {
     Page,
     /// First frame of a larger block.
     Head,
-    /// Another frame of a larger block.
+    /// Another frame of a larger block. If [`head_of`](crate::Zone::head_of) finds no block for it,
+    /// that block is no more, and the frame is free.
     Tail,
     /// Head of a block that is being split.
     Splitting,

@@ -77,6 +77,9 @@ pub fn is_huge(space: &Sp<'_>, addr: VirtAddr) -> bool {
     space.mapping(addr).is_some_and(|mapping| mapping.order == Order::HUGE)
 }
 
+/// A tail that is in no block is one of a block that is no more, whose words are as it left them.
 pub fn is_free(zone: &Zone<'_>, frame: Pfn) -> bool {
-    zone.head_of(frame).is_none() && matches!(zone.state(frame).unwrap().kind, Kind::Free | Kind::Implicit)
+    let state = zone.state(frame).unwrap();
+    let of_no_use = matches!(state.kind, Kind::Free | Kind::Implicit | Kind::Tail);
+    zone.head_of(frame).is_none() && of_no_use && state.pins == 0
 }
