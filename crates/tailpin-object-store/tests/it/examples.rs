@@ -1,7 +1,7 @@
 //! The examples run as they are.
 
-#[path = "../../examples/budget.rs"]
-mod budget;
+#[path = "../../examples/budget_of_a_store.rs"]
+mod budget_of_a_store;
 #[path = "../../examples/keep_a_record.rs"]
 mod keep_a_record;
 #[path = "../../examples/ranges.rs"]

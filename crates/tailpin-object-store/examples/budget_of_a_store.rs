@@ -1,6 +1,6 @@
 //! Reads beyond the arena's limit: one that falls back to the heap, and one that waits for room.
 //!
-//! `cargo run -p tailpin-object-store --example budget`
+//! `cargo run -p tailpin-object-store --example budget_of_a_store`
 
 use std::error::Error;
 
