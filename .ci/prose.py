@@ -48,8 +48,9 @@ def strings(text):
     """(line number, what is said) of the strings that are sentences, not names"""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip().startswith("//"):
-            for said in re.findall(r'"((?:[^"\\]|\\.)* (?:[^"\\]|\\.)*)"', line):
-                yield number, said
+            for said in re.findall(r'"((?:[^"\\]|\\.)*)"', line):
+                if " " in said:
+                    yield number, said
 
 
 def wrong(path):

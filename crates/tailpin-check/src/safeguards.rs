@@ -112,7 +112,7 @@ safeguards! {
     W16 "W16" OneWord "a fresh block says that its tails rest without a look";
     W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
     W19 "W19" OneWord "a piece is merged though another thread has come to own it";
-    W20 "W20" OneWord "unpinned tails of a block that splits itself are freed at once, whoever may be about to pin one";
+    W20 "W20" OneWord "unpinned tails of a block that splits itself are freed at once though a thread may be about to pin one";
     WAlone "W-alone" OneWord "a block is merged while another thread acts through the same reference";
     ARelease "A-release" OneWord "the allocator's words are given back without Release";
     AOrder "A-order" OneWord "who leads others to a free frame and who takes the lead away may both miss what the other one wrote";

@@ -471,10 +471,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             ONE_WORD,
             &[Safeguard::W20],
         )
-        .setup(|fx| {
-            fx.alloc(0, 2, Splittable);
-            fx.keep(0, fx.must_get(1));
-        })
+        .setup(with_pinned_tail)
         .thread("drop", |fx| fx.drop_refs(0, 2, 1))
         .thread("get(3), put", |fx| fx.get_and_put(3))
         .thread("put(1)", |fx| fx.put_kept(0)),
@@ -485,18 +482,10 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             ONE_WORD,
             &[Safeguard::W1, Safeguard::W20],
         )
-        .setup(|fx| {
-            fx.alloc(0, 2, Splittable);
-            fx.keep(0, fx.must_get(1));
-        })
+        .setup(with_pinned_tail)
         .reuses()
         .thread("get(3), put", |fx| fx.get_and_put(3))
-        .thread("drop; allocate order 1; drop", |fx| {
-            fx.drop_refs(0, 2, 1);
-            if fx.try_alloc(2, 1, Splittable) {
-                fx.drop_refs(2, 1, 1);
-            }
-        })
+        .thread("drop; allocate order 1; drop", drop_and_reuse)
         .finish(|fx| fx.put_kept(0)),
         scenario::<E, F>(
             "unsplittable",
@@ -518,13 +507,22 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         .setup(|fx| fx.begin_with(2))
         .reuses()
         .thread("get(3), put", |fx| fx.get_and_put(3))
-        .thread("drop; allocate order 1; drop", |fx| {
-            fx.drop_refs(0, 2, 1);
-            if fx.try_alloc(2, 1, Splittable) {
-                fx.drop_refs(2, 1, 1);
-            }
-        }),
+        .thread("drop; allocate order 1; drop", drop_and_reuse),
     ]
+}
+
+/// A block of order 2 of which page 1 is pinned.
+fn with_pinned_tail<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.alloc(0, 2, Splittable);
+    fx.keep(0, fx.must_get(1));
+}
+
+/// Its last two frames are a block of their own after the block's last reference, if they are free.
+fn drop_and_reuse<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.drop_refs(0, 2, 1);
+    if fx.try_alloc(2, 1, Splittable) {
+        fx.drop_refs(2, 1, 1);
+    }
 }
 
 fn split_and_drop<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {

@@ -47,7 +47,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             .thread("set frame 511 aside", set_last_aside),
         page(
             "aside-moved",
-            "pages are moved from the pool to where they are claimed ‖ one is set aside ‖ a page is taken",
+            "pages are moved to where they are claimed ‖ one is set aside ‖ a page is taken",
             1,
         )
         .setup(|fx| fx.occupy(BUT_TWO))
@@ -171,23 +171,11 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             .thread("set frame 511 aside", |fx| fx.set_aside(511)),
         four("aside-self-split", "the last reference goes under a pin ‖ a frame is set aside", 1)
             .setup(|fx| fx.occupy(FOUR_LAST))
-            .thread("pin frame 509, drop, unpin", |fx| {
-                fx.give_through(fx.kept_block(), "pins a page of it, then drops it", |block| {
-                    let pin = block.pin(1);
-                    drop(block);
-                    drop(pin);
-                });
-            })
+            .thread("pin frame 509, drop, unpin", |fx| drop_under_pin(fx, 1))
             .thread("set frame 511 aside", |fx| fx.set_aside(511)),
         four("aside-pin-kept", "the last reference goes under a pin ‖ the pinned frame is set aside", 1)
             .setup(|fx| fx.occupy(FOUR_LAST))
-            .thread("pin frame 511, drop, unpin", |fx| {
-                fx.give_through(fx.kept_block(), "pins a page of it, then drops it", |block| {
-                    let pin = block.pin(3);
-                    drop(block);
-                    drop(pin);
-                });
-            })
+            .thread("pin frame 511, drop, unpin", |fx| drop_under_pin(fx, 3))
             .thread("set frame 511 aside", |fx| fx.set_aside(511)),
         two("aside-merge", "pages are merged ‖ one is set aside")
             .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3, 2, 1, 1]))
@@ -199,6 +187,15 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             })
             .thread("set frame 511 aside", |fx| fx.set_aside(511)),
     ]
+}
+
+/// The kept block's last reference goes while this page of it is pinned.
+fn drop_under_pin<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>, page: u64) {
+    fx.give_through(fx.kept_block(), "pins a page of it, then drops it", |block| {
+        let pin = block.pin(page);
+        drop(block);
+        drop(pin);
+    });
 }
 
 fn take_and_keep<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {

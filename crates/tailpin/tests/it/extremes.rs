@@ -1,6 +1,8 @@
 //! Each public function that takes a number, with the smallest and the largest there are. The tests
 //! are built with overflow checks, so arithmetic that wraps is a panic here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::common::Heard;
 use tailpin::{
     AddError, Block, FrameMask, FrameRange, OneWord, Order, Pfn, Protocol, RawBlock, Request, RunError,
@@ -118,6 +120,41 @@ fn runs_by_number<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
         }
     }
     is_as_it_was(zone);
+}
+
+#[test]
+fn pages_of_a_run_and_cpus_by_their_numbers() {
+    fn within(zone: &Zone<'_, OneWord<'_>>, _: &Heard) {
+        let run = zone.alloc_run(48, 1).unwrap();
+        for n in numbers() {
+            assert_eq!(run.pin(n).is_ok(), n < 48);
+            let local = zone.local(n as usize);
+            local.free(local.alloc(Order::PAGE).unwrap());
+        }
+        drop(run);
+        is_as_it_was(zone);
+        for n in numbers() {
+            let run = zone.alloc_run(48, 1).unwrap();
+            let parts = catch_unwind(AssertUnwindSafe(|| run.split_at(n)));
+            assert_eq!(parts.is_ok(), n <= 48, "{n}");
+            drop(parts);
+            is_as_it_was(zone);
+        }
+    }
+    on_one!(OneWord, FRAMES, within);
+}
+
+#[test]
+fn frames_of_a_mask_by_their_numbers() {
+    for n in numbers() {
+        assert_eq!(FrameMask::ALL.contains(n), n < 512);
+        let inserted = catch_unwind(|| {
+            let mut mask = FrameMask::NONE;
+            mask.insert(n);
+            mask.count()
+        });
+        assert_eq!(inserted.ok(), (n < 512).then_some(1), "{n}");
+    }
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
         // Threads meet at one CPU, which one of them owns.
         let local = zone.local(random.below(3) as usize);
         for _ in 0..200 {
-            let order = order([0, 1, 1, 2, 3, 3, 5, 6, 8, 9][random.below(10) as usize]);
+            let order = common::any_cached_order(&mut random);
             match random.below(20) {
                 0..6 => held.extend(local.alloc(order)),
                 6..9 => held.extend(zone.alloc(order)),
@@ -187,12 +187,7 @@ fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
                     let block = held.swap_remove(random.below(held.len() as u64) as usize);
                     if random.below(3) == 0 { drop(block) } else { local.free(block) }
                 }
-                18 => {
-                    let frame = Pfn::new(random.below(8 * 512));
-                    if let SetAside::Done | SetAside::WhenFreed = zone.set_aside(frame) {
-                        zone.restore(frame);
-                    }
-                }
+                18 => common::set_aside_and_restore(zone, &mut random, 8 * 512),
                 19 if random.below(20) == 0 => zone.drain(),
                 _ => held.truncate(10),
             }
@@ -203,15 +198,6 @@ fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
 #[test]
 fn nothing_is_lost_where_threads_meet_at_a_cpu() {
     on_a_zone(8, |zone| {
-        for round in 0..4 {
-            std::thread::scope(|scope| {
-                for thread in 0..4 {
-                    scope.spawn(move || play(zone, round * 10 + thread, 20_000));
-                }
-            });
-            let audit = zone.audit();
-            assert_eq!((audit.violations(), zone.used_frames()), (0, 0), "{audit}");
-            assert_eq!(zone.free_frames() + zone.set_aside_frames(), 8 * 512);
-        }
+        common::nothing_is_lost(zone, 8 * 512, |thread| play(zone, thread, 20_000));
     });
 }

@@ -120,18 +120,12 @@ fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
         // Two threads meet at one CPU cache, and change their CPUs.
         CPU.set(random.below(2) as usize);
         match random.below(20) {
-            0..9 => held.extend(zone.alloc(order([0, 1, 1, 2, 3, 3, 5, 6, 8, 9][random.below(10) as usize]))),
+            0..9 => held.extend(zone.alloc(common::any_cached_order(&mut random))),
             9..18 if !held.is_empty() => {
                 let n = random.below(held.len() as u64) as usize;
                 held.swap_remove(n);
             }
-            18 => {
-                let frame = Pfn::new(random.below(8 * 512));
-                if let SetAside::Done | SetAside::WhenFreed = zone.set_aside(frame) {
-                    // Some come back at once, others when they are found to have left.
-                    zone.restore(frame);
-                }
-            }
+            18 => common::set_aside_and_restore(zone, &mut random, 8 * 512),
             19 if random.below(20) == 0 => zone.drain(),
             _ => held.truncate(10),
         }
@@ -141,15 +135,6 @@ fn play(zone: &TestZone<'_>, thread: u64, turns: u64) {
 #[test]
 fn nothing_is_lost_where_threads_share_a_cpu_cache() {
     on_a_zone(8, |zone| {
-        for round in 0..4 {
-            std::thread::scope(|scope| {
-                for thread in 0..4 {
-                    scope.spawn(move || play(zone, round * 10 + thread, 20_000));
-                }
-            });
-            let audit = zone.audit();
-            assert_eq!((audit.violations(), zone.used_frames()), (0, 0), "{audit}");
-            audit.findings().for_each(|finding| println!("{finding}"));
-        }
+        common::nothing_is_lost(zone, 8 * 512, |thread| play(zone, thread, 20_000));
     });
 }

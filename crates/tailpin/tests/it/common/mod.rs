@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use tailpin::OneWord;
-use tailpin::{FrameMask, FreeSink, Misuse, Order, Pfn, Sink};
+use tailpin::{FrameMask, FreeSink, Misuse, Order, Pfn, SetAside, Sink, Zone};
 pub use tailpin_classic::Classic;
 
 /// Keeps every misuse it hears of.
@@ -85,5 +85,36 @@ impl FreeSink for NoMisuse {
     fn freed_offline(&self, _: Pfn) {}
     fn misuse(&self, misuse: &Misuse) {
         panic!("{misuse}");
+    }
+}
+
+/// An order as storms ask for it: all that a CPU cache has its own way for.
+pub fn any_cached_order(random: &mut Random) -> Order {
+    Order::new([0, 1, 1, 2, 3, 3, 5, 6, 8, 9][random.below(10) as usize]).unwrap()
+}
+
+/// Sets any of the first `frames` frames aside, and has it back if it was in service.
+pub fn set_aside_and_restore(zone: &Zone<'_, OneWord<'_>>, random: &mut Random, frames: u64) {
+    let frame = Pfn::new(random.below(frames));
+    if let SetAside::Done | SetAside::WhenFreed = zone.set_aside(frame) {
+        // Some come back at once, others when they are found to have left.
+        zone.restore(frame);
+    }
+}
+
+/// Four threads play, four times over, and each time all of so many frames are free afterwards, or
+/// set aside.
+pub fn nothing_is_lost(zone: &Zone<'_, OneWord<'_>>, frames: u64, play: impl Fn(u64) + Sync) {
+    for round in 0..4 {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let play = &play;
+                scope.spawn(move || play(round * 10 + thread));
+            }
+        });
+        let audit = zone.audit();
+        audit.findings().for_each(|finding| println!("{finding}"));
+        assert_eq!((audit.violations(), zone.used_frames()), (0, 0), "{audit}");
+        assert_eq!(zone.free_frames() + zone.set_aside_frames(), frames);
     }
 }
