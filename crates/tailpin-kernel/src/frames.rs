@@ -13,7 +13,7 @@ use tailpin::{
     AddError, FrameRange, Hooks, Misuse, OneWord, PAGE_SIZE, Pfn, RunError, RunRequest, Sink, Zone,
     ZoneConfig, ZoneError, ZoneLayout,
 };
-use tailpin_mm::{DirectMap, FrameInfo};
+use tailpin_mm::{DirectMap, FrameInfo, FrameInfos};
 
 /// First frame that devices with 32-bit addresses don't reach.
 const DMA32_END: Pfn = Pfn::new(1 << 20);
@@ -153,7 +153,7 @@ impl From<ZoneError> for InitError {
 /// What there is once the memory map is known.
 struct Managed {
     zone: Zone<'static>,
-    infos: &'static [FrameInfo],
+    infos: FrameInfos<'static>,
     direct_map: &'static (dyn DirectMap + Sync),
     metadata: FrameRange,
 }
@@ -237,8 +237,8 @@ impl Frames {
     ///
     /// # Panics
     /// Before [`Frames::init`].
-    pub fn infos(&'static self) -> &'static [FrameInfo] {
-        self.managed().infos
+    pub fn infos(&'static self) -> &'static FrameInfos<'static> {
+        &self.managed().infos
     }
 
     /// The address of a frame in the direct map.
@@ -394,7 +394,7 @@ impl Managed {
         let memory = Metadata::new(direct_map, metadata);
         let pages = memory.slice(pages_at, pages);
         let allocator = memory.slice(allocator_at, allocator);
-        let infos = memory.slice(infos_at, infos);
+        let infos = FrameInfos::from_metadata(memory.slice(infos_at, infos));
         let mut settings = ZoneConfig::default().cpu(config.this_cpu).low_watermark(config.low_watermark);
         if let Some(sink) = config.sink {
             settings = settings.sink(sink);

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use tailpin::{FrameRange, Order, Pfn, ZoneConfig, ZoneLayout, ZoneMemory};
 use tailpin_mm::arch::X86_64;
 use tailpin_mm::{
-    Access, DirectMap, Env, FaultError, FrameInfo, Map, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
+    Access, DirectMap, Env, FaultError, FrameInfos, Map, Mm, MmConfig, ObjectConfig, PAGE_BYTES, Prot,
     ReadSide, SpaceId, Stale, Tlb,
 };
 
@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ranges = [FrameRange::new(FIRST, MEMORY / PAGE_BYTES)];
     let layout = ZoneLayout::new(&ranges, 1)?;
     let metadata = ZoneMemory::for_layout(&layout);
-    let infos: Vec<FrameInfo> = (0..layout.span_frames()).map(|_| FrameInfo::new()).collect();
+    let infos = FrameInfos::new(layout.span_frames());
     let zone = metadata.zone(layout, ZoneConfig::default())?;
     let mm = Mm::new(&zone, &machine, &infos, MmConfig::default())?;
     println!("{} frames, {} free", zone.usable_frames(), zone.free_frames());

@@ -343,15 +343,14 @@ impl fmt::Display for NotPresent {
 /// Why an [`Mm`](crate::Mm), a space or an object could not be made, or an object not be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MmError {
-    /// The slice of frame information does not cover the zone's span.
+    /// The frame information does not cover the zone's span.
     TooFewInfos {
         /// Needed: one for each frame of the span.
         needed: u64,
         /// Given.
         given: u64,
     },
-    /// The frame information, or a part of it, serves another [`Mm`](crate::Mm), whose answers
-    /// would become wrong.
+    /// The frame information serves another [`Mm`](crate::Mm).
     InfosInUse,
     /// No block of this order was free.
     OutOfMemory {

@@ -7,7 +7,10 @@
 //! merge, move or truncation at the same time changes nothing of that (H9, H10, H11): it is never
 //! computed from a head.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailpin::Pfn;
 
@@ -40,32 +43,114 @@ pub(crate) enum PageOwner {
 
 const ANONYMOUS: u64 = 1 << 63;
 
-/// The words of all frames of the zone's span.
-pub(crate) struct FrameInfos<'z> {
+/// What an [`Mm`](crate::Mm) notes of each frame of a zone's span, the first entry for its first
+/// frame. It serves one `Mm` at a time, and no entry is in two of these values: they own their
+/// entries, or have them lent for themselves alone.
+///
+/// ```
+/// use tailpin_mm::{FrameInfo, FrameInfos};
+///
+/// let owned = FrameInfos::new(512);
+/// let mut entries: Vec<FrameInfo> = (0..512).map(|_| FrameInfo::new()).collect();
+/// let lent = FrameInfos::from(entries.as_mut_slice());
+/// assert_eq!(owned.len(), lent.len());
+/// ```
+///
+/// Two over entries that overlap can't be made:
+///
+/// ```compile_fail,E0499
+/// # use tailpin_mm::{FrameInfo, FrameInfos};
+/// # let mut entries: Vec<FrameInfo> = (0..512).map(|_| FrameInfo::new()).collect();
+/// let first = FrameInfos::from(&mut entries[..300]);
+/// let second = FrameInfos::from(&mut entries[200..]);
+/// drop(first);
+/// ```
+pub struct FrameInfos<'m> {
+    entries: Entries<'m>,
+    /// An [`Mm`](crate::Mm) has them. Set by the thread that makes it, cleared by the one that
+    /// drops its last handle.
+    in_use: AtomicBool,
+}
+
+/// The entries, to which no other value leads.
+enum Entries<'m> {
+    Owned(Box<[FrameInfo]>),
+    Lent(&'m [FrameInfo]),
+}
+
+impl FrameInfos<'static> {
+    /// For so many frames, never used.
+    ///
+    /// # Panics
+    /// If there is no memory for them, 16 bytes each.
+    pub fn new(frames: u64) -> Self {
+        let mut entries = Vec::new();
+        let frames = usize::try_from(frames).unwrap_or(usize::MAX);
+        entries.try_reserve_exact(frames).expect("no memory for the frame information");
+        entries.resize_with(frames, FrameInfo::new);
+        Self { entries: Entries::Owned(entries.into_boxed_slice()), in_use: AtomicBool::new(false) }
+    }
+}
+
+impl<'m> From<&'m mut [FrameInfo]> for FrameInfos<'m> {
+    fn from(entries: &'m mut [FrameInfo]) -> Self {
+        Self { entries: Entries::Lent(entries), in_use: AtomicBool::new(false) }
+    }
+}
+
+impl FrameInfos<'static> {
+    /// Over the metadata of a machine's frames, of which its owner makes one value: for
+    /// `tailpin-kernel`, which has no exclusive reference to them. No stable interface.
+    #[doc(hidden)]
+    pub const fn from_metadata(entries: &'static [FrameInfo]) -> Self {
+        Self { entries: Entries::Lent(entries), in_use: AtomicBool::new(false) }
+    }
+}
+
+impl FrameInfos<'_> {
+    /// The number of entries.
+    pub fn len(&self) -> u64 {
+        self.entries().len() as u64
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn entries(&self) -> &[FrameInfo] {
+        match &self.entries {
+            Entries::Owned(entries) => entries,
+            Entries::Lent(entries) => entries,
+        }
+    }
+
+    /// For one [`Mm`](crate::Mm), whose first frame is `base`; `None` while they serve another.
+    pub(crate) fn claim(&self, base: Pfn) -> Option<ClaimedInfos<'_>> {
+        // Acquire: pairs with the Release in `drop`, after which no thread writes to any.
+        if self.in_use.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        Some(ClaimedInfos { infos: self.entries(), in_use: &self.in_use, base })
+    }
+}
+
+impl fmt::Debug for FrameInfos<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Relaxed: what was so at some moment.
+        let in_use = self.in_use.load(Ordering::Relaxed);
+        f.debug_struct("FrameInfos").field("len", &self.len()).field("in_use", &in_use).finish()
+    }
+}
+
+/// The words of all frames of the zone's span, which one [`Mm`](crate::Mm) has.
+pub(crate) struct ClaimedInfos<'z> {
     infos: &'z [FrameInfo],
+    in_use: &'z AtomicBool,
     base: Pfn,
 }
 
-/// In the second word of the first and the last entry: an [`Mm`](crate::Mm) has them.
-const CLAIMED: u64 = 1 << 63;
-
-impl<'z> FrameInfos<'z> {
-    /// The words of frames from `base` on; `None` if the first or the last entry serves another
-    /// [`Mm`](crate::Mm). At least one.
-    pub(crate) fn claim(infos: &'z [FrameInfo], base: Pfn) -> Option<Self> {
-        let (first, last) = (infos.first()?, infos.last()?);
-        // Acquire: pairs with the Release in `drop`, after which no thread writes to any.
-        if first.index.fetch_or(CLAIMED, Ordering::Acquire) & CLAIMED != 0 {
-            return None;
-        }
-        if infos.len() > 1 && last.index.fetch_or(CLAIMED, Ordering::Acquire) & CLAIMED != 0 {
-            // Relaxed: nothing was done under the claim.
-            first.index.fetch_and(!CLAIMED, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self { infos, base })
-    }
-
+impl ClaimedInfos<'_> {
     #[expect(clippy::arithmetic_side_effects, reason = "a frame of the zone: not before its first")]
     fn of(&self, frame: Pfn) -> &FrameInfo {
         &self.infos[(frame.get() - self.base.get()) as usize]
@@ -84,8 +169,7 @@ impl<'z> FrameInfos<'z> {
             let info = self.of(head.offset(i));
             // Relaxed: published by the compare-and-swap (Release) of the entry that maps the page.
             info.owner.store(owner, Ordering::Relaxed);
-            let claimed = info.index.load(Ordering::Relaxed) & CLAIMED;
-            info.index.store((index + i) | claimed, Ordering::Relaxed);
+            info.index.store(index + i, Ordering::Relaxed);
         }
     }
 
@@ -100,16 +184,14 @@ impl<'z> FrameInfos<'z> {
             root if root & ANONYMOUS != 0 => PageOwner::Anonymous(root & !ANONYMOUS),
             object => PageOwner::Object(object),
         };
-        (owner, info.index.load(Ordering::Relaxed) & !CLAIMED)
+        (owner, info.index.load(Ordering::Relaxed))
     }
 }
 
-impl Drop for FrameInfos<'_> {
+impl Drop for ClaimedInfos<'_> {
     fn drop(&mut self) {
-        for info in self.infos.first().into_iter().chain(self.infos.last()) {
-            // Release: pairs with the Acquire in `claim`.
-            info.index.fetch_and(!CLAIMED, Ordering::Release);
-        }
+        // Release: pairs with the Acquire in `claim`.
+        self.in_use.store(false, Ordering::Release);
     }
 }
 

@@ -28,7 +28,7 @@ pub use addr::{Access, CacheType, Level, PAGE_BYTES, Prot, SpaceId, VirtAddr, Vi
 pub use env::std_env::{Ram, StdEnv, StdSection};
 pub use env::{DirectMap, Env, ReadSide, Stale, Tlb};
 pub use error::{CollapseError, FaultError, MapError, MmError, NotPresent, PageSplitError, PinError};
-pub use frame_info::FrameInfo;
+pub use frame_info::{FrameInfo, FrameInfos};
 pub use mm::{Cow, HugePages, Mm, MmConfig};
 pub use object::Object;
 pub use object::config::{ObjectConfig, ObjectId, ObjectSource};

@@ -10,7 +10,7 @@ use crate::arch::Arch;
 use crate::block_guard::{self, BlockGuard};
 use crate::env::Env;
 use crate::error::{MmError, Shortage};
-use crate::frame_info::{FrameInfo, FrameInfos, PageOwner};
+use crate::frame_info::{ClaimedInfos, FrameInfos, PageOwner};
 use crate::root::LoadedTables;
 
 /// Copy-on-write: what a write to a huge page does that other spaces also map.
@@ -88,8 +88,8 @@ impl<E: Env> Clone for Mm<'_, E> {
 }
 
 impl<'z, E: Env> Mm<'z, E> {
-    /// Address spaces over `zone`. `infos` has one entry for each frame of the zone's span, the
-    /// first for its first frame; it serves one `Mm` at a time. The zone may have other users.
+    /// Address spaces over `zone`. `infos` has at least one entry for each frame of the zone's span
+    /// and serves one `Mm` at a time. The zone may have other users.
     ///
     /// # Errors
     /// [`MmError::TooFewInfos`]; [`MmError::InfosInUse`]; [`MmError::FrameTooHigh`] if the zone has
@@ -101,10 +101,10 @@ impl<'z, E: Env> Mm<'z, E> {
     pub fn new(
         zone: &'z Zone<'z>,
         env: &'z E,
-        infos: &'z [FrameInfo],
+        infos: &'z FrameInfos<'_>,
         config: MmConfig,
     ) -> Result<Self, MmError> {
-        let (needed, given) = (zone.span().frames(), infos.len() as u64);
+        let (needed, given) = (zone.span().frames(), infos.len());
         if given < needed {
             return Err(MmError::TooFewInfos { needed, given });
         }
@@ -112,11 +112,10 @@ impl<'z, E: Env> Mm<'z, E> {
         if frames.end > E::Arch::FRAMES_END {
             return Err(MmError::FrameTooHigh { frames: frames.end, most: E::Arch::FRAMES_END });
         }
-        let infos = &infos[..needed as usize];
         let mut core = MmCore {
             zone,
             env,
-            infos: FrameInfos::claim(infos, zone.span().start).ok_or(MmError::InfosInUse)?,
+            infos: infos.claim(zone.span().start).ok_or(MmError::InfosInUse)?,
             config,
             ids: AtomicU64::new(1),
             zero: None,
@@ -156,7 +155,7 @@ const NO_FRAME: u64 = u64::MAX;
 pub(crate) struct MmCore<'z, E: Env> {
     pub(crate) zone: &'z Zone<'z>,
     pub(crate) env: &'z E,
-    pub(crate) infos: FrameInfos<'z>,
+    pub(crate) infos: ClaimedInfos<'z>,
     pub(crate) config: MmConfig,
     /// The next identity. Any thread takes one, by one atomic addition.
     ids: AtomicU64,

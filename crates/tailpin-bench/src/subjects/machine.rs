@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use memmap2::{Advice, MmapMut};
 use tailpin::{OneWord, PAGE_BYTES, Pfn, Zone};
 use tailpin_mm::{
-    DirectMap, Env, FrameInfo, Mm, MmConfig, Ram, ReadSide, SpaceId, Stale, StdEnv, StdSection, Tlb,
+    DirectMap, Env, FrameInfos, Mm, MmConfig, Ram, ReadSide, SpaceId, Stale, StdEnv, StdSection, Tlb,
 };
 
 use super::{Memory, zone};
@@ -89,7 +89,7 @@ impl Env for LazyEnv {
 pub(crate) struct Machine {
     env: LazyEnv,
     metadata: Memory,
-    infos: Vec<FrameInfo>,
+    infos: FrameInfos<'static>,
     frames: u64,
 }
 
@@ -97,8 +97,7 @@ impl Machine {
     /// With so many MiB of frames.
     pub(crate) fn new(mib: u64) -> Self {
         let frames = mib * 256;
-        let mut infos = Vec::new();
-        infos.resize_with(frames as usize, FrameInfo::new);
+        let infos = FrameInfos::new(frames);
         Self { env: LazyEnv::new(frames), metadata: Memory::new::<OneWord<'_>>(frames), infos, frames }
     }
 

@@ -11,14 +11,13 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::sync::Mutex;
-use std::vec::Vec;
 
 use tailpin::{FrameRange, Order, Pfn, Zone, ZoneConfig, ZoneError, ZoneLayout, ZoneMemory};
 
 use crate::addr::SpaceId;
 use crate::arch::X86_64;
 use crate::env::{DirectMap, Env, ReadSide, Stale, Tlb};
-use crate::frame_info::FrameInfo;
+use crate::frame_info::FrameInfos;
 
 /// How many counters there are: each thread counts its sections in one of them.
 const SHARDS: usize = 32;
@@ -237,7 +236,7 @@ impl Env for StdEnv {
 pub struct Ram {
     env: StdEnv,
     metadata: ZoneMemory,
-    infos: Vec<FrameInfo>,
+    infos: FrameInfos<'static>,
 }
 
 impl Ram {
@@ -250,8 +249,7 @@ impl Ram {
         let ranges = [env.frames];
         let layout = Self::layout(&ranges);
         let metadata = ZoneMemory::for_layout(&layout);
-        let mut infos = Vec::new();
-        infos.resize_with(layout.span_frames() as usize, FrameInfo::new);
+        let infos = FrameInfos::new(layout.span_frames());
         Self { env, metadata, infos }
     }
 
@@ -282,7 +280,7 @@ impl Ram {
     }
 
     /// The frame information, one entry for each frame of the zone's span.
-    pub fn infos(&self) -> &[FrameInfo] {
+    pub fn infos(&self) -> &FrameInfos<'static> {
         &self.infos
     }
 }
