@@ -122,6 +122,7 @@ impl<S: Scheduler, W: QueueWord> Bucket<S, W> {
     }
 
     /// Whether a waker has to look at the queue. Asked after the word was changed.
+    #[inline]
     pub(crate) fn has_waiters<G: Safeguards<Safeguard>>(&self) -> bool {
         W::fence(if G::keeps(Safeguard::FWake) { Ordering::SeqCst } else { Ordering::Release });
         self.waiters.load(Ordering::Relaxed) > 0

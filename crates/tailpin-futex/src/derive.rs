@@ -38,18 +38,30 @@ pub struct Derived {
 /// [`Error::Misaligned`], [`Error::Fault`], [`Error::ReadOnlyAnonymous`],
 /// [`Error::SpecialMapping`], and what `give_up` says.
 #[doc(alias = "get_futex_key")]
+#[inline] // A private key is a few instructions, and a result that goes through memory as many again.
 pub fn derive<M: Memory, G: Safeguards<Safeguard>>(
     futex: &Futex<'_, M>,
     access: Access,
-    mut give_up: impl FnMut(u32) -> Option<Error>,
+    give_up: impl FnMut(u32) -> Option<Error>,
 ) -> Result<Derived, Error> {
     let Futex { memory, at, scope } = *futex;
     if !at.is_aligned() {
         return Err(Error::Misaligned { at });
     }
-    if scope == Scope::Private {
-        return Ok(Derived { key: Key::private(memory.space(), at), attempts: 0 });
+    match scope {
+        Scope::Private => Ok(Derived { key: Key::private(memory.space(), at), attempts: 0 }),
+        Scope::Shared => derive_shared::<M, G>(memory, at, access, give_up),
     }
+}
+
+/// Makes the key of an aligned word that any address space may use: asks the page it is in.
+#[inline(never)]
+fn derive_shared<M: Memory, G: Safeguards<Safeguard>>(
+    memory: &M,
+    at: Address,
+    access: Access,
+    mut give_up: impl FnMut(u32) -> Option<Error>,
+) -> Result<Derived, Error> {
     let mut pages = PageLookup { memory, at, access, asks: Access::Write, pins_tried: 0 };
     let mut refused = None;
     for attempts in 1_u32.. {

@@ -25,12 +25,14 @@ pub struct Futex<'m, M> {
 impl<'m, M: Memory> Futex<'m, M> {
     /// A word for threads of this address space alone. `at` is its address as a number: of a
     /// `tailpin_mm::VirtAddr`, what `get` returns.
+    #[inline]
     pub const fn private(memory: &'m M, at: u64) -> Self {
         Self { memory, at: Address::new(at), scope: Scope::Private }
     }
 
     /// A word for threads of every address space that maps its page. `at` is its address as a
     /// number: of a `tailpin_mm::VirtAddr`, what `get` returns.
+    #[inline]
     pub const fn shared(memory: &'m M, at: u64) -> Self {
         Self { memory, at: Address::new(at), scope: Scope::Shared }
     }

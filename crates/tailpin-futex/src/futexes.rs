@@ -64,10 +64,12 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// # Errors
     /// Those of [`derive()`], and [`Error::TooManyRetries`] if other threads have changed the
     /// mapping at each of 65,536 attempts.
+    #[inline]
     pub fn key<M: Memory>(&self, futex: &Futex<'_, M>, access: Access) -> Result<Key, Error> {
         self.key_within(futex, access, &mut RetryLimit::of_waker())
     }
 
+    #[inline]
     pub(crate) fn key_within<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
@@ -95,6 +97,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     }
 
     #[expect(clippy::arithmetic_side_effects, reason = "there is one bucket or more")]
+    #[inline]
     pub(crate) fn bucket(&self, key: &Key) -> &Bucket<S, W> {
         &self.buckets[key.hash() as usize & (self.buckets.len() - 1)]
     }

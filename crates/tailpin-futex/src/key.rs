@@ -40,6 +40,7 @@ pub struct Key {
 
 impl Key {
     /// Key of a word that only this address space uses.
+    #[inline]
     pub const fn private(space: SpaceId, at: Address) -> Self {
         Self { kind: KeyKind::Private, identity: space.0, page: at.page().get(), offset: at.offset() }
     }
@@ -67,6 +68,7 @@ impl Key {
 
     /// A number in which neighbouring words, pages and objects differ in all bits.
     #[expect(clippy::arithmetic_side_effects, reason = "one of three kinds")]
+    #[inline]
     pub(crate) const fn hash(&self) -> u64 {
         // Each step is a bijection of its own word, so two keys that differ in one field never
         // collide before the last fold: multiply by an odd number (the golden ratio's), fold the
@@ -75,8 +77,9 @@ impl Key {
             let product = (seed ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             product ^ product >> 32
         }
-        let place = self.page.wrapping_mul(PAGE_BYTES).wrapping_add(self.offset as u64);
-        mix(mix(mix(self.kind as u64 + 1, self.identity), self.page), place)
+        // Of an address or index the offset's bits are free, or unlike in nothing that exists.
+        let place = self.page.rotate_left(PAGE_BYTES.trailing_zeros()) ^ self.offset as u64;
+        mix(mix(self.kind as u64 + 1, self.identity), place)
     }
 }
 

@@ -15,26 +15,31 @@ pub struct Address(u64);
 
 impl Address {
     /// The address with this number.
+    #[inline]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The address as a number.
+    #[inline]
     pub const fn get(self) -> u64 {
         self.0
     }
 
     /// Address of the base page it lies in.
+    #[inline]
     pub const fn page(self) -> Self {
         Self(self.0 & !(PAGE_BYTES - 1))
     }
 
     /// Its distance from the beginning of that page: 0 to 4095.
+    #[inline]
     pub const fn offset(self) -> u16 {
         (self.0 & (PAGE_BYTES - 1)) as u16
     }
 
     /// Whether a 32-bit word may lie here.
+    #[inline]
     pub const fn is_aligned(self) -> bool {
         self.0 & 3 == 0
     }

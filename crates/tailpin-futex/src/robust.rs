@@ -151,7 +151,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>, M: Memory> Walk<'_, S
             let futex = Futex { memory: self.memory, at, scope };
             let limit = &mut RetryLimit::limited(ATTEMPTS);
             if let Ok(key) = self.futexes.key_within(&futex, Access::Read, limit) {
-                let woken = self.futexes.wake_key(&key, 1, !0).unwrap_or(0);
+                let woken = self.futexes.wake_key(key, 1, !0).unwrap_or(0);
                 self.result.woken = self.result.woken.saturating_add(woken);
             }
         }

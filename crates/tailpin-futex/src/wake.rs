@@ -1,7 +1,7 @@
 //! Wake: the other half of wait.
 
 use crate::batch::Batch;
-use crate::bucket::Waiters;
+use crate::bucket::{Bucket, Waiters};
 use crate::error::{Error, Invalid};
 use crate::futex::Futex;
 use crate::futexes::Futexes;
@@ -22,6 +22,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     /// # Errors
     /// Those of the key, and [`Invalid::Mismatched`] if nothing was woken and a thread waits there
     /// to be requeued to a lock, or for a lock with priority inheritance.
+    #[inline]
     pub fn wake<M: Memory>(&self, futex: &Futex<'_, M>, count: u32) -> Result<u32, Error> {
         self.wake_bitset(futex, count, !0)
     }
@@ -31,6 +32,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
     ///
     /// # Errors
     /// Those of [`wake`](Self::wake), and [`Invalid::EmptyBitset`].
+    #[inline]
     pub fn wake_bitset<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
@@ -41,22 +43,30 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
             return Err(Invalid::EmptyBitset.into());
         }
         let key = self.key(futex, Access::Read)?;
-        self.wake_key(&key, count, bitset)
+        self.wake_key(key, count, bitset)
     }
 
-    pub(crate) fn wake_key(&self, key: &Key, count: u32, bitset: u32) -> Result<u32, Error> {
-        let bucket = self.bucket(key);
+    /// Where no thread waits it is a short straight line, compiled into the caller.
+    #[inline]
+    pub(crate) fn wake_key(&self, key: Key, count: u32, bitset: u32) -> Result<u32, Error> {
+        let bucket = self.bucket(&key);
         if count == 0 || !bucket.has_waiters::<G>() {
             return Ok(0);
         }
+        self.wake_counted(bucket, key, count, bitset)
+    }
+
+    /// Wakes waiters of a bucket that counts some.
+    #[inline(never)]
+    fn wake_counted(&self, bucket: &Bucket<S, W>, key: Key, count: u32, bitset: u32) -> Result<u32, Error> {
         let mut batch = Batch::new(&self.scheduler);
         let mut queue = bucket.lock(&self.scheduler);
         let before = batch.total();
-        let woken = take(&mut queue, key, count, bitset, &mut batch);
+        let woken = take(&mut queue, &key, count, bitset, &mut batch);
         bucket.remove_waiters(u64::from(batch.total().saturating_sub(before)));
         drop(queue);
         if woken == Ok(0) {
-            self.refuse_pi_waiters(key)?;
+            self.refuse_pi_waiters(&key)?;
         }
         woken
     }
