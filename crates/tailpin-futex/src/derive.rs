@@ -38,7 +38,7 @@ pub struct Derived {
 /// [`Error::Misaligned`], [`Error::Fault`], [`Error::ReadOnlyAnonymous`],
 /// [`Error::SpecialMapping`], and what `give_up` says.
 #[doc(alias = "get_futex_key")]
-#[inline] // A private key is a few instructions, and a result that goes through memory as many again.
+#[inline] // A private key is a few instructions; through memory its result is as many again.
 pub fn derive<M: Memory, G: Safeguards<Safeguard>>(
     futex: &Futex<'_, M>,
     access: Access,
