@@ -5,7 +5,7 @@ import re
 from .compile import EXPORTS, PAGE_WORD, methods_of_page_word
 from .counting import MACHINES
 from .statements import Result
-from .steps import CORE, STEPS, applied_by, missing_callers
+from .steps import CORE, STEPS, applied_by, arrows, missing_callers
 from .transitions import FUNCTIONS, PARTS, TRANSITIONS
 
 # Functions that compute a word for a step of `STEPS`, and take none themselves.
@@ -78,10 +78,31 @@ def results():
         "in no step of proof/prover/steps.py",
     )
     yield listed(
+        f"the arrows of the table are those of the one in {PAGE_WORD.name}/mod.rs",
+        arrows_in_the_code() ^ {(in_the_code(source), in_the_code(target)) for source, target in arrows()},
+        "in one of them alone",
+    )
+    yield listed(
         "counts change on the bare word only where it is known",
         bare_places() - BARE,
         "not in proof/prover/callers.py",
     )
+
+
+def in_the_code(state):
+    """What the code's table calls a state: a head of order 0 is a head there."""
+    return "head" if state == "page" else state
+
+
+def arrows_in_the_code():
+    """(from, to) of the table in the module's text, which a test holds against the transitions and against what the protocol does."""
+    rows = re.findall(r"^//! \| ([^|]+) \| ([^|]+) \| `", (PAGE_WORD / "mod.rs").read_text(), re.M)
+    return {
+        (source, source if targets == "the same" else target)
+        for sources, targets in rows
+        for source in sources.split(", ")
+        for target in targets.split(", ")
+    }
 
 
 def unnamed_callers(named):

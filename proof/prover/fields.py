@@ -11,16 +11,17 @@ LAYOUT = {
     "refs": (24, 18),
     "generation": (42, 6),
     "piece": (48, 1),
-    "poisoned": (49, 1),
-    "wary": (50, 1),
-    "recorded": (51, 1),
+    "hwpoison": (49, 1),
+    # Of a free frame: that it is uncoalesced.
+    "has_hwpoisoned": (50, 1),
+    "explicit_tails": (51, 1),
     "drop": (52, 4),
     "order": (56, 5),
     "kind": (61, 3),
 }
 ALL = tuple(LAYOUT)
 
-TAIL, FREE, OUT, SPLITTING, CLEAN, MERGING, HEAD, UNSPLITTABLE = range(8)
+TAIL, FREE, OUT, SPLITTING, HEADS_ONLY, MERGING, HEAD, UNSPLITTABLE = range(8)
 # In `drop`: of a split of a head that has a rise, this much more; of a settled head, that its rise is not known any more.
 AGAIN, UNKNOWN = 9, 15
 PIN_LIMIT, REF_LIMIT, MOST_PINS = 1 << 23, 1 << 17, (1 << 24) - 1
@@ -61,11 +62,11 @@ class Word:
 
     @property
     def flagged(self):
-        return z3.Or(self.poisoned == 1, self.wary == 1)
+        return z3.Or(self.hwpoison == 1, self.has_hwpoisoned == 1)
 
     @property
     def is_head(self):
-        return among(self.kind, HEAD, SPLITTING, CLEAN, MERGING, UNSPLITTABLE)
+        return among(self.kind, HEAD, SPLITTING, HEADS_ONLY, MERGING, UNSPLITTABLE)
 
     @property
     def is_live(self):
@@ -83,8 +84,8 @@ class Word:
         return z3.And(
             self.kind == FREE,
             self.order == order,
-            self.wary == 1,
-            nothing_but(self, "kind", "order", "wary", "generation", "recorded", "piece", "drop"),
+            self.has_hwpoisoned == 1,
+            nothing_but(self, "kind", "order", "has_hwpoisoned", "generation", "explicit_tails", "piece", "drop"),
         )
 
 
@@ -111,20 +112,21 @@ def with_fields(word, changed, keep=ALL):
     return z3.Concat(parts), z3.And(fits)
 
 
-# What a frame is, as the table of states names it.
+# What a frame is, in the words of the table in `page_word/mod.rs`; what is a head there is a page or a head of more here.
 STATES = {
-    "rest": lambda w: w.is_implicit,
-    "tail": lambda w: z3.And(w.kind == TAIL, z3.Not(w.is_implicit)),
-    "free": lambda w: z3.And(w.kind == FREE, w.wary == 0),
-    "loose": lambda w: z3.And(w.kind == FREE, w.wary == 1),
+    "implicit": lambda w: w.is_implicit,
+    "tail": lambda w: z3.And(w.kind == TAIL, z3.Not(w.is_implicit), w.pins == 0),
+    "pinned tail": lambda w: z3.And(w.kind == TAIL, w.pins != 0),
+    "free": lambda w: z3.And(w.kind == FREE, w.has_hwpoisoned == 0),
+    "uncoalesced": lambda w: z3.And(w.kind == FREE, w.has_hwpoisoned == 1),
     "page": lambda w: z3.And(w.kind == HEAD, w.order == 0),
     "head": lambda w: z3.And(w.kind == HEAD, w.order != 0),
     "splitting": lambda w: w.kind == SPLITTING,
-    "splitting clean": lambda w: w.kind == CLEAN,
+    "heads-only": lambda w: w.kind == HEADS_ONLY,
     "merging": lambda w: w.kind == MERGING,
     "unsplittable": lambda w: w.kind == UNSPLITTABLE,
-    "reserved": lambda w: z3.And(w.kind == OUT, w.poisoned == 0),
-    "set aside": lambda w: z3.And(w.kind == OUT, w.poisoned == 1),
+    "reserved": lambda w: z3.And(w.kind == OUT, w.hwpoison == 0),
+    "offline": lambda w: z3.And(w.kind == OUT, w.hwpoison == 1),
 }
 
 
@@ -136,41 +138,41 @@ def reachable(w):
     le = z3.ULE
     no = lambda *fields: z3.And([getattr(w, f) == 0 for f in fields])
     by_kind = {
-        # At rest, or a tail that records its order; a 2 MiB part of a larger block may have recorded tails.
+        # Implicit, or explicit: it names its order. A 2 MiB part of a larger block may have explicit tails itself.
         TAIL: z3.And(
-            no("refs", "piece", "wary", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_implicit)
+            no("refs", "piece", "has_hwpoisoned", "drop"), le(w.order, MAX), z3.Implies(w.order == 0, w.is_implicit)
         ),
         FREE: z3.And(
-            no("pins", "refs", "poisoned"),
-            # One that is loose still says what the block was part of that became so.
+            no("pins", "refs", "hwpoison"),
+            # One that is uncoalesced still says what the block was part of that became so.
             z3.Or(
-                no("wary", "drop", "order", "piece"),
-                z3.And(w.wary == 1, has_rise(w), w.order == PAGE, w.recorded == 0),
-                z3.And(w.wary == 1, has_rise(w), w.order != PAGE, le(w.order, HUGE)),
+                no("has_hwpoisoned", "drop", "order", "piece"),
+                z3.And(w.has_hwpoisoned == 1, has_rise(w), w.order == PAGE, w.explicit_tails == 0),
+                z3.And(w.has_hwpoisoned == 1, has_rise(w), w.order != PAGE, le(w.order, HUGE)),
             ),
         ),
         HEAD: z3.And(blocks(w), has_rise(w)),
         UNSPLITTABLE: z3.And(blocks(w), no("drop", "piece")),
-        SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), z3.Or(w.recorded == 1, falls_to_pages(w)))),
-        CLEAN: z3.And(splits(w), le(w.order, HUGE), w.target != 0, w.recorded == 0),
+        SPLITTING: z3.And(splits(w), z3.Implies(le(w.order, HUGE), z3.Or(w.explicit_tails == 1, falls_to_pages(w)))),
+        HEADS_ONLY: z3.And(splits(w), le(w.order, HUGE), w.target != 0, w.explicit_tails == 0),
         MERGING: z3.And(blocks(w), has_rise(w), w.refs == 1),
         OUT: z3.Or(
             nothing_but(w, "kind"),
-            z3.And(no("pins", "refs", "piece", "wary", "drop", "order"), w.poisoned == 1),
+            z3.And(no("pins", "refs", "piece", "has_hwpoisoned", "drop", "order"), w.hwpoison == 1),
         ),
     }
     return z3.And([z3.Implies(w.kind == kind, rule) for kind, rule in by_kind.items()])
 
 
 def falls_to_pages(w):
-    """A block without references is being split to pages: no tail is going to record an order."""
+    """A block without references is being split to pages: no tail is going to name an order."""
     return z3.And(w.refs == 0, w.target == PAGE)
 
 
 def blocks(w):
-    """The head of a block: a page has no tails that could record anything."""
+    """The head of a block: a page has no tails that could be explicit."""
     return z3.And(
-        z3.ULE(w.order, MAX), z3.ULE(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.recorded == 0)
+        z3.ULE(w.order, MAX), z3.ULE(w.refs, REF_LIMIT), z3.Implies(w.order == PAGE, w.explicit_tails == 0)
     )
 
 

@@ -15,7 +15,7 @@ import z3
 from . import llvm
 from .compile import ROOT
 from .fields import (
-    CLEAN,
+    HEADS_ONLY,
     HEAD,
     HUGE,
     MAX,
@@ -85,7 +85,7 @@ def applied_by(step):
     return frozenset(recorder.seen)
 
 
-HEADS = ("page", "head", "unsplittable", "splitting", "splitting clean", "merging")
+HEADS = ("page", "head", "unsplittable", "splitting", "heads-only", "merging")
 
 
 def same(*states):
@@ -125,11 +125,15 @@ def unpinned_tail(w):
 
 def begun(b):
     """A word that a split under way has, and reachable."""
-    return z3.And(reachable(b), among(b.kind, SPLITTING, CLEAN))
+    return z3.And(reachable(b), among(b.kind, SPLITTING, HEADS_ONLY))
 
 
 # What a block that is handed out has for a head.
 NEW = ("page", "head", "unsplittable")
+
+# What a tail can be, and what it is once it names an order.
+TAILS = ("implicit", "tail", "pinned tail")
+NAMED = {"implicit": ("tail",), "tail": ("tail",), "pinned tail": ("pinned tail",)}
 
 # Arguments: w the word, o an order up to 18, n a number of references or a truth value, b another word.
 STEPS = [
@@ -138,63 +142,63 @@ STEPS = [
         ("life::publish",),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_idle,
-        {"rest": NEW, "tail": NEW, "free": NEW},
+        {"implicit": NEW, "tail": NEW, "free": NEW},
     ),
     Step(
         "publish",
         ("life::claim_as", "life::claim_left"),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_uncoalesced(o),
-        {"loose": NEW},
+        {"uncoalesced": NEW},
     ),
     Step(
         "claimed",
         ("life::claim_as",),
         lambda c, w, o, n, b: c.claimed(w),
         lambda w, o, n, b: w.is_uncoalesced(o),
-        {"loose": ("free",)},
+        {"uncoalesced": ("free",)},
     ),
     Step(
-        "loosened",
+        "as_uncoalesced",
         ("life::leave_uncoalesced",),
         lambda c, w, o, n, b: c.as_uncoalesced(w, o),
         lambda w, o, n, b: z3.And(w.is_idle, among(o, PAGE, HUGE)),
-        {"rest": ("loose",), "tail": ("loose",), "free": ("loose",)},
+        {"implicit": ("uncoalesced",), "tail": ("uncoalesced",), "free": ("uncoalesced",)},
     ),
     Step(
         "as_free",
         ("life::prepare_tails",),
         lambda c, w, o, n, b: c.as_free(w, n),
         lambda w, o, n, b: w.is_idle,
-        {"rest": ("free",), "tail": ("free",), "free": ("free",)},
+        {"implicit": ("free",), "tail": ("free",), "free": ("free",)},
     ),
     Step(
         "tail_of, in preparation",
         ("life::prepare_tails",),
         lambda c, w, o, n, b: c.tail_of(w, o),
         lambda w, o, n, b: z3.And(w.is_idle, o != 0),
-        {"rest": ("tail",), "tail": ("tail",), "free": ("tail",)},
+        {"implicit": ("tail",), "tail": ("tail",), "free": ("tail",)},
     ),
     Step(
-        "rested, of a free pageblock",
+        "as_implicit, of a free pageblock",
         ("life::scrub",),
         lambda c, w, o, n, b: c.as_implicit(w),
         lambda w, o, n, b: w.is_idle,
-        {"rest": ("rest",), "tail": ("rest",), "free": ("rest",)},
+        {"implicit": ("implicit",), "tail": ("implicit",), "free": ("implicit",)},
     ),
     Step(
         "a first pin",
         ("pin::pin_first",),
         lambda c, w, o, n, b: c.tail_of(w, o) + 1,
         lambda w, o, n, b: z3.And(unpinned_tail(w), o != 0),
-        {"rest": ("tail",), "tail": ("tail",)},
+        {"implicit": ("pinned tail",), "tail": ("pinned tail",)},
     ),
     Step(
         "a first hold on a 2 MiB part",
         ("pin::pin_first",),
         lambda c, w, o, n, b: c.hold(c.tail_of(w, o), 1),
         lambda w, o, n, b: z3.And(unpinned_tail(w), z3.UGT(w.order, HUGE), z3.UGT(o, HUGE)),
-        {"tail": ("tail",)},
+        {"tail": ("pinned tail",)},
     ),
     Step(
         "pin",
@@ -203,14 +207,14 @@ STEPS = [
         lambda w, o, n, b: z3.And(
             z3.ULT(w.pins, PIN_LIMIT), z3.Or(z3.And(w.kind == TAIL, w.pins != 0), w.is_live)
         ),
-        same("tail", *HEADS),
+        same("pinned tail", *HEADS),
     ),
     Step(
         "one more pin, unpin",
         ("pin::get", "pin::unpin_in", "misuse::raw_put"),
         lambda c, w, o, n, b: z3.If(n == 0, w + 1, c.unpin(w, 1)),
         lambda w, o, n, b: z3.And(w.pins != 0, z3.ULT(w.pins, MOST_PINS), z3.Or(w.kind == TAIL, w.is_head)),
-        same("tail", *HEADS),
+        {**same(*HEADS), "pinned tail": ("pinned tail", "tail")},
     ),
     Step(
         "hold on a settled head",
@@ -227,7 +231,7 @@ STEPS = [
         {
             "head": ("head",),
             "splitting": ("splitting",),
-            "splitting clean": ("splitting",),
+            "heads-only": ("splitting",),
             "merging": ("merging",),
         },
     ),
@@ -238,7 +242,7 @@ STEPS = [
         lambda w, o, n, b: z3.And(
             w.kind == TAIL, z3.UGT(w.order, HUGE), w.pins != 0, z3.ULT(w.pins, MOST_PINS)
         ),
-        same("tail"),
+        same("pinned tail"),
     ),
     Step(
         "add_refs",
@@ -266,22 +270,22 @@ STEPS = [
             "token::raw_free",
         ),
         lambda c, w, o, n, b: c.frees_uncoalesced(w, o),
-        lambda w, o, n, b: z3.And(z3.ULE(o, HUGE), c_loosens(w, o)),
-        {"page": ("loose",), "head": ("loose",)},
+        lambda w, o, n, b: z3.And(z3.ULE(o, HUGE), c_frees_uncoalesced(w, o)),
+        {"page": ("uncoalesced",), "head": ("uncoalesced",)},
     ),
     Step(
         "freed",
         ("life::free_block", "life::store_freed"),
         lambda c, w, o, n, b: c.freed(w),
         lambda w, o, n, b: dead(w),
-        {state: ("free", "set aside") for state in NEW},
+        {state: ("free", "offline") for state in NEW},
     ),
     Step(
-        "freed, then loosened",
+        "freed, then as_uncoalesced",
         ("life::free_block",),
         lambda c, w, o, n, b: c.as_uncoalesced(c.frees_at_once(w), o),
-        lambda w, o, n, b: z3.And(dead(w), w.poisoned == 0, w.wary == 0, w.order == o, among(o, PAGE, HUGE)),
-        {state: ("loose",) for state in NEW},
+        lambda w, o, n, b: z3.And(dead(w), w.hwpoison == 0, w.has_hwpoisoned == 0, w.order == o, among(o, PAGE, HUGE)),
+        {state: ("uncoalesced",) for state in NEW},
     ),
     Step(
         "drop_refs of all, then freed",
@@ -291,41 +295,41 @@ STEPS = [
         {state: ("free",) for state in NEW},
     ),
     Step(
-        "drop_refs of all, freed, then loosened",
+        "drop_refs of all, freed, then as_uncoalesced",
         ("life::free_at_once",),
         lambda c, w, o, n, b: c.as_uncoalesced(c.frees_at_once(c.drop_refs(w, n)), o),
         lambda w, o, n, b: z3.And(
             all_refs(w, n), w.pins == 0, z3.Not(w.flagged), w.order == o, among(o, PAGE, HUGE)
         ),
-        {state: ("loose",) for state in NEW},
+        {state: ("uncoalesced",) for state in NEW},
     ),
     Step(
         "freed, a tail with its block",
         ("life::store_freed", "split::scatter_tails"),
         lambda c, w, o, n, b: c.freed(w),
         lambda w, o, n, b: unpinned_tail(w),
-        {"rest": ("free",), "tail": ("free", "set aside")},
+        {"implicit": ("free",), "tail": ("free", "offline")},
     ),
     Step(
         "begin_split",
         ("split::split_piece",),
         lambda c, w, o, n, b: c.begin_split(w, o),
         lambda w, o, n, b: z3.And(splittable(w), split_target(w, o)),
-        {"head": ("splitting", "splitting clean")},
+        {"head": ("splitting", "heads-only")},
     ),
     Step(
         "begin_split under a pin of the splitter",
         ("token::split_on",),
         lambda c, w, o, n, b: c.begin_split(w + 1, o),
         lambda w, o, n, b: z3.And(splittable(w), w.refs != 0, split_target(w, o), z3.ULT(w.pins, MOST_PINS)),
-        {"head": ("splitting", "splitting clean")},
+        {"head": ("splitting", "heads-only")},
     ),
     Step(
         "a pin of one who helps",
         ("token::help_pinned",),
         lambda c, w, o, n, b: w + 1,
-        lambda w, o, n, b: z3.And(among(w.kind, SPLITTING, CLEAN), w.refs != 0, z3.ULT(w.pins, MOST_PINS)),
-        same("splitting", "splitting clean"),
+        lambda w, o, n, b: z3.And(among(w.kind, SPLITTING, HEADS_ONLY), w.refs != 0, z3.ULT(w.pins, MOST_PINS)),
+        same("splitting", "heads-only"),
     ),
     Step(
         "adopted",
@@ -366,8 +370,8 @@ STEPS = [
         "end_split",
         ("split::settle", "split::split_heads_only"),
         lambda c, w, o, n, b: c.end_split(w),
-        lambda w, o, n, b: among(w.kind, SPLITTING, CLEAN),
-        {"splitting": ("page", "head"), "splitting clean": ("head",)},
+        lambda w, o, n, b: among(w.kind, SPLITTING, HEADS_ONLY),
+        {"splitting": ("page", "head"), "heads-only": ("head",)},
     ),
     Step(
         "end_split, then the splitter's holds are given back",
@@ -381,21 +385,21 @@ STEPS = [
         ("split::scatter_pages", "split::settle_and_look"),
         lambda c, w, o, n, b: c.freed(c.end_split(w) - n),
         lambda w, o, n, b: z3.And(w.kind == SPLITTING, falls_to_pages(w), n == w.pins),
-        {"splitting": ("free", "set aside")},
+        {"splitting": ("free", "offline")},
     ),
     Step(
         "piece",
         ("split::convert", "split::split_heads_only", "split::scatter_pageblock"),
         lambda c, w, o, n, b: c.piece(w, b.bits, n),
         lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), n == b.refs),
-        {"rest": ("page", "head"), "tail": ("page", "head")},
+        {state: ("page", "head") for state in TAILS},
     ),
     Step(
         "page",
         ("split::convert_all", "split::scatter_tails"),
         lambda c, w, o, n, b: c.page(w, n),
         lambda w, o, n, b: z3.And(w.kind == TAIL, z3.ULE(n, REF_LIMIT)),
-        {"rest": ("page",), "tail": ("page",)},
+        {state: ("page",) for state in TAILS},
     ),
     Step(
         "piece, then begin_self_split",
@@ -409,17 +413,17 @@ STEPS = [
             z3.UGT(b.order, HUGE),
             b.target == HUGE,
         ),
-        {"tail": ("splitting",)},
+        {"pinned tail": ("splitting",)},
     ),
     Step(
         "tail_of, in a split",
         ("split::convert",),
         lambda c, w, o, n, b: c.tail_of(w, o),
         lambda w, o, n, b: z3.And(w.kind == TAIL, begun(b), o == b.target, o != 0),
-        {"rest": ("tail",), "tail": ("tail",)},
+        NAMED,
     ),
     Step(
-        "recorded",
+        "with_explicit_tails",
         ("split::convert", "merge::join"),
         lambda c, w, o, n, b: c.with_explicit_tails(w),
         lambda w, o, n, b: z3.And(w.kind == HEAD, w.order != 0),
@@ -447,14 +451,14 @@ STEPS = [
         ("merge::join", "merge::adopt", "merge::adopt_pinned"),
         lambda c, w, o, n, b: c.tail_of(w, o),
         lambda w, o, n, b: z3.And(z3.Or(mergeable(w), w.kind == TAIL), z3.ULT(w.order, o)),
-        {state: ("tail",) for state in ("page", "head", "merging", "tail", "rest")},
+        {**NAMED, **{state: ("tail", "pinned tail") for state in ("page", "head", "merging")}},
     ),
     Step(
-        "rested, in a merge",
+        "as_implicit, in a merge",
         ("merge::join", "merge::adopt"),
         lambda c, w, o, n, b: c.as_implicit(w),
-        lambda w, o, n, b: z3.And(z3.Or(mergeable(w), w.kind == TAIL), w.pins == 0, w.poisoned == 0),
-        {state: ("rest",) for state in ("page", "head", "merging", "tail", "rest")},
+        lambda w, o, n, b: z3.And(z3.Or(mergeable(w), w.kind == TAIL), w.pins == 0, w.hwpoison == 0),
+        {state: ("implicit",) for state in ("page", "head", "merging", "tail", "implicit")},
     ),
     Step(
         "end_merge",
@@ -468,21 +472,21 @@ STEPS = [
         {"merging": ("page", "head")},
     ),
     Step(
-        "wary or recorded, where another merge follows",
+        "mark_has_hwpoisoned or with_explicit_tails, where another merge follows",
         ("merge::join",),
         lambda c, w, o, n, b: z3.If(n == 0, c.mark_has_hwpoisoned(w), c.with_explicit_tails(w)),
         lambda w, o, n, b: z3.And(w.kind == MERGING, w.order != 0),
         same("merging"),
     ),
     Step(
-        "poisoned, in use",
+        "mark_hwpoison, in use",
         ("misuse::mark_hwpoison", "misuse::mark_hwpoison_pinned"),
         lambda c, w, o, n, b: c.mark_hwpoison(w),
         lambda w, o, n, b: z3.Or(w.is_live, z3.And(w.kind == TAIL, w.pins != 0)),
-        same("tail", *HEADS),
+        same("pinned tail", *HEADS),
     ),
     Step(
-        "hold of none, then wary, for a tail that is to leave service",
+        "hold of none, then mark_has_hwpoisoned, for a tail that is to go offline",
         ("misuse::mark_hwpoison_held",),
         lambda c, w, o, n, b: c.mark_has_hwpoisoned(c.hold(w, 0)),
         lambda w, o, n, b: z3.And(w.is_live, w.order != 0),
@@ -490,26 +494,26 @@ STEPS = [
             "head": ("head",),
             "unsplittable": ("unsplittable",),
             "splitting": ("splitting",),
-            "splitting clean": ("splitting",),
+            "heads-only": ("splitting",),
             "merging": ("merging",),
         },
     ),
     Step(
-        "recorded, of a 2 MiB part",
+        "with_explicit_tails, of a 2 MiB part",
         ("misuse::mark_hwpoison_held",),
         lambda c, w, o, n, b: c.with_explicit_tails(w),
         lambda w, o, n, b: z3.And(w.kind == TAIL, z3.UGT(w.order, HUGE)),
-        same("tail"),
+        same("tail", "pinned tail"),
     ),
     Step(
-        "poisoned, of a tail",
+        "mark_hwpoison, of a tail",
         ("misuse::mark_hwpoison_held",),
         lambda c, w, o, n, b: c.mark_hwpoison(z3.If(Word(w).is_implicit, c.tail_of(w, o), w)),
         lambda w, o, n, b: z3.And(w.kind == TAIL, o != 0),
-        {"rest": ("tail",), "tail": ("tail",)},
+        NAMED,
     ),
     Step(
-        "wary",
+        "mark_has_hwpoisoned",
         ("misuse::mark_hwpoison_pinned", "split::mark_pieces_hwpoisoned"),
         lambda c, w, o, n, b: c.mark_has_hwpoisoned(w),
         lambda w, o, n, b: w.is_head,
@@ -520,26 +524,26 @@ STEPS = [
         ("life::reserve",),
         lambda c, w, o, n, b: c.reserved(),
         lambda w, o, n, b: w.is_implicit,
-        {"rest": ("reserved",)},
+        {"implicit": ("reserved",)},
     ),
     Step(
-        "set_aside",
+        "as_offline",
         ("life::take_offline",),
         lambda c, w, o, n, b: c.as_offline(w),
-        lambda w, o, n, b: z3.Or(w.is_idle, w.is_uncoalesced(o)),
-        {"rest": ("set aside",), "tail": ("set aside",), "free": ("set aside",), "loose": ("set aside",)},
+        lambda w, o, n, b: w.is_idle,
+        {"implicit": ("offline",), "tail": ("offline",), "free": ("offline",)},
     ),
     Step(
-        "enter_service",
+        "back_in_service",
         ("life::enter_service",),
         lambda c, w, o, n, b: c.back_in_service(w),
         lambda w, o, n, b: w.kind == OUT,
-        {"reserved": ("free",), "set aside": ("free",)},
+        {"reserved": ("free",), "offline": ("free",)},
     ),
 ]
 
 
-def c_loosens(w, o):
+def c_frees_uncoalesced(w, o):
     """`frees_uncoalesced` agrees."""
     return z3.And(
         w.kind == HEAD,
@@ -547,7 +551,7 @@ def c_loosens(w, o):
         w.refs == 1,
         w.pins == 0,
         z3.Not(w.flagged),
-        z3.Or(o != 0, w.recorded == 0),
+        z3.Or(o != 0, w.explicit_tails == 0),
     )
 
 

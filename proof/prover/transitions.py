@@ -15,7 +15,7 @@ import z3
 from .fields import (
     AGAIN,
     ALL,
-    CLEAN,
+    HEADS_ONLY,
     FREE,
     HEAD,
     HUGE,
@@ -69,19 +69,19 @@ def whole_generation(w):
     return (w.generation + 1) & 63
 
 
-def becomes_clean(w, target, recorded):
-    return z3.And(z3.ULE(w.order, HUGE), target != 0, recorded == 0)
+def becomes_heads_only(w, target, explicit_tails):
+    return z3.And(z3.ULE(w.order, HUGE), target != 0, explicit_tails == 0)
 
 
-def split_begun(w, target, pins, recorded, drop):
-    """The split is clean if all tails rest. `drop`: that of the head, or 0 where it is forgotten."""
-    clean = becomes_clean(w, target, recorded)
+def split_begun(w, target, pins, explicit_tails, drop):
+    """The split is heads-only if all tails are implicit. `drop`: that of the head, or 0 where it is forgotten."""
+    heads_only = becomes_heads_only(w, target, explicit_tails)
     small = z3.ULE(w.order, HUGE)
     return {
         "pins": pins,
         "drop": w.order - target + z3.If(drop == 0, z3.BitVecVal(0, 64), z3.BitVecVal(AGAIN, 64)),
-        "kind": z3.If(clean, z3.BitVecVal(CLEAN, 64), z3.BitVecVal(SPLITTING, 64)),
-        "recorded": z3.If(z3.And(small, z3.Not(clean)), z3.BitVecVal(1, 64), recorded),
+        "kind": z3.If(heads_only, z3.BitVecVal(HEADS_ONLY, 64), z3.BitVecVal(SPLITTING, 64)),
+        "explicit_tails": z3.If(z3.And(small, z3.Not(heads_only)), z3.BitVecVal(1, 64), explicit_tails),
     }
 
 
@@ -105,14 +105,14 @@ def smallest_pieces(w):
 
 def was_of(w, order):
     """Whether the block was of that order in this generation, as far as the word can tell."""
-    splitting = among(w.kind, SPLITTING, CLEAN)
+    splitting = among(w.kind, SPLITTING, HEADS_ONLY)
     unknown = z3.If(splitting, z3.UGT(w.drop, AGAIN), w.drop == UNKNOWN)
     rise = z3.If(splitting, z3.BitVecVal(0, 64), w.drop)
     return z3.And(z3.ULE(w.order, order), z3.Or(unknown, z3.ULE(order, w.order + rise)))
 
 
-def recorded_if(condition, w):
-    return z3.If(condition, w.recorded, z3.BitVecVal(0, 64))
+def explicit_tails_if(condition, w):
+    return z3.If(condition, w.explicit_tails, z3.BitVecVal(0, 64))
 
 
 def is_whole_pageblock(w):
@@ -121,8 +121,8 @@ def is_whole_pageblock(w):
 
 def freed_fields(w):
     return {
-        "kind": z3.If(w.poisoned == 1, z3.BitVecVal(OUT, 64), z3.BitVecVal(FREE, 64)),
-        "recorded": recorded_if(is_whole_pageblock(w), w),
+        "kind": z3.If(w.hwpoison == 1, z3.BitVecVal(OUT, 64), z3.BitVecVal(FREE, 64)),
+        "explicit_tails": explicit_tails_if(is_whole_pageblock(w), w),
     }
 
 
@@ -135,8 +135,8 @@ def piece_fields(w, begun, n):
         "order": begun.target,
         "refs": n,
         "generation": whole_generation(w),
-        "wary": z3.If(page, zero, begun.wary),
-        "recorded": z3.If(page, zero, z3.If(z3.UGT(begun.order, HUGE), w.recorded, begun.recorded)),
+        "has_hwpoisoned": z3.If(page, zero, begun.has_hwpoisoned),
+        "explicit_tails": z3.If(page, zero, z3.If(z3.UGT(begun.order, HUGE), w.explicit_tails, begun.explicit_tails)),
     }
 
 
@@ -147,20 +147,20 @@ def sum_at_most(field, n, limit):
 
 def decoded_kind(w):
     # In the order of `protocol::Kind`.
-    rest, free, page, head, tail, splitting, merging, reserved, set_aside = (
+    implicit, free, page, head, tail, splitting, merging, reserved, offline = (
         z3.BitVecVal(i, 64) for i in range(9)
     )
     cases = [
-        (w.is_implicit, rest),
+        (w.is_implicit, implicit),
         (w.kind == TAIL, tail),
         (w.kind == FREE, free),
         (z3.And(w.is_settled, w.order == 0), page),
         (w.is_settled, head),
-        (among(w.kind, SPLITTING, CLEAN), splitting),
+        (among(w.kind, SPLITTING, HEADS_ONLY), splitting),
         (w.kind == MERGING, merging),
-        (w.poisoned == 0, reserved),
+        (w.hwpoison == 0, reserved),
     ]
-    result = set_aside
+    result = offline
     for condition, kind in reversed(cases):
         result = z3.If(condition, kind, result)
     return result
@@ -177,15 +177,15 @@ QUESTIONS = [
     question("order_of", lambda w: w.order, method="order"),
     question("target", lambda w: w.target & 0xFF),
     question("is_unsplittable", lambda w: w.kind == UNSPLITTABLE),
-    question("is_hwpoison", lambda w: w.poisoned == 1),
-    question("has_hwpoisoned", lambda w: w.wary == 1),
+    question("is_hwpoison", lambda w: w.hwpoison == 1),
+    question("has_hwpoisoned", lambda w: w.has_hwpoisoned == 1),
     question("is_implicit", lambda w: w.is_implicit),
-    question("all_tails_implicit", lambda w: w.recorded == 0),
+    question("all_tails_implicit", lambda w: w.explicit_tails == 0),
     question("is_tail", lambda w: w.kind == TAIL),
     question("is_head", lambda w: w.is_head),
     question("is_settled_head", lambda w: w.is_settled),
-    question("is_splitting", lambda w: among(w.kind, SPLITTING, CLEAN)),
-    question("is_heads_only_split", lambda w: w.kind == CLEAN),
+    question("is_splitting", lambda w: among(w.kind, SPLITTING, HEADS_ONLY)),
+    question("is_heads_only_split", lambda w: w.kind == HEADS_ONLY),
     question("is_merging", lambda w: w.kind == MERGING),
     question("is_live_head", lambda w: w.is_live),
     question(
@@ -229,7 +229,7 @@ QUESTIONS = [
     question("decoded_refs", lambda w: w.refs, method="decode"),
     question("decoded_generation", lambda w: w.generation, method="decode"),
     question("decoded_unsplittable", lambda w: w.kind == UNSPLITTABLE, method="decode"),
-    question("decoded_hwpoison", lambda w: w.poisoned == 1, method="decode"),
+    question("decoded_hwpoison", lambda w: w.hwpoison == 1, method="decode"),
     question("pin_limit", lambda: z3.BitVecVal(PIN_LIMIT, 64), arguments={"": ""}, method="PIN_LIMIT"),
     question("ref_limit", lambda: z3.BitVecVal(REF_LIMIT, 64), arguments={"": ""}, method="REF_LIMIT"),
     question("one_ref", lambda: z3.BitVecVal(1 << 24, 64), arguments={"": ""}, method="ONE_REF"),
@@ -239,10 +239,10 @@ TRANSITIONS = [
     Function(
         "as_uncoalesced",
         WITH_ORDER,
-        changes=lambda w, o: {"kind": FREE, "order": o, "wary": 1, "recorded": recorded_if(o != 0, w)},
+        changes=lambda w, o: {"kind": FREE, "order": o, "has_hwpoisoned": 1, "explicit_tails": explicit_tails_if(o != 0, w)},
         keeps=("generation",),
     ),
-    Function("claimed", W, changes=lambda w: {"kind": FREE}, keeps=("generation", "recorded")),
+    Function("claimed", W, changes=lambda w: {"kind": FREE}, keeps=("generation", "explicit_tails")),
     Function(
         "pin",
         WITH_NUMBER,
@@ -254,22 +254,22 @@ TRANSITIONS = [
         WITH_NUMBER,
         changes=lambda w, n: {
             "pins": w.pins + n,
-            "recorded": 1,
-            "kind": z3.If(w.kind == CLEAN, z3.BitVecVal(SPLITTING, 64), w.kind),
+            "explicit_tails": 1,
+            "kind": z3.If(w.kind == HEADS_ONLY, z3.BitVecVal(SPLITTING, 64), w.kind),
         },
         when=lambda w, n: sum_at_most(w.pins, n, MOST_PINS),
     ),
     Function(
         "hold_settled",
         W,
-        changes=lambda w: {"pins": w.pins + 1, "recorded": 1},
+        changes=lambda w: {"pins": w.pins + 1, "explicit_tails": 1},
         when=lambda w: z3.ULT(w.pins, MOST_PINS),
     ),
-    Function("with_explicit_tails", W, changes=lambda w: {"recorded": 1}),
+    Function("with_explicit_tails", W, changes=lambda w: {"explicit_tails": 1}),
     Function(
         "as_free",
         {"w": "word", "flag": "flag"},
-        changes=lambda w, flag: {"kind": FREE, "recorded": truth(flag == 0)},
+        changes=lambda w, flag: {"kind": FREE, "explicit_tails": truth(flag == 0)},
         keeps=("generation",),
     ),
     Function(
@@ -294,7 +294,7 @@ TRANSITIONS = [
         "tail_of",
         WITH_ORDER,
         changes=lambda w, o: {"kind": TAIL, "order": o},
-        keeps=("pins", "generation", "poisoned", "recorded"),
+        keeps=("pins", "generation", "hwpoison", "explicit_tails"),
     ),
     Function(
         "publish",
@@ -304,32 +304,32 @@ TRANSITIONS = [
             "order": o,
             "refs": 1,
             "generation": whole_generation(w),
-            "recorded": recorded_if(o != 0, w),
+            "explicit_tails": explicit_tails_if(o != 0, w),
         },
         keeps=(),
     ),
-    Function("freed", W, changes=freed_fields, keeps=("generation", "poisoned")),
+    Function("freed", W, changes=freed_fields, keeps=("generation", "hwpoison")),
     Function(
         "frees_at_once",
         W,
         changes=freed_fields,
         keeps=("generation",),
-        refuses=lambda w: z3.Or(w.is_live, z3.UGT(w.order, HUGE), w.poisoned == 1, w.wary == 1),
+        refuses=lambda w: z3.Or(w.is_live, z3.UGT(w.order, HUGE), w.hwpoison == 1, w.has_hwpoisoned == 1),
         # Words of an order that there is not are not asked.
         when=lambda w: z3.ULE(w.order, MAX),
     ),
     Function(
         "frees_uncoalesced",
         WITH_ORDER,
-        changes=lambda w, o: {"kind": FREE, "order": o, "wary": 1},
-        keeps=("generation", "recorded", "piece", "drop"),
+        changes=lambda w, o: {"kind": FREE, "order": o, "has_hwpoisoned": 1},
+        keeps=("generation", "explicit_tails", "piece", "drop"),
         refuses=lambda w, o: z3.Not(
             z3.And(
                 w.kind == HEAD,
                 w.order == o,
                 w.refs == 1,
-                nothing_but(w, "kind", "order", "refs", "generation", "recorded", "piece", "drop"),
-                z3.Or(w.recorded == 0, o != 0),
+                nothing_but(w, "kind", "order", "refs", "generation", "explicit_tails", "piece", "drop"),
+                z3.Or(w.explicit_tails == 0, o != 0),
             )
         ),
     ),
@@ -337,7 +337,7 @@ TRANSITIONS = [
     Function(
         "begin_split",
         WITH_ORDER,
-        changes=lambda w, o: split_begun(w, o, w.pins, w.recorded, w.drop),
+        changes=lambda w, o: split_begun(w, o, w.pins, w.explicit_tails, w.drop),
         when=may_split_to,
     ),
     Function(
@@ -359,22 +359,22 @@ TRANSITIONS = [
             "kind": HEAD,
             "order": w.target,
             "drop": z3.If(z3.UGT(w.drop, AGAIN), z3.BitVecVal(UNKNOWN, 64), w.drop),
-            "recorded": recorded_if(w.target != 0, w),
+            "explicit_tails": explicit_tails_if(w.target != 0, w),
         },
-        when=lambda w: z3.And(among(w.kind, SPLITTING, CLEAN), z3.ULE(w.order, MAX), z3.ULE(w.fall, w.order)),
+        when=lambda w: z3.And(among(w.kind, SPLITTING, HEADS_ONLY), z3.ULE(w.order, MAX), z3.ULE(w.fall, w.order)),
     ),
     Function(
         "page",
         WITH_NUMBER,
         changes=lambda w, n: {"kind": HEAD, "piece": 1, "refs": n, "generation": whole_generation(w)},
-        keeps=("pins", "poisoned"),
+        keeps=("pins", "hwpoison"),
         when=lambda w, n: z3.ULE(n, REF_LIMIT),
     ),
     Function(
         "piece",
         {"w": "word", "begun": "word", "n": "number"},
         changes=piece_fields,
-        keeps=("pins", "poisoned"),
+        keeps=("pins", "hwpoison"),
         when=lambda w, begun, n: z3.And(
             z3.ULE(n, REF_LIMIT), z3.ULE(begun.order, MAX), z3.ULE(begun.fall, begun.order)
         ),
@@ -387,25 +387,25 @@ TRANSITIONS = [
             "drop": 0,
             "generation": whole_generation(w),
             "order": o,
-            "recorded": truth(flag == 0),
+            "explicit_tails": truth(flag == 0),
         },
     ),
     Function("end_merge", W, changes=lambda w: {"kind": HEAD}),
     Function("set_apart", W, changes=lambda w: {"kind": MERGING}),
     Function("adopted", W, changes=lambda w: {"generation": whole_generation(w), "piece": 0, "drop": 0}),
     Function("reserved", {"": ""}, changes=lambda: {"kind": OUT}, keeps=()),
-    Function("as_offline", W, changes=lambda w: {"kind": OUT, "poisoned": 1}, keeps=("generation",)),
+    Function("as_offline", W, changes=lambda w: {"kind": OUT, "hwpoison": 1}, keeps=("generation",)),
     Function("back_in_service", W, changes=lambda w: {"kind": FREE}, keeps=("generation",)),
     Function(
         "mark_hwpoison",
         W,
         changes=lambda w: {
-            "poisoned": 1,
-            "wary": z3.If(z3.And(w.is_head, w.order != 0), z3.BitVecVal(1, 64), w.wary),
+            "hwpoison": 1,
+            "has_hwpoisoned": z3.If(z3.And(w.is_head, w.order != 0), z3.BitVecVal(1, 64), w.has_hwpoisoned),
         },
         when=lambda w: z3.ULE(w.order, MAX),
     ),
-    Function("mark_has_hwpoisoned", W, changes=lambda w: {"wary": 1}),
+    Function("mark_has_hwpoisoned", W, changes=lambda w: {"has_hwpoisoned": 1}),
 ]
 
 # Part of transitions, and no step alone.

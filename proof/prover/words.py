@@ -130,7 +130,7 @@ def pair_statements(release):
     kept = z3.And(
         [
             getattr(ended, f) == getattr(word, f)
-            for f in ("pins", "refs", "generation", "piece", "poisoned", "wary")
+            for f in ("pins", "refs", "generation", "piece", "hwpoison", "has_hwpoisoned")
         ]
     )
     yield prove(
@@ -151,23 +151,23 @@ def pair_statements(release):
         yes("was_of", ended.bits, word.order),
         splits,
     )
-    loose = bits("frees_uncoalesced", w, o)
+    uncoalesced = bits("frees_uncoalesced", w, o)
     yield prove(
-        "what frees_uncoalesced makes is loose",
-        z3.And(yes("is_uncoalesced", loose, o), z3.Not(yes("is_idle", loose))),
+        "what frees_uncoalesced makes is uncoalesced",
+        z3.And(yes("is_uncoalesced", uncoalesced, o), z3.Not(yes("is_idle", uncoalesced))),
         yes("frees_uncoalesced_allowed", w, o),
         z3.ULE(o, MAX),
     )
     yield prove(
-        "what is loose can't be taken for idle; claimed, it is",
+        "what is uncoalesced can't be taken for idle; claimed, it is",
         z3.And(z3.Not(yes("is_idle", w)), yes("is_idle", bits("claimed", w))),
         yes("is_uncoalesced", w, o),
         z3.ULE(o, MAX),
     )
     yield prove(
-        "what is freed is idle or out of service, never live, and not loose",
+        "what is freed is idle or out of service, never live, and not uncoalesced",
         z3.And(
-            yes("is_idle", bits("freed", w)) == (word.poisoned == 0),
+            yes("is_idle", bits("freed", w)) == (word.hwpoison == 0),
             z3.Not(yes("is_live_head", bits("freed", w))),
             z3.Not(yes("is_uncoalesced", bits("freed", w), o)),
         ),
@@ -193,7 +193,7 @@ def pair_statements(release):
     piece = Word(bits("piece", w, begun, n))
     yield prove(
         "a piece keeps the pins of the tail it was, whatever split begun it",
-        z3.And(piece.pins == word.pins, piece.poisoned == word.poisoned, piece.refs == n),
+        z3.And(piece.pins == word.pins, piece.hwpoison == word.hwpoison, piece.refs == n),
         z3.ULE(n, REF_LIMIT),
     )
 

@@ -7,7 +7,7 @@ from .statements import Result
 # What is wrong, the shipped text, the text in its place, and the function whose statements have to notice.
 WRONG = [
     (
-        "a hold leaves no mark that a tail may record its order",
+        "a hold leaves no mark that a tail may be explicit",
         "Self(self.0 + n).with_explicit_tails()",
         "Self(self.0 + n)",
         "hold",

@@ -100,7 +100,7 @@ safeguards! {
     W5 "W5" OneWord "references go on changing while the block is split";
     W6 "W6" OneWord "a tail's hold is not given back";
     W7 "W7" OneWord "pins come under a new head without a hold";
-    W8 "W8" OneWord "a hold does not mark a clean split";
+    W8 "W8" OneWord "a hold does not mark a heads-only split";
     W9 "W9" OneWord "the head is settled before its tails";
     W10 "W10" OneWord "what others have rewritten is rewritten again";
     W11 "W11" OneWord "the split ends with the value it began with";
@@ -108,8 +108,8 @@ safeguards! {
     W12 "W12" OneWord "pieces get one reference each, however many the block has";
     W13 "W13" OneWord "a piece with a hold in passing is merged as it is";
     W14 "W14" OneWord "a hold leaves no mark on a settled head";
-    W15 "W15" OneWord "pieces made while a split was clean go on saying that their tails rest";
-    W16 "W16" OneWord "a fresh block says that its tails rest without a look";
+    W15 "W15" OneWord "pieces made while a split was heads-only go on saying that their tails are implicit";
+    W16 "W16" OneWord "a fresh block says that its tails are implicit without a look";
     W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
     W19 "W19" OneWord "a piece is merged though another thread has come to own it";
     W20 "W20" OneWord "unpinned tails of a block that splits itself are freed at once though a thread may be about to pin one";

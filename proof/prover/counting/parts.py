@@ -6,7 +6,7 @@ splits to 2 MiB and merges from it leave T alone.
 
 import z3
 
-from .block import less, one_if, rule
+from .block import less, one_if, rule, some
 from .machine import Machine, Missing
 
 FREE, WHOLE, SPLIT, MERGE, SELF, AREA = range(6)
@@ -59,15 +59,16 @@ def unpin_head(s):
     }
 
 
-def unpin_area(s, gives_back=1):
-    last = s.ap == 1
+def unpin_area(s, gives_back=1, count=1):
+    """So many pins or holds less on A; more than one at once where it takes itself apart, which a part does not."""
+    last = s.ap == count
     dies = And(last, s.a == HEAD, s.ar == 0)
     return {
-        "ap": less(s.ap),
+        "ap": If(s.ap >= count, s.ap - count, 0),
         "back": If(And(last, s.a == PART), s.back + gives_back, s.back),
         "a": If(dies, GONE, s.a),
         "afree": Or(s.afree, dies),
-        "misuse": Or(s.misuse, s.ap == 0, And(dies, s.afree)),
+        "misuse": Or(s.misuse, s.ap < count, And(dies, s.afree)),
     }
 
 
@@ -315,6 +316,16 @@ RULES = [
             "backa": If(s.ap > 0, s.backa + 1, s.backa),
             "back": If(s.ap > 0, s.back + 1, s.back),
             "misuse": Or(s.misuse, And(s.ap == 0, s.afree)),
+        },
+    ),
+    # Its pinned tails are pages of their own by then, and their holds the thread's.
+    rule(
+        "A of a dying block is taken apart",
+        "split::scatter_pages",
+        lambda s: And(s.a == HEAD, s.ar == 0, s.backa > 0),
+        lambda s, number, flag: {
+            **unpin_area(s, count=some(number, s.backa)),
+            "backa": s.backa - some(number, s.backa),
         },
     ),
     rule(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Callable
 
-from ..fields import AGAIN, CLEAN, HEAD, HUGE, LAYOUT, MAX, MERGING, PAGE, SPLITTING, TAIL, UNSPLITTABLE
+from ..fields import AGAIN, HEADS_ONLY, HEAD, HUGE, LAYOUT, MAX, MERGING, PAGE, SPLITTING, TAIL, UNSPLITTABLE
 from . import block, found, marks, parts, token
 from .machine import Machine
 
@@ -27,11 +27,11 @@ class Fields:
 
     @property
     def is_splitting(self):
-        return self.kind in (SPLITTING, CLEAN)
+        return self.kind in (SPLITTING, HEADS_ONLY)
 
     @property
     def is_head(self):
-        return self.kind in (HEAD, SPLITTING, CLEAN, MERGING, UNSPLITTABLE)
+        return self.kind in (HEAD, SPLITTING, HEADS_ONLY, MERGING, UNSPLITTABLE)
 
     @property
     def is_live(self):
@@ -76,12 +76,26 @@ def start(frame, order):
 
 
 def pairs(words, frame):
-    """A frame, and one that may be a tail of it, or None if no such frame is seen: the one that changes is one of the two."""
+    """A frame, and one that may be a tail of it, or None for either that isn't seen: the one that changes is one of the two."""
     for head in words:
         tails = [tail for tail in words if tail != head and any(start(tail, o) == head for o in range(1, HUGE + 1))]
         for tail in tails or [None]:
             if frame in (head, tail):
                 yield head, tail
+    if has_unseen_head(words, frame):
+        yield None, frame
+
+
+def has_unseen_head(words, frame):
+    """Whether a frame may be a tail of a block whose head isn't among the words: what heads a block there has no word for it."""
+    word = fields(words[frame])
+    if word.kind != TAIL:
+        return False
+    heads = {start(frame, o) for o in (range(1, HUGE + 1) if word.is_implicit else (word.order,))} - {frame}
+    covered = any(
+        at != frame and fields(bits).is_live and start(frame, fields(bits).order) == at for at, bits in words.items()
+    )
+    return not covered and not heads <= set(words)
 
 
 def only_heads(words, allowed, *covered):
@@ -113,6 +127,10 @@ def covers(word, head, tail):
 
 
 def block_look(words, head, tail):
+    if head is None:
+        t = words[tail]
+        there = (block.ALONE,) if page_or_none(t) else (block.TAIL, block.GONE)
+        return one(t=there, tp=t.pins, tr=t.refs)
     h = words[head]
     only_heads(words, (head, tail), *(frame for frame in (head, tail) if frame is not None))
     whole, uns, state = h.is_head and covers(h, head, tail), False, block.FREE
@@ -154,7 +172,7 @@ def block_look(words, head, tail):
 
 
 def found_look(words, head, tail):
-    if tail is None:
+    if head is None or tail is None:
         raise Elsewhere
     h, t = words[head], words[tail]
     only_heads(words, (head, tail), head, tail)
@@ -262,11 +280,11 @@ def piece_look(words, head, piece, tail, order, piece_order):
         elif h.kind == MERGING:
             state = (marks.MERGE,)
         elif h.is_splitting and h.target == piece_order and h.refs:
-            state = (marks.CLEAN if h.kind == CLEAN else marks.SPLIT,)
+            state = (marks.HEADS_ONLY if h.kind == HEADS_ONLY else marks.SPLIT,)
         else:
             raise Elsewhere
         if h.kind != MERGING:
-            seen["hm"] = h.recorded == 1
+            seen["hm"] = h.explicit_tails == 1
     elif h.kind == MERGING and h.order < order:
         state = (marks.MERGE,)
     elif h.kind == HEAD and h.order == piece_order:
@@ -276,7 +294,7 @@ def piece_look(words, head, piece, tail, order, piece_order):
     if state == (marks.PIECE,) and not q.is_live:
         # A smaller block, of which it is no piece.
         raise Elsewhere
-    heads = state[0] in (marks.WHOLE, marks.CLEAN, marks.SPLIT, marks.MERGE)
+    heads = state[0] in (marks.WHOLE, marks.HEADS_ONLY, marks.SPLIT, marks.MERGE)
     if q.is_live:
         to_pages = q.is_splitting and q.order == piece_order and q.target == PAGE
         # One step in the machine: so no word of its tails may tell that it isn't one.
@@ -286,15 +304,15 @@ def piece_look(words, head, piece, tail, order, piece_order):
             raise Elsewhere
         seen["q"] = marks.PAGE if to_pages or not q.order else marks.HEAD
         if seen["q"] == marks.HEAD:
-            seen["qm"] = q.recorded == 1
+            seen["qm"] = q.explicit_tails == 1
     else:
-        seen["q"] = (marks.REST,) if q.is_implicit else (marks.OTHER,)
+        seen["q"] = (marks.IMPLICIT,) if q.is_implicit else (marks.OTHER,)
     if t.is_live:
         if t.kind not in (HEAD, MERGING) or t.order:
             raise Elsewhere
         seen["t"] = marks.ALONE
     elif t.is_implicit:
-        seen["t"] = marks.REST
+        seen["t"] = marks.IMPLICIT
     elif t.kind == TAIL and t.order == order:
         seen["t"] = marks.OF_H
     elif t.kind == TAIL and t.order == piece_order:
@@ -315,7 +333,7 @@ def token_look(words, head, order):
     only_heads(words, (head,), head)
     state = token.FREE
     if h.is_live:
-        if h.order not in (PAGE, order) or h.kind not in (HEAD, SPLITTING, CLEAN):
+        if h.order not in (PAGE, order) or h.kind not in (HEAD, SPLITTING, HEADS_ONLY):
             raise Elsewhere
         if h.kind == HEAD:
             state = token.WHOLE if h.order == order else token.PAGE

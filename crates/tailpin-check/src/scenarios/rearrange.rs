@@ -108,7 +108,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         // Who helps may come late, when the head is being split once more.
         scenario::<E, F>(
             "split-helped",
-            "split to 1, then to pages ‖ split to 1; a tail has recorded its order",
+            "split to 1, then to pages ‖ split to 1; a tail is explicit",
             ONE_WORD,
             &[],
         )
@@ -341,7 +341,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             frames: 8,
             ..scenario::<E, F>(
                 "merge-recorded",
-                "merge of two blocks ‖ get of a tail at rest beside one that has recorded its order",
+                "merge of two blocks ‖ get of an implicit tail beside an explicit one",
                 ONE_WORD,
                 &[],
             )

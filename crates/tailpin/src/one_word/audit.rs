@@ -62,9 +62,9 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             if !word.is_tail() {
                 found(tail, "a frame inside a block is not a tail");
             } else if !word.is_implicit() && word.order() != order {
-                found(tail, "a tail records another order than its block's");
+                found(tail, "an explicit tail names another order than its block's");
             } else if !word.is_implicit() && above.all_tails_implicit() {
-                found(tail, "a tail records its order, but its head says that all rest");
+                found(tail, "a tail is explicit, but its head says that all are implicit");
             } else if uncounted && word.pins() > 0 {
                 found(tail, "a tail of an unsplittable block is counted");
             }

@@ -181,7 +181,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         if seen.is_heads_only_split() && self.split_heads_only(head, seen) {
             return;
         }
-        let begun = seen.hold(0); // No longer clean, if it ever was.
+        let begun = seen.hold(0); // No longer heads-only, if it ever was.
         S::in_order(Safeguard::W9, || self.convert_all(head, begun, sink), || self.settle(head, begun));
     }
 

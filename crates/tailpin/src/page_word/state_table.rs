@@ -60,11 +60,11 @@ fn is_valid(word: PageWord) -> bool {
             let by = if drop > AGAIN { drop - AGAIN } else { drop } as u8;
             let lowest = if own_pageblock { Order::PAGE } else { Order::HUGE };
             let down = by > 0 && order.get() >= by + lowest.get();
-            let clean = word.kind_bits() == SPLITTING_HEADS_ONLY;
+            let is_heads_only = word.kind_bits() == SPLITTING_HEADS_ONLY;
             let heads_only =
                 down && own_pageblock && word.target() > Order::PAGE && word.all_tails_implicit();
             // No tail of a dying block is going to name its order.
-            down && if clean {
+            down && if is_heads_only {
                 heads_only
             } else {
                 !own_pageblock || is_dying(word) || !word.all_tails_implicit()
@@ -144,7 +144,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
             "life::prepare_tails",
             (|w, to| {
                 if w.is_idle() {
-                    [true, false].into_iter().for_each(|rest| to(w.as_free(rest)));
+                    [true, false].into_iter().for_each(|implicit| to(w.as_free(implicit)));
                 }
             }) as Step,
         ),
@@ -356,7 +356,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
         ("`begin_merge`", "merge::join", |w, to| {
             if w.is_mergeable() || w.is_merging() && w.refs() == 1 {
                 for order in orders().filter(|order| w.order() < *order) {
-                    [true, false].into_iter().for_each(|rest| to(w.begin_merge(order, rest)));
+                    [true, false].into_iter().for_each(|implicit| to(w.begin_merge(order, implicit)));
                 }
             }
         }),

@@ -15,7 +15,7 @@ struct Fields {
     refs: u64,
     generation: u8,
     flags: u64,
-    recorded: bool,
+    explicit_tails: bool,
     piece: bool,
 }
 
@@ -27,13 +27,21 @@ fn fields(word: PageWord) -> Fields {
         refs: word.refs(),
         generation: word.generation(),
         flags: word.0 & FLAGS,
-        recorded: !word.all_tails_implicit(),
+        explicit_tails: !word.all_tails_implicit(),
         piece: word.is_piece(),
     }
 }
 
-const NOTHING: Fields =
-    Fields { kind: TAIL, order: 0, pins: 0, refs: 0, generation: 0, flags: 0, recorded: false, piece: false };
+const NOTHING: Fields = Fields {
+    kind: TAIL,
+    order: 0,
+    pins: 0,
+    refs: 0,
+    generation: 0,
+    flags: 0,
+    explicit_tails: false,
+    piece: false,
+};
 
 fn orders() -> impl Iterator<Item = Order> {
     Order::all()
@@ -71,7 +79,7 @@ fn fields_do_not_overlap() {
                 | f.refs << REFS_SHIFT
                 | u64::from(f.generation) << GEN_SHIFT
                 | f.flags
-                | (u64::from(f.recorded) * EXPLICIT_TAILS)
+                | (u64::from(f.explicit_tails) * EXPLICIT_TAILS)
                 | (u64::from(f.piece) * PIECE),
         );
         assert_eq!(again, word);
@@ -79,7 +87,7 @@ fn fields_do_not_overlap() {
 }
 
 #[test]
-fn zero_is_a_free_frame_at_rest() {
+fn zero_is_an_implicit_free_frame() {
     let zero = PageWord(0);
     assert!(zero.is_implicit() && zero.is_idle() && zero.is_tail());
     assert!(!zero.is_head() && !zero.is_live_head() && zero.pins() == 0);
@@ -91,10 +99,10 @@ fn pins_and_holds() {
     for word in words() {
         let before = fields(word);
         let held = fields(word.hold(1));
-        let unclean = if before.kind == SPLITTING_HEADS_ONLY { SPLITTING } else { before.kind };
+        let ordinary = if before.kind == SPLITTING_HEADS_ONLY { SPLITTING } else { before.kind };
         assert_eq!(
             held,
-            Fields { pins: before.pins + 1, kind: unclean, recorded: true, ..before },
+            Fields { pins: before.pins + 1, kind: ordinary, explicit_tails: true, ..before },
             "a hold is never refused"
         );
         match word.pin(1) {
@@ -134,9 +142,9 @@ fn a_fresh_block_has_one_reference_and_nothing_else() {
         for order in orders() {
             let fresh = word.publish(order, false);
             let generation = (word.generation() + 1) % (GEN_MASK as u8 + 1);
-            let recorded = !word.all_tails_implicit() && order > Order::PAGE;
+            let explicit_tails = !word.all_tails_implicit() && order > Order::PAGE;
             let expected =
-                Fields { kind: HEAD, order: order.get(), refs: 1, generation, recorded, ..NOTHING };
+                Fields { kind: HEAD, order: order.get(), refs: 1, generation, explicit_tails, ..NOTHING };
             assert_eq!(fields(fresh), expected);
             assert!(fresh.is_live_head() && fresh.is_settled_head() && !fresh.is_unsplittable());
             assert!(orders().all(|other| fresh.was_of(other) == (other == order)));
@@ -162,9 +170,9 @@ fn a_loose_block_is_claimed_as_what_it_was() {
                     && !uncoalesced.is_tail()
                     && !uncoalesced.is_head()
             );
-            let recorded = !word.all_tails_implicit() && order > Order::PAGE;
+            let explicit_tails = !word.all_tails_implicit() && order > Order::PAGE;
             let generation = word.generation();
-            let free = Fields { kind: FREE, generation, recorded, ..NOTHING };
+            let free = Fields { kind: FREE, generation, explicit_tails, ..NOTHING };
             assert_eq!(fields(uncoalesced.claimed()), free);
             assert!(uncoalesced.claimed().is_idle());
             // In one step or two, the block that begins is the same.
@@ -190,16 +198,19 @@ fn a_split_keeps_pins_references_and_flags() {
             assert!(begun.is_splitting() && begun.target() == target && begun.order() == word.order());
             assert_eq!((begun.pins(), begun.refs()), (before.pins, before.refs));
             let small = word.order() <= Order::HUGE;
-            let clean = small && target > Order::PAGE && word.all_tails_implicit();
-            assert_eq!(begun.is_heads_only_split(), clean);
-            assert_eq!(begun.all_tails_implicit(), if small { clean } else { word.all_tails_implicit() });
+            let heads_only = small && target > Order::PAGE && word.all_tails_implicit();
+            assert_eq!(begun.is_heads_only_split(), heads_only);
+            assert_eq!(
+                begun.all_tails_implicit(),
+                if small { heads_only } else { word.all_tails_implicit() }
+            );
             // A hold that is taken during it makes it ordinary and is there afterwards.
             assert!(!begun.hold(1).is_heads_only_split());
             let (held, ended) = (fields(begun.hold(1).end_split()), fields(begun.end_split()));
             let has_tails = target > Order::PAGE;
-            assert_eq!(held, Fields { pins: before.pins + 1, recorded: has_tails, ..ended });
-            let recorded = has_tails && !begun.all_tails_implicit();
-            assert_eq!(ended, Fields { order: target.get(), recorded, ..before });
+            assert_eq!(held, Fields { pins: before.pins + 1, explicit_tails: has_tails, ..ended });
+            let explicit_tails = has_tails && !begun.all_tails_implicit();
+            assert_eq!(ended, Fields { order: target.get(), explicit_tails, ..before });
         }
     }
 }
@@ -240,22 +251,25 @@ fn a_tail_keeps_its_pins_through_everything() {
     for word in words().into_iter().filter(|word| word.is_tail() && word.refs() == 0) {
         let before = fields(word);
         for (order, target) in [(1, 0), (2, 1), (9, 0), (9, 8), (10, 9), (18, 9), (18, 17)] {
-            for (all_tails_implicit, wary) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (all_tails_implicit, has_hwpoisoned) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
                 let head = PageWord::build(HEAD, Order::wrap(order), 2 * ONE_REF);
                 let head = if all_tails_implicit { head } else { head.with_explicit_tails() };
-                let begun =
-                    (if wary { head.mark_has_hwpoisoned() } else { head }).begin_split(Order::wrap(target));
+                let begun = (if has_hwpoisoned { head.mark_has_hwpoisoned() } else { head })
+                    .begin_split(Order::wrap(target));
                 let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
-                let wary = if wary && target > 0 { HAS_HWPOISONED } else { 0 };
+                let has_hwpoisoned = if has_hwpoisoned && target > 0 { HAS_HWPOISONED } else { 0 };
                 let expected = Fields {
                     kind: HEAD,
                     order: target,
                     pins: before.pins,
                     refs: 3,
                     generation,
-                    flags: before.flags & HWPOISON | wary,
+                    flags: before.flags & HWPOISON | has_hwpoisoned,
                     // The parts of a larger block know about their own tails.
-                    recorded: target > 0 && if order > 9 { before.recorded } else { !all_tails_implicit },
+                    explicit_tails: target > 0
+                        && if order > 9 { before.explicit_tails } else { !all_tails_implicit },
                     piece: true,
                 };
                 assert_eq!(fields(word.piece(begun, 3)), expected);
@@ -280,20 +294,20 @@ fn a_merge_changes_only_order_and_generation_of_its_head() {
             assert!(merging.is_merging() && merging.is_live_head() == word.is_live_head());
             let generation = (before.generation + 1) % (GEN_MASK as u8 + 1);
             let expected =
-                Fields { order: Order::MAX.get(), recorded: !all_tails_implicit, generation, ..before };
+                Fields { order: Order::MAX.get(), explicit_tails: !all_tails_implicit, generation, ..before };
             assert_eq!(fields(merging.end_merge()), expected);
         }
     }
 }
 
 #[test]
-fn what_is_freed_is_idle_or_set_aside() {
+fn what_is_freed_is_idle_or_offline() {
     for word in words() {
         let freed = word.freed();
         assert_eq!(freed.generation(), word.generation());
         assert!(freed.pins() == 0 && freed.refs() == 0 && !freed.is_live_head());
         assert_eq!(freed.is_idle(), !word.is_hwpoison());
-        assert!(!freed.is_implicit(), "a freed frame does not look like a resting tail");
+        assert!(!freed.is_implicit(), "a freed frame does not look like an implicit tail");
         assert!(word.as_implicit().is_implicit() && !word.as_offline().is_idle());
         assert_eq!(freed.all_tails_implicit(), word.all_tails_implicit() || word.order() < Order::HUGE);
         for all_tails_implicit in [false, true] {
@@ -339,8 +353,8 @@ fn a_block_freed_in_one_step_becomes_what_the_long_way_makes_of_it() {
         assert_eq!(block.frees_uncoalesced(order), long_way(block));
         assert!(block.frees_uncoalesced(order).unwrap().is_uncoalesced(order));
         if order > Order::PAGE {
-            let recorded = block.with_explicit_tails();
-            assert_eq!(recorded.frees_uncoalesced(order), long_way(recorded));
+            let explicit_tails = block.with_explicit_tails();
+            assert_eq!(explicit_tails.frees_uncoalesced(order), long_way(explicit_tails));
         } else {
             assert_eq!(block.with_explicit_tails().frees_uncoalesced(order), None);
         }
@@ -404,13 +418,15 @@ fn marks_are_set_once_and_change_nothing_else() {
     for word in words() {
         let before = fields(word);
         let several = (SPLITTING..=UNSPLITTABLE).contains(&before.kind) && before.order > 0;
-        let wary = if several { HAS_HWPOISONED } else { 0 };
-        let poisoned = Fields { flags: before.flags | HWPOISON | wary, ..before };
-        assert_eq!(fields(word.mark_hwpoison()), poisoned, "the head of several frames is made wary");
-        let wary = word.mark_has_hwpoisoned();
-        assert_eq!(fields(wary), Fields { flags: before.flags | HAS_HWPOISONED, ..before });
-        assert!(wary.has_hwpoisoned() && word.has_hwpoisoned() == (before.flags & HAS_HWPOISONED != 0));
-        assert_eq!(fields(word.with_explicit_tails()), Fields { recorded: true, ..before });
+        let has_hwpoisoned = if several { HAS_HWPOISONED } else { 0 };
+        let marked = Fields { flags: before.flags | HWPOISON | has_hwpoisoned, ..before };
+        assert_eq!(fields(word.mark_hwpoison()), marked, "the head of several frames is told");
+        let has_hwpoisoned = word.mark_has_hwpoisoned();
+        assert_eq!(fields(has_hwpoisoned), Fields { flags: before.flags | HAS_HWPOISONED, ..before });
+        assert!(
+            has_hwpoisoned.has_hwpoisoned() && word.has_hwpoisoned() == (before.flags & HAS_HWPOISONED != 0)
+        );
+        assert_eq!(fields(word.with_explicit_tails()), Fields { explicit_tails: true, ..before });
         let aside = Fields { kind: OUT, flags: HWPOISON, generation: before.generation, ..NOTHING };
         assert_eq!(fields(word.as_offline()), aside);
     }

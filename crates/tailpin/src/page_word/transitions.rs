@@ -21,8 +21,8 @@ impl PageWord {
     #[inline]
     pub(crate) const fn publish(self, order: Order, unsplittable: bool) -> Self {
         let kind = if unsplittable { UNSPLITTABLE } else { HEAD };
-        let recorded = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
-        Self::build(kind, order, self.next_generation() | recorded | ONE_REF)
+        let explicit = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
+        Self::build(kind, order, self.next_generation() | explicit | ONE_REF)
     }
 
     /// Its only reference becomes a handle's: tokens of the block, and of any that it was part of,
@@ -136,13 +136,13 @@ impl PageWord {
     #[expect(clippy::arithmetic_side_effects, reason = "a split goes to a smaller order")]
     pub(crate) const fn begin_split(self, target: Order) -> Self {
         let small = self.order().get() <= Order::HUGE.get();
-        let clean = small && target.get() > 0 && self.all_tails_implicit();
+        let heads_only = small && target.get() > 0 && self.all_tails_implicit();
         let drop = (self.order().get() - target.get()) as u64;
         let drop = if self.drop_bits() == 0 { drop } else { drop + AGAIN };
         debug_assert!(drop <= DROP_MASK);
         let begun = Self(self.0 & !DROP_FIELD | drop << DROP_SHIFT);
-        let begun = begun.with_kind(if clean { SPLITTING_HEADS_ONLY } else { SPLITTING });
-        if small && !clean { begun.with_explicit_tails() } else { begun }
+        let begun = begun.with_kind(if heads_only { SPLITTING_HEADS_ONLY } else { SPLITTING });
+        if small && !heads_only { begun.with_explicit_tails() } else { begun }
     }
 
     /// The last reference goes while pages are pinned: the dropper takes a hold and splits the
@@ -191,14 +191,18 @@ impl PageWord {
         if order.get() == 0 {
             return self.page(refs);
         }
-        let wary = begun.0 & HAS_HWPOISONED;
-        let recorded = if begun.order().get() > Order::HUGE.get() {
+        let has_hwpoisoned = begun.0 & HAS_HWPOISONED;
+        let explicit = if begun.order().get() > Order::HUGE.get() {
             self.0 & EXPLICIT_TAILS // The tails of a 2 MiB part stay as they are.
         } else {
             begun.0 & EXPLICIT_TAILS
         };
         let keep = self.0 & (PINS_MASK | HWPOISON);
-        Self::build(HEAD, order, keep | PIECE | wary | recorded | self.next_generation() | (refs * ONE_REF))
+        Self::build(
+            HEAD,
+            order,
+            keep | PIECE | has_hwpoisoned | explicit | self.next_generation() | (refs * ONE_REF),
+        )
     }
 }
 
@@ -234,8 +238,8 @@ impl PageWord {
     #[inline]
     pub(crate) const fn freed(self) -> Self {
         let kind = if self.is_hwpoison() { OUT } else { FREE };
-        let recorded = if self.is_whole_pageblock() { self.0 & EXPLICIT_TAILS } else { 0 };
-        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & HWPOISON | recorded)
+        let explicit = if self.is_whole_pageblock() { self.0 & EXPLICIT_TAILS } else { 0 };
+        Self::build(kind, Order::PAGE, self.generation_bits() | self.0 & HWPOISON | explicit)
     }
 
     /// What a head becomes in the very step that takes its last reference, if it has no pins and
@@ -260,8 +264,8 @@ impl PageWord {
     /// A free block of `order`, a page or 2 MiB, becomes uncoalesced.
     #[inline]
     pub(crate) const fn as_uncoalesced(self, order: Order) -> Self {
-        let recorded = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
-        Self::build(FREE, order, self.generation_bits() | recorded | UNCOALESCED)
+        let explicit = if order.get() > 0 { self.0 & EXPLICIT_TAILS } else { 0 };
+        Self::build(FREE, order, self.generation_bits() | explicit | UNCOALESCED)
     }
 
     /// An uncoalesced block becomes the claiming thread's.

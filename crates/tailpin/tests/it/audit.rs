@@ -34,8 +34,8 @@ const FOREIGN_PART: &str = "a 2 MiB part does not belong to its block";
 const PART_HOLDS: &str = "a 2 MiB part has fewer pins than holds";
 const HEAD_HOLDS: &str = "a head has fewer pins than holds";
 const NO_TAIL: &str = "a frame inside a block is not a tail";
-const OTHER_ORDER: &str = "a tail records another order than its block's";
-const ALL_REST: &str = "a tail records its order, but its head says that all rest";
+const OTHER_ORDER: &str = "an explicit tail names another order than its block's";
+const ALL_IMPLICIT: &str = "a tail is explicit, but its head says that all are implicit";
 const COUNTED: &str = "a tail of an unsplittable block is counted";
 
 /// A block at frame 0 of a map of its own.
@@ -157,9 +157,9 @@ fn a_tail_that_is_none_or_another_s() {
     recorded().add(5, 9 * ORDER).finds(&[]);
     recorded().add(5, 8 * ORDER).add(511, ORDER).finds(&[(5, OTHER_ORDER), (511, OTHER_ORDER)]);
     let silent = One::new(9, Class::Splittable, &[]);
-    silent.add(5, 9 * ORDER).finds(&[(5, ALL_REST)]);
+    silent.add(5, 9 * ORDER).finds(&[(5, ALL_IMPLICIT)]);
     // The same under the parts of a larger block.
-    One::new(10, Class::Splittable, &[]).add(700, 9 * ORDER).finds(&[(700, ALL_REST)]);
+    One::new(10, Class::Splittable, &[]).add(700, 9 * ORDER).finds(&[(700, ALL_IMPLICIT)]);
     One::new(10, Class::Splittable, &[]).add(512, RECORDED).add(700, 10 * ORDER).finds(&[(700, OTHER_ORDER)]);
     One::new(10, Class::Splittable, &[]).add(0, RECORDED).add(7, 10 * ORDER).finds(&[(7, OTHER_ORDER)]);
 }
