@@ -75,7 +75,7 @@ class Function:
     def written(self, text, constant):
         """The function with its copies, as (mutant or None, text)."""
         signature, body = text[self.start : self.body], text[self.body : self.end]
-        opaque = re.search(r"-> impl ([^+]*?)\s*$", signature)
+        opaque = re.search(r"-> impl ([^+]*?)(?: \+ '_)?\s*$", signature)
         self.untried = constant and re.search(r"\bconst (unsafe )?fn\b", signature)
         self.untried = bool(self.untried or not opaque and "-> impl " in signature)
         if not self.mutants or self.untried:
@@ -209,7 +209,7 @@ class Run:
             self.wall = time.monotonic() - start
             if pid:
                 break
-            if self.wall > wall or resident(process.pid) > MEMORY:
+            if resident(process.pid) > MEMORY or self.wall > wall and not is_running(process.pid):
                 self.outcome = "hung"
                 kill(process.pid)
             time.sleep(0.005 if self.wall < 0.1 else 0.05)
@@ -239,6 +239,19 @@ def resident(pid):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
     except (OSError, IndexError):
         return 0
+
+
+def is_running(session):
+    """Whether any thread of a session wants a CPU, as on a busy machine it may for long."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                tasks = stat.parent.glob("task/[0-9]*/stat")
+                if any(task.read_text().rpartition(")")[2].split()[0] in "RD" for task in tasks):
+                    return True
+        except OSError:
+            pass
+    return False
 
 
 def kill(group):
