@@ -107,3 +107,28 @@ impl<'z, E: Env> ObjectPages<'z, E> {
         Ok(true)
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+    use crate::{Map, Mm, MmConfig, ObjectConfig, Prot, Ram};
+
+    #[test]
+    fn a_fault_on_any_page_that_a_collapse_works_on_yields() {
+        let ram = Ram::new(16 << 20);
+        let zone = ram.zone().unwrap();
+        let mm = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default()).unwrap();
+        let (space, bytes) = (mm.space().unwrap(), 8 * PAGE_BYTES);
+        let object = mm.object(ObjectConfig::new(bytes)).unwrap();
+        let addr = space.map(Map::shared(&object, 0, bytes, Prot::READ_WRITE)).unwrap();
+        let busy = 2..5;
+        object.pages.cache.write().busy.push(busy.clone());
+        let regions = space.inner.regions.read();
+        let region = regions.find(addr).unwrap();
+        for page in 0..8 {
+            let at = addr.offset(page * PAGE_BYTES);
+            let turn = object.pages.map_page(&space.inner, region, at).unwrap().unwrap();
+            assert_eq!(matches!(turn, FaultTurn::Yield), busy.contains(&page), "page {page}");
+        }
+    }
+}

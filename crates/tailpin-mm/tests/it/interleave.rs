@@ -27,9 +27,13 @@ use tailpin_mm::{
 /// An operation to run in the middle of another.
 type Action = Box<dyn FnOnce()>;
 
+/// An operation to run when frames are about to be copied from the one that it is told.
+type CopyAction = Box<dyn FnOnce(Pfn)>;
+
 thread_local! {
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
     static ACTION: RefCell<Option<Action>> = const { RefCell::new(None) };
+    static DURING_COPY: RefCell<Option<CopyAction>> = const { RefCell::new(None) };
     static SPACES: RefCell<Vec<Weak<Sp>>> = const { RefCell::new(Vec::new()) };
     static TABLES: RefCell<Vec<PageRef<'static>>> = const { RefCell::new(Vec::new()) };
 }
@@ -77,6 +81,13 @@ struct NoWaiting<'a>(&'a StdEnv);
 unsafe impl DirectMap for NoWaiting<'_> {
     fn frame(&self, frame: Pfn) -> NonNull<u8> {
         self.0.frame(frame)
+    }
+
+    fn copy(&self, from: Pfn, to: Pfn, frames: u64) {
+        if let Some(action) = DURING_COPY.take() {
+            action(from);
+        }
+        self.0.copy(from, to, frames);
     }
 }
 
@@ -472,4 +483,31 @@ fn truncation_reaches_a_fork_made_meanwhile() {
         }
     }
     assert!(forked > 3, "only {forked} forks");
+}
+
+/// A fault that copies a page is overtaken by another one, and the other space ends: the page has
+/// no count but the copying fault's.
+#[test]
+fn a_page_stays_while_it_is_copied() {
+    let machine = Machine::new();
+    let parent = machine.space();
+    parent.map(Map::anonymous(PAGE, Prot::READ_WRITE).at(BASE)).unwrap();
+    parent.write(BASE, b"parent").unwrap();
+    let child = Arc::new(parent.fork().unwrap());
+    let (zone, other, overtaken) = (machine.zone, child.clone(), Rc::new(Cell::new(None)));
+    let source = overtaken.clone();
+    let overtake = move |from| {
+        other.write(BASE, b"others").unwrap();
+        drop(parent);
+        assert!(!is_free(zone, from), "the page is free while it is copied");
+        source.set(Some(from));
+    };
+    DURING_COPY.set(Some(Box::new(overtake)));
+    child.write(BASE, b"c").unwrap();
+    assert!(is_free(zone, overtaken.get().expect("the fault copied")), "and free afterwards");
+    let mut seen = [0; 6];
+    child.read(BASE, &mut seen).unwrap();
+    assert_eq!(&seen, b"cthers");
+    drop(child);
+    machine.check("copy");
 }

@@ -21,6 +21,9 @@ fn the_frames_are_those_of_the_addresses_asked_for() {
                 let expected: Vec<_> =
                     (first..=last).map(|page| frame(&space, addr.offset(page * PAGE))).collect();
                 assert_eq!(pins.frames().collect::<Vec<_>>(), expected);
+                assert_eq!((pins.offset(), pins.len(), pins.is_empty()), (from % PAGE, len, false));
+                let present = space.pin_present(addr.offset(from), len, Access::Write).unwrap();
+                assert_eq!(present.frames().collect::<Vec<_>>(), expected);
                 let data = pattern(from, len as usize);
                 pins.write(0, &data);
                 assert_eq!(bytes(&space, addr.offset(from), len), data);
@@ -28,6 +31,23 @@ fn the_frames_are_those_of_the_addresses_asked_for() {
                 pins.read(0, &mut seen);
                 assert_eq!(seen, data);
             }
+        }
+    });
+}
+
+#[test]
+fn a_page_made_for_a_pin_is_dirty_when_it_is_pinned_for_writing() {
+    machine(32 * MIB, MmConfig::default(), |mm, _, _| {
+        for huge in [HugePages::Always, HugePages::Never] {
+            let space = mm.space().unwrap();
+            let addr = space.map(Map::anonymous(HUGE, Prot::READ_WRITE).huge(huge)).unwrap();
+            let read = space.pin_pages(addr, PAGE, Access::Read).unwrap();
+            let dirty = || space.mapping(addr).map(|page| page.dirty);
+            assert_eq!(dirty(), Some(false));
+            let written = space.pin_pages(addr, PAGE, Access::Write).unwrap();
+            assert!(read.frames().eq(written.frames()), "it was this mapping's alone already");
+            space.write(addr, &[1]).unwrap();
+            assert_eq!(dirty(), Some(true));
         }
     });
 }
