@@ -82,3 +82,62 @@ pub(crate) fn spawn(
     };
     Ok(ThreadBuilder::new().name("tailpin-release".into()).spawn(work)?.thread().clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
+    use crate::settings::ReleaseBy;
+
+    /// So much free memory, all of it due; nothing is released but by a call.
+    fn due(bytes: usize, splits: u64) -> Arena {
+        let builder = Arena::builder().size(bytes).split_huge_pages(splits);
+        let arena = builder.release_above(0).release_by(ReleaseBy::Poll).build().unwrap();
+        arena.alloc(bytes).unwrap().fill(1);
+        arena
+    }
+
+    #[test]
+    fn what_could_not_go_is_tried_again_at_longer_and_longer_intervals() {
+        let arena = due(4 << 20, 0);
+        let inner = arena.inner();
+        let registered = arena.registered().unwrap();
+        assert_eq!(inner.release_turn(None), Some(FIRST_WAIT));
+        assert_eq!(inner.release_turn(Some(FIRST_WAIT)), Some(2 * FIRST_WAIT));
+        assert_eq!(inner.release_turn(Some(MOST_WAIT)), Some(MOST_WAIT));
+        drop(registered);
+        assert_eq!(inner.release_turn(Some(MOST_WAIT)), None, "all of it has gone");
+        assert_eq!(arena.resident(), 0);
+        assert_eq!(inner.release_turn(None), None);
+    }
+
+    #[test]
+    fn after_a_turn_that_gave_something_back_the_next_comes_soon() {
+        let arena = due(8 << 20, 1);
+        let inner = arena.inner();
+        if !inner.residency.is_by_pageblock() {
+            return println!("skipped: transparent huge pages are off");
+        }
+        // No pageblock can go as a whole, and one may be split.
+        let kept: Vec<_> = (0..4).map(|_| arena.alloc(PAGEBLOCK_SIZE).unwrap().freeze().slice(..1)).collect();
+        assert_eq!(inner.release_turn(Some(8 * FIRST_WAIT)), Some(FIRST_WAIT));
+        assert_eq!(arena.resident(), 4 * PAGEBLOCK_SIZE - 511 * PAGE_SIZE);
+        assert_eq!(inner.release_turn(Some(8 * FIRST_WAIT)), Some(16 * FIRST_WAIT));
+        drop(kept);
+    }
+
+    #[test]
+    fn a_drop_releases_once_and_leaves_it_to_a_thread_that_is_at_it() {
+        let arena = due(4 << 20, 0);
+        let inner = arena.inner();
+        let turn = inner.releasing.try_lock().unwrap();
+        by_drops(inner, 0);
+        assert_eq!(arena.counters().releases, 0);
+        assert!(inner.is_due(0), "it is not taken for what can't go");
+        drop(turn);
+        by_drops(inner, 0);
+        assert_eq!((arena.counters().releases, arena.resident()), (1, 0));
+        assert!(!inner.is_due(0));
+    }
+}

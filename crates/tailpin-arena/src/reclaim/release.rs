@@ -1,12 +1,15 @@
 //! Which free memory goes back to the system, and how much.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
-use tailpin::{Order, PAGEBLOCK_FRAMES, Pfn};
+use tailpin::{Order, Pfn};
 
-use crate::backing::{Ability, Backing, HugeSize, Reason};
+use crate::backing::{Ability, Backing, Reason};
 use crate::error::ReleaseError;
 use crate::memory::abilities::GivesBack;
 use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
@@ -54,6 +57,29 @@ impl fmt::Display for Released {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes given back, {} stuck", self.returned, self.stuck)
     }
+}
+
+/// Pageblocks that go back as one, if at all.
+fn pageblocks_at_once(backing: Backing) -> usize {
+    match backing {
+        Backing::HugeTlb(size) => size.bytes() / PAGEBLOCK_SIZE,
+        _ => 1,
+    }
+}
+
+/// What kept all free memory from going back, if any is there and none went.
+fn obstacle(backing: Backing, returned: usize, stopped: Stop) -> Option<Reason> {
+    match backing {
+        Backing::HugeTlb(size) if returned == 0 && stopped == Stop::NothingLeft => {
+            Some(Reason::OnlyWholeHugePages(size))
+        }
+        _ => None,
+    }
+}
+
+/// Whether any free page has memory.
+fn has_free_memory(inner: &Inner) -> bool {
+    inner.residency.there() + inner.zone.free_frames() > inner.data.pages
 }
 
 /// One call of `release`; only one is under way at a time.
@@ -121,12 +147,10 @@ impl<'a> ReleaseCall<'a> {
             Stop::NothingLeft if self.kept => Stop::Watermark,
             other => other,
         };
-        if let Backing::HugeTlb(size) = self.inner.backing
-            && self.done.returned == 0
-            && stopped == Stop::NothingLeft
-            && self.inner.zone.free_frames() > 0
+        if let Some(reason) = obstacle(self.inner.backing, self.done.returned, stopped)
+            && has_free_memory(self.inner)
         {
-            return Err(ReleaseError::Refused(Reason::OnlyWholeHugePages(size)));
+            return Err(ReleaseError::Refused(reason));
         }
         let released = Released { asked, returned: self.done.returned, stuck: self.done.stuck, stopped };
         self.inner.events.release(released.returned, released.stuck);
@@ -134,10 +158,7 @@ impl<'a> ReleaseCall<'a> {
     }
 
     fn give(&mut self, budget: usize) -> Result<Stop, Errno> {
-        let unit = match self.inner.backing {
-            Backing::HugeTlb(HugeSize::Gib1) => HugeSize::Gib1.bytes() / PAGEBLOCK_SIZE,
-            _ => 1,
-        };
+        let unit = pageblocks_at_once(self.inner.backing);
         for pageblocks in self.huge_pages(unit) {
             if let Some(stop) = self.stop(budget) {
                 return Ok(stop);
@@ -184,16 +205,15 @@ impl<'a> ReleaseCall<'a> {
     /// The last pageblocks of all huge pages of `n` pageblocks that may have memory, the last
     /// first: the allocator fills the first first.
     fn huge_pages(&self, n: usize) -> Vec<Pfn> {
-        let mut pageblocks = self.inner.residency.pageblocks_worth_a_look();
-        if n > 1 {
-            let last = |pageblock: Pfn| pageblock.offset(((n - 1) * PAGEBLOCK_FRAMES) as u64);
-            let of = |pageblock: Pfn| {
-                pageblock.get() / (n * PAGEBLOCK_FRAMES) as u64 * (n * PAGEBLOCK_FRAMES) as u64
-            };
-            pageblocks = pageblocks.into_iter().map(|pageblock| last(Pfn::new(of(pageblock)))).collect();
-            pageblocks.dedup();
-        }
-        pageblocks
+        let n = n as u64;
+        let last = |pageblock: Pfn| {
+            let pageblock = pageblock.get() / Order::HUGE.frames();
+            Pfn::new((pageblock / n * n + n - 1) * Order::HUGE.frames())
+        };
+        let mut ends: Vec<Pfn> =
+            self.inner.residency.pageblocks_worth_a_look().into_iter().map(last).collect();
+        ends.dedup();
+        ends
     }
 
     /// The huge page of `n` pageblocks that ends with the one at `last`, if all of it is free and

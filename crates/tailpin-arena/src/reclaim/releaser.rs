@@ -100,3 +100,75 @@ impl fmt::Debug for Releaser {
         write!(f, "Releaser({})", if running { "running" } else { "ended" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::backing::{HugeSize, Reason};
+    use crate::reclaim::release::Stop;
+
+    const SOON: Pace = Pace { step: 7, interval: Duration::from_millis(1) };
+
+    fn released(returned: usize) -> Option<Result<Released, ReleaseError>> {
+        Some(Ok(Released { asked: 7, returned, stuck: 0, stopped: Stop::Target }))
+    }
+
+    /// A thread whose releases end as these do, one after the other; told once it is through.
+    fn through(outcomes: Vec<Option<Result<Released, ReleaseError>>>) -> Releaser {
+        let (told, hear) = mpsc::channel();
+        let mut left = outcomes.into_iter();
+        let releaser = Releaser::spawn(SOON, move |step| {
+            assert_eq!(step, 7);
+            let outcome = left.next().unwrap_or(None);
+            if left.len() == 0 {
+                told.send(()).unwrap();
+            }
+            outcome
+        });
+        hear.recv().unwrap();
+        releaser.unwrap()
+    }
+
+    #[test]
+    fn what_passes_is_waited_for_and_the_sum_is_told() {
+        let passing = [
+            ReleaseError::Busy,
+            ReleaseError::Refused(Reason::Registered),
+            ReleaseError::Refused(Reason::OnlyWholeHugePages(HugeSize::Mib2)),
+        ];
+        let passing = passing.into_iter().map(|error| Some(Err(error)));
+        let outcomes = [released(5)].into_iter().chain(passing).chain([released(3), None]).collect();
+        assert_eq!(through(outcomes).stop(), Ok(8));
+    }
+
+    #[test]
+    fn what_does_not_pass_ends_it_and_is_told() {
+        let lasting = [
+            ReleaseError::ForkedChild,
+            ReleaseError::Refused(Reason::Locked),
+            ReleaseError::System { doing: "give memory back", errno: 12 },
+        ];
+        for error in lasting {
+            assert!(!is_passing(error));
+            assert_eq!(through(vec![released(5), Some(Err(error))]).stop(), Err(error));
+        }
+    }
+
+    /// So a program that drops it knows that no release is under way any more.
+    #[test]
+    fn a_drop_waits_for_the_release_that_is_under_way() {
+        static OVER: AtomicBool = AtomicBool::new(false);
+        let (told, hear) = mpsc::channel();
+        let releaser = Releaser::spawn(SOON, move |_| {
+            let _ = told.send(()); // heard once
+            std::thread::sleep(Duration::from_millis(100));
+            OVER.store(true, Ordering::SeqCst);
+            released(0)
+        });
+        hear.recv().unwrap();
+        drop(releaser.unwrap());
+        assert!(OVER.load(Ordering::SeqCst));
+    }
+}
