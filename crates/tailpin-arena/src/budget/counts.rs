@@ -258,10 +258,7 @@ impl<W: AtomicWord> Counts<W> {
             let over = pages_of(seen).saturating_sub(self.batch() as i64);
             let less = seen.wrapping_sub(word_of(over.max(0) as u64));
             // Not tried again: another thread has just traded here.
-            if over > 0
-                && seen & FLAGS == 0
-                && word.compare_exchange(seen, less, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            {
+            if over > 0 && word.compare_exchange(seen, less, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 excess = over as u64;
             }
         }
@@ -368,5 +365,111 @@ impl<W: AtomicWord> Counts<W> {
         self.batch.store(batch(limit, self.slots.len()), Ordering::Relaxed);
         let before = self.limit.swap(limit, Ordering::Relaxed);
         self.centre.0.fetch_add(word_of(limit.wrapping_sub(before)), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit at which each of so many slots trades `batch` pages at a time.
+    fn with_slots(slots: usize, batch: u64) -> Counts {
+        Counts::new(2 * SLOTS_SHARE * slots as u64 * batch, slots, AtomicU64::new)
+    }
+
+    #[test]
+    fn what_a_slot_trades_follows_from_the_limit_and_the_number_of_slots() {
+        let of = [(640, 1, 10), (1792, 4, 7), (2047, 4, 7), (1792, 3, 7), (63, 1, 0), (640, 0, 0)];
+        for (limit, slots, batch) in of.into_iter().chain([(UNLIMITED, 8, BATCH)]) {
+            let counts = Counts::new(limit, slots, AtomicU64::new);
+            assert_eq!(counts.take(0, 1), Taken::Yes);
+            assert_eq!((counts.used(), counts.away()), (1, 1 + batch), "{limit} pages, {slots} slots");
+        }
+        let counts = with_slots(2, 10);
+        counts.set_limit(2 * counts.limit());
+        assert_eq!(counts.take(0, 1), Taken::Yes);
+        assert_eq!((counts.used(), counts.away()), (1, 21));
+        assert_eq!(
+            [0, 1, 2, 3, 5].map(|slots| Counts::new(1, slots, AtomicU64::new).slots()),
+            [0, 1, 2, 4, 8]
+        );
+    }
+
+    #[test]
+    fn each_cpu_has_a_slot_and_those_beyond_share_them() {
+        let counts = with_slots(4, 10);
+        for cpu in 0..4 {
+            assert_eq!(counts.take(cpu, 1), Taken::Yes);
+            assert_eq!(counts.away(), 11 * (cpu as u64 + 1));
+        }
+        // These find what the others have left at their slots.
+        for cpu in 4..12 {
+            assert_eq!(counts.take(cpu, 1), Taken::Yes);
+        }
+        assert_eq!((counts.used(), counts.away()), (12, 44));
+    }
+
+    #[test]
+    fn a_slot_keeps_two_batches_and_then_gives_one_up() {
+        let counts = with_slots(1, 10);
+        assert_eq!(counts.take(0, 40), Taken::Yes);
+        assert!(counts.put(0, 10));
+        assert_eq!((counts.used(), counts.away()), (30, 50));
+        assert!(!counts.put(0, 1), "it has two batches");
+        assert!(!counts.put_at_centre(0, 1), "no request waits");
+        assert_eq!((counts.used(), counts.away()), (29, 39));
+        assert_eq!(counts.take(0, 7), Taken::Yes);
+        assert!(!counts.put_at_centre(0, 2));
+        assert_eq!((counts.used(), counts.away()), (34, 37), "it has less than a batch, which stays");
+        assert!(counts.put(0, 0));
+    }
+
+    #[test]
+    fn a_request_that_the_centre_cannot_serve_gathers_what_the_slots_have() {
+        let counts = with_slots(2, 10);
+        assert_eq!(counts.take(0, 1), Taken::Yes);
+        let left = counts.limit() - 1;
+        assert_eq!(counts.take(1, left + 1), Taken::No);
+        assert_eq!((counts.used(), counts.away()), (1, 1), "gathered, though it was not enough");
+        assert_eq!(counts.take(0, 1), Taken::Yes);
+        assert_eq!(counts.take(1, left - 1), Taken::Yes);
+        assert_eq!((counts.used(), counts.away()), (counts.limit(), counts.limit()));
+    }
+
+    #[test]
+    fn while_requests_wait_no_slot_gives_and_pages_go_to_the_centre() {
+        let counts = with_slots(1, 10);
+        assert_eq!(counts.take(0, 10), Taken::Yes);
+        counts.begin_waiting();
+        assert_eq!(counts.take(0, 1), Taken::No, "the slot has ten");
+        assert!(!counts.put(0, 1));
+        assert!(counts.put_at_centre(0, 1));
+        counts.gather();
+        assert_eq!(counts.slots[0].left.load(Ordering::Relaxed), WAITING, "its flag stays");
+        assert_eq!((counts.used(), counts.away()), (9, 9));
+        counts.end_waiting();
+        assert_eq!(counts.take(0, 1), Taken::Yes);
+        assert!(counts.put(0, 1));
+    }
+
+    #[test]
+    fn pages_left_at_a_slot_that_has_been_flagged_since_are_told() {
+        let counts = with_slots(1, 10);
+        counts.slots[0].left.fetch_or(WAITING, Ordering::Relaxed);
+        assert_eq!(counts.take(0, 1), Taken::AndSettle);
+        assert_eq!((counts.used(), counts.away()), (1, 11));
+    }
+
+    #[test]
+    fn a_look_at_what_a_release_would_give_back_is_due_after_every_half_mebibyte_freed_on_a_cpu() {
+        let counts = with_slots(2, 10);
+        for _ in 0..3 {
+            assert!(!counts.counts_freed(0, LOOK - 1));
+            assert!(!counts.counts_freed(1, 1), "another CPU's");
+            assert!(counts.counts_freed(0, 1));
+        }
+        assert!(counts.counts_freed(0, 5 * LOOK));
+        assert!(!counts.counts_freed(0, 1));
+        assert!(Counts::new(640, 0, AtomicU64::new).counts_freed(0, 1), "where nothing is counted by CPU");
     }
 }
