@@ -252,7 +252,7 @@ impl<'z, E: Env> SpaceInner<'z, E> {
             && Pfn::new(region.index(huge.start)).is_aligned(Order::HUGE);
         let level = if fits { Level::PMD } else { Level::PTE };
         let slot = core.make_slot(self.root(), addr, level)?;
-        if slot.level == level && core.bits(slot) == 0 {
+        if slot.level == level {
             let frame = Pfn::new(region.index(slot.reach(addr).start));
             let flags = region
                 .rights()
