@@ -398,6 +398,11 @@ fn tags_are_made_at_run_time_and_have_limits() {
     let buffers: Vec<_> = (0..10).map(|_| one.try_alloc(PAGE).unwrap()).collect();
     let refused = one.try_alloc(1).unwrap_err();
     assert!(matches!(refused, AllocError::OverLimit { of_tag: true, limit, .. } if limit == 10 * PAGE));
+    let mut waits = Box::pin(one.alloc_async(1));
+    assert!(waits.as_mut().poll(&mut noop()).is_pending());
+    assert_eq!((one.waiting(), other.waiting(), arena.waiting()), (1, 0, 0));
+    drop(waits);
+    assert_eq!(one.waiting(), 0);
     let foreign = other.alloc(5 * PAGE).unwrap().freeze();
     assert_eq!((one.in_use(), other.in_use(), arena.in_use()), (10 * PAGE, 5 * PAGE, 15 * PAGE));
     assert_eq!((foreign.tag(), arena.tag("tenant 3").unwrap().in_use()), (Some("tenant 555"), 10 * PAGE));
@@ -417,6 +422,7 @@ fn tags_are_made_at_run_time_and_have_limits() {
     let mut waits = Box::pin(one.alloc_async(1));
     assert!(waits.as_mut().poll(&mut noop()).is_pending());
     assert_eq!(one.in_use(), PAGE, "it has its place within the tag's limit");
+    assert_eq!((one.waiting(), arena.waiting()), (0, 1));
     drop(waits);
     assert_eq!(one.in_use(), 0);
     drop(all);

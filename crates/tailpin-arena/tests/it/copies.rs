@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::thread;
 
 use common::{HUGE, MIB, PAGE, again, map_count, role};
-use tailpin_arena::{AllocError, Arena, Backing, Policy, Slice};
+use tailpin_arena::{AllocError, Arena, Backing, Kept, Policy, Slice};
 
 fn cpus() -> usize {
     thread::available_parallelism().map_or(1, usize::from).next_power_of_two()
@@ -79,6 +79,11 @@ fn what_is_kept_is_a_slice_either_way() {
     let large = arena.keep(whole.slice(8192..100_000), Policy::default()).unwrap();
     assert_ne!(small.as_ptr(), whole[5..].as_ptr());
     assert_eq!(large.as_ptr(), whole[8192..].as_ptr());
+    for (below, copied) in [(199, false), (200, false), (201, true)] {
+        let (policy, part) = (Policy::CopyBelow(below), whole.slice(5..205));
+        assert_eq!(arena.keep(part.clone(), policy).unwrap().as_ptr() != part.as_ptr(), copied, "{below}");
+        assert_eq!(matches!(part.keep(policy), Kept::Copied(_)), copied, "{below}");
+    }
     drop(whole);
     assert!(arena.in_use() <= large.footprint() + cpus() * PAGE);
     drop((small, large));
