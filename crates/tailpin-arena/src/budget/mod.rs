@@ -227,3 +227,27 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_never_fits_is_told_from_one_that_comes_too_early() {
+        let budget = Budget::new(640, 1, None);
+        assert_eq!(budget.take(0, 641), Err(Refused::NeverFits));
+        assert_eq!(budget.take(0, 640), Ok(()));
+        assert_eq!(budget.take(0, 1), Err(Refused::Now));
+        assert_eq!(budget.take(0, 641), Err(Refused::NeverFits));
+    }
+
+    #[test]
+    fn what_is_freed_is_counted_by_as_many_slots_as_were_asked_for() {
+        let budget = Budget::new(640, 3, None);
+        assert_eq!(budget.slots(), 4);
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|cpu| budget.counts_freed(cpu, 64)),
+            [false, false, false, false, true]
+        );
+    }
+}

@@ -177,9 +177,38 @@ impl QueueLock for Mutex<Queue> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
+    use std::task::Wake;
 
     use super::*;
+
+    /// Wakes nothing; each is another.
+    struct Unheard(#[expect(dead_code, reason = "gives it an address of its own")] u8);
+
+    impl Wake for Unheard {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_request_between_others_is_asked_about_and_given_up_as_itself() {
+        let counts = Counts::new(1, 1, AtomicU64::new);
+        assert_eq!(counts.take(0, 1), crate::budget::counts::Taken::Yes);
+        let mut queue = Queue::default();
+        let [first, second, third, again] = [0; 4].map(|_| Waker::from(Arc::new(Unheard(0))));
+        let tickets = [&first, &second, &third].map(|waker| queue.push(&counts, 1, waker.clone()));
+        // From now on it is woken by the waker that it was asked with last.
+        let (answer, unused) = queue.ask(tickets[1], again.clone());
+        assert!(answer.is_none() && unused.unwrap().will_wake(&second));
+        assert!(queue.cancel(&counts, tickets[1]).unwrap().will_wake(&again));
+        assert_eq!(queue.len(), 2);
+        for (ticket, waker) in [(tickets[0], &first), (tickets[2], &third)] {
+            counts.put_at_centre(0, 1);
+            let woken = queue.serve(&counts);
+            assert!(woken.len() == 1 && woken[0].will_wake(waker));
+            assert_eq!(queue.pick_up(ticket), Some(Answer::Granted));
+        }
+    }
 
     #[test]
     fn a_forked_child_forgets_requests_of_threads_that_it_does_not_have() {
