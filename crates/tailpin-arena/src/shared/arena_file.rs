@@ -415,6 +415,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_file_of_no_whole_number_of_pages_is_refused() {
+        for bytes in [0, 1, PAGE_SIZE as u64 - 1, PAGE_SIZE as u64 + 1] {
+            let file = File::from(memory_file::create("test", bytes).unwrap());
+            assert_eq!(attach(&file), Err(SharedError::NotAnArena), "{bytes} bytes");
+        }
+    }
+
+    #[test]
     fn a_file_of_the_huge_page_pool_is_refused() {
         use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
         let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;

@@ -125,7 +125,8 @@ impl Journal {
 
     /// Stamp for a step of this operation.
     pub(super) fn stamp(&self, step: u64) -> Stamp {
-        Stamp::new(self.index, self.get(BEFORE) + step + 1)
+        // At least 1: `begin` leaves out a number before each operation.
+        Stamp::new(self.index, self.get(BEFORE) + step)
     }
 
     /// A step was made.

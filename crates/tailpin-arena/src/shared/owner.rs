@@ -119,6 +119,8 @@ mod tests {
     fn this_process_lives_and_an_earlier_one_of_its_number_does_not() {
         let own = Identity::own().unwrap();
         assert!(!own.is_dead());
+        assert_eq!(Identity::of_entry(own.0).map(Identity::pid), Some(std::process::id()));
+        assert!(Identity::of_entry(0).is_none());
         assert!(Identity::new(own.pid(), 0).is_dead());
         assert!(Identity::new((1 << PID_BITS) - 1, 1).is_dead());
     }

@@ -42,6 +42,12 @@ fn lengths_of_buffers() {
         }
     }
     assert_eq!(arena.free_bytes(), arena.size());
+    // What is free, and in smaller pieces.
+    let pages: Vec<_> = (0..4).map(|_| arena.alloc(2 << 20).unwrap().freeze().slice(..1).unwrap()).collect();
+    let error = arena.alloc(2 << 20).map(drop).unwrap_err();
+    let free = arena.size() - 4 * PAGE as u64;
+    assert_eq!(error, SharedError::Exhausted { order: Order::HUGE, free });
+    drop(pages);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::arena_file::ArenaFile;
 use super::operation::{Operation, Refusal};
 use super::owner::Identity;
+use super::step_recorder::StepRecorder;
 use super::*;
 use crate::memory::PAGE_SIZE;
 use deaths::{BYTES, DEATHS, LARGE, PAGES, Setup, did, order, pages};
@@ -265,10 +266,38 @@ fn the_longest_operations_fit_their_journals() {
 }
 
 #[test]
+fn the_last_step_that_a_journal_has_room_for_is_repeated_too() {
+    let arena = SharedArena::create(BYTES, 2).unwrap();
+    let word = &arena.0.memory.allocator_words[0];
+    let journal = arena.0.journal(1, 0);
+    for (steps, fits) in [(super::journal::STEPS, true), (super::journal::STEPS + 1, false)] {
+        let loads = || (0..steps).for_each(|_| _ = AtomicWord::load(word, Ordering::SeqCst));
+        journal.begin(Operation::Drain.encode());
+        arena.0.recorder(journal, 1).write(loads);
+        let offset = std::ptr::from_ref(word) as usize - arena.0.memory.base();
+        assert_eq!(journal.recorded(0).unwrap().offset, offset as u64);
+        assert_eq!(arena.0.recorder(journal, 1).finish(loads).is_ok(), fits, "{steps} steps");
+        journal.end();
+    }
+}
+
+/// So what a process has at hand in the allocator is at its own place there, not at another's.
+#[test]
+fn an_operation_acts_for_the_owner_that_it_is_done_for() {
+    let arena = SharedArena::create(BYTES, 4).unwrap();
+    for owner in 0..4 {
+        let recorder = arena.0.recorder(arena.0.journal(owner, 0), owner);
+        assert_eq!(recorder.watch(StepRecorder::acting_for), owner);
+        assert_eq!(StepRecorder::acting_for(), 0, "outside of operations");
+    }
+}
+
+#[test]
 fn the_number_of_a_step_is_never_used_again() {
     let arena = SharedArena::create(BYTES, 4).unwrap();
     let journal = arena.0.journal(1, 0);
     journal.begin(Operation::Drain.encode());
+    assert_ne!(journal.stamp(0).0 << 13, 0, "0 is the number of no step");
     // Made, it may be, and not recorded; then the journal is given up.
     let in_doubt = journal.stamp(journal.made());
     journal.end();
