@@ -111,6 +111,9 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     ///
     /// Nothing holds the head, so what it said is believed only if the page is still a tail of it
     /// afterwards: a page with a pin does not come back to a head that it has left.
+    ///
+    /// # Panics
+    /// If there are no words for the page.
     pub fn compound_tail_refcounted(&self, page: Pfn) -> bool {
         loop {
             let head = self.compound_trans_head(page);

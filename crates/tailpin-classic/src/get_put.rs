@@ -194,6 +194,9 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     /// This is the helper of the mail's subject line. The reference keeps the block as it is only
     /// as long as it is not split: a caller that needs to know about the tail keeps a pin on the
     /// tail.
+    ///
+    /// # Panics
+    /// If there are no words for the page.
     pub fn get_compound_page(&self, page: Pfn, sink: &impl FreeSink) -> Option<Pfn> {
         loop {
             let head = self.compound_trans_head(page);
@@ -217,6 +220,9 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Classic<'_, W, S> {
     ///
     /// The mail: "the simplified version of put_compound_page() which doesn't dec
     /// page_head->_count", with the `get_page_unless_zero` that its draft had left out.
+    ///
+    /// # Panics
+    /// If there are no words for the page.
     pub fn put_compound_tail(&self, page: Pfn, sink: &impl FreeSink) -> Pfn {
         while self.page_tail(page) {
             match self.put_compound_page(page, 0, sink) {

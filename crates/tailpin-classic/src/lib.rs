@@ -54,7 +54,11 @@ pub struct Classic<'m, W = AtomicU64, S = AllSafeguards> {
 impl<'m, W: AtomicWord> Classic<'m, W> {
     /// Over `words`, the first five of which are for frame `base`; zero-filled words are free
     /// frames.
+    ///
+    /// # Panics
+    /// If `base` is no multiple of 512.
     pub fn new(words: &'m [W], base: Pfn) -> Self {
+        assert!(base.is_aligned(Order::HUGE), "the first words are those of a pageblock's first frame");
         Self::with_safeguards(words, base)
     }
 }

@@ -53,6 +53,9 @@ impl FrameMask {
     }
 
     /// The frames of a block of at most 2 MiB, or of the first 2 MiB of a larger one.
+    ///
+    /// # Panics
+    /// If the end of these does not fit into 64 bits.
     #[inline]
     pub fn of_block(head: Pfn, order: Order) -> Self {
         Self::of_range(FrameRange::block(head, order.min(Order::HUGE)), head.head(Order::HUGE))

@@ -109,12 +109,21 @@ impl fmt::Display for Misuse {
 
 impl core::error::Error for Misuse {}
 
-/// Receives each misuse as it is found. The frame is taken offline in any case.
+/// Receives each misuse as it is found. The frame leaves service, but for what
+/// [`ask_again`](Self::ask_again) tells.
 ///
 /// Called from inside whatever operation found it, so it must not call back into the zone.
 pub trait Sink: Sync {
     /// One misuse was found.
     fn misuse(&self, misuse: &Misuse);
+
+    /// Whether a misused frame leaves service is not certain, as of a request that is answered
+    /// [`SetAside::AskAgain`](crate::SetAside::AskAgain): it is to be
+    /// [set aside](crate::Zone::set_aside) once more, from outside the call that found the misuse.
+    /// Comes after the call of [`misuse`](Self::misuse); does nothing unless it is implemented.
+    fn ask_again(&self, frame: Pfn) {
+        let _ = frame;
+    }
 }
 
 impl<F: Fn(&Misuse) + Sync> Sink for F {

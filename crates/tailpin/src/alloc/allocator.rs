@@ -120,10 +120,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     fn next_page(&self, cache: CpuCache<'m, P::Word>, class: Class) -> Option<Pfn> {
         let number = cache.next_page()?;
         let page = self.pool.frame(number);
-        let claimed = self.protocol.claim_and_publish(page, Order::PAGE, class);
+        let claimed = self.hand_out_uncoalesced(page, Order::PAGE, class);
         claimed.then(|| {
             cache.pop();
-            self.handed_out_uncoalesced(page, Order::PAGE);
             page
         })
     }
@@ -133,10 +132,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     fn next_pageblock(&self, cache: CpuCache<'m, P::Word>, class: Class) -> Option<Pfn> {
         let pageblock = cache.next_pageblock();
         let head = self.pool.first_frame(pageblock);
-        let claimed = self.protocol.claim_and_publish(head, Order::HUGE, class);
+        let claimed = self.hand_out_uncoalesced(head, Order::HUGE, class);
         claimed.then(|| {
             cache.set_next_pageblock(self.pool.pageblock_after(pageblock));
-            self.handed_out_uncoalesced(head, Order::HUGE);
             head
         })
     }
@@ -170,7 +168,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             return Err(frame);
         }
         self.publish(taken.head, request.order, request);
-        self.retire_waiting(taken.head, request.order);
+        self.mark_waiting(taken.head, request.order);
         Ok(taken.head)
     }
 
@@ -214,14 +212,29 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         }
     }
 
-    /// After an uncoalesced block was handed out: in a protocol that has to do this in several
-    /// steps it was between owners.
-    #[inline]
-    pub(crate) fn handed_out_uncoalesced(&self, head: Pfn, order: Order) {
-        if !P::HANDS_OUT_AT_ONCE {
-            self.fence_if_in_steps();
-            self.retire_waiting(head, order);
+    /// Makes an uncoalesced page or pageblock a block in use; false if it is not uncoalesced.
+    #[inline(always)] // For a page a short straight line.
+    pub(crate) fn hand_out_uncoalesced(&self, head: Pfn, order: Order, class: Class) -> bool {
+        if P::HANDS_OUT_AT_ONCE {
+            self.protocol.claim_and_publish(head, order, class)
+        } else {
+            self.protocol.claim(head, order) && self.hand_out_in_steps(head, order, class)
         }
+    }
+
+    /// Hands out a block that was claimed, in a protocol that does both in several steps: it is
+    /// between owners then. So it is looked at before, as it may have become uncoalesced after a
+    /// request to set it aside, and afterwards, as that may have come in between. False if it
+    /// leaves service.
+    fn hand_out_in_steps(&self, head: Pfn, order: Order, class: Class) -> bool {
+        if let Some(bad) = self.waiting_among(head, order) {
+            self.refuse_bad_frame(head, order, bad);
+            return false;
+        }
+        self.protocol.publish(head, order, class);
+        self.fence_if_in_steps();
+        self.mark_waiting(head, order);
+        true
     }
 
     /// The hook, and the watermark.

@@ -12,6 +12,7 @@ use crate::report::Misuse;
 use super::allocator::Allocator;
 use super::cpu_cache::Places;
 use super::ids::RowId;
+use super::set_aside::SetAside;
 
 impl<P: Protocol> Allocator<'_, P> {
     /// Gives a block to the pool.
@@ -50,9 +51,9 @@ impl<P: Protocol> Allocator<'_, P> {
 
     /// A page or 2 MiB that was freed becomes uncoalesced, now that its hooks have run.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) {
-        // With hooks a block is looked at before it is handed out; without, a request to set a
-        // frame of it aside waits for this to end. A protocol that frees in several steps always
-        // comes here, and is spared the cost: there, one more request may be served with the frame.
+        // With hooks a block is looked at before it is handed out, and so it is in a protocol that
+        // does that in several steps; without, a request to set a frame of it aside waits for this
+        // to end.
         let _moving = (P::HANDS_OUT_AT_ONCE && !self.has_hooks).then(|| self.cache_at(0).move_pages());
         if self.waiting_among(head, order).is_some() {
             return self.give(head, order);
@@ -122,7 +123,12 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
     #[cold]
     fn misuse(&self, misuse: &Misuse) {
         // First, as the sink is the caller's code and may panic.
-        self.set_aside(misuse.frame);
+        let said = self.set_aside(misuse.frame);
+        let _then = Finally(|| {
+            if let (SetAside::AskAgain, Some(sink)) = (said, self.config.sink) {
+                sink.ask_again(misuse.frame);
+            }
+        });
         self.tell(misuse);
     }
 }

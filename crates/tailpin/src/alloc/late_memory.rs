@@ -1,5 +1,4 @@
-//! Frames that enter service after the zone was made: memory that is found or plugged in later, and
-//! frames that were set aside and are good again.
+//! Frames that enter service after the zone was made: memory that is found or plugged in later.
 //!
 //! A pageblock of which nothing is in service is *withheld*, and its page words are as they came.
 //! All of it enters service in one step. If only a part does, the words of the other frames have to
@@ -65,17 +64,6 @@ impl<P: Protocol> Allocator<'_, P> {
         self.count_added(entered.count());
         self.given(pageblock, Order::PAGE, self.pool.give_some(pageblock, &entered));
         not_ours.map_or(Ok(()), |frame| Err(AddError::InService { frame }))
-    }
-
-    /// A frame that has left service enters it again; false if it has not left.
-    pub(crate) fn restore(&self, frame: Pfn) -> bool {
-        let restored = self.protocol.covers(frame) && self.protocol.enter_service(frame, Kind::Offline);
-        if restored {
-            // Relaxed: a statistic.
-            self.set_aside.fetch_sub(1, Ordering::Relaxed);
-            self.give(frame, Order::PAGE);
-        }
-        restored
     }
 
     fn count_added(&self, frames: u64) {

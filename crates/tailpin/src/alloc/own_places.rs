@@ -109,8 +109,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             // Relaxed: a thread that sees the name still finds that the block is not uncoalesced.
             place.store(0, Ordering::Relaxed);
             cache.set_hint(CpuCache::<P::Word>::own_depth(order), last as u64);
-            if let Some(head) = claimed {
-                self.handed_out_uncoalesced(head, order);
+            if claimed.is_some() {
                 return claimed;
             }
         }

@@ -29,15 +29,20 @@ pub(crate) const ALL_ROWS: u64 = (1 << PAGEBLOCK_ROWS) - 1;
 const SPARSE: u32 = 64;
 
 /// Some row was restored alone since the pageblock was last at rest.
-const TOUCHED: u64 = 1 << 16;
+const TOUCHED: u64 = 1 << 8;
 /// No frame of the pageblock is in service.
-const WITHHELD: u64 = 1 << 17;
+const WITHHELD: u64 = 1 << 9;
 /// A part of the withheld pageblock is about to enter service: a thread writes its page words.
-const OPENING: u64 = 1 << 18;
+const OPENING: u64 = 1 << 10;
+
+/// How many requests to note a frame there were, modulo 2^13: so no two notes are alike, and a
+/// thread that has seen that one was fulfilled does not take away the next one of the same frame.
+const REQUEST: u64 = 1 << 11;
+const REQUESTS: u64 = (1 << WAITING_AT) - REQUEST;
 
 /// Where the frames of the pageblock that wait to leave service are noted, and how many bits each
 /// has: its number within the pageblock plus one, or zero.
-const WAITING_AT: u32 = 20;
+const WAITING_AT: u32 = 24;
 const WAITING_BITS: u32 = 10;
 const WAITING_MASK: u64 = (1 << WAITING_BITS) - 1;
 /// Frames of one pageblock that can wait at once.
@@ -90,12 +95,14 @@ impl RowMap {
     /// With this frame among them; `None` if as many as can be wait already.
     #[expect(clippy::arithmetic_side_effects, reason = "bits of a word")]
     fn with_waiting(self, frame: u64) -> Option<Self> {
+        let requests = self.0.wrapping_add(REQUEST) & REQUESTS;
+        let asked = Self(self.0 & !REQUESTS | requests);
         if self.waiting().any(|waiting| waiting == frame) {
-            return Some(self);
+            return Some(asked);
         }
         let mut places = (0..MOST_WAITING).map(|place| WAITING_AT + place * WAITING_BITS);
         let place = places.find(|place| self.0 >> place & WAITING_MASK == 0)?;
-        Some(Self(self.0 | (frame + 1) << place))
+        Some(Self(asked.0 | (frame + 1) << place))
     }
 
     /// Without it.
@@ -294,12 +301,13 @@ impl<W: AtomicWord> Pageblock<'_, W> {
         }
     }
 
-    /// It waits no longer.
-    pub(crate) fn forget_frame(&self, frame: u64) {
+    /// It waits no longer if, by the look `has_left`, it has left service or does so when it is
+    /// freed. A request that comes after that look, for a frame that was restored, stays.
+    pub(crate) fn forget_frame(&self, frame: u64, has_left: impl Fn() -> bool) {
         loop {
             let from = self.row_map();
             let to = from.without_waiting(frame);
-            if from == to || Self::change(self.row_map, from.0, to.0) {
+            if from == to || !has_left() || Self::change(self.row_map, from.0, to.0) {
                 return;
             }
         }
@@ -378,6 +386,39 @@ mod tests {
             block.offer(6, 1 << 9);
             assert_eq!(block.give_all().err(), Some((5, 1 << 9)));
             assert!(block.give_rows(0b1001_1111).is_ok(), "what is free in other rows is another matter");
+        });
+    }
+
+    #[test]
+    fn a_request_that_comes_during_the_look_for_an_earlier_one_is_not_forgotten() {
+        on_a_pageblock(|block| {
+            let waiting = || block.row_map().waiting().collect::<Vec<_>>();
+            take(block, ALL_ROWS).unwrap();
+            assert!(block.await_frame(511) && block.await_frame(0));
+            block.forget_frame(511, || false);
+            assert_eq!(waiting(), [511, 0], "it has not left");
+            block.forget_frame(511, || true);
+            assert_eq!(waiting(), [0]);
+            // It leaves, is restored, and is to leave again, all during one look: the word would be
+            // as it was.
+            let looks = core::cell::Cell::new(0);
+            block.forget_frame(0, || {
+                looks.set(looks.get() + 1);
+                if looks.get() == 1 {
+                    block.forget_frame(0, || true);
+                    assert_eq!(waiting(), [0; 0]);
+                    assert!(block.await_frame(0));
+                }
+                looks.get() == 1
+            });
+            assert_eq!((looks.get(), waiting()), (2, vec![0]));
+            // The number of requests comes round and leaves everything else alone.
+            for _ in 0..=REQUESTS / REQUEST {
+                assert!(block.await_frame(0) && block.await_frame(1));
+            }
+            assert_eq!(waiting(), [0, 1]);
+            assert!(!block.row_map().is_touched() && !block.row_map().is_withheld());
+            assert_eq!(block.row_map().inside(), 0);
         });
     }
 

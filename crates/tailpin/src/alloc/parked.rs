@@ -42,7 +42,6 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             let head = self.pool.frame(number);
             if self.protocol.claim_and_publish(head, order, class) {
                 cache.unpark(place, number);
-                self.handed_out_uncoalesced(head, order);
                 return Some(head);
             }
             self.unpark_stale(&cache, order, place, number);

@@ -80,7 +80,7 @@ impl<P: Protocol> Allocator<'_, P> {
                 _ => None,
             };
             if let Some(said) = said {
-                self.pool.forget_frame(frame);
+                self.forget_fulfilled(frame);
                 return said;
             }
             P::Word::relax();
@@ -96,6 +96,23 @@ impl<P: Protocol> Allocator<'_, P> {
 
     /// Sets a frame aside wherever it is: in use, free in the pool or uncoalesced.
     fn look_for(&self, frame: Pfn) -> Found {
+        let mark = || self.protocol.mark_hwpoison(frame, self);
+        self.look(frame, mark, || true)
+    }
+
+    /// Sets a frame aside whose request is noted, if it is free in the pool or uncoalesced.
+    ///
+    /// Since the note was read the frame may have left and been restored. So, once it is the
+    /// caller's, the note is looked at again: where it is gone, the frame goes back. One in use is
+    /// left alone, as the mark could not be taken back: it is the thread that hands it out that
+    /// looks for the note and marks it.
+    fn look_for_noted(&self, frame: Pfn) -> Found {
+        self.look(frame, || false, || self.waiting_among(frame, Order::PAGE).is_some())
+    }
+
+    /// `mark` marks the frame if it is in use; `leaves` says of a free one, which is the caller's
+    /// by then, whether it is to leave service still.
+    fn look(&self, frame: Pfn, mark: impl Fn() -> bool, leaves: impl Fn() -> bool) -> Found {
         let pageblock = frame.head(Order::HUGE);
         // A page that is uncoalesced, handed out and uncoalesced again while it is looked for is in
         // another life then.
@@ -103,14 +120,20 @@ impl<P: Protocol> Allocator<'_, P> {
         let lives = || orders.map(|order| self.protocol.state(frame.head(Order::wrap(order))));
         loop {
             let before = lives();
-            if self.protocol.mark_hwpoison(frame, self) {
+            if mark() {
                 return Found::Leaves(SetAside::WhenFreed);
             }
-            if self.retire_free(frame) {
-                return Found::Leaves(SetAside::Done);
-            }
-            if self.protocol.claim(frame, Order::PAGE) {
+            let of_pool = self.pool.take_frame(frame);
+            if of_pool || self.protocol.claim(frame, Order::PAGE) {
+                if !leaves() {
+                    self.give(frame, Order::PAGE);
+                    return Found::OnItsWay;
+                }
                 self.take_offline(frame);
+                if of_pool {
+                    // Others of its word may have changed hands with it.
+                    self.retire_waiting(frame, Order::PAGE);
+                }
                 return Found::Leaves(SetAside::Done);
             }
             if self.protocol.claim(pageblock, Order::HUGE) {
@@ -170,10 +193,58 @@ impl<P: Protocol> Allocator<'_, P> {
     #[cold]
     fn retire_arrived(&self, pageblock: PageblockId) {
         for frame in self.pool.waiting(pageblock) {
-            if matches!(self.look_for(frame), Found::Leaves(_)) || self.is_out_of_service(frame) {
-                self.pool.forget_frame(frame);
+            if matches!(self.look_for_noted(frame), Found::Leaves(_)) || self.is_out_of_service(frame) {
+                self.forget_fulfilled(frame);
             }
         }
+    }
+
+    /// After a block was published, by a step that is SeqCst, and while its reference is the
+    /// caller's: what of it waits to leave service does so when it is freed.
+    #[inline(always)]
+    pub(crate) fn mark_waiting(&self, head: Pfn, order: Order) {
+        if self.waiting_among(head, order).is_some() {
+            self.mark_handed_out(head, order);
+        }
+        self.retire_waiting(head, order);
+    }
+
+    #[cold]
+    fn mark_handed_out(&self, head: Pfn, order: Order) {
+        let block = FrameRange::block(head, order);
+        for pageblock in self.pool.pageblock_of(head).following(pageblocks_of(order)) {
+            for frame in self.pool.waiting(pageblock).filter(|frame| block.contains(*frame)) {
+                self.protocol.mark_hwpoison(frame, self);
+                self.forget_fulfilled(frame);
+            }
+        }
+    }
+
+    /// The note that a frame waits to leave service is taken away, if it has left since, or does so
+    /// when it is freed. Another thread may have restored it by now: what is asked of it then is
+    /// noted anew.
+    fn forget_fulfilled(&self, frame: Pfn) {
+        let has_left = || self.is_out_of_service(frame) || self.protocol.state(frame).hwpoison;
+        self.pool.forget_frame(frame, has_left);
+    }
+
+    /// A frame that has left service enters it again; false if it has not left.
+    pub(crate) fn restore(&self, frame: Pfn) -> bool {
+        if !self.protocol.covers(frame) {
+            return false;
+        }
+        while self.protocol.enter_service(frame, Kind::Offline) {
+            if self.waiting_among(frame, Order::PAGE).is_none() {
+                // Relaxed: a statistic.
+                self.set_aside.fetch_sub(1, Ordering::Relaxed);
+                self.give(frame, Order::PAGE);
+                return true;
+            }
+            // The request that made it leave is still noted, and would do so again.
+            self.protocol.take_offline(frame);
+            self.forget_fulfilled(frame);
+        }
+        false
     }
 
     /// Frames that have gone out of service.
@@ -186,7 +257,11 @@ impl<P: Protocol> Allocator<'_, P> {
     #[cold]
     pub(crate) fn refuse_free_frame(&self, frame: Pfn) {
         let state = self.protocol.state(frame);
-        self.retire_free(frame);
+        if self.pool.take_frame(frame) {
+            self.take_offline(frame);
+            // Others of its word may have changed hands with it.
+            self.retire_waiting(frame, Order::PAGE);
+        }
         self.tell(&Misuse { frame, state, operation: Operation::Free, cause: Cause::AlreadyFree });
     }
 
@@ -194,17 +269,6 @@ impl<P: Protocol> Allocator<'_, P> {
         if let Some(sink) = self.config.sink {
             sink.misuse(misuse);
         }
-    }
-
-    /// Takes a frame out of service that is free in the pool; false if it is not.
-    fn retire_free(&self, frame: Pfn) -> bool {
-        let taken = self.pool.take_frame(frame);
-        if taken {
-            self.take_offline(frame);
-            // Others of its word may have changed hands with it.
-            self.retire_waiting(frame, Order::PAGE);
-        }
-        taken
     }
 
     /// Takes a free frame of the caller's out of service.
@@ -227,7 +291,7 @@ impl<P: Protocol> Allocator<'_, P> {
         let waited = self.waiting_among(bad, Order::PAGE).is_some();
         self.take_offline(bad);
         if waited {
-            self.pool.forget_frame(bad);
+            self.forget_fulfilled(bad);
         }
         for frame in frames.iter().filter(|frame| *frame != bad) {
             self.give(frame, Order::PAGE);

@@ -355,7 +355,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             free.set(end);
             self.publish(head, order, if zero { Request::new(order).zeroed() } else { Request::new(order) });
             in_use.set(end);
-            self.retire_waiting(head, order);
+            self.mark_waiting(head, order);
         }
         core::mem::forget(back);
         true

@@ -107,6 +107,9 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// # Errors
     /// [`GetError::NotInUse`] if no such block is in use there or something is happening to it;
     /// [`GetError::CountLimit`].
+    ///
+    /// # Panics
+    /// If there is no word for the frame.
     #[inline]
     pub fn get_block_found(&self, head: Pfn, order: Order) -> Result<(), GetError> {
         loop {

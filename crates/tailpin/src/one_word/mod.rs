@@ -53,7 +53,11 @@ pub struct OneWord<'m, W = AtomicU64, S = AllSafeguards> {
 
 impl<'m, W: AtomicWord> OneWord<'m, W> {
     /// Over `words`, the first of which is for frame `base`; zero-filled words are free frames.
+    ///
+    /// # Panics
+    /// If `base` is no multiple of 512.
     pub fn new(words: &'m [W], base: Pfn) -> Self {
+        assert!(base.is_aligned(Order::HUGE), "the first word is that of a pageblock's first frame");
         Self::with_safeguards(words, base)
     }
 }

@@ -88,7 +88,6 @@ impl<'z, P: Protocol> Local<'z, P> {
             && let Some((page, left)) = self.last.take()
             && self.zone.protocol().claim_left(page, left, request.class)
         {
-            self.zone.allocator.handed_out_uncoalesced(page, Order::PAGE);
             return Ok(Block::adopt(self.zone, page, Order::PAGE));
         }
         self.zone.alloc_at(self.cache, self.places, request)

@@ -47,8 +47,7 @@ impl<'z, P: Protocol> Blocks<'z, P> {
             let page = allocator.page_of(row, self.pages.rest.trailing_zeros());
             self.pages.rest &= self.pages.rest.wrapping_sub(1);
             if self.pages.uncoalesced {
-                if allocator.protocol().claim_and_publish(page, Order::PAGE, request.class) {
-                    allocator.handed_out_uncoalesced(page, Order::PAGE);
+                if allocator.hand_out_uncoalesced(page, Order::PAGE, request.class) {
                     return Some(page);
                 }
             } else {

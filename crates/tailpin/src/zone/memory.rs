@@ -23,11 +23,17 @@ pub struct ZoneMemory {
 
 impl ZoneMemory {
     /// Memory for a one-word zone of this layout.
+    ///
+    /// # Panics
+    /// If there is no memory for the words, see [`try_for_protocol`](Self::try_for_protocol).
     pub fn for_layout(layout: &ZoneLayout<'_>) -> Self {
         Self::for_protocol::<OneWord<'_>>(layout)
     }
 
     /// Memory for a zone of this layout under another protocol.
+    ///
+    /// # Panics
+    /// As [`for_layout`](Self::for_layout).
     pub fn for_protocol<P: Protocol<Word = AtomicU64>>(layout: &ZoneLayout<'_>) -> Self {
         Self::try_for_protocol::<P>(layout).expect("no memory for the words of the zone")
     }

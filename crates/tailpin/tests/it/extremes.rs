@@ -225,3 +225,104 @@ fn layouts_and_masks() {
         assert_eq!(Order::new(order).is_some(), order <= Order::MAX.get());
     }
 }
+
+#[test]
+fn values_of_frames_blocks_and_masks() {
+    for (n, order) in numbers().flat_map(|n| Order::all().map(move |order| (n, order))) {
+        let frame = Pfn::new(n);
+        let head = frame.head(order);
+        assert!(head <= frame && head.is_aligned(order) && n - head.get() < order.frames());
+        let end = n.checked_add(order.frames());
+        let block = catch_unwind(|| FrameRange::block(frame, order)).ok();
+        assert_eq!(block.map(|block| block.end.get()), end);
+        assert_eq!(catch_unwind(|| frame.offset(order.frames())).ok().map(Pfn::get), end);
+        let mask = catch_unwind(|| FrameMask::of_block(head, order).count()).ok();
+        let fits = head.checked_offset(order.frames().min(512)).is_some();
+        assert_eq!(mask, fits.then_some(order.frames().min(512)), "{head}, {order}");
+        assert_eq!(FrameMask::from_words([n; 8]).count(), 8 * u64::from(n.count_ones()));
+        let run = RunRequest::new(n).aligned(order.frames() ^ n);
+        assert_eq!((run, run.below(frame)), (run, run.below(frame)));
+    }
+}
+
+fn ranges_of_raw<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+    let raw = zone.raw();
+    for range in ranges().step_by(3) {
+        // Nothing is what a range that has no frame gives back.
+        let inside = range.start < range.end && range.end.get() <= FRAMES;
+        assert!(raw.tokens(range).take(2048).count() <= 2048);
+        if !inside {
+            assert_eq!(raw.free_run(range).is_ok(), range.frames() == 0, "{range:?}");
+        }
+    }
+    // Frames that are in the zone, and named by none of the calls that were refused.
+    assert_eq!(zone.audit().violations(), 0);
+}
+
+#[test]
+fn ranges_of_the_raw_interface() {
+    on_both!(FRAMES, ranges_of_raw);
+}
+
+#[test]
+fn zones_of_any_ranges_and_words_alone() {
+    for range in ranges().filter(|range| range.frames() > 1 << 45 || range.frames() == 0) {
+        // There is no memory for the words, or no such zone.
+        let made = catch_unwind(|| Zone::leaked(&[range], 1, ZoneConfig::default()).is_err());
+        assert!(made.unwrap_or(true), "{range:?}");
+        if let Ok(layout) = ZoneLayout::spanning(FrameRange::new(Pfn::new(0), FRAMES), 1) {
+            let reserved = [range];
+            let layout = layout.without(&reserved);
+            let memory = tailpin::ZoneMemory::for_layout(&layout);
+            let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+            assert_eq!(zone.audit().violations(), 0);
+        }
+    }
+    let words: [std::sync::atomic::AtomicU64; 8] = Default::default();
+    for (base, n) in numbers().flat_map(|base| numbers().step_by(5).map(move |n| (base, n))) {
+        let made = catch_unwind(|| OneWord::<'_>::new(&words, Pfn::new(base)));
+        assert_eq!(made.is_ok(), base % 512 == 0);
+        let Ok(protocol) = made else { continue };
+        let there = n.wrapping_sub(base) < 8;
+        let found = catch_unwind(AssertUnwindSafe(|| protocol.get_block_found(Pfn::new(n), Order::PAGE)));
+        assert_eq!(found.is_ok(), there, "{base}, {n}");
+        assert!(!matches!(found, Ok(Ok(()))));
+        assert_eq!(tailpin::FrameWords::covers(&protocol, Pfn::new(n)), there);
+    }
+}
+
+#[test]
+fn nodes_by_their_numbers() {
+    fn of<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+        let zones = [zone, zone];
+        let fallback: [&[usize]; 3] = [&[0, 1], &[], &[1]];
+        let nodes = tailpin::Nodes::new(&zones, &fallback);
+        for n in numbers().map(|n| usize::try_from(n).unwrap_or(usize::MAX)) {
+            for order in Order::all() {
+                let served = [0, 2].contains(&n) && order.frames() <= FRAMES;
+                assert_eq!(nodes.alloc(n, order).is_ok(), served, "{n}, {order}");
+                assert_eq!(nodes.alloc_with(n, Request::new(order)).is_ok(), served, "{n}, {order}");
+            }
+            let lists: [&[usize]; 1] = [&[n]];
+            let made = catch_unwind(AssertUnwindSafe(|| tailpin::Nodes::new(&zones, &lists)));
+            assert_eq!(made.is_ok(), n < 2, "{n}");
+        }
+        is_as_it_was(zone);
+    }
+    on_both!(FRAMES, of);
+}
+
+fn orders_of_splits<P: Protocol>(zone: &Zone<'_, P>, _: &Heard) {
+    for order in Order::all() {
+        match zone.alloc(Order::new(4).unwrap()).unwrap().split_to(order) {
+            Ok(pieces) => assert_eq!(pieces.frames().frames(), 16),
+            Err((block, _)) => assert_eq!(block.order().get(), 4),
+        }
+    }
+    is_as_it_was(zone);
+}
+
+#[test]
+fn pieces_of_any_order() {
+    on_both!(FRAMES, orders_of_splits);
+}

@@ -5,11 +5,13 @@
 //! end. Whatever the frame was at that moment, once all is given back it is out of service, is
 //! counted once, and no request is served with it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::common::between::{FRAMES, LockFree, Locked, TestWord, Tested, World, on_cpu, with_before};
-use tailpin::{Block, FrameMask, OneWord, Order, Pfn, Protocol, Request, SetAside, Zone};
+use crate::common::between::{
+    FRAMES, LockFree, Locked, TestWord, Tested, World, ZoneOf, and_before, on_cpu, with_before,
+};
+use tailpin::{Block, FrameMask, FrameRange, OneWord, Order, Pfn, Protocol, Request, SetAside, Zone};
 
 fn set_aside<T: Tested>(world: &World, frame: u64) -> SetAside {
     on_cpu(1, || world.with::<T, _>(|zone| zone.set_aside(Pfn::new(frame))))
@@ -331,6 +333,157 @@ fn claimed_by_hand<P: Protocol>(zone: &Zone<'_, P>, _: &crate::common::Heard) {
 #[test]
 fn frames_in_other_hands_leave_service_when_they_come_back() {
     on_both!(1024, claimed_by_hand);
+}
+
+/// A frame that is misused while as many of its 2 MiB wait as can be noted, on their way as it is
+/// itself: that it was not promised to leave service is told.
+fn misused_by_hand<P: Protocol>(zone: &Zone<'_, P>, heard: &crate::common::Heard) {
+    let claimed = zone.claim_pageblock(Pfn::new(512)).unwrap();
+    for frame in [512, 600, 700] {
+        assert_eq!(zone.set_aside(Pfn::new(frame)), SetAside::WhenFreed);
+    }
+    let again = || std::mem::take(&mut *heard.1.lock().unwrap());
+    let misuse = zone.raw().unpin(Pfn::new(800)).unwrap_err();
+    assert_eq!((misuse.frame, again()), (Pfn::new(800), vec![]), "the fourth that waits");
+    let misuse = zone.raw().unpin(Pfn::new(900)).unwrap_err();
+    assert_eq!((misuse.frame, again()), (Pfn::new(900), vec![Pfn::new(900)]));
+    zone.raw().unpin(Pfn::new(3)).unwrap_err();
+    assert_eq!((again(), heard.count()), (vec![], 3), "a frame that is free leaves service at once");
+    drop(claimed);
+    assert_eq!(zone.set_aside_frames(), 5);
+    assert_eq!(zone.set_aside(Pfn::new(900)), SetAside::Done);
+    assert_eq!((zone.audit().violations(), zone.free_frames()), (0, 1024 - 6));
+}
+
+#[test]
+fn a_misused_frame_that_may_stay_in_service_is_told_of() {
+    on_both!(1024, misused_by_hand);
+}
+
+/// What was asked of a frame before it left and was restored is done with.
+fn restored_by_hand<P: Protocol>(zone: &Zone<'_, P>, _: &crate::common::Heard) {
+    for _ in 0..9 {
+        let claimed = zone.claim_pageblock(Pfn::new(512)).unwrap();
+        assert_eq!(zone.set_aside(Pfn::new(600)), SetAside::WhenFreed);
+        assert!(!zone.restore(Pfn::new(600)), "it has not left");
+        drop(claimed);
+        assert!(zone.restore(Pfn::new(600)) && !zone.restore(Pfn::new(600)));
+        assert_eq!((zone.set_aside_frames(), zone.free_pageblocks()), (0, 2));
+    }
+}
+
+#[test]
+fn a_restored_frame_stays_in_service() {
+    on_both!(1024, restored_by_hand);
+}
+
+/// A claimed frame is set aside and given back; before access `k` of that another thread restores
+/// it, if it has left by then. `None` if there are not so many accesses, else whether it was
+/// restored.
+fn restored_as_it_leaves<T: Tested>(k: u64) -> Option<bool> {
+    let (world, restored) = (World::new::<T>(), Rc::new(Cell::new(None)));
+    let (other, told) = (Rc::clone(&world), Rc::clone(&restored));
+    world.with::<T, _>(|zone| {
+        let claimed = zone.claim_pageblock(Pfn::new(512)).unwrap();
+        assert_eq!(set_aside::<T>(&world, 600), SetAside::WhenFreed);
+        let restore = move || on_cpu(1, || other.with::<T, _>(|zone| zone.restore(Pfn::new(600))));
+        with_before(k, || drop(claimed), move || told.set(Some(restore())));
+    });
+    let restored = restored.get()?;
+    world.with::<T, _>(|zone| {
+        assert_eq!(zone.set_aside_frames(), u64::from(!restored), "access {k}");
+        assert_eq!(zone.alloc_run_at(FrameRange::new(Pfn::new(512), 512)).is_ok(), restored, "access {k}");
+        assert!(restored || zone.restore(Pfn::new(600)));
+        assert_eq!((zone.audit().violations(), zone.free_frames()), (0, FRAMES), "access {k}");
+    });
+    Some(restored)
+}
+
+/// The same, and as soon as it is restored the other thread takes it and has it set aside once
+/// more, on its way as it is.
+fn set_aside_as_it_leaves<T: Tested + 'static>(k: u64) -> Option<bool>
+where
+    T::Over<'static>: 'static,
+{
+    type Claim<T> = tailpin::Claimed<'static, <T as Tested>::Over<'static>>;
+    let world: &'static Rc<World> = Box::leak(Box::new(World::new::<T>()));
+    let zone: &'static ZoneOf<'static, T> = Box::leak(Box::new(world.zone::<T>()));
+    let one = FrameMask::of_block(Pfn::new(600), Order::PAGE);
+    type Again<T> = Rc<RefCell<Option<(bool, Option<Claim<T>>)>>>;
+    let again: Again<T> = Rc::default();
+    let told = Rc::clone(&again);
+    let claimed = zone.claim_pageblock(Pfn::new(512)).unwrap();
+    assert_eq!(set_aside::<T>(world, 600), SetAside::WhenFreed);
+    let once_more = move || {
+        let restored = zone.restore(Pfn::new(600));
+        let claimed = restored.then(|| {
+            let claimed = zone.claim(Pfn::new(512), &one);
+            assert_eq!(claimed.count(), 1, "access {k}");
+            assert_eq!(zone.set_aside(Pfn::new(600)), SetAside::WhenFreed, "access {k}");
+            claimed
+        });
+        *told.borrow_mut() = Some((restored, claimed));
+    };
+    with_before(k, || drop(claimed), move || on_cpu(1, once_more));
+    let (restored, claimed) = again.take()?;
+    drop(claimed);
+    assert_eq!((zone.set_aside_frames(), zone.audit().violations()), (1, 0), "access {k}");
+    assert!(zone.restore(Pfn::new(600)) && zone.free_frames() == FRAMES, "access {k}");
+    Some(restored)
+}
+
+#[test]
+fn a_frame_that_is_restored_as_it_leaves_stays_until_it_is_asked_for_again() {
+    fn of<T: Tested + 'static>()
+    where
+        T::Over<'static>: 'static,
+    {
+        for act in [restored_as_it_leaves::<T>, set_aside_as_it_leaves::<T>] {
+            let restored: Vec<bool> = (0..).map_while(act).collect();
+            assert!(restored.contains(&true) && restored.contains(&false));
+        }
+    }
+    of::<LockFree>();
+    of::<Locked>();
+}
+
+/// A block is freed; before access `k` of that a frame of it is set aside, and before the one that
+/// is `more` further on blocks are taken. None of them has the frame. False if there are not so
+/// many accesses.
+fn taken_as_it_is_freed<T: Tested + 'static>(order: u8, k: u64, more: u64) -> bool {
+    let world = World::new::<T>();
+    world.take::<T>(&[order]);
+    let frame = world.kept.borrow()[0].pfn();
+    let (other, reached) = (Rc::clone(&world), Rc::new(Cell::new(false)));
+    let told = Rc::clone(&reached);
+    let ask = move || {
+        told.set(true);
+        if set_aside::<T>(&other, frame.get()) != SetAside::AskAgain {
+            let takes = move || {
+                let blocks = [order; 3];
+                other.take::<T>(&blocks);
+                let has_it = |block: &tailpin::RawBlock| block.frames().contains(frame);
+                assert!(!other.kept.borrow().iter().any(has_it), "accesses {k} and {more} after");
+            };
+            and_before(more, takes);
+        }
+    };
+    with_before(k, || world.give::<T>(), ask);
+    reached.get()
+}
+
+#[test]
+fn no_request_is_served_with_a_frame_that_was_set_aside_as_it_was_freed() {
+    fn of<T: Tested + 'static>() {
+        for order in [0, 9] {
+            for more in (0..30).step_by(2) {
+                let accesses = accesses().take_while(|k| taken_as_it_is_freed::<T>(order, *k, more)).count();
+                assert!(accesses > 0);
+            }
+        }
+    }
+    of::<LockFree>();
+    of::<Locked>();
 }
 
 fn at_hand<P: Protocol>(zone: &Zone<'_, P>, _: &crate::common::Heard) {

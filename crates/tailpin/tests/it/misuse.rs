@@ -552,7 +552,7 @@ fn a_frame_that_the_allocator_has_already_is_told_and_set_aside() {
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let words = |n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
     let (pages, allocator) = (words(layout.page_words::<OneWord<'_>>()), words(layout.allocator_words()));
-    let heard = common::Heard(Default::default());
+    let heard = common::Heard::default();
     let zone: Zone<'_> = Zone::new(layout, ZoneConfig::default().sink(&heard), &pages, &allocator).unwrap();
     let block = zone.alloc(Order::new(2).unwrap()).unwrap();
     let second = block.pfn().offset(1);

@@ -446,10 +446,11 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.pageblock(self.pageblock_of(frame)).await_frame(self.number(frame) % PAGEBLOCK_FRAMES as u64)
     }
 
-    /// A frame waits no longer.
+    /// A frame waits no longer if, by the look `has_left`, it leaves service or has left it.
     #[expect(clippy::arithmetic_side_effects, reason = "a constant divisor")]
-    pub(crate) fn forget_frame(&self, frame: Pfn) {
-        self.pageblock(self.pageblock_of(frame)).forget_frame(self.number(frame) % PAGEBLOCK_FRAMES as u64);
+    pub(crate) fn forget_frame(&self, frame: Pfn, has_left: impl Fn() -> bool) {
+        let within = self.number(frame) % PAGEBLOCK_FRAMES as u64;
+        self.pageblock(self.pageblock_of(frame)).forget_frame(within, has_left);
     }
 
     /// Keeps a pageblock out of service. Before the zone is shared.

@@ -84,10 +84,14 @@ impl World {
     }
 
     pub fn with<T: Tested, R>(&self, act: impl FnOnce(&ZoneOf<'_, T>) -> R) -> R {
+        act(&self.zone::<T>())
+    }
+
+    pub fn zone<T: Tested>(&self) -> ZoneOf<'_, T> {
         let ranges = [FrameRange::new(Pfn::new(0), FRAMES)];
         let layout = ZoneLayout::new(&ranges, 2).unwrap();
         let config = ZoneConfig::default().cpu(|| CPU.get());
-        act(&Zone::attach_with_protocol(layout, config, &self.pages, &self.allocator).unwrap())
+        Zone::attach_with_protocol(layout, config, &self.pages, &self.allocator).unwrap()
     }
 
     pub fn take<T: Tested>(&self, orders: &[u8]) {
@@ -112,6 +116,11 @@ pub fn with_before(k: u64, first: impl FnOnce(), then: impl FnOnce() + 'static) 
     SCRIPT.set(Some((k, Box::new(then))));
     first();
     SCRIPT.take().is_none()
+}
+
+/// From inside such a `then`: `next` before access `k` of those that are left of the first one.
+pub fn and_before(k: u64, next: impl FnOnce() + 'static) {
+    SCRIPT.set(Some((k, Box::new(next))));
 }
 
 /// Acts as another CPU.

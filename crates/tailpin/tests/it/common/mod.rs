@@ -12,13 +12,17 @@ pub use tailpin::OneWord;
 use tailpin::{FrameMask, FreeSink, Misuse, Order, Pfn, SetAside, Sink, Zone};
 pub use tailpin_classic::Classic;
 
-/// Keeps every misuse it hears of.
+/// Keeps every misuse it hears of, and the frames that are to be set aside once more.
 #[derive(Default)]
-pub struct Heard(pub Mutex<Vec<Misuse>>);
+pub struct Heard(pub Mutex<Vec<Misuse>>, pub Mutex<Vec<Pfn>>);
 
 impl Sink for Heard {
     fn misuse(&self, misuse: &Misuse) {
         self.0.lock().unwrap().push(*misuse);
+    }
+
+    fn ask_again(&self, frame: Pfn) {
+        self.1.lock().unwrap().push(frame);
     }
 }
 
