@@ -5,8 +5,8 @@ use std::iter;
 use std::ptr::NonNull;
 
 use tailpin::{
-    BlockRefs, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Misuse, OneWord, Order, PagePin,
-    ParkingPlace, Pfn, Pins, Rearrange, SplitError, Zone,
+    BlockRefs, Finally, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Misuse, OneWord, Order,
+    PagePin, ParkingPlace, Pfn, Pins, Rearrange, SplitError, Zone,
 };
 
 use crate::arenas;
@@ -88,16 +88,33 @@ impl Root {
         // SAFETY: the pages are still counted, so the arena is there until the budget has them
         // back.
         let inner = unsafe { &*self.0.as_ptr() };
-        if let Some(tag) = inner.tags.get(tag) {
-            tag.budget.put_kept(0, pages);
-        }
         let cpu = current_cpu();
-        if let Some(release) = inner.release_due
-            && inner.budget.counts_freed(cpu, pages)
-            && inner.is_due(pages)
-        {
-            release(inner, pages);
+        let of_tag = inner.tags.get(tag);
+        let release = inner.release_due.filter(|_| inner.budget.counts_freed(cpu, pages));
+        if of_tag.is_some() || release.is_some() {
+            // However these go: they wake requests and tell subscribers, which are foreign code.
+            // SAFETY: the caller's promise; the closure runs once, after all that is done here.
+            let _then = Finally(|| unsafe { self.give_last_back(cpu, pages) });
+            if let Some(tag) = of_tag {
+                tag.budget.put_kept(0, pages);
+            }
+            if let Some(release) = release.filter(|_| inner.is_due(pages)) {
+                release(inner, pages);
+            }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.give_last_back(cpu, pages) };
         }
+    }
+
+    /// Gives back pages to the arena's own budget; after that nothing is touched.
+    ///
+    /// # Safety
+    /// As for `give_back`.
+    #[inline]
+    unsafe fn give_last_back(self, cpu: usize, pages: u64) {
+        // SAFETY: as in `give_some_back`.
+        let inner = unsafe { &*self.0.as_ptr() };
         if inner.budget.put(cpu, pages, || inner.handles.get()?.upgrade()) {
             // SAFETY: the budget says so.
             unsafe { self.take_down() };
@@ -139,7 +156,7 @@ impl Root {
     unsafe fn protocol(self) -> OneWord<'static> {
         // SAFETY: by the caller's keepalive; nothing borrowed is kept but the words.
         let inner = unsafe { self.inner() };
-        OneWord::new(inner.page_words, inner.page_base)
+        OneWord::with_safeguards(inner.page_words, inner.page_base)
     }
 
     /// The page words, to look at.

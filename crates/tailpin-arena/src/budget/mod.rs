@@ -16,6 +16,7 @@ pub(crate) mod tags;
 pub(crate) mod waiting;
 pub(crate) mod watermark;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
@@ -93,11 +94,13 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     pub(crate) fn take(&self, cpu: usize, n: u64) -> Result<(), Refused> {
         match self.counts.take(cpu, n) {
             Taken::Yes => {
-                self.watch();
+                if self.crosses().is_some() {
+                    self.undo_if_panics(cpu, n, || self.watch());
+                }
                 Ok(())
             }
             Taken::AndSettle => {
-                self.settle();
+                self.undo_if_panics(cpu, n, || self.settle());
                 Ok(())
             }
             Taken::No if n > self.limit() => Err(Refused::NeverFits),
@@ -114,12 +117,13 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         ticket: &mut Option<Ticket>,
         waker: &Waker,
     ) -> Poll<Result<(), Refused>> {
-        // Wakers are foreign code: cloned, woken and dropped outside of the lock.
-        let (answer, wakers, _unused) = match *ticket {
+        // Wakers are foreign code: cloned, woken and dropped outside of the lock, and before an
+        // answer is picked up that would be lost if they panicked.
+        let asked = match *ticket {
             Some(asked) => {
                 let waker = waker.clone();
-                let (answer, unused) = self.locked(|queue| queue.ask(asked, waker));
-                (answer, Vec::new(), unused)
+                drop(self.locked(|queue| queue.renew(asked, waker)));
+                asked
             }
             None => {
                 match self.take(cpu, n) {
@@ -129,21 +133,23 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
                 #[cfg(feature = "tracing")]
                 tracing::debug!(target: "tailpin_arena", pages = n, "a request waits for a limit");
                 let waker = waker.clone();
-                self.locked(|queue| {
+                let (new, wakers) = self.locked(|queue| {
                     let new = queue.push(&self.counts, n, waker);
                     self.waited.fetch_add(1, Ordering::Relaxed);
                     *ticket = Some(new);
-                    let wakers = queue.serve(&self.counts);
-                    (queue.pick_up(new), wakers, None)
-                })
+                    (new, queue.serve(&self.counts))
+                });
+                wake_all(wakers);
+                new
             }
         };
-        wakers.into_iter().for_each(Waker::wake);
-        let Some(answer) = answer else { return Poll::Pending };
+        let Some(answer) = self.locked(|queue| queue.pick_up(asked)) else { return Poll::Pending };
         *ticket = None;
-        self.watch();
         match answer {
-            Answer::Granted => Poll::Ready(Ok(())),
+            Answer::Granted => {
+                self.undo_if_panics(cpu, n, || self.watch());
+                Poll::Ready(Ok(()))
+            }
             Answer::NeverFits => Poll::Ready(Err(Refused::NeverFits)),
             Answer::Forgotten => {
                 // As if it were made now.
@@ -159,7 +165,7 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
             let cancelled = queue.cancel(&self.counts, ticket);
             (queue.serve(&self.counts), cancelled)
         });
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         self.watch();
     }
 
@@ -202,7 +208,7 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
             queue.set_limit(&self.counts, limit);
             queue.serve(&self.counts)
         });
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         self.watch();
     }
 
@@ -210,7 +216,7 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     #[inline(never)]
     fn settle(&self) {
         let wakers = self.locked(|queue| queue.serve(&self.counts));
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     fn locked<T>(&self, body: impl FnOnce(&mut Queue) -> T) -> T {
@@ -220,11 +226,42 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         })
     }
 
+    /// The watermark, if what is in use now crosses it.
+    #[inline]
+    fn crosses(&self) -> Option<&Watermark> {
+        self.watermark.as_ref().filter(|watermark| watermark.crosses(self.counts.away()))
+    }
+
     #[inline]
     fn watch(&self) {
-        if let Some(watermark) = &self.watermark {
-            watermark.watch(self.counts.away(), self.limit());
+        if let Some(watermark) = self.crosses() {
+            watermark.cross(self.counts.away(), self.limit());
         }
+    }
+
+    /// Calls foreign code on behalf of a request that has its `n` pages: if that panics, they go
+    /// back.
+    #[cold]
+    fn undo_if_panics(&self, cpu: usize, n: u64, call: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+            if !self.counts.put(cpu, n) && self.counts.put_at_centre(cpu, n) {
+                self.settle();
+            }
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Wakes all of them, also those behind one that panics; then that goes on.
+fn wake_all(wakers: Vec<Waker>) {
+    let mut panic = None;
+    for waker in wakers {
+        if let Err(new) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            panic.get_or_insert(new);
+        }
+    }
+    if let Some(panic) = panic {
+        resume_unwind(panic);
     }
 }
 

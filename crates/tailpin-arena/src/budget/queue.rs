@@ -123,20 +123,20 @@ impl Queue {
 
     /// The answer to a request, if there is one.
     pub(crate) fn pick_up(&mut self, ticket: Ticket) -> Option<Answer> {
-        self.answered.remove(&ticket).map(|(answer, _)| answer)
+        match self.answered.remove(&ticket) {
+            Some((answer, _)) => Some(answer),
+            None if self.find(ticket).is_some() => None,
+            // A forked child has forgotten the requests of its parent's threads.
+            None => Some(Answer::Forgotten),
+        }
     }
 
-    /// The answer to a request, if there is one; else it is woken by this waker from now on. The
-    /// waker that isn't needed comes back, to be dropped after the lock.
-    pub(crate) fn ask(&mut self, ticket: Ticket, waker: Waker) -> (Option<Answer>, Option<Waker>) {
-        let answer = self.pick_up(ticket);
-        if answer.is_some() {
-            return (answer, Some(waker));
-        }
+    /// A request that waits is woken by this waker from now on. The waker that isn't needed comes
+    /// back, to be dropped after the lock.
+    pub(crate) fn renew(&mut self, ticket: Ticket, waker: Waker) -> Waker {
         match self.find(ticket).and_then(|at| self.waiting.get_mut(at)) {
-            Some(request) => (None, Some(std::mem::replace(&mut request.waker, waker))),
-            // A forked child has forgotten the requests of its parent's threads.
-            None => (Some(Answer::Forgotten), Some(waker)),
+            Some(request) => std::mem::replace(&mut request.waker, waker),
+            None => waker,
         }
     }
 
@@ -198,8 +198,8 @@ mod tests {
         let [first, second, third, again] = [0; 4].map(|_| Waker::from(Arc::new(Unheard(0))));
         let tickets = [&first, &second, &third].map(|waker| queue.push(&counts, 1, waker.clone()));
         // From now on it is woken by the waker that it was asked with last.
-        let (answer, unused) = queue.ask(tickets[1], again.clone());
-        assert!(answer.is_none() && unused.unwrap().will_wake(&second));
+        let unused = queue.renew(tickets[1], again.clone());
+        assert!(queue.pick_up(tickets[1]).is_none() && unused.will_wake(&second));
         assert!(queue.cancel(&counts, tickets[1]).unwrap().will_wake(&again));
         assert_eq!(queue.len(), 2);
         for (ticket, waker) in [(tickets[0], &first), (tickets[2], &third)] {
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((queue.len(), counts.used()), (0, 0));
         assert_eq!(counts.take(0, 4), crate::budget::counts::Taken::Yes);
         for ticket in [granted, waits] {
-            assert_eq!(queue.ask(ticket, noop()).0, Some(Answer::Forgotten));
+            assert_eq!(queue.pick_up(ticket), Some(Answer::Forgotten));
         }
     }
 }

@@ -52,21 +52,25 @@ impl Watermark {
         Self { levels, above: AtomicBool::new(false) }
     }
 
-    /// So many pages are in use. Calls back if that crosses a level.
+    /// Whether so many pages in use are on the other side of a level.
     #[inline]
-    pub(crate) fn watch(&self, used: u64, limit: u64) {
+    pub(crate) fn crosses(&self, used: u64) -> bool {
         // Relaxed: the swap decides which thread calls.
-        let above = self.above.load(Ordering::Relaxed);
-        let crosses = if above { used <= self.levels.low } else { used >= self.levels.high };
-        if crosses {
-            self.cross(above, used, limit);
-        }
+        self.is_beyond(self.above.load(Ordering::Relaxed), used)
     }
 
+    #[inline]
+    fn is_beyond(&self, above: bool, used: u64) -> bool {
+        if above { used <= self.levels.low } else { used >= self.levels.high }
+    }
+
+    /// So many pages are in use. Calls back if that crosses a level.
     #[cold]
-    fn cross(&self, above: bool, used: u64, limit: u64) {
+    pub(crate) fn cross(&self, used: u64, limit: u64) {
+        // Relaxed: the swap decides which thread calls.
+        let above = self.above.load(Ordering::Relaxed);
         // AcqRel: what the callback of one crossing did is before that of the next.
-        if self.above.swap(!above, Ordering::AcqRel) == above {
+        if self.is_beyond(above, used) && self.above.swap(!above, Ordering::AcqRel) == above {
             (self.levels.call)(Pressure { high: !above, in_use: bytes_of(used), limit: bytes_of(limit) });
         }
     }

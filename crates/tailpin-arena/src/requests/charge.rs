@@ -3,6 +3,8 @@
 use std::mem;
 use std::time::Instant;
 
+use tailpin::Finally;
+
 use crate::arena::Arena;
 use crate::budget::Budget;
 use crate::budget::waiting::{Waiting, block_on};
@@ -196,12 +198,14 @@ impl<'a> Charge<'a> {
 
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
-        let inner = self.arena.inner();
+        // However the tag's goes: it wakes requests, and wakers are foreign code.
+        let _then = Finally(|| {
+            if !self.of_tag_alone {
+                self.arena.inner().budget.put_kept(current_cpu(), self.pages);
+            }
+        });
         if let Some(budget) = Self::tag_budget(self.arena, self.tag) {
             budget.put_kept(0, self.pages);
-        }
-        if !self.of_tag_alone {
-            inner.budget.put_kept(current_cpu(), self.pages);
         }
     }
 }

@@ -107,9 +107,9 @@ impl SharedBlock {
         SharedSlice::pin(&self.0.arena, bytes)
     }
 
-    /// Splits the block into pieces of `order`. Never refused because of a pin, of whichever
-    /// process. Threads may split through the same reference at once: one that meets a split half
-    /// done finishes it.
+    /// Splits the block into pieces of `order`; one that is smaller stays. Never refused because of
+    /// a pin, of whichever process. Threads may split through the same reference at once: one that
+    /// meets a split half done finishes it.
     ///
     /// # Errors
     /// [`SharedError::Child`], [`SharedError::Poisoned`]; otherwise only [`SharedError::Split`],

@@ -3,8 +3,11 @@
 //! what a caller without them sees as well.
 
 use std::fmt::Debug;
+use std::future::Future;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tailpin_arena::{
@@ -187,6 +190,177 @@ fn targets_thresholds_and_times() {
         }
     }
     is_as_it_was(&arena);
+}
+
+/// The answer of a request where nothing is in use, so that it has nothing to wait for.
+fn answer<T>(request: impl Future<Output = T>) -> T {
+    match pin!(request).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it waits for nothing"),
+    }
+}
+
+/// Of so many bytes where `most` can be had, asked for by any number. Errors name what was asked.
+fn is_answered<T>(asked: usize, most: usize, len: impl Fn(&T) -> usize, result: Result<T, AllocError>) {
+    match result {
+        Ok(made) => assert!(len(&made) >= asked && asked <= most, "{asked}"),
+        Err(AllocError::BadPiece { .. }) => {}
+        Err(error) => assert!(asked > most, "{asked}: {error}"),
+    }
+}
+
+#[test]
+fn requests_of_each_kind() {
+    let whole = Arena::builder().size(4 * MIB).build().unwrap();
+    let limited = Arena::builder().size(4 * MIB).limit(MIB).build().unwrap();
+    // What is reserved is a part of the limit, and no memory yet.
+    for (arena, limit, reservable) in [(&whole, 4 * MIB, MAX), (&limited, MIB, MIB)] {
+        for (number, n) in numbers().enumerate() {
+            let tag = arena.tag(&format!("extreme {number}")).unwrap();
+            let buffer = |buffer: &tailpin_arena::Buffer| buffer.len();
+            let reserved = |reserved: &tailpin_arena::Reservation| reserved.left();
+            // Lengths of a block are powers of two.
+            is_answered(n, limit, buffer, arena.try_alloc(n));
+            is_answered(n, limit, buffer, answer(arena.alloc_async(n)));
+            is_answered(n, limit, buffer, tag.alloc(n));
+            is_answered(n, limit, buffer, tag.try_alloc(n));
+            is_answered(n, limit, buffer, answer(tag.alloc_async(n)));
+            is_answered(n, reservable, reserved, arena.reserve(n));
+            is_answered(n, reservable, reserved, arena.try_reserve(n));
+            is_answered(n, reservable, reserved, answer(arena.reserve_async(n)));
+            is_answered(n, reservable, reserved, tag.reserve(n));
+            is_answered(n, reservable, reserved, tag.try_reserve(n));
+            is_answered(n, reservable, reserved, answer(tag.reserve_async(n)));
+            for time in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+                is_answered(n, reservable, reserved, arena.reserve_timeout(n, time));
+                is_answered(n, reservable, reserved, tag.reserve_timeout(n, time));
+            }
+            // What the heap is asked for has to be there.
+            if n <= 8 * MIB {
+                let mut buffer = arena.alloc_or_heap(n);
+                assert_eq!((buffer.len(), buffer.is_on_heap()), (n, n > limit));
+                for less in [n, n / 2, 0, MAX] {
+                    buffer.truncate(less);
+                    assert!(buffer.len() <= less);
+                }
+            }
+            for piece in [0, PAGE - 1, PAGE, HUGE, 2 * HUGE, 1 << 63, MAX] {
+                let pieces = |pieces: &tailpin_arena::ScatteredBuffer| pieces.capacity();
+                let good = piece.is_power_of_two() && (PAGE..=HUGE).contains(&piece);
+                let most = if good { limit / piece * piece } else { 0 };
+                is_answered(n, most, pieces, arena.alloc_scattered(n, piece));
+                is_answered(n, most, pieces, arena.try_alloc_scattered(n, piece));
+                is_answered(n, most, pieces, answer(arena.alloc_scattered_async(n, piece)));
+                is_answered(n, most, pieces, tag.alloc_scattered(n, piece));
+                is_answered(n, most, pieces, tag.try_alloc_scattered(n, piece));
+                is_answered(n, most, pieces, answer(tag.alloc_scattered_async(n, piece)));
+                let mut all = arena.reserve(limit).unwrap();
+                is_answered(n, most, pieces, all.alloc_scattered(n, piece));
+                drop(all);
+                let got = arena.alloc_up_to(n, piece);
+                assert_eq!(got.is_ok(), piece <= limit, "{n}, {piece}");
+                assert!(
+                    got.is_ok_and(|got| got.len() >= piece && got.len() <= n.max(piece)) || piece > limit
+                );
+            }
+            let mut all = arena.reserve(limit).unwrap();
+            is_answered(n, limit, buffer, all.alloc(n));
+            if let Some(part) = all.split(n) {
+                assert!(part.left() >= n && part.left() - n < PAGE);
+            }
+            all.shrink_to(n);
+            assert!(all.left() <= n.saturating_add(PAGE));
+            drop(all);
+            assert!(arena.worst_holders_within(n, n).0.is_empty());
+            tag.set_limit(n);
+            is_answered(1, if n >= PAGE { limit } else { 0 }, buffer, tag.try_alloc(1));
+        }
+        is_as_it_was(arena);
+    }
+    for n in numbers() {
+        limited.set_limit(n);
+        assert!(limited.limit().is_none_or(|limit| limit <= n && n - limit < PAGE || n > 1 << 60));
+        assert_eq!(limited.try_alloc(1).is_ok(), n >= PAGE, "{n}");
+    }
+}
+
+#[test]
+fn limits_watermarks_and_parts_of_pieces() {
+    for n in numbers() {
+        let builder = Arena::builder().size(2 * MIB).release_above(n).limit(n).watermarks(n, MAX - n, |_| ());
+        let arena = builder.build().unwrap();
+        assert_eq!(arena.alloc(PAGE).is_ok(), n >= PAGE);
+        is_as_it_was(&arena);
+    }
+    let arena = arena();
+    let read = || arena.alloc_scattered(3 * PAGE + 5, PAGE).unwrap();
+    for n in numbers() {
+        let mut filled = read();
+        let capacity = filled.capacity() - filled.len();
+        assert_eq!(panics(|| filled.advance(n)), n > capacity, "{n}");
+        #[cfg(feature = "io-uring")]
+        {
+            let mut vector = tailpin_arena::IoVector::from(read());
+            assert_eq!(panics(|| vector.set_read(n)), n > capacity, "{n}");
+            let _entry = vector.read(&std::io::stdin(), n as u64);
+        }
+    }
+    let mut filled = read();
+    filled.advance(3 * PAGE);
+    let whole = filled.freeze();
+    for a in numbers() {
+        for b in numbers().step_by(3).chain([whole.len(), PAGE, MAX]) {
+            let inside = a <= b && b <= whole.len();
+            assert_eq!(whole.try_slice(a..b).is_ok(), inside, "{a}..{b}");
+            let one_piece = inside && (a == b || a / PAGE == (b - 1) / PAGE);
+            assert_eq!(whole.contiguous(a..b).is_ok(), one_piece, "{a}..{b}");
+            let inside = b.checked_add(1).is_some_and(|end| a <= end && end <= whole.len());
+            assert_eq!(panics(|| whole.slice(a..=b)), !inside, "{a}..={b}");
+        }
+    }
+    drop(whole);
+    is_as_it_was(&arena);
+}
+
+#[test]
+fn processes_pageblocks_and_shared_arenas() {
+    use tailpin::Order;
+    use tailpin_arena::outside;
+    use tailpin_arena::shared::{SharedArena, SharedError};
+    for pid in (0..32).map(|shift| 1 << shift).chain([0, u32::MAX - 1, u32::MAX]) {
+        drop(outside::arenas_of(pid));
+    }
+    let shared = match SharedArena::create(MIB, 3) {
+        Ok(shared) => shared,
+        Err(SharedError::NoWideAtomics) => return,
+        Err(error) => panic!("{error}"),
+    };
+    use std::os::fd::AsRawFd;
+    let file = format!("/proc/self/fd/{}", shared.as_raw_fd());
+    let look = outside::shared_file(file.as_ref()).unwrap().look().unwrap();
+    for n in numbers() {
+        assert_eq!(look.pages_of(n).len(), if n == 0 { 512 } else { 0 }, "{n}");
+        for owners in numbers().step_by(5).chain([1, 64]) {
+            // From a mebibyte on one after the other may be made.
+            if n == 0 || n > 1 << 48 || owners == 0 || owners > 1 << 16 {
+                assert!(SharedArena::create(n, owners).is_err(), "{n}, {owners}");
+            }
+        }
+        assert_eq!(shared.alloc(n).is_ok(), (1..=HUGE).contains(&n), "{n}");
+        let block = shared.alloc(5 * PAGE).unwrap().freeze();
+        for m in numbers().step_by(3) {
+            assert_eq!(block.slice(n..m).is_ok(), n < m && m <= 5 * PAGE);
+            assert_eq!(block.slice(5..PAGE).unwrap().slice(n..m).is_ok(), n < m && m <= PAGE - 5);
+        }
+    }
+    let mut block = shared.alloc(5 * PAGE).unwrap().freeze();
+    for order in Order::all() {
+        // One that is smaller already stays as it is.
+        assert_eq!(block.split_to(order), Ok(()), "{order}");
+        block.merge().unwrap();
+    }
+    drop(block);
+    assert_eq!(shared.audit().violations(), 0);
 }
 
 #[cfg(feature = "bytes")]

@@ -25,6 +25,7 @@ mod life;
 mod limits;
 mod model;
 mod outside;
+mod panics;
 mod read_buffer;
 mod release;
 mod repin;
