@@ -90,16 +90,19 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
         Ok(self.lock_pi_table().waiters(&key))
     }
 
+    /// The number of the thread that calls, which the word of a lock has room for.
+    pub(crate) fn lock_owner(&self) -> Result<Tid, Error> {
+        let me = self.scheduler.tid();
+        if me.0 == 0 || me.0 > TID_MASK { Err(Invalid::Thread(me).into()) } else { Ok(me) }
+    }
+
     pub(crate) fn acquire<M: Memory>(
         &self,
         futex: &Futex<'_, M>,
         until: Option<Deadline>,
         waits: bool,
     ) -> Result<Acquired, Error> {
-        let me = self.scheduler.tid();
-        if me.0 == 0 || me.0 > TID_MASK {
-            return Err(Invalid::Thread(me).into());
-        }
+        let me = self.lock_owner()?;
         // The thread that was the owner when it ended: threads that waited for it take over.
         let mut dead_owner = None;
         let mut limit = if waits { RetryLimit::of_waiter(&self.scheduler) } else { RetryLimit::of_waker() };
@@ -178,7 +181,7 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
             let mut table = self.lock_pi_table();
             let swapped = futex.memory.load(futex.at).and_then(|word| {
                 let owner = Tid(word & TID_MASK);
-                if owner != me {
+                if owner != me || me.0 == 0 {
                     return Ok(Err(Error::NotOwner { owner }));
                 }
                 let top_waiter = table.top_waiter(&key);

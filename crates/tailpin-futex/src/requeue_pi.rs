@@ -35,6 +35,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {
         lock: &Futex<'_, M>,
         timeout: Option<Timeout>,
     ) -> Result<Acquired, Error> {
+        // First: a requeue that came to a thread that can't take the lock would be lost.
+        self.lock_owner()?;
         let until = deadline(&self.scheduler, timeout);
         let mut limit = RetryLimit::of_waiter(&self.scheduler);
         let target = self.key_within(lock, Access::Write, &mut limit)?;

@@ -1,11 +1,12 @@
 //! Every public function that takes a number, with the ends of its range: an answer each time, and
 //! nothing done.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tailpin_futex::{
-    Access, Address, Call, Clock, Compare, Error, Expect, Futex, Futexes, Key, Modify, ObjectId, RawEntry,
-    Scope, SpaceId, StdScheduler, Tid, Timeout, WakeOp, derive,
+    Access, Address, Call, Clock, Compare, Error, Expect, Futex, Futexes, Key, Modify, ObjectId, Priority,
+    RawEntry, Scheduler, Scope, SpaceId, StdScheduler, Tid, Timeout, WakeOp, derive,
 };
 
 use crate::common::{table, word};
@@ -44,6 +45,12 @@ fn addresses_and_counts() {
             let refused = futexes.wait(&futex, 7, None).unwrap_err();
             let here = at % 4 == 0 && at < MAPPED;
             assert_eq!(matches!(refused, Error::WouldBlock { found: 0 }), here, "{at:#x}: {refused}");
+            for bitset in [0, 1, 1 << 31, u32::MAX] {
+                assert!(futexes.wait_bitset(&futex, 7, bitset, None).is_err());
+                let waiter = pin!(futexes.waiter());
+                assert!(waiter.as_ref().queue(&futex, 7, bitset).is_err());
+            }
+            assert_eq!(futexes.key(&Futex::shared(&memory, at), Access::Read).is_ok(), here);
             assert!(futexes.wait_requeue_pi(&futex, 7, !0, &good, None).is_err());
             assert!(futexes.wait_requeue_pi(&good, 7, !0, &futex, None).is_err());
             assert!(futexes.wait_multiple(&[Expect { futex, value: 7 }], None).is_err());
@@ -170,9 +177,18 @@ fn keys_operations_and_tables() {
             assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
         }
     }
+    let thread = StdScheduler::new().current();
+    for priority in COUNTS.map(Priority) {
+        thread.set_priority(priority);
+        assert_eq!(thread.effective_priority(), priority);
+    }
+    thread.set_priority(Priority::NORMAL);
     // A table is at least one bucket; more than there can be is a panic that says so.
     assert!(Futexes::with_buckets(StdScheduler::new(), 0).is_idle());
     assert!(Futexes::with_buckets(StdScheduler::new(), 3).is_idle());
+    let words =
+        |buckets| Futexes::<_, std::sync::atomic::AtomicU64>::with_words(StdScheduler::new(), buckets);
+    assert!(words(0).is_idle() && std::panic::catch_unwind(|| words(usize::MAX)).is_err());
     let all = std::panic::catch_unwind(|| Futexes::with_buckets(StdScheduler::new(), usize::MAX));
     let half = std::panic::catch_unwind(|| Futexes::with_buckets(StdScheduler::new(), usize::MAX / 2));
     assert!(all.is_err() && half.is_err());

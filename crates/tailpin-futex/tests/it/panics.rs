@@ -145,14 +145,18 @@ fn a_memory_that_panics_as_it_is_asked_for_a_page() {
 fn numbers_of_threads_that_no_lock_can_hold_are_refused() {
     let (futexes, memory) = (futexes(), ModelMemory::anonymous(1));
     let lock = Futex::private(&memory, 0);
-    for tid in [1 << 30, 1 << 31, u32::MAX] {
-        futexes.scheduler().orders.tid.store(tid, Ordering::SeqCst);
+    let condition = Futex::private(&memory, 4);
+    let pretend = |tid| *futexes.scheduler().orders.tid.lock().unwrap() = Some(tid);
+    for tid in [0, 1 << 30, 1 << 31, u32::MAX] {
+        pretend(tid);
         let refused = Error::Invalid(tailpin_futex::Invalid::Thread(Tid(tid)));
         assert_eq!(futexes.lock_pi(&lock, None), Err(refused));
         assert_eq!(futexes.trylock_pi(&lock), Err(refused));
+        // Before it waits: a requeue would be lost on a thread that can't take the lock.
+        assert_eq!(futexes.wait_requeue_pi(&condition, 0, !0, &lock, lost()), Err(refused));
         assert_eq!(futexes.unlock_pi(&lock), Err(Error::NotOwner { owner: Tid(0) }));
     }
-    futexes.scheduler().orders.tid.store((1 << 30) - 1, Ordering::SeqCst);
+    pretend((1 << 30) - 1);
     assert_eq!(futexes.lock_pi(&lock, None), Ok(Acquired::Clean));
     assert_eq!(futexes.unlock_pi(&lock), Ok(()));
     assert_eq!(futexes.scheduler().tid(), Tid((1 << 30) - 1));

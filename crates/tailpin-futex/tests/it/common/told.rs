@@ -1,7 +1,7 @@
 //! A scheduler that can be told to do things at the worst moment.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub struct Orders {
     holding: AtomicBool,
     wanted: AtomicBool,
     /// The number that every thread has, instead of its own.
-    pub tid: AtomicU32,
+    pub tid: Mutex<Option<u32>>,
     /// The next threads that are asked how urgent they are panic.
     pub panic_priority: AtomicU32,
     /// The next threads that are told something panic after they were told.
@@ -81,10 +81,8 @@ impl Scheduler for Told {
     }
 
     fn tid(&self) -> Tid {
-        match self.orders.tid.load(Ordering::SeqCst) {
-            0 => self.scheduler.tid(),
-            tid => Tid(tid),
-        }
+        let told = *self.orders.tid.lock().unwrap();
+        told.map_or_else(|| self.scheduler.tid(), Tid)
     }
 
     fn park(&self, until: Option<Deadline>) {
