@@ -201,6 +201,9 @@ impl Frames {
     ///
     /// # Errors
     /// [`InitError`].
+    ///
+    /// # Panics
+    /// Where the direct map does that as it has not all frames of the metadata.
     pub fn init(
         &self,
         map: &MemoryMap<'_>,
@@ -325,7 +328,10 @@ impl Frames {
     /// As [`Frames::free`].
     pub fn free_for(&self, what: Use, range: FrameRange) -> Result<(), Misuse> {
         self.free(range)?;
-        self.used[what as usize].fetch_sub(range.frames(), Ordering::Relaxed);
+        // Relaxed: a statistic. Never below none: these may have been counted for another use, or
+        // for none.
+        let less = |used: u64| Some(used.saturating_sub(range.frames()));
+        let _ = self.used[what as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         Ok(())
     }
 
@@ -444,6 +450,12 @@ struct Metadata {
 impl Metadata {
     fn new(direct_map: &'static dyn DirectMap, frames: FrameRange) -> Self {
         let metadata = Self { first: direct_map.frame(frames.start) };
+        for (at, frame) in frames.iter().enumerate() {
+            // The memory map may say more than is true: then this panics, before anything is
+            // written.
+            let next = direct_map.frame(frame).addr().get();
+            assert_eq!(next, metadata.first.addr().get() + at * PAGE_SIZE, "frames follow each other");
+        }
         for word in metadata.slice::<AtomicU64>(0, frames.frames() as usize * PAGE_SIZE / 8) {
             // Relaxed: `Once` publishes the zone that is made of it.
             word.store(0, Ordering::Relaxed);
@@ -453,9 +465,9 @@ impl Metadata {
 
     /// `number` values from frame `frame` on, as `MetadataFrames::of` has found room for them.
     fn slice<T: AtomicWords>(&self, frame: u64, number: usize) -> &'static [T] {
-        // SAFETY: `DirectMap` (whose implementer promises it) has these frames for ever, readable,
-        // writable, consecutive and aligned, and all software accesses them atomically only, as is
-        // done here.
+        // SAFETY: `DirectMap` (whose implementer promises it) has these frames for ever, as `new`
+        // has asked for each, readable, writable, consecutive and aligned, and all software
+        // accesses them atomically only, as is done here.
         unsafe { slice::from_raw_parts(self.first.add(frame as usize * PAGE_SIZE).cast().as_ptr(), number) }
     }
 }

@@ -187,6 +187,9 @@ impl<W: AtomicWord> Marks<W> {
     }
 
     /// Whether the CPU is marked.
+    ///
+    /// # Panics
+    /// If its number is not below [`MAX_CPUS`].
     pub fn has(&self, cpu: usize) -> bool {
         // Relaxed: asked by the CPU itself, which alone changes the bit.
         self.0.load(Ordering::Relaxed) & bit(cpu) != 0
@@ -201,6 +204,9 @@ impl<W: AtomicWord> Marks<W> {
 
     /// Marks this CPU, and after it does `then`, which may look at the space's tables from then on.
     /// With interrupts off.
+    ///
+    /// # Panics
+    /// As [`has`](Self::has).
     pub fn set<S: Safeguards<Safeguard>, T>(&self, cpu: usize, then: impl FnOnce() -> T) -> T {
         let mark = || {
             // AcqRel: with the fence. Release, as a CPU that sees the mark waits for this one.
@@ -222,6 +228,9 @@ impl<W: AtomicWord> Marks<W> {
 
     /// Unmarks this CPU, which has no translation of the space and is in no section of it. With
     /// interrupts off.
+    ///
+    /// # Panics
+    /// As [`has`](Self::has).
     pub fn clear(&self, cpu: usize) {
         // Release: pairs with the Acquire of `others`.
         self.0.fetch_and(!bit(cpu), Ordering::Release);

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "axallocator")]
 mod arceos_pages;
+mod extremes;
 mod frames;
 mod machine;
 #[cfg(feature = "memory_set")]

@@ -43,6 +43,7 @@ fn addresses_and_lengths_where_nothing_is_mapped() {
             assert_eq!(space.fault(at, Access::Write), Err(FaultError::Unmapped { addr: at }));
             assert_eq!(space.read(at, &mut buf), Err(FaultError::Unmapped { addr: at }));
             assert_eq!(space.write(at, &buf), Err(FaultError::Unmapped { addr: at }));
+            assert_eq!(space.fault_in(at, Access::Read), Err(FaultError::Unmapped { addr: at }));
             assert!(space.load_u32(at).is_err() && space.store_u32(at, 1).is_err());
             assert!(space.compare_exchange_u32(at, 0, 1).is_err());
             assert!(space.fetch_update_u32(at, Some).is_err());
@@ -205,5 +206,19 @@ fn a_kernels_table_that_is_elsewhere_and_values_of_addresses() {
         assert_eq!(range.len(), by.min(u64::MAX - value));
         assert_eq!(range.is_empty(), by == 0 || value == u64::MAX);
         assert!(range.covers(range) && !range.contains(range.end));
+        let down = std::panic::catch_unwind(|| addr.align_down(by)).ok();
+        assert_eq!(down.is_some(), by.is_power_of_two(), "{by:#x}");
+        assert!(
+            down.is_none_or(|down| addr.is_aligned(by) == (down == addr) && addr.get() - down.get() < by)
+        );
+    }
+    for after in ENDS {
+        ram.env().fail_after(Some(after));
+        let made = Mm::new(&zone, ram.env(), ram.infos(), MmConfig::default());
+        assert_eq!(made.is_ok(), after > 0, "{after:#x}");
+    }
+    ram.env().fail_after(None);
+    for frames in [u64::MAX, 1 << 60, 1 << 59] {
+        assert!(std::panic::catch_unwind(|| tailpin_mm::FrameInfos::new(frames)).is_err());
     }
 }
