@@ -114,19 +114,6 @@ def hold_changes_against(path, report):
     return counts
 
 
-def table():
-    """The table of states, as docs/proof.md has it."""
-    rows = {}
-    for step in steps.STEPS:
-        for source, targets in step.arrows.items():
-            rows.setdefault(
-                (step.name, targets if targets != (source,) else ("the same",), step.by), []
-            ).append(source)
-    print("| from | to | by | in |\n| --- | --- | --- | --- |")
-    for (name, targets, by), sources in rows.items():
-        print(f"| {', '.join(sources)} | {', '.join(targets)} | {name} | {', '.join(f'`{b}`' for b in by)} |")
-
-
 def main():
     parser = argparse.ArgumentParser(
         prog="proof/prove", description="Proves the page word's transitions and the counting protocol."
@@ -146,7 +133,7 @@ def main():
     )
     arguments = parser.parse_args()
     if arguments.table:
-        return table()
+        return print(steps.table())
     report = Report(arguments.json)
     judged = changes = None
     try:

@@ -581,13 +581,26 @@ def step_statements(module):
 
 
 def arrows():
-    """(from, to) → names of the steps: the table."""
+    """(from, to) → the steps."""
     table = {}
     for step in STEPS:
         for source, targets in step.arrows.items():
             for target in targets:
                 table.setdefault((source, target), []).append(step)
     return table
+
+
+def table():
+    """The table of states, as docs/proof.md has it."""
+    rows = {}
+    for step in STEPS:
+        for source, targets in step.arrows.items():
+            to = targets if targets != (source,) else ("the same",)
+            rows.setdefault((step.name, to, step.by), []).append(source)
+    lines = ["| from | to | by | in |", "| --- | --- | --- | --- |"]
+    for (name, targets, by), sources in rows.items():
+        lines.append(f"| {', '.join(sources)} | {', '.join(targets)} | {name} | {', '.join(f'`{b}`' for b in by)} |")
+    return "\n".join(lines)
 
 
 def missing_callers(names, folder=CORE):

@@ -17,6 +17,19 @@ pub const NOT_SHOWN: [(&str, &str); 3] = [
     ),
 ];
 
+/// What the same checker explores of a crate that stands beside this one, and the command that runs
+/// it in a checkout.
+pub const ELSEWHERE: [(&str, &str); 2] = [
+    (
+        "a request that waits for pages of an arena's budget; the last page or handle takes the arena down",
+        "cargo test -p tailpin-arena --lib budget::model",
+    ),
+    (
+        "bytes pinned by their address beside the drop of the whole",
+        "cargo test -p tailpin-arena --lib repin::model",
+    ),
+];
+
 /// Most names that are offered for one that does not exist.
 const OFFERED: usize = 5;
 
@@ -49,6 +62,9 @@ pub fn why_nothing(selection: &Selection) -> String {
         if !names.clone().any(|name| name.eq_ignore_ascii_case(scenario)) {
             return unknown("scenario", scenario, names);
         }
+    }
+    if selection.changes.is_some() && selection.protocol == Some(crate::ProtocolKind::Classic) {
+        return "changes are those of the one-word protocol".to_owned();
     }
     let shown = |checks: Vec<Check>| {
         let mut names: Vec<_> = checks.iter().map(|check| check.scenario).collect();

@@ -1,13 +1,13 @@
 //! What a run has to say, for programs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::bound::Bound;
 use crate::check::Check;
 use crate::runner::Outcome;
 
 /// What was expected of a check, or came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// No execution broke a promise.

@@ -21,6 +21,8 @@ use crate::word::{CheckWord, LoomWord, OsWord, ShuttleWord};
 
 /// Most preemptions that a full run explores before it explores any number.
 const MOST_BOUNDED: usize = 5;
+/// Most preemptions among which what is left out is looked for.
+const MOST_TO_FIND: usize = 3;
 
 /// Which of the checks to run, and how thoroughly.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +40,8 @@ pub struct Selection {
     pub time: Option<Duration>,
     /// Where to keep how far each exploration has come, and to go on from.
     pub resume: Option<Resume>,
-    /// Where to gather the changes that the one-word protocol makes with every step in place.
+    /// Where to gather the changes that the one-word protocol makes with every step in place: only
+    /// checks that can add to them are selected then.
     pub changes: Option<Changes>,
     /// How long to look for a shorter run than the first that goes wrong.
     pub shorten: Duration,
@@ -68,9 +71,11 @@ impl Selection {
     /// The checks that are selected.
     pub fn checks(&self) -> Vec<Check> {
         let mut checks = Vec::new();
-        for which in
-            ProtocolKind::ALL.into_iter().filter(|which| self.protocol.is_none_or(|only| only == *which))
-        {
+        let wanted = |which: &ProtocolKind| {
+            self.protocol.is_none_or(|only| only == *which)
+                && (self.changes.is_none() || *which == ProtocolKind::OneWord)
+        };
+        for which in ProtocolKind::ALL.into_iter().filter(wanted) {
             match which {
                 ProtocolKind::OneWord => self.collect::<TestedOneWord>(&mut checks),
                 ProtocolKind::Classic => self.collect::<TestedClassic>(&mut checks),
@@ -91,6 +96,11 @@ impl Selection {
         layer: Layer,
         checks: &mut Vec<Check>,
     ) {
+        let gathers = self.changes.is_some();
+        // Changes that the machine's own threads make have no order.
+        if gathers && layer == Layer::Threads {
+            return;
+        }
         for scenario in scenarios {
             if self.scenario.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(scenario.name)) {
                 continue;
@@ -98,8 +108,9 @@ impl Selection {
             let found_here =
                 scenario.finds.iter().copied().filter(|safeguard| safeguard.protocol() == F::KIND);
             // The machine's threads are not told of switches.
-            let wanted: Vec<_> =
-                found_here.filter(|safeguard| layer != Layer::Threads && self.wants(*safeguard)).collect();
+            let left_out =
+                |safeguard: &Safeguard| layer != Layer::Threads && !gathers && self.wants(*safeguard);
+            let wanted: Vec<_> = found_here.filter(left_out).collect();
             // With a hazard named, the same scenario with the step in place is the other half of
             // the evidence.
             let clean = self.hazard.is_none() || !wanted.is_empty();
@@ -166,14 +177,17 @@ impl Selection {
     /// explored to its end, and the time for all of them.
     fn limits(&self, check: &Check) -> (Vec<Option<usize>>, Duration) {
         if check.safeguard.is_some() {
-            // A find ends the run; the bound only keeps the search near the short ones, and what is
-            // to be found is searched for until it is.
+            // A find ends the run: what is to be found is searched for until it is, among the short
+            // runs first.
             let seconds = if self.full { 600 } else { 60 };
-            return (vec![Some(3)], Duration::from_secs(seconds));
+            let bounds = (1..=MOST_TO_FIND).map(Some).collect();
+            return (bounds, Duration::from_secs(seconds));
         }
-        let own = check.preemptions;
-        let higher = (own.max(2) + 1..=MOST_BOUNDED).map(Some).chain([None]);
-        let bounds = [Some(own)].into_iter().chain(higher.filter(|_| self.full)).collect();
+        let bounds = if self.full {
+            (1..=MOST_BOUNDED).map(Some).chain([None]).collect()
+        } else {
+            vec![Some(check.preemptions)]
+        };
         (bounds, self.time_each())
     }
 
@@ -195,9 +209,7 @@ impl Selection {
         let outcome = match (check.protocol, check.safeguard) {
             (ProtocolKind::OneWord, None) => {
                 let run = || self.run_on::<TestedOneWord>(check, progress);
-                // The machine's own threads have no order of changes.
-                let changes = self.changes.as_ref().filter(|_| check.layer != Layer::Threads);
-                changes.map_or_else(run, |changes| changes.during(run))
+                self.changes.as_ref().map_or_else(run, |changes| changes.during(run))
             }
             (ProtocolKind::Classic, None) => self.run_on::<TestedClassic>(check, progress),
             (ProtocolKind::OneWord, Some(_)) => self.run_on::<OneWordLessOne>(check, progress),

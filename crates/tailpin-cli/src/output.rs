@@ -79,6 +79,19 @@ impl Target {
         Ok(Self { path, beside })
     }
 
+    /// What a file of that name has now, where it is an ordinary one that can be read as text.
+    #[cfg(feature = "check")]
+    pub(crate) fn text(&self) -> Option<String> {
+        fs::metadata(&self.path).ok().filter(fs::Metadata::is_file)?;
+        fs::read_to_string(&self.path).ok()
+    }
+
+    /// The file that was named, for people.
+    #[cfg(feature = "check")]
+    pub(crate) fn name(&self) -> impl std::fmt::Display {
+        self.path.display()
+    }
+
     /// Writes the file. What was there before is replaced only by all of `contents`.
     ///
     /// # Errors

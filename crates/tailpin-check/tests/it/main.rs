@@ -2,3 +2,4 @@
 
 mod many_threads;
 mod quick;
+mod recorded;

@@ -69,12 +69,14 @@ pub(crate) struct Args {
     /// Also write the races as a page to step through, one HTML file
     #[arg(long, value_name = "FILE", requires = "hazard")]
     report: Option<PathBuf>,
-    /// Also write how far each scenario was explored, as JSON, anew after each of them
+    /// Also write how far each scenario was explored, and where each step that is left out was
+    /// missed, as JSON, after each of them; what the file says of others stays
     #[arg(long, value_name = "FILE")]
     reach: Option<PathBuf>,
-    /// Also write each distinct change of a page word that was met, with the line of code that made
-    /// it, as JSON: what `proof/prove --changes FILE` holds the steps of the proof against
-    #[arg(long, value_name = "FILE")]
+    /// Run the one-word protocol with every step in place, and also write each distinct change of a
+    /// page word that was met, with the line of code that made it, as JSON: what `proof/prove
+    /// --changes FILE` holds the steps of the proof against
+    #[arg(long, value_name = "FILE", conflicts_with = "hazard")]
     changes: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -120,8 +122,14 @@ pub(crate) fn run(args: &Args) -> Status {
         complain(names::why_nothing(&selection));
         return Status::Unusable;
     }
+    let reach = match reach.map(|target| Reach::new(target, selection.time_each())).transpose() {
+        Ok(reach) => reach,
+        Err(why) => {
+            complain(why);
+            return Status::Unusable;
+        }
+    };
     let progress = Progress::default();
-    let reach = reach.map(|target| Reach::new(target, &checks, selection.time_each()));
     let each = |checked: &Checked| {
         if let Some(reach) = &reach {
             reach.enter(checked);
@@ -165,6 +173,10 @@ fn listed() -> String {
     text += "\nNot shown by any scenario:\n";
     for (name, why) in names::NOT_SHOWN {
         let _ = writeln!(text, "  {name:<18} {why}");
+    }
+    text += "\nTests of another crate, by the same checker:\n";
+    for (what, command) in names::ELSEWHERE {
+        let _ = writeln!(text, "  {what}:\n      {command}");
     }
     text
 }

@@ -3,9 +3,16 @@
 use std::process::Command;
 
 fn check(args: &[&str]) -> String {
+    let (code, told, complaint) = ended(args);
+    assert_eq!(code, Some(0), "{complaint}");
+    told
+}
+
+/// How the command ended, what it printed, and its complaints.
+fn ended(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tailpin")).arg("check").args(args).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let [told, complaint] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), told, complaint)
 }
 
 #[test]
@@ -109,11 +116,49 @@ fn how_far_each_scenario_was_explored_and_what_it_changed_are_files() {
         serde_json::from_str::<serde_json::Value>(&text).unwrap()
     });
     let rows = reached["scenarios"].as_array().unwrap();
-    assert!(rows.len() == 1 && reached["seconds_each"] == 20, "{reached}");
+    assert!(rows.len() == 1 && reached["runs"][0]["seconds_each"] == 20, "{reached}");
     assert!(rows[0]["scenario"] == "I4" && rows[0]["found"] == "clean", "{reached}");
+    assert!(rows[0]["hazard"].is_null() && rows[0]["run"] == 0, "{reached}");
     let bounds = rows[0]["bounds"].as_array().unwrap();
-    assert!(bounds[0]["preemption_bound"] == 2 && bounds[0]["complete"] == true, "{reached}");
+    for (bound, preemptions) in bounds.iter().zip([1, 2]) {
+        assert!(bound["preemption_bound"] == preemptions && bound["complete"] == true, "{reached}");
+    }
+    assert!(bounds.len() > 1, "{reached}");
     let changed = changed.as_array().unwrap();
     assert!(changed.len() > 20, "{changed:?}");
     assert!(changed.iter().all(|change| change["line"].as_u64().unwrap() > 0), "{changed:?}");
+}
+
+#[test]
+fn a_table_of_reach_keeps_what_it_says_of_others() {
+    let file = std::env::temp_dir().join(format!("tailpin-kept-{}.json", std::process::id()));
+    let path = file.to_str().unwrap();
+    let run = |scenario: &str, time: &str| {
+        check(&["--protocol", "one-word", "--time", time, "--scenario", scenario, "--reach", path]);
+        serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(&file).unwrap()).unwrap()
+    };
+    let names = |table: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+        let rows = table["scenarios"].as_array().unwrap().iter();
+        let names =
+            rows.map(|row| (text(&row["scenario"]), text(&row["hazard"]), row["run"].as_u64().unwrap()));
+        names.collect::<Vec<_>>()
+    };
+    let of = |rows: &[(&str, &str, u64)]| -> Vec<_> {
+        rows.iter().map(|(name, hazard, run)| (name.to_string(), hazard.to_string(), *run)).collect()
+    };
+    assert_eq!(names(&run("I10", "20")), of(&[("I10", "-", 0)]));
+    // A step that is left out has a line, and lines are in the order of the scenarios.
+    let table = run("lru-isolate", "21");
+    assert_eq!(names(&table), of(&[("I10", "-", 0), ("lru-isolate", "-", 1), ("lru-isolate", "H28", 1)]));
+    let table = run("I10", "22");
+    assert_eq!(names(&table), of(&[("I10", "-", 1), ("lru-isolate", "-", 0), ("lru-isolate", "H28", 0)]));
+    assert!(table["runs"][0]["seconds_each"] == 21 && table["runs"][1]["seconds_each"] == 22, "{table}");
+    assert_eq!(table["runs"].as_array().unwrap().len(), 2, "a run without a line is not named");
+
+    std::fs::write(&file, "something else").unwrap();
+    let (code, _, told) = ended(&["--scenario", "I10", "--reach", path]);
+    assert!(code == Some(2) && told.contains("no table that --reach has written"), "{told}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else");
+    std::fs::remove_file(&file).unwrap();
 }
