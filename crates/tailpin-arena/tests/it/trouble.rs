@@ -2,9 +2,11 @@
 
 use crate::common;
 
+use std::future::Future;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 
 use common::{HUGE, MIB, PAGE, again, in_a_child, is_root, limit, role, skip};
 use tailpin_arena::{
@@ -54,6 +56,7 @@ fn a_forked_child_cannot_harm_a_shared_arena() {
     let arena = Arena::builder().size(8 * MIB).backing(Backing::Memfd { huge: false }).build().unwrap();
     let whole = filled(&arena, 5 * PAGE);
     let (part, many, page) = (whole.slice(PAGE..PAGE + 9), whole.slice(PAGE..4 * PAGE), filled(&arena, 10));
+    let tag = arena.tag("limited").unwrap();
     let before = arena.stats();
     let flags = common::smaps_lines(arena.base().as_ptr() as usize, 8 * MIB);
     assert!(
@@ -62,6 +65,13 @@ fn a_forked_child_cannot_harm_a_shared_arena() {
     );
     let child = || {
         assert_eq!(arena.alloc(10).unwrap_err(), AllocError::ForkedChild);
+        // Nor has it a part in the limits.
+        for reserved in [arena.reserve(10), arena.try_reserve(10), tag.reserve(10), tag.try_reserve(10)] {
+            assert_eq!(reserved.unwrap_err(), AllocError::ForkedChild);
+        }
+        let mut waits = Box::pin(arena.reserve_async(10));
+        let answer = waits.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(answer, Poll::Ready(Err(AllocError::ForkedChild))));
         assert_eq!(arena.release(10), Err(ReleaseError::ForkedChild));
         assert_eq!(arena.registered().unwrap_err(), ReleaseError::ForkedChild);
         std::panic::set_hook(Box::new(|_| {}));
@@ -87,7 +97,7 @@ fn a_forked_child_cannot_harm_a_shared_arena() {
             for slice in [&whole, &part, &many, &page] {
                 drop(std::ptr::read(slice));
             }
-            drop(std::ptr::read(&arena));
+            drop((std::ptr::read(&tag), std::ptr::read(&arena)));
         }
         true
     };
