@@ -5,6 +5,7 @@ use tailpin_check::table;
 
 use super::{MOST_ROWS, Race};
 use crate::page::{Page, escaped};
+use crate::units::counted;
 
 /// Columns of threads, two beside each other on a phone too; what is not yet done is pale.
 const STYLE: &str = "<style>
@@ -51,6 +52,9 @@ for (const race of document.querySelectorAll('.race')) {
   });
 }
 </script>";
+
+/// Most steps of a run that are shown one by one: one without an end goes round and round.
+const MOST_STEPS: usize = 400;
 
 /// The page.
 pub(super) fn html(races: &[Race<'_>]) -> String {
@@ -109,7 +113,12 @@ fn section(page: &mut Page, race: &Race<'_>) {
     page.verdict(false, &format!("Broke: {}", story.broke));
 
     let mut steps = head;
-    for (index, step) in table::every_step(race.run).iter().enumerate() {
+    let every = table::every_step(race.run);
+    let summary = match every.len() {
+        all if all > MOST_STEPS => format!("The first {MOST_STEPS} of {}", counted(all as u64, "step")),
+        _ => "Every step".to_owned(),
+    };
+    for (index, step) in every.iter().take(MOST_STEPS).enumerate() {
         let word = step.word.as_ref().map_or(String::new(), |(word, is)| {
             format!(" data-word=\"{}\" data-is=\"{}\"", escaped(word), escaped(is))
         });
@@ -121,7 +130,7 @@ fn section(page: &mut Page, race: &Race<'_>) {
         steps += &format!("<li data-step{class}{word}><b>{number}</b><span{place}>{text}</span></li>\n");
     }
     page.raw(format_args!(
-        "<details open><summary>Every step</summary>\n\
+        "<details open><summary>{summary}</summary>\n\
          <div class=\"bar\" hidden><button name=\"first\">First</button><button name=\"back\">Back</button>\
          <button name=\"next\">Next</button><button name=\"last\">Last</button><p class=\"words\"></p></div>\n\
          <ol class=\"run every\">\n{steps}</ol></details>\n</section>"

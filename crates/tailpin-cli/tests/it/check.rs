@@ -64,6 +64,16 @@ fn a_race_is_a_page_to_step_through() {
 }
 
 #[test]
+fn the_page_of_a_run_without_an_end_has_its_first_steps() {
+    let file = std::env::temp_dir().join(format!("tailpin-endless-{}.html", std::process::id()));
+    check(&["--hazard", "H2-stuck", "--scenario", "I2", "--report", file.to_str().unwrap()]);
+    let page = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(page.contains("<summary>The first 400 of ") && page.contains("waits for ever"));
+    assert_eq!(page.matches("<li data-step").count(), 400);
+}
+
+#[test]
 fn an_exploration_goes_on_where_it_stopped() {
     let dir = std::env::temp_dir().join(format!("tailpin-resumed-{}", std::process::id()));
     let run = |time: &str| {
