@@ -1,5 +1,5 @@
-//! The full run that is recorded as data: a line for each check, and what the page on proofs says of
-//! it.
+//! The full run that is recorded as data: a line for each check, and what the page on proofs says
+//! of it.
 
 use std::collections::BTreeSet;
 
