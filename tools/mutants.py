@@ -11,7 +11,8 @@ against the tests that reach it, until one fails. docs/mutants.md says what the 
 
 What was tried is kept in `target/mutants/PACKAGE.jsonl`; a second call tries again only what was
 missed. The environment variable JOBS says how many tests run at once (2), COPY names another
-directory than `target/mutants`.
+directory than `target/mutants`. With SCENARIOS set to a number of seconds, what the tests missed
+runs against each scenario of the model checker that reaches it, for so long at most.
 """
 
 import collections
@@ -29,10 +30,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPY = Path(os.environ.get("COPY", ROOT / "target" / "mutants"))
 JOBS = int(os.environ.get("JOBS", 2))
+SCENARIOS = int(os.environ.get("SCENARIOS", 0))
 MEMORY = 3 << 30
 LONG = 1.0
 EXCLUDE = r"impl (fmt::)?(Debug|Display)|impl Error"
 
+# Only the compiler tells a constant's call of a function from others; the copy alone needs it.
+FEATURES = "#![feature(core_intrinsics, const_eval_select)] #![allow(internal_features)] "
 RUNTIME = """
 mod mutants {
     extern crate std;
@@ -40,7 +44,14 @@ mod mutants {
     use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
     static NUMBER: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
     static REACHED: [AtomicBool; %d] = [const { AtomicBool::new(false) }; %d];
-    pub(crate) fn number(function: usize) -> u32 {
+    /// What constants call is as it was in them.
+    pub(crate) const fn number(function: usize) -> u32 {
+        const fn in_constants(_: usize) -> u32 {
+            0
+        }
+        core::intrinsics::const_eval_select((function,), in_constants, chosen)
+    }
+    fn chosen(function: usize) -> u32 {
         if !REACHED[function].load(Relaxed) && !REACHED[function].swap(true, Relaxed) {
             // A test may have taken all descriptors away.
             let trace = env::var_os("MUTANT_TRACE").map(|path| fs::File::options().append(true).open(path));
@@ -50,6 +61,24 @@ mod mutants {
         }
         *NUMBER.get_or_init(|| env::var("MUTANT").map_or(0, |number| number.parse().unwrap()))
     }
+}
+"""
+
+# Runs one scenario with every step in place; without an argument, names them all.
+CHECKER = "crates/tailpin-check/examples/scenario.rs"
+DRIVER = """
+use std::time::Duration;
+use tailpin_check::suite::{Progress, Selection};
+fn main() {
+    let scenario = std::env::args().nth(1);
+    let time = Some(Duration::from_secs(%d));
+    let selection = Selection { scenario: scenario.clone(), time, ..Selection::default() };
+    let checks: Vec<_> = selection.checks().into_iter().filter(|check| check.safeguard.is_none()).collect();
+    if scenario.is_none() {
+        return checks.iter().for_each(|check| println!("{}", check.scenario));
+    }
+    let checked = selection.run(&checks, &Progress::default());
+    assert!(!checked.is_empty() && checked.iter().all(|checked| checked.row.is_as_expected()));
 }
 """
 
@@ -70,14 +99,12 @@ class Function:
                 opened.append(token.start())
             elif token[0] == "}":
                 self.body = opened.pop()
-        self.name = re.search(r"\bfn (\w+)", text[start : self.body])[1]
 
-    def written(self, text, constant):
+    def written(self, text):
         """The function with its copies, as (mutant or None, text)."""
         signature, body = text[self.start : self.body], text[self.body : self.end]
-        opaque = re.search(r"-> impl ([^+]*?)(?: \+ '_)?\s*$", signature)
-        self.untried = constant and re.search(r"\bconst (unsafe )?fn\b", signature)
-        self.untried = bool(self.untried or not opaque and "-> impl " in signature)
+        opaque = re.search(r"-> impl ([^+]*?)(?:\+ (?:'_|use<[^>]*>))?\s*$", signature)
+        self.untried = not opaque and "-> impl " in signature
         if not self.mutants or self.untried:
             return [(None, text[self.start : self.end])]
         box = ""
@@ -105,7 +132,9 @@ class Tree:
         names = output(["git", "ls-files", "-co", "--exclude-standard"]).split("\n")
         # All of it now: the files may change while this runs.
         self.contents = {name: (ROOT / name).read_bytes() for name in names if (ROOT / name).is_file()}
-        self.texts, self.functions, self.unviable, self.constant = {}, [], set(), set()
+        if SCENARIOS:
+            self.contents[CHECKER] = (DRIVER % SCENARIOS).encode()
+        self.texts, self.functions, self.unviable, self.killed = {}, [], set(), set()
         for number, mutant in enumerate(self.mutants, 1):
             mutant["number"] = number
             text = self.texts.setdefault(mutant["file"], self.contents[mutant["file"]].decode())
@@ -127,7 +156,8 @@ class Tree:
         """Writes the copy; returns for each file the lines of each mutant."""
         for function in self.functions:
             function.mutants = [mutant for mutant in self.mutants
-                                if mutant["function"] == function.number and mutant["number"] not in self.unviable]
+                                if mutant["function"] == function.number
+                                and mutant["number"] not in self.unviable | self.killed]
         lines = collections.defaultdict(list)
         for stale in (COPY / "crates").rglob("*"):
             if stale.is_file() and str(stale.relative_to(COPY)) not in self.contents:
@@ -137,7 +167,7 @@ class Tree:
                 text, at, pieces = self.texts[name], 0, []
                 for function in (f for f in self.functions if f.file == name):
                     pieces.append((None, text[at : function.start]))
-                    pieces += function.written(text, function.name in self.constant)
+                    pieces += function.written(text)
                     at = function.end
                 pieces.append((None, text[at:]))
                 line = 1
@@ -150,10 +180,8 @@ class Tree:
                 # Copies within copies of callers would take for ever to compile.
                 content = re.sub(rb"#\[inline(\(always\))?\]", b"#[inline(never)]", content)
             if name == f"crates/{self.package}/src/lib.rs":
-                content += (RUNTIME % (len(self.functions), len(self.functions))).encode()
-            if name.startswith(f"crates/{self.package}/src/"):
-                content = re.sub(rb"\bconst ((?:unsafe )?fn (\w+))", lambda found: found[0]
-                                 if found[2].decode() in self.constant else found[1], content)
+                runtime = RUNTIME % (len(self.functions), len(self.functions))
+                content = FEATURES.encode() + content + runtime.encode()
             copy = COPY / name
             if not copy.is_file() or copy.read_bytes() != content:
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +191,7 @@ class Tree:
     def build(self, options):
         """Builds the tests, taking out what does not compile; returns the programs."""
         check = ["cargo", "check", "--lib"]
+        os.environ["RUSTC_BOOTSTRAP"] = self.package.replace("-", "_")
         while True:
             lines = self.write()
             out = subprocess.run([*check, "-p", self.package, "--message-format=json", *options],
@@ -173,19 +202,13 @@ class Tree:
                     return [message["executable"] for message in messages if message.get("executable")]
                 check = ["cargo", "test", "--no-run", "--lib", "--tests"]
                 continue
-            before = len(self.unviable) + len(self.constant)
+            before = len(self.unviable)
             errors = [message["message"] for message in messages if message["reason"] == "compiler-message"]
             for error in (error for error in errors if error["level"].startswith("error")):
                 found = {number for place in error["spans"] for first, last, number in lines[place["file_name"]]
                          if place["is_primary"] and first <= place["line_start"] <= last}
                 self.unviable |= found
-                named = re.search(r"cannot call non-const [^`]*`([^`]*)`", error["message"])
-                if named and not found:
-                    path = named[1]
-                    while path != (shorter := re.sub(r"<[^<>]*>", "", path)):
-                        path = shorter
-                    self.constant.add(re.findall(r"\w+", path)[-1])
-            if len(self.unviable) + len(self.constant) == before:
+            if len(self.unviable) == before:
                 sys.exit("".join(error["rendered"] for error in errors if error["level"] == "error"))
             print(f"{len(self.unviable)} unviable", flush=True)
 
@@ -194,12 +217,11 @@ class Run:
     """What one test did."""
 
     def __init__(self, tree, test, number, trace=None, wall=600.0, cpu=600):
-        program, name = test
         env = dict(os.environ, MUTANT=str(number), CARGO_MANIFEST_DIR=str(COPY / "crates" / tree.package),
                    PROPTEST_DISABLE_FAILURE_PERSISTENCE="true", **({"MUTANT_TRACE": str(trace)} if trace else {}))
         start = time.monotonic()
         process = subprocess.Popen(
-            [program, "--exact", name], env=env, cwd=env["CARGO_MANIFEST_DIR"], start_new_session=True,
+            test, env=env, cwd=env["CARGO_MANIFEST_DIR"], start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=lambda: (resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu)),
                                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))))
@@ -261,22 +283,33 @@ def kill(group):
         pass
 
 
-def reach(tree, programs, pool):
+def tests_of(programs):
+    """The tests of these programs, as commands that end with the name of the test."""
+    return [(program, "--exact", line.removesuffix(": test")) for program in programs
+            for line in output([program, "--list", "--format", "terse"]).splitlines() if line.endswith(": test")]
+
+
+def scenarios():
+    """The scenarios of the model checker, in the same way."""
+    subprocess.run(["cargo", "build", "-p", "tailpin-check", "--example", "scenario"], cwd=COPY, check=True)
+    program = str(COPY / "target" / "debug" / "examples" / "scenario")
+    return [(program, name) for name in dict.fromkeys(output([program]).split())]
+
+
+def reach(tree, tests, pool):
     """Runs each test alone; returns how long it takes and which functions it reaches."""
 
     def one(test):
-        trace = COPY / "trace" / f"{Path(test[0]).name}.{test[1].replace(':', '_')}"
+        trace = COPY / "trace" / f"{Path(test[0]).name}.{test[-1].replace(':', '_')}"
         trace.write_text("")
         trace.chmod(0o666)  # for children of another user
         run = Run(tree, test, 0, trace)
         if run.outcome != "missed":
-            print(f"{test[1]} of {Path(test[0]).name} fails without a mutant: left out", flush=True)
+            print(f"{test[-1]} of {Path(test[0]).name} fails without a mutant: left out", flush=True)
             return test, run, set()
         return test, run, {int(number) for number in trace.read_text().split()}
 
     (COPY / "trace").mkdir(exist_ok=True)
-    tests = [(program, line.removesuffix(": test")) for program in programs
-             for line in output([program, "--list", "--format", "terse"]).splitlines() if line.endswith(": test")]
     return list(pool.map(one, tests))
 
 
@@ -288,7 +321,7 @@ def attempt(tree, mutant, tests, kills):
         run = Run(tree, test, mutant["number"], None, 8 + 10 * alone.wall, 2 + int(15 * alone.cpu))
         if run.outcome != "missed":
             kills[mutant["function"], test] += 1
-            return run.outcome, test[1]
+            return run.outcome, test[-1]
     return "missed", ""
 
 
@@ -310,6 +343,8 @@ def main():
         mutant["outcome"] = before.get(mutant["key"])
         if mutant["outcome"] == "unviable":
             tree.unviable.add(mutant["number"])
+        elif mutant["outcome"] in ("caught", "hung"):
+            tree.killed.add(mutant["number"])
     programs = tree.build(options)
     kills = collections.Counter()
     untried = {function.number for function in tree.functions if function.untried}
@@ -326,9 +361,12 @@ def main():
                 note(mutant, "unviable")
             elif mutant["function"] is None or mutant["function"] in untried:
                 note(mutant, "untried")
-        tests = reach(tree, programs, pool)
-        # What a short test catches never meets the long ones.
-        for part in [[test for test in tests if (test[1].cpu > LONG) == long] for long in (False, True)]:
+        tests = reach(tree, tests_of(programs), pool)
+        # What a short test catches never meets the long ones, nor the model checker.
+        parts = [[test for test in tests if (test[1].cpu > LONG) == long] for long in (False, True)]
+        if SCENARIOS:
+            parts.append(reach(tree, scenarios(), pool))
+        for part in parts:
             left = [mutant for mutant in tree.mutants if mutant["outcome"] in (None, "missed")]
             print(f"{len(left)} mutants for {len(part)} tests", flush=True)
             for mutant, found in zip(left, pool.map(lambda mutant: attempt(tree, mutant, part, kills), left)):

@@ -326,6 +326,71 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
 mod tests {
     use super::*;
     use core::sync::atomic::AtomicU64;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    #[test]
+    fn no_two_parking_places_are_one_word() {
+        let words = [const { AtomicU64::new(0) }; CPU_CACHE_WORDS];
+        let cache = CpuCache::new(&words, 3);
+        let mut all = BTreeSet::new();
+        for first in [FIRST_PARKED, FIRST_OWN_PARKED] {
+            for order in (1..Order::HUGE.get()).map(Order::wrap) {
+                for nth in 0..PARKED_EACH {
+                    let place = cache.parking_place(first, order, nth);
+                    let word = place.word as usize;
+                    assert_eq!((place.cache, place.is_own()), (3, first == FIRST_OWN_PARKED));
+                    assert!((first..first + PARKED_ORDERS * PARKED_EACH).contains(&word) && all.insert(word));
+                }
+            }
+        }
+        assert!(!all.contains(&ANY_PARKED) && all.last() == Some(&(CPU_CACHE_WORDS - 1)));
+    }
+
+    #[test]
+    fn each_order_has_depths_of_its_own() {
+        let words = [const { AtomicU64::new(0) }; CPU_CACHE_WORDS];
+        let cache = CpuCache::new(&words, 0);
+        let orders = || (1..Order::HUGE.get()).map(Order::wrap);
+        for order in orders() {
+            let number = u64::from(order.get()) << 9;
+            for n in 0..usize::from(order.get()) {
+                assert!(cache.park(order, number + n as u64).is_some_and(|place| !place.is_own()));
+                assert!(cache.park_own(order, number + n as u64).is_some_and(ParkingPlace::is_own));
+            }
+        }
+        for order in orders() {
+            let (n, number) = (usize::from(order.get()), u64::from(order.get()) << 9);
+            assert_eq!((cache.parked(order), cache.own_parked(order)), (n, n));
+            let named: Vec<_> = cache.all_parked(order).map(|(number, _)| number).collect();
+            let expected = (0..2 * n).map(|nth| number + (nth % n) as u64);
+            assert!(named.iter().copied().eq(expected), "order {order}: {named:?}");
+            cache.unpark_anywhere(order, number);
+            assert!(cache.all_parked(order).all(|(named, _)| named != number));
+            assert_eq!(cache.all_parked(order).count(), 2 * n - 2);
+        }
+    }
+
+    #[test]
+    fn one_thread_at_a_time_owns_a_cpu_cache() {
+        let words = [const { AtomicU64::new(0) }; CPU_CACHE_WORDS];
+        let cache = CpuCache::new(&words, 0);
+        assert_eq!([cache.own(), cache.own()], [true, false]);
+        cache.disown();
+        assert_eq!([cache.own(), cache.own()], [true, false]);
+    }
+
+    #[test]
+    fn the_lowest_page_of_a_row_is_tried_first() {
+        let words = [const { AtomicU64::new(0) }; CPU_CACHE_WORDS];
+        let cache = CpuCache::new(&words, 0);
+        cache.push_row(RowId::from_index(2), 1 << 63 | 0b1010);
+        for expected in [129, 131, 191] {
+            assert_eq!(cache.next_page(), Some(expected));
+            cache.pop();
+        }
+        assert_eq!(cache.next_page(), None);
+    }
 
     #[test]
     fn cpu_caches_begin_far_apart() {

@@ -299,6 +299,56 @@ mod tests {
         assert_eq!(bitmap.next(0), Some(130));
     }
 
+    /// A summary that leads nowhere would be followed in each search from then on.
+    #[test]
+    fn where_no_hint_is_left_nothing_leads_there_at_any_level() {
+        for hint in [Hint::One, Hint::Zero] {
+            for bits in [1, 64, 65, 4096, 4097, 9000] {
+                let words = words(bits);
+                let bitmap = HintBitmap::new(&words, bits, hint);
+                bitmap.begin();
+                let all = |bitmap: &HintBitmap<'_, AtomicU64, usize>| bitmap.iter().collect::<Vec<usize>>();
+                (0..bits).for_each(|place| bitmap.clear(place, || false));
+                let empty = if hint == Hint::One { 0 } else { !0 };
+                let is_empty = || words.iter().all(|word| AtomicU64::load(word, Ordering::Relaxed) == empty);
+                assert!(is_empty(), "{hint:?}, {bits} places");
+                for places in [&[0][..], &[bits - 1], &[0, bits / 2, bits - 1]] {
+                    places.iter().for_each(|place| bitmap.mark(*place));
+                    let mut marked = places.to_vec();
+                    marked.dedup();
+                    assert_eq!(all(&bitmap), marked);
+                    assert!(marked.iter().all(|place| bitmap.leads_to(*place)));
+                    for (n, place) in marked.iter().enumerate() {
+                        bitmap.clear(*place, || false);
+                        assert!(!bitmap.leads_to(*place));
+                        assert_eq!(all(&bitmap), marked[n + 1..], "{hint:?}, {bits} places");
+                    }
+                    assert!(is_empty(), "{hint:?}, {bits} places");
+                }
+            }
+        }
+    }
+
+    /// As when the thread that took the last hint away was stopped before it took away what leads
+    /// to it.
+    #[test]
+    fn a_summary_that_leads_nowhere_is_taken_away_by_the_search_that_follows_it() {
+        let bits = 3 * 4096;
+        let words = words(bits);
+        let bitmap = HintBitmap::<AtomicU64, usize>::new(&words, bits, Hint::One);
+        for place in [70, 4096 + 70, 4096 + 700] {
+            bitmap.mark(place);
+            bitmap.write(0, place, false);
+        }
+        bitmap.mark(2 * 4096 + 5);
+        assert_eq!(bitmap.next(0), Some(2 * 4096 + 5));
+        let hinted = |level: usize| {
+            let bits = bitmap.levels[level].1;
+            (0..bits).filter(|bit| bitmap.is_hinted(level, *bit)).collect::<Vec<_>>()
+        };
+        assert_eq!((hinted(0), hinted(1), hinted(2)), (vec![2 * 4096 + 5], vec![128], vec![2]));
+    }
+
     #[test]
     fn a_bitmap_without_hints_finds_nothing() {
         let words = words(130);

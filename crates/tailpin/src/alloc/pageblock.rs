@@ -353,6 +353,7 @@ impl<W: AtomicWord> Pageblock<'_, W> {
 mod tests {
     use super::*;
     use core::sync::atomic::AtomicU64;
+    use std::vec::Vec;
 
     fn on_a_pageblock(test: impl FnOnce(&Pageblock<'_, AtomicU64>)) {
         let (bits, row_map) = ([const { AtomicU64::new(0) }; PAGEBLOCK_ROWS], AtomicU64::new(0));
@@ -419,6 +420,55 @@ mod tests {
             assert_eq!(waiting(), [0, 1]);
             assert!(!block.row_map().is_touched() && !block.row_map().is_withheld());
             assert_eq!(block.row_map().inside(), 0);
+        });
+    }
+
+    #[test]
+    fn four_frames_of_a_pageblock_can_wait_and_each_is_forgotten_by_itself() {
+        on_a_pageblock(|block| {
+            take(block, 0b1010_0101).unwrap();
+            let before = block.row_map();
+            let waiting = || block.row_map().waiting().collect::<Vec<_>>();
+            assert!(!before.has_waiting() && waiting().is_empty());
+            let frames = [0, 511, 255, 256];
+            for (n, frame) in frames.into_iter().enumerate() {
+                assert!(block.await_frame(frame) && block.await_frame(frame), "twice is once");
+                assert!(block.row_map().has_waiting());
+                assert_eq!(waiting(), frames[..=n]);
+            }
+            assert!(!block.await_frame(7) && block.await_frame(255));
+            block.forget_frame(7, || true);
+            assert_eq!(waiting(), frames);
+            for (n, frame) in frames.into_iter().enumerate() {
+                block.forget_frame(frame, || true);
+                assert_eq!(waiting(), frames[n + 1..]);
+            }
+            let map = block.row_map();
+            assert_eq!((map.inside(), map.is_withheld()), (before.inside(), before.is_withheld()));
+            for frame in frames {
+                assert!(block.await_frame(frame));
+            }
+            block.forget_frame(255, || true);
+            assert!(block.await_frame(3), "a place is free again");
+            assert_eq!(waiting(), [0, 511, 3, 256]);
+        });
+    }
+
+    #[test]
+    fn a_withheld_pageblock_is_opened_by_one_thread_or_admitted_as_a_whole() {
+        on_a_pageblock(|block| {
+            assert!(!block.admit() && !block.begin_opening(), "it is in service");
+            block.withhold();
+            assert!(block.row_map().is_withheld() && !block.row_map().is_opening());
+            assert!(block.begin_opening() && !block.begin_opening() && !block.admit());
+            assert!(block.row_map().is_withheld() && block.row_map().is_opening());
+            block.end_opening();
+            assert!(!block.row_map().is_withheld() && !block.row_map().is_opening());
+            assert_eq!(block.row_map().inside(), 0);
+        });
+        on_a_pageblock(|block| {
+            block.withhold();
+            assert!(block.admit() && !block.admit() && block.row_map() == RowMap(0));
         });
     }
 

@@ -86,3 +86,25 @@ impl ZoneMemory {
         Zone::with_protocol(layout, config, &self.pages, &self.allocator[skip..])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alloc::ids::PageblockId;
+    use crate::frame::{FrameRange, Pfn};
+
+    /// Vectors of several sizes begin anywhere in a line.
+    #[test]
+    fn the_bits_of_a_pageblock_are_one_cache_line_and_the_memory_is_no_more_than_that_takes() {
+        for pageblocks in 1..20 {
+            let ranges = [FrameRange::new(Pfn::new(0), pageblocks * 512)];
+            let layout = ZoneLayout::new(&ranges, 1).unwrap();
+            let memory = ZoneMemory::for_layout(&layout);
+            let zone = memory.zone(layout, ZoneConfig::default()).unwrap();
+            let bits = zone.pool().pageblock(PageblockId::FIRST).bits;
+            assert!(bits.as_ptr().addr().is_multiple_of(64));
+            let [pages, allocator] = [&memory.pages, &memory.allocator].map(Vec::len);
+            assert_eq!((pages as u64, allocator), (pageblocks * 512, layout.allocator_words() + 7));
+        }
+    }
+}

@@ -180,6 +180,74 @@ fn where_one_thread_has_a_cpu_to_itself_every_order_is_two_locked_instructions()
 }
 
 #[test]
+fn a_cpu_is_one_threads_again_when_the_one_before_has_let_go_of_it() {
+    on_a_zone(|zone| {
+        let order = Order::new(3).unwrap();
+        let life = |local: &tailpin::Local<'_, OneWord<'_, Word>>| {
+            local.free(local.alloc(order).unwrap());
+            cost(|| local.free(local.alloc(order).unwrap())).0.locked
+        };
+        for _ in 0..2 {
+            let (first, second) = (zone.local(0), zone.local(0));
+            assert_eq!([life(&first), life(&second), life(&first)], [2, 4, 2]);
+            drop(second);
+            assert_eq!(life(&first), 2, "it is still this one's");
+            // The page that was freed last is the CPU's to remember.
+            let page = first.alloc(Order::PAGE).unwrap();
+            let head = page.pfn();
+            first.free(page);
+            drop(first);
+            let (found, page) = cost(|| zone.alloc(Order::PAGE).unwrap());
+            assert_eq!((page.pfn(), found.locked), (head, 1), "{found:?}");
+            drop(page);
+        }
+    });
+}
+
+#[test]
+fn blocks_that_are_dropped_together_are_looked_at_before() {
+    on_a_zone(|zone| {
+        let pages = || {
+            zone.drain();
+            [(); 20].map(|()| zone.alloc(Order::PAGE).unwrap())
+        };
+        drop(pages());
+        let blocks = pages();
+        let (apart, ()) = cost(|| drop(blocks));
+        let blocks = pages();
+        let (together, ()) = cost(|| zone.drop_many(blocks));
+        assert_eq!((together.locked, together.loads), (apart.locked, apart.loads + 20));
+    });
+}
+
+#[test]
+fn what_is_free_of_an_untouched_zone_is_counted_without_a_look_at_its_rows() {
+    let [four, eight] = [4, 8].map(|pageblocks| {
+        let ranges = [FrameRange::new(Pfn::new(0), pageblocks * 512)];
+        let layout = ZoneLayout::new(&ranges, 1).unwrap();
+        let [pages, allocator] =
+            [layout.page_words::<OneWord<'_, Word>>(), layout.allocator_words()].map(words::<Counts>);
+        let zone = Zone::new(layout, ZoneConfig::default(), &pages, &allocator).unwrap();
+        let (counted, free) = cost(|| zone.free_frames());
+        assert_eq!(free, pageblocks * 512);
+        counted.loads
+    });
+    assert_eq!(eight, four + 4, "a word for each 2 MiB");
+}
+
+#[test]
+fn a_run_comes_back_row_by_row() {
+    on_a_zone(|zone| {
+        // Of 1, 2, 4, 8, 16, 16, 8, 4, 2 and 1 frames.
+        let run = zone.alloc_run_at(FrameRange::new(Pfn::new(1), 62)).unwrap();
+        let blocks = 10;
+        let (freed, ()) = cost(|| drop(run));
+        // One for each block, the others for the row and its hint.
+        assert!(freed.locked <= blocks + 6, "{freed:?}");
+    });
+}
+
+#[test]
 fn pages_and_pageblocks_freed_lately_are_taken_without_a_search() {
     on_a_zone(|zone| {
         let blocks = |order| [(); 3].map(|()| zone.alloc(order).unwrap());

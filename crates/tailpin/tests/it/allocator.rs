@@ -122,6 +122,28 @@ fn large_blocks_are_aligned_by_frame_number_not_by_position() {
     assert_eq!(kept.iter().map(|b| b.pfn().get() / 512).collect::<Vec<_>>(), [4, 8, 12]);
 }
 
+/// What was freed last is what a CPU remembers or has parked.
+#[test]
+fn a_request_below_a_limit_is_not_served_with_what_was_freed_last_above_it() {
+    fn run(zone: &Zone<'_, OneWord<'_>>, _: &common::Heard) {
+        let local = zone.local(0);
+        for order in Order::all().take(10) {
+            let request = Request::new(order).below(Pfn::new(1024));
+            let all: Vec<_> = std::iter::from_fn(|| zone.alloc(order).ok()).collect();
+            let (low, high): (Vec<_>, Vec<_>) = all.into_iter().partition(|b| b.pfn().get() < 1024);
+            drop(low);
+            drop(high);
+            assert!(zone.alloc_with(request).unwrap().frames().end <= Pfn::new(1024), "{order}");
+            let mut all: Vec<_> = std::iter::from_fn(|| local.alloc(order).ok()).collect();
+            all.sort_by_key(tailpin::Block::pfn);
+            all.into_iter().for_each(|block| local.free(block));
+            assert!(local.alloc_with(request).unwrap().frames().end <= Pfn::new(1024), "{order}");
+            zone.drain();
+        }
+    }
+    on_one!(OneWord, 2048, run);
+}
+
 #[test]
 fn bad_shapes_are_refused() {
     assert_eq!(ZoneLayout::new(&[], 1).unwrap_err(), ZoneError::Empty);
@@ -188,6 +210,7 @@ fn hooks_see_both_ends_of_every_life() {
         drop(zone.alloc(o).unwrap());
         drop(zone.alloc_with(Request::new(o).zeroed()).unwrap());
     }
+    drop(zone.alloc_run(700, 1).unwrap());
     let block = zone.alloc(Order::HUGE).unwrap();
     let pin = block.pin(8).unwrap();
     drop(block);
@@ -218,10 +241,10 @@ fn reclaim_is_asked_below_the_watermark_and_before_failure() {
     let ranges = [FrameRange::new(Pfn::new(0), 2048)];
     let layout = ZoneLayout::new(&ranges, 1).unwrap();
     let memory = ZoneMemory::for_layout(&layout);
-    let config = ZoneConfig::default().hooks(&counts).low_watermark(1500);
+    let config = ZoneConfig::default().hooks(&counts).low_watermark(1536);
     let zone: Zone<'_> = memory.zone(layout, config).unwrap();
     let first = zone.alloc(Order::HUGE).unwrap();
-    assert_eq!(counts.low.load(Ordering::Relaxed), 0, "1,536 frames are still above the mark");
+    assert_eq!(counts.low.load(Ordering::Relaxed), 0, "1,536 frames are not below the mark");
     let second = zone.alloc(Order::HUGE).unwrap();
     assert_eq!(counts.low.load(Ordering::Relaxed), 1);
     let rest = [zone.alloc(Order::HUGE).unwrap(), zone.alloc(Order::HUGE).unwrap()];

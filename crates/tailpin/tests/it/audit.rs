@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::common::NoMisuse;
 use tailpin::{
-    BlockLife, Class, Finding, FrameRange, FrameWords, OneWord, Order, PagePin, Pfn, Pins, Zone, ZoneConfig,
-    ZoneLayout,
+    BlockLife, Class, Finding, FrameRange, FrameWords, OneWord, Order, PagePin, Pfn, Pins, SetAside, Zone,
+    ZoneConfig, ZoneLayout, ZoneMemory,
 };
 
 // Fields of the page word, as its module draws them.
@@ -188,6 +188,28 @@ fn planted(plant: impl FnOnce(&[AtomicU64])) -> Vec<(u64, &'static str)> {
     assert_eq!(audit.violations(), found.len() as u64);
     std::mem::forget(block);
     found
+}
+
+#[test]
+fn an_audit_counts_each_frame_as_what_it_is() {
+    // A pageblock is a hole, one begins late, and of one some frames are reserved.
+    let frames = |start, end| FrameRange { start: Pfn::new(start), end: Pfn::new(end) };
+    let (ranges, reserved) = ([frames(100, 1024), frames(1536, 3072)], [frames(1540, 1550)]);
+    let layout = ZoneLayout::new(&ranges, 1).unwrap().without(&reserved);
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let pages: Vec<_> = (0..3).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
+    let blocks: Vec<_> = [1, 1, 3, 9].map(|order| zone.alloc(Order::new(order).unwrap()).unwrap()).into();
+    let pins = [pages[0].pin(0), blocks[3].pin(5), blocks[3].pin(5), blocks[3].pin(6)];
+    for frame in [3000, 3001, 3071] {
+        assert_eq!(zone.set_aside(Pfn::new(frame)), SetAside::Done);
+    }
+    let audit = zone.audit();
+    assert_eq!((audit.violations(), audit.frames), (0, 3072), "{audit}");
+    assert_eq!((audit.pages, audit.blocks, audit.block_frames), (3, 4, 2 + 2 + 8 + 512));
+    assert_eq!((audit.pinned, audit.reserved, audit.set_aside), (3, 100 + 512 + 10, 3));
+    assert_eq!(audit.free, 3072 - 3 - 524 - 622 - 3);
+    drop(pins);
 }
 
 #[test]

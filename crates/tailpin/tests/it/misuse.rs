@@ -244,7 +244,7 @@ fn memory_failure_survives_a_split() {
 #[test]
 fn count_limits_refuse_and_nothing_wraps() {
     use tailpin::{GetError, PIN_LIMIT, REF_LIMIT};
-    fn run<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
+    fn run(zone: &Zone<'_, common::OneWord<'_>>, heard: &common::Heard) {
         let raw = zone.raw();
         let block = raw.alloc(huge()).unwrap();
         raw.get_many(block, REF_LIMIT - 1).unwrap();
@@ -256,6 +256,16 @@ fn count_limits_refuse_and_nothing_wraps() {
         }
         assert_eq!(raw.pin(tail), Err(GetError::CountLimit));
         assert!(matches!(zone.try_pin(tail), Err(GetError::CountLimit)));
+        // A range that meets the limit gives back the pins that it got, and no other.
+        raw.unpin(tail).unwrap();
+        let other = zone.try_block(block.pfn(), Order::HUGE).unwrap();
+        let range = other.slice(2 * 4096..4 * 4096).unwrap();
+        assert_eq!(range.slice(0..range.len()).err(), Some(GetError::CountLimit));
+        assert_eq!(other.slice(2 * 4096..4 * 4096).err(), Some(GetError::CountLimit));
+        let pins = [2, 3].map(|page| zone.pins_of(block.pfn().offset(page)));
+        assert_eq!(pins, [Some(1), Some(PIN_LIMIT)]);
+        drop((range, other));
+        raw.pin(tail).unwrap();
         // At the limit the block still splits, and every pin is still there.
         raw.split(block, Order::PAGE).unwrap();
         assert_eq!(zone.state(tail).unwrap().pins, PIN_LIMIT);

@@ -70,6 +70,26 @@ fn other_requests_and_other_cpus_find_parked_blocks() {
     }
 }
 
+/// A block that was taken by name is named no longer where it was parked.
+#[test]
+fn a_block_that_is_parked_at_another_cpu_next_is_counted_once() {
+    for parked in parked_orders() {
+        on_a_zone(1, |zone| {
+            CPU.set(3);
+            let block = zone.alloc(parked).unwrap();
+            let frames = block.frames();
+            drop(block);
+            CPU.set(0);
+            drop(zone.alloc_run_at(frames).unwrap());
+            CPU.set(1);
+            let all: Vec<_> = std::iter::from_fn(|| zone.alloc(parked).ok()).collect();
+            assert!(all.iter().any(|block| block.frames() == frames));
+            drop(all);
+            assert_eq!((zone.free_frames(), zone.used_frames()), (512, 0), "{parked}");
+        });
+    }
+}
+
 #[test]
 fn named_frames_of_a_parked_block_are_free() {
     for parked in parked_orders() {

@@ -575,6 +575,131 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_rows_that_are_in_and_out_are_seen_alike() {
+        on_three_pageblocks(|pool| {
+            let all = |order, head: u64| pool.has_any_of(Pfn::new(head), Order::wrap(order));
+            let id = PageblockId::from_index(1);
+            // Row 3 in part, rows 5 and 6 not at all.
+            let used = [1536 + 3 * 64 + 9, 1536 + 3 * 64 + 10];
+            assert!(used.iter().all(|frame| pool.take_frame(Pfn::new(*frame))));
+            for row in [5, 6] {
+                assert_eq!(pool.take_wanted(id.row(row), !0), !0);
+            }
+            let free = [!0, !0, !0, !(0b11 << 9), !0, 0, 0, !0];
+            assert_eq!(free.map(u64::count_ones).iter().sum::<u32>() as u64, pool.free_in_pageblock(id));
+            for (row, free) in free.into_iter().enumerate() {
+                assert_eq!(pool.free_of(id.row(row)), free, "row {row}");
+                for bit in 0..64 {
+                    let frame = pool.frame(id.row(row).first_frame() + bit);
+                    assert_eq!(pool.is_used(frame), free >> bit & 1 == 0, "{frame}");
+                }
+            }
+            for order in 0..9 {
+                for head in (1536..2048).step_by(1 << order) {
+                    let any = (head..head + (1 << order)).any(|frame| !pool.is_used(Pfn::new(frame)));
+                    assert_eq!(all(order, head), any, "order {order} at {head}");
+                }
+            }
+            assert_eq!(pool.free_frames(), 3 * 512 - 130);
+            assert_eq!(pool.free_pageblocks(), 2);
+        });
+    }
+
+    #[test]
+    fn the_first_frames_of_a_pageblock_are_taken_if_their_rows_are_free_as_a_whole() {
+        for n in [1, 63, 64, 65, 100, 128, 511, 512] {
+            on_three_pageblocks(|pool| {
+                let id = PageblockId::from_index(2);
+                assert!(pool.take_first(id, n));
+                let used = (0..512).filter(|frame| pool.is_used(Pfn::new(2048 + frame)));
+                assert!(used.eq(0..n), "{n} frames");
+                assert_eq!(pool.free_frames(), 3 * 512 - n);
+                assert!(!pool.take_first(id, n), "some of them are in use");
+                assert_eq!(pool.free_frames(), 3 * 512 - n);
+                assert_eq!(pool.fault(id), None);
+            });
+        }
+    }
+
+    #[test]
+    fn a_block_of_pageblocks_is_aligned_by_its_frames_and_whole() {
+        // The first pageblock is one of frames 1536 to 2047.
+        let ranges = [FrameRange::new(Pfn::new(3 * 512), 13 * 512)];
+        let layout = ZoneLayout::new(&ranges, 1).unwrap();
+        let words: Vec<_> = (0..layout.allocator_words()).map(|_| AtomicU64::new(0)).collect();
+        let pool = Pool::new(&layout, &words);
+        pool.begin();
+        let take = |order| {
+            let taken = pool.take_pageblocks(Order::wrap(order), |_| panic!("nothing was given back"));
+            taken.map(|taken| (taken.head.get() / 512, taken.needs_scrub))
+        };
+        assert_eq!(take(12), Some((8, false)));
+        pool.give(Pfn::new(8 * 512), Order::wrap(12)).unwrap();
+        // A page of it came back: its pageblock is whole, and its words are not all at rest.
+        let page = Pfn::new(9 * 512 + 70);
+        assert!(pool.take_frame(page));
+        assert_eq!(take(12), None, "one of eight is in use");
+        pool.give(page, Order::PAGE).unwrap();
+        assert_eq!(take(10), Some((4, false)));
+        assert_eq!([take(11), take(11), take(11)], [Some((8, true)), Some((12, false)), None]);
+        assert_eq!([take(10), take(10)], [Some((6, false)), None]);
+        assert_eq!(pool.free_pageblocks(), 1);
+    }
+
+    #[test]
+    fn what_waits_and_what_is_withheld_is_noted_at_its_own_pageblock() {
+        on_three_pageblocks(|pool| {
+            let (frame, other) = (Pfn::new(1536 + 77), Pfn::new(2048 + 77));
+            let ids = [0, 1, 2].map(PageblockId::from_index);
+            assert!(pool.await_frame(frame) && pool.await_frame(other));
+            assert_eq!(ids.map(|id| pool.has_waiting(id)), [false, true, true]);
+            assert!(pool.waiting(ids[1]).eq([frame]));
+            pool.forget_frame(frame, || true);
+            assert_eq!(ids.map(|id| pool.has_waiting(id)), [false, false, true]);
+            pool.withhold(ids[0]);
+            pool.withhold(ids[1]);
+            assert_eq!(
+                [1024, 1536, 2048].map(|frame| pool.is_withheld(Pfn::new(frame))),
+                [true, true, false]
+            );
+            assert!(pool.begin_opening(ids[0]) && !pool.begin_opening(ids[0]) && !pool.begin_opening(ids[2]));
+            assert_eq!(ids.map(|id| pool.is_opening(id)), [true, false, false]);
+            pool.end_opening(ids[0]);
+            assert_eq!((pool.is_opening(ids[0]), pool.is_withheld(Pfn::new(1024))), (false, false));
+            assert!(pool.admit(ids[1]) && !pool.admit(ids[1]));
+            assert_eq!((pool.next_whole(PageblockId::FIRST), pool.free_pageblocks()), (Some(ids[1]), 2));
+            assert_eq!(pool.next_whole(ids[2]), Some(ids[2]));
+        });
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pageblock_is_told() {
+        on_three_pageblocks(|pool| {
+            let id = PageblockId::from_index(1);
+            let pageblock = pool.pageblock(id);
+            let twice = "frames are free twice: with their pageblock and by themselves";
+            let unrestored = "a row of free frames was not restored";
+            for row in [0, 5] {
+                pageblock.offer(row, 1 << 9);
+                assert_eq!(pool.fault(id), Some(twice));
+                AtomicWord::store(&pageblock.bits[row], 0, core::sync::atomic::Ordering::Relaxed);
+                assert_eq!(pool.fault(id), None);
+            }
+            assert!(pool.take_frame(Pfn::new(1536 + 64 + 9)));
+            assert_eq!(pool.fault(id), None);
+            for fullness in [&pool.dense, &pool.sparse] {
+                fullness.rows_with(Order::wrap(5)).clear(id.row(1), || false);
+            }
+            assert_eq!(pool.fault(id), Some("no hint leads to free frames"));
+            pageblock.offer(1, 1 << 9);
+            assert_eq!(pool.fault(id), Some(unrestored));
+            assert_eq!([0, 2].map(|index| pool.fault(PageblockId::from_index(index))), [None; 2]);
+            pool.whole.clear(PageblockId::FIRST, || false);
+            assert_eq!(pool.fault(PageblockId::FIRST), Some("no hint leads to the pageblock"));
+        });
+    }
+
+    #[test]
     fn the_pageblock_after_the_last_is_the_first() {
         on_three_pageblocks(|pool| {
             let after = |index| pool.pageblock_after(PageblockId::from_index(index)).index();
