@@ -3,10 +3,11 @@
 use crate::common;
 
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use common::between::{FRAMES, LockFree, World, on_cpu, with_before};
 use common::{OneWord, Random};
-use tailpin::{Block, FrameRange, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+use tailpin::{Block, FrameRange, Hooks, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
 
 const CPUS: usize = 4;
 
@@ -99,6 +100,7 @@ fn more_than_can_be_parked_is_free_too() {
 #[test]
 fn a_second_one_of_a_cpu_works_as_the_first() {
     on_a_zone(8, |zone| {
+        assert_eq!(format!("{:?} {:?}", zone.local(3), zone.local(2 + CPUS)), "Local(CPU 3) Local(CPU 2)");
         let (first, second) = (zone.local(1), zone.local(1 + CPUS));
         for order in (0..10).map(order) {
             for (alloc, free) in [(&first, &second), (&second, &first), (&first, &first), (&second, &second)]
@@ -109,6 +111,58 @@ fn a_second_one_of_a_cpu_works_as_the_first() {
             }
         }
     });
+}
+
+/// What is freed here goes the same ways as elsewhere.
+#[test]
+fn pins_marks_and_misuse_are_seen_where_a_block_is_freed_here() {
+    let ranges = [FrameRange::new(Pfn::new(0), 4 * 512)];
+    let layout = ZoneLayout::new(&ranges, CPUS).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let heard = common::Heard::default();
+    let zone: TestZone<'_> = memory.zone(layout, ZoneConfig::default().sink(&heard)).unwrap();
+    let local = zone.local(1);
+    for size in 1..11 {
+        let block = local.alloc(order(size)).unwrap();
+        let pin = block.pin(1).unwrap();
+        local.free(block);
+        assert_eq!(zone.used_frames(), 1, "{size}");
+        drop(pin);
+        let block = local.alloc(order(size)).unwrap();
+        let frame = block.pfn().offset(1);
+        assert_eq!(zone.set_aside(frame), SetAside::WhenFreed);
+        local.free(block);
+        assert_eq!((zone.used_frames(), zone.set_aside_frames()), (0, 1), "{size}");
+        assert!(zone.restore(frame));
+        zone.drain();
+    }
+    assert_eq!((zone.free_pageblocks(), heard.count()), (4, 0));
+    // The token's reference is the handle's: given back twice.
+    let block = local.alloc(Order::PAGE).unwrap();
+    zone.raw().put_many(zone.raw().token(block.pfn()), 1).unwrap();
+    local.free(block);
+    assert_eq!((heard.count(), zone.set_aside_frames()), (1, 1));
+}
+
+#[test]
+fn hooks_hear_of_blocks_that_are_freed_here() {
+    #[derive(Default)]
+    struct Counts(AtomicU64);
+    impl Hooks for Counts {
+        fn after_last_reference(&self, _: Pfn, order: Order) {
+            self.0.fetch_add(order.frames(), Relaxed);
+        }
+    }
+    let counts = Counts::default();
+    let ranges = [FrameRange::new(Pfn::new(0), 4 * 512)];
+    let layout = ZoneLayout::new(&ranges, CPUS).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: TestZone<'_> = memory.zone(layout, ZoneConfig::default().hooks(&counts)).unwrap();
+    let local = zone.local(1);
+    for size in 0..11 {
+        local.free(local.alloc(order(size)).unwrap());
+        assert_eq!(counts.0.swap(0, Relaxed), order(size).frames());
+    }
 }
 
 #[test]

@@ -235,6 +235,27 @@ fn a_free_of_what_the_caller_cannot_have_is_refused_and_changes_nothing_else() {
     on_both!(FRAMES, refused_frees);
 }
 
+/// A block that ends beyond what is given back, or begins before it, and can't be split.
+fn refused_ends<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+    let range = |start, end| FrameRange { start: Pfn::new(start), end: Pfn::new(end) };
+    let around = [range(0, 8), range(16, FRAMES)].map(|range| zone.alloc_run_at(range).unwrap());
+    let block = zone.alloc_with(Request::new(Order::new(3).unwrap()).unsplittable()).unwrap();
+    assert_eq!(block.frames(), range(8, 16));
+    for (part, first) in [(range(6, 12), 8), (range(12, 20), 12)] {
+        let misuse = zone.raw().free_run(part).unwrap_err();
+        let expected = Cause::InsideBlock { head: block.pfn(), order: block.order() };
+        assert_eq!((misuse.cause, misuse.frame), (expected, Pfn::new(first)));
+        assert_eq!(zone.used_frames(), FRAMES, "nothing was given back");
+    }
+    drop((around, block));
+    assert_eq!((zone.used_frames(), zone.set_aside_frames()), (0, 2));
+}
+
+#[test]
+fn a_free_that_ends_within_a_block_that_cannot_be_split_gives_nothing_back() {
+    on_both!(FRAMES, refused_ends);
+}
+
 fn out_of_service<P: Protocol>(zone: &Zone<'_, P>, heard: &common::Heard) {
     let frame = Pfn::new(700);
     let run = zone.alloc_run_at(FrameRange::new(Pfn::new(600), 512)).unwrap();
