@@ -27,6 +27,7 @@ use crate::page_notes::TagNumber;
 use crate::reclaim::release::{ReleaseCall, Released};
 use crate::reclaim::releaser::{Pace, Releaser, is_passing};
 use crate::shared_state::Inner;
+use crate::thread_slot::processors;
 
 /// Memory for buffers of any size up to 1 GiB, whose slices keep only the pages they touch.
 ///
@@ -160,9 +161,7 @@ impl WeakArena {
 
 impl Arena {
     pub(crate) fn new(root: Root, on_leak: Option<fn(&LeakReport)>) -> Self {
-        // SAFETY: the handles' keepalive is this function's caller's.
-        let slots = unsafe { root.inner() }.budget.slots();
-        let handles = Arc::new(Handles { root, fragments: Fragments::new(slots), on_leak });
+        let handles = Arc::new(Handles { root, fragments: Fragments::new(processors()), on_leak });
         let weak: Weak<dyn Any + Send + Sync> = Arc::<Handles>::downgrade(&handles);
         let arena = Self { handles };
         // This is the first handle, so nothing is there yet.
@@ -209,11 +208,20 @@ impl Arena {
     /// buffer's from here on, unless this is an error.
     #[inline]
     pub(crate) fn obtain(&self, len: usize, tag: TagNumber) -> Result<Buffer, AllocError> {
+        // Most buffers are one page, for which half of the work is known beforehand.
+        if len <= PAGE_SIZE {
+            return self.obtain_of(len, Order::PAGE, tag);
+        }
+        self.obtain_of(len, Self::order_for(len)?, tag)
+    }
+
+    /// As [`Arena::obtain`], out of a block of that order.
+    #[inline(always)]
+    fn obtain_of(&self, len: usize, order: Order, tag: TagNumber) -> Result<Buffer, AllocError> {
         let inner = self.inner();
         if inner.is_child() {
             return Err(AllocError::ForkedChild);
         }
-        let order = Self::order_for(len)?;
         let Some(head) = self.take(order) else { return Err(self.out_of_memory(len, order)) };
         let mut block = Uncharged { root: self.handles.root, block: FrameRange::block(head, order) };
         if let Err(shortage) = inner.populate(head, order) {
@@ -265,7 +273,9 @@ impl Arena {
         }
         let (now, tagged) = (inner.history.now(), inner.tags.any());
         let mut taken = UnchargedPieces { root: self.handles.root, heads: Vec::with_capacity(n), order };
-        let mut many = inner.zone.alloc_many(Request::new(order), n);
+        // Pages come by the row; other blocks from where this thread parked them.
+        let by_row = if order == Order::PAGE { n } else { 0 };
+        let mut many = inner.zone.alloc_many(Request::new(order), by_row);
         while taken.heads.len() < n {
             let head = match many.next() {
                 Some(block) => ManuallyDrop::new(block).pfn(),
@@ -286,10 +296,18 @@ impl Arena {
     /// The first page of a block with one reference.
     #[inline(always)] // A result that goes through memory costs more than all the rest.
     fn take(&self, order: Order) -> Option<Pfn> {
-        match self.inner().zone.alloc(order) {
+        let Some(zone) = self.inner().own_zone() else { return self.take_shared(order) };
+        match zone.alloc(order) {
             Ok(block) => Some(ManuallyDrop::new(block).pfn()),
             Err(_) => self.take_again(order),
         }
+    }
+
+    /// The first page of a block, for a thread that shares slots.
+    #[inline(never)]
+    fn take_shared(&self, order: Order) -> Option<Pfn> {
+        let block = self.inner().zone.alloc(order).ok();
+        block.map(|block| ManuallyDrop::new(block).pfn()).or_else(|| self.take_again(order))
     }
 
     /// A block where the first look found none, once memory that is being given back is there

@@ -3,17 +3,18 @@
 use std::cell::Cell;
 use std::iter;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use tailpin::{
-    BlockRefs, Finally, FrameMask, FrameRange, FrameWords, FreeSink, GetError, Misuse, OneWord, Order,
-    PagePin, ParkingPlace, Pfn, Pins, Rearrange, SplitError, Zone,
+    BlockRefs, CountedPin, Finally, FrameMask, FrameRange, FrameWords, FreeSink, GetError, LastPut, Misuse,
+    OneWord, Order, PagePin, PageWord, ParkingPlace, Pfn, Pins, Rearrange, SplitError, Zone,
 };
 
 use crate::arenas;
 use crate::memory::bytes_of;
-use crate::memory::system::current_cpu;
 use crate::page_notes::TagNumber;
 use crate::shared_state::Inner;
+use crate::thread_slot::ThreadSlot;
 
 /// A pointer to what an arena's handles share.
 ///
@@ -88,22 +89,22 @@ impl Root {
         // SAFETY: the pages are still counted, so the arena is there until the budget has them
         // back.
         let inner = unsafe { &*self.0.as_ptr() };
-        let cpu = current_cpu();
+        let slot = ThreadSlot::current();
         let of_tag = inner.tags.get(tag);
-        let release = inner.release_due.filter(|_| inner.budget.counts_freed(cpu, pages));
+        let release = inner.release_due.filter(|_| inner.budget.counts_freed(slot, pages));
         if of_tag.is_some() || release.is_some() {
             // However these go: they wake requests and tell subscribers, which are foreign code.
             // SAFETY: the caller's promise; the closure runs once, after all that is done here.
-            let _then = Finally(|| unsafe { self.give_last_back(cpu, pages) });
+            let _then = Finally(|| unsafe { self.give_last_back(slot, pages) });
             if let Some(tag) = of_tag {
-                tag.budget.put_kept(0, pages);
+                tag.budget.put_kept(slot, pages);
             }
             if let Some(release) = release.filter(|_| inner.is_due(pages)) {
                 release(inner, pages);
             }
         } else {
             // SAFETY: the caller's promise.
-            unsafe { self.give_last_back(cpu, pages) };
+            unsafe { self.give_last_back(slot, pages) };
         }
     }
 
@@ -112,10 +113,10 @@ impl Root {
     /// # Safety
     /// As for `give_back`.
     #[inline]
-    unsafe fn give_last_back(self, cpu: usize, pages: u64) {
+    unsafe fn give_last_back(self, slot: ThreadSlot, pages: u64) {
         // SAFETY: as in `give_some_back`.
         let inner = unsafe { &*self.0.as_ptr() };
-        if inner.budget.put(cpu, pages, || inner.handles.get()?.upgrade()) {
+        if inner.budget.put(slot, pages, || inner.handles.get()?.upgrade()) {
             // SAFETY: the budget says so.
             unsafe { self.take_down() };
         }
@@ -176,33 +177,89 @@ impl Root {
     /// One more pin on a page.
     ///
     /// # Safety
-    /// The caller has a pin on it.
-    #[inline]
-    pub(crate) unsafe fn pin_again(self, page: Pfn) -> Result<(), GetError> {
+    /// The caller has a pin on it, which is counted in this word.
+    #[inline(always)]
+    pub(crate) unsafe fn pin_again(self, word: PinWord) -> Result<(), GetError> {
         // SAFETY: by the caller's pin.
         let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
-        if child { Ok(()) } else { protocol.get(protocol.counted(pin_on(page)), &self.freeing()) }
+        // SAFETY: by the caller's pin.
+        if child { Ok(()) } else { protocol.get(unsafe { word.pin_on(Pfn::new(0)) }, &self.freeing()) }
     }
 
-    /// A pin on a page of a block.
+    /// One more pin on a page, and the word in which it is counted.
+    ///
+    /// # Safety
+    /// The caller has a pin on it.
+    pub(crate) unsafe fn pin_again_at(self, page: Pfn) -> Result<PinWord, GetError> {
+        // SAFETY: by the caller's pin.
+        let inner = unsafe { self.inner() };
+        if inner.is_child() {
+            return Ok(PinWord::UNUSED);
+        }
+        // SAFETY: by the caller's pin.
+        let protocol = unsafe { self.protocol() };
+        let word = PinWord(NonNull::from(protocol.counted(pin_on(page)).word()));
+        // SAFETY: by the caller's pin.
+        unsafe { self.pin_again(word) }.map(|()| word)
+    }
+
+    /// A pin on a page of a block, and the word in which it is counted.
     ///
     /// # Safety
     /// The caller has a reference on the block.
-    pub(crate) unsafe fn pin_in_block(self, page: Pfn) -> Result<(), GetError> {
+    #[inline]
+    pub(crate) unsafe fn pin_in_block(self, page: Pfn) -> Result<PinWord, GetError> {
         // SAFETY: by the caller's reference.
-        let (protocol, child) = unsafe { (self.protocol(), self.inner().is_child()) };
-        if child { Ok(()) } else { protocol.try_get(page, &self.freeing()).map(drop) }
+        let inner = unsafe { self.inner() };
+        if inner.is_child() {
+            return Ok(PinWord::UNUSED);
+        }
+        // SAFETY: by the caller's reference.
+        let protocol = unsafe { self.protocol() };
+        // It is counted on the page itself, see `pin_on`; what comes with the pin would come
+        // through memory.
+        let word = PinWord(NonNull::from(protocol.word_at(page)));
+        protocol.try_get(page, &self.freeing()).map(|_| word)
     }
 
     /// Gives back a pin on a page.
     ///
     /// # Safety
-    /// The pin is the caller's and is used up; the caller uses nothing of the arena afterwards on
-    /// its strength.
-    #[inline]
-    pub(crate) unsafe fn unpin(self, page: Pfn) {
-        // SAFETY: the caller's promise, for the one page.
-        unsafe { self.unpin_all(iter::once(page)) };
+    /// The pin is the caller's, is counted in this word and is used up; the caller uses nothing of
+    /// the arena afterwards on its strength.
+    #[inline(always)]
+    pub(crate) unsafe fn unpin(self, word: PinWord) {
+        // SAFETY: by the caller's pin.
+        let inner = unsafe { self.inner() };
+        if inner.is_child() {
+            return;
+        }
+        let (words, base) = (inner.page_words, inner.page_base);
+        let tag = if inner.tags.any() { inner.notes.tag(word.page(words, base)) } else { TagNumber::NONE };
+        // SAFETY: by the caller's pin; which page it is on matters after the last one alone.
+        if let Some(last) = OneWord::<AtomicU64>::put_step(unsafe { word.pin_on(base) }) {
+            // SAFETY: the pin was on this page, and the step on its word is done.
+            unsafe { self.unpin_last(words, base, word, last, tag) };
+        }
+    }
+
+    /// What is left to be done after the step that gave back the last pin on a page.
+    ///
+    /// # Safety
+    /// As [`Root::unpin`]; the words are those of the arena.
+    #[inline(never)] // All of it comes in registers, unlike a protocol.
+    unsafe fn unpin_last(
+        self,
+        words: &'static [AtomicU64],
+        base: Pfn,
+        word: PinWord,
+        last: LastPut,
+        tag: TagNumber,
+    ) {
+        let freeing = self.freeing();
+        OneWord::new(words, base).finish_put(word.page(words, base), last, &freeing);
+        // SAFETY: the frame was freed by the put, which has returned. If not, nothing is touched.
+        unsafe { self.give_back(freeing.freed.get(), tag) };
     }
 
     /// Gives back a pin on each of some pages, which are of one buffer.
@@ -256,7 +313,10 @@ impl Root {
     /// As [`Root::drop_reference`], for each block.
     #[inline]
     pub(crate) unsafe fn drop_run(self, blocks: FrameRange) {
-        if let Some(order) = one_block(blocks) {
+        if blocks.frames() == 1 {
+            // SAFETY: the caller's promise.
+            unsafe { self.drop_reference(blocks.start, Order::PAGE) };
+        } else if let Some(order) = one_block(blocks) {
             // SAFETY: the caller's promise.
             unsafe { self.drop_reference(blocks.start, order) };
         } else {
@@ -352,6 +412,31 @@ impl Root {
     }
 }
 
+/// The word in which a pin is counted, that of its page: there as long as the pin is.
+#[derive(Clone, Copy)]
+pub(crate) struct PinWord(NonNull<AtomicU64>);
+
+impl PinWord {
+    /// In a forked child that has no part in the words, where none is looked at.
+    const UNUSED: Self = Self(NonNull::dangling());
+
+    /// Whose word it is, of an arena's words, the first of which is for frame `base`.
+    #[inline]
+    fn page(self, words: &[AtomicU64], base: Pfn) -> Pfn {
+        let bytes = (self.0.as_ptr() as usize).wrapping_sub(words.as_ptr() as usize);
+        base.offset((bytes / size_of::<AtomicU64>()) as u64)
+    }
+
+    /// # Safety
+    /// The caller has a pin on the page, which is counted in this word, in a process that has a
+    /// part in it. What is returned is used up to the end of that pin.
+    #[inline]
+    unsafe fn pin_on<'a>(self, page: Pfn) -> CountedPin<'a, AtomicU64> {
+        // SAFETY: by the caller's pin the arena's words are there.
+        CountedPin::counted_in(unsafe { self.0.as_ref() }, pin_on(page))
+    }
+}
+
 /// The order of a run of blocks that is one block. The blocks of a buffer halve towards its end, so
 /// a power of two of frames at a multiple of itself is one.
 #[inline]
@@ -374,12 +459,18 @@ struct Freeing {
 }
 
 impl Freeing {
-    /// The zone, on behalf of frames that were just freed, or are about to be.
+    /// The arena, on behalf of frames that were just freed, or are about to be.
     #[inline]
-    fn zone(&self) -> &Zone<'static> {
+    fn inner(&self) -> &Inner {
         // SAFETY: called from inside the operation that freed frames, whose count in the budget
         // ends after it, or before the step that gives back the caller's own count.
-        &unsafe { self.root.inner() }.zone
+        unsafe { self.root.inner() }
+    }
+
+    /// The zone, as above.
+    #[inline]
+    fn zone(&self) -> &Zone<'static> {
+        &self.inner().zone
     }
 
     #[inline]
@@ -406,21 +497,40 @@ impl FreeSink for Freeing {
     #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         // Another thread may have the block by now; the budget still counts what was freed here.
-        self.zone().freed_uncoalesced(head, order);
+        match self.inner().own_zone() {
+            Some(zone) => zone.freed_uncoalesced(head, order),
+            None => self.zone().freed_uncoalesced(head, order),
+        }
         self.count(order.frames());
+    }
+
+    #[inline(never)] // So that a drop which frees nothing saves no registers for it.
+    fn freed_page(&self, page: Pfn, left: PageWord) {
+        // As above.
+        match self.inner().own_zone() {
+            Some(zone) => zone.freed_page(page, left),
+            None => self.zone().freed_page(page, left),
+        }
+        self.count(1);
     }
 
     /// The caller still has the reference that it is about to give back.
     #[inline]
     fn park(&self, head: Pfn, order: Order) -> Option<ParkingPlace> {
-        self.zone().park(head, order)
+        match self.inner().own_zone() {
+            Some(zone) => zone.park(head, order),
+            None => self.zone().park(head, order),
+        }
     }
 
     /// Either the block was freed, and is counted in the budget, or the caller still has its
     /// reference.
     #[inline]
     fn parked(&self, head: Pfn, order: Order, place: ParkingPlace, freed: bool) {
-        self.zone().parked(head, order, place, freed);
+        match self.inner().own_zone() {
+            Some(zone) => zone.parked(head, order, place, freed),
+            None => self.zone().parked(head, order, place, freed),
+        }
         if freed {
             self.count(order.frames());
         }

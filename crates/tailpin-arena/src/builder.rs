@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::thread::available_parallelism;
 
 use tailpin::{FrameRange, OneWord, Zone, ZoneConfig, ZoneLayout};
 
@@ -23,11 +22,13 @@ use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::system;
 use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, lock_limit, round_up, why};
 use crate::observe::stats::LeakReport;
+use crate::own_zones::OwnZones;
 use crate::page_notes::PageNotes;
 use crate::reclaim::follow;
 use crate::residency::Residency;
 use crate::settings::{ReleaseBy, Settings};
 use crate::shared_state::Inner;
+use crate::thread_slot::{current_index, slots};
 use crate::try_lock::TryLock;
 
 /// Address space of an arena of which neither size nor limit was said. It takes half a millisecond
@@ -348,7 +349,7 @@ impl Builder {
         let told = description.as_ref().ok();
         let fork = keep_from_children(backing, &data, &words, told)?;
         let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
-        let config = ZoneConfig::default().cpu(system::current_cpu);
+        let config = ZoneConfig::default().cpu(current_index);
         let zone = Zone::new(layout, config, words.pages, words.allocator).map_err(BuildError::Zone)?;
         let base = zone.span().start;
         let by_pageblock = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
@@ -369,6 +370,7 @@ impl Builder {
             page_base: base,
             page_words: words.pages,
             zone,
+            own_zones: OwnZones::new(),
             budget,
             tags,
             notes,
@@ -410,11 +412,6 @@ fn start_releaser(arena: &Arena) -> Result<(), BuildError> {
     // It is the only one.
     let _: Result<(), _> = arena.inner().releaser.set(thread);
     Ok(())
-}
-
-/// CPU slots of the allocator and of the budget.
-fn slots() -> usize {
-    available_parallelism().map_or(1, usize::from)
 }
 
 /// How many words of which kind an arena has over these frames, with so many CPU slots.

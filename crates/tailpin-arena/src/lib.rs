@@ -28,6 +28,7 @@ mod loom_word;
 mod memory;
 mod observe;
 pub mod outside;
+mod own_zones;
 mod page_notes;
 mod reclaim;
 #[deny(clippy::arithmetic_side_effects)]
@@ -36,6 +37,7 @@ mod residency;
 mod settings;
 pub mod shared;
 mod shared_state;
+mod thread_slot;
 mod try_lock;
 
 pub use arena::{Arena, Registration};

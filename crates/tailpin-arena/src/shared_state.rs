@@ -7,7 +7,7 @@ use std::sync::{OnceLock, Weak};
 use std::thread::Thread;
 
 use rustix::io::Errno;
-use tailpin::{FrameRange, Order, Pfn, Zone};
+use tailpin::{FrameRange, Local, Order, Pfn, Zone};
 
 use crate::backing::{Ability, Backing, Reason};
 use crate::budget::Budget;
@@ -19,9 +19,11 @@ use crate::history::History;
 use crate::memory::description::Description;
 use crate::memory::fork::ForkMark;
 use crate::memory::{Data, PAGE_SIZE, PAGEBLOCK_SIZE, Words, bytes_of};
+use crate::own_zones::OwnZones;
 use crate::page_notes::PageNotes;
 use crate::residency::Residency;
 use crate::settings::Settings;
+use crate::thread_slot::ThreadSlot;
 use crate::try_lock::TryLock;
 
 /// Free pages above the watermark at which a release is due: 2 MiB.
@@ -34,6 +36,8 @@ pub(crate) struct Inner {
     /// where the system refused it, why.
     pub(crate) description: Result<Description, Errno>,
     pub(crate) zone: Zone<'static>,
+    /// The same, as threads with slots of their own use it.
+    pub(crate) own_zones: OwnZones,
     /// Pages that may be in use; and what keeps the arena there.
     pub(crate) budget: Budget,
     pub(crate) tags: Tags,
@@ -176,6 +180,14 @@ impl Inner {
             self.left_over.store(excess.min(left_over - left_over / 8 - 1), Ordering::Relaxed);
         }
         is_due
+    }
+
+    /// The zone as this thread uses it, if the thread has a slot of its own.
+    #[inline]
+    pub(crate) fn own_zone(&self) -> Option<&Local<'static>> {
+        // SAFETY: it is always this zone. No code has a way to one of these but by an `Inner` that
+        // has come to its place, where it stays.
+        unsafe { self.own_zones.of(ThreadSlot::current(), &self.zone) }
     }
 
     /// Frame numbers of the data.

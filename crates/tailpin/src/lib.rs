@@ -33,7 +33,7 @@ pub use error::{AddError, AllocError, GetError, MergeError, RunError, SplitError
 pub use finally::{Finally, to_the_end};
 pub use frame::{FrameRange, Order, PAGE_BYTES, PAGE_SIZE, PAGEBLOCK_FRAMES, Pfn};
 pub use frame_mask::FrameMask;
-pub use one_word::OneWord;
+pub use one_word::{LastPut, OneWord};
 pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
 pub use protocol::{

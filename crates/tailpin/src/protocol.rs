@@ -61,7 +61,7 @@ impl<W> fmt::Debug for CountedPin<'_, W> {
 impl<'a, W> CountedPin<'a, W> {
     /// The pin that is counted in this word.
     #[inline]
-    pub(crate) fn counted_in(word: &'a W, pin: PagePin) -> Self {
+    pub fn counted_in(word: &'a W, pin: PagePin) -> Self {
         Self { pin, word }
     }
 

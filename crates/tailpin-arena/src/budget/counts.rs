@@ -17,7 +17,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::AtomicWord;
+use crate::budget::bias::{Bias, BiasedWord, Stepping};
+use crate::thread_slot::ThreadSlot;
 
 /// Requests are queued: pages go to the centre, and the queue is looked at.
 const WAITING: u64 = 1;
@@ -34,8 +35,9 @@ const BATCH: u64 = 512;
 /// All slots together keep at most this fraction of the limit.
 const SLOTS_SHARE: u64 = 32;
 
-/// Pages freed on a CPU between two looks at what a release would give back.
-const LOOK: u64 = 128;
+/// Pages by which more are freed than taken at a slot between two looks at what a release would
+/// give back. Slots are four times as many as processors: half a MiB for each of these in all.
+const LOOK: u64 = 32;
 
 /// Below zero at the centre alone, where a limit was lowered under what is in use.
 fn pages_of(word: u64) -> i64 {
@@ -53,10 +55,22 @@ struct Line<W>(W);
 /// What threads on one CPU write.
 #[repr(align(128))]
 struct Slot<W> {
-    /// Pages left here.
+    /// Pages left here. Written by the owner of the slot by plain steps as long as `bias` says so.
     left: W,
-    /// Pages freed since the last look at what a release would give back.
+    stepping: Stepping<W>,
+    /// Pages freed and not taken since the last look at what a release would give back.
     freed: AtomicU64,
+}
+
+impl<W> Slot<W> {
+    /// Pages that were taken here are free no more. In two steps, as in [`Counts::counts_freed`].
+    #[inline]
+    fn note_taken(&self, n: u64) {
+        let freed = self.freed.load(Ordering::Relaxed);
+        if freed > 0 {
+            self.freed.store(freed.saturating_sub(n), Ordering::Relaxed);
+        }
+    }
 }
 
 /// What came of a request.
@@ -78,6 +92,7 @@ pub(crate) enum Taken {
 /// handles and comes back by [`Counts::close`].
 pub(crate) struct Counts<W = AtomicU64> {
     centre: Line<W>,
+    bias: Bias<W>,
     /// A power of two of them, or none.
     slots: Box<[Slot<W>]>,
     /// Pages that a slot trades at a time; follows from the limit. Written as that is.
@@ -91,16 +106,26 @@ fn batch(limit: u64, slots: usize) -> u64 {
     (limit / SLOTS_SHARE / (slots as u64).max(1) / 2).min(BATCH)
 }
 
-impl<W: AtomicWord> Counts<W> {
+impl<W: BiasedWord> Counts<W> {
     /// `limit` pages; `slots` is rounded up to a power of two, 0 for none.
     pub(crate) fn new(limit: u64, slots: usize, word: impl Fn(u64) -> W) -> Self {
         let slots = if slots == 0 { 0 } else { slots.next_power_of_two() };
         Self {
             centre: Line(word(word_of(limit))),
-            slots: (0..slots).map(|_| Slot { left: word(0), freed: AtomicU64::new(0) }).collect(),
+            slots: (0..slots)
+                .map(|_| Slot { left: word(0), stepping: Stepping::new(&word), freed: AtomicU64::new(0) })
+                .collect(),
+            bias: Bias::new(&word),
             batch: AtomicU64::new(batch(limit, slots)),
             limit: AtomicU64::new(limit),
         }
+    }
+
+    /// Counted by plain steps at slots that are one thread's, as long as no other thread needs what
+    /// they have.
+    pub(crate) fn with_plain_steps(mut self) -> Self {
+        self.bias.begin();
+        self
     }
 
     /// Slots that keep at most two batches of this many pages, whatever the limit.
@@ -110,13 +135,25 @@ impl<W: AtomicWord> Counts<W> {
     }
 
     #[inline]
-    fn slot(&self, cpu: usize) -> Option<&Slot<W>> {
-        self.slots.get(cpu & self.slots.len().wrapping_sub(1))
+    fn slot(&self, at: ThreadSlot) -> Option<&Slot<W>> {
+        self.slots.get(at.index() & self.slots.len().wrapping_sub(1))
     }
 
-    /// CPU slots.
+    /// A plain step of this thread's on the pages left at its slot, if the slot is its own.
+    #[inline(always)]
+    fn step(&self, at: ThreadSlot, slot: &Slot<W>, next: impl FnOnce(u64) -> Option<u64>) -> bool {
+        at.own_index().is_some() && self.bias.step(&slot.stepping, &slot.left, next)
+    }
+
+    /// Slots.
+    #[cfg(test)]
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()
+    }
+
+    /// From here on all threads may change what is left at the slots.
+    fn end_bias(&self) {
+        self.bias.end(self.slots.iter().map(|slot| &slot.stepping));
     }
 
     /// Pages that may be in use at a time.
@@ -154,23 +191,30 @@ impl<W: AtomicWord> Counts<W> {
     }
 
     /// Takes `n` pages, unless too few are left or other requests were there first.
-    #[inline]
-    pub(crate) fn take(&self, cpu: usize, n: u64) -> Taken {
-        let slot = self.slot(cpu);
-        if let Some(Slot { left: word, .. }) = slot {
-            // Relaxed: the compare-and-swap decides.
-            let mut seen = word.load(Ordering::Relaxed);
-            while seen & FLAGS == 0 && pages_of(seen) >= n as i64 {
-                // Relaxed: what is done to the memory of these pages is ordered by the allocator
-                // they come from.
-                let next = seen.wrapping_sub(word_of(n));
-                match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return Taken::Yes,
-                    Err(now) => seen = now,
-                }
+    #[inline(always)] // It is a few steps in most cases.
+    pub(crate) fn take(&self, at: ThreadSlot, n: u64) -> Taken {
+        let Some(slot) = self.slot(at) else { return self.take_at_centre(None, n) };
+        slot.note_taken(n);
+        // As long as there are plain steps, no flag is up.
+        let less = |seen| (pages_of(seen) >= n as i64).then(|| seen.wrapping_sub(word_of(n)));
+        if self.step(at, slot, less) { Taken::Yes } else { self.take_by_swap(slot, n) }
+    }
+
+    #[inline(never)]
+    fn take_by_swap(&self, slot: &Slot<W>, n: u64) -> Taken {
+        let word = &slot.left;
+        // Relaxed: the compare-and-swap decides.
+        let mut seen = word.load(Ordering::Relaxed);
+        while seen & FLAGS == 0 && pages_of(seen) >= n as i64 {
+            // Relaxed: what is done to the memory of these pages is ordered by the allocator they
+            // come from.
+            let next = seen.wrapping_sub(word_of(n));
+            match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Taken::Yes,
+                Err(now) => seen = now,
             }
         }
-        self.take_at_centre(slot, n)
+        self.take_at_centre(Some(slot), n)
     }
 
     #[inline(never)]
@@ -218,12 +262,13 @@ impl<W: AtomicWord> Counts<W> {
         }
     }
 
-    /// Counts `n` pages that were freed on this CPU; true after every [`LOOK`] of them or so.
+    /// Counts `n` pages that were freed at this slot; true after every [`LOOK`] or so that were not
+    /// taken here again.
     #[inline]
-    pub(crate) fn counts_freed(&self, cpu: usize, n: u64) -> bool {
-        let Some(Slot { freed, .. }) = self.slot(cpu) else { return true };
-        // Relaxed, and in two steps: another thread on this CPU may get in between, and some pages
-        // are not counted then.
+    pub(crate) fn counts_freed(&self, at: ThreadSlot, n: u64) -> bool {
+        let Some(Slot { freed, .. }) = self.slot(at) else { return true };
+        // Relaxed, and in two steps: where threads share the slot another one may get in between,
+        // and some pages are not counted then.
         let sum = freed.load(Ordering::Relaxed).saturating_add(n);
         freed.store(if sum >= LOOK { 0 } else { sum }, Ordering::Relaxed);
         sum >= LOOK
@@ -232,12 +277,22 @@ impl<W: AtomicWord> Counts<W> {
     /// Gives `n` pages back to the CPU's slot, if that is all there is to do. If so the caller, who
     /// may have had no other keepalive than these pages, must not use the arena any more.
     #[inline]
-    pub(crate) fn put(&self, cpu: usize, n: u64) -> bool {
-        let Some(Slot { left: word, .. }) = self.slot(cpu) else { return false };
+    pub(crate) fn put(&self, at: ThreadSlot, n: u64) -> bool {
+        let Some(slot) = self.slot(at) else { return false };
+        let most = self.batch().saturating_mul(2) as i64;
+        let more = |seen| {
+            let fits = pages_of(seen).saturating_add(n as i64) <= most;
+            fits.then(|| seen.wrapping_add(word_of(n)))
+        };
+        self.step(at, slot, more) || self.put_by_swap(slot, n, most)
+    }
+
+    #[inline(never)]
+    fn put_by_swap(&self, slot: &Slot<W>, n: u64, most: i64) -> bool {
+        let word = &slot.left;
         // Acquire: pairs with the Release in `begin_waiting`. A thread that sees the flag here sees
         // it at the centre too.
         let mut seen = word.load(Ordering::Acquire);
-        let most = self.batch().saturating_mul(2) as i64;
         while seen & FLAGS == 0 && pages_of(seen).saturating_add(n as i64) <= most {
             // Release: all use of the arena is before its end; pairs with the Acquire in `close`.
             let next = seen.wrapping_add(word_of(n));
@@ -251,9 +306,9 @@ impl<W: AtomicWord> Counts<W> {
 
     /// Gives `n` pages back to the centre, and what the CPU's slot has in excess. True if requests
     /// are queued, and the queue is to be looked at. The caller has another keepalive.
-    pub(crate) fn put_at_centre(&self, cpu: usize, n: u64) -> bool {
+    pub(crate) fn put_at_centre(&self, at: ThreadSlot, n: u64) -> bool {
         let mut excess = 0;
-        if let Some(Slot { left: word, .. }) = self.slot(cpu) {
+        if let Some(Slot { left: word, .. }) = self.slot(at) {
             let seen = word.load(Ordering::Relaxed);
             let over = pages_of(seen).saturating_sub(self.batch() as i64);
             let less = seen.wrapping_sub(word_of(over.max(0) as u64));
@@ -270,8 +325,8 @@ impl<W: AtomicWord> Counts<W> {
 
     /// Gives `n` pages back where no handle of the arena is left. True for the thread that has to
     /// take the arena down.
-    pub(crate) fn put_last(&self, cpu: usize, n: u64) -> bool {
-        if let Some(Slot { left: word, .. }) = self.slot(cpu) {
+    pub(crate) fn put_last(&self, at: ThreadSlot, n: u64) -> bool {
+        if let Some(Slot { left: word, .. }) = self.slot(at) {
             // Acquire: pairs with the Release in `close`, so that the centre has what was gathered
             // there, or will have, but for the handles' own.
             let mut seen = word.load(Ordering::Acquire);
@@ -294,6 +349,7 @@ impl<W: AtomicWord> Counts<W> {
 
     /// The arena's handles are gone. True if this thread has to take the arena down.
     pub(crate) fn close(&self) -> bool {
+        self.end_bias();
         let mut gathered = 1; // the handles' own
         for slot in &*self.slots {
             let mut seen = slot.left.load(Ordering::Relaxed);
@@ -312,6 +368,7 @@ impl<W: AtomicWord> Counts<W> {
 
     /// Brings what the slots have to the centre.
     pub(crate) fn gather(&self) {
+        self.end_bias();
         let mut gathered = 0;
         for slot in &*self.slots {
             let mut seen = slot.left.load(Ordering::Relaxed);
@@ -334,6 +391,7 @@ impl<W: AtomicWord> Counts<W> {
     /// From here on pages that are given back are seen by requests that wait: they come to the
     /// centre, by a thread that then looks at the queue. Under the queue's lock.
     pub(crate) fn begin_waiting(&self) {
+        self.end_bias();
         self.centre.0.fetch_or(WAITING, Ordering::Relaxed);
         for slot in &*self.slots {
             // Release: a thread that sees this flag sees the centre's; pairs with the Acquire in
@@ -372,6 +430,10 @@ impl<W: AtomicWord> Counts<W> {
 mod tests {
     use super::*;
 
+    fn at(index: usize) -> ThreadSlot {
+        ThreadSlot::of_test(index, false)
+    }
+
     /// A limit at which each of so many slots trades `batch` pages at a time.
     fn with_slots(slots: usize, batch: u64) -> Counts {
         Counts::new(2 * SLOTS_SHARE * slots as u64 * batch, slots, AtomicU64::new)
@@ -382,12 +444,12 @@ mod tests {
         let of = [(640, 1, 10), (1792, 4, 7), (2047, 4, 7), (1792, 3, 7), (63, 1, 0), (640, 0, 0)];
         for (limit, slots, batch) in of.into_iter().chain([(UNLIMITED, 8, BATCH)]) {
             let counts = Counts::new(limit, slots, AtomicU64::new);
-            assert_eq!(counts.take(0, 1), Taken::Yes);
+            assert_eq!(counts.take(at(0), 1), Taken::Yes);
             assert_eq!((counts.used(), counts.away()), (1, 1 + batch), "{limit} pages, {slots} slots");
         }
         let counts = with_slots(2, 10);
         counts.set_limit(2 * counts.limit());
-        assert_eq!(counts.take(0, 1), Taken::Yes);
+        assert_eq!(counts.take(at(0), 1), Taken::Yes);
         assert_eq!((counts.used(), counts.away()), (1, 21));
         assert_eq!(
             [0, 1, 2, 3, 5].map(|slots| Counts::new(1, slots, AtomicU64::new).slots()),
@@ -399,12 +461,12 @@ mod tests {
     fn each_cpu_has_a_slot_and_those_beyond_share_them() {
         let counts = with_slots(4, 10);
         for cpu in 0..4 {
-            assert_eq!(counts.take(cpu, 1), Taken::Yes);
+            assert_eq!(counts.take(at(cpu), 1), Taken::Yes);
             assert_eq!(counts.away(), 11 * (cpu as u64 + 1));
         }
         // These find what the others have left at their slots.
         for cpu in 4..12 {
-            assert_eq!(counts.take(cpu, 1), Taken::Yes);
+            assert_eq!(counts.take(at(cpu), 1), Taken::Yes);
         }
         assert_eq!((counts.used(), counts.away()), (12, 44));
     }
@@ -412,64 +474,67 @@ mod tests {
     #[test]
     fn a_slot_keeps_two_batches_and_then_gives_one_up() {
         let counts = with_slots(1, 10);
-        assert_eq!(counts.take(0, 40), Taken::Yes);
-        assert!(counts.put(0, 10));
+        assert_eq!(counts.take(at(0), 40), Taken::Yes);
+        assert!(counts.put(at(0), 10));
         assert_eq!((counts.used(), counts.away()), (30, 50));
-        assert!(!counts.put(0, 1), "it has two batches");
-        assert!(!counts.put_at_centre(0, 1), "no request waits");
+        assert!(!counts.put(at(0), 1), "it has two batches");
+        assert!(!counts.put_at_centre(at(0), 1), "no request waits");
         assert_eq!((counts.used(), counts.away()), (29, 39));
-        assert_eq!(counts.take(0, 7), Taken::Yes);
-        assert!(!counts.put_at_centre(0, 2));
+        assert_eq!(counts.take(at(0), 7), Taken::Yes);
+        assert!(!counts.put_at_centre(at(0), 2));
         assert_eq!((counts.used(), counts.away()), (34, 37), "it has less than a batch, which stays");
-        assert!(counts.put(0, 0));
+        assert!(counts.put(at(0), 0));
     }
 
     #[test]
     fn a_request_that_the_centre_cannot_serve_gathers_what_the_slots_have() {
         let counts = with_slots(2, 10);
-        assert_eq!(counts.take(0, 1), Taken::Yes);
+        assert_eq!(counts.take(at(0), 1), Taken::Yes);
         let left = counts.limit() - 1;
-        assert_eq!(counts.take(1, left + 1), Taken::No);
+        assert_eq!(counts.take(at(1), left + 1), Taken::No);
         assert_eq!((counts.used(), counts.away()), (1, 1), "gathered, though it was not enough");
-        assert_eq!(counts.take(0, 1), Taken::Yes);
-        assert_eq!(counts.take(1, left - 1), Taken::Yes);
+        assert_eq!(counts.take(at(0), 1), Taken::Yes);
+        assert_eq!(counts.take(at(1), left - 1), Taken::Yes);
         assert_eq!((counts.used(), counts.away()), (counts.limit(), counts.limit()));
     }
 
     #[test]
     fn while_requests_wait_no_slot_gives_and_pages_go_to_the_centre() {
         let counts = with_slots(1, 10);
-        assert_eq!(counts.take(0, 10), Taken::Yes);
+        assert_eq!(counts.take(at(0), 10), Taken::Yes);
         counts.begin_waiting();
-        assert_eq!(counts.take(0, 1), Taken::No, "the slot has ten");
-        assert!(!counts.put(0, 1));
-        assert!(counts.put_at_centre(0, 1));
+        assert_eq!(counts.take(at(0), 1), Taken::No, "the slot has ten");
+        assert!(!counts.put(at(0), 1));
+        assert!(counts.put_at_centre(at(0), 1));
         counts.gather();
         assert_eq!(counts.slots[0].left.load(Ordering::Relaxed), WAITING, "its flag stays");
         assert_eq!((counts.used(), counts.away()), (9, 9));
         counts.end_waiting();
-        assert_eq!(counts.take(0, 1), Taken::Yes);
-        assert!(counts.put(0, 1));
+        assert_eq!(counts.take(at(0), 1), Taken::Yes);
+        assert!(counts.put(at(0), 1));
     }
 
     #[test]
     fn pages_left_at_a_slot_that_has_been_flagged_since_are_told() {
         let counts = with_slots(1, 10);
         counts.slots[0].left.fetch_or(WAITING, Ordering::Relaxed);
-        assert_eq!(counts.take(0, 1), Taken::AndSettle);
+        assert_eq!(counts.take(at(0), 1), Taken::AndSettle);
         assert_eq!((counts.used(), counts.away()), (1, 11));
     }
 
     #[test]
-    fn a_look_at_what_a_release_would_give_back_is_due_after_every_half_mebibyte_freed_on_a_cpu() {
+    fn a_look_at_what_a_release_would_give_back_is_due_after_so_many_pages_freed_at_a_slot() {
         let counts = with_slots(2, 10);
         for _ in 0..3 {
-            assert!(!counts.counts_freed(0, LOOK - 1));
-            assert!(!counts.counts_freed(1, 1), "another CPU's");
-            assert!(counts.counts_freed(0, 1));
+            assert!(!counts.counts_freed(at(0), LOOK - 1));
+            assert!(!counts.counts_freed(at(1), 1), "another CPU's");
+            assert!(counts.counts_freed(at(0), 1));
         }
-        assert!(counts.counts_freed(0, 5 * LOOK));
-        assert!(!counts.counts_freed(0, 1));
-        assert!(Counts::new(640, 0, AtomicU64::new).counts_freed(0, 1), "where nothing is counted by CPU");
+        assert!(counts.counts_freed(at(0), 5 * LOOK));
+        assert!(!counts.counts_freed(at(0), 1));
+        assert!(
+            Counts::new(640, 0, AtomicU64::new).counts_freed(at(0), 1),
+            "where nothing is counted by CPU"
+        );
     }
 }

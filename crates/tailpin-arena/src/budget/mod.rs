@@ -2,12 +2,14 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `counts` | pages left, by CPU slot and at the centre; when the last is back |
+//! | `counts` | pages left, by slot and at the centre; when the last is back |
+//! | `bias` | slots that are counted by plain steps of one thread |
 //! | `queue` | requests that wait, first come first served |
 //! | `waiting` | a request as a future, and a thread that blocks on it |
 //! | `watermark` | a callback when much is in use, and when little is again |
 //! | `tags` | names made at run time, each with a budget of its own |
 
+pub(crate) mod bias;
 pub(crate) mod counts;
 #[cfg(test)]
 mod model;
@@ -21,11 +23,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
-use tailpin::AtomicWord;
-
+use crate::budget::bias::BiasedWord;
 use crate::budget::counts::{Counts, Taken};
 use crate::budget::queue::{Answer, Queue, QueueLock, Ticket};
 use crate::budget::watermark::Watermark;
+use crate::thread_slot::ThreadSlot;
 
 /// Why a request for pages was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +54,14 @@ pub(crate) struct Budget<W = AtomicU64, Q = Mutex<Queue>> {
 }
 
 impl Budget {
-    /// `limit` pages, counted at so many CPU slots.
+    /// `limit` pages, counted at so many slots.
     pub(crate) fn new(limit: u64, slots: usize, watermark: Option<Watermark>) -> Self {
-        Self::of(Counts::new(limit, slots, AtomicU64::new), watermark)
+        let counts = Counts::new(limit, slots, AtomicU64::new);
+        Self::of(if slots == 0 { counts } else { counts.with_plain_steps() }, watermark)
     }
 }
 
-impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
+impl<W: BiasedWord, Q: QueueLock> Budget<W, Q> {
     pub(crate) fn of(counts: Counts<W>, watermark: Option<Watermark>) -> Self {
         Self { counts, queue: Q::default(), watermark, waited: AtomicU64::new(0) }
     }
@@ -66,11 +69,6 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     /// Pages that may be in use at a time.
     pub(crate) fn limit(&self) -> u64 {
         self.counts.limit()
-    }
-
-    /// CPU slots.
-    pub(crate) fn slots(&self) -> usize {
-        self.counts.slots()
     }
 
     /// Pages in use or reserved.
@@ -90,17 +88,17 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     }
 
     /// Takes `n` pages at once, or says why not.
-    #[inline]
-    pub(crate) fn take(&self, cpu: usize, n: u64) -> Result<(), Refused> {
-        match self.counts.take(cpu, n) {
+    #[inline(always)] // As that of the counts.
+    pub(crate) fn take(&self, at: ThreadSlot, n: u64) -> Result<(), Refused> {
+        match self.counts.take(at, n) {
             Taken::Yes => {
                 if self.crosses().is_some() {
-                    self.undo_if_panics(cpu, n, || self.watch());
+                    self.undo_if_panics(at, n, || self.watch());
                 }
                 Ok(())
             }
             Taken::AndSettle => {
-                self.undo_if_panics(cpu, n, || self.settle());
+                self.undo_if_panics(at, n, || self.settle());
                 Ok(())
             }
             Taken::No if n > self.limit() => Err(Refused::NeverFits),
@@ -112,7 +110,7 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     /// that has a ticket must be asked for again, or cancelled.
     pub(crate) fn poll_take(
         &self,
-        cpu: usize,
+        at: ThreadSlot,
         n: u64,
         ticket: &mut Option<Ticket>,
         waker: &Waker,
@@ -126,7 +124,7 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
                 asked
             }
             None => {
-                match self.take(cpu, n) {
+                match self.take(at, n) {
                     Err(Refused::Now) => {}
                     done => return Poll::Ready(done),
                 }
@@ -147,7 +145,7 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         *ticket = None;
         match answer {
             Answer::Granted => {
-                self.undo_if_panics(cpu, n, || self.watch());
+                self.undo_if_panics(at, n, || self.watch());
                 Poll::Ready(Ok(()))
             }
             Answer::NeverFits => Poll::Ready(Err(Refused::NeverFits)),
@@ -169,10 +167,11 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
         self.watch();
     }
 
-    /// Counts `n` pages that were freed on this CPU; true after every 512 KiB or so.
+    /// Counts `n` pages that were freed at this slot; true after every 128 KiB or so that were not
+    /// taken there again.
     #[inline]
-    pub(crate) fn counts_freed(&self, cpu: usize, n: u64) -> bool {
-        self.counts.counts_freed(cpu, n)
+    pub(crate) fn counts_freed(&self, at: ThreadSlot, n: u64) -> bool {
+        self.counts.counts_freed(at, n)
     }
 
     /// Gives `n` pages back. True for the thread that has to take the arena down.
@@ -180,18 +179,18 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     /// The caller may have no other keepalive than these pages: then `handle` says so by `None`, if
     /// more is to be done than one step. Whatever else it gives is a keepalive.
     #[inline]
-    pub(crate) fn put<H>(&self, cpu: usize, n: u64, handle: impl FnOnce() -> Option<H>) -> bool {
-        if self.counts.put(cpu, n) {
+    pub(crate) fn put<H>(&self, at: ThreadSlot, n: u64, handle: impl FnOnce() -> Option<H>) -> bool {
+        if self.counts.put(at, n) {
             return false;
         }
-        let Some(_handle) = handle() else { return self.counts.put_last(cpu, n) };
-        self.put_kept(cpu, n);
+        let Some(_handle) = handle() else { return self.counts.put_last(at, n) };
+        self.put_kept(at, n);
         false
     }
 
     /// Gives `n` pages back on behalf of a caller that has another keepalive.
-    pub(crate) fn put_kept(&self, cpu: usize, n: u64) {
-        if !self.counts.put(cpu, n) && self.counts.put_at_centre(cpu, n) {
+    pub(crate) fn put_kept(&self, at: ThreadSlot, n: u64) {
+        if !self.counts.put(at, n) && self.counts.put_at_centre(at, n) {
             self.settle();
         }
         self.watch();
@@ -242,9 +241,9 @@ impl<W: AtomicWord, Q: QueueLock> Budget<W, Q> {
     /// Calls foreign code on behalf of a request that has its `n` pages: if that panics, they go
     /// back.
     #[cold]
-    fn undo_if_panics(&self, cpu: usize, n: u64, call: impl FnOnce()) {
+    fn undo_if_panics(&self, at: ThreadSlot, n: u64, call: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-            if !self.counts.put(cpu, n) && self.counts.put_at_centre(cpu, n) {
+            if !self.counts.put(at, n) && self.counts.put_at_centre(at, n) {
                 self.settle();
             }
             resume_unwind(panic);
@@ -269,21 +268,25 @@ fn wake_all(wakers: Vec<Waker>) {
 mod tests {
     use super::*;
 
+    fn at(index: usize) -> ThreadSlot {
+        ThreadSlot::of_test(index, false)
+    }
+
     #[test]
     fn a_request_that_never_fits_is_told_from_one_that_comes_too_early() {
         let budget = Budget::new(640, 1, None);
-        assert_eq!(budget.take(0, 641), Err(Refused::NeverFits));
-        assert_eq!(budget.take(0, 640), Ok(()));
-        assert_eq!(budget.take(0, 1), Err(Refused::Now));
-        assert_eq!(budget.take(0, 641), Err(Refused::NeverFits));
+        assert_eq!(budget.take(at(0), 641), Err(Refused::NeverFits));
+        assert_eq!(budget.take(at(0), 640), Ok(()));
+        assert_eq!(budget.take(at(0), 1), Err(Refused::Now));
+        assert_eq!(budget.take(at(0), 641), Err(Refused::NeverFits));
     }
 
     #[test]
     fn what_is_freed_is_counted_by_as_many_slots_as_were_asked_for() {
         let budget = Budget::new(640, 3, None);
-        assert_eq!(budget.slots(), 4);
+        assert_eq!(budget.counts.slots(), 4);
         assert_eq!(
-            [0, 1, 2, 3, 4].map(|cpu| budget.counts_freed(cpu, 64)),
+            [0, 1, 2, 3, 4].map(|cpu| budget.counts_freed(at(cpu), 16)),
             [false, false, false, false, true]
         );
     }

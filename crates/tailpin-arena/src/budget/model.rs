@@ -17,18 +17,21 @@ use loom::sync::atomic::AtomicU64;
 use loom::thread::{self, Thread};
 use tailpin::AtomicWord;
 
+use super::bias::BiasedWord;
 use super::counts::Counts;
 use super::queue::{Queue, QueueLock};
 use super::{Budget, Refused};
+use crate::thread_slot::ThreadSlot;
 
-/// A word in which the flag of requests that wait may be left out.
-struct FlagWord {
+/// A word in which the flag of requests that wait may be left out, and the barrier between the
+/// plain steps of an owner and those of others.
+struct FlagWord<const BARRIER: bool = true> {
     word: Word,
     /// Whether flags are raised in it.
     takes_flags: bool,
 }
 
-impl AtomicWord for FlagWord {
+impl<const BARRIER: bool> AtomicWord for FlagWord<BARRIER> {
     fn load(&self, order: Ordering) -> u64 {
         self.word.load(order)
     }
@@ -58,6 +61,24 @@ impl AtomicWord for FlagWord {
     }
 }
 
+/// A fence on either side has the effect of the barrier, which the model checker doesn't know.
+impl<const BARRIER: bool> BiasedWord for FlagWord<BARRIER> {
+    fn has_barrier() -> bool {
+        true
+    }
+    fn light() {
+        if BARRIER {
+            Word::fence(Ordering::SeqCst);
+        }
+    }
+    fn heavy() {
+        Self::light();
+    }
+    fn pause() {
+        Word::relax();
+    }
+}
+
 #[derive(Default)]
 struct Lock(Mutex<Queue>);
 
@@ -67,10 +88,30 @@ impl QueueLock for Lock {
     }
 }
 
-type Checked = Budget<FlagWord, Lock>;
+type Checked<const BARRIER: bool = true> = Budget<FlagWord<BARRIER>, Lock>;
+
+/// A slot that threads share.
+fn at(index: usize) -> ThreadSlot {
+    ThreadSlot::of_test(index, false)
+}
+
+/// A slot that is the thread's own, counted by plain steps as long as no other thread needs it.
+fn own(index: usize) -> ThreadSlot {
+    ThreadSlot::of_test(index, true)
+}
 
 fn budget(limit: u64, slots: usize, batch: u64) -> Arc<Checked> {
-    budget_with_flags_in(limit, slots, batch, Words::All)
+    Arc::new(Budget::of(counts_with_flags_in(limit, slots, batch, Words::All), None))
+}
+
+/// A budget that is counted by plain steps at slots that are one thread's.
+fn budget_with_plain_steps<const BARRIER: bool>(
+    limit: u64,
+    slots: usize,
+    batch: u64,
+) -> Arc<Checked<BARRIER>> {
+    let counts = counts_with_flags_in(limit, slots, batch, Words::All);
+    Arc::new(Budget::of(counts.with_plain_steps(), None))
 }
 
 /// Which words say that requests wait.
@@ -81,14 +122,19 @@ enum Words {
     Slots,
 }
 
-fn budget_with_flags_in(limit: u64, slots: usize, batch: u64, flagged: Words) -> Arc<Checked> {
+fn counts_with_flags_in<const BARRIER: bool>(
+    limit: u64,
+    slots: usize,
+    batch: u64,
+    flagged: Words,
+) -> Counts<FlagWord<BARRIER>> {
     let centre = Cell::new(true);
     let counts = Counts::new(limit, slots, |value| {
         // The centre's is made first.
         let one = if centre.replace(false) { Words::Centre } else { Words::Slots };
         FlagWord { word: Word(AtomicU64::new(value)), takes_flags: flagged == Words::All || flagged == one }
     });
-    Arc::new(Budget::of(counts.with_batch(batch), None))
+    counts.with_batch(batch)
 }
 
 struct Unpark {
@@ -108,18 +154,18 @@ fn waker() -> Waker {
     Waker::from(Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) }))
 }
 
-/// Takes `n` pages, however long that takes.
-fn take(budget: &Checked, cpu: usize, n: u64) {
-    answer(budget, cpu, n).unwrap();
+/// Takes `n` pages at a shared slot, however long that takes.
+fn take(budget: &Checked, slot: usize, n: u64) {
+    answer(budget, at(slot), n).unwrap();
 }
 
 /// What a request for `n` pages is answered, however long that takes.
-fn answer(budget: &Checked, cpu: usize, n: u64) -> Result<(), Refused> {
+fn answer(budget: &Checked, slot: ThreadSlot, n: u64) -> Result<(), Refused> {
     let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&unpark));
     let mut ticket = None;
     loop {
-        if let Poll::Ready(answer) = budget.poll_take(cpu, n, &mut ticket, &waker) {
+        if let Poll::Ready(answer) = budget.poll_take(slot, n, &mut ticket, &waker) {
             return answer;
         }
         while !unpark.woken.swap(false, Ordering::Relaxed) {
@@ -147,22 +193,22 @@ fn role(body: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce() + Send> {
 /// All pages are back, and all of them can be taken at once.
 fn all_are_back(budget: &Checked, limit: u64) {
     assert_eq!((budget.used(), budget.waiting()), (0, 0));
-    assert_eq!(budget.take(0, limit), Ok(()));
+    assert_eq!(budget.take(at(0), limit), Ok(()));
 }
 
 #[test]
 fn a_thread_that_waits_is_woken_by_pages_that_come_back_at_a_slot() {
     explore(|| {
         let budget = budget(2, 2, 4);
-        budget.take(0, 1).unwrap();
-        budget.take(1, 1).unwrap();
+        budget.take(at(0), 1).unwrap();
+        budget.take(at(1), 1).unwrap();
         let (first, second, waits) = (budget.clone(), budget.clone(), budget.clone());
         let roles = vec![
-            role(move || first.put_kept(0, 1)),
-            role(move || second.put_kept(1, 1)),
+            role(move || first.put_kept(at(0), 1)),
+            role(move || second.put_kept(at(1), 1)),
             role(move || {
                 take(&waits, 0, 2);
-                waits.put_kept(0, 2);
+                waits.put_kept(at(0), 2);
             }),
         ];
         (roles, Box::new(move || all_are_back(&budget, 2)))
@@ -177,13 +223,13 @@ fn pages_left_at_a_slot_by_a_thread_that_takes_are_found_by_one_that_waits() {
         let roles = vec![
             role(move || {
                 // Takes one page of the centre for itself and three for the slot.
-                if takes.take(0, 1).is_ok() {
-                    takes.put_kept(1, 1);
+                if takes.take(at(0), 1).is_ok() {
+                    takes.put_kept(at(1), 1);
                 }
             }),
             role(move || {
                 take(&waits, 1, 4);
-                waits.put_kept(1, 4);
+                waits.put_kept(at(1), 4);
             }),
         ];
         (roles, Box::new(move || all_are_back(&budget, 4)))
@@ -199,7 +245,7 @@ fn two_that_wait_are_both_served() {
                 let budget = budget.clone();
                 role(move || {
                     take(&budget, 0, 1);
-                    budget.put_kept(0, 1);
+                    budget.put_kept(at(0), 1);
                 })
             })
             .collect();
@@ -211,23 +257,23 @@ fn two_that_wait_are_both_served() {
 fn what_a_request_was_granted_that_is_given_up_goes_to_the_next() {
     explore(|| {
         let budget = budget(1, 1, 2);
-        budget.take(0, 1).unwrap();
+        budget.take(at(0), 1).unwrap();
         let (gives, gives_up, waits) = (budget.clone(), budget.clone(), budget.clone());
         let roles = vec![
-            role(move || gives.put_kept(0, 1)),
+            role(move || gives.put_kept(at(0), 1)),
             role(move || {
                 let mut ticket = None;
-                match gives_up.poll_take(0, 1, &mut ticket, &waker()) {
+                match gives_up.poll_take(at(0), 1, &mut ticket, &waker()) {
                     Poll::Ready(taken) => {
                         taken.unwrap();
-                        gives_up.put_kept(0, 1);
+                        gives_up.put_kept(at(0), 1);
                     }
                     Poll::Pending => gives_up.cancel(ticket.unwrap()),
                 }
             }),
             role(move || {
                 take(&waits, 0, 1);
-                waits.put_kept(0, 1);
+                waits.put_kept(at(0), 1);
             }),
         ];
         (roles, Box::new(move || all_are_back(&budget, 1)))
@@ -238,16 +284,16 @@ fn what_a_request_was_granted_that_is_given_up_goes_to_the_next() {
 fn a_large_request_and_a_small_one_behind_it_are_both_served() {
     explore(|| {
         let budget = budget(2, 1, 1);
-        budget.take(0, 2).unwrap();
+        budget.take(at(0), 2).unwrap();
         let roles = [1, 2].into_iter().map(|n| {
             let budget = budget.clone();
             role(move || {
                 take(&budget, 0, n);
-                budget.put_kept(0, n);
+                budget.put_kept(at(0), n);
             })
         });
         let gives = budget.clone();
-        let gives = role(move || gives.put_kept(0, 2));
+        let gives = role(move || gives.put_kept(at(0), 2));
         (roles.chain([gives]).collect(), Box::new(move || all_are_back(&budget, 2)))
     });
 }
@@ -256,11 +302,11 @@ fn a_large_request_and_a_small_one_behind_it_are_both_served() {
 fn a_raised_limit_serves_a_request_that_waits() {
     explore(|| {
         let budget = budget(2, 1, 2);
-        budget.take(0, 2).unwrap();
+        budget.take(at(0), 2).unwrap();
         let (raises, waits) = (budget.clone(), budget.clone());
         let roles = vec![role(move || raises.set_limit(4)), role(move || take(&waits, 0, 2))];
         let audit = move || {
-            budget.put_kept(0, 4);
+            budget.put_kept(at(0), 4);
             all_are_back(&budget, 4);
         };
         (roles, Box::new(audit))
@@ -271,14 +317,14 @@ fn a_raised_limit_serves_a_request_that_waits() {
 fn a_lowered_limit_refuses_a_request_that_waits_and_fits_no_more() {
     explore(|| {
         let budget = budget(2, 1, 2);
-        budget.take(0, 1).unwrap();
+        budget.take(at(0), 1).unwrap();
         let (lowers, waits) = (budget.clone(), budget.clone());
         let roles = vec![
             role(move || lowers.set_limit(1)),
-            role(move || assert_eq!(answer(&waits, 0, 2), Err(Refused::NeverFits))),
+            role(move || assert_eq!(answer(&waits, at(0), 2), Err(Refused::NeverFits))),
         ];
         let audit = move || {
-            budget.put_kept(0, 1);
+            budget.put_kept(at(0), 1);
             all_are_back(&budget, 1);
         };
         (roles, Box::new(audit))
@@ -288,12 +334,12 @@ fn a_lowered_limit_refuses_a_request_that_waits_and_fits_no_more() {
 /// A thread gives a page back beside one that wants it.
 fn a_page_comes_back(flagged: Words) {
     explore(move || {
-        let budget = budget_with_flags_in(1, 1, 2, flagged);
-        budget.take(0, 1).unwrap();
+        let budget: Arc<Checked> = Arc::new(Budget::of(counts_with_flags_in(1, 1, 2, flagged), None));
+        budget.take(at(0), 1).unwrap();
         let (gives, waits) = (budget.clone(), budget.clone());
-        let roles = vec![role(move || gives.put_kept(0, 1)), role(move || take(&waits, 0, 1))];
+        let roles = vec![role(move || gives.put_kept(at(0), 1)), role(move || take(&waits, 0, 1))];
         let audit = move || {
-            budget.put_kept(0, 1);
+            budget.put_kept(at(0), 1);
             all_are_back(&budget, 1);
         };
         (roles, Box::new(audit))
@@ -318,8 +364,8 @@ fn without_the_flag_at_the_centre_a_wait_does_not_end() {
 }
 
 /// An arena as the budget sees it: handles, and what is there as long as a keepalive is.
-struct Arena {
-    budget: Arc<Checked>,
+struct Arena<const BARRIER: bool> {
+    budget: Arc<Checked<BARRIER>>,
     handles: AtomicU64,
     /// Written by the thread that takes the arena down, read by threads before they give up their
     /// last keepalive.
@@ -327,11 +373,11 @@ struct Arena {
 }
 
 // SAFETY: loom checks that the accesses to `there` are ordered, which is what is tested.
-unsafe impl Sync for Arena {}
+unsafe impl<const BARRIER: bool> Sync for Arena<BARRIER> {}
 // SAFETY: nothing in it belongs to a thread.
-unsafe impl Send for Arena {}
+unsafe impl<const BARRIER: bool> Send for Arena<BARRIER> {}
 
-impl Arena {
+impl<const BARRIER: bool> Arena<BARRIER> {
     fn use_it(&self) {
         // SAFETY: loom reports a write that is not ordered with this read.
         self.there.with(|there| assert!(unsafe { *there }));
@@ -356,9 +402,9 @@ impl Arena {
         }
     }
 
-    fn put(self: &Arc<Self>, cpu: usize, n: u64) {
-        struct Handle(Arc<Arena>);
-        impl Drop for Handle {
+    fn put(self: &Arc<Self>, slot: ThreadSlot, n: u64) {
+        struct Handle<const BARRIER: bool>(Arc<Arena<BARRIER>>);
+        impl<const BARRIER: bool> Drop for Handle<BARRIER> {
             fn drop(&mut self) {
                 self.0.drop_handle();
             }
@@ -374,23 +420,26 @@ impl Arena {
             }
             None
         };
-        if self.budget.put(cpu, n, upgrade) {
+        if self.budget.put(slot, n, upgrade) {
             self.take_down();
         }
     }
 }
 
 /// `batch` decides by which way pages go back: to the slot, or to the centre.
-fn the_last_takes_it_down(batch: u64) {
+fn the_last_takes_it_down<const BARRIER: bool>(batch: u64, plain: bool) {
+    let slot = if plain { own } else { at };
     explore(move || {
-        let budget = budget(8, 2, batch);
-        budget.take(0, 1).unwrap();
-        budget.take(1, 2).unwrap();
+        let counts = counts_with_flags_in::<BARRIER>(8, 2, batch, Words::All);
+        let counts = if plain { counts.with_plain_steps() } else { counts };
+        let budget = Arc::new(Budget::of(counts, None));
+        budget.take(slot(0), 1).unwrap();
+        budget.take(slot(1), 2).unwrap();
         let arena = Arc::new(Arena { budget, handles: AtomicU64::new(1), there: UnsafeCell::new(true) });
         let (first, second, handle) = (arena.clone(), arena.clone(), arena.clone());
         let roles = vec![
-            role(move || first.put(0, 1)),
-            role(move || second.put(1, 2)),
+            role(move || first.put(slot(0), 1)),
+            role(move || second.put(slot(1), 2)),
             role(move || handle.drop_handle()),
         ];
         // SAFETY: all threads have ended.
@@ -401,10 +450,74 @@ fn the_last_takes_it_down(batch: u64) {
 
 #[test]
 fn the_last_page_or_handle_takes_the_arena_down_by_slots() {
-    the_last_takes_it_down(4);
+    the_last_takes_it_down::<true>(4, false);
 }
 
 #[test]
 fn the_last_page_or_handle_takes_the_arena_down_by_the_centre() {
-    the_last_takes_it_down(0);
+    the_last_takes_it_down::<true>(0, false);
+}
+
+#[test]
+fn the_last_page_or_handle_takes_the_arena_down_by_plain_steps() {
+    the_last_takes_it_down::<true>(4, true);
+}
+
+#[test]
+#[should_panic]
+fn without_the_barrier_plain_steps_are_lost_as_the_arena_goes() {
+    the_last_takes_it_down::<false>(4, true);
+}
+
+/// A thread counts at a slot of its own, by plain steps at first, beside one that wants all pages.
+fn plain_steps_and_a_wait<const BARRIER: bool>() {
+    explore(move || {
+        let budget = budget_with_plain_steps::<BARRIER>(2, 2, 1);
+        budget.take(own(0), 1).unwrap();
+        let (counts, gathers) = (budget.clone(), budget.clone());
+        let roles = vec![
+            role(move || {
+                counts.put_kept(own(0), 1);
+                if counts.take(own(0), 1).is_ok() {
+                    counts.put_kept(own(0), 1);
+                }
+            }),
+            role(move || {
+                if gathers.take(at(1), 2).is_ok() {
+                    gathers.put_kept(at(1), 2);
+                }
+            }),
+        ];
+        let audit = move || {
+            assert_eq!(budget.used(), 0);
+            assert_eq!(budget.take(at(0), 2), Ok(()));
+        };
+        (roles, Box::new(audit))
+    });
+}
+
+#[test]
+fn pages_at_the_slot_of_one_thread_are_found_by_another() {
+    plain_steps_and_a_wait::<true>();
+}
+
+#[test]
+#[should_panic]
+fn without_the_barrier_plain_steps_are_lost_as_pages_are_gathered() {
+    plain_steps_and_a_wait::<false>();
+}
+
+#[test]
+fn a_page_that_comes_back_at_the_slot_of_one_thread_ends_a_wait() {
+    explore(|| {
+        let budget: Arc<Checked> = budget_with_plain_steps(1, 2, 2);
+        budget.take(own(0), 1).unwrap();
+        let (gives, waits) = (budget.clone(), budget.clone());
+        let roles = vec![role(move || gives.put_kept(own(0), 1)), role(move || take(&waits, 1, 1))];
+        let audit = move || {
+            budget.put_kept(at(1), 1);
+            all_are_back(&budget, 1);
+        };
+        (roles, Box::new(audit))
+    });
 }

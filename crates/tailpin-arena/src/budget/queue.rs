@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
-use tailpin::AtomicWord;
-
+use crate::budget::bias::BiasedWord;
 use crate::budget::counts::Counts;
+use crate::thread_slot::ThreadSlot;
 
 /// The place of a request in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ impl Default for Queue {
 
 impl Queue {
     /// In a forked child: requests of threads that it doesn't have are forgotten.
-    pub(crate) fn adopt<W: AtomicWord>(&mut self, counts: &Counts<W>, process: u32) {
+    pub(crate) fn adopt<W: BiasedWord>(&mut self, counts: &Counts<W>, process: u32) {
         if self.process == process {
             return;
         }
@@ -64,14 +64,14 @@ impl Queue {
         self.waiting.clear();
         for (_, (answer, pages)) in std::mem::take(&mut self.answered) {
             if answer == Answer::Granted {
-                counts.put_at_centre(0, pages);
+                counts.put_at_centre(ThreadSlot::current(), pages);
             }
         }
         // It wakes no thread, as none is left.
         drop(self.serve(counts));
     }
 
-    fn flag<W: AtomicWord>(&mut self, counts: &Counts<W>) {
+    fn flag<W: BiasedWord>(&mut self, counts: &Counts<W>) {
         if !self.flagged {
             self.flagged = true;
             counts.begin_waiting();
@@ -79,14 +79,14 @@ impl Queue {
     }
 
     /// Changes the limit.
-    pub(crate) fn set_limit<W: AtomicWord>(&mut self, counts: &Counts<W>, limit: u64) {
+    pub(crate) fn set_limit<W: BiasedWord>(&mut self, counts: &Counts<W>, limit: u64) {
         // No page is taken of a slot before it is known whether there are too many.
         self.flag(counts);
         counts.set_limit(limit);
     }
 
     /// A request goes to the end of the queue.
-    pub(crate) fn push<W: AtomicWord>(&mut self, counts: &Counts<W>, pages: u64, waker: Waker) -> Ticket {
+    pub(crate) fn push<W: BiasedWord>(&mut self, counts: &Counts<W>, pages: u64, waker: Waker) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.flag(counts);
@@ -96,7 +96,7 @@ impl Queue {
 
     /// Answers the requests at the front that can be; their wakers are to be woken after the lock.
     #[must_use]
-    pub(crate) fn serve<W: AtomicWord>(&mut self, counts: &Counts<W>) -> Vec<Waker> {
+    pub(crate) fn serve<W: BiasedWord>(&mut self, counts: &Counts<W>) -> Vec<Waker> {
         let mut wakers = Vec::new();
         if !self.flagged {
             return wakers;
@@ -142,10 +142,10 @@ impl Queue {
 
     /// A request is given up, answered or not. What it was granted goes back. To be followed by
     /// [`Queue::serve`].
-    pub(crate) fn cancel<W: AtomicWord>(&mut self, counts: &Counts<W>, ticket: Ticket) -> Option<Waker> {
+    pub(crate) fn cancel<W: BiasedWord>(&mut self, counts: &Counts<W>, ticket: Ticket) -> Option<Waker> {
         if let Some((answer, pages)) = self.answered.remove(&ticket) {
             if answer == Answer::Granted {
-                counts.put_at_centre(0, pages);
+                counts.put_at_centre(ThreadSlot::current(), pages);
             }
             return None;
         }
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_request_between_others_is_asked_about_and_given_up_as_itself() {
         let counts = Counts::new(1, 1, AtomicU64::new);
-        assert_eq!(counts.take(0, 1), crate::budget::counts::Taken::Yes);
+        assert_eq!(counts.take(ThreadSlot::of_test(0, false), 1), crate::budget::counts::Taken::Yes);
         let mut queue = Queue::default();
         let [first, second, third, again] = [0; 4].map(|_| Waker::from(Arc::new(Unheard(0))));
         let tickets = [&first, &second, &third].map(|waker| queue.push(&counts, 1, waker.clone()));
@@ -203,7 +203,7 @@ mod tests {
         assert!(queue.cancel(&counts, tickets[1]).unwrap().will_wake(&again));
         assert_eq!(queue.len(), 2);
         for (ticket, waker) in [(tickets[0], &first), (tickets[2], &third)] {
-            counts.put_at_centre(0, 1);
+            counts.put_at_centre(ThreadSlot::of_test(0, false), 1);
             let woken = queue.serve(&counts);
             assert!(woken.len() == 1 && woken[0].will_wake(waker));
             assert_eq!(queue.pick_up(ticket), Some(Answer::Granted));
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!((queue.len(), counts.used()), (1, 3));
         queue.adopt(&counts, queue.process + 1);
         assert_eq!((queue.len(), counts.used()), (0, 0));
-        assert_eq!(counts.take(0, 4), crate::budget::counts::Taken::Yes);
+        assert_eq!(counts.take(ThreadSlot::of_test(0, false), 4), crate::budget::counts::Taken::Yes);
         for ticket in [granted, waits] {
             assert_eq!(queue.pick_up(ticket), Some(Answer::Forgotten));
         }

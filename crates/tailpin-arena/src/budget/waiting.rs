@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::budget::queue::Ticket;
 use crate::budget::{Budget, Refused};
-use crate::memory::system;
+use crate::thread_slot::ThreadSlot;
 
 /// A request for pages. Dropped early, it gives up its place in the queue, and what it was granted.
 pub(crate) struct Waiting<'b> {
@@ -30,7 +30,7 @@ impl Future for Waiting<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { budget, pages, ticket } = &mut *self;
-        budget.poll_take(system::current_cpu(), *pages, ticket, context.waker())
+        budget.poll_take(ThreadSlot::current(), *pages, ticket, context.waker())
     }
 }
 

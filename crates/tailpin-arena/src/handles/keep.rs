@@ -1,8 +1,9 @@
 //! Keeping a piece of data for long: by a pin, or by a copy.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, RangeBounds};
 
+use crate::handles::range::resolve;
 use crate::handles::slice::Slice;
 
 /// When [`Slice::keep`] copies.
@@ -64,6 +65,30 @@ impl Slice {
             Policy::CopyBelow(bytes) if self.len() < bytes => Kept::Copied(Box::from(&*self)),
             Policy::CopyBelow(_) => Kept::Pinned(self),
         }
+    }
+}
+
+impl Slice {
+    /// Keeps the part of it in `range` the cheaper way, as [`Slice::keep`] does, without a slice
+    /// of it in between: a copy takes no pin.
+    ///
+    /// ```
+    /// # use tailpin_arena::{Arena, Kept, Policy};
+    /// # let arena = Arena::builder().size(16 << 20).build()?;
+    /// let whole = arena.alloc(1 << 20)?.freeze();
+    /// let records = [0..100, 100..300, 300..100_000];
+    /// let kept = records.map(|record| whole.keep_part(record, Policy::default()));
+    /// assert!(matches!(kept, [Kept::Copied(_), Kept::Copied(_), Kept::Pinned(_)]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Slice::slice`].
+    #[must_use]
+    pub fn keep_part(&self, range: impl RangeBounds<usize>, policy: Policy) -> Kept {
+        let Policy::CopyBelow(least) = policy;
+        let range = resolve(range, self.len()).unwrap_or_else(|error| panic!("{error}"));
+        if range.len() < least { Kept::Copied(Box::from(&self[range])) } else { self.slice(range).into() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bytes that many may read, and that keep the pages they lie in and no others.
 
 use std::fmt;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, Range, RangeBounds};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tailpin::{FrameRange, GetError, Order, Pfn, Zone};
 
-use crate::arena_ptr::{Root, one_block};
+use crate::arena_ptr::{PinWord, Root, one_block};
 use crate::error::SliceError;
 use crate::handles::buffer::Buffer;
 use crate::handles::range::resolve;
@@ -42,17 +42,23 @@ pub struct Slice {
 ///
 /// Both parts are whole words: a processor that copies a handle waits where parts of a word were
 /// written just before.
-#[derive(Clone)]
 #[repr(u64)]
 enum KeptBy {
     /// Nothing: it is empty. Then the root must not be used.
     Nothing,
-    /// A pin on the one page it lies in.
-    Pin,
+    /// A pin on the one page it lies in, counted in this word: a look for the word would be the
+    /// longest part of a clone.
+    Pin(PinWord),
     /// A reference on the block that it begins in, all pages of which it touches.
     Reference(WideOrder),
-    /// A share of the counts on several pages or blocks.
-    Shared(Arc<Counts>),
+    /// A share of the counts on several pages or blocks, given up by the drop of the slice.
+    Shared(ManuallyDrop<Arc<Counts>>),
+}
+
+impl KeptBy {
+    fn shared(counts: Counts) -> Self {
+        Self::Shared(ManuallyDrop::new(Arc::new(counts)))
+    }
 }
 
 /// An order that is a word.
@@ -124,7 +130,7 @@ impl Slice {
         }
         let kept_by = match one_block(blocks) {
             Some(order) => KeptBy::Reference(WideOrder::new(order)),
-            None => KeptBy::Shared(Arc::new(Counts { root, frames: blocks, kind: CountKind::References })),
+            None => KeptBy::shared(Counts { root, frames: blocks, kind: CountKind::References }),
         };
         Self { root, ptr, len, kept_by }
     }
@@ -173,7 +179,7 @@ impl Slice {
                 Some((head, order))
             }
             // It is dropped here.
-            KeptBy::Nothing | KeptBy::Pin | KeptBy::Shared(_) => None,
+            KeptBy::Nothing | KeptBy::Pin(_) | KeptBy::Shared(_) => None,
         });
         // SAFETY: the references were those of slices that are forgotten.
         unsafe { root.drop_references(blocks) };
@@ -215,11 +221,36 @@ impl Slice {
         }
         // SAFETY: `start` is at most the length.
         let ptr = unsafe { self.ptr.add(start) };
+        let within = ptr.as_ptr() as usize % PAGE_SIZE;
+        if len > 0
+            && len <= PAGE_SIZE.saturating_sub(within)
+            && let Some(word) = self.pin_on_one(ptr)?
+        {
+            return Ok(Self { root: self.root, ptr, len, kept_by: KeptBy::Pin(word) });
+        }
         let mut part = Self { root: self.root, ptr, len, kept_by: KeptBy::Nothing };
         if !part.is_empty() {
             part.kept_by = self.count_on(part.pages())?;
         }
         Ok(part)
+    }
+
+    /// A pin on the page of an address within the slice, where that is the straight way: the slice
+    /// has a pin itself, or a larger block.
+    #[inline(always)] // A result that goes through memory costs more than all the rest.
+    fn pin_on_one(&self, at: NonNull<u8>) -> Result<Option<PinWord>, SliceError> {
+        match self.kept_by {
+            KeptBy::Pin(word) => {
+                // SAFETY: the slice has a pin on its page, which is this one.
+                unsafe { self.root.pin_again(word) }?;
+                Ok(Some(word))
+            }
+            KeptBy::Reference(WideOrder(order)) if order > 0 => {
+                // SAFETY: the slice has a reference on the page's block.
+                Ok(Some(unsafe { self.root.pin_in_block(self.inner().page_of(at)) }?))
+            }
+            KeptBy::Nothing | KeptBy::Reference(_) | KeptBy::Shared(_) => Ok(None),
+        }
     }
 
     /// Counts on some of the slice's pages.
@@ -231,11 +262,11 @@ impl Slice {
         let inside_blocks = match &self.kept_by {
             KeptBy::Reference(_) => true,
             KeptBy::Shared(counts) => counts.kind == CountKind::References,
-            KeptBy::Nothing | KeptBy::Pin => false,
+            KeptBy::Nothing | KeptBy::Pin(_) => false,
         };
-        let pin = |page| -> Result<(), GetError> {
+        let pin = |page| -> Result<PinWord, GetError> {
             // SAFETY: this slice has a reference on the page's block, or a pin on the page.
-            unsafe { if inside_blocks { self.root.pin_in_block(page) } else { self.root.pin_again(page) } }
+            unsafe { if inside_blocks { self.root.pin_in_block(page) } else { self.root.pin_again_at(page) } }
         };
         Ok(pin_pages(self.root, pages, pin)?)
     }
@@ -243,26 +274,56 @@ impl Slice {
     /// What keeps this slice, counted once more: one atomic step.
     #[inline]
     fn share_counts(&self) -> Result<KeptBy, SliceError> {
-        match &self.kept_by {
-            // SAFETY: the slice has a pin on its page.
-            KeptBy::Pin => unsafe { self.root.pin_again(self.first_page()) }?,
-            KeptBy::Reference(order) => {
-                let order = order.get();
+        Ok(match &self.kept_by {
+            KeptBy::Pin(word) => {
+                // SAFETY: the slice has a pin on its page.
+                unsafe { self.root.pin_again(*word) }?;
+                KeptBy::Pin(*word)
+            }
+            KeptBy::Reference(wide) => {
+                let order = wide.get();
                 // SAFETY: the slice has a reference on its block.
                 unsafe { self.root.add_reference(self.head(order), order) }?;
+                KeptBy::Reference(*wide)
             }
-            KeptBy::Nothing | KeptBy::Shared(_) => {}
-        }
-        Ok(self.kept_by.clone())
+            KeptBy::Nothing => KeptBy::Nothing,
+            KeptBy::Shared(counts) => KeptBy::Shared(ManuallyDrop::new(Arc::clone(counts))),
+        })
+    }
+
+    /// A clone of what has another count than a pin.
+    #[inline(never)]
+    fn clone_other(&self) -> Result<Self, SliceError> {
+        Ok(Self { kept_by: self.share_counts()?, ..*self })
     }
 
     /// One more handle on the same bytes, as [`Clone::clone`] makes it.
     ///
     /// # Errors
     /// [`SliceError::CountLimit`].
-    #[inline]
+    #[inline(always)] // A result that goes through memory costs more than all the rest.
     pub fn try_clone(&self) -> Result<Self, SliceError> {
-        Ok(Self { kept_by: self.share_counts()?, ..*self })
+        let KeptBy::Pin(word) = self.kept_by else { return self.clone_other() };
+        // SAFETY: the slice has a pin on its page.
+        match unsafe { self.root.pin_again(word) } {
+            Ok(()) => Ok(Self { root: self.root, ptr: self.ptr, len: self.len, kept_by: KeptBy::Pin(word) }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives up what is no pin. The slice is not used any more.
+    #[inline(never)]
+    fn drop_other(&mut self) {
+        match &mut self.kept_by {
+            KeptBy::Reference(order) => {
+                let order = order.get();
+                // SAFETY: the reference is the slice's, which is not used any more.
+                unsafe { self.root.drop_reference(self.head(order), order) }
+            }
+            // SAFETY: it is not used any more. The last drop of the `Counts` gives the counts up.
+            KeptBy::Shared(counts) => unsafe { ManuallyDrop::drop(counts) },
+            KeptBy::Nothing | KeptBy::Pin(_) => {}
+        }
     }
 
     /// The page words, to be looked at. The shared state of its arena. Not for an empty slice,
@@ -332,14 +393,14 @@ impl Slice {
         let Some(blocks) = self.sole_blocks() else { return Err(self) };
         let (root, len) = (self.root, self.len);
         match mem::replace(&mut self.kept_by, KeptBy::Nothing) {
-            KeptBy::Shared(counts) => match Arc::try_unwrap(counts) {
+            KeptBy::Shared(counts) => match Arc::try_unwrap(ManuallyDrop::into_inner(counts)) {
                 Ok(counts) => mem::forget(counts),
                 Err(counts) => {
-                    self.kept_by = KeptBy::Shared(counts);
+                    self.kept_by = KeptBy::Shared(ManuallyDrop::new(counts));
                     return Err(self);
                 }
             },
-            KeptBy::Nothing | KeptBy::Pin | KeptBy::Reference(_) => {}
+            KeptBy::Nothing | KeptBy::Pin(_) | KeptBy::Reference(_) => {}
         }
         // SAFETY: the slice's references, the only ones, pass to the buffer, and `sole_blocks` saw
         // no pin. There is no handle left from which one could be taken.
@@ -354,7 +415,7 @@ impl Slice {
             return None;
         }
         let blocks = match &mut self.kept_by {
-            KeptBy::Nothing | KeptBy::Pin => return None,
+            KeptBy::Nothing | KeptBy::Pin(_) => return None,
             KeptBy::Reference(order) => {
                 let order = order.get();
                 self.block(order)
@@ -380,7 +441,7 @@ impl Slice {
         };
         let pages = match &self.kept_by {
             KeptBy::Nothing => 0,
-            KeptBy::Pin => u64::from(page_walk::comes_back_with_pin(zone, self.first_page())),
+            KeptBy::Pin(_) => u64::from(page_walk::comes_back_with_pin(zone, self.first_page())),
             KeptBy::Reference(order) => page_walk::come_back_with_reference(zone, self.block(order.get())),
             KeptBy::Shared(counts) if Arc::strong_count(counts) > 1 => 0,
             KeptBy::Shared(counts) if counts.kind == CountKind::References => {
@@ -406,7 +467,7 @@ impl Slice {
             |pages: FrameRange| pages.iter().map(|page| page_walk::keepers(zone, page)).max().unwrap_or(1);
         match &self.kept_by {
             KeptBy::Nothing => 1,
-            KeptBy::Pin => most(self.pages()),
+            KeptBy::Pin(_) => most(self.pages()),
             KeptBy::Reference(order) => most(self.block(order.get())),
             KeptBy::Shared(counts) => {
                 let clones = Arc::strong_count(counts).saturating_sub(1);
@@ -455,11 +516,10 @@ impl Slice {
 fn pin_pages(
     root: Root,
     pages: FrameRange,
-    pin: impl Fn(Pfn) -> Result<(), GetError>,
+    pin: impl Fn(Pfn) -> Result<PinWord, GetError>,
 ) -> Result<KeptBy, GetError> {
     if pages.frames() == 1 {
-        pin(pages.start)?;
-        return Ok(KeptBy::Pin);
+        return pin(pages.start).map(KeptBy::Pin);
     }
     pin_several(root, pages, pin)
 }
@@ -468,7 +528,7 @@ fn pin_pages(
 fn pin_several(
     root: Root,
     pages: FrameRange,
-    pin: impl Fn(Pfn) -> Result<(), GetError>,
+    pin: impl Fn(Pfn) -> Result<PinWord, GetError>,
 ) -> Result<KeptBy, GetError> {
     let mut counts = Counts { root, frames: FrameRange::new(pages.start, 0), kind: CountKind::Pins };
     for page in pages.iter() {
@@ -476,7 +536,7 @@ fn pin_several(
         pin(page)?;
         counts.frames.end = page.offset(1);
     }
-    Ok(KeptBy::Shared(Arc::new(counts)))
+    Ok(KeptBy::shared(counts))
 }
 
 impl Clone for Slice {
@@ -484,7 +544,7 @@ impl Clone for Slice {
     ///
     /// # Panics
     /// At the limit of the count; see [`Slice::try_clone`].
-    #[inline]
+    #[inline(always)] // As `try_clone`.
     fn clone(&self) -> Self {
         match self.try_clone() {
             Ok(slice) => slice,
@@ -498,14 +558,9 @@ impl Drop for Slice {
     fn drop(&mut self) {
         match self.kept_by {
             // SAFETY: the pin is the slice's, which is not used any more.
-            KeptBy::Pin => unsafe { self.root.unpin(self.first_page()) },
-            KeptBy::Reference(order) => {
-                let order = order.get();
-                // SAFETY: as above, for the reference.
-                unsafe { self.root.drop_reference(self.head(order), order) }
-            }
-            // The drop of `Counts` gives the counts up.
-            KeptBy::Nothing | KeptBy::Shared(_) => {}
+            KeptBy::Pin(word) => unsafe { self.root.unpin(word) },
+            KeptBy::Nothing => {}
+            KeptBy::Reference(_) | KeptBy::Shared(_) => self.drop_other(),
         }
     }
 }

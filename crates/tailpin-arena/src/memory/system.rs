@@ -57,6 +57,40 @@ pub(crate) fn current_cpu() -> usize {
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
+/// Whether [`process_barrier`] can be had; asks for it.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_process_barrier() -> bool {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+}
+
+/// All threads of the process pass a full memory barrier before this returns.
+#[cfg(target_os = "linux")]
+pub(crate) fn process_barrier() {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    let passed = || membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+    // A process that was forked may have to ask again.
+    if passed() || has_process_barrier() && passed() {
+        return;
+    }
+    // It was there when it was asked for, and a filter of system calls has taken it away since.
+    // A processor keeps a write to itself for less than a microsecond, and none over a switch of
+    // threads.
+    std::thread::sleep(std::time::Duration::from_millis(10));
+}
+
+/// Whether [`process_barrier`] can be had.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_process_barrier() -> bool {
+    false
+}
+
+/// Not there.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn process_barrier() {
+    unreachable!("nothing asks for a barrier that it was told is not there")
+}
+
 /// A count that goes up with time at a rate that does not change, about a hundred million a second
 /// at most; on all processors the same, or nearly.
 #[inline]

@@ -10,9 +10,9 @@ use crate::budget::Budget;
 use crate::budget::waiting::{Waiting, block_on};
 use crate::error::AllocError;
 use crate::handles::buffer::Buffer;
-use crate::memory::system::current_cpu;
 use crate::memory::{PAGE_SIZE, bytes_of};
 use crate::page_notes::TagNumber;
+use crate::thread_slot::ThreadSlot;
 
 /// Pages of a buffer of `len` bytes.
 #[inline]
@@ -71,8 +71,9 @@ impl<'a> Charge<'a> {
     #[inline(always)] // A charge that goes through memory costs more than all the rest.
     fn untagged(arena: &'a Arena, tag: TagNumber, pages: u64) -> Option<Self> {
         let inner = arena.inner();
-        let taken =
-            tag == TagNumber::NONE && !inner.is_child() && inner.budget.take(current_cpu(), pages).is_ok();
+        let taken = tag == TagNumber::NONE
+            && !inner.is_child()
+            && inner.budget.take(ThreadSlot::current(), pages).is_ok();
         taken.then(|| Self::of(arena, tag, pages))
     }
 
@@ -86,13 +87,13 @@ impl<'a> Charge<'a> {
     #[inline(never)]
     fn at_once_or_why(arena: &'a Arena, tag: TagNumber, pages: u64) -> Result<Self, AllocError> {
         Self::check(arena)?;
-        let cpu = current_cpu();
+        let slot = ThreadSlot::current();
         if let Some(budget) = Self::tag_budget(arena, tag) {
-            budget.take(cpu, pages).map_err(|_| over_limit(budget, pages, true))?;
+            budget.take(slot, pages).map_err(|_| over_limit(budget, pages, true))?;
         }
         let mut charge = Self::tag_charged(arena, tag, pages);
         let budget = &arena.inner().budget;
-        budget.take(cpu, pages).map_err(|_| over_limit(budget, pages, false))?;
+        budget.take(slot, pages).map_err(|_| over_limit(budget, pages, false))?;
         charge.of_tag_alone = false;
         Ok(charge)
     }
@@ -201,11 +202,11 @@ impl Drop for Charge<'_> {
         // However the tag's goes: it wakes requests, and wakers are foreign code.
         let _then = Finally(|| {
             if !self.of_tag_alone {
-                self.arena.inner().budget.put_kept(current_cpu(), self.pages);
+                self.arena.inner().budget.put_kept(ThreadSlot::current(), self.pages);
             }
         });
         if let Some(budget) = Self::tag_budget(self.arena, self.tag) {
-            budget.put_kept(0, self.pages);
+            budget.put_kept(ThreadSlot::current(), self.pages);
         }
     }
 }

@@ -5,7 +5,8 @@ use crate::error::AllocError;
 use crate::handles::fragments::LONGEST;
 use crate::handles::keep::Policy;
 use crate::handles::slice::Slice;
-use crate::memory::{PAGE_SIZE, system};
+use crate::memory::PAGE_SIZE;
+use crate::thread_slot::current_index;
 
 impl Arena {
     /// A copy of these bytes in the arena. Short ones, of up to 1 KiB, share pages: each is a slice
@@ -36,7 +37,7 @@ impl Arena {
             return Err(AllocError::ForkedChild);
         }
         if bytes.len() <= LONGEST {
-            let cpu = system::current_cpu();
+            let cpu = current_index();
             let copy = self.fragments().copy(self.root(), cpu, bytes);
             if let Some(copy) = copy {
                 return Ok(copy);

@@ -31,4 +31,5 @@ mod release;
 mod repin;
 mod scattered;
 mod stress;
+mod thread_slots;
 mod trouble;

@@ -160,7 +160,7 @@ pub(super) fn slices(recorder: &mut Recorder<'_>) {
     }
     let scenario = keep;
     if recorder.wants(scenario) {
-        let ours = case(scenario, 1, |_| drop(black_box(whole.slice(at..at + 200).keep(Policy::default()))));
+        let ours = case(scenario, 1, |_| drop(black_box(whole.keep_part(at..at + 200, Policy::default()))));
         let theirs = case(scenario, 1, |_| drop(black_box(Box::<[u8]>::from(&bytes[at..at + 200]))));
         recorder.interleave(repetitions, vec![(ARENA, ours), (HEAP, theirs)]);
     }

@@ -32,6 +32,7 @@ mod token;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+pub use pin::LastPut;
 pub use safeguards::{AllSafeguards, Safeguard, Safeguards};
 
 use crate::atomic::AtomicWord;

@@ -125,6 +125,34 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Pins for OneWord<'_, W, S> {
     }
 }
 
+/// What is left to be done after the step that gave back a pin: it was the last one, or was not
+/// there. From [`OneWord::put_step`].
+#[must_use = "the page stays in use until `OneWord::finish_put` has it"]
+#[derive(Debug)]
+pub struct LastPut {
+    seen: PageWord,
+}
+
+impl<W: AtomicWord> OneWord<'_, W> {
+    /// The one step of [`Pins::put`], on the pin's word alone; `None` if that is all. A caller that
+    /// seldom has the last pin looks for what [`OneWord::finish_put`] needs only then.
+    ///
+    /// Progress: wait-free; one subtraction.
+    #[inline(always)]
+    pub fn put_step(pin: CountedPin<'_, W>) -> Option<LastPut> {
+        let seen = Self::unpin_step(pin.word());
+        (!Self::others_keep(seen)).then_some(LastPut { seen })
+    }
+
+    /// What is left of a [`Pins::put`] on the word of frame `counted_at`.
+    ///
+    /// Progress: lock-free; as [`Pins::put`] of the last pin.
+    #[inline]
+    pub fn finish_put(&self, counted_at: Pfn, last: LastPut, sink: &impl FreeSink) {
+        self.last_unpin(counted_at, last.seen, sink);
+    }
+}
+
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// Pins a page whose own word is not live alone: one that was last `seen` as a tail without
     /// pins, or as anything else.
@@ -271,20 +299,31 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         self.unpin_in(self.word(at), at, sink);
     }
 
-    /// Gives back a pin or hold that is counted in `word`, which is that of `at`. Release: what was
-    /// done under it is before whatever the last one does; Acquire: the last one sees all of that.
+    /// Gives back a pin or hold that is counted in `word`, which is that of `at`.
     #[inline]
     fn unpin_in(&self, word: &W, at: Pfn, sink: &impl FreeSink) {
-        self.unpinned(at, PageWord(word.fetch_sub(1, Ordering::AcqRel)), sink);
+        self.unpinned(at, Self::unpin_step(word), sink);
+    }
+
+    /// One pin or hold less in a word, which is returned as it was. Release: what was done under it
+    /// is before whatever the last one does; Acquire: the last one sees all of that.
+    #[inline(always)]
+    fn unpin_step(word: &W) -> PageWord {
+        PageWord(word.fetch_sub(1, Ordering::AcqRel))
+    }
+
+    /// Whether after a pin or hold that was counted in the word `seen` went, others keep the page.
+    #[inline(always)]
+    fn others_keep(seen: PageWord) -> bool {
+        seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0
     }
 
     /// What is to be done after a pin or hold that was counted in the word `seen` of `at` went.
     #[inline]
     pub(super) fn unpinned(&self, at: Pfn, seen: PageWord, sink: &impl FreeSink) {
-        if seen.pins() > 1 || seen.pins() == 1 && seen.is_settled_head() && seen.refs() > 0 {
-            return;
+        if !Self::others_keep(seen) {
+            self.last_unpin(at, seen, sink);
         }
-        self.last_unpin(at, seen, sink);
     }
 
     #[inline(never)]
