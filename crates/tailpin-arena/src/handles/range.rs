@@ -5,6 +5,7 @@ use std::ops::{Bound, Range, RangeBounds};
 use crate::error::SliceError;
 
 /// The bytes of `range`, if they lie within the first `len`.
+#[inline(always)] // A result that goes through memory costs more than all the rest.
 pub(crate) fn resolve(range: impl RangeBounds<usize>, len: usize) -> Result<Range<usize>, SliceError> {
     let start = match range.start_bound() {
         Bound::Included(start) => Some(*start),

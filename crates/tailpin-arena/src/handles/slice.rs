@@ -201,6 +201,7 @@ impl Slice {
     /// If the range is not within the slice, or a page has 8,388,608 pins. See
     /// [`Slice::try_slice`].
     #[must_use]
+    #[inline(always)] // As `try_clone`.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         match self.try_slice(range) {
             Ok(part) => part,
@@ -212,21 +213,28 @@ impl Slice {
     ///
     /// # Errors
     /// [`SliceError`].
-    #[inline]
+    #[inline(always)] // As `try_clone`.
     pub fn try_slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SliceError> {
         let Range { start, end } = resolve(range, self.len)?;
         let len = end.saturating_sub(start);
-        if len == self.len {
-            return self.try_clone();
-        }
         // SAFETY: `start` is at most the length.
         let ptr = unsafe { self.ptr.add(start) };
-        let within = ptr.as_ptr() as usize % PAGE_SIZE;
-        if len > 0
-            && len <= PAGE_SIZE.saturating_sub(within)
+        let left_in_page = PAGE_SIZE.saturating_sub(ptr.as_ptr() as usize % PAGE_SIZE);
+        if 0 < len
+            && len < self.len.min(left_in_page.saturating_add(1))
             && let Some(word) = self.pin_on_one(ptr)?
         {
             return Ok(Self { root: self.root, ptr, len, kept_by: KeptBy::Pin(word) });
+        }
+        self.other_slice(ptr, len)
+    }
+
+    /// The part of `len` bytes from `ptr` on, which lies in several pages, is all of it, or has no
+    /// bytes.
+    #[inline(never)]
+    fn other_slice(&self, ptr: NonNull<u8>, len: usize) -> Result<Self, SliceError> {
+        if len == self.len {
+            return self.try_clone();
         }
         let mut part = Self { root: self.root, ptr, len, kept_by: KeptBy::Nothing };
         if !part.is_empty() {
