@@ -1,9 +1,10 @@
 //! Bytes that many may read, and that keep the pages they lie in and no others.
 
+use std::cell::Cell;
 use std::fmt;
 use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, Range, RangeBounds};
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +172,9 @@ impl Slice {
     pub(crate) fn drop_all(slices: impl IntoIterator<Item = Self>) {
         let mut slices = slices.into_iter().peekable();
         let Some(root) = slices.peek().map(|slice| slice.root) else { return };
+        // What goes in between may wake requests, whose wakers are foreign code: a panic of one waits
+        // until what was freed before is given back.
+        let panic = Cell::new(None);
         let blocks = slices.filter_map(|slice| match slice.kept_by {
             KeptBy::Reference(order) => {
                 let order = order.get();
@@ -178,11 +182,18 @@ impl Slice {
                 mem::forget(slice);
                 Some((head, order))
             }
-            // It is dropped here.
-            KeptBy::Nothing | KeptBy::Pin(_) | KeptBy::Shared(_) => None,
+            KeptBy::Nothing | KeptBy::Pin(_) | KeptBy::Shared(_) => {
+                if let Err(new) = catch_unwind(AssertUnwindSafe(|| drop(slice))) {
+                    panic.set(Some(new));
+                }
+                None
+            }
         });
         // SAFETY: the references were those of slices that are forgotten.
         unsafe { root.drop_references(blocks) };
+        if let Some(panic) = panic.take() {
+            resume_unwind(panic);
+        }
     }
 
     /// Length of the slice in bytes.

@@ -158,7 +158,7 @@ fn a_waker_at_a_tag_costs_the_arena_no_page() {
     let tag = arena.tag("tag").unwrap();
     tag.set_limit(MIB / 2);
     type Keep = fn(&Tag) -> Box<dyn FnOnce()>;
-    let keeps: [Keep; 3] = [
+    let keeps: [Keep; 4] = [
         |tag| {
             let reserved = tag.reserve(MIB / 2).unwrap();
             Box::new(|| drop(reserved))
@@ -171,16 +171,25 @@ fn a_waker_at_a_tag_costs_the_arena_no_page() {
             let pieces = tag.alloc_scattered(MIB / 2, PAGE).unwrap();
             Box::new(|| drop(pieces))
         },
+        // Whole pieces, which go together, and a part of one, whose end wakes a request before.
+        |tag| {
+            let mut pieces = tag.alloc_scattered(MIB / 2, 4 * PAGE).unwrap();
+            pieces.advance(MIB / 2);
+            let most = pieces.freeze().slice(..MIB / 2 - 3 * PAGE);
+            Box::new(|| drop(most))
+        },
     ];
     for keep in keeps {
         let kept = keep(&tag);
+        let rest = tag.reserve(MIB / 2 - tag.in_use()).unwrap();
+        let left = rest.left();
         let caller = Caller::panicking();
         let mut asks = Box::pin(tag.alloc_async(PAGE));
         assert!(poll(asks.as_mut(), &caller).is_pending());
         assert!(panics(kept) && caller.calls() == 1);
-        assert_eq!((arena.in_use(), tag.in_use()), (0, PAGE));
+        assert_eq!((arena.in_use(), tag.in_use()), (left, left + PAGE));
         assert!(poll(asks.as_mut(), &caller).is_ready());
-        drop(asks);
+        drop((asks, rest));
         assert_eq!(tag.in_use(), 0);
         is_all_there(&arena, MIB);
     }
