@@ -9,7 +9,7 @@
 use tailpin::{FrameMask, FrameRange, Order, Pfn};
 
 use super::allocator::{BUT_TWO, FOUR_PAGES_LAST, take_and_give};
-use super::{ONE_WORD, scenario};
+use super::{BOTH, ONE_WORD, scenario};
 use crate::engine::Engine;
 use crate::fixture::Fixture;
 use crate::scenario::Scenario;
@@ -29,6 +29,8 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         };
         zone.finish(Fixture::bring_back)
     };
+    // For both protocols, where no handle of a single page is given back.
+    let page_of_both = |name, title, slots| Scenario { protocols: BOTH, ..page(name, title, slots) };
     let two =
         |name, title| Scenario { explored: |frame| frame == 510 || frame == 511, ..page(name, title, 1) };
     // Head and last tail.
@@ -87,10 +89,29 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             .thread("set frame 511 aside", set_last_aside),
         page("aside-claimed", "free frames are claimed and given back ‖ one is set aside", 2)
             .setup(|fx| fx.occupy(BUT_TWO))
-            .thread("claim, give back", |fx| {
-                fx.with_zone(|zone| drop(zone.claim(Pfn::new(0), &FrameMask::ALL)));
-            })
+            .thread("claim, give back", claim_and_give_back)
             .thread("set frame 511 aside", set_last_aside),
+        page_of_both(
+            "aside-restored",
+            "a frame on its way is set aside ‖ it arrives, leaves and is restored",
+            2,
+        )
+        .setup(|fx| fx.occupy(BUT_TWO))
+        .thread("claim, give back", claim_and_give_back)
+        .thread("set frame 511 aside, restore it", |fx| {
+            fx.set_aside(511);
+            fx.restore(511);
+        }),
+        page_of_both("aside-again", "a restored frame is set aside once more ‖ it is on its way again", 2)
+            .setup(|fx| fx.occupy(BUT_TWO))
+            .thread("claim, give back", claim_and_give_back)
+            .thread("set frame 511 aside, restore it, set it aside", |fx| {
+                fx.set_aside(511);
+                if fx.restore(511) {
+                    fx.set_aside(511);
+                }
+            })
+            .thread("claim, give back", claim_and_give_back),
         page("aside-hook", "a page is taken and given in a zone with hooks ‖ it is set aside", 1)
             .setup(|fx| {
                 fx.use_hooks();
@@ -196,6 +217,11 @@ fn drop_under_pin<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>
         drop(block);
         drop(pin);
     });
+}
+
+/// All free frames of the first pageblock are claimed and given back.
+fn claim_and_give_back<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.with_zone(|zone| drop(zone.claim(Pfn::new(0), &FrameMask::ALL)));
 }
 
 fn take_and_keep<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
