@@ -172,8 +172,8 @@ impl Slice {
     pub(crate) fn drop_all(slices: impl IntoIterator<Item = Self>) {
         let mut slices = slices.into_iter().peekable();
         let Some(root) = slices.peek().map(|slice| slice.root) else { return };
-        // What goes in between may wake requests, whose wakers are foreign code: a panic of one waits
-        // until what was freed before is given back.
+        // What goes in between may wake requests, whose wakers are foreign code: a panic of one
+        // waits until what was freed before is given back.
         let panic = Cell::new(None);
         let blocks = slices.filter_map(|slice| match slice.kept_by {
             KeptBy::Reference(order) => {
