@@ -22,8 +22,9 @@ NUMBER = re.compile(
     r"(?<!\[)\b(?:u8|u16|u32|u64|usize|i32|i64|Pfn|Order|FrameRange|RawBlock|VirtAddr|VirtRange|GuestAddress|"
     r"Duration|Range|RangeBounds|Address|Timeout|Priority|Tid)\b"
 )
-# Models for tests and checkers, and what only a checker calls.
-MODELS = re.compile(r"^(?:model|page_word)::|.*::(?:with_safeguards|over)$")
+# Models for tests and checkers, what only a checker calls, and what goes on with another call's step,
+# whose answer names the frame.
+MODELS = re.compile(r"^(?:model|page_word)::|.*::(?:with_safeguards|over|finish_put)$")
 
 
 def numbers(crate):

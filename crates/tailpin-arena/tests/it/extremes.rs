@@ -106,6 +106,7 @@ fn check<R: std::ops::RangeBounds<usize> + Clone + Debug>(whole: &tailpin_arena:
         Ok(part) => {
             assert!(start <= end && end <= whole.len() as i128, "{range:?}");
             assert_eq!(part.len() as i128, end - start);
+            assert_eq!(*whole.keep_part(range, Policy::default()), *part);
             assert!(part.footprint() < part.len() + 2 * PAGE && part.retained_bytes() == 0);
         }
         Err(SliceError::OutOfRange { .. }) => assert!(start > end || end > whole.len() as i128, "{range:?}"),
@@ -133,6 +134,7 @@ fn ranges_of_slices() {
             }
         }
         check(&whole, ..);
+        assert!(panics(|| whole.keep_part(MAX.., Policy::default())));
         assert!(panics(|| whole.slice(..=MAX)) && panics(|| whole.slice((Excluded(MAX), Unbounded))));
     }
     is_as_it_was(&arena);
