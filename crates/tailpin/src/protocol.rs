@@ -362,6 +362,15 @@ pub trait BlockRefs: FrameWords {
     #[doc(alias = "folio_get")]
     #[doc(alias = "refcount")]
     fn get_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) -> Result<(), GetError>;
+    /// The last reference to a page goes, and it becomes uncoalesced: the short way of
+    /// [`BlockRefs::put_block`]. False if that is not all there is to do; then nothing was done.
+    ///
+    /// Progress: wait-free; one load and one compare-and-swap.
+    #[inline]
+    fn free_page(&self, page: Pfn, sink: &impl FreeSink) -> bool {
+        let _ = (page, sink);
+        false
+    }
     /// One reference less on what was a block of `order` at `head`, be it whole or in pieces by
     /// now.
     ///
@@ -424,6 +433,24 @@ pub trait Checked: FrameWords {
     ///
     /// Progress: lock-free; it looks again only where another thread began a split.
     fn settled_block(&self, frame: Pfn, sink: &impl FreeSink) -> Option<(Pfn, PageState)>;
+    /// Whether `frame` is a page with one reference and nothing else: no part of a larger block,
+    /// neither pinned nor marked.
+    ///
+    /// Progress: wait-free; one load.
+    #[inline]
+    fn is_lone_page(&self, frame: Pfn) -> bool {
+        let _ = frame;
+        false
+    }
+    /// The only reference to [such a page](Self::is_lone_page) goes; false if it is no such page by
+    /// now.
+    ///
+    /// Progress: wait-free; one load and one compare-and-swap.
+    #[inline]
+    fn free_lone_page(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+        let _ = (frame, sink);
+        false
+    }
     /// The raw put: gives back a pin after checking that there is one.
     ///
     /// Progress: lock-free; its compare-and-swap fails only because the word changed.

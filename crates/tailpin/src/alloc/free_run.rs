@@ -21,19 +21,21 @@ use crate::protocol::{FreeSink, Protocol, RawBlock};
 use crate::report::{Cause, Misuse};
 
 use super::allocator::Allocator;
+use super::ids::{ROW_FRAMES, RowId};
+use super::pageblock::ROW_ORDER;
+use super::runs::run;
 
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// One reference less on each frame of `range`. Errs with a frame of which the caller can't
     /// have had one; if no other thread misused the run at the same time, nothing was given back.
     pub(crate) fn free_run(&self, range: FrameRange) -> Result<(), (Pfn, Cause)> {
-        let sink = RowSink {
-            allocator: self,
-            pageblock: Cell::new(range.start.head(Order::HUGE)),
-            frames: Cell::new(FrameMask::NONE),
-        };
+        let sink = RowSink { allocator: self, row: Cell::new(RowId::FIRST), frames: Cell::new(0) };
         let mut at = range.start;
         while range.contains(at) {
-            at = self.block_to_free(range, at, &sink)?.frames().end;
+            at = match self.protocol.is_lone_page(at) {
+                true => at.offset(1),
+                false => self.block_to_free(range, at, &sink)?.frames().end,
+            };
         }
         let (next, wrong) = (Cell::new(range.start), Cell::new(None));
         // Goes on behind a block of which a hook that hears of it panics.
@@ -54,6 +56,12 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         sink: &impl FreeSink,
     ) -> Result<(), (Pfn, Cause)> {
         let at = next.get();
+        // Before the step, as what follows that one may panic.
+        next.set(at.offset(1));
+        if self.protocol.free_lone_page(at, sink) {
+            return Ok(());
+        }
+        next.set(at);
         let block = self.block_to_free(range, at, sink)?;
         let FrameRange { start, end } = block.frames();
         let done = if start < at {
@@ -107,16 +115,16 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 /// Collects what becomes free, so that a row goes back to the pool in one step.
 struct RowSink<'a, 'm, P: Protocol> {
     allocator: &'a Allocator<'m, P>,
-    /// The first frame of the pageblock of which frames are collected.
-    pageblock: Cell<Pfn>,
-    frames: Cell<FrameMask>,
+    /// The row of which frames are collected, and these.
+    row: Cell<RowId>,
+    frames: Cell<u64>,
 }
 
 impl<P: Protocol> RowSink<'_, '_, P> {
     fn give_collected(&self) {
-        let (pageblock, frames) = (self.pageblock.get(), self.frames.replace(FrameMask::NONE));
-        if !frames.is_empty() {
-            self.allocator.given(pageblock, Order::PAGE, self.allocator.pool.give_some(pageblock, &frames));
+        let frames = self.frames.take();
+        if frames != 0 {
+            self.allocator.give_pages(self.row.get(), frames);
         }
     }
 }
@@ -128,16 +136,18 @@ impl<P: Protocol> Drop for RowSink<'_, '_, P> {
 }
 
 impl<P: Protocol> FreeSink for RowSink<'_, '_, P> {
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     fn freed_block(&self, head: Pfn, order: Order) {
-        if order >= Order::HUGE || self.allocator.has_hooks() {
+        if order >= ROW_ORDER || self.allocator.has_hooks() {
             return self.allocator.freed_block(head, order);
         }
-        let pageblock = head.head(Order::HUGE);
-        if self.pageblock.get() != pageblock {
+        let number = self.allocator.pool.number(head);
+        let row = RowId::of_frame(number);
+        if self.row.get() != row {
             self.give_collected();
-            self.pageblock.set(pageblock);
+            self.row.set(row);
         }
-        self.frames.set(self.frames.get().with(&FrameMask::of_block(head, order)));
+        self.frames.set(self.frames.get() | run(order, (number % ROW_FRAMES as u64) as u32));
     }
 
     fn freed_frames(&self, pageblock: Pfn, frames: &FrameMask) {

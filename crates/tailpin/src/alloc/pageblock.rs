@@ -197,7 +197,11 @@ impl<W: AtomicWord> Pageblock<'_, W> {
     pub(crate) fn is_sparse(&self) -> bool {
         let (mut out, mut used) = (!self.row_map().inside() & ALL_ROWS, 0);
         while out != 0 && used < SPARSE {
-            used += 64 - self.free(out.trailing_zeros() as usize).count_ones();
+            used += match self.free(out.trailing_zeros() as usize) {
+                // Most rows of a pageblock in use have none: nothing is to be counted then.
+                0 => ROW_FRAMES as u32,
+                free => free.count_zeros(),
+            };
             out &= out - 1;
         }
         (1..SPARSE).contains(&used)

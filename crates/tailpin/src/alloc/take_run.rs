@@ -39,14 +39,18 @@ pub(super) fn pageblocks_of(range: FrameRange) -> impl Iterator<Item = Pfn> {
     (0..frames.div_ceil(PAGEBLOCK_FRAMES as u64)).map(move |i| first.offset(i * PAGEBLOCK_FRAMES as u64))
 }
 
+/// Frames of a run up to which it is handed out as single pages, unless it is one block as a whole:
+/// to give back a part of it takes no split then.
+const FEW: u64 = 8;
+
 /// The naturally aligned blocks of at most `largest` that `range` is handed out as, lowest first.
 #[expect(clippy::arithmetic_side_effects, reason = "it does not go beyond the end")]
 fn blocks_of(range: FrameRange, largest: Order) -> impl Iterator<Item = (Pfn, Order)> {
     let mut at = range.start;
     core::iter::from_fn(move || {
         let left = range.end.get() - at.get();
-        let fits = |order: &Order| at.is_aligned(*order) && order.frames() <= left;
-        let order = (0..=largest.get()).rev().map(Order::wrap).find(fits).filter(|_| left > 0)?;
+        let fits = left.checked_ilog2()?.min(at.get().trailing_zeros());
+        let order = Order::wrap(fits.min(u32::from(largest.get())) as u8);
         let head = at;
         at = at.offset(order.frames());
         Some((head, order))
@@ -322,7 +326,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// or waits to leave service: it has left, and the others are free again.
     fn hand_out_run(&self, taken: TakenRun, zero: bool) -> bool {
         let TakenRun { range, needs_scrub } = taken;
-        let largest = if P::REARRANGES { Order::HUGE } else { Order::PAGE };
+        let in_pages = !P::REARRANGES || range.frames() <= FEW && range.as_order().is_none();
+        let largest = if in_pages { Order::PAGE } else { Order::HUGE };
         let blocks = || blocks_of(range, largest);
         let mut bad = pageblocks_of(range)
             .map(|pageblock| self.pool.pageblock_of(pageblock))

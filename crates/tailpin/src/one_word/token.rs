@@ -44,6 +44,17 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
     }
 
     #[inline]
+    fn is_lone_page(&self, frame: Pfn) -> bool {
+        is_lone_page(self.load(frame))
+    }
+
+    #[inline]
+    fn free_lone_page(&self, frame: Pfn, sink: &impl FreeSink) -> bool {
+        let seen = self.load(frame);
+        is_lone_page(seen) && self.drop_refs_from(frame, seen, 1, sink) == Some(true)
+    }
+
+    #[inline]
     fn raw_free(&self, token: RawBlock, sink: &impl FreeSink) -> Result<(), Cause> {
         let (head, order) = (token.pfn(), token.order());
         let word = self.word(head);
@@ -384,6 +395,12 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             Ok(())
         }
     }
+}
+
+/// A page with one reference and nothing else, that no split made.
+#[inline]
+fn is_lone_page(seen: PageWord) -> bool {
+    seen.is_plain_page() && !seen.is_piece()
 }
 
 /// Whether the token is the only reference to a block of just its order.

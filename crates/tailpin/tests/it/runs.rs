@@ -168,6 +168,38 @@ fn a_run_takes_as_many_frames_as_were_asked_for() {
     on_both!(FRAMES, as_many_as_asked);
 }
 
+fn short_runs<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+    let order_at = |frame| zone.head_of(Pfn::new(frame)).map(|(_, order)| order.get());
+    for n in 2..9 {
+        let pages = zone.alloc_run_at(FrameRange::new(Pfn::new(1), n)).unwrap();
+        assert!((1..=n).all(|frame| order_at(frame) == Some(0)), "{n}");
+        drop(pages);
+    }
+    let blocks = zone.alloc_run_at(FrameRange::new(Pfn::new(1), 9)).unwrap();
+    assert_eq!([1, 3, 5, 9].map(order_at), [0, 1, 2, 1].map(Some));
+    drop(blocks);
+    let block = zone.alloc_run_at(FrameRange::new(Pfn::new(8), 4)).unwrap();
+    assert_eq!(order_at(10), Some(2));
+    // A page that is pinned beyond the run's own reference, or marked, is given back the long way.
+    let (pin, marked) = (block.pin(1).unwrap(), Pfn::new(10));
+    assert_eq!(zone.set_aside(marked), SetAside::WhenFreed);
+    drop(block);
+    assert_eq!((zone.used_frames(), zone.set_aside_frames()), (1, 1));
+    drop(pin);
+    let pages = zone.alloc_run_at(FrameRange::new(Pfn::new(17), 5)).unwrap();
+    let pin = pages.pin(1).unwrap();
+    assert_eq!(zone.set_aside(Pfn::new(20)), SetAside::WhenFreed);
+    drop(pages);
+    assert_eq!((zone.used_frames(), zone.set_aside_frames()), (1, 2));
+    drop(pin);
+    assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+}
+
+#[test]
+fn a_short_run_is_single_pages_unless_it_is_one_block() {
+    on_one!(OneWord, FRAMES, short_runs);
+}
+
 fn refused_requests<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
     let huge = u64::MAX;
     assert_eq!(zone.alloc_run(0, 1).unwrap_err(), RunError::Empty);

@@ -109,7 +109,8 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// just as many, for any `n`.
     ///
     /// Under a protocol that splits blocks they are naturally aligned blocks, as large as fit, up
-    /// to 2 MiB; under the classic one they are single pages.
+    /// to 2 MiB; but up to eight frames that are no such block as a whole are single pages, as are
+    /// all under the classic protocol.
     ///
     /// Progress: lock-free; as [`Zone::alloc`]. A request that finds no place where a block with
     /// room for the run would fit looks at every row of frames.
