@@ -264,7 +264,7 @@ STEPS = [
         "frees_uncoalesced",
         (
             "life::free_uncoalesced_at",
-            "blocks::put_block",
+            "blocks::free_page_at",
             "blocks::put_last_ref",
             "blocks::put_refs_on",
             "token::raw_free",

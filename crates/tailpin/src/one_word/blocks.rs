@@ -45,18 +45,20 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
         Ok(())
     }
 
+    #[inline(always)] // The short way of a thread that has its CPU to itself.
+    fn free_page(&self, page: Pfn, sink: &impl FreeSink) -> bool {
+        let word = self.word(page);
+        Self::free_page_at(word, Self::load_at(word), page, sink)
+    }
+
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "there is one, and more")]
     fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         let word = self.word(head);
         let seen = Self::load_at(word);
         // The last reference to a page, by far the most frequent case, has a short straight line.
-        if order == Order::PAGE
-            && sink.takes_uncoalesced()
-            && let Some(left) = seen.frees_uncoalesced(order)
-            && Self::free_at(word, seen, left)
-        {
-            return sink.freed_page(head, left);
+        if order == Order::PAGE && Self::free_page_at(word, seen, head, sink) {
+            return;
         }
         if !(seen.is_settled_head_of(order)
             && seen.has_more_refs_than(1)
@@ -87,6 +89,20 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
 }
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
+    /// The last reference to a page goes, and it becomes uncoalesced; false if that is not all
+    /// there is to do.
+    #[inline(always)]
+    fn free_page_at(word: &W, seen: PageWord, page: Pfn, sink: &impl FreeSink) -> bool {
+        if sink.takes_uncoalesced()
+            && let Some(left) = seen.frees_uncoalesced(Order::PAGE)
+            && Self::free_at(word, seen, left)
+        {
+            sink.freed_page(page, left);
+            return true;
+        }
+        false
+    }
+
     fn get_refs_on(&self, at: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {
         loop {
             let seen = self.load(at);

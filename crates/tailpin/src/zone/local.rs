@@ -47,10 +47,15 @@ pub struct Local<'z, P: Protocol = OneWord<'z>> {
     cache: CpuCache<'z, P::Word>,
     /// Its own, if no other `Local` has those of this CPU.
     places: Places,
-    /// The page that was freed here last, and what was left in its word then: the first one to try.
-    /// A hint, as all that the CPU remembers of pages.
-    last: Cell<Option<(Pfn, PageWord)>>,
+    /// The page that was freed here last, the first one to try, and what was left in its word then:
+    /// a hint, as all that the CPU remembers of pages.
+    last: Cell<Pfn>,
+    /// [`NOTHING`] if there is none.
+    left: Cell<PageWord>,
 }
+
+/// Not what a page that was freed is left with: no uncoalesced one.
+const NOTHING: PageWord = PageWord::from_bits(0);
 
 impl<'m, P: Protocol> Zone<'m, P> {
     /// The zone as CPU `cpu` uses it, modulo CPU caches. Best one at a time for each of them: a
@@ -60,7 +65,7 @@ impl<'m, P: Protocol> Zone<'m, P> {
     pub fn local(&self, cpu: usize) -> Local<'_, P> {
         let cache = self.allocator.cache_of(cpu);
         let places = if cache.own() { Places::Own } else { Places::Shared };
-        Local { zone: self, cache, places, last: Cell::new(None) }
+        Local { zone: self, cache, places, last: Cell::new(self.span().start), left: Cell::new(NOTHING) }
     }
 }
 
@@ -84,19 +89,20 @@ impl<'z, P: Protocol> Local<'z, P> {
     /// As [`Zone::alloc`].
     #[inline(always)] // As `Zone::alloc_with`.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'z, P>, AllocError> {
-        if request.is_plain_page()
-            && let Some((page, left)) = self.last.take()
-            && self.zone.protocol().claim_left(page, left, request.class)
-        {
-            return Ok(Block::adopt(self.zone, page, Order::PAGE));
+        if request.is_plain_page() {
+            let (page, left) = (self.last.get(), self.left.replace(NOTHING));
+            if self.zone.protocol().claim_left(page, left, request.class) {
+                return Ok(Block::adopt(self.zone, page, Order::PAGE));
+            }
         }
         self.zone.alloc_at(self.cache, self.places, request)
     }
 
     /// Another page is the last one that was freed here; the one before goes to the CPU's others.
     #[inline(always)]
-    fn remember(&self, last: Option<(Pfn, PageWord)>) {
-        if let Some((before, _)) = self.last.replace(last) {
+    fn remember(&self, page: Pfn, left: PageWord) {
+        let before = self.last.replace(page);
+        if self.left.replace(left) != NOTHING {
             self.cache.push(self.zone.pool().number(before));
         }
     }
@@ -109,7 +115,12 @@ impl<'z, P: Protocol> Local<'z, P> {
     pub fn free(&self, block: Block<'z, P>) {
         if core::ptr::eq(block.zone(), self.zone) {
             let block = ManuallyDrop::new(block);
-            self.zone.protocol().put_block(block.pfn(), block.order(), self);
+            let (protocol, head, order) = (self.zone.protocol(), block.pfn(), block.order());
+            // The last reference to a page, by far the most frequent case, is compiled into the
+            // caller.
+            if order != Order::PAGE || !protocol.free_page(head, self) {
+                protocol.put_block(head, order, self);
+            }
         }
     }
 
@@ -121,7 +132,7 @@ impl<'z, P: Protocol> Local<'z, P> {
 
 impl<P: Protocol> Drop for Local<'_, P> {
     fn drop(&mut self) {
-        self.remember(None);
+        self.remember(self.last.get(), NOTHING);
         if self.places == Places::Own {
             self.cache.disown();
         }
@@ -171,7 +182,7 @@ impl<P: Protocol> FreeSink for Local<'_, P> {
     #[inline(always)]
     fn freed_page(&self, page: Pfn, left: PageWord) {
         if self.zone.allocator.is_found_by_row(self.cache, page) {
-            self.remember(Some((page, left)));
+            self.remember(page, left);
         } else {
             self.zone.allocator.publish_page_hint_at(self.cache, page);
         }
