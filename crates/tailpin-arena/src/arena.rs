@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::mem::ManuallyDrop;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use crate::handles::buffer::Buffer;
 use crate::handles::fragments::Fragments;
 use crate::handles::scattered::pieces::Pieces;
 use crate::memory::abilities::Abilities;
-use crate::memory::{PAGE_SIZE, bytes_of};
+use crate::memory::{PAGE_SIZE, bytes_of, release_failed};
 use crate::observe::counters::{self, Counters};
 use crate::observe::page_walk;
 use crate::observe::stats::{Holder, LeakReport, Stats};
@@ -347,16 +348,17 @@ impl Arena {
         self.inner().data.base
     }
 
-    /// The file behind a memfd arena: its first [`Arena::size`] bytes are the data, what follows is
-    /// the arena's own.
+    /// The file behind a memfd arena, which only Linux has: its first [`Arena::size`] bytes are the
+    /// data, what follows is the arena's own.
     ///
     /// # Safety
     /// Whatever is done by way of the file, in this process or another, the file keeps its length,
     /// its own part is not written to, and bytes of the data are written to, or holes made, only on
     /// behalf of the owner of the [`Buffer`] they lie in: a [`Slice`](crate::Slice) is read as
     /// memory that doesn't change.
+    #[cfg(all(target_os = "linux", not(tailpin_portable)))]
     pub unsafe fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.inner().data.file()
+        self.inner().data.mapped()?.file()
     }
 
     /// What the arena's memory is.
@@ -473,7 +475,7 @@ impl Arena {
         // What is registered is touched by that: all of it has memory from now on. To believe that
         // of huge pages that aren't there would be a SIGBUS later, so the pool has to have them
         // now.
-        inner.populate_pool().map_err(ReleaseError::system("populate memory to be registered"))?;
+        inner.populate_pool().map_err(release_failed("populate memory to be registered"))?;
         inner.residency.mark_all();
         Ok(registration)
     }
@@ -523,7 +525,8 @@ impl Arena {
     }
 
     /// Bytes that the system has given memory to, in use or free. An upper bound: memory that was
-    /// handed out counts, touched or not. The work is the same for an arena of any size.
+    /// handed out counts, touched or not. Of [`Backing::Heap`], which gives nothing back, it is
+    /// what was ever handed out, in whole 2 MiB. The work is the same for an arena of any size.
     pub fn resident(&self) -> usize {
         bytes_of(self.inner().residency.there())
     }

@@ -3,25 +3,40 @@
 use std::fmt;
 
 /// Where an arena's memory comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+///
+/// The default is [`Backing::Anonymous`] on Linux and [`Backing::Heap`] elsewhere, where an arena
+/// of the backings that are Linux's is [refused](crate::BuildError::Refused).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backing {
-    /// Private memory of this process, with transparent huge pages where the system allows them.
-    #[default]
+    /// Linux: private memory of this process, with transparent huge pages where the system allows
+    /// them.
     Anonymous,
-    /// Huge pages from the kernel's reserved pool (hugetlb). They are taken when the arena is
-    /// built, so running out is an error there and never a SIGBUS later.
+    /// Linux: huge pages from the kernel's reserved pool (hugetlb). They are taken when the arena
+    /// is built, so running out is an error there and never a SIGBUS later.
     HugeTlb(HugeSize),
-    /// An anonymous file that another process can map. A forked child has no part in it: what of
-    /// this crate it inherited panics or refuses there, but what reads by an address of its own, as
-    /// `Bytes`, Arrow buffers and collections do, meets a segmentation fault.
+    /// Linux: an anonymous file that another process can map. A forked child has no part in it:
+    /// what of this crate it inherited panics or refuses there, but what reads by an address of its
+    /// own, as `Bytes`, Arrow buffers and collections do, meets a segmentation fault.
     Memfd {
         /// Asks for transparent huge pages, which shared memory gets only if `shmem_enabled` allows
         /// it.
         huge: bool,
     },
+    /// Memory of the program's allocator, on any system. The arena has all of it when it is built,
+    /// and gives nothing back before it goes: what was ever handed out stays
+    /// [resident](crate::Arena::resident). Most allocators have large memory from the system
+    /// untouched, so that what was never handed out takes none; on Windows all of it counts as
+    /// committed. A forked child has a copy of everything, as of [`Backing::Anonymous`].
+    Heap,
     /// Memory that the caller supplied through
     /// [`Builder::over_memory`](crate::Builder::over_memory).
     Plain,
+}
+
+impl Default for Backing {
+    fn default() -> Self {
+        if cfg!(all(target_os = "linux", not(tailpin_portable))) { Self::Anonymous } else { Self::Heap }
+    }
 }
 
 impl fmt::Display for Backing {
@@ -31,6 +46,7 @@ impl fmt::Display for Backing {
             Self::HugeTlb(size) => write!(f, "hugetlb pages of {size}"),
             Self::Memfd { huge: false } => write!(f, "memfd"),
             Self::Memfd { huge: true } => write!(f, "memfd with huge pages"),
+            Self::Heap => write!(f, "memory of the program's allocator"),
             Self::Plain => write!(f, "memory of the caller's"),
         }
     }
@@ -115,6 +131,11 @@ pub enum Reason {
     NotAskedForHuge,
     /// The kernel can give back a page of its huge page pool only whole.
     OnlyWholeHugePages(HugeSize),
+    /// The memory is of the program's allocator, which takes it back only whole, when the arena
+    /// goes.
+    OfTheHeap,
+    /// Linux can do this, and this system can't, or the arena doesn't know how.
+    OnlyOnLinux,
     /// The memory is the caller's: the arena knows nothing of what is under it.
     CallersMemory,
     /// Only this process has this memory.
@@ -154,6 +175,11 @@ impl fmt::Display for Reason {
                     "hugetlb memory goes back only as whole pages of {size}, which must be free all over"
                 )
             }
+            Self::OfTheHeap => write!(
+                f,
+                "the memory is of the program's allocator, which takes it back only whole, when the arena goes"
+            ),
+            Self::OnlyOnLinux => write!(f, "only on Linux an arena can do this"),
             Self::CallersMemory => write!(f, "the memory is the caller's, who alone can give it back"),
             Self::Private => write!(f, "only this process has this memory; use a memfd to share it"),
             Self::Registered => {

@@ -16,11 +16,12 @@ use crate::budget::watermark::{Levels, Pressure, Watermark};
 use crate::error::BuildError;
 use crate::events::Events;
 use crate::history::{History, Start};
-use crate::memory::description::{Description, Facts, TagNames};
+use crate::memory::abilities::GivesBack;
+use crate::memory::description::{Description, TagNames, describe};
 use crate::memory::fork::ForkMark;
-use crate::memory::mapping::{Advice, Mapping, Source};
+use crate::memory::mapped::{locks_all, why};
 use crate::memory::system;
-use crate::memory::{Data, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, lock_limit, round_up, why};
+use crate::memory::{Data, Keeper, PAGE_SIZE, PlainMemory, WordCounts, Words, bytes_of, round_up};
 use crate::observe::stats::LeakReport;
 use crate::own_zones::OwnZones;
 use crate::page_notes::PageNotes;
@@ -41,6 +42,12 @@ const SIZE_PER_LIMIT: usize = 512;
 const MOST_SIZE: usize = 256 << 30;
 /// Less is not tried where the system grants no more.
 const LEAST_SIZE: usize = 1 << 30;
+
+/// Memory of the heap for each byte of the limit: it is not as plentiful as address space. So much
+/// is enough for pieces of any size, and for buffers of which little or nothing is kept.
+const HEAP_PER_LIMIT: usize = 4;
+/// Memory of the heap of an arena of which neither size nor limit was said.
+const DEFAULT_HEAP: usize = 512 << 20;
 
 /// Free memory above which it goes back, where nothing else was said.
 const DEFAULT_ABOVE: usize = 32 << 20;
@@ -153,13 +160,16 @@ impl Builder {
     /// By default it is plenty: 512 times the [limit](Builder::limit), within 64 to 256 GiB, so
     /// that buffers of 2 MiB are not refused for want of address space though one page is kept of
     /// each; less where the system grants no more (`ulimit -v`). Hugetlb, populated and locked
-    /// arenas are as large as the limit instead.
+    /// arenas are as large as the limit instead. Memory of the heap is not as plentiful: by default
+    /// an arena of [`Backing::Heap`] takes four times the limit, or 512 MiB without one, and to
+    /// align its blocks it asks the allocator for up to twice the size.
     pub fn size(mut self, bytes: usize) -> Self {
         self.size = Some(bytes);
         self
     }
 
-    /// Where the memory comes from; [`Backing::Anonymous`] if nothing is said.
+    /// Where the memory comes from; [`Backing::Anonymous`] if nothing is said, and off Linux
+    /// [`Backing::Heap`], the only one there besides memory of the caller's.
     pub fn backing(mut self, backing: Backing) -> Self {
         self.backing = Some(backing);
         self
@@ -188,6 +198,7 @@ impl Builder {
     }
 
     /// Locks the memory (`mlock`), which also populates it. A locked arena gives nothing back.
+    /// Memory of the heap or of the caller's can't be locked: to ask for it is an error.
     pub fn lock(mut self, lock: bool) -> Self {
         self.settings.locked = lock;
         self
@@ -280,22 +291,31 @@ impl Builder {
                 self.assemble(Backing::Plain, Data::plain(memory)?)
             }
             (None, Some(Backing::Plain)) | (Some(_), Some(_)) => Err(BuildError::NoMemoryGiven),
-            (None, backing) => self.build_mapped(backing.unwrap_or_default()),
+            (None, backing) => self.build_over(backing.unwrap_or_default()),
         }
     }
 
-    /// Over memory from the system: of the size that was said, or of as much as the system grants.
-    fn build_mapped(&self, backing: Backing) -> Result<Arena, BuildError> {
+    /// Over memory of this backing: of the size that was said, or of as much as can be had.
+    fn build_over(&self, backing: Backing) -> Result<Arena, BuildError> {
         if let Some(size) = self.size {
             return self.build_sized(backing, size);
         }
-        if self.populate || self.settings.locked || matches!(backing, Backing::HugeTlb(_)) || locks_all()? {
+        let limit = self.limit.unwrap_or(0);
+        let (wanted, least) = if backing == Backing::Heap {
+            let wanted = if limit > 0 { limit.saturating_mul(HEAP_PER_LIMIT) } else { DEFAULT_HEAP };
+            (wanted, limit.max(PAGE_SIZE))
+        } else if self.populate
+            || self.settings.locked
+            || matches!(backing, Backing::HugeTlb(_))
+            || locks_all()?
+        {
             // Each byte of it is memory.
-            return self.build_sized(backing, self.limit.unwrap_or(0));
-        }
-        let wanted = self.limit.unwrap_or(0).saturating_mul(SIZE_PER_LIMIT);
-        let least = LEAST_SIZE.max(self.limit.unwrap_or(0));
-        let mut size = wanted.clamp(DEFAULT_SIZE, MOST_SIZE).max(self.limit.unwrap_or(0));
+            return self.build_sized(backing, limit);
+        } else {
+            let wanted = limit.saturating_mul(SIZE_PER_LIMIT);
+            (wanted.clamp(DEFAULT_SIZE, MOST_SIZE).max(limit), LEAST_SIZE.max(limit))
+        };
+        let mut size = wanted;
         loop {
             match self.build_sized(backing, size) {
                 Err(BuildError::OutOfMemory { .. } | BuildError::FileLimit { .. }) if size / 2 >= least => {
@@ -310,20 +330,19 @@ impl Builder {
         let size = round_up(bytes, backing).ok_or(BuildError::BadSize { bytes })?;
         let frames = FrameRange::new(tailpin::Pfn::new(0), (size / PAGE_SIZE) as u64);
         let words = word_counts(frames, slots())?.bytes().ok_or(BuildError::BadSize { bytes: size })?;
-        self.assemble(backing, Data::mapped(backing, size, words)?)
+        self.assemble(backing, Data::new(backing, size, words)?)
     }
 
-    fn assemble(&self, backing: Backing, data: Data) -> Result<Arena, BuildError> {
+    fn assemble(&self, backing: Backing, mut data: Data) -> Result<Arena, BuildError> {
         let size = bytes_of(data.pages);
-        let taken_at_once =
-            self.populate || self.settings.locked || matches!(backing, Backing::HugeTlb(_) | Backing::Plain);
+        let gives_back = GivesBack::of(backing, self.settings.locked, false);
+        // Memory that was taken at once goes back by no drop.
+        let stays = self.populate || matches!(backing, Backing::HugeTlb(_)) || !gives_back.huge.is_yes();
         let above = self.release_above.unwrap_or_else(|| DEFAULT_ABOVE.max(self.settings.keep_resident));
-        let settings = Settings {
-            release_above: (!taken_at_once).then_some((above / PAGE_SIZE) as u64),
-            ..self.settings
-        };
+        let settings =
+            Settings { release_above: (!stays).then_some((above / PAGE_SIZE) as u64), ..self.settings };
         let release_due: Option<fn(&Inner, u64)> = match settings.release_by {
-            _ if taken_at_once => None,
+            _ if stays => None,
             ReleaseBy::Drops => Some(follow::by_drops),
             ReleaseBy::Thread => Some(follow::by_thread),
             ReleaseBy::Poll => None,
@@ -331,31 +350,19 @@ impl Builder {
         let ranges = [FrameRange::new(data.first, data.pages)];
         let counts = word_counts(ranges[0], slots())?;
         let words = Words::new(counts, &data)?;
-        let parts = counts.observed().ok_or(BuildError::BadSize { bytes: size })?;
         let start = Start::now();
-        let facts = Facts {
-            data: data.base.addr().get() as u64,
-            pages: data.pages,
-            first: data.first.get(),
-            words: words.mapping().base().addr().get() as u64,
-            parts: parts.map(|part| part.start),
-            metadata: words.bytes() as u64,
-            built_ns: system::clock_ns(),
-            built_ticks: start.ticks,
-            backing,
-        };
         // Where the system refuses it, the arena goes untold, and says so.
-        let description = Description::new(&facts);
+        let description = describe(backing, &data, &words, counts, start.ticks);
         let told = description.as_ref().ok();
         let fork = keep_from_children(backing, &data, &words, told)?;
         let layout = ZoneLayout::new(&ranges, slots()).map_err(BuildError::Zone)?;
         let config = ZoneConfig::default().cpu(current_index);
         let zone = Zone::new(layout, config, words.pages, words.allocator).map_err(BuildError::Zone)?;
         let base = zone.span().start;
-        let by_pageblock = matches!(backing, Backing::HugeTlb(_) | Backing::Plain)
+        let by_pageblock = matches!(backing, Backing::HugeTlb(_) | Backing::Heap | Backing::Plain)
             || backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
         let residency = Residency::new(words.residency, layout.span_frames(), base, by_pageblock);
-        let there = fill(backing, self.populate, settings.locked, &data)?;
+        let there = self.fill(backing, &mut data)?;
         if there {
             residency.mark_all();
         }
@@ -399,6 +406,24 @@ impl Builder {
         }
         Ok(arena)
     }
+
+    /// Populates and locks the memory if that is wanted; whether all of it has memory now.
+    fn fill(&self, backing: Backing, data: &mut Data) -> Result<bool, BuildError> {
+        let cannot_lock = GivesBack::of(backing, false, false).huge.reason();
+        match (&mut data.keeper, cannot_lock.filter(|_| self.settings.locked)) {
+            (Keeper::Mapped(mapped), _) => mapped.fill(backing, self.populate, self.settings.locked),
+            (_, Some(reason)) => Err(BuildError::Refused(reason)),
+            (Keeper::Heap(memory), None) => {
+                if self.populate {
+                    memory.populate();
+                }
+                Ok(self.populate || locks_all()?)
+            }
+            // The arena can't know what is under memory of the caller's: all of it counts as
+            // populated.
+            (Keeper::Plain(_), None) => Ok(true),
+        }
+    }
 }
 
 /// Starts the thread that gives back what is free, for as long as the arena has a handle.
@@ -428,58 +453,20 @@ pub(crate) fn word_counts(data: FrameRange, slots: usize) -> Result<WordCounts, 
     })
 }
 
-/// Whether all that the process maps is locked at once (`mlockall`), and so has memory.
-fn locks_all() -> Result<bool, BuildError> {
-    let failed = |errno| why(errno, "map memory", PAGE_SIZE, Backing::Anonymous);
-    let probe = Mapping::new(Source::Anonymous, PAGE_SIZE, PAGE_SIZE).map_err(failed)?;
-    Ok(probe.is_locked(0..PAGE_SIZE))
-}
-
-/// Memory that a forked child must not have stays with the parent: shared memory, whose counts are
-/// the parent's, and hugetlb memory, of which a write in either process could find no page to copy
-/// to, and kill it.
+/// Memory that a forked child must not have stays with the parent.
 fn keep_from_children(
     backing: Backing,
     data: &Data,
     words: &Words,
     description: Option<&Description>,
 ) -> Result<Option<ForkMark>, BuildError> {
+    let Some(mapped) = data.mapped() else { return Ok(None) };
+    let fork = mapped.keep_from_children(backing, words.mapping())?;
     let failed = |errno| why(errno, "keep memory from forked children", PAGE_SIZE, Backing::Anonymous);
-    let Some(mapping) = data.mapping() else { return Ok(None) };
-    if backing == Backing::Anonymous {
-        return Ok(None);
+    if let Some(description) = description.filter(|_| fork.is_some()) {
+        description.keep_from_children().map_err(failed)?;
     }
-    mapping.advise(0..mapping.len(), Advice::DontFork).map_err(failed)?;
-    words.mapping().advise(0..words.mapping().len(), Advice::DontFork).map_err(failed)?;
-    description.map_or(Ok(()), Description::keep_from_children).map_err(failed)?;
-    ForkMark::new().map_err(failed).map(Some)
-}
-
-/// Populates all of the memory if that is wanted; whether all of it has memory now.
-fn fill(backing: Backing, populate: bool, lock: bool, data: &Data) -> Result<bool, BuildError> {
-    let Some(mapping) = data.mapping() else {
-        // The arena can't know what is under memory of the caller's: all of it counts as populated.
-        return Ok(true);
-    };
-    if lock {
-        mapping.lock().map_err(|errno| match errno {
-            rustix::io::Errno::NOMEM | rustix::io::Errno::PERM => lock_limit(mapping.len()),
-            _ => why(errno, "lock memory", mapping.len(), backing),
-        })?;
-    }
-    if populate || matches!(backing, Backing::HugeTlb(_)) {
-        let free = if let Backing::HugeTlb(size) = backing { system::free_huge_pages(size) } else { 0 };
-        let populated = mapping.advise(0..mapping.len(), Advice::Populate);
-        populated.map_err(|errno| match why(errno, "populate memory", mapping.len(), backing) {
-            // The ones that were populated are not free at this moment.
-            BuildError::HugePageShortage { size, needed, .. } => {
-                BuildError::HugePageShortage { size, needed, free }
-            }
-            other => other,
-        })?;
-    }
-    // Where all of the process is locked (`mlockall`), this mapping is too, and has memory.
-    Ok(lock || populate || matches!(backing, Backing::HugeTlb(_)) || mapping.is_locked(0..mapping.len()))
+    Ok(fork)
 }
 
 impl fmt::Debug for Builder {

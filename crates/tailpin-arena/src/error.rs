@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use rustix::io::Errno;
 use tailpin::{GetError, ZoneError};
 
 use crate::backing::{HugeSize, Reason};
@@ -19,6 +18,9 @@ pub enum BuildError {
     /// [`Backing::Plain`](crate::Backing::Plain) was asked for without memory, or memory was given
     /// together with another backing.
     NoMemoryGiven,
+    /// Memory of this backing can't do what was asked of the arena, or this system doesn't have
+    /// such memory.
+    Refused(Reason),
     /// The memory given doesn't contain a single whole 4 KiB page.
     TooSmall {
         /// Its length in bytes.
@@ -80,6 +82,7 @@ impl fmt::Display for BuildError {
             Self::NoMemoryGiven => {
                 write!(f, "memory of the caller's comes through over_memory, and without another backing")
             }
+            Self::Refused(reason) => write!(f, "{reason}"),
             Self::TooSmall { bytes } => write!(f, "no whole 4 KiB page lies within these {bytes} bytes"),
             Self::HugePageShortage { size, needed, free } => write!(
                 f,
@@ -275,12 +278,6 @@ pub enum ReleaseError {
         /// The error number.
         errno: i32,
     },
-}
-
-impl ReleaseError {
-    pub(crate) fn system(doing: &'static str) -> impl Fn(Errno) -> Self {
-        move |errno| Self::System { doing, errno: errno.raw_os_error() }
-    }
 }
 
 impl fmt::Display for ReleaseError {

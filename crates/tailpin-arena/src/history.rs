@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tailpin::{Order, Pfn};
 
-use crate::memory::system::ticks;
+use crate::memory::system::{ticks, ticks_since};
 
 const BORN_BITS: u32 = 54;
 const ORDER_SHIFT: u32 = BORN_BITS;
@@ -124,8 +124,7 @@ impl History {
     /// The time, in ticks after the arena was built.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        // Another processor may be behind by a few.
-        ticks().saturating_sub(self.start_ticks)
+        ticks_since(self.start, self.start_ticks)
     }
 
     /// A buffer of `order` was handed out at `head`.

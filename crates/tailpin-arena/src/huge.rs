@@ -3,12 +3,13 @@
 
 use std::sync::atomic::Ordering;
 
-use rustix::io;
 use tailpin::{FrameMask, Order, Pfn};
 
 use crate::backing::Backing;
 use crate::error::AllocError;
+use crate::memory::mapped::Mapped;
 use crate::memory::mapping::{Advice, Mapping};
+use crate::memory::system::Errno;
 use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
 use crate::shared_state::Inner;
 
@@ -46,7 +47,7 @@ impl Inner {
     }
 
     /// Has the kernel's pool put its huge pages under all of a hugetlb arena again.
-    pub(crate) fn populate_pool(&self) -> io::Result<()> {
+    pub(crate) fn populate_pool(&self) -> Result<(), Errno> {
         let (Backing::HugeTlb(size), Some(mapping)) = (self.backing, self.data.mapping()) else {
             return Ok(());
         };
@@ -81,9 +82,10 @@ impl Inner {
     fn drop_small_pages(&self, mapping: &Mapping, pageblock: Pfn) {
         let range = self.offset_of(pageblock)..self.offset_of(pageblock) + PAGEBLOCK_SIZE;
         // A file keeps its pages, small as they are; only by a hole in it would they go.
+        let is_file = self.data.mapped().is_some_and(Mapped::is_file);
         // SAFETY: all frames of the pageblock are the caller's, who has given out no reference into
         // them yet.
-        if self.data.file().is_none() && unsafe { mapping.discard(range.clone()) }.is_ok() {
+        if !is_file && unsafe { mapping.discard(range.clone()) }.is_ok() {
             self.residency.clear(pageblock, &FrameMask::ALL);
         }
         if mapping.advise(range, Advice::Huge).is_ok() {

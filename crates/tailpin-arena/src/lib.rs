@@ -1,8 +1,9 @@
 #![doc = include_str!("readme_links.md")]
 #![doc = include_str!("../README.md")]
-
-#[cfg(not(target_os = "linux"))]
-compile_error!("tailpin-arena knows the memory of Linux and no other");
+#![cfg_attr(
+    not(all(target_os = "linux", not(tailpin_portable))),
+    allow(dead_code, reason = "what only memory of Linux makes use of")
+)]
 
 // Arithmetic on a caller's numbers is checked, or its place says why it can't overflow.
 #[deny(clippy::arithmetic_side_effects)]
@@ -27,6 +28,7 @@ mod loom_word;
 #[deny(clippy::arithmetic_side_effects)]
 mod memory;
 mod observe;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 pub mod outside;
 mod own_zones;
 mod page_notes;
@@ -35,6 +37,7 @@ mod reclaim;
 mod requests;
 mod residency;
 mod settings;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 pub mod shared;
 mod shared_state;
 mod thread_slot;
@@ -53,11 +56,11 @@ pub use handles::slice::Slice;
 pub use integrations::bytes;
 #[cfg(feature = "foyer")]
 pub use integrations::foyer;
-#[cfg(feature = "io-uring")]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(tailpin_portable)))]
 pub use integrations::io_uring;
 #[cfg(feature = "metrics")]
 pub use integrations::metrics;
-#[cfg(feature = "vm-memory")]
+#[cfg(all(feature = "vm-memory", target_os = "linux", not(tailpin_portable)))]
 pub use integrations::vm_memory;
 pub use memory::PlainMemory;
 pub use memory::abilities::Abilities;
@@ -68,7 +71,7 @@ pub use reclaim::releaser::{Pace, Releaser};
 
 pub use handles::read_buffer::ReadBuffer;
 pub use handles::scattered::buffer::ScatteredBuffer;
-#[cfg(any(feature = "io-uring", feature = "monoio"))]
+#[cfg(all(any(feature = "io-uring", feature = "monoio"), target_os = "linux", not(tailpin_portable)))]
 pub use handles::scattered::io_vector::IoVector;
 pub use handles::scattered::slices::Scattered;
 pub use requests::reservation::Reservation;

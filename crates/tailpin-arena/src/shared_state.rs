@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::thread::Thread;
 
-use rustix::io::Errno;
 use tailpin::{FrameRange, Local, Order, Pfn, Zone};
 
 use crate::backing::{Ability, Backing, Reason};
@@ -18,7 +17,8 @@ use crate::events::Events;
 use crate::history::History;
 use crate::memory::description::Description;
 use crate::memory::fork::ForkMark;
-use crate::memory::{Data, PAGE_SIZE, PAGEBLOCK_SIZE, Words, bytes_of};
+use crate::memory::system::{self, Errno};
+use crate::memory::{Data, PAGE_SIZE, PAGEBLOCK_SIZE, Words, bytes_of, release_failed};
 use crate::own_zones::OwnZones;
 use crate::page_notes::PageNotes;
 use crate::residency::Residency;
@@ -34,7 +34,7 @@ pub(crate) const DUE: u64 = Order::HUGE.frames();
 pub(crate) struct Inner {
     /// What readers in other processes find. First, so that it is gone before what it tells of;
     /// where the system refused it, why.
-    pub(crate) description: Result<Description, Errno>,
+    pub(crate) description: Result<Description, Reason>,
     pub(crate) zone: Zone<'static>,
     /// The same, as threads with slots of their own use it.
     pub(crate) own_zones: OwnZones,
@@ -136,8 +136,7 @@ impl Inner {
 
     /// Whether other processes can look at the arena.
     pub(crate) fn look_ability(&self) -> Ability {
-        let refused = self.description.as_ref().err();
-        Ability::unless(refused.map(|errno| Reason::NotDescribed { errno: errno.raw_os_error() }))
+        Ability::unless(self.description.as_ref().err().copied())
     }
 
     /// Bytes that may be in use, if there is a limit.
@@ -254,11 +253,11 @@ impl Inner {
 
     /// What the kernel's refusal to take memory means.
     pub(crate) fn refusal(&self, errno: Errno) -> ReleaseError {
-        if errno == Errno::INVAL && self.is_locked() {
+        if system::may_mean_locked(errno) && self.is_locked() {
             // The process has locked the memory since the release looked.
             return ReleaseError::Refused(Reason::Locked);
         }
-        ReleaseError::system("give memory back")(errno)
+        release_failed("give memory back")(errno)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Commands that this build leaves out because they bring many crates: each says how to build it.
+//! Commands that this build leaves out: because they bring many crates, then each says how to build
+//! it; or because only Linux has what they look at.
 
 use std::ffi::OsString;
 
@@ -14,7 +15,17 @@ pub(crate) struct Args {
     asked: Vec<OsString>,
 }
 
+/// Says that `command` is of no use here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn only_on_linux(command: &str) -> Status {
+    complain(format_args!(
+        "`{command}` looks at memory as only Linux tells of it, and this is another system"
+    ));
+    Status::Unusable
+}
+
 /// Says how to build `command`, which is also the name of its feature.
+#[cfg(not(all(feature = "bench", feature = "check")))]
 pub(crate) fn run(command: &str, args: &Args) -> Status {
     let mut asked = String::new();
     for argument in &args.asked {
@@ -32,6 +43,7 @@ pub(crate) fn run(command: &str, args: &Args) -> Status {
 }
 
 /// An argument as a shell reads it back.
+#[cfg(not(all(feature = "bench", feature = "check")))]
 fn quoted(argument: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=,:".contains(letter);
     if !argument.is_empty() && argument.chars().all(plain) {
@@ -41,7 +53,7 @@ fn quoted(argument: &str) -> String {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(all(feature = "bench", feature = "check"))))]
 mod tests {
     use super::quoted;
 

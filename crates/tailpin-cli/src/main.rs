@@ -1,6 +1,8 @@
 //! The `tailpin` command. Each subcommand is a module with its arguments and a `run`.
 
-#[cfg(not(all(feature = "bench", feature = "check")))]
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "what only commands of Linux use"))]
+
+#[cfg(not(all(feature = "bench", feature = "check", target_os = "linux")))]
 mod absent;
 #[cfg(target_os = "linux")]
 mod arenas;
@@ -85,17 +87,35 @@ enum Command {
     Bench(absent::Args),
     #[cfg(target_os = "linux")]
     Retain(retain::Args),
+    /// What of a log stays in memory, by four ways to keep its records (only on Linux)
+    #[cfg(not(target_os = "linux"))]
+    Retain(absent::Args),
     #[cfg(target_os = "linux")]
     Doctor(doctor::Args),
+    /// What this machine allows (only on Linux)
+    #[cfg(not(target_os = "linux"))]
+    Doctor(absent::Args),
     Boot(boot::Args),
     #[cfg(target_os = "linux")]
     Capture(capture::Args),
+    /// Record what this kernel does with its pages (only on Linux)
+    #[cfg(not(target_os = "linux"))]
+    Capture(absent::Args),
     #[cfg(target_os = "linux")]
     Top(top::Args),
+    /// What a running program's arenas hold (only on Linux)
+    #[cfg(not(target_os = "linux"))]
+    Top(absent::Args),
     #[cfg(target_os = "linux")]
     Map(map::Args),
+    /// Where a running program's arenas hold it (only on Linux)
+    #[cfg(not(target_os = "linux"))]
+    Map(absent::Args),
     #[cfg(target_os = "linux")]
     Holders(holders::Args),
+    /// What keeps a running program's memory (only on Linux)
+    #[cfg(not(target_os = "linux"))]
+    Holders(absent::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -117,17 +137,29 @@ fn main() -> ExitCode {
             Some(Command::Bench(args)) => absent::run("bench", &args),
             #[cfg(target_os = "linux")]
             Some(Command::Retain(args)) => retain::run(&args),
+            #[cfg(not(target_os = "linux"))]
+            Some(Command::Retain(_)) => absent::only_on_linux("retain"),
             #[cfg(target_os = "linux")]
             Some(Command::Doctor(args)) => doctor::run(&args),
+            #[cfg(not(target_os = "linux"))]
+            Some(Command::Doctor(_)) => absent::only_on_linux("doctor"),
             Some(Command::Boot(args)) => boot::run(&args),
             #[cfg(target_os = "linux")]
             Some(Command::Capture(args)) => capture::run(&args),
+            #[cfg(not(target_os = "linux"))]
+            Some(Command::Capture(_)) => absent::only_on_linux("capture"),
             #[cfg(target_os = "linux")]
             Some(Command::Top(args)) => top::run(&args),
+            #[cfg(not(target_os = "linux"))]
+            Some(Command::Top(_)) => absent::only_on_linux("top"),
             #[cfg(target_os = "linux")]
             Some(Command::Map(args)) => map::run(&args),
+            #[cfg(not(target_os = "linux"))]
+            Some(Command::Map(_)) => absent::only_on_linux("map"),
             #[cfg(target_os = "linux")]
             Some(Command::Holders(args)) => holders::run(&args),
+            #[cfg(not(target_os = "linux"))]
+            Some(Command::Holders(_)) => absent::only_on_linux("holders"),
             Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
             Some(Command::Man(args)) => man::run(&args, Cli::command()),
         },

@@ -46,6 +46,23 @@ impl Landing {
     }
 }
 
+/// Fills `bytes` with what is in the file from `at` on. Where the system can't read at a place, the
+/// file's own position moves: it was opened for one answer, and is read by nothing else.
+#[cfg(feature = "fs")]
+fn read_exact_at(file: &std::fs::File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+    }
+    #[cfg(not(unix))]
+    {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = file;
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(bytes)
+    }
+}
+
 fn failed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Generic { store: "ArenaStore", source: why.into() }
 }
@@ -64,7 +81,7 @@ pub(crate) async fn fill(
             let read = move || -> Result<Vec<Landing>> {
                 for landing in &mut landings {
                     let at = landing.range.start;
-                    let read = std::os::unix::fs::FileExt::read_exact_at(&file, landing.bytes(), at);
+                    let read = read_exact_at(&file, landing.bytes(), at);
                     read.map_err(|error| failed(format!("{}: {error}", path.display())))?;
                 }
                 Ok(landings)

@@ -10,15 +10,15 @@ pub mod bytes;
 pub(crate) mod compio;
 #[cfg(feature = "foyer")]
 pub mod foyer;
-#[cfg(feature = "io-uring")]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(tailpin_portable)))]
 pub mod io_uring;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-#[cfg(feature = "monoio")]
+#[cfg(all(feature = "monoio", target_os = "linux", not(tailpin_portable)))]
 pub(crate) mod monoio;
 #[cfg(feature = "serde")]
 pub(crate) mod serde;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
-#[cfg(feature = "vm-memory")]
+#[cfg(all(feature = "vm-memory", target_os = "linux", not(tailpin_portable)))]
 pub mod vm_memory;

@@ -1,7 +1,7 @@
 //! What an arena can do with its memory, which the system is asked for.
 
 use crate::backing::{Ability, Backing, Reason};
-use crate::memory::system::{self, HugePages};
+use crate::memory::system::{self, Errno, HugePages};
 
 /// What an arena can do at this moment. See [`Arena::abilities`](crate::Arena::abilities).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +37,18 @@ impl GivesBack {
         } else {
             None
         };
-        let callers = (backing == Backing::Plain).then_some(Reason::CallersMemory);
+        let others = match backing {
+            Backing::Heap => Some(Reason::OfTheHeap),
+            Backing::Plain => Some(Reason::CallersMemory),
+            Backing::Anonymous | Backing::HugeTlb(_) | Backing::Memfd { .. } => None,
+        };
         let whole_only = match backing {
             Backing::HugeTlb(size) => Some(Reason::OnlyWholeHugePages(size)),
             _ => None,
         };
         Self {
-            small: Ability::unless(callers.or(whole_only).or(held)),
-            huge: Ability::unless(callers.or(held)),
+            small: Ability::unless(others.or(whole_only).or(held)),
+            huge: Ability::unless(others.or(held)),
         }
     }
 }
@@ -52,11 +56,11 @@ impl GivesBack {
 impl Backing {
     /// Whether the first touch of this memory brings a huge page, where that is for the system to
     /// say.
-    pub(crate) fn gets_huge_pages(self) -> rustix::io::Result<bool> {
+    pub(crate) fn gets_huge_pages(self) -> Result<bool, Errno> {
         Ok(match self {
             Self::Anonymous => system::thp()? != HugePages::Off,
             Self::Memfd { huge } => huge && system::shmem_thp()? != HugePages::Off,
-            Self::HugeTlb(_) | Self::Plain => false,
+            Self::HugeTlb(_) | Self::Heap | Self::Plain => false,
         })
     }
 }
@@ -74,6 +78,7 @@ impl Abilities {
             Backing::HugeTlb(_) => None,
             Backing::Memfd { huge: false } => Some(Reason::NotAskedForHuge),
             Backing::Memfd { huge: true } => off(system::shmem_thp(), Reason::ShmemThpOff),
+            Backing::Heap => Some(Reason::OfTheHeap),
             Backing::Plain => Some(Reason::CallersMemory),
         };
         let private = (!matches!(backing, Backing::Memfd { .. })).then_some(Reason::Private);

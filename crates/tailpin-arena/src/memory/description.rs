@@ -21,11 +21,11 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::io::Errno;
-
-use crate::backing::{Backing, HugeSize};
+use crate::backing::{Backing, HugeSize, Reason};
 use crate::memory::mapping::{Advice, Mapping, Source};
 use crate::memory::memory_file::{self, FileError};
+use crate::memory::system::{self, Errno};
+use crate::memory::{Data, WordCounts, Words};
 
 /// What the mapping is called.
 pub(crate) const NAME: &str = "tailpin-description";
@@ -95,13 +95,14 @@ pub(crate) struct Facts {
     pub(crate) backing: Backing,
 }
 
-const BACKINGS: [Backing; 6] = [
+const BACKINGS: [Backing; 7] = [
     Backing::Anonymous,
     Backing::HugeTlb(HugeSize::Mib2),
     Backing::HugeTlb(HugeSize::Gib1),
     Backing::Memfd { huge: false },
     Backing::Memfd { huge: true },
     Backing::Plain,
+    Backing::Heap,
 ];
 
 /// What the parts are called.
@@ -256,9 +257,33 @@ pub(crate) struct Description {
     words: &'static [AtomicU64],
 }
 
+/// Describes an arena that is being built; where the system refuses it, why.
+pub(crate) fn describe(
+    backing: Backing,
+    data: &Data,
+    words: &Words,
+    counts: WordCounts,
+    built_ticks: u64,
+) -> Result<Description, Reason> {
+    let refused = |errno: Errno| Reason::NotDescribed { errno: errno.raw_os_error() };
+    let parts = counts.observed().ok_or(refused(Errno::OVERFLOW))?;
+    let facts = Facts {
+        data: data.base.addr().get() as u64,
+        pages: data.pages,
+        first: data.first.get(),
+        words: words.all.as_ptr().addr() as u64,
+        parts: parts.map(|part| part.start),
+        metadata: words.bytes() as u64,
+        built_ns: system::clock_ns(),
+        built_ticks,
+        backing,
+    };
+    Description::new(&facts).map_err(refused)
+}
+
 impl Description {
     /// Writes one.
-    pub(crate) fn new(facts: &Facts) -> Result<Self, Errno> {
+    fn new(facts: &Facts) -> Result<Self, Errno> {
         let bytes = WORDS * size_of::<u64>();
         let file = memory_file::create(NAME, bytes as u64).map_err(|error| match error {
             FileError::Limit { .. } => Errno::FBIG,

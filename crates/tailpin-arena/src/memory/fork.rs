@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io;
 use rustix::mm::{Advice, madvise};
+use tailpin::PAGE_SIZE;
 
 use crate::memory::mapping::{Mapping, Source};
-
-use crate::memory::PAGE_SIZE;
 
 /// One word that reads 1 in the process that made it, and 0 in its forked children.
 pub(crate) struct ForkMark {

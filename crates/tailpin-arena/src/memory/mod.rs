@@ -1,29 +1,47 @@
 //! The two pieces of memory of an arena: its data, and the words that say what becomes of it.
+//!
+//! What is Linux's of it lies in modules of their own. Elsewhere the modules of [`stand_in`] take
+//! their names: types of which there is no value, as no memory there is the system's, and answers
+//! that say so. Nothing else asks which system it is, but for the parts of the crate that are
+//! Linux's as a whole.
 
 pub(crate) mod abilities;
+pub(crate) mod heap;
+
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "places in a description, which has 8192 words, and lengths that were bounded before"
 )]
 pub(crate) mod description;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 pub(crate) mod fork;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
+pub(crate) mod mapped;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 pub(crate) mod mapping;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 pub(crate) mod memory_file;
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
 pub(crate) mod system;
 
+#[cfg(not(all(target_os = "linux", not(tailpin_portable))))]
+mod stand_in;
+#[cfg(not(all(target_os = "linux", not(tailpin_portable))))]
+pub(crate) use stand_in::{description, fork, mapped, mapping, system};
+
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
-use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 use tailpin::{Order, Pfn};
 
 use crate::backing::{Backing, HugeSize};
-use crate::error::BuildError;
-use crate::memory::mapping::{Advice, Mapping, Source};
-use crate::memory::memory_file::FileError;
+use crate::error::{BuildError, ReleaseError};
+use crate::memory::heap::HeapMemory;
+use crate::memory::mapped::Mapped;
+use crate::memory::mapping::Mapping;
+use crate::memory::system::Errno;
 
 pub(crate) use tailpin::{PAGE_BYTES, PAGE_SIZE};
 
@@ -79,8 +97,8 @@ impl Drop for PlainMemory {
 
 /// What keeps the data there.
 pub(crate) enum Keeper {
-    Mapped(Mapping),
-    Shared(Mapping, OwnedFd),
+    Mapped(Mapped),
+    Heap(HeapMemory),
     #[expect(dead_code, reason = "kept for its drop")]
     Plain(PlainMemory),
 }
@@ -110,96 +128,51 @@ impl Data {
         Ok(Self { base, first, pages: pages as u64, keeper: Keeper::Plain(memory) })
     }
 
-    /// Memory from the system, aligned for the largest block that it can contain. `words` bytes are
+    /// Memory of this backing, aligned for the largest block that it can contain. `words` bytes are
     /// added to a shared file behind the data.
-    pub(crate) fn mapped(backing: Backing, size: usize, words: usize) -> Result<Self, BuildError> {
+    pub(crate) fn new(backing: Backing, size: usize, words: usize) -> Result<Self, BuildError> {
         let align = size.next_power_of_two().clamp(PAGEBLOCK_SIZE, Order::MAX.bytes() as usize);
-        let huge_pages =
-            backing.gets_huge_pages().map_err(|errno| why(errno, "ask for huge pages", size, backing))?;
-        let failed = |errno| why(errno, "map memory", size, backing);
         let keeper = match backing {
-            Backing::Anonymous => {
-                let mapping = Mapping::new(Source::Anonymous, size, align).map_err(failed)?;
-                if huge_pages {
-                    mapping.advise(0..size, Advice::Huge).map_err(failed)?;
-                }
-                Keeper::Mapped(mapping)
-            }
-            Backing::HugeTlb(huge) => {
-                let align = align.max(huge.bytes());
-                Keeper::Mapped(Mapping::new(Source::HugeTlb(huge), size, align).map_err(failed)?)
-            }
-            Backing::Memfd { .. } => {
-                let bytes = size.checked_add(words).ok_or(BuildError::BadSize { bytes: size })?;
-                let file =
-                    memory_file::create("tailpin-arena", bytes as u64).map_err(|error| match error {
-                        FileError::Limit { limit } => BuildError::FileLimit { bytes, limit },
-                        FileError::System { doing, errno } => why(errno, doing, bytes, backing),
-                    })?;
-                let mapping = Mapping::new(Source::File(file.as_fd(), 0), size, align).map_err(failed)?;
-                if huge_pages {
-                    mapping.advise(0..size, Advice::Huge).map_err(failed)?;
-                }
-                Keeper::Shared(mapping, file)
-            }
             Backing::Plain => return Err(BuildError::NoMemoryGiven),
+            Backing::Heap => {
+                let memory = HeapMemory::zeroed(size, align);
+                Keeper::Heap(memory.ok_or(BuildError::OutOfMemory { bytes: size })?)
+            }
+            Backing::Anonymous | Backing::HugeTlb(_) | Backing::Memfd { .. } => {
+                Keeper::Mapped(Mapped::new(backing, size, align, words)?)
+            }
         };
         let base = match &keeper {
-            Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => mapping.base(),
+            Keeper::Mapped(mapped) => mapped.mapping().base(),
+            Keeper::Heap(memory) => memory.base(),
             Keeper::Plain(_) => return Err(BuildError::NoMemoryGiven),
         };
         Ok(Self { base, first: Pfn::new(0), pages: (size / PAGE_SIZE) as u64, keeper })
     }
 
-    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+    pub(crate) fn mapped(&self) -> Option<&Mapped> {
         match &self.keeper {
-            Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => Some(mapping),
-            Keeper::Plain(_) => None,
+            Keeper::Mapped(mapped) => Some(mapped),
+            Keeper::Heap(_) | Keeper::Plain(_) => None,
         }
+    }
+
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        self.mapped().map(Mapped::mapping)
     }
 
     /// Leaves the data mapped when this is dropped.
     pub(crate) fn disown(&mut self) {
         match &mut self.keeper {
-            Keeper::Mapped(mapping) | Keeper::Shared(mapping, _) => mapping.disown(),
-            Keeper::Plain(_) => {}
-        }
-    }
-
-    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
-        match &self.keeper {
-            Keeper::Shared(_, file) => Some(file.as_fd()),
-            Keeper::Mapped(_) | Keeper::Plain(_) => None,
+            Keeper::Mapped(mapped) => mapped.disown(),
+            Keeper::Heap(_) | Keeper::Plain(_) => {}
         }
     }
 }
 
-/// The cause behind the kernel's answer to a request for memory.
-pub(crate) fn why(errno: Errno, doing: &'static str, bytes: usize, backing: Backing) -> BuildError {
-    // EFAULT is what populating says where a touch would be a SIGBUS.
-    if errno == Errno::NOMEM || errno == Errno::FAULT {
-        if let Backing::HugeTlb(size) = backing {
-            let needed = bytes.div_ceil(size.bytes()) as u64;
-            return BuildError::HugePageShortage { size, needed, free: system::free_huge_pages(size) };
-        }
-        let (maps, limit) = (system::map_count(), system::max_map_count());
-        // A few mappings come and go with what reads the count.
-        return if maps.saturating_add(4) >= limit {
-            BuildError::MapLimit { maps, limit }
-        } else {
-            BuildError::OutOfMemory { bytes }
-        };
-    }
-    if errno == Errno::AGAIN {
-        // All that the process maps is locked at once, as by `mlockall(MCL_FUTURE)`.
-        return lock_limit(bytes);
-    }
-    BuildError::System { doing, errno: errno.raw_os_error() }
-}
-
-/// The error for `bytes` that the process may not lock, with its limit.
-pub(crate) fn lock_limit(bytes: usize) -> BuildError {
-    BuildError::LockLimit { bytes, limit: getrlimit(Resource::Memlock).current }
+/// The error of a release for what the kernel answered.
+pub(crate) fn release_failed(doing: &'static str) -> impl Fn(Errno) -> ReleaseError {
+    move |errno| ReleaseError::System { doing, errno: errno.raw_os_error() }
 }
 
 /// Notes in the place of a word.
@@ -260,10 +233,17 @@ impl WordCounts {
     }
 }
 
+/// Where the words are.
+enum WordsKeeper {
+    Mapped(Mapping),
+    Heap(HeapMemory),
+}
+
 /// The metadata: words that mean the same wherever they are mapped, zero at first and touched only
-/// when used. In a shared file they lie behind the data, else in a mapping of their own.
+/// when used. In a shared file they lie behind the data; else they are of the same origin as that,
+/// or the heap's where it is the caller's.
 pub(crate) struct Words {
-    mapping: Mapping,
+    keeper: WordsKeeper,
     /// The parts below, one behind the other.
     pub(crate) all: &'static [AtomicU64],
     pub(crate) pages: &'static [AtomicU64],
@@ -277,28 +257,34 @@ impl Words {
     pub(crate) fn new(counts: WordCounts, data: &Data) -> Result<Self, BuildError> {
         let too_large = BuildError::BadSize { bytes: bytes_of(data.pages) };
         let Some(bytes) = counts.bytes() else { return Err(too_large) };
-        let source = match data.file() {
-            Some(file) => Source::File(file, bytes_of(data.pages) as u64),
-            None => Source::Anonymous,
+        let keeper = match data.mapped() {
+            Some(mapped) => WordsKeeper::Mapped(mapped.words(bytes)?),
+            None => {
+                let memory = HeapMemory::zeroed(bytes, PAGE_SIZE);
+                WordsKeeper::Heap(memory.ok_or(BuildError::OutOfMemory { bytes })?)
+            }
         };
-        let mapping = Mapping::new(source, bytes, PAGE_SIZE)
-            .map_err(|errno| why(errno, "map metadata", bytes, Backing::Anonymous))?;
-        Self::over(counts, mapping).ok_or(too_large)
+        Self::over(counts, keeper).ok_or(too_large)
     }
 
-    /// Words of no arena, all zero, to copy those of one to.
-    pub(crate) fn blank(counts: WordCounts) -> Option<Self> {
-        Self::over(counts, Mapping::new(Source::Anonymous, counts.bytes()?, PAGE_SIZE).ok()?)
+    /// Words in a mapping, which is as long as they are; `None` if there can't be so many.
+    pub(crate) fn in_mapping(counts: WordCounts, mapping: Mapping) -> Option<Self> {
+        Self::over(counts, WordsKeeper::Mapped(mapping))
     }
 
-    fn over(counts: WordCounts, mapping: Mapping) -> Option<Self> {
+    fn over(counts: WordCounts, keeper: WordsKeeper) -> Option<Self> {
         let starts = counts.starts()?;
-        // SAFETY: the mapping is used as atomic words only. The lifetime is a promise of this
+        // SAFETY: the memory is used as atomic words only. The lifetime is a promise of this
         // value's owner to drop it after the last use of the slices.
-        let all = unsafe { mapping.words() };
+        let all = unsafe {
+            match &keeper {
+                WordsKeeper::Mapped(mapping) => mapping.words(),
+                WordsKeeper::Heap(memory) => memory.words(),
+            }
+        };
         let notes = all[starts[4]..].as_ptr().cast::<AtomicU16>();
         Some(Self {
-            mapping,
+            keeper,
             all,
             // SAFETY: as above: behind the words of the other parts, as long as `starts` says, and
             // used as atomic notes only, but in a copy, which is made before the first use.
@@ -310,17 +296,24 @@ impl Words {
         })
     }
 
-    pub(crate) fn mapping(&self) -> &Mapping {
-        &self.mapping
+    /// What the system mapped for them.
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        match &self.keeper {
+            WordsKeeper::Mapped(mapping) => Some(mapping),
+            WordsKeeper::Heap(_) => None,
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.mapping.len()
+        size_of_val(self.all)
     }
 
     /// Leaves the words mapped when this is dropped.
     pub(crate) fn disown(&mut self) {
-        self.mapping.disown();
+        match &mut self.keeper {
+            WordsKeeper::Mapped(mapping) => mapping.disown(),
+            WordsKeeper::Heap(_) => {}
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What this machine says of itself, read from `/proc` and `/sys`.
 
 use std::fs;
+use std::time::Instant;
 
-use rustix::io::Errno;
+pub(crate) use rustix::io::Errno;
 
 use crate::backing::HugeSize;
 
@@ -58,14 +59,12 @@ pub(crate) fn current_cpu() -> usize {
 }
 
 /// Whether [`process_barrier`] can be had; asks for it.
-#[cfg(target_os = "linux")]
 pub(crate) fn has_process_barrier() -> bool {
     use rustix::thread::{MembarrierCommand, membarrier};
     membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
 }
 
 /// All threads of the process pass a full memory barrier before this returns.
-#[cfg(target_os = "linux")]
 pub(crate) fn process_barrier() {
     use rustix::thread::{MembarrierCommand, membarrier};
     let passed = || membarrier(MembarrierCommand::PrivateExpedited).is_ok();
@@ -77,18 +76,6 @@ pub(crate) fn process_barrier() {
     // A processor keeps a write to itself for less than a microsecond, and none over a switch of
     // threads.
     std::thread::sleep(std::time::Duration::from_millis(10));
-}
-
-/// Whether [`process_barrier`] can be had.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn has_process_barrier() -> bool {
-    false
-}
-
-/// Not there.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn process_barrier() {
-    unreachable!("nothing asks for a barrier that it was told is not there")
 }
 
 /// A count that goes up with time at a rate that does not change, about a hundred million a second
@@ -105,6 +92,24 @@ pub(crate) fn ticks() -> u64 {
     {
         clock_ns() >> 5
     }
+}
+
+/// Ticks since a moment, which was `ticks` by their count. No clock is read.
+#[inline]
+pub(crate) fn ticks_since(_clock: Instant, ticks_then: u64) -> u64 {
+    // Another processor may be behind by a few.
+    ticks().saturating_sub(ticks_then)
+}
+
+/// Whether the answer to a release may mean that the memory has been locked since.
+pub(crate) fn may_mean_locked(errno: Errno) -> bool {
+    errno == Errno::INVAL
+}
+
+/// Whether the answer to a release means that the process may have no more mappings: `madvise` says
+/// that it might be different another time.
+pub(crate) fn lacks_mappings(errno: Errno) -> bool {
+    errno == Errno::NOMEM || errno == Errno::AGAIN
 }
 
 /// Nanoseconds on the clock that all processes of a machine share. By the C library for the same

@@ -9,7 +9,8 @@ use super::error::LookError;
 use super::source::Source;
 use crate::builder::word_counts;
 use crate::history::{History, Start};
-use crate::memory::{PAGE_BYTES, WordCounts, Words};
+use crate::memory::mapping::{Mapping, Source as MappingSource};
+use crate::memory::{PAGE_BYTES, PAGE_SIZE, WordCounts, Words};
 use crate::page_notes::PageNotes;
 use crate::residency::Residency;
 use crate::shared_state::View;
@@ -75,7 +76,8 @@ impl PageWordCopy {
 
     fn blank(counts: WordCounts) -> Result<Self, LookError> {
         let no_memory = LookError::System { doing: "map memory for a copy", errno: libc::ENOMEM };
-        let words = Words::blank(counts).ok_or(no_memory)?;
+        let mapping = counts.bytes().and_then(|n| Mapping::new(MappingSource::Anonymous, n, PAGE_SIZE).ok());
+        let words = mapping.and_then(|mapping| Words::in_mapping(counts, mapping)).ok_or(no_memory)?;
         let touched = vec![false; words.pages.len().div_ceil(FRAMES)];
         Ok(Self { words, touched, changed: 0 })
     }

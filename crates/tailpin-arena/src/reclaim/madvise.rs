@@ -17,24 +17,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::{self, Errno};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
-use tailpin::{FrameMask, OneWord, Pfn};
+use tailpin::{FrameMask, Pfn};
 
+use crate::memory::mapped::Mapped;
 use crate::memory::mapping::{Advice, Mapping};
 use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
+use crate::reclaim::given::{Claimed, GivenBack};
 use crate::reclaim::pagemap::{Pagemap, PagemapEntry};
 use crate::shared_state::Inner;
-
-/// Free frames that no one else can be handed while their memory goes.
-pub(crate) type Claimed<'z> = tailpin::Claimed<'z, OneWord<'static>>;
-
-/// What became of some frames' memory, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct GivenBack {
-    /// Went back: it was there before and is not any more, and its huge page is none any more.
-    pub(crate) returned: usize,
-    /// The kernel would not let go of: something else holds the huge page.
-    pub(crate) stuck: usize,
-}
 
 /// Returns memory by `madvise`, or by holes in the file; made for one call of `release`.
 pub(crate) struct Madvise<'a> {
@@ -53,7 +43,7 @@ impl<'a> Madvise<'a> {
         Ok(Self {
             inner,
             mapping,
-            file: inner.data.file(),
+            file: inner.data.mapped().and_then(Mapped::file),
             pagemap: Pagemap::open()?,
             this: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
         })

@@ -6,15 +6,16 @@ mod tests;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use rustix::io::Errno;
 use tailpin::{Order, Pfn};
 
 use crate::backing::{Ability, Backing, Reason};
 use crate::error::ReleaseError;
 use crate::memory::abilities::GivesBack;
-use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE};
+use crate::memory::system::{Errno, lacks_mappings};
+use crate::memory::{PAGE_SIZE, PAGEBLOCK_SIZE, release_failed};
 use crate::observe::page_walk;
-use crate::reclaim::madvise::{Claimed, GivenBack, Madvise};
+use crate::reclaim::given::{Claimed, GivenBack};
+use crate::reclaim::madvise::Madvise;
 use crate::shared_state::Inner;
 use crate::try_lock::TryLockGuard;
 
@@ -101,7 +102,11 @@ impl<'a> ReleaseCall<'a> {
             return Err(ReleaseError::ForkedChild);
         }
         let refused = |reason| Err(ReleaseError::Refused(reason));
-        let Some(mapping) = inner.data.mapping() else { return refused(Reason::CallersMemory) };
+        let Some(mapping) = inner.data.mapping() else {
+            // What is not mapped has a reason of its own.
+            let huge = GivesBack::of(inner.backing, false, false).huge;
+            return refused(huge.reason().unwrap_or(Reason::OnlyOnLinux));
+        };
         let Some(turn) = inner.releasing.try_lock() else { return Err(ReleaseError::Busy) };
         // After the lock is taken; SeqCst: see `Arena::registered`. Before anything that takes
         // long: a thread that registers waits for the lock.
@@ -110,8 +115,7 @@ impl<'a> ReleaseCall<'a> {
         if let Ability::No(reason) = GivesBack::of(inner.backing, locked, registered).huge {
             return refused(reason);
         }
-        let madvise =
-            Madvise::new(inner, mapping).map_err(ReleaseError::system("ask what memory is there"))?;
+        let madvise = Madvise::new(inner, mapping).map_err(release_failed("ask what memory is there"))?;
         Ok(Self { inner, madvise, done: GivenBack::default(), spare: usize::MAX, kept: false, _turn: turn })
     }
 
@@ -276,10 +280,8 @@ impl<'a> ReleaseCall<'a> {
                 self.add(given);
                 Ok(true)
             }
-            // No more mappings for this process: `madvise` says that it might be different another
-            // time.
-            Err(Errno::NOMEM | Errno::AGAIN) => Ok(false),
-            Err(error) => Err(error),
+            Err(errno) if lacks_mappings(errno) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 

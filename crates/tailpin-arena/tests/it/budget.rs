@@ -11,7 +11,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use common::{HUGE, MIB, PAGE, again, map_count, role};
+use common::{HUGE, MIB, PAGE, again, map_count, off_linux, role};
 use tailpin_arena::{AllocError, Arena, Backing, BuildError, Reservation, Slice};
 
 fn random(seed: &mut u64) -> usize {
@@ -454,6 +454,9 @@ fn a_callback_is_called_once_for_each_crossing() {
 
 #[test]
 fn without_a_size_there_is_plenty_of_address_space() {
+    if off_linux("without_a_size_there_is_plenty_of_address_space") {
+        return;
+    }
     let arena = Arena::builder().build().unwrap();
     assert!(arena.size() >= 1 << 30);
     assert_eq!(arena.limit(), None);
@@ -474,6 +477,9 @@ fn without_a_size_there_is_plenty_of_address_space() {
 
 #[test]
 fn where_the_system_grants_less_address_space_the_arena_is_smaller() {
+    if off_linux("where_the_system_grants_less_address_space_the_arena_is_smaller") {
+        return;
+    }
     let name = "where_the_system_grants_less_address_space_the_arena_is_smaller";
     if role().is_none() {
         assert!(again(name, "limited", |_| {}));
@@ -492,6 +498,9 @@ fn where_the_system_grants_less_address_space_the_arena_is_smaller() {
 /// The handles may all go while buffers are kept and given back by many threads, at the limit.
 #[test]
 fn an_arena_at_its_limit_goes_with_the_last_page() {
+    if off_linux("an_arena_at_its_limit_goes_with_the_last_page") {
+        return;
+    }
     let name = "an_arena_at_its_limit_goes_with_the_last_page";
     if role().is_none() {
         assert!(again(name, "alone", |_| {}), "in a process of its own, as it counts mappings");

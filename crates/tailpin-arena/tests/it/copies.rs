@@ -5,7 +5,7 @@ use crate::common;
 use std::collections::VecDeque;
 use std::thread;
 
-use common::{HUGE, MIB, PAGE, again, map_count, role};
+use common::{HUGE, MIB, PAGE, again, map_count, off_linux, role};
 use tailpin_arena::{AllocError, Arena, Backing, Kept, Policy, Slice};
 
 fn cpus() -> usize {
@@ -125,6 +125,9 @@ fn threads_that_copy_and_drop_at_once() {
 
 #[test]
 fn pages_that_are_being_filled_do_not_keep_the_arena() {
+    if off_linux("pages_that_are_being_filled_do_not_keep_the_arena") {
+        return;
+    }
     let name = "pages_that_are_being_filled_do_not_keep_the_arena";
     if role().is_none() {
         assert!(again(name, "alone", |_| {}), "in a process of its own, as it counts mappings");
@@ -153,6 +156,9 @@ fn pages_that_are_being_filled_do_not_keep_the_arena() {
 
 #[test]
 fn a_forked_child_without_the_memory_copies_nothing() {
+    if off_linux("a_forked_child_without_the_memory_copies_nothing") {
+        return;
+    }
     let name = "a_forked_child_without_the_memory_copies_nothing";
     if role().is_none() {
         assert!(again(name, "alone", |_| {}), "it forks");

@@ -18,7 +18,8 @@ fn assert_balanced(arena: &Arena) {
 
 #[test]
 fn bytes_written_are_read_through_every_slice() {
-    for backing in [Backing::Anonymous, Backing::Memfd { huge: false }, Backing::Memfd { huge: true }] {
+    let files = [Backing::Memfd { huge: false }, Backing::Memfd { huge: true }];
+    for backing in [Backing::Anonymous, Backing::Heap].into_iter().chain(files) {
         let arena = Arena::builder().size(8 * MIB).backing(backing).build().unwrap();
         let mut buffer = arena.alloc(3 * PAGE + 5).unwrap();
         for (i, byte) in buffer.iter_mut().enumerate() {

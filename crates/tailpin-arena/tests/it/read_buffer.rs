@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 
+use crate::common::off_linux;
 use tailpin_arena::{Arena, ReadBuffer, Reason, ReleaseError};
 
 const MIB: usize = 1 << 20;
@@ -92,6 +93,9 @@ fn the_footprint_is_the_pages_it_touches() {
 
 #[test]
 fn discarded_pages_read_as_zero_and_their_neighbours_as_before() {
+    if off_linux("discarded_pages_read_as_zero_and_their_neighbours_as_before") {
+        return;
+    }
     let arena = Arena::builder().size(16 * MIB).build().unwrap();
     let mut buffer = arena.alloc(4 * MIB).unwrap();
     buffer.fill(0xA5);
@@ -117,6 +121,9 @@ fn discarded_pages_read_as_zero_and_their_neighbours_as_before() {
 
 #[test]
 fn a_discard_that_is_refused_changes_nothing() {
+    if off_linux("a_discard_that_is_refused_changes_nothing") {
+        return;
+    }
     let arena = Arena::builder().size(4 * MIB).build().unwrap();
     let mut buffer = arena.alloc(MIB).unwrap();
     buffer.fill(9);

@@ -465,3 +465,27 @@ fn more_pieces_than_there_are_is_an_error_and_costs_nothing() {
     }
     assert_eq!((arena.in_use(), arena.audit().violations()), (0, 0));
 }
+
+/// What takes slices takes the pieces: each is one.
+#[test]
+fn pieces_go_where_slices_go() {
+    let arena = arena();
+    let read = filled(&arena, 10 * PAGE, 2 * PAGE).freeze();
+    let content = read.to_vec();
+    let columns: Vec<arrow_buffer::Buffer> =
+        read.clone().into_slices().into_iter().map(arrow_buffer::Buffer::from).collect();
+    assert_eq!(columns.iter().flat_map(|column| column.to_vec()).collect::<Vec<_>>(), content);
+    let cache = foyer::CacheBuilder::new(6 * PAGE).with_shards(1);
+    let cache: foyer::Cache<u64, Slice> = cache.with_weighter(tailpin_arena::foyer::weigher()).build();
+    for (number, piece) in (0_u64..).zip(read.clone().into_slices()) {
+        let text = serde_json::to_string(&piece).unwrap();
+        let back: tailpin_arena::Kept = serde_json::from_str(&text).unwrap();
+        assert!(back == piece[..]);
+        cache.insert(number, piece);
+    }
+    drop((columns, read));
+    assert!(cache.usage() <= 6 * PAGE && cache.usage() > 0);
+    assert_eq!(arena.in_use(), cache.usage());
+    drop(cache);
+    is_empty(&arena);
+}

@@ -21,6 +21,12 @@ pub(crate) fn skip(test: &str, reason: &str) -> bool {
     true
 }
 
+/// Whether the arena was built as for a system that is not Linux: says that the test is not run
+/// then.
+pub(crate) fn off_linux(test: &str) -> bool {
+    cfg!(tailpin_portable) && skip(test, "arenas are of the heap, as off Linux")
+}
+
 pub(crate) fn thp_is_on() -> bool {
     let mode = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     mode.contains("[always]") || mode.contains("[madvise]")
