@@ -15,7 +15,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
-use crate::memory::system::current_cpu;
+use crate::memory::system::{call_in_children, current_cpu};
 
 /// Most threads that have a slot of their own.
 const MOST_OWN: usize = 256;
@@ -156,9 +156,8 @@ fn watch_forks() {
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler changes one word, which is allowed in a child of a process with many
-        // threads. Without memory for it, a child takes the threads of its parent for its own.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: it changes one word.
+        unsafe { call_in_children(in_child) };
     });
 }
 

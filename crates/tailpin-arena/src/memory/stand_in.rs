@@ -222,6 +222,21 @@ pub(crate) mod system {
         HERE.with(|here| std::ptr::from_ref(here).addr().wrapping_mul(0x9E37_79B9) >> 16)
     }
 
+    /// Has each forked child call this, where there are forked children.
+    ///
+    /// # Safety
+    /// It may be called in a child of a process with many threads: it does no more than change
+    /// words.
+    pub(crate) unsafe fn call_in_children(call: extern "C" fn()) {
+        #[cfg(unix)]
+        // SAFETY: as the caller says.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(call));
+        }
+        #[cfg(not(unix))]
+        let _ = call;
+    }
+
     /// Whether [`process_barrier`] can be had: no system has it that is not Linux.
     pub(crate) fn has_process_barrier() -> bool {
         false

@@ -58,6 +58,16 @@ pub(crate) fn current_cpu() -> usize {
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
+/// Has each forked child call this. Where there is no memory for it, a child takes the threads of
+/// its parent for its own.
+///
+/// # Safety
+/// It may be called in a child of a process with many threads: it does no more than change words.
+pub(crate) unsafe fn call_in_children(call: extern "C" fn()) {
+    // SAFETY: as the caller says.
+    unsafe { libc::pthread_atfork(None, None, Some(call)) };
+}
+
 /// Whether [`process_barrier`] can be had; asks for it.
 pub(crate) fn has_process_barrier() -> bool {
     use rustix::thread::{MembarrierCommand, membarrier};
