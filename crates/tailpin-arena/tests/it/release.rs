@@ -367,7 +367,7 @@ fn registered_memory_stays() {
     }
     drop(registration);
     assert_eq!(arena.release(usize::MAX), Err(ReleaseError::Refused(Reason::Registered)));
-    // Inside the arena pages are free as ever: two blocks of 2 MiB, which need not lie side by side.
+    // Inside the arena pages are free as ever: two blocks, which need not lie side by side.
     let free = [arena.alloc(HUGE).unwrap(), arena.alloc(HUGE).unwrap()];
     drop(free);
     drop(second);
