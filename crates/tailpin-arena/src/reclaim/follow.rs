@@ -83,7 +83,7 @@ pub(crate) fn spawn(
     Ok(ThreadBuilder::new().name("tailpin-release".into()).spawn(work)?.thread().clone())
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(tailpin_portable)))]
 mod tests {
     use super::*;
     use crate::arena::Arena;

@@ -1,6 +1,6 @@
 //! Which free memory goes back to the system, and how much.
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(tailpin_portable)))]
 mod tests;
 
 use std::fmt;
