@@ -83,7 +83,8 @@ pub(crate) fn spawn(
     Ok(ThreadBuilder::new().name("tailpin-release".into()).spawn(work)?.thread().clone())
 }
 
-#[cfg(all(test, target_os = "linux", not(tailpin_portable)))]
+#[cfg(all(target_os = "linux", not(tailpin_portable)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::arena::Arena;
