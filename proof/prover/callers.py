@@ -17,7 +17,7 @@ BARE = {
     "pin::hold",
     "pin::count_on",
     "pin::get",
-    "pin::unpin_in",
+    "pin::unpin_step",
     "pin::repair_unpin",
     "pin::last_pin_went",
     "blocks::get_block",

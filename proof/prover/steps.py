@@ -211,7 +211,7 @@ STEPS = [
     ),
     Step(
         "one more pin, unpin",
-        ("pin::get", "pin::unpin_in", "misuse::raw_put"),
+        ("pin::get", "pin::unpin_step", "misuse::raw_put"),
         lambda c, w, o, n, b: z3.If(n == 0, w + 1, c.unpin(w, 1)),
         lambda w, o, n, b: z3.And(w.pins != 0, z3.ULT(w.pins, MOST_PINS), z3.Or(w.kind == TAIL, w.is_head)),
         {**same(*HEADS), "pinned tail": ("pinned tail", "tail")},

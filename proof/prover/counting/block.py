@@ -232,7 +232,7 @@ PINS = [
     ),
     rule(
         "a hold is given back",
-        "pin::unpin_in",
+        "pin::unpin_step",
         lambda s: s.back > 0,
         lambda s: {**unpin_head(s), "back": s.back - 1},
     ),
@@ -243,11 +243,11 @@ PINS = [
         lambda s: {"tp": s.tp + 1, "ht": s.ht + 1},
     ),
     rule(
-        "T is unpinned", "pin::unpin_in misuse::raw_put pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
+        "T is unpinned", "pin::unpin_step misuse::raw_put pin::last_pin_went", lambda s: s.ht > 0, lambda s: unpin_tail(s, True)
     ),
     rule(
         "another tail is unpinned for the last time",
-        "pin::unpin_in pin::last_pin_went",
+        "pin::unpin_step pin::last_pin_went",
         lambda s: s.K > 0,
         lambda s: {"K": s.K - 1, "U": s.U + 1, "back": s.back + 1},
     ),
@@ -258,7 +258,7 @@ PINS = [
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::unpin_in misuse::raw_put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::unpin_step misuse::raw_put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "a page of an unsplittable block is pinned",
@@ -268,7 +268,7 @@ PINS = [
     ),
     rule(
         "a page of an unsplittable block is unpinned",
-        "pin::unpin_in misuse::raw_put",
+        "pin::unpin_step misuse::raw_put",
         lambda s: s.hu > 0,
         lambda s: {**unpin_head(s), "hu": s.hu - 1},
     ),

@@ -163,7 +163,7 @@ RULES = [
         lambda s: Or(s.tp > 0, s.t == ALONE),
         lambda s: {"tp": s.tp + 1},
     ),
-    rule("T is unpinned", "pin::unpin_in misuse::raw_put", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
+    rule("T is unpinned", "pin::unpin_step misuse::raw_put", lambda s: s.tp > 0, lambda s: {"tp": s.tp - 1}),
     rule(
         "the block is freed",
         "life::free_block",

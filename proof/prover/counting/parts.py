@@ -156,7 +156,7 @@ RULES = [
     ),
     rule(
         "a hold on H is given back",
-        "pin::unpin_in",
+        "pin::unpin_step",
         lambda s: s.back > 0,
         lambda s: {**unpin_head(s), "back": s.back - 1},
     ),
@@ -198,7 +198,7 @@ RULES = [
     ),
     rule(
         "T is unpinned",
-        "pin::unpin_in misuse::raw_put pin::last_pin_went",
+        "pin::unpin_step misuse::raw_put pin::last_pin_went",
         lambda s: s.ht > 0,
         lambda s: {
             "tp": less(s.tp),
@@ -215,13 +215,13 @@ RULES = [
     ),
     rule(
         "a hold on A is given back",
-        "pin::unpin_in pin::last_pin_went",
+        "pin::unpin_step pin::last_pin_went",
         lambda s: s.backa > 0,
         lambda s: {**unpin_area(s), "backa": s.backa - 1},
     ),
     rule(
         "A itself is unpinned",
-        "pin::unpin_in misuse::raw_put pin::last_pin_went",
+        "pin::unpin_step misuse::raw_put pin::last_pin_went",
         lambda s: s.owna > 0,
         lambda s: {**unpin_area(s), "owna": s.owna - 1},
     ),
@@ -238,7 +238,7 @@ RULES = [
         lambda s: {"P": s.P + 1, "own": s.own + 1},
     ),
     rule(
-        "H is unpinned", "pin::unpin_in misuse::raw_put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
+        "H is unpinned", "pin::unpin_step misuse::raw_put", lambda s: s.own > 0, lambda s: {**unpin_head(s), "own": s.own - 1}
     ),
     rule(
         "the block is cloned",

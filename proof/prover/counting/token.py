@@ -81,7 +81,7 @@ RULES = [
     ),
     rule(
         "H is unpinned",
-        "pin::unpin_in misuse::raw_put",
+        "pin::unpin_step misuse::raw_put",
         lambda s: s.pins > 0,
         lambda s: {**dies(s, s.R, s.P - 1), "pins": s.pins - 1},
     ),

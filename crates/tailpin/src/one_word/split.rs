@@ -452,7 +452,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     #[expect(clippy::arithmetic_side_effects, reason = "the holds are the thread's, and there")]
     fn settle_and_look(&self, head: Pfn, seen: PageWord, held: u64) -> PageWord {
         self.settle(head, seen);
-        // Release: as in `unpin_in`; Acquire: of what was done under all other pins.
+        // Release: as in `unpin_step`; Acquire: of what was done under all other pins.
         let left = PageWord(self.word(head).fetch_sub(held, Ordering::AcqRel) - held);
         if left.is_live_head() {
             return left;

@@ -77,8 +77,8 @@
 //! | heads-only | splitting | `hold` | `pin::count_on` |
 //! | implicit, tail | pinned tail | `tail_of`, `pin` | `pin::pin_first` |
 //! | implicit, tail | pinned tail | `tail_of`, `hold` | `pin::pin_first` |
-//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::unpin_in` |
-//! | pinned tail | tail | `unpin` | `pin::unpin_in` |
+//! | head, unsplittable, splitting, heads-only, merging, pinned tail | the same | `unpin` | `pin::unpin_step` |
+//! | pinned tail | tail | `unpin` | `pin::unpin_step` |
 //! | head, unsplittable | the same | `add_refs` | `blocks::get_refs_on` |
 //! | head, unsplittable | the same | `drop_refs` | `blocks::drop_refs_from` |
 //! | head, unsplittable | the same | `adopted` | `token::raw_adopt` |

@@ -247,7 +247,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
                 tails_of().for_each(|order| to(w.tail_of(order).hold(1)));
             }
         }),
-        ("`unpin`", "pin::unpin_in", |w, to| {
+        ("`unpin`", "pin::unpin_step", |w, to| {
             if w.is_head() || w.is_tail() {
                 w.unpin(1).into_iter().for_each(to);
             }
