@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicU64;
 
 use tailpin::PAGE_SIZE;
 
+use crate::memory::words::words_at;
+
 /// Zeroed bytes that begin at a multiple of an alignment.
 pub(crate) struct HeapMemory {
     allocated: NonNull<u8>,
@@ -49,11 +51,9 @@ impl HeapMemory {
     /// The memory is aligned for words, used as atomic words only, and outlives the use of what is
     /// returned.
     pub(crate) unsafe fn words(&self) -> &'static [AtomicU64] {
-        const WORD: usize = size_of::<AtomicU64>();
-        let n = self.len / WORD;
-        // SAFETY: the memory is readable and writable, is so long, was zeroed, and any bits are a
-        // word; the caller promises the rest.
-        unsafe { std::slice::from_raw_parts(self.base.cast::<AtomicU64>().as_ptr(), n) }
+        // SAFETY: the memory is readable and writable, is so long, and was zeroed; the caller
+        // promises the rest.
+        unsafe { words_at(self.base, self.len) }
     }
 
     /// Writes to each page, which has the system find memory for it.

@@ -12,6 +12,7 @@ use rustix::mm::{
 };
 
 use crate::backing::HugeSize;
+use crate::memory::words::words_at;
 
 /// Most ranges in one vectored call (`UIO_MAXIOV`).
 const VECTOR_LIMIT: usize = 1024;
@@ -125,11 +126,9 @@ impl Mapping {
     /// # Safety
     /// The mapping is used as atomic words only, and outlives the use of what is returned.
     pub(crate) unsafe fn words(&self) -> &'static [AtomicU64] {
-        const WORD: usize = size_of::<AtomicU64>();
-        let n = self.len / WORD;
-        // SAFETY: the mapping is readable and writable, begins at a page, is so long, and any bits
-        // are a word; the caller promises the rest.
-        unsafe { std::slice::from_raw_parts(self.base.cast::<AtomicU64>().as_ptr(), n) }
+        // SAFETY: the mapping is readable and writable, begins at a page, and is so long; the
+        // caller promises the rest.
+        unsafe { words_at(self.base, self.len) }
     }
 
     pub(crate) fn len(&self) -> usize {

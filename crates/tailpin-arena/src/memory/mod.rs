@@ -7,6 +7,7 @@
 
 pub(crate) mod abilities;
 pub(crate) mod heap;
+mod words;
 
 #[cfg(all(target_os = "linux", not(tailpin_portable)))]
 #[expect(
