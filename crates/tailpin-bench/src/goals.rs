@@ -52,6 +52,10 @@ const CLASSIC: &str = "tailpin-classic";
 const LOT: &str = "parking_lot_core";
 const PIN: &str = "bare-try-pin";
 const DEPOT: &str = "frame-alloc-depot";
+const MIMALLOC: &str = "mimalloc";
+const MALLOC: &str = "linux-malloc";
+const BYTES: &str = "bytes";
+const BARE_READ: &str = "bare-read";
 const RECORDED: &str = "bare-recorded-rate";
 
 /// All of them.
@@ -159,6 +163,25 @@ pub(crate) const GOALS: &[Goal] = {
         goal("futex-wake-thread", "futex-wake-1-of-1-threads", 1, Subject(1.25, LOT)),
         goal("futex-wake-1000-threads", "futex-wake-1-of-1000-threads", 1, Subject(1.25, LOT)),
         goal("futex-ping-pong", "futex-ping-pong", 2, Subject(1.25, LOT)),
+        always("arena-alloc-4k", "arena-alloc-4k", Subject(1.0, MIMALLOC)),
+        always("arena-alloc-64k", "arena-alloc-64k", Subject(1.0, MIMALLOC)),
+        always("arena-alloc-256k", "arena-alloc-256k", Subject(1.0, MIMALLOC)),
+        always("arena-alloc-2m", "arena-alloc-2m", Subject(1.0, MIMALLOC)),
+        always("arena-alloc-2m-and-1", "arena-alloc-2m-and-1", Subject(1.0, MIMALLOC)),
+        goal("arena-remote-4k", "arena-remote-4k", 2, Peers(1.0)),
+        goal("arena-remote-64k", "arena-remote-64k", 2, Peers(1.0)),
+        goal("arena-remote-256k", "arena-remote-256k", 2, Peers(1.0)),
+        goal("arena-remote-2m", "arena-remote-2m", 2, Peers(1.0)),
+        goal("arena-remote-2m-and-1", "arena-remote-2m-and-1", 2, Peers(1.0)),
+        goal("arena-slice-200", "arena-slice-200", 1, Subject(1.5, BYTES)),
+        goal("arena-slice-4k", "arena-slice-4k", 1, Subject(2.0, BYTES)),
+        goal("arena-slice-64k-piece", "arena-slice-64k-piece", 1, Subject(1.5, BYTES)),
+        goal("arena-slice-64k-across", "arena-slice-64k-across", 1, Subject(6.0, BYTES)),
+        goal("arena-clone-drop", "arena-clone-drop", 1, Subject(1.3, BYTES)),
+        goal("arena-keep-200", "arena-keep-200", 1, Subject(1.0, MALLOC)),
+        goal("arena-records-1-of-100", "arena-records-1-of-100", 1, Subject(0.9, MALLOC)),
+        goal("arena-records-1-of-10", "arena-records-1-of-10", 1, Subject(0.9, MALLOC)),
+        goal("arena-release-between-pages", "arena-release-between-pages", 1, Subject(1.0, BARE_READ)),
     ]
 };
 

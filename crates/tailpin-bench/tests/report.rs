@@ -99,6 +99,45 @@ fn futexes_are_measured_beside_parking_lot_core_and_the_kernel() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_arena_is_measured_beside_allocators_bytes_and_copies() {
+    let report = measure(&Effort::tiny(), Some("arena-"), &mut |_, _| {});
+    let beside = |scenario: &str, threads: usize, others: &[&str]| {
+        let subjects: Vec<_> = report.of(scenario, threads).iter().map(|row| row.subject).collect();
+        for other in ["tailpin"].iter().chain(others) {
+            assert!(subjects.contains(other), "{scenario}, {threads} threads: {subjects:?}");
+        }
+    };
+    let allocators = ["linux-malloc", "mimalloc", "jemalloc"];
+    for threads in [1, 2] {
+        for (made, remote) in [
+            ("arena-alloc-4k", "arena-remote-4k"),
+            ("arena-alloc-64k", "arena-remote-64k"),
+            ("arena-alloc-256k", "arena-remote-256k"),
+            ("arena-alloc-2m", "arena-remote-2m"),
+            ("arena-alloc-2m-and-1", "arena-remote-2m-and-1"),
+        ] {
+            if threads <= report.cores {
+                beside(made, threads, &allocators);
+            }
+            if threads == 2 && report.cores > 1 {
+                beside(remote, threads, &allocators);
+            }
+        }
+    }
+    for slice in ["arena-slice-200", "arena-slice-4k", "arena-slice-64k-piece", "arena-slice-64k-across"] {
+        beside(slice, 1, &["bytes"]);
+    }
+    beside("arena-clone-drop", 1, &["bytes"]);
+    for copies in ["arena-keep-200", "arena-records-1-of-100", "arena-records-1-of-10"] {
+        beside(copies, 1, &["linux-malloc"]);
+    }
+    beside("arena-release-between-pages", 1, &["bare-read"]);
+    let silent: Vec<_> = unjudged(&report).into_iter().filter(|goal| goal.starts_with("arena-")).collect();
+    assert!(report.cores < 2 || silent.is_empty(), "{silent:?}");
+}
+
+#[test]
 fn a_filter_that_fits_nothing_measures_nothing() {
     let report = measure(&Effort::tiny(), Some("no such scenario"), &mut |_, _| {});
     assert!(report.rows.is_empty() && report.facts.is_empty());

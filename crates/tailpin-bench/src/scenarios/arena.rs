@@ -8,15 +8,17 @@ use bytes::Bytes;
 use mimalloc::MiMalloc;
 use tailpin::PAGE_SIZE;
 use tailpin_arena::{Arena, Policy};
+use tikv_jemallocator::Jemalloc;
 
 use super::cases::case;
 use super::remote::through_ring;
 use crate::cores::Hindered;
 use crate::recorder::{Recorder, Run, Sample};
 
-const ARENA: &str = "tailpin";
-const HEAP: &str = "linux-malloc";
+pub(super) const ARENA: &str = "tailpin";
+pub(super) const HEAP: &str = "linux-malloc";
 const MIMALLOC: &str = "mimalloc";
+const JEMALLOC: &str = "jemalloc";
 
 /// Memory of an allocator, written to once a page as long as it is there.
 struct Heap<'a, A: GlobalAlloc> {
@@ -53,12 +55,12 @@ impl<A: GlobalAlloc> Drop for Heap<'_, A> {
     }
 }
 
-fn arena() -> Arena {
+pub(super) fn arena() -> Arena {
     let arena = Arena::builder().size(1 << 30).build();
     arena.unwrap_or_else(|error| Hindered::end(format!("no address space: {error}")))
 }
 
-fn touched(arena: &Arena, len: usize) -> tailpin_arena::Buffer {
+pub(super) fn touched(arena: &Arena, len: usize) -> tailpin_arena::Buffer {
     let mut buffer = arena.alloc(len).expect("a buffer of the arena");
     buffer.iter_mut().step_by(PAGE_SIZE).for_each(|byte| *byte = black_box(1));
     buffer
@@ -89,6 +91,7 @@ pub(super) fn buffers(recorder: &mut Recorder<'_>) {
                 (ARENA, case(scenario, threads, |_| drop(black_box(touched(&arena, len))))),
                 (HEAP, case(scenario, threads, |_| drop(black_box(on_heap(&System, len))))),
                 (MIMALLOC, case(scenario, threads, |_| drop(black_box(on_heap(&MiMalloc, len))))),
+                (JEMALLOC, case(scenario, threads, |_| drop(black_box(on_heap(&Jemalloc, len))))),
             ];
             recorder.interleave(recorder.effort.repetitions, cases);
         }
@@ -97,8 +100,13 @@ pub(super) fn buffers(recorder: &mut Recorder<'_>) {
 
 /// Made on one core, dropped on another.
 pub(super) fn remote(recorder: &mut Recorder<'_>) {
-    const ROWS: [(&str, usize); 3] =
-        [("arena-remote-4k", 4 << 10), ("arena-remote-64k", 64 << 10), ("arena-remote-2m", 2 << 20)];
+    const ROWS: [(&str, usize); 5] = [
+        ("arena-remote-4k", 4 << 10),
+        ("arena-remote-64k", 64 << 10),
+        ("arena-remote-256k", 256 << 10),
+        ("arena-remote-2m", 2 << 20),
+        ("arena-remote-2m-and-1", (2 << 20) + 1),
+    ];
     fn run<'a, T: Send + 'a>(scenario: &'static str, make: impl Fn() -> T + Sync + 'a) -> Run<'a> {
         Box::new(move |effort| {
             let ns = through_ring(effort.slice, || Some(make()), drop);
@@ -114,6 +122,7 @@ pub(super) fn remote(recorder: &mut Recorder<'_>) {
             (ARENA, run(scenario, || touched(&arena, len))),
             (HEAP, run(scenario, || on_heap(&System, len))),
             (MIMALLOC, run(scenario, || on_heap(&MiMalloc, len))),
+            (JEMALLOC, run(scenario, || on_heap(&Jemalloc, len))),
         ];
         recorder.interleave(recorder.effort.repetitions, cases);
     }

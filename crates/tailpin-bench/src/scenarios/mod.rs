@@ -32,6 +32,8 @@
 
 #[cfg(target_os = "linux")]
 mod arena;
+#[cfg(target_os = "linux")]
+mod arena_keep;
 mod blocks;
 mod bulk;
 mod cases;
@@ -96,4 +98,8 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     arena::remote,
     #[cfg(target_os = "linux")]
     arena::slices,
+    #[cfg(target_os = "linux")]
+    arena_keep::hybrid,
+    #[cfg(target_os = "linux")]
+    arena_keep::release,
 ];
