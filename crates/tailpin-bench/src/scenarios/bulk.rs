@@ -59,7 +59,10 @@ impl Bulk {
         let stores: Vec<Mutex<Vec<T>>> = (0..threads).map(|_| Mutex::new(Vec::with_capacity(most))).collect();
         Box::new(move |effort| {
             let times = on_cores(threads, |seat| {
-                let mut held = stores[seat.index].lock().expect("not poisoned");
+                // Taken out while it is in use: two that lie side by side share a line, and each
+                // push writes to it.
+                let mut store = stores[seat.index].lock().expect("not poisoned");
+                let mut held = std::mem::take(&mut *store);
                 let (taking, ()) = once(effort, alloc, || {
                     fill(seat.index, &mut held);
                     (held.len() as u64, ())
@@ -71,6 +74,7 @@ impl Bulk {
                     empty(&mut held);
                     (n, ())
                 });
+                *store = held;
                 (taking, giving)
             });
             let part = |pick: fn(&(f64, f64)) -> f64| mean(&times.iter().map(pick).collect::<Vec<_>>());
