@@ -27,6 +27,7 @@ mod parked;
 mod placement;
 mod refused;
 mod rest;
+mod run_places;
 mod runs;
 mod slices;
 mod stopped_thread;

@@ -15,6 +15,9 @@ use crate::frame::{Order, Pfn};
 
 use super::{Pool, Taken};
 
+#[cfg(test)]
+mod tests;
+
 /// The order of the smallest block with room for `n` frames, 1 to 512.
 fn order_for(n: u64) -> Order {
     Order::wrap(n.next_power_of_two().trailing_zeros() as u8)
