@@ -35,3 +35,6 @@ mod take_frames;
 mod take_run;
 mod uncoalesced;
 pub(crate) mod uncoalesced_hints;
+
+#[cfg(test)]
+mod tests;

@@ -186,7 +186,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// How many moves of pages have begun and ended.
-    fn moves(&self) -> (u64, u64) {
+    pub(super) fn moves(&self) -> (u64, u64) {
         self.all_caches()
             .map(|cache| cache.moves())
             .fold((0, 0), |sum: (u64, u64), cache| (sum.0.wrapping_add(cache.0), sum.1.wrapping_add(cache.1)))
@@ -200,7 +200,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// How many moves began and ended, once those that had begun have ended. A thread that is
     /// stopped in the middle of one is not waited for: the pages that it has are not free.
-    fn moves_at_rest(&self) -> (u64, u64) {
+    pub(super) fn moves_at_rest(&self) -> (u64, u64) {
         let mut moves = self.moves();
         for _ in 0..TURNS {
             if moves.0 == moves.1 {

@@ -1,0 +1,138 @@
+//! Where a request is served from: rather from what was in use than from what never was.
+
+use super::*;
+use crate::alloc::ids::{PageblockId, Place, RowId};
+
+#[test]
+fn pages_come_together_before_a_whole_pageblock_is_cut() {
+    for wanted in (1..9).map(order) {
+        on_an_allocator(2, |allocator| {
+            // One pageblock in use as pages, the other never.
+            (0..512).for_each(|page| assert_eq!(take(allocator, Order::PAGE), Some(page)));
+            (0..wanted.frames()).for_each(|page| free(allocator, page, Order::PAGE));
+            assert_eq!(take(allocator, wanted), Some(0));
+            assert_eq!(take(allocator, wanted), Some(512), "there is no other");
+        });
+    }
+}
+
+#[test]
+fn a_larger_parked_block_is_cut_before_a_whole_pageblock() {
+    for parked in (2..9).map(order) {
+        on_an_allocator(2, |allocator| {
+            let blocks: Vec<_> =
+                (0..512 / parked.frames()).map(|_| take(allocator, parked).unwrap()).collect();
+            assert!(blocks.iter().all(|head| *head < 512));
+            free(allocator, blocks[0], parked);
+            assert_eq!(uncoalesced(allocator, parked), [blocks[0]]);
+            let smaller = order(parked.get() - 1);
+            assert_eq!(take(allocator, smaller), Some(blocks[0]));
+            assert_eq!(take(allocator, smaller), Some(blocks[0] + smaller.frames()));
+            assert_eq!(take(allocator, smaller), Some(512));
+        });
+    }
+}
+
+#[test]
+fn a_whole_pageblock_that_was_in_use_is_cut_before_one_that_never_was() {
+    on_an_allocator(4, |allocator| {
+        let heads: Vec<_> = (0..2).map(|_| take(allocator, Order::HUGE).unwrap()).collect();
+        assert_eq!(heads, [0, 512]);
+        free(allocator, 512, Order::HUGE);
+        assert_eq!(uncoalesced(allocator, Order::HUGE), [512]);
+        assert_eq!(take(allocator, order(3)), Some(512));
+        // As a whole: what was freed last, then what came together, then the others.
+        free(allocator, 0, Order::HUGE);
+        assert_eq!(take(allocator, Order::HUGE), Some(0));
+        free(allocator, 512, order(3));
+        assert_eq!(take(allocator, Order::HUGE), Some(512));
+        assert_eq!([0; 2].map(|_| take(allocator, Order::HUGE)), [Some(1024), Some(1536)]);
+    });
+}
+
+#[test]
+fn a_block_of_several_pageblocks_is_of_those_that_were_in_use() {
+    on_an_allocator(8, |allocator| {
+        let four = (0..4).map(|_| take(allocator, Order::HUGE).unwrap());
+        assert!(four.eq([0, 512, 1024, 1536]));
+        assert_eq!(take(allocator, order(10)), Some(2048));
+        [1024, 1536].iter().for_each(|head| free(allocator, *head, Order::HUGE));
+        assert_eq!(take(allocator, order(10)), Some(1024));
+        assert_eq!(take(allocator, order(10)), Some(3072));
+        assert_eq!(take(allocator, order(10)), None);
+    });
+}
+
+#[test]
+fn with_a_page_of_the_pool_its_neighbours_are_at_hand() {
+    on_an_allocator(2, |allocator| {
+        // Pages 70 to 73 are free and 76, all others of their pageblock in use.
+        (0..512).for_each(|page| assert_eq!(take(allocator, Order::PAGE), Some(page)));
+        for page in [70, 71, 72, 73, 76, 200] {
+            free(allocator, page, Order::PAGE);
+        }
+        allocator.drain();
+        let cache = allocator.cpu_cache();
+        let row = RowId::from_index(1);
+        for (page, row) in [(200, RowId::from_index(3)), (76, row)] {
+            assert_eq!(take(allocator, Order::PAGE), Some(page), "the smallest runs go first");
+            assert_eq!((cache.row(), uncoalesced(allocator, Order::PAGE).len()), (Some(row), 0));
+        }
+        assert_eq!(take(allocator, Order::PAGE), Some(70));
+        assert_eq!((cache.row(), uncoalesced(allocator, Order::PAGE)), (Some(row), [71, 72, 73].into()));
+        assert_eq!(allocator.uncoalesced.pages(row) >> 6 & 0b1111, 0b1111, "all of them are noted");
+        let next: Vec<_> = (0..3).map(|_| take(allocator, Order::PAGE).unwrap()).collect();
+        assert_eq!(next, [71, 72, 73]);
+        // Each has come and gone as one move.
+        assert_eq!(allocator.cpu_cache().moves().0, allocator.cpu_cache().moves().1);
+    });
+}
+
+#[test]
+fn at_most_as_many_pages_of_a_row_are_taken_as_were_asked_for() {
+    on_an_allocator(1, |allocator| {
+        assert_eq!(allocator.take_row_of_pages(3), Some((RowId::FIRST, 0b111)));
+        assert_eq!(allocator.take_row_of_pages(1), Some((RowId::FIRST, 0b1000)));
+        assert_eq!(allocator.pool.free_frames(), 508);
+    });
+}
+
+#[test]
+fn moves_of_pages_are_under_way_until_all_have_ended() {
+    on_an_allocator(1, |allocator| {
+        assert_eq!((allocator.moves(), allocator.moves_have_ended()), ((0, 0), true));
+        let [first, second] = [0, 1].map(|cpu| allocator.cache_at(cpu).move_pages());
+        assert_eq!((allocator.moves(), allocator.moves_have_ended()), ((2, 0), false));
+        drop(first);
+        assert_eq!((allocator.moves(), allocator.moves_have_ended()), ((2, 1), false));
+        assert_eq!(allocator.moves_at_rest(), (2, 1), "no thread waits for another for ever");
+        drop(second);
+        assert_eq!((allocator.moves_at_rest(), allocator.moves_have_ended()), ((2, 2), true));
+        drop(allocator.cache_at(1).move_pages());
+        assert_eq!((allocator.moves(), allocator.moves_have_ended()), ((3, 3), true));
+    });
+}
+
+#[test]
+fn what_no_hint_leads_to_is_found_before_a_request_fails() {
+    on_an_allocator(2, |allocator| {
+        take_all_pages(allocator);
+        allocator.drain();
+        // As if another thread had just taken the hints away.
+        let hints = &allocator.uncoalesced;
+        free(allocator, 300, Order::PAGE);
+        let cache = allocator.cpu_cache();
+        cache.discard_top();
+        cache.change_row(cache.row(), None);
+        hints.rows.clear(RowId::of_frame(300), || false);
+        assert_eq!(take(allocator, Order::PAGE), Some(300));
+        (512..1024).for_each(|page| free(allocator, page, Order::PAGE));
+        allocator.drain();
+        assert_eq!(take(allocator, Order::HUGE), Some(512));
+        free(allocator, 512, Order::HUGE);
+        hints.pageblocks.clear(PageblockId::from_index(1), || false);
+        CPU.set(1);
+        assert_eq!(take(allocator, order(8)), Some(512));
+        assert_eq!(take(allocator, order(9)), None);
+    });
+}
