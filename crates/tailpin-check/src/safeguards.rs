@@ -113,6 +113,7 @@ safeguards! {
     W18 "W18" OneWord "a block that splits itself is not held by who does it; a look at the end takes the place";
     W19 "W19" OneWord "a piece is merged though another thread has come to own it";
     W20 "W20" OneWord "unpinned tails of a block that splits itself are freed at once though a thread may be about to pin one";
+    W21 "W21" OneWord "a part of a run is given back while a split of the block around it is under way";
     WAlone "W-alone" OneWord "a block is merged while another thread acts through the same reference";
     ARelease "A-release" OneWord "the allocator's words are given back without Release";
     AOrder "A-order" OneWord "who leads others to a free frame and who takes the lead away may both miss what the other one wrote";
@@ -281,6 +282,7 @@ impl Safeguards<OneWordSafeguard> for LessOne {
             OneWordSafeguard::W18 => Safeguard::W18,
             OneWordSafeguard::W19 => Safeguard::W19,
             OneWordSafeguard::W20 => Safeguard::W20,
+            OneWordSafeguard::W21 => Safeguard::W21,
         };
         !is_left_out(left_out)
     }

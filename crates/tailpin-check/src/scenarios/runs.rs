@@ -8,8 +8,10 @@ use tailpin::{FrameRange, Pfn};
 use super::{ONE_WORD, scenario};
 use crate::engine::Engine;
 use crate::fixture::Fixture;
+use crate::safeguards::Safeguard;
 use crate::scenario::Scenario;
 use crate::tested_protocol::TestedProtocol;
+use crate::trace::violation;
 use crate::word::CheckWord;
 
 fn frames(start: u64, end: u64) -> FrameRange {
@@ -19,6 +21,12 @@ fn frames(start: u64, end: u64) -> FrameRange {
 /// All but the last four frames of a pageblock.
 const BUT_FOUR: [u8; 7] = [8, 7, 6, 5, 4, 3, 2];
 
+/// The set-up of those that give back: the last four frames are one run.
+fn all_four<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.occupy(BUT_FOUR);
+    assert!(fx.take_run_at(frames(508, 512)), "the set-up asks for what there is");
+}
+
 pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Scenario<E, F>> {
     let zone = |name, title| Scenario {
         frames: 512,
@@ -26,10 +34,6 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         slots: Some(2),
         preemptions: 2,
         ..scenario::<E, F>(name, title, ONE_WORD, &[])
-    };
-    let all_four = |fx: &Fixture<E, F>| {
-        fx.occupy(BUT_FOUR);
-        assert!(fx.take_run_at(frames(508, 512)), "the set-up asks for what there is");
     };
     vec![
         zone("run-parts", "two threads give back the halves of one block of a run")
@@ -45,6 +49,25 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
         .thread("give one frame", |fx| fx.give_run(frames(508, 509)))
         .thread("give three frames", |fx| fx.give_run(frames(509, 512)))
         .finish(|fx| fx.audit_allocator()),
+        Scenario {
+            finds: &[Safeguard::W21],
+            ..zone(
+                "run-pinned-part",
+                "two threads give back the halves of one block of a run ‖ a page of it is pinned",
+            )
+        }
+        .setup(|fx| {
+            all_four(fx);
+            fx.with_zone(|zone| zone.raw().pin(Pfn::new(511))).expect("it is in use");
+        })
+        .thread("give the first half", |fx| fx.give_run(frames(508, 510)))
+        .thread("give the second half", |fx| fx.give_run(frames(510, 512)))
+        .finish(|fx| {
+            if let Err(misuse) = fx.with_zone(|zone| zone.raw().unpin(Pfn::new(511))) {
+                violation(format!("frame 511 is pinned, but: {misuse}"));
+            }
+            fx.audit_allocator();
+        }),
         Scenario {
             preemptions: 1,
             ..zone("run-part-pin", "a part of a run is given back ‖ a page of it is pinned by its number")

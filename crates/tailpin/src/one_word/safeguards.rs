@@ -58,4 +58,7 @@ pub enum Safeguard {
     /// other thread can have a hold on the head, and so be about to pin one; else each is rewritten
     /// first.
     W20,
+    /// A part of a run is split off and given back only when no split of the block around it is
+    /// under way: till then a piece has not all holds of its pinned tails.
+    W21,
 }

@@ -26,17 +26,21 @@ use crate::report::Cause;
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
     // As long as a larger block around the frame is being split, its helpers rewrite tails of the
-    // pieces that there are already, so none of these may be split or given back before.
+    // pieces that there are already: the hold of one with pins may not have come to its piece yet.
+    // So no piece may be split or given back before.
     fn settled_block(&self, frame: Pfn, sink: &impl FreeSink) -> Option<(Pfn, PageState)> {
         loop {
             let own = self.load(frame);
+            if !S::keeps(Safeguard::W21) && own.is_live_head() {
+                return Some((frame, own.decode()));
+            }
             // Only a piece lies in a block that is being split.
             if own.is_settled_head() && own.is_live_head() && !own.is_piece() {
                 return Some((frame, own.decode()));
             }
             let (head, seen) = self.largest_around(frame)?;
             // A block without references splits itself, and no other thread helps.
-            if !seen.is_splitting() || seen.refs() == 0 {
+            if !seen.is_splitting() || seen.refs() == 0 || !S::keeps(Safeguard::W21) {
                 return Some((head, seen.decode()));
             }
             self.help_pinned(head, seen, sink);
