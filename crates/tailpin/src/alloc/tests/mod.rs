@@ -1,5 +1,6 @@
 //! The allocator from inside: which frames are free, and what leads to them.
 
+mod parked;
 mod uncoalesced;
 mod where_from;
 
