@@ -1,7 +1,8 @@
 //! `allocator-api2`: collections in an arena, for the two versions that are about.
 
 use std::alloc::Layout;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use tailpin::FrameRange;
@@ -31,7 +32,8 @@ macro_rules! allocator {
             unsafe fn deallocate(&self, ptr: NonNull<u8>, layout: Layout) {
                 if layout.size() > 0 {
                     // SAFETY: the caller gives up what `allocate` gave for this layout.
-                    drop(unsafe { self.regain(ptr, layout) });
+                    let buffer = unsafe { self.regain(ptr, layout) };
+                    without_unwinding(|| drop(buffer));
                 }
             }
 
@@ -54,7 +56,7 @@ macro_rules! allocator {
                 // SAFETY: the caller gives up what `allocate` gave for this layout, and gets back
                 // its beginning.
                 let mut buffer = ManuallyDrop::new(unsafe { self.regain(ptr, old) });
-                buffer.truncate(bytes(new));
+                without_unwinding(|| buffer.truncate(bytes(new)));
                 Ok(NonNull::slice_from_raw_parts(ptr, buffer.capacity()))
             }
         }
@@ -67,6 +69,9 @@ allocator! {
     /// Whole pages for each allocation, so it suits a few large collections, not many small ones.
     /// Shrinking stays in place: the pages behind are free for others at once. An allocation of no
     /// bytes takes none.
+    ///
+    /// A waker or a watermark's callback that panics while memory is given up here panics no
+    /// further: no collection could go on after that.
     ///
     /// ```
     /// use allocator_api2::vec::Vec;
@@ -102,6 +107,16 @@ fn no_bytes(layout: Layout) -> NonNull<[u8]> {
 /// that fit one allocation, in whole pages.
 fn bytes(layout: Layout) -> usize {
     layout.size().max(layout.align())
+}
+
+/// Gives memory up. That may wake requests and tell of a watermark, which is foreign code; but
+/// where its panic went on, a collection would still have the memory that it has just given up, and
+/// read it, and give it up again. So the panic ends here, told by the panic hook alone.
+fn without_unwinding(give_up: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(give_up)) {
+        // Its drop is foreign code as well.
+        mem::forget(panic);
+    }
 }
 
 impl Arena {

@@ -3,6 +3,9 @@
 #![cfg(feature = "allocator-api2")]
 
 use std::alloc::Layout;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box;
@@ -47,6 +50,54 @@ fn every_size_and_alignment_is_met_and_comes_back() {
             }
             assert_eq!(arena.stats().in_use(), 0, "{layout:?}");
         }
+    }
+}
+
+/// A panic that went on would leave the collection with memory that it has given up.
+#[test]
+fn a_callback_that_panics_as_memory_is_given_up_leaves_the_collection_as_it_is() {
+    const PAGE: usize = 4096;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let called = Arc::clone(&calls);
+    let arena = Arena::builder()
+        .size(8 * MIB)
+        .limit(MIB)
+        .watermarks(150 * PAGE, 140 * PAGE, move |_| {
+            // First that much is in use, then that it no longer is.
+            assert!(called.fetch_add(1, Ordering::SeqCst).is_multiple_of(2), "told to panic");
+        })
+        .build()
+        .unwrap();
+    let filled = |bytes: usize, pages: usize| {
+        let mut vector = Vec::with_capacity_in(pages * PAGE, arena.clone());
+        vector.resize(bytes, 7_u8);
+        vector
+    };
+    type End = fn(Vec<u8, Arena>) -> Option<Vec<u8, Arena>>;
+    let ends: [(usize, usize, End); 3] = [
+        (64 * PAGE, 64, |mut vector| {
+            vector.push(7);
+            Some(vector)
+        }),
+        (3 * PAGE, 160, |mut vector| {
+            vector.shrink_to_fit();
+            Some(vector)
+        }),
+        (PAGE, 160, |vector| {
+            drop(vector);
+            None
+        }),
+    ];
+    for (i, (bytes, pages, end)) in ends.into_iter().enumerate() {
+        let vector = filled(bytes, pages);
+        let before = vector.len();
+        let left = catch_unwind(AssertUnwindSafe(|| end(vector))).expect("an allocator does not unwind");
+        assert!(calls.load(Ordering::SeqCst).is_multiple_of(2), "end {i} is of no use");
+        if let Some(left) = left {
+            assert!(left.len() >= before && left.iter().all(|&byte| byte == 7));
+            assert_eq!(arena.in_use(), left.capacity().next_multiple_of(PAGE), "end {i}");
+        }
+        assert_eq!((arena.in_use(), arena.audit().violations()), (0, 0), "end {i}");
     }
 }
 
