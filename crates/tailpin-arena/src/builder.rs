@@ -371,7 +371,7 @@ impl Builder {
         let notes = PageNotes::new(words.notes, base);
         let tags = Tags::new(told.map_or(TagNames::UNTOLD, Description::names));
         let limit = self.limit.map_or(UNLIMITED, |bytes| (bytes / PAGE_SIZE) as u64);
-        let budget = Budget::new(limit, slots(), self.levels.clone().map(Watermark::new));
+        let budget = Budget::new(limit, self.levels.clone().map(Watermark::new));
         let inner = Inner {
             description,
             page_base: base,

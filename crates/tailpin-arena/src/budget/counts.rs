@@ -18,7 +18,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::budget::bias::{Bias, BiasedWord, Stepping};
-use crate::thread_slot::ThreadSlot;
+use crate::thread_slot::{self, ThreadSlot};
 
 /// Requests are queued: pages go to the centre, and the queue is looked at.
 const WAITING: u64 = 1;
@@ -106,6 +106,17 @@ fn batch(limit: u64, slots: usize) -> u64 {
     (limit / SLOTS_SHARE / (slots as u64).max(1) / 2).min(BATCH)
 }
 
+impl Counts {
+    /// `limit` pages, counted by plain steps at slots that are one thread's, as long as no other
+    /// thread needs what they have. With fewer slots than threads have numbers for, two owners
+    /// would take plain steps on one word: so how many there are is not the caller's to say.
+    pub(crate) fn at_thread_slots(limit: u64) -> Self {
+        let mut counts = Self::new(limit, thread_slot::slots(), AtomicU64::new);
+        counts.bias.begin();
+        counts
+    }
+}
+
 impl<W: BiasedWord> Counts<W> {
     /// `limit` pages; `slots` is rounded up to a power of two, 0 for none.
     pub(crate) fn new(limit: u64, slots: usize, word: impl Fn(u64) -> W) -> Self {
@@ -121,8 +132,8 @@ impl<W: BiasedWord> Counts<W> {
         }
     }
 
-    /// Counted by plain steps at slots that are one thread's, as long as no other thread needs what
-    /// they have.
+    /// As [`Counts::at_thread_slots`], of words for a model that has fewer threads.
+    #[cfg(test)]
     pub(crate) fn with_plain_steps(mut self) -> Self {
         self.bias.begin();
         self
@@ -455,6 +466,17 @@ mod tests {
             [0, 1, 2, 3, 5].map(|slots| Counts::new(1, slots, AtomicU64::new).slots()),
             [0, 1, 2, 4, 8]
         );
+    }
+
+    #[test]
+    fn no_two_owners_count_at_one_slot() {
+        let counts = Counts::at_thread_slots(UNLIMITED);
+        assert_eq!(counts.slots(), thread_slot::slots());
+        let owner = |number| ThreadSlot::of_test(number, true);
+        for number in 0..thread_slot::own_slots() {
+            assert_eq!(counts.take(owner(number), 1), Taken::Yes);
+            assert_eq!(counts.away(), (BATCH + 1) * (number as u64 + 1), "what each leaves is at its own");
+        }
     }
 
     #[test]

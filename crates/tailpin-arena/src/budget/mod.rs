@@ -54,10 +54,14 @@ pub(crate) struct Budget<W = AtomicU64, Q = Mutex<Queue>> {
 }
 
 impl Budget {
-    /// `limit` pages, counted at so many slots.
-    pub(crate) fn new(limit: u64, slots: usize, watermark: Option<Watermark>) -> Self {
-        let counts = Counts::new(limit, slots, AtomicU64::new);
-        Self::of(if slots == 0 { counts } else { counts.with_plain_steps() }, watermark)
+    /// `limit` pages, counted at the slots of the threads.
+    pub(crate) fn new(limit: u64, watermark: Option<Watermark>) -> Self {
+        Self::of(Counts::at_thread_slots(limit), watermark)
+    }
+
+    /// `limit` pages, all counted at the centre.
+    pub(crate) fn at_centre(limit: u64) -> Self {
+        Self::of(Counts::new(limit, 0, AtomicU64::new), None)
     }
 }
 
@@ -274,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_request_that_never_fits_is_told_from_one_that_comes_too_early() {
-        let budget = Budget::new(640, 1, None);
+        let budget: Budget = Budget::of(Counts::new(640, 1, AtomicU64::new), None);
         assert_eq!(budget.take(at(0), 641), Err(Refused::NeverFits));
         assert_eq!(budget.take(at(0), 640), Ok(()));
         assert_eq!(budget.take(at(0), 1), Err(Refused::Now));
@@ -283,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_is_freed_is_counted_by_as_many_slots_as_were_asked_for() {
-        let budget = Budget::new(640, 3, None);
+        let budget: Budget = Budget::of(Counts::new(640, 3, AtomicU64::new), None);
         assert_eq!(budget.counts.slots(), 4);
         assert_eq!(
             [0, 1, 2, 3, 4].map(|cpu| budget.counts_freed(at(cpu), 16)),

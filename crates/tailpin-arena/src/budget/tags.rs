@@ -80,7 +80,7 @@ impl Tags {
         let number = TagNumber::new(number as u16);
         self.told.add(number.get(), name);
         let name: Arc<str> = Arc::from(name);
-        let tag = TagState { name: Arc::clone(&name), budget: Budget::new(UNLIMITED, 0, None) };
+        let tag = TagState { name: Arc::clone(&name), budget: Budget::at_centre(UNLIMITED) };
         let part = &self.parts[usize::from(number.get()) / PART];
         let part = part.get_or_init(|| Box::new([const { OnceLock::new() }; PART]));
         // The number is new, so its place is empty.
