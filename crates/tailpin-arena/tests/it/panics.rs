@@ -194,3 +194,33 @@ fn a_waker_at_a_tag_costs_the_arena_no_page() {
         is_all_there(&arena, MIB);
     }
 }
+
+/// What is behind is given up last, so the rest is as it should be.
+#[cfg(feature = "bytes")]
+#[test]
+fn bytes_that_are_left_behind_through_a_waker_that_panics_are_behind() {
+    use bytes::Buf;
+
+    let arena = Arena::builder().size(8 * MIB).limit(MIB).build().unwrap();
+    let mut buffer = arena.alloc_scattered(MIB, 4 * PAGE).unwrap();
+    for piece in 0..64 {
+        std::io::Write::write_all(&mut buffer, &[piece; 4 * PAGE]).unwrap();
+    }
+    let mut bytes = buffer.freeze();
+    let caller = Caller::panicking();
+    let mut asks = Box::pin(arena.alloc_async(PAGE));
+    assert!(poll(asks.as_mut(), &caller).is_pending());
+    assert!(panics(|| bytes.advance(9 * PAGE)) && caller.calls() == 1);
+    assert_eq!((bytes.remaining(), bytes.chunk().len(), bytes.chunk()[0]), (MIB - 9 * PAGE, 3 * PAGE, 2));
+    assert_eq!(arena.in_use(), MIB - 8 * PAGE + PAGE, "with the page that was asked for");
+    assert!(
+        bytes
+            .to_vec()
+            .chunks(PAGE)
+            .zip(9_usize..)
+            .all(|(page, at)| page.iter().all(|&byte| usize::from(byte) == at / 4))
+    );
+    assert!(poll(asks.as_mut(), &caller).is_ready());
+    drop((asks, bytes));
+    is_all_there(&arena, MIB);
+}

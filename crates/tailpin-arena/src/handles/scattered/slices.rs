@@ -146,12 +146,15 @@ impl Scattered {
         assert!(n <= self.len, "{n} bytes of {}", self.len);
         self.len = self.len.saturating_sub(n);
         self.skip = self.skip.saturating_add(n);
-        while let Some(first) = self.slices.front()
-            && first.len() <= self.skip
+        let mut behind = 0;
+        while let Some(slice) = self.slices.get(behind)
+            && slice.len() <= self.skip
         {
-            self.skip = self.skip.saturating_sub(first.len());
-            self.slices.pop_front();
+            self.skip = self.skip.saturating_sub(slice.len());
+            behind = behind.saturating_add(1);
         }
+        // Last: their end may wake a request, whose waker may panic.
+        Slice::drop_all(self.slices.drain(..behind));
     }
 
     /// Bytes of the pages it touches. See [`Slice::footprint`].
