@@ -105,6 +105,12 @@ const BACKINGS: [Backing; 7] = [
     Backing::Heap,
 ];
 
+/// More pages than any arena has (64 TiB), and more bytes than all words of so many.
+const MOST_PAGES: u64 = 1 << 34;
+const MOST_WORD_BYTES: u64 = 64 * MOST_PAGES;
+/// Where the addresses of programs end, at the latest.
+const ADDRESSES_END: u64 = 1 << 63;
+
 /// What the parts are called.
 const PARTS: [&str; 4] = ["page_words_at", "history_at", "residency_at", "notes_at"];
 
@@ -183,12 +189,16 @@ impl Facts {
         }
         let number = |name| field(name).ok_or(Unreadable::Damaged);
         let backing = usize::try_from(number("backing")?).ok().and_then(|i| BACKINGS.get(i).copied());
+        // What follows computes with these, unchecked.
+        let up_to =
+            |name, most| number(name).and_then(|n| if n > most { Err(Unreadable::Damaged) } else { Ok(n) });
+        let part = |name| up_to(name, MOST_WORD_BYTES);
         Ok(Self {
-            data: number("data")?,
-            pages: number("pages")?,
-            first: number("first_frame")?,
-            words: number("words")?,
-            parts: [number(PARTS[0])?, number(PARTS[1])?, number(PARTS[2])?, number(PARTS[3])?],
+            data: up_to("data", ADDRESSES_END)?,
+            pages: up_to("pages", MOST_PAGES)?,
+            first: up_to("first_frame", MOST_PAGES)?,
+            words: up_to("words", ADDRESSES_END)?,
+            parts: [part(PARTS[0])?, part(PARTS[1])?, part(PARTS[2])?, part(PARTS[3])?],
             metadata: number("metadata")?,
             built_ns: number("built_ns")?,
             built_ticks: number("built_ticks")?,
@@ -381,6 +391,28 @@ mod tests {
         }
         assert_eq!(Facts::read(&[0; PAGE_WORDS]), Err(Unreadable::Unfinished));
         assert_eq!(Facts::read(&[!0; PAGE_WORDS]), Err(Unreadable::Unfinished));
+    }
+
+    /// A sum says that a description was written as it is, not that what it says can be.
+    #[test]
+    fn impossible_numbers_are_refused() {
+        let read = |facts| Facts::read(&written(&Description::new(&facts).unwrap()));
+        let most = [u64::MAX, u64::MAX - 4095, ADDRESSES_END + 1];
+        for wrong in most.into_iter().chain([MOST_WORD_BYTES + 1]) {
+            for part in 0..4 {
+                let mut facts = FACTS;
+                facts.parts[part] = wrong;
+                assert_eq!(read(facts), Err(Unreadable::Damaged), "part {part}: {wrong:#x}");
+            }
+            assert_eq!(read(Facts { pages: wrong, ..FACTS }), Err(Unreadable::Damaged));
+            assert_eq!(read(Facts { first: wrong, ..FACTS }), Err(Unreadable::Damaged));
+        }
+        for wrong in most {
+            assert_eq!(read(Facts { data: wrong, ..FACTS }), Err(Unreadable::Damaged));
+            assert_eq!(read(Facts { words: wrong, ..FACTS }), Err(Unreadable::Damaged));
+        }
+        let last = Facts { pages: MOST_PAGES, parts: [MOST_WORD_BYTES; 4], data: ADDRESSES_END, ..FACTS };
+        assert_eq!(read(last), Ok(last));
     }
 
     #[test]

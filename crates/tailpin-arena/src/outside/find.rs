@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -87,7 +88,12 @@ pub fn shared_file(path: &Path) -> Result<OutsideArena, LookError> {
         doing: "open the file",
         errno: error.raw_os_error().unwrap_or(0),
     };
-    let file = SharedFile::open(File::open(path).map_err(failed)?)?;
+    // To open a pipe would be to wait for its writer.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(LookError::NotAnArena);
+    }
+    let file = SharedFile::open(file)?;
     Ok(OutsideArena { name: format!("shared arena {}", path.display()), place: Target::Shared(file) })
 }
 
@@ -124,14 +130,8 @@ fn facts(process: Process, at: u64) -> Result<(Facts, Option<usize>), LookError>
     Ok((facts, read_limit(&words)))
 }
 
-/// More pages than any arena has (64 TiB).
-const MOST_PAGES: u64 = 1 << 34;
-
 fn look_at(process: Process, at: u64) -> Result<Look, LookError> {
     let (facts, _) = facts(process, at)?;
-    if facts.pages > MOST_PAGES || facts.first > MOST_PAGES {
-        return Err(LookError::Damaged);
-    }
     let data = FrameRange::new(Pfn::new(facts.first), facts.pages);
     let mappings = process.mappings()?;
     let line = mappings.iter().find(|line| (line.start..line.end).contains(&facts.words));

@@ -21,6 +21,9 @@ const WIDE: u64 = 2 * size_of::<u64>() as u64;
 const WIDE_PAGEBLOCK: u64 = FRAMES as u64 * WIDE;
 const _: () = assert!(WIDE_PAGEBLOCK.is_multiple_of(PAGE_BYTES));
 
+/// How many keep each page of a pageblock, and the last of them that was seen to.
+type Keepers = [(u16, u16); FRAMES];
+
 /// The file of a shared arena, open to be read. Its parts never change.
 #[derive(Debug)]
 pub(super) struct SharedFile {
@@ -97,9 +100,10 @@ impl SharedFile {
         self.each_value(self.parts.owners_at, self.parts.owners as u64, |owner, value| {
             owners.extend(Identity::of_entry(value).map(|identity| (owner, identity.pid())));
         })?;
-        // For each page, how many owners keep it, and the last of them that was seen to.
+        // Pageblocks of which no owner keeps a page take no memory: the file may have many.
         let pages = self.parts.pages as usize;
-        let mut keepers = vec![(0_u16, u16::MAX); pages];
+        let mut keepers: Vec<Option<Box<Keepers>>> = Vec::new();
+        keepers.resize_with(pages.div_ceil(FRAMES), || None);
         let mut holders = Vec::new();
         for (number, (owner, pid)) in owners.into_iter().enumerate() {
             let mut holder = Holder {
@@ -120,12 +124,20 @@ impl SharedFile {
                 let LedgerEntry { pins, blocks, order } = LedgerEntry::decode(word);
                 holder.pins += pins;
                 holder.references += blocks;
-                let kept = if blocks > 0 { order.frames() as usize } else { usize::from(pins > 0) };
-                let end = (page + kept).min(pages);
-                for (n, last) in &mut keepers[page.min(end)..end] {
-                    if *last != number as u16 {
-                        (*n, *last) = (*n + 1, number as u16);
-                        holder.kept_bytes += PAGE_SIZE;
+                // A block begins at a multiple of its size; whatever else is in the file is none.
+                let is_block = blocks > 0 && Pfn::new(page as u64).is_aligned(order);
+                let kept = if is_block { order.frames() as usize } else { usize::from(pins > 0) };
+                let (mut at, end) = (page, (page + kept).min(pages));
+                while at < end {
+                    let within = at % FRAMES..FRAMES.min(at % FRAMES + (end - at));
+                    let pageblock =
+                        keepers[at / FRAMES].get_or_insert_with(|| Box::new([(0, u16::MAX); FRAMES]));
+                    at += within.len();
+                    for (n, last) in &mut pageblock[within] {
+                        if *last != number as u16 {
+                            (*n, *last) = (*n + 1, number as u16);
+                            holder.kept_bytes += PAGE_SIZE;
+                        }
                     }
                 }
                 if kept > 0 {
@@ -135,7 +147,7 @@ impl SharedFile {
             holder.offset = if first == usize::MAX { 0 } else { first * PAGE_SIZE };
             holders.push(holder);
         }
-        for pageblock in keepers.chunks(Order::HUGE.frames() as usize) {
+        for pageblock in keepers.into_iter().flatten() {
             let mut alone = None;
             let mut is_alone = true;
             for (n, last) in pageblock.iter().filter(|(n, _)| *n > 0) {
@@ -152,5 +164,36 @@ impl SharedFile {
         }
         holders.retain(|holder| holder.kept_bytes > 0);
         Ok(holders)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    use super::*;
+    use crate::shared::SharedArena;
+
+    /// What a block keeps follows from its order; so one that would begin within itself is none,
+    /// and a file full of such entries takes no longer to read than any other.
+    #[test]
+    fn entries_that_no_block_can_have_keep_nothing() {
+        let arena = SharedArena::create(8 << 20, 2).unwrap();
+        // SAFETY: the arena has it open.
+        let fd = unsafe { BorrowedFd::borrow_raw(arena.as_raw_fd()) };
+        let own = File::from(fd.try_clone_to_owned().unwrap());
+        let outside = SharedFile::open(own.try_clone().unwrap()).unwrap();
+        let write = |page: u64, blocks: u64, order: u64| {
+            let entry = (order << 56 | blocks << 32).to_ne_bytes();
+            own.write_all_at(&entry, outside.parts.ledger_at + page * WIDE).unwrap();
+        };
+        for page in 1..outside.parts.pages {
+            write(page, 1, 1 + u64::from(page.trailing_zeros()));
+        }
+        assert_eq!(outside.holders().unwrap(), []);
+        write(1024, 1, 10);
+        let holders = outside.holders().unwrap();
+        assert_eq!((holders[0].kept_bytes, holders[0].offset), (4 << 20, 4 << 20));
+        assert_eq!((holders[0].comes_back_bytes, holders[0].pageblocks), (4 << 20, 2));
     }
 }

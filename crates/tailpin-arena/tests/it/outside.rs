@@ -55,6 +55,17 @@ fn parts_add_up(look: &Look) {
     assert_eq!(kept, look.tags().iter().map(|tag| tag.bytes).sum::<usize>());
 }
 
+/// To open it would be to wait for its writer.
+#[test]
+fn a_pipe_is_no_arena() {
+    let pipe = std::env::temp_dir().join(format!("tailpin-pipe-{}", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [&*pipe, Path::new("/dev/zero"), Path::new("/")] {
+        assert_eq!(outside::shared_file(path).err(), Some(LookError::NotAnArena), "{}", path.display());
+    }
+    std::fs::remove_file(&pipe).unwrap();
+}
+
 #[test]
 fn a_look_says_what_the_arena_says() {
     for (mib, backing) in [(18, Backing::Anonymous), (22, Backing::Memfd { huge: false })] {
