@@ -15,7 +15,8 @@ from html import unescape
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CRATES = ["tailpin", "tailpin-classic", "tailpin-mm", "tailpin-futex", "tailpin-arena", "tailpin-kernel"]
+CRATES = ["tailpin", "tailpin-classic", "tailpin-mm", "tailpin-futex", "tailpin-arena", "tailpin-kernel",
+          "tailpin-replay"]
 # Where an item's own methods and traits end, and those of the compiler and of all types begin.
 FOREIGN = re.compile(r'<h2 id="(?:synthetic|blanket)-implementations"|<h2 id="implementors"|<h2 id="foreign-impls"')
 

@@ -17,6 +17,7 @@ TESTS = {
     "tailpin-mm": ["ends_of_ranges.rs"],
     "tailpin-futex": ["numbers.rs"],
     "tailpin-kernel": ["extremes.rs"],
+    "tailpin-replay": ["extremes.rs"],
 }
 NUMBER = re.compile(
     r"(?<!\[)\b(?:u8|u16|u32|u64|usize|i32|i64|Pfn|Order|FrameRange|RawBlock|VirtAddr|VirtRange|GuestAddress|"

@@ -51,7 +51,7 @@ impl Builtin {
 }
 
 /// The path that means standard input.
-const STANDARD_INPUT: &str = "-";
+pub const STANDARD_INPUT: &str = "-";
 
 /// Opens a built-in trace by its name, any other by its path; `-` is standard input.
 ///

@@ -18,6 +18,11 @@ pub enum TraceError {
     Empty,
     /// Neither a zstd stream nor a trace that is not compressed.
     NotZstd,
+    /// What another program packs: it may be a trace within.
+    PackedOtherwise {
+        /// By which program, or how.
+        by: &'static str,
+    },
     /// The stream breaks off or is damaged before the records.
     Damaged {
         /// Which part of the file.
@@ -212,6 +217,9 @@ impl fmt::Display for TraceError {
             Self::Empty => write!(f, "the file is empty"),
             Self::NotZstd => {
                 write!(f, "not a trace: not compressed with zstd, nor does it begin with \"PFTRACE1\"")
+            }
+            Self::PackedOtherwise { by } => {
+                write!(f, "this is {by}; a trace is read as it is, or compressed with zstd")
             }
             Self::Damaged { place, source } => {
                 write!(f, "the compressed data is damaged at {place}: {source}")

@@ -17,13 +17,13 @@ mod zstd_frames;
 #[cfg(test)]
 mod tests;
 
-pub use builtin::{Builtin, builtins, find};
+pub use builtin::{Builtin, STANDARD_INPUT, builtins, find};
 pub use error::{RecordFault, TraceError};
 pub use format::{MAX_REFS, RECORD_BYTES};
 pub use header::Header;
 pub use read::{DEFAULT_LIMIT, open, read};
 pub use record::{FreeKind, Op, Record};
-pub use write::{Circumstance, Writer};
+pub use write::{Circumstance, LONGEST_SILENCE_NS, Writer};
 
 /// One trace in memory: checked header, text and checksum, records still encoded.
 pub struct Trace {

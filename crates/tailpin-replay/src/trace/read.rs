@@ -35,10 +35,28 @@ pub fn read(name: String, mut file: impl Read, limit: u64) -> Result<Trace, Trac
         return match start.as_slice() {
             [] => Err(TraceError::Empty),
             start if MAGIC.starts_with(start) => decode(name, file, limit),
-            _ => Err(TraceError::NotZstd),
+            start => Err(packed_otherwise(start)),
         };
     }
-    decode(name, Frames::new(file, limit), limit)
+    decode(name, Frames::new(file), limit)
+}
+
+/// What a file is that begins like this and is neither a trace nor zstd's.
+fn packed_otherwise(start: &[u8]) -> TraceError {
+    const KNOWN: [(&[u8], &str); 10] = [
+        (b"\x1f\x8b", "compressed with gzip"),
+        (b"\xfd7zX", "compressed with xz"),
+        (b"BZh", "compressed with bzip2"),
+        (b"\x04\x22\x4d\x18", "compressed with lz4"),
+        (b"\x5d\0\0", "compressed with lzma"),
+        (b"LZIP", "compressed with lzip"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x37\xa4\x30\xec", "a dictionary of zstd, not what was compressed with it"),
+        (b"\xef\xbb\xbf", "text"),
+        (b"\xff\xfe", "text"),
+    ];
+    let known = KNOWN.iter().find(|(begin, _)| start.starts_with(begin));
+    known.map_or(TraceError::NotZstd, |(_, by)| TraceError::PackedOtherwise { by })
 }
 
 /// Reads a trace from its decompressed bytes.

@@ -275,6 +275,30 @@ fn the_highest_frame_of_the_header_is_a_hint() {
     }
 }
 
+/// What another program has packed is told by its name.
+#[test]
+fn what_is_packed_otherwise_says_how() {
+    let of = |start: &[u8]| full(&[start, &[7; 100]].concat()).map(drop).unwrap_err().to_string();
+    for (start, name) in [
+        (&b"\x1f\x8b\x08\x00"[..], "gzip"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh91AY", "bzip2"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"PK\x03\x04", "zip"),
+        (b"\x37\xa4\x30\xec", "dictionary"),
+        (b"\xef\xbb\xbfPFTRACE1", "text"),
+    ] {
+        let said = of(start);
+        assert!(said.contains(name) && said.contains("zstd"), "{said}");
+    }
+    assert!(matches!(full(b"\x1f"), Err(TraceError::NotZstd)));
+    // What only a dictionary decodes.
+    let mut needs = compress(&sample().raw());
+    needs.splice(4..5, [needs[4] | 1, 77]);
+    let said = full(&needs).map(drop).unwrap_err().to_string();
+    assert!(said.to_lowercase().contains("dictionary"), "{said}");
+}
+
 /// A frame that decoders skip.
 fn skippable(nibble: u8, bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x50 | nibble, 0x2a, 0x4d, 0x18];

@@ -18,6 +18,10 @@ pub struct Circumstance {
     pub migratetype: u8,
 }
 
+/// The longest time between two records, 13 days: longer ones are told as this. The time of a
+/// record has 32 bits, and what is longer takes records of its own.
+pub const LONGEST_SILENCE_NS: u64 = (u32::MAX as u64) << 18;
+
 /// A trace that is being written.
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
@@ -26,14 +30,19 @@ pub struct Writer {
     frames: u64,
     first_ns: Option<u64>,
     last_ns: u64,
+    /// Of all records together.
+    duration_ns: u64,
 }
 
 impl Writer {
-    /// Adds a record. One that is earlier than the last counts as at the same moment.
+    /// Adds a record. One that is earlier than the last counts as at the same moment, one that is
+    /// later than [`LONGEST_SILENCE_NS`] after it as so much later.
     pub fn add(&mut self, when: Circumstance, op: Op) {
         let first = *self.first_ns.get_or_insert(when.ns);
-        let mut dt = when.ns.saturating_sub(self.last_ns.max(first));
+        // A clock that leaps would fill the memory with records of time alone.
+        let mut dt = when.ns.saturating_sub(self.last_ns.max(first)).min(LONGEST_SILENCE_NS);
         self.last_ns = self.last_ns.max(when.ns);
+        self.duration_ns = self.duration_ns.saturating_add(dt);
         while let Err(_beyond) = u32::try_from(dt) {
             self.push(u32::MAX, when, Op::Time);
             dt -= u64::from(u32::MAX);
@@ -94,8 +103,8 @@ impl Writer {
         file.extend_from_slice(&MAGIC);
         file.extend_from_slice(&VERSION.to_le_bytes());
         file.extend_from_slice(&(RECORD_BYTES as u32).to_le_bytes());
-        let duration = self.last_ns - self.first_ns.unwrap_or(self.last_ns);
-        let numbers = [self.len() as u64, self.frames, duration, fnv1a(&self.records), text.len() as u64, 0];
+        let numbers =
+            [self.len() as u64, self.frames, self.duration_ns, fnv1a(&self.records), text.len() as u64, 0];
         numbers.iter().for_each(|number| file.extend_from_slice(&number.to_le_bytes()));
         file.extend_from_slice(text.as_bytes());
         file.extend_from_slice(&self.records);

@@ -8,6 +8,9 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 /// make. Memory is what is decoded into it, no more than the trace has bytes.
 const MAX_WINDOW: u64 = 1 << 31;
 
+/// Most bytes that one block decodes to.
+const MOST_OF_BLOCK: u64 = 1 << 17;
+
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Whether a frame to be skipped begins so.
@@ -23,16 +26,46 @@ pub(super) fn is_zstd(start: &[u8]) -> bool {
 /// The decoded frames of `R`, one after the other.
 pub(super) struct Frames<R> {
     source: R,
-    /// Most bytes that its reader will take.
-    limit: u64,
-    /// Of the frame that is being read.
-    decoder: Option<FrameDecoder>,
+    frame: Option<Frame>,
+}
+
+/// A frame that is being read.
+struct Frame {
+    decoder: FrameDecoder,
+    /// Bytes that the decoder keeps of what it has decoded.
+    window: u64,
+    /// Bytes decoded so far, at most.
+    decoded: u64,
+}
+
+impl Frame {
+    /// Decodes one block more.
+    fn decode_block(&mut self, source: impl Read) -> io::Result<()> {
+        self.find_room()?;
+        let one = BlockDecodingStrategy::UptoBlocks(1);
+        self.decoder.decode_blocks(source, one).map_err(damaged)?;
+        self.decoded = self.decoded.saturating_add(MOST_OF_BLOCK);
+        Ok(())
+    }
+
+    /// Looks whether there is memory for one block more: the decoder panics where it gets none. It
+    /// doubles what it has until that is the window, whose size alone says nothing of how much will
+    /// ever be in it.
+    fn find_room(&self) -> io::Result<()> {
+        let kept = self.decoded.min(self.window).saturating_add(MOST_OF_BLOCK);
+        if self.decoded > self.window.saturating_add(2 * MOST_OF_BLOCK) {
+            // It has all that it will ever ask for.
+            return Ok(());
+        }
+        let most = kept.saturating_mul(2).saturating_add(4 * MOST_OF_BLOCK);
+        Vec::<u8>::new().try_reserve_exact(usize::try_from(most).unwrap_or(usize::MAX))?;
+        Ok(())
+    }
 }
 
 impl<R: Read> Frames<R> {
-    /// A reader that takes at most about `limit` bytes decodes `source`.
-    pub(super) fn new(source: R, limit: u64) -> Self {
-        Self { source, limit, decoder: None }
+    pub(super) fn new(source: R) -> Self {
+        Self { source, frame: None }
     }
 
     /// Begins the next frame of data; `false` if the stream ends here.
@@ -44,7 +77,7 @@ impl<R: Read> Frames<R> {
                 return if magic.is_empty() { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             };
             if !is_skippable(magic) {
-                self.decoder = Some(self.frame(magic)?);
+                self.frame = Some(self.frame(magic)?);
                 return Ok(true);
             }
             let mut length = [0; 4];
@@ -56,17 +89,15 @@ impl<R: Read> Frames<R> {
         }
     }
 
-    /// A decoder for the frame whose header begins with `magic`.
-    fn frame(&mut self, magic: [u8; 4]) -> io::Result<FrameDecoder> {
+    /// The frame whose header begins with `magic`.
+    fn frame(&mut self, magic: [u8; 4]) -> io::Result<Frame> {
         let mut header = magic.to_vec();
         let window = self.header(&mut header)?;
-        // The decoder panics where it gets no memory for its window, so that is asked for here.
-        let kept = window.min(self.limit);
-        Vec::<u8>::new().try_reserve_exact(usize::try_from(kept.saturating_mul(3)).unwrap_or(usize::MAX))?;
+        // A decoder that was used before would ask for the whole window at once.
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(MAX_WINDOW);
         decoder.init(header.as_slice()).map_err(damaged)?;
-        Ok(decoder)
+        Ok(Frame { decoder, window, decoded: 0 })
     }
 
     /// Reads the rest of a frame's header into `header`, and gives the bytes of its window.
@@ -96,16 +127,16 @@ impl<R: Read> Frames<R> {
 impl<R: Read> Read for Frames<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Some(decoder) = &mut self.decoder else {
+            let Some(frame) = &mut self.frame else {
                 match self.begin()? {
                     true => continue,
                     false => return Ok(0),
                 }
             };
-            while decoder.can_collect() == 0 && !decoder.is_finished() {
-                let one = BlockDecodingStrategy::UptoBlocks(1);
-                decoder.decode_blocks(&mut self.source, one).map_err(damaged)?;
+            while frame.decoder.can_collect() == 0 && !frame.decoder.is_finished() {
+                frame.decode_block(&mut self.source)?;
             }
+            let decoder = &mut frame.decoder;
             let read = decoder.read(into)?;
             if read > 0 || into.is_empty() {
                 return Ok(read);
@@ -115,7 +146,7 @@ impl<R: Read> Read for Frames<R> {
             {
                 return Err(damaged("the checksum of a frame is wrong"));
             }
-            self.decoder = None;
+            self.frame = None;
         }
     }
 }
