@@ -1,5 +1,6 @@
 //! Building the kernel's image, from the sources beside this command's own.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -43,4 +44,22 @@ pub(super) fn build() -> Result<PathBuf, NoImage> {
         Ok(status) => Err(NoImage::Failed(format!("the image can't be built: cargo ended with {status}"))),
         Err(error) => Err(NoImage::Failed(format!("cargo can't be run: {error}"))),
     }
+}
+
+/// Bytes of an image that can be read.
+///
+/// # Errors
+/// What is against it.
+pub(super) fn bytes(image: &Path) -> io::Result<u64> {
+    let kind = std::fs::metadata(image)?;
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    // To open it would be to wait for its writer.
+    #[cfg(unix)]
+    if std::os::unix::fs::FileTypeExt::is_fifo(&kind.file_type()) {
+        return Err(io::Error::other("it is a pipe"));
+    }
+    std::fs::File::open(image)?;
+    Ok(kind.len())
 }

@@ -153,9 +153,8 @@ fn boot(args: &Args) -> Result<Option<Summary>, Trouble> {
         }
     };
     let runner = Runner { args, image: &image };
-    let image_bytes = std::fs::metadata(&image)
-        .map_err(|error| Trouble::Unusable(format!("{} can't be read: {error}", image.display())))?
-        .len();
+    let image_bytes = image::bytes(&image)
+        .map_err(|error| Trouble::Unusable(format!("{} can't be read: {error}", image.display())))?;
     if args.list || !args.breaks.is_empty() || !args.scenario.is_empty() {
         let catalogue = runner.catalogue()?;
         if args.list {
@@ -251,6 +250,10 @@ impl Runner<'_> {
         });
         drop(running);
         let end = end.map_err(|error| Trouble::Unusable(format!("QEMU can't be run: {error}")))?;
+        if end == End::Broke && report.is_blank() {
+            // QEMU has said why: the image is none, or the machine can't be had.
+            return Err(Trouble::Unusable(format!("QEMU can't boot {}", self.image.display())));
+        }
         let before = report.outcomes.len();
         let why = report.panic.clone().unwrap_or_else(|| end.what().to_owned());
         report.cut_off(&why);

@@ -120,6 +120,11 @@ impl Report {
         Event::Other
     }
 
+    /// Whether the kernel has said nothing that belongs here.
+    pub(super) fn is_blank(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Closes the scenario that was running when the machine stopped.
     pub(super) fn cut_off(&mut self, why: &str) {
         if let Some(name) = self.running.take() {

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const WHOLE: &str = "\
@@ -41,9 +41,14 @@ impl FakeQemu {
     }
 
     fn boot(&self, arguments: &[&str]) -> Output {
+        self.boot_image(Path::new("/dev/null"), arguments)
+    }
+
+    fn boot_image(&self, image: &Path, arguments: &[&str]) -> Output {
         let path = format!("{}:{}", self.0.display(), std::env::var("PATH").unwrap());
         Command::new(env!("CARGO_BIN_EXE_tailpin"))
-            .args(["boot", "--image", "/dev/null"])
+            .args(["boot", "--image"])
+            .arg(image)
             .args(arguments)
             .env("PATH", path)
             .output()
@@ -95,6 +100,26 @@ fn a_report_without_the_status_or_with_a_line_less_is_none() {
         let output = FakeQemu::new(name, report, then).boot(&["--json"]);
         assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
         assert!(json(&output)["failed"].is_string(), "{name}");
+    }
+}
+
+/// That QEMU runs no such image, or has no such machine, is no word of the kernel's.
+#[test]
+fn what_can_not_be_booted_is_no_failed_scenario() {
+    for (name, report) in [("no-image", ""), ("odd-image", "SeaBIOS (version 1.16)\n")] {
+        let output = FakeQemu::new(name, report, "exit 1").boot(&[]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{output:?}");
+    }
+    let output = FakeQemu::new("broke", "tailpin cpus=2 memory=1 scenarios=1\n", "exit 1").boot(&[]);
+    assert_eq!(output.status.code(), Some(1), "the kernel has begun: {output:?}");
+    let qemu = FakeQemu::new("pipe", WHOLE, "exit 33");
+    let pipe = qemu.0.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (image, why) in [(&pipe, "a pipe"), (&qemu.0, "directory")] {
+        let output = qemu.boot_image(image, &[]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
     }
 }
 
