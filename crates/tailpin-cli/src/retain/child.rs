@@ -26,6 +26,7 @@ const TELL_EVERY: u64 = 8 << 20;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) backend: Backend,
+    #[serde(with = "path_bytes")]
     pub(crate) log: PathBuf,
     pub(crate) record: u32,
     pub(crate) records: u64,
@@ -36,6 +37,33 @@ pub(crate) struct Job {
     pub(crate) data_limit: Option<u64>,
     /// Most bytes that wait to be given back.
     pub(crate) slack: u64,
+}
+
+/// A path as the bytes that it is: not every one is text.
+mod path_bytes {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(OsString::from_vec(Vec::deserialize(from)?).into())
+    }
+}
+
+impl Job {
+    /// The shape of the log, if a parent can have asked for it.
+    fn shape(&self) -> Option<Shape> {
+        let shape = Shape { record: self.record, records: self.records };
+        let bytes = self.records.checked_mul(self.record.into())?;
+        let possible = log::RECORDS.contains(&self.record) && bytes <= log::MOST_BYTES;
+        (possible && (0.0..=1.0).contains(&self.keep)).then_some(shape)
+    }
 }
 
 /// What a child tells, one line of JSON each.
@@ -64,7 +92,11 @@ pub(crate) fn run(job: &str) -> Status {
             return Status::Unusable;
         }
     };
-    match carry_out(&job) {
+    let Some(shape) = job.shape() else {
+        complain("a job no parent wrote");
+        return Status::Unusable;
+    };
+    match carry_out(&job, shape) {
         Ok(()) => Status::Clean,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");
@@ -73,7 +105,7 @@ pub(crate) fn run(job: &str) -> Status {
     }
 }
 
-fn carry_out(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
+fn carry_out(job: &Job, shape: Shape) -> Result<(), Box<dyn std::error::Error>> {
     let group = job
         .group
         .as_ref()
@@ -84,7 +116,6 @@ fn carry_out(job: &Job) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(bytes) = job.data_limit {
         limit_data(bytes)?;
     }
-    let shape = Shape { record: job.record, records: job.records };
     let log = log::open(&job.log, shape)?;
     let experiment = Experiment { job, log, shape, group };
     match job.backend {

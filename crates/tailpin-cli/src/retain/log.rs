@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,10 @@ const MAGIC: &[u8; 16] = b"tailpin log 1.0\n";
 pub(crate) const HEADER: u64 = 4096;
 /// A record holds at least its number and one word made from it.
 pub(crate) const LEAST_RECORD: u32 = 16;
+/// Bytes that a record may have.
+pub(crate) const RECORDS: RangeInclusive<u32> = LEAST_RECORD..=1 << 20;
+/// Most bytes of all records together: an exbibyte.
+pub(crate) const MOST_BYTES: u64 = 1 << 60;
 
 /// Size of the records and how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

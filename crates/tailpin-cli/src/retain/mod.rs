@@ -67,7 +67,7 @@ pub(crate) struct Args {
     keep: f64,
 
     /// Bytes of a record
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(i64::from(log::LEAST_RECORD)..=1 << 20))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(i64::from(*log::RECORDS.start())..=i64::from(*log::RECORDS.end())))]
     record: u32,
 
     /// Size of the log
@@ -111,7 +111,7 @@ pub(crate) struct Args {
     steady: bool,
 
     /// With --steady: reads of each back end
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "steady", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "steady", value_parser = clap::value_parser!(u64).range(steady::READS))]
     reads: u64,
 
     /// With --steady: which back ends; may be given several times [default: all]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -65,6 +65,7 @@ impl From<Version> for Enforcer {
 /// All rows and what they were measured with.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Outcome {
+    #[serde(serialize_with = "as_text")]
     pub(crate) log: PathBuf,
     pub(crate) log_bytes: u64,
     pub(crate) record_bytes: u32,
@@ -78,6 +79,11 @@ pub(crate) struct Outcome {
     /// Why the times say little.
     #[serde(skip)]
     pub(crate) busy: Option<Warning>,
+}
+
+/// A path for people: what is no text in it is told as such.
+fn as_text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 impl Outcome {
@@ -168,7 +174,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, RetainError> {
 }
 
 /// One back end, in a group of its own where one can be made.
-fn one(plan: &Plan, log: &std::path::Path, backend: Backend) -> Result<(Row, Enforcer), RetainError> {
+fn one(plan: &Plan, log: &Path, backend: Backend) -> Result<(Row, Enforcer), RetainError> {
     let name = format!("tailpin-retain-{}-{}", std::process::id(), backend.name());
     let own = Own::create(&name, plan.limit).ok();
     let job = Job {

@@ -2,6 +2,7 @@
 //! blocks and evicts others at random. Each back end and shape runs in a process of its own.
 
 use std::hint::black_box;
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ const READ: usize = 4 << 20;
 const CACHE: usize = 16 << 20;
 /// Bytes of the arena that takes its reads in pieces: one and a quarter of the cache.
 const ARENA: usize = CACHE / 4 * 5;
+/// Reads of each back end that may be asked for.
+pub(super) const READS: RangeInclusive<u64> = 1..=1 << 32;
 /// Sizes of a block, and the shares of blocks that are admitted.
 const SHAPES: [(usize, f64); 4] = [(4 << 10, 0.05), (4 << 10, 0.5), (64 << 10, 0.05), (64 << 10, 0.5)];
 
@@ -102,9 +105,9 @@ pub(crate) fn run(reads: u64, ways: &[Way], json: bool) -> Status {
         for &way in ways {
             let mut row = match start(&Job { way, piece, admitted, reads }) {
                 Ok(row) => row,
-                Err(error) => {
+                Err((status, error)) => {
                     complain(format_args!("{}, {piece} B: {error}", way.name()));
-                    return Status::Failed;
+                    return status;
                 }
             };
             let copy = rows.iter().chain([&row]).find(|other| {
@@ -158,9 +161,12 @@ fn render(outcome: &Outcome, style: Style) -> String {
 }
 
 /// Runs the job in a process of its own.
-fn start(job: &Job) -> Result<Row, String> {
+fn start(job: &Job) -> Result<Row, (Status, String)> {
     let job = serde_json::to_string(job).expect("numbers and names");
-    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let not_started = |error: std::io::Error| {
+        (Status::Unusable, format!("a process for a back end can't be started: {error}"))
+    };
+    let this = std::env::current_exe().map_err(not_started)?;
     let output = Command::new(this)
         .args(["retain", "--steady-job", &job])
         .stdin(Stdio::null())
@@ -168,11 +174,11 @@ fn start(job: &Job) -> Result<Row, String> {
         // Arenas of the heap's own for each thread would be in the copy's figures.
         .env("MALLOC_ARENA_MAX", "1")
         .output()
-        .map_err(|error| error.to_string())?;
+        .map_err(not_started)?;
     if !output.status.success() {
-        return Err(format!("ended by {}", output.status));
+        return Err((Status::Failed, format!("ended by {}", output.status)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+    serde_json::from_slice(&output.stdout).map_err(|error| (Status::Failed, error.to_string()))
 }
 
 /// Runs the job in this process.
@@ -184,6 +190,10 @@ pub(crate) fn run_job(job: &str) -> Status {
             return Status::Unusable;
         }
     };
+    if !SHAPES.contains(&(job.piece, job.admitted)) || !READS.contains(&job.reads) {
+        complain("a job no parent wrote");
+        return Status::Unusable;
+    }
     match carry_out(&job) {
         Ok(row) => print(&(serde_json::to_string(&row).expect("numbers and names") + "\n")),
         Err(error) => {

@@ -57,6 +57,19 @@ fn counted_alone(outcome: &Value) -> bool {
     source.starts_with("cgroup")
 }
 
+/// A path is bytes, of which not all are text.
+#[test]
+fn a_folder_whose_name_is_no_text_will_do() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let mut name = Dir::new("no-text").0.clone().into_os_string();
+    name.push(std::ffi::OsString::from_vec(vec![0xff]));
+    let dir = Dir(name.into());
+    let outcome = json(&dir, &["--size", "4", "--backend", "copy"]);
+    assert_eq!(number(row(&outcome, "copy"), "read_bytes"), 4 * MIB);
+    assert!(outcome["log"].as_str().unwrap().contains('\u{fffd}'));
+}
+
 #[test]
 fn every_back_end_keeps_the_same_records_and_says_what_it_holds() {
     let dir = Dir::new("all");
