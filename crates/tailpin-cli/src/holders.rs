@@ -27,12 +27,19 @@ pub(crate) struct Args {
     arenas: arenas::Options,
 
     /// Only what was handed out at least so long ago
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
     older_than: f64,
 
     /// Most holders of an arena that are listed
     #[arg(long, value_name = "N", default_value_t = 100)]
     most: usize,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..f64::INFINITY).contains(&seconds) => Ok(seconds),
+        _ => Err("a time is a number of seconds from 0 on".into()),
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Status {

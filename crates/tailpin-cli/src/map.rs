@@ -172,6 +172,12 @@ impl View for Cells {
         all
     }
 
+    fn refusal(&self, seen: &[Seen]) -> Option<String> {
+        let zoom = self.zoom?;
+        let most = seen.iter().map(|seen| seen.look.pageblocks().len()).max().unwrap_or(0);
+        (zoom >= most).then(|| format!("there is no pageblock {zoom}: there are {most}, counted from 0"))
+    }
+
     fn lines(&self, seen: &Seen, width: usize) -> Lines {
         let pageblocks = seen.look.pageblocks();
         let mut lines = vec![vec![(Paint::Bold, cut(&seen.name, width))]];

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Status;
+use crate::style::harmless;
 
 /// Writes `text` to standard output. A reader that has gone away wanted no more: that is no
 /// failure.
@@ -30,7 +31,7 @@ pub(crate) fn printed(result: io::Result<()>) -> Status {
 /// Says on standard error what is wrong. Where that can't be written either, the exit code is left
 /// to tell.
 pub(crate) fn complain(what: impl Display) {
-    let _ = writeln!(io::stderr(), "tailpin: {what}");
+    let _ = writeln!(io::stderr(), "tailpin: {}", harmless(&what.to_string()));
 }
 
 /// How this program is started once more with other arguments: as it was started now.
@@ -57,7 +58,7 @@ impl Target {
     /// Whatever the system says against it.
     pub(crate) fn check(path: &Path) -> io::Result<Self> {
         let path = match fs::canonicalize(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => of_new_file(path)?,
             path => path?,
         };
         let kind = match fs::metadata(&path) {
@@ -77,6 +78,11 @@ impl Target {
         let beside =
             kind.is_file() && File::create_new(&new).is_ok_and(|file| remove_after(&new, file).is_ok());
         Ok(Self { path, beside })
+    }
+
+    /// Whether this is the file at `path`, which is there.
+    pub(crate) fn is_file_at(&self, path: &Path) -> bool {
+        fs::canonicalize(path).is_ok_and(|path| path == self.path)
     }
 
     /// What a file of that name has now, where it is an ordinary one that can be read as text.
@@ -119,6 +125,29 @@ impl Target {
     }
 }
 
+/// Symbolic links that are followed, as many as by the kernel.
+const MOST_LINKS: usize = 40;
+
+/// Where a file that isn't there yet will be: where symbolic links lead, in a folder by its own
+/// name.
+fn of_new_file(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // The descriptors in /proc are links to no name, and there all the same.
+    for _ in 0..MOST_LINKS {
+        let to = match fs::metadata(&path) {
+            Ok(_) => break,
+            Err(_) => fs::read_link(&path),
+        };
+        let Ok(to) = to else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(to);
+    }
+    let Some(name) = path.file_name() else { return Ok(path) };
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => Ok(fs::canonicalize(folder)?.join(name)),
+        _ => Ok(fs::canonicalize(".")?.join(name)),
+    }
+}
+
 /// The name of a file beside `path` that becomes it.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -136,12 +165,16 @@ fn remove_after(path: &Path, file: File) -> io::Result<()> {
 /// # Errors
 /// For the first one that can't be written.
 pub(crate) fn targets<const N: usize>(paths: [Option<&PathBuf>; N]) -> Result<[Option<Target>; N], String> {
-    let mut targets = [const { None }; N];
-    for (target, path) in targets.iter_mut().zip(paths) {
-        if let Some(path) = path {
-            let checked = Target::check(path);
-            *target = Some(checked.map_err(|error| format!("{} can't be written: {error}", path.display()))?);
+    let mut targets: [Option<Target>; N] = [const { None }; N];
+    for (at, path) in paths.into_iter().enumerate() {
+        let Some(path) = path else { continue };
+        let refused = |why: &dyn Display| format!("{} can't be written: {why}", path.display());
+        let checked = Target::check(path).map_err(|error| refused(&error))?;
+        // To a pipe or a device one may follow the other.
+        if checked.beside && targets.iter().flatten().any(|other| other.path == checked.path) {
+            return Err(refused(&"another file of this run has the same name"));
         }
+        targets[at] = Some(checked);
     }
     Ok(targets)
 }
@@ -166,7 +199,7 @@ pub(crate) fn save_bytes(target: &Target, contents: &[u8]) -> Status {
 mod tests {
     use std::fs;
 
-    use super::Target;
+    use super::{Target, targets};
 
     #[test]
     fn looking_whether_a_file_can_be_written_changes_nothing() {
@@ -186,6 +219,45 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing else is left");
         assert!(Target::check(&dir).is_err());
         assert!(Target::check(&dir.join("no such/folder")).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_made_where_a_link_leads() {
+        let dir = std::env::temp_dir().join(format!("tailpin-target-link-{}", std::process::id()));
+        fs::create_dir_all(dir.join("folder")).unwrap();
+        let (link, last) = (dir.join("link"), dir.join("folder/last"));
+        std::os::unix::fs::symlink("folder/last", &link).unwrap();
+        std::os::unix::fs::symlink("new", &last).unwrap();
+        for text in ["at first", "again"] {
+            Target::check(&link).unwrap().write(text).unwrap();
+            assert_eq!(fs::read_to_string(dir.join("folder/new")).unwrap(), text);
+        }
+        assert!([&link, &last].iter().all(|path| fs::symlink_metadata(path).unwrap().is_symlink()));
+        assert_eq!(fs::read_dir(dir.join("folder")).unwrap().count(), 2);
+        std::os::unix::fs::symlink("circle", dir.join("circle")).unwrap();
+        assert!(Target::check(&dir.join("circle")).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn two_files_of_a_run_have_two_names() {
+        let dir = std::env::temp_dir().join(format!("tailpin-target-two-{}", std::process::id()));
+        fs::create_dir_all(dir.join("folder")).unwrap();
+        let (plain, around) = (dir.join("a"), dir.join("folder/../a"));
+        for _ in 0..2 {
+            assert!(targets([Some(&plain), None, Some(&plain)]).is_err());
+            assert!(targets([Some(&plain), Some(&around)]).is_err());
+            assert!(targets([Some(&plain), Some(&dir.join("b"))]).is_ok());
+            // Once more where the file is there.
+            fs::write(&plain, "before").unwrap();
+        }
+        assert!(Target::check(&around).unwrap().is_file_at(&plain));
+        if cfg!(unix) {
+            let nowhere = "/dev/null".into();
+            assert!(targets([Some(&nowhere), Some(&nowhere)]).is_ok());
+        }
         fs::remove_dir_all(&dir).unwrap();
     }
 }

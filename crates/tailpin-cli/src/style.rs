@@ -1,5 +1,6 @@
 //! Colours on a terminal, plain text elsewhere.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 /// Columns of a terminal that doesn't say how many it has.
@@ -39,6 +40,12 @@ pub(crate) fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> Stri
         is_empty = false;
     }
     lines + line.trim_end() + "\n"
+}
+
+/// Text of another program's, a name above all, in which nothing is an order to the terminal.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_order = |letter: char| letter.is_control() && letter != '\n';
+    if text.contains(is_order) { text.replace(is_order, "\u{fffd}").into() } else { text.into() }
 }
 
 /// Whether text for standard output is coloured.
@@ -87,7 +94,13 @@ impl Style {
 
 #[cfg(test)]
 mod tests {
-    use super::wrapped;
+    use super::{harmless, wrapped};
+
+    #[test]
+    fn names_give_the_terminal_no_orders() {
+        assert_eq!(harmless("\x1b[2Ja\rb\u{9b}c\x7f"), "\u{fffd}[2Ja\u{fffd}b\u{fffd}c\u{fffd}");
+        assert_eq!(harmless("two\nlines, ü"), "two\nlines, ü");
+    }
 
     #[test]
     fn lines_are_no_wider_than_they_may_be() {

@@ -10,6 +10,7 @@ use ratatui::widgets::Paragraph;
 use super::text::{self, Paint};
 use super::{Key, View, Watched};
 use crate::Status;
+use crate::style::harmless;
 
 /// What a key asks for.
 enum Asked {
@@ -106,7 +107,7 @@ fn line(line: text::Line) -> Line<'static> {
             Paint::Bad => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
             Paint::Cursor => Style::new().add_modifier(Modifier::REVERSED),
         };
-        Span::styled(piece, style)
+        Span::styled(harmless(&piece).into_owned(), style)
     };
     Line::from(line.into_iter().map(span).collect::<Vec<_>>())
 }

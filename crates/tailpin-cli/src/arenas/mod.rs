@@ -5,6 +5,7 @@ mod live;
 mod picture;
 mod text;
 
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) struct Options {
     /// A process number, or the file of a shared arena (/proc/PID/fd/N) [default: the only program
     /// that has arenas]
     #[arg(value_name = "PID|FILE")]
-    whose: Option<String>,
+    whose: Option<OsString>,
 
     /// Print one JSON object and end
     #[arg(long)]
@@ -82,6 +83,11 @@ impl Rates {
 pub(crate) trait View {
     /// What goes into the JSON object for an arena, beside what all commands tell.
     fn json(&self, seen: &Seen) -> serde_json::Map<String, serde_json::Value>;
+
+    /// Why what is asked for is in none of these arenas, if it isn't.
+    fn refusal(&self, _seen: &[Seen]) -> Option<String> {
+        None
+    }
 
     /// The arena as lines of at most `width` columns.
     fn lines(&self, seen: &Seen, width: usize) -> Lines;
@@ -147,18 +153,19 @@ impl Watched {
 }
 
 /// The arenas that are asked for.
-fn find(whose: Option<&str>) -> Result<Vec<OutsideArena>, String> {
+fn find(whose: Option<&OsStr>) -> Result<Vec<OutsideArena>, String> {
     let told = |error: outside::LookError| error.to_string();
-    match whose {
-        Some(number) if number.bytes().all(|digit| digit.is_ascii_digit()) => {
+    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    match (whose.and_then(OsStr::to_str).filter(is_number), whose) {
+        (Some(number), _) => {
             let pid = number.parse().map_err(|_| format!("there is no process {number}"))?;
             outside::arenas_of(pid).map_err(told)
         }
-        Some(path) => match outside::shared_file(Path::new(path)) {
+        (None, Some(path)) => match outside::shared_file(Path::new(path)) {
             Ok(arena) => Ok(vec![arena]),
-            Err(error) => Err(format!("{path}: {error}")),
+            Err(error) => Err(format!("{}: {error}", path.display())),
         },
-        None => match &outside::programs()[..] {
+        (None, None) => match &outside::programs()[..] {
             [] => Err("no program that this user may look at has an arena".into()),
             [only] => outside::arenas_of(only.pid).map_err(told),
             several => {
@@ -208,6 +215,10 @@ fn once(
     view: &dyn View,
 ) -> Result<Status, String> {
     let seen = watched.look()?;
+    if let Some(why) = view.refusal(seen) {
+        complain(why);
+        return Ok(Status::Unusable);
+    }
     if let Some(file) = file {
         let pages: Vec<Lines> = seen.iter().map(|seen| view.lines(seen, PICTURE_COLUMNS)).collect();
         let names: Vec<&str> = seen.iter().map(|seen| &*seen.name).collect();

@@ -1,6 +1,6 @@
 //! Text in paints, which a page and a live screen each show in their own way.
 
-use crate::style::Style;
+use crate::style::{Style, harmless};
 
 /// What a piece of text is, for the eye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,9 @@ pub(crate) fn painted(lines: &[Line], style: Style) -> String {
     let mut text = String::new();
     for line in lines {
         for (paint, piece) in line {
+            let piece = &*harmless(piece);
             text += &match paint {
-                Paint::Plain | Paint::Kept => piece.clone(),
+                Paint::Plain | Paint::Kept => piece.to_owned(),
                 Paint::Bold | Paint::Cursor => style.bold(piece),
                 Paint::Dim => style.dim(piece),
                 Paint::Whole => style.good(piece),

@@ -150,6 +150,12 @@ pub(crate) fn run(args: &Args) -> Status {
             return Status::Unusable;
         }
     };
+    for target in [&report, &markdown].into_iter().flatten() {
+        if let Some(trace) = args.traces.iter().find(|trace| is_file(trace) && target.is_file_at(trace)) {
+            complain(format_args!("{} can't be written: it is a trace of this run", trace.display()));
+            return Status::Unusable;
+        }
+    }
     let style = style::Style::for_stdout();
     let busy = Busy::before().warning(None);
     let mut status = Status::Clean;
@@ -195,6 +201,12 @@ pub(crate) fn run(args: &Args) -> Status {
         status = status.max(save(&target, &sections.join("\n")));
     }
     status
+}
+
+/// Whether a trace is neither built in nor standard input.
+fn is_file(trace: &Path) -> bool {
+    let builtin = trace.to_str().and_then(trace::Builtin::named);
+    builtin.is_none() && trace != Path::new(trace::STANDARD_INPUT)
 }
 
 impl Watch for Progress {

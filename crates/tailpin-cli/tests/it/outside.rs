@@ -2,9 +2,11 @@
 
 #![cfg(target_os = "linux")]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -133,7 +135,52 @@ fn a_shared_arena_is_told_by_its_file() {
     let holders = told(&["holders", "--json", &path], 10 << 20);
     assert_eq!(holders["holders"][0]["pid"], std::process::id());
     assert_eq!(holders["holders"][0]["comes_back_bytes"], 4 * PAGE);
+    // Its file by another name, which is no text.
+    let mut link =
+        std::env::temp_dir().join(format!("tailpin-shared-{}", std::process::id())).into_os_string();
+    link.push(OsStr::from_bytes(b"\xff"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let output = Command::new(TAILPIN).args(["top", "--json"]).arg(&link).output().unwrap();
+    std::fs::remove_file(&link).unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &all["arenas"][0]["in_use_bytes"]), (Some(0), &Value::from(4 * PAGE)));
     drop(block);
+}
+
+/// A program may call its memory, and itself, whatever it likes.
+#[test]
+fn names_give_no_orders_to_the_terminal() {
+    let size = 38 << 20;
+    let arena = Arena::builder().size(size).build().unwrap();
+    let kept = arena.alloc_tagged(PAGE, "\x1b]0;title\x07\u{9b}2J\r").unwrap();
+    let me = std::process::id().to_string();
+    for command in ["top", "holders"] {
+        let (code, page, said) = tailpin(&[command, "--once", &me]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(
+            page.contains("]0;title") && !page.contains(|c: char| c.is_control() && c != '\n'),
+            "{page:?}"
+        );
+    }
+    let (code, _, said) = tailpin(&["top", "no\x1b[2Jfile"]);
+    assert!(code == Some(2) && said.contains("[2Jfile") && !said.contains('\x1b'), "{said:?}");
+    // Programs are told them as they are.
+    assert_eq!(told(&["top", "--json", &me], size)["tags"][0]["tag"], "\x1b]0;title\x07\u{9b}2J\r");
+    drop(kept);
+}
+
+#[test]
+fn a_pageblock_that_there_is_not_is_refused() {
+    let arena = Arena::builder().size(34 << 20).build().unwrap();
+    let me = std::process::id().to_string();
+    for json in [&["--once"][..], &["--json"]] {
+        for number in ["1000000", "18446744073709551615"] {
+            let (code, page, said) = tailpin(&[&["map", "--zoom", number, &me], json].concat());
+            assert_eq!((code, &*page), (Some(2), ""), "{said}");
+            assert!(said.contains(&format!("no pageblock {number}")), "{said}");
+        }
+    }
+    drop(arena);
 }
 
 #[test]

@@ -120,6 +120,72 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
     }
 }
 
+#[test]
+fn a_file_of_a_run_takes_the_place_of_no_other() {
+    let dir = std::env::temp_dir().join(format!("tailpin-place-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let trace = dir.join("trace");
+    std::fs::write(&trace, Writer::new(0).alloc(0, 0).free(0, 0).raw()).unwrap();
+    let before = std::fs::read(&trace).unwrap();
+    for line in [
+        "replay trace --report trace",
+        "replay node ./trace --markdown ../$(basename $PWD)/trace",
+        "replay trace --report page --markdown page",
+        "retain --size 1 --report page --picture page",
+    ] {
+        let output = shell(&format!("cd {}; {TAILPIN} {line}", dir.display()));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains("can't be written") && output.stdout.is_empty(), "{line}: {said}");
+        assert_eq!(std::fs::read(&trace).unwrap(), before, "{line}");
+        assert!(!dir.join("page").exists());
+    }
+    // A trace of that name is another thing than the one that is built in.
+    let output = shell(&format!("cd {}; {TAILPIN} replay node --rounds 1 --report node", dir.display()));
+    assert_eq!(output.status.code(), Some(0));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn what_no_command_can_mean_is_refused() {
+    let dir = std::env::temp_dir().join(format!("tailpin-no-meaning-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (dir_text, pipe) = (dir.display(), dir.join("pipe"));
+    assert!(shell(&format!("mkfifo {}", pipe.display())).status.success());
+    let cached = |piece, admitted, reads| {
+        format!(r#"{{"way":"copy","piece":{piece},"admitted":{admitted},"reads":{reads}}}"#)
+    };
+    let kept = |record, records: u64, keep| {
+        format!(
+            r#"{{"backend":"copy","log":[47],"record":{record},"records":{records},"keep":{keep},"slack":0}}"#
+        )
+    };
+    let lines = [
+        "holders --older-than nan".to_owned(),
+        "holders --older-than inf".into(),
+        "holders --older-than 1e999".into(),
+        "holders --older-than=-1".into(),
+        "holders --older-than ''".into(),
+        // There is no writer.
+        format!("top {dir_text}/pipe"),
+        format!("map --json {dir_text}"),
+        "holders ''".into(),
+        format!("retain --steady-job '{}'", cached("0", "0.05", "1")),
+        format!("retain --steady-job '{}'", cached("4096", "0", "1")),
+        format!("retain --steady-job '{}'", cached("5000", "0.5", "1")),
+        format!("retain --steady-job '{}'", cached("4096", "0.5", "18446744073709551615")),
+        format!("retain --job '{}'", kept("0", 1, "0.5")),
+        format!("retain --job '{}'", kept("4096", u64::MAX, "0.5")),
+        format!("retain --job '{}'", kept("4096", 1, "-1")),
+    ];
+    for line in lines {
+        let output = shell(&format!("{TAILPIN} {line}"));
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{line}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 #[cfg(feature = "bench")]
 #[test]
 fn what_a_page_said_before_is_not_lost() {
@@ -167,6 +233,22 @@ fn limits_of_the_process_end_in_an_exit_code() {
             scope.spawn(move || run(command));
         }
     });
+}
+
+/// What a frame asks the decoder to keep says nothing of how much there is.
+#[test]
+fn a_small_trace_with_a_long_window_needs_little_memory() {
+    let raw = Writer::new(0).alloc(0, 9).free(0, 9).raw();
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(31).unwrap();
+    encoder.include_contentsize(false).unwrap();
+    // A stream: its end is not known at its beginning.
+    raw.chunks(50).for_each(|part| encoder.write_all(part).unwrap());
+    let path = std::env::temp_dir().join(format!("tailpin-long-{}.zst", std::process::id()));
+    std::fs::write(&path, encoder.finish().unwrap()).unwrap();
+    let output = shell(&format!("ulimit -v 1000000; {TAILPIN} replay --rounds 1 {}", path.display()));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[cfg(feature = "bench")]
