@@ -53,8 +53,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
             let (row, mask) = self.take_frames(order, largest, |free| fitting(free, n as u32, align))?;
             return Some(self.frame(row.first_frame() + u64::from(mask.trailing_zeros())));
         }
-        let rows = n.div_ceil(ROW_FRAMES as u64);
-        let (order, align) = (order.max(order_for(rows * ROW_FRAMES as u64)), align.max(ROW_ORDER));
+        let (rows, align) = (n.div_ceil(ROW_FRAMES as u64), align.max(ROW_ORDER));
         let (id, taken) = self.take_rows(order, largest, |map| map.fitting(rows as u32, align))?;
         let first = taken.trailing_zeros() as usize;
         self.offer_above(id.row(first), n);

@@ -136,3 +136,25 @@ fn what_no_hint_leads_to_is_found_before_a_request_fails() {
         assert_eq!(take(allocator, order(9)), None);
     });
 }
+
+#[test]
+fn the_pageblock_that_was_freed_last_is_the_next_and_then_those_above_it() {
+    on_an_allocator(6, |allocator| {
+        (0..6).for_each(|id| assert_eq!(take(allocator, Order::HUGE), Some(id * 512)));
+        let next = || take(allocator, Order::HUGE).map(|head| head / 512);
+        [0, 1, 4, 5, 3].iter().for_each(|id| free(allocator, id * 512, Order::HUGE));
+        assert_eq!(
+            [next(), next(), next(), next(), next(), next()],
+            [3, 4, 5, 0, 1].map(Some).into_iter().chain([None]).collect::<Vec<_>>()[..]
+        );
+        // Each CPU remembers one of its own.
+        free(allocator, 2 * 512, Order::HUGE);
+        CPU.set(1);
+        free(allocator, 512, Order::HUGE);
+        CPU.set(0);
+        assert_eq!(next(), Some(2));
+        free(allocator, 2 * 512, Order::HUGE);
+        CPU.set(1);
+        assert_eq!(next(), Some(1));
+    });
+}

@@ -261,3 +261,13 @@ fn what_no_hint_leads_to_is_found_before_a_request_fails() {
         });
     }
 }
+
+#[test]
+fn a_block_has_free_frames_also_where_its_rows_have_the_same_ones() {
+    on_a_pool(|pool| {
+        all_but(pool, 2, |frame| frame % 64 == 5 && frame < 128);
+        let has_any = |first: u64, of: u8| pool.has_any_of(BASE.offset(2 * 512 + first), order(of));
+        assert!(has_any(0, 6) && has_any(64, 6) && has_any(0, 7) && has_any(0, 8));
+        assert!(!has_any(128, 7) && !has_any(256, 8) && !has_any(128, 6));
+    });
+}
