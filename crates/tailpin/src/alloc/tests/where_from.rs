@@ -143,10 +143,7 @@ fn the_pageblock_that_was_freed_last_is_the_next_and_then_those_above_it() {
         (0..6).for_each(|id| assert_eq!(take(allocator, Order::HUGE), Some(id * 512)));
         let next = || take(allocator, Order::HUGE).map(|head| head / 512);
         [0, 1, 4, 5, 3].iter().for_each(|id| free(allocator, id * 512, Order::HUGE));
-        assert_eq!(
-            [next(), next(), next(), next(), next(), next()],
-            [3, 4, 5, 0, 1].map(Some).into_iter().chain([None]).collect::<Vec<_>>()[..]
-        );
+        assert_eq!([(); 6].map(|()| next()), [Some(3), Some(4), Some(5), Some(0), Some(1), None]);
         // Each CPU remembers one of its own.
         free(allocator, 2 * 512, Order::HUGE);
         CPU.set(1);
