@@ -162,7 +162,7 @@ STEPS = [
         "as_uncoalesced",
         ("life::leave_uncoalesced",),
         lambda c, w, o, n, b: c.as_uncoalesced(w, o),
-        lambda w, o, n, b: z3.And(w.is_idle, among(o, PAGE, HUGE)),
+        lambda w, o, n, b: z3.And(w.is_idle, z3.ULE(o, HUGE)),
         {"implicit": ("uncoalesced",), "tail": ("uncoalesced",), "free": ("uncoalesced",)},
     ),
     Step(
@@ -265,6 +265,7 @@ STEPS = [
         (
             "life::free_uncoalesced_at",
             "blocks::free_page_at",
+            "blocks::free_parked_at",
             "blocks::put_last_ref",
             "blocks::put_refs_on",
             "token::raw_free",

@@ -266,9 +266,10 @@ pub trait BlockLife: FrameWords {
     ///
     /// Progress: wait-free; one load for each that is asked for.
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64;
-    /// Leaves a free page or 2 MiB of the caller's uncoalesced. Errs if it is in a wrong state. The
-    /// hint that leads others to it comes after a SeqCst fence or change, as they look at that
-    /// first and at the block then.
+    /// Leaves a free block of the caller's, 2 MiB at most, uncoalesced. One of order 1 to 8 has
+    /// been [prepared](Self::prepare). Errs if it is in a wrong state. The hint that leads others
+    /// to it comes after a SeqCst fence or change, as they look at that first and at the block
+    /// then.
     ///
     /// Progress: wait-free; one load and one store.
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn>;

@@ -210,6 +210,31 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             }
         })
         .finish(|fx| fx.audit_allocator()),
+        Scenario {
+            explored: |frame| frame >= 504,
+            ..zone(
+                "line-drain",
+                "a block is taken and the rest of its line parked ‖ what is parked goes to the pool",
+                2,
+                &[],
+            )
+        }
+        .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3]))
+        .thread("take, give a block", |fx| {
+            if let Some(block) = fx.take(2) {
+                fx.give(block);
+            }
+        })
+        .thread("drain", |fx| fx.with_zone(|zone| zone.drain()))
+        .finish(|fx| fx.audit_allocator()),
+        Scenario {
+            explored: |frame| frame >= 504,
+            ..zone("line-line", "two CPUs take blocks of one free line", 2, &[])
+        }
+        .setup(|fx| fx.occupy([8, 7, 6, 5, 4, 3]))
+        .thread("take a block", |fx| fx.keep_block(fx.take(2).expect("there is one for each")))
+        .thread("take a block", |fx| fx.keep_block(fx.take(2).expect("there is one for each")))
+        .finish(|fx| fx.audit_allocator()),
         zone("parked-drain", "a block is parked ‖ what is parked goes to the pool", 1, &[])
             .setup(|fx| fx.occupy(BUT_TWO))
             .thread("drop two pages", |fx| fx.give_handle(fx.kept_block()))

@@ -226,14 +226,28 @@ impl<'m, W: AtomicWord> CpuCache<'m, W> {
     }
 
     /// All places at which blocks of `order` are named.
-    pub(crate) fn all_parked(
+    pub(crate) fn all_parked(&self, order: Order) -> impl Iterator<Item = (u64, ParkingPlace)> + use<'m, W> {
+        self.parked_below(order, [PARKED_EACH; 2])
+    }
+
+    /// Those at which they are likely to be named.
+    pub(super) fn likely_parked(
         &self,
         order: Order,
-    ) -> impl Iterator<Item = (u64, ParkingPlace)> + use<'_, 'm, W> {
-        [FIRST_PARKED, FIRST_OWN_PARKED].into_iter().flat_map(move |first| {
-            (0..PARKED_EACH).filter_map(move |nth| {
-                let place = self.parking_place(first, order, nth);
-                Some((self.parked_at(place)?, place))
+    ) -> impl Iterator<Item = (u64, ParkingPlace)> + use<'m, W> {
+        self.parked_below(order, [self.parked(order), self.own_parked(order)])
+    }
+
+    fn parked_below(
+        &self,
+        order: Order,
+        depths: [usize; 2],
+    ) -> impl Iterator<Item = (u64, ParkingPlace)> + use<'m, W> {
+        let cache = *self;
+        [FIRST_PARKED, FIRST_OWN_PARKED].into_iter().zip(depths).flat_map(move |(first, depth)| {
+            (0..depth).filter_map(move |nth| {
+                let place = cache.parking_place(first, order, nth);
+                Some((cache.parked_at(place)?, place))
             })
         })
     }

@@ -97,8 +97,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         }
     }
 
-    /// A block of `order`, 1 to 8, that the owner of the CPU cache's places named, in use from here
-    /// on.
+    /// A block of `order`, 1 to 8, that the owner of the CPU cache's places named, or else another
+    /// thread at the places of all, in use from here on.
     #[inline(never)]
     pub(super) fn claim_own(&self, cache: CpuCache<'m, P::Word>, order: Order, class: Class) -> Option<Pfn> {
         // Each turn goes one place down.
@@ -113,6 +113,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
                 return claimed;
             }
         }
-        None
+        // What all threads may name there, as rests of lines are.
+        self.claim_parked(cache, order, class)
     }
 }

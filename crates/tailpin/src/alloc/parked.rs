@@ -23,9 +23,20 @@ use crate::protocol::{ParkingPlace, Protocol};
 use super::allocator::Allocator;
 use super::cpu_cache::{CpuCache, Places};
 
+/// The smallest order of blocks that can be parked.
+pub(super) const SMALLEST_PARKED: Order = Order::wrap(1);
+
+/// The order of as many frames as have their words in one cache line.
+pub(super) const LINE: Order = Order::wrap(3);
+
+/// Blocks of an order whose first words are in one cache line.
+fn blocks_of_line(order: Order) -> usize {
+    1 << LINE.get().saturating_sub(order.get())
+}
+
 /// The orders of blocks that can be parked.
 pub(super) fn parked_orders() -> impl Iterator<Item = Order> {
-    (1..Order::HUGE.get()).map(Order::wrap)
+    (SMALLEST_PARKED.get()..Order::HUGE.get()).map(Order::wrap)
 }
 
 impl<'m, P: Protocol> Allocator<'m, P> {
@@ -71,8 +82,8 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             Places::Own => cache.own_parked(order),
         };
         // A sparse pageblock is left alone, so that it becomes whole, but for one block of each
-        // order.
-        if parked != 0 && self.pool.is_sparse(self.pool.pageblock_of(head)) {
+        // order, or a line's worth.
+        if parked >= blocks_of_line(order) && self.pool.is_sparse(self.pool.pageblock_of(head)) {
             return None;
         }
         let number = self.pool.number(head);
@@ -95,6 +106,23 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         if cache.parked_at(place) != Some(number) {
             self.coalesce_block(head, order);
         }
+    }
+
+    /// Parks a free block of the caller's, or gives it to the pool if it had better go there.
+    pub(super) fn park_free(&self, cache: &CpuCache<'m, P::Word>, head: Pfn, order: Order) {
+        if let Err(bad) = self.protocol.prepare(head, order) {
+            return self.refuse_bad_frame(head, order, bad);
+        }
+        let waits = self.waiting_among(head, order).is_some();
+        let place = if waits { None } else { cache.park(order, self.pool.number(head)) };
+        let Some(place) = place else { return self.give(head, order) };
+        // Cannot fail: the frames are the caller's and have been looked at.
+        let parked = self.protocol.leave_uncoalesced(head, order).is_ok();
+        // SeqCst: the name is looked at after the block is uncoalesced, as where it became so in
+        // the step that freed it; and so is what waits to leave service.
+        P::Word::fence(Ordering::SeqCst);
+        self.parked_block(head, order, place, parked);
+        self.retire_waiting(head, order);
     }
 
     /// Says that there may be parked blocks.
@@ -129,24 +157,34 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         claimed
     }
 
-    /// Brings the parked blocks of all CPUs to the pool, if there may be any; false if there was
-    /// none.
-    pub(super) fn coalesce_parked(&self) -> bool {
+    /// Brings the blocks that all CPUs have parked, of order `lowest` and above, to the pool, if
+    /// there may be any; false if there was none. Looks where they are likely to be named.
+    pub(super) fn coalesce_parked(&self, lowest: Order) -> bool {
         // SeqCst: as in `parked_block`.
         if self.any_parked.load(Ordering::SeqCst) == 0 {
             return false;
         }
-        self.any_parked.store(0, Ordering::SeqCst);
-        self.coalesce_all_parked()
+        // Else there may be some of lower orders.
+        if lowest == SMALLEST_PARKED {
+            self.any_parked.store(0, Ordering::SeqCst);
+        }
+        self.coalesce_named(lowest, |cache, order| cache.likely_parked(order))
     }
 
-    /// Brings all parked blocks to the pool, whether or not there seem to be any; whether there
-    /// were.
-    pub(super) fn coalesce_all_parked(&self) -> bool {
+    /// Brings all parked blocks to the pool, whether or not there seem to be any.
+    pub(super) fn coalesce_all_parked(&self) {
+        self.coalesce_named(SMALLEST_PARKED, |cache, order| cache.all_parked(order));
+    }
+
+    fn coalesce_named<I: Iterator<Item = (u64, ParkingPlace)>>(
+        &self,
+        lowest: Order,
+        named: impl Fn(CpuCache<'m, P::Word>, Order) -> I,
+    ) -> bool {
         let mut any = false;
         for cache in self.all_caches() {
-            for order in parked_orders() {
-                for (number, place) in cache.all_parked(order) {
+            for order in parked_orders().filter(|order| *order >= lowest) {
+                for (number, place) in named(cache, order) {
                     let head = self.pool.frame(number);
                     if self.protocol.claim(head, order) {
                         // Until it is in the pool no thread names it anew.

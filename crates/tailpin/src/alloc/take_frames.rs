@@ -9,8 +9,10 @@ use super::allocator::Allocator;
 use super::cpu_cache::CpuCache;
 use super::ids::{PageblockId, ROW_FRAMES, RowId};
 use super::pageblock::ROW_ORDER;
+use super::parked::{LINE, SMALLEST_PARKED};
 use super::pool::Taken;
 use super::run_request::RunRequest;
+use super::runs::run;
 use crate::atomic::AtomicWord;
 
 /// Times a request may call the reclaim hook before it fails, though the hook says it freed
@@ -39,6 +41,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         self.try_take_frames(order, cache).map_or_else(|| self.take_slow(order, cache), Ok)
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "an order below that of a line")]
     fn try_take_frames(&self, order: Order, cache: &CpuCache<'m, P::Word>) -> Option<Taken> {
         match order {
             Order::PAGE => {
@@ -47,18 +50,50 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             }
             Order::HUGE => self.take_pageblock(cache),
             _ if order > Order::HUGE => self.take_pageblocks(order),
-            _ => self.in_part_or_whole(|largest| self.pool.take_part(order, largest)),
+            _ => {
+                let parks_rest = order < LINE && P::HANDS_OUT_AT_ONCE && !self.has_hooks;
+                // Rests of lines stay with their CPUs as long as there is a whole pageblock.
+                let parked = if parks_rest { Order::wrap(order.get() + 1) } else { SMALLEST_PARKED };
+                let taken = self.in_part_or_whole(parked, |largest| self.pool.take_part(order, largest))?;
+                if parks_rest {
+                    self.park_rest_of_line(taken.head, order, cache);
+                }
+                Some(taken)
+            }
         }
     }
 
-    /// What can be taken out of pageblocks that are not whole, once uncoalesced pages have come
-    /// together there if need be; else out of a whole one, and rather of one that was in use than
-    /// of one that was never touched.
-    pub(super) fn in_part_or_whole<T>(&self, take: impl Fn(Order) -> Option<T>) -> Option<T> {
+    /// After a block of order 1 or 2 was taken whose neighbours, those with their words in the same
+    /// cache line, are free: they are parked, so that no other CPU is given them and the two take
+    /// that line from each other.
+    #[expect(clippy::arithmetic_side_effects, reason = "bits of a row, some of which are set")]
+    fn park_rest_of_line(&self, head: Pfn, order: Order, cache: &CpuCache<'m, P::Word>) {
+        let bit = |frame: Pfn| (self.pool.number(frame) % ROW_FRAMES as u64) as u32;
+        let row = RowId::of_frame(self.pool.number(head));
+        let mut rest = run(LINE, bit(head.head(LINE))) & !run(order, bit(head));
+        if self.pool.free_of(row) & rest != rest {
+            return;
+        }
+        // A request that finds nothing now looks again when the blocks can be claimed.
+        let _moving = cache.move_pages();
+        if self.pool.take_all_of(row, rest) {
+            // The lowest is the last that is parked, and so the next that is taken.
+            while let Some(last) = rest.checked_ilog2() {
+                let first = last + 1 - order.frames() as u32;
+                self.park_free(cache, self.page_of(row, first), order);
+                rest ^= run(order, first);
+            }
+        }
+    }
+
+    /// What can be taken out of pageblocks that are not whole, once uncoalesced pages, and parked
+    /// blocks of order `parked` and above, have come together there if need be; else out of a whole
+    /// one, and rather of one that was in use than of one that was never touched.
+    pub(super) fn in_part_or_whole<T>(&self, parked: Order, take: impl Fn(Order) -> Option<T>) -> Option<T> {
         // Each turn takes away hints, so it goes round only as long as pages become uncoalesced.
         loop {
             let taken = take(PART);
-            if taken.is_some() || !(self.coalesce_some() || self.coalesce_parked()) {
+            if taken.is_some() || !(self.coalesce_some() || self.coalesce_parked(parked)) {
                 break taken;
             }
         }
@@ -67,6 +102,10 @@ impl<'m, P: Protocol> Allocator<'m, P> {
                 self.give(head, Order::HUGE);
             }
             take(Order::HUGE)
+        })
+        .or_else(|| {
+            let rests = parked > SMALLEST_PARKED && self.coalesce_parked(SMALLEST_PARKED);
+            if rests { take(PART) } else { None }
         })
     }
 
@@ -85,7 +124,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// A whole pageblock whose last frames were given back as pages.
     fn take_emptied(&self, cache: &CpuCache<'m, P::Word>) -> Option<Taken> {
-        self.coalesce_parked();
+        self.coalesce_parked(SMALLEST_PARKED);
         let id = self.coalesce_emptied(cache)?;
         let needs_scrub = self.pool.claim_pageblock(id)?;
         Some(Taken { head: self.pool.first_frame(id), needs_scrub })
@@ -101,7 +140,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// At most so many pages of one row from the pool.
     pub(crate) fn take_row_of_pages(&self, most: usize) -> Option<(RowId, u64)> {
-        self.in_part_or_whole(|largest| self.pool.take_pages(largest, most))
+        self.in_part_or_whole(SMALLEST_PARKED, |largest| self.pool.take_pages(largest, most))
     }
 
     /// A page from the pool; its neighbours become uncoalesced, and the CPU cache reserves their

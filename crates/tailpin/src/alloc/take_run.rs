@@ -20,6 +20,7 @@ use crate::protocol::Protocol;
 use super::allocator::Allocator;
 use super::config::Request;
 use super::ids::{PageblockId, Place, ROW_FRAMES, RowId};
+use super::parked::SMALLEST_PARKED;
 use super::pool::Taken;
 use super::run_request::RunRequest;
 
@@ -149,7 +150,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             return None;
         }
         let align = Order::wrap(align.trailing_zeros() as u8);
-        let first = self.in_part_or_whole(|largest| self.pool.take_side_by_side(frames, align, largest))?;
+        let first = self.in_part_or_whole(SMALLEST_PARKED, |largest| {
+            self.pool.take_side_by_side(frames, align, largest)
+        })?;
         let range = FrameRange::new(first, frames);
         self.retire_waiting(first, Order::PAGE);
         Some(TakenRun { range, needs_scrub: false })
@@ -157,7 +160,7 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Pageblocks side by side that are free as a whole, the last one perhaps in part.
     pub(super) fn take_pageblock_run(&self, request: RunRequest, limit: Pfn) -> Option<TakenRun> {
-        self.coalesce_parked();
+        self.coalesce_parked(SMALLEST_PARKED);
         let cache = self.cpu_cache();
         for _ in 0..request.frames.div_ceil(PAGEBLOCK_FRAMES as u64) {
             if self.coalesce_emptied(&cache).is_none() {

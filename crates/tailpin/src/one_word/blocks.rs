@@ -148,19 +148,11 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         }
         if Order::PAGE < order
             && order < Order::HUGE
-            && let Some(uncoalesced) = seen.frees_uncoalesced(order)
+            && Self::free_parked_at(word, seen, head, order, sink, || {
+                self.put_pieces(FrameRange::block(head, order), 1, sink);
+            })
         {
-            // Where the block is parked the caller's code has a say in, which may panic.
-            let unwinds = Finally(|| self.put_pieces(FrameRange::block(head, order), 1, sink));
-            let place = sink.park(head, order);
-            core::mem::forget(unwinds);
-            if let Some(place) = place {
-                let freed = Self::free_at(word, seen, uncoalesced);
-                sink.parked(head, order, place, freed);
-                if freed {
-                    return;
-                }
-            }
+            return;
         }
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
@@ -170,6 +162,29 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
             return;
         }
         self.put_pieces(FrameRange::block(head, order), 1, sink);
+    }
+
+    /// The last reference to a block of order 1 to 8 goes, and it is parked; false if that is not
+    /// all there is to do. `otherwise` frees the block where the sink panics.
+    #[inline]
+    pub(super) fn free_parked_at(
+        word: &W,
+        seen: PageWord,
+        head: Pfn,
+        order: Order,
+        sink: &impl FreeSink,
+        otherwise: impl FnMut(),
+    ) -> bool {
+        let Some(uncoalesced) = seen.frees_uncoalesced(order) else { return false };
+        // Where the block is parked the caller's code has a say in, which may panic.
+        let unwinds = Finally(otherwise);
+        let place = sink.park(head, order);
+        core::mem::forget(unwinds);
+        place.is_some_and(|place| {
+            let freed = Self::free_at(word, seen, uncoalesced);
+            sink.parked(head, order, place, freed);
+            freed
+        })
     }
 
     /// `n` references less on the piece at `at`, whose order is returned. `on_it` hears of its word

@@ -66,12 +66,19 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> Checked for OneWord<'_, W, S> {
         // By far the most frequent token is a page's, and right. What is freed in one step is a
         // settled head of just this order with one reference: generation apart, all that is to be
         // checked.
-        if (order == Order::PAGE || order == Order::HUGE)
-            && seen.generation() == token.generation()
-            && Self::free_uncoalesced_at(word, seen, order, sink)
-        {
-            sink.freed_uncoalesced(head, order);
-            return Ok(());
+        if seen.generation() == token.generation() {
+            if order == Order::PAGE || order == Order::HUGE {
+                if Self::free_uncoalesced_at(word, seen, order, sink) {
+                    sink.freed_uncoalesced(head, order);
+                    return Ok(());
+                }
+            } else if order < Order::HUGE
+                && Self::free_parked_at(word, seen, head, order, sink, || {
+                    let _ = self.free_checked(token, sink);
+                })
+            {
+                return Ok(());
+            }
         }
         self.free_checked(token, sink)
     }

@@ -177,7 +177,7 @@ fn steps() -> Vec<(&'static str, &'static str, Step)> {
         }),
         ("`as_uncoalesced`", "life::leave_uncoalesced", |w, to| {
             if w.is_idle() {
-                [Order::PAGE, Order::HUGE].into_iter().for_each(|order| to(w.as_uncoalesced(order)));
+                uncoalesced_orders().for_each(|order| to(w.as_uncoalesced(order)));
             }
         }),
         ("`frees_uncoalesced`", "life::free_uncoalesced_at", |w, to| {

@@ -53,6 +53,54 @@ fn a_block_that_was_freed_is_the_next_one() {
     });
 }
 
+#[test]
+fn cpus_are_given_small_blocks_of_lines_of_their_own() {
+    on_a_zone(2, |zone| {
+        for order in [1, 2].map(order) {
+            let first = zone.alloc(order).unwrap();
+            CPU.set(1);
+            let other = zone.alloc(order).unwrap();
+            CPU.set(0);
+            let next = zone.alloc(order).unwrap();
+            let lines = [first.pfn(), other.pfn(), next.pfn()].map(|head| head.get() / 8);
+            assert!(lines[0] != lines[1] && lines[0] == lines[2], "{order}: {lines:?}");
+            assert_eq!(zone.used_frames(), 3 * order.frames(), "the rest of a line is free");
+            drop([first, other, next]);
+            zone.drain();
+            assert_eq!(zone.free_pageblocks(), 2);
+        }
+    });
+}
+
+#[test]
+fn the_rest_of_a_line_is_there_for_others_before_a_request_fails() {
+    on_a_zone(1, |zone| {
+        for wanted in (0..9).map(order) {
+            CPU.set(3);
+            let block = zone.alloc(order(1)).unwrap();
+            CPU.set(0);
+            let all: Vec<_> = std::iter::from_fn(|| zone.alloc(wanted).ok()).collect();
+            // All but the line's own part of it, in blocks as large as were asked for.
+            let left = 512 / wanted.frames() - if wanted.frames() < 2 { 2 } else { 1 };
+            assert_eq!(all.len() as u64, left, "{wanted}");
+            drop((block, all));
+            zone.drain();
+        }
+    });
+}
+
+#[test]
+fn a_frame_in_the_rest_of_a_line_leaves_service() {
+    on_a_zone(1, |zone| {
+        let block = zone.alloc(order(1)).unwrap();
+        let other = block.pfn().offset(3);
+        assert_eq!(zone.set_aside(other), SetAside::Done);
+        assert_eq!((zone.used_frames(), zone.set_aside_frames()), (2, 1));
+        let all: Vec<_> = std::iter::from_fn(|| zone.alloc(order(1)).ok()).collect();
+        assert_eq!(all.len(), 254, "the frame beside it is left over");
+    });
+}
+
 /// Of one pageblock, a part is parked at another CPU: all of it is found all the same.
 #[test]
 fn other_requests_and_other_cpus_find_parked_blocks() {

@@ -150,7 +150,11 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         hints(self.run_index(fullness)).search(P::from_index(0), stays, take)
     }
 
-    fn claim_frames(&self, row: RowId, select: impl Fn(u64) -> Option<u64>) -> Option<(RowId, u64)> {
+    pub(super) fn claim_frames(
+        &self,
+        row: RowId,
+        select: impl Fn(u64) -> Option<u64>,
+    ) -> Option<(RowId, u64)> {
         let (taken, left) = self.pageblock(row.pageblock()).claim(row.within(), select)?;
         self.row_changed(row, left);
         Some((row, taken))

@@ -356,6 +356,13 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         self.frame(row.first_frame() + u64::from(frames.trailing_zeros()))
     }
 
+    /// Takes just these frames of a row; false if some of them are not free in the pool, or the row
+    /// is in.
+    pub(crate) fn take_all_of(&self, row: RowId, frames: u64) -> bool {
+        let all = |free: u64| (free & frames == frames).then_some(frames);
+        self.claim_frames(row, all).is_some()
+    }
+
     /// Takes one particular free frame; false if it is not free in the pool.
     #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn take_frame(&self, frame: Pfn) -> bool {

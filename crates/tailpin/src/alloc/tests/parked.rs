@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::alloc::cpu_cache::{CpuCache, PARKED_EACH};
-use crate::alloc::parked::parked_orders;
+use crate::alloc::parked::{SMALLEST_PARKED, parked_orders};
 use crate::frame_mask::FrameMask;
 use crate::page_state::Class;
 use crate::protocol::{FrameWords, FreeSink};
@@ -22,9 +22,16 @@ impl FreeSink for Kept {
     }
 }
 
+/// A block, with nothing parked beside it as the rest of a line.
+fn take_alone(allocator: &OneWords<'_>, order: Order) -> u64 {
+    let number = take(allocator, order).unwrap();
+    allocator.drain();
+    number
+}
+
 /// A block that is uncoalesced, and that no name leads to.
 fn unnamed(allocator: &OneWords<'_>, order: Order) -> u64 {
-    let number = take(allocator, order).unwrap();
+    let number = take_alone(allocator, order);
     allocator.protocol.put_block(frame(number), order, &Kept);
     allocator.protocol.leave_uncoalesced(frame(number), order).unwrap();
     number
@@ -37,7 +44,7 @@ fn named<'m>(cache: CpuCache<'m, AtomicU64>, order: Order) -> Vec<u64> {
 /// Brings the parked blocks of all CPUs to the pool; whether there were any.
 fn coalesce_named(allocator: &OneWords<'_>) -> bool {
     let before = allocator.pool.free_frames();
-    let any = allocator.coalesce_parked();
+    let any = allocator.coalesce_parked(SMALLEST_PARKED);
     assert_eq!(any, allocator.pool.free_frames() > before);
     any
 }
@@ -88,7 +95,7 @@ fn a_name_that_leads_to_no_free_block_is_passed_over_and_taken_away() {
         on_an_allocator(2, |allocator| {
             let cache = allocator.cpu_cache();
             let head = unnamed(allocator, order);
-            let in_use = take(allocator, order).unwrap();
+            let in_use = take_alone(allocator, order);
             for (own, numbers) in [(false, [head, in_use]), (true, [head, in_use])] {
                 let places = numbers.map(|number| match own {
                     true => cache.park_own(order, number).unwrap(),
@@ -121,7 +128,7 @@ fn all_parked_blocks_come_to_the_pool_and_an_owner_keeps_its_other_names() {
             let caches = [0, 1].map(|cpu| allocator.cache_at(cpu));
             assert!(!coalesce_named(allocator), "there are none");
             let heads = [unnamed(allocator, order), unnamed(allocator, order)];
-            let in_use = take(allocator, order).unwrap();
+            let in_use = take_alone(allocator, order);
             caches[0].park(order, heads[0]).unwrap();
             caches[0].park(order, in_use).unwrap();
             caches[1].park_own(order, heads[1]).unwrap();
@@ -140,7 +147,7 @@ fn all_parked_blocks_come_to_the_pool_and_an_owner_keeps_its_other_names() {
 fn a_frame_of_a_parked_block_is_found_by_its_number() {
     for order in parked_orders() {
         on_an_allocator(1, |allocator| {
-            let in_use = take(allocator, order).unwrap();
+            let in_use = take_alone(allocator, order);
             assert!(!allocator.coalesce_around(frame(in_use)));
             for index in [0, order.frames() / 2, order.frames() - 1] {
                 let head = unnamed(allocator, order);

@@ -5,7 +5,7 @@ use crate::alloc::ids::{PageblockId, Place, RowId};
 
 #[test]
 fn pages_come_together_before_a_whole_pageblock_is_cut() {
-    for wanted in (3..9).map(order) {
+    for wanted in (1..9).map(order) {
         on_an_allocator(2, |allocator| {
             // One pageblock in use as pages, the other never.
             (0..512).for_each(|page| assert_eq!(take(allocator, Order::PAGE), Some(page)));
@@ -18,7 +18,7 @@ fn pages_come_together_before_a_whole_pageblock_is_cut() {
 
 #[test]
 fn a_larger_parked_block_is_cut_before_a_whole_pageblock() {
-    for parked in (4..9).map(order) {
+    for parked in (2..9).map(order) {
         on_an_allocator(2, |allocator| {
             let blocks: Vec<_> =
                 (0..512 / parked.frames()).map(|_| take(allocator, parked).unwrap()).collect();
