@@ -7,7 +7,10 @@
 
 #![allow(unsafe_code)]
 
+use core::mem;
 use core::pin::{Pin, pin};
+
+use tailpin::Finally;
 
 use crate::batch::Batch;
 use crate::error::{Error, Invalid};
@@ -233,6 +236,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> PiWaiter<'_, S, W, G>
 
 impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Drop for PiWaiter<'_, S, W, G> {
     fn drop(&mut self) {
+        let if_it_panics = Finally(|| self.nodes.assert_in_no_queue());
         self.leave();
+        mem::forget(if_it_panics);
     }
 }

@@ -48,6 +48,12 @@ impl<W: QueueWord, T> PiNodes<W, T> {
             || matches!(self.of_thread.state(), NodeState::Queued(_))
     }
 
+    /// See [`Node::assert_in_no_queue`].
+    pub(crate) fn assert_in_no_queue(&self) {
+        self.of_lock.assert_in_no_queue();
+        self.of_thread.assert_in_no_queue();
+    }
+
     /// Why it no longer waits; `None` while it does.
     pub(crate) fn reason(&self) -> Option<DequeueReason> {
         match self.of_lock.state() {

@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use core::mem;
 use core::pin::Pin;
 use core::sync::atomic::AtomicU64;
+
+use tailpin::Finally;
 
 use crate::bucket::Waiting;
 use crate::error::{Error, Invalid};
@@ -158,6 +161,8 @@ impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Waiter<'_, S, W, G> {
 
 impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Drop for Waiter<'_, S, W, G> {
     fn drop(&mut self) {
+        let if_it_panics = Finally(|| self.node.assert_in_no_queue());
         self.leave();
+        mem::forget(if_it_panics);
     }
 }

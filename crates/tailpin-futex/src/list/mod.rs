@@ -119,6 +119,19 @@ impl<W: QueueWord, T> Node<W, T> {
         // Acquire: pairs with the Release in `Queue::take_out`.
         NodeState::of(self.state.load(Ordering::Acquire))
     }
+
+    /// The last look before the node goes away: what a queue still leads to must not. It takes a
+    /// scheduler that panics where a thread is to wait for the queue's lock; a panic in a panic
+    /// ends the program.
+    ///
+    /// # Panics
+    /// If it is in a queue.
+    pub(crate) fn assert_in_no_queue(&self) {
+        assert!(
+            matches!(self.state(), NodeState::Dequeued(_)),
+            "a waiter goes away in the middle of a queue"
+        );
+    }
 }
 
 /// What a visit does with a node.

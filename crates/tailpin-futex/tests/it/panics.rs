@@ -1,7 +1,7 @@
 //! A caller's code that panics: nothing stays locked, queued, counted or untold.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,17 @@ use tailpin_futex::{
 use crate::common::told::Told;
 use crate::common::{LOST, Meddled, lost};
 
-/// A scheduler that panics where a thread is to block.
-struct Failing(StdScheduler);
+/// A scheduler that panics where a thread is to block, and, once a thread that was told to is stuck
+/// in the middle of a queue, where one is to wait for that queue.
+struct Failing(StdScheduler, AtomicU32);
+
+/// The next thread that is put into a queue gets stuck; and one is.
+const TO_BE_STUCK: u32 = 1;
+const STUCK: u32 = 2;
+
+fn failing() -> Failing {
+    Failing(StdScheduler::new(), AtomicU32::new(0))
+}
 
 impl Scheduler for Failing {
     type Thread = StdThread;
@@ -38,6 +47,13 @@ impl Scheduler for Failing {
         self.0.interrupted()
     }
     fn current_priority(&self) -> Priority {
+        // Asked while the queue is this thread's.
+        if self.1.load(Ordering::SeqCst) == TO_BE_STUCK {
+            self.1.store(STUCK, Ordering::SeqCst);
+            loop {
+                thread::park();
+            }
+        }
         self.0.current_priority()
     }
     fn priority(&self, thread: Tid) -> Option<Priority> {
@@ -50,13 +66,46 @@ impl Scheduler for Failing {
         self.0.boost(thread, to);
     }
     fn relax(&self, turns: u32) {
+        assert!(self.1.load(Ordering::SeqCst) != STUCK, "as the test asks");
         self.0.relax(turns);
     }
 }
 
+/// A waiter that can't leave its queue must not go away either: what it is in is walked by others.
+#[cfg(unix)]
+#[test]
+fn a_waiter_that_cannot_leave_its_queue_ends_the_program() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    const ROLE: &str = "TAILPIN_FUTEX_CANNOT_LEAVE";
+    if std::env::var_os(ROLE).is_none() {
+        let name = "panics::a_waiter_that_cannot_leave_its_queue_ends_the_program";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let ended = child.args([name, "--exact", "--nocapture"]).env(ROLE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.signal(), Some(6), "{said}");
+        assert!(said.contains("as the test asks"), "{said}");
+        return;
+    }
+    let futexes: &'static _ = Box::leak(Box::new(Futexes::<_>::with_buckets(failing(), 1)));
+    let memory: &'static _ = Box::leak(Box::new(ModelMemory::anonymous(1)));
+    let futex = Futex::private(memory, 0);
+    let waiter = Box::pin(futexes.waiter());
+    waiter.as_ref().queue(&futex, 0, !0).unwrap();
+    futexes.scheduler().1.store(TO_BE_STUCK, Ordering::SeqCst);
+    thread::spawn(move || futexes.wait(&Futex::private(memory, 4), 0, None));
+    while futexes.scheduler().1.load(Ordering::SeqCst) != STUCK {
+        thread::yield_now();
+    }
+    let gone = catch_unwind(AssertUnwindSafe(|| drop(waiter)));
+    // The waiter's memory is free, and the queue leads to it.
+    std::process::exit(i32::from(gone.is_err()));
+}
+
 #[test]
 fn a_waiter_whose_wait_panics_leaves_its_queues_and_lends_nothing() {
-    let (futexes, memory) = (Futexes::new(Failing(StdScheduler::new()), 1), ModelMemory::anonymous(1));
+    let (futexes, memory) = (Futexes::new(failing(), 1), ModelMemory::anonymous(1));
     let [lock, word, other] = [0, 4, 8].map(|at| Futex::private(&memory, at));
     futexes.lock_pi(&lock, None).unwrap();
     let me = futexes.scheduler().current();
