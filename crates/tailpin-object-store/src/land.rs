@@ -19,6 +19,16 @@ pub(crate) struct Landing {
     pub(crate) place: Destination,
 }
 
+impl Destination {
+    /// So many bytes of the heap, zeroed; an error where there are not so many.
+    pub(crate) fn heap(bytes: u64) -> Result<Self> {
+        let bytes = usize::try_from(bytes).map_err(failed)?;
+        // What is wanted is asked for once before: where it is not there, this is no abort.
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(failed)?;
+        Ok(Self::Heap(vec![0; bytes]))
+    }
+}
+
 impl Landing {
     fn bytes(&mut self) -> &mut [u8] {
         match &mut self.place {
@@ -36,7 +46,7 @@ impl Landing {
 
     /// Takes of `chunk`, which begins at `at` in the object, what is in its range.
     fn take(&mut self, at: u64, chunk: &[u8]) {
-        let end = at + chunk.len() as u64;
+        let end = at.saturating_add(chunk.len() as u64);
         let (from, to) = (self.range.start.max(at), self.range.end.min(end));
         if from < to {
             let start = self.range.start;
@@ -63,7 +73,7 @@ fn read_exact_at(file: &std::fs::File, bytes: &mut [u8], at: u64) -> std::io::Re
     }
 }
 
-fn failed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(crate) fn failed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Generic { store: "ArenaStore", source: why.into() }
 }
 
@@ -97,7 +107,8 @@ pub(crate) async fn fill(
             let mut first = 0;
             while let Some(chunk) = stream.next().await {
                 let chunk = chunk?;
-                let end = at + chunk.len() as u64;
+                // The store may say what it likes of where its answer begins.
+                let end = at.saturating_add(chunk.len() as u64);
                 let reached = landings[first..].iter_mut().take_while(|landing| landing.range.start < end);
                 reached.for_each(|landing| landing.take(at, &chunk));
                 first += landings[first..].iter().take_while(|landing| landing.range.end <= end).count();

@@ -17,7 +17,7 @@ use object_store::{
 use tailpin_arena::{Arena, PAGE_SIZE, Reservation, Tag};
 
 use crate::counters::{Counters, Counting};
-use crate::land::{Destination, Landing, fill};
+use crate::land::{Destination, Landing, failed, fill};
 use crate::ranges::{Fetch, coalesce};
 
 /// Requests of one `get_ranges` that are under way at a time, as many as in the trait's own.
@@ -122,14 +122,20 @@ impl<S: ObjectStore> ArenaStore<S> {
         range.end.saturating_sub(range.start) < self.smallest
     }
 
+    /// Bytes of the pages that ranges take in the arena; `None` for more than can be counted.
+    fn pages<'r>(&self, mut ranges: impl Iterator<Item = &'r Range<u64>>) -> Option<usize> {
+        ranges.try_fold(0_usize, |sum, range| {
+            if self.is_small(range) {
+                return Some(sum);
+            }
+            let bytes = usize::try_from(range.end.saturating_sub(range.start)).ok()?;
+            sum.checked_add(bytes.checked_next_multiple_of(PAGE_SIZE)?)
+        })
+    }
+
     /// Room for those of these ranges that go to the arena; `None` for memory of the heap.
     async fn reserve(&self, ranges: impl Iterator<Item = &Range<u64>>) -> Option<Reservation> {
-        let of_pages = |range: &Range<u64>| {
-            usize::try_from(range.end.saturating_sub(range.start)).ok()?.checked_next_multiple_of(PAGE_SIZE)
-        };
-        let bytes = ranges
-            .filter(|range| !self.is_small(range))
-            .try_fold(0_usize, |sum, range| sum.checked_add(of_pages(range)?))?;
+        let bytes = self.pages(ranges)?;
         let at_once = match &self.tag {
             Some(tag) => tag.try_reserve(bytes),
             None => self.arena.try_reserve(bytes),
@@ -147,20 +153,22 @@ impl<S: ObjectStore> ArenaStore<S> {
     }
 
     /// Where a range is to lie.
-    fn landing(&self, range: Range<u64>, reserved: &mut Option<Reservation>) -> Landing {
+    ///
+    /// # Errors
+    /// Where the process has no memory for it.
+    fn landing(&self, range: Range<u64>, reserved: &mut Option<Reservation>) -> Result<Landing> {
         let bytes = range.end.saturating_sub(range.start);
         if self.is_small(&range) {
             self.counting.small.add(1);
         } else if let Some(buffer) = reserved.as_mut().and_then(|it| it.alloc(bytes as usize).ok()) {
             self.counting.landed.add(1);
             self.counting.landed_bytes.add(bytes);
-            return Landing { range, place: Destination::Arena(buffer) };
+            return Ok(Landing { range, place: Destination::Arena(buffer) });
         } else {
             self.counting.fell_back.add(1);
             self.counting.fell_back_bytes.add(bytes);
         }
-        let place = Destination::Heap(vec![0; bytes as usize]);
-        Landing { range, place }
+        Ok(Landing { range, place: Destination::heap(bytes)? })
     }
 
     /// The answers to one request; `None` if the object ends before the ranges do.
@@ -178,7 +186,8 @@ impl<S: ObjectStore> ArenaStore<S> {
             return Ok(None);
         }
         let places = fetch.members.iter().map(|i| self.landing(ranges[*i].clone(), &mut reserved));
-        let filled = fill(result.payload, result.range, places.collect()).await?;
+        let places = places.collect::<Result<Vec<_>>>()?;
+        let filled = fill(result.payload, result.range, places).await?;
         Ok(Some(filled.into_iter().map(Landing::into_bytes).collect()))
     }
 }
@@ -227,7 +236,7 @@ impl<S: ObjectStore> ObjectStore for ArenaStore<S> {
             return Ok(result);
         };
         let GetResult { payload, meta, range, attributes, extensions } = result;
-        let landing = self.landing(range.clone(), &mut reserved);
+        let landing = self.landing(range.clone(), &mut reserved)?;
         let read = {
             let range = range.clone();
             async move {
@@ -241,15 +250,17 @@ impl<S: ObjectStore> ObjectStore for ArenaStore<S> {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if let Some(range) = ranges.iter().find(|range| range.start > range.end) {
+            // Together with others it would be answered by no bytes; alone it would be refused.
+            return Err(failed(format!("a range that ends before it begins: {range:?}")));
+        }
         let fetches = coalesce(ranges, self.gap);
         // For all at once: a call that waited for more while it has some could wait for itself.
         let mut reserved = self.reserve(ranges.iter()).await;
         let parts: Vec<Option<Reservation>> = fetches
             .iter()
             .map(|fetch| {
-                let sizes = fetch.members.iter().map(|i| &ranges[*i]).filter(|range| !self.is_small(range));
-                let pages =
-                    sizes.map(|range| ((range.end - range.start) as usize).next_multiple_of(PAGE_SIZE)).sum();
+                let pages = self.pages(fetch.members.iter().map(|i| &ranges[*i]))?;
                 reserved.as_mut()?.split(pages)
             })
             .collect();

@@ -29,6 +29,8 @@ const MIB: u64 = 1 << 20;
 struct Remote<S> {
     inner: S,
     requests: AtomicUsize,
+    /// It says of each answer that it is of this range.
+    claims: Option<Range<u64>>,
 }
 
 impl<S> fmt::Display for Remote<S> {
@@ -51,7 +53,8 @@ impl<S: ObjectStore> ObjectStore for Remote<S> {
     }
     async fn get_opts(&self, from: &Path, options: GetOptions) -> Result<GetResult> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.inner.get_opts(from, options).await
+        let answer = self.inner.get_opts(from, options).await?;
+        Ok(GetResult { range: self.claims.clone().unwrap_or(answer.range.clone()), ..answer })
     }
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(paths)
@@ -78,7 +81,7 @@ fn arena(limit: usize) -> Arena {
 async fn with_object<S: ObjectStore>(inner: S, bytes: &[u8]) -> (Remote<S>, Path) {
     let path = Path::from("object");
     inner.put(&path, Bytes::copy_from_slice(bytes).into()).await.unwrap();
-    (Remote { inner, requests: AtomicUsize::new(0) }, path)
+    (Remote { inner, requests: AtomicUsize::new(0), claims: None }, path)
 }
 
 /// Row groups of 8 MiB: of each, eight column chunks at distances of 1 MiB.
@@ -155,6 +158,48 @@ async fn every_answer_is_the_inner_stores() {
     }
     assert!(store.get_ranges(&Path::from("none"), std::slice::from_ref(&(0..1))).await.is_err());
     assert_eq!(store.arena().in_use(), 0);
+}
+
+#[tokio::test]
+async fn ranges_of_any_size_are_what_the_inner_store_makes_of_them() {
+    const MAX: u64 = u64::MAX;
+    let bytes = object(100_000);
+    let (remote, path) = with_object(InMemory::new(), &bytes).await;
+    let remote = Arc::new(remote);
+    let all: [&[(u64, u64)]; 6] = [
+        &[(0, MAX)],
+        &[(0, MAX), (1, MAX), (2, MAX)],
+        &[(MAX, MAX)],
+        &[(10, 5)],
+        &[(0, 5000), (MAX, 0)],
+        &[(MAX - 1, MAX), (0, 1)],
+    ];
+    for smallest in [0, 2048, MAX] {
+        let store = ArenaStore::new(Arc::clone(&remote), arena(1 << 30)).smallest(smallest).coalesce(MAX);
+        for ranges in all {
+            let ranges: Vec<Range<u64>> = ranges.iter().map(|(start, end)| *start..*end).collect();
+            let ours = store.get_ranges(&path, &ranges).await.map_err(drop);
+            let theirs = remote.inner.get_ranges(&path, &ranges).await.map_err(drop);
+            assert!(ours == theirs, "{ranges:?}, {smallest}");
+        }
+        assert_eq!(store.arena().in_use(), 0);
+    }
+}
+
+/// What is taken for an answer is at most what there is memory for.
+#[tokio::test]
+async fn a_store_that_lies_about_its_answers_is_an_error() {
+    for claims in [0..1 << 62, 5..u64::MAX, u64::MAX - 5000..u64::MAX] {
+        let (remote, path) = with_object(InMemory::new(), &object(100_000)).await;
+        let remote = Remote { claims: Some(claims.clone()), ..remote };
+        let store = ArenaStore::new(remote, arena(1 << 30)).smallest(0).largest(u64::MAX);
+        assert!(store.get_ranges(&path, std::slice::from_ref(&claims)).await.is_err(), "{claims:?}");
+        // Whole, what there is no memory for is the store's own answer.
+        if let Ok(read) = store.get(&path).await.unwrap().bytes().await {
+            assert!(read.len() <= 100_000, "{claims:?}");
+        }
+        assert_eq!(store.arena().in_use(), 0);
+    }
 }
 
 #[tokio::test]
