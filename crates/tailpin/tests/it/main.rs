@@ -7,6 +7,7 @@ mod common;
 mod accesses;
 mod allocator;
 mod audit;
+mod between_cpus;
 mod claim;
 mod dead_thread;
 mod examples;
