@@ -9,6 +9,9 @@ use tailpin::{FrameRange, Pfn, RunRequest};
 /// Something that leaves all frames as free as it found them; false if it was refused.
 type Deed = (&'static str, fn(&World) -> bool);
 
+/// What is in use before, and where what is free was left.
+type State = (&'static str, fn(&World));
+
 const NAMED: &str = "frames that are named";
 
 fn come_and_go<T: Tested>(world: &World, orders: &[u8]) -> bool {
@@ -38,8 +41,7 @@ fn deeds<T: Tested>() -> [Deed; 6] {
     ]
 }
 
-/// What is in use before, and where what is free was left.
-fn states<T: Tested>() -> [(&'static str, fn(&World)); 5] {
+fn states<T: Tested>() -> [State; 5] {
     fn fill<T: Tested>(world: &World, size: u8, n: usize, given: [usize; 2]) {
         world.take::<T>(&[9, 9, 9, 8, 7]);
         world.take::<T>(&vec![size; n]);
