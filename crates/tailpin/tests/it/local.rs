@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use common::between::{FRAMES, LockFree, World, on_cpu, with_before};
 use common::{OneWord, Random};
-use tailpin::{Block, FrameRange, Hooks, Order, Pfn, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory};
+use tailpin::{
+    Block, FrameRange, Hooks, Order, Pfn, Request, SetAside, Zone, ZoneConfig, ZoneLayout, ZoneMemory,
+};
 
 const CPUS: usize = 4;
 
@@ -44,6 +46,29 @@ fn a_block_that_was_freed_is_the_next_one() {
             local.free(block);
             zone.drain();
         }
+    });
+}
+
+#[test]
+fn the_page_that_was_freed_last_is_none_for_another_request() {
+    on_a_zone(2, |zone| {
+        let local = zone.local(3);
+        let pages = [(); 600].map(|()| local.alloc(Order::PAGE).unwrap());
+        let last = pages.iter().map(Block::pfn).max().unwrap();
+        assert!(last >= Pfn::new(512));
+        for page in pages {
+            local.free(page);
+        }
+        let low = Request::new(Order::PAGE).below(Pfn::new(512));
+        assert!(local.alloc_with(low).unwrap().pfn() < Pfn::new(512));
+        for order in (1..10).map(order) {
+            local.free(local.alloc(Order::PAGE).unwrap());
+            let block = local.alloc(order).unwrap();
+            assert_eq!((block.order(), zone.used_frames()), (order, order.frames()));
+            local.free(block);
+        }
+        let unsplittable = local.alloc_with(Request::new(Order::PAGE).unsplittable()).unwrap();
+        assert!(zone.state(unsplittable.pfn()).unwrap().unsplittable);
     });
 }
 

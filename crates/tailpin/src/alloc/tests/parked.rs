@@ -195,3 +195,26 @@ fn places_are_taken_from_the_lowest_on_and_names_from_the_last_back() {
         }
     });
 }
+
+#[test]
+fn a_request_for_more_than_a_pageblock_leaves_all_names_alone() {
+    on_an_allocator(8, |allocator| {
+        let cache = allocator.cpu_cache();
+        for order in parked_orders() {
+            for number in 0..3 {
+                assert!(
+                    cache.park(order, 10 + number).is_some() && cache.park_own(order, 20 + number).is_some()
+                );
+            }
+        }
+        for wanted in (10..=18).map(order) {
+            let request = Request::new(wanted);
+            for places in [Places::Shared, Places::Own] {
+                assert_eq!(allocator.alloc_fast(request, cache, places), None);
+            }
+        }
+        for order in parked_orders() {
+            assert_eq!((named(cache, order).len(), cache.parked(order), cache.own_parked(order)), (6, 3, 3));
+        }
+    });
+}

@@ -155,3 +155,13 @@ fn the_pageblock_that_was_freed_last_is_the_next_and_then_those_above_it() {
         assert_eq!(next(), Some(1));
     });
 }
+
+#[test]
+fn a_cpu_has_the_cache_of_its_number_modulo_those_that_there_are() {
+    on_an_allocator(1, |allocator| {
+        let indexes: Vec<_> = (0..6).map(|cpu| allocator.cache_of(cpu).index()).collect();
+        assert_eq!(indexes, [0, 1, 0, 1, 0, 1]);
+        assert_eq!(allocator.cache_of(usize::MAX).index(), 1);
+        assert!(allocator.all_caches().map(|cache| cache.index()).eq(0..CPUS));
+    });
+}
