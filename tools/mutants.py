@@ -103,13 +103,15 @@ class Function:
     def written(self, text):
         """The function with its copies, as (mutant or None, text)."""
         signature, body = text[self.start : self.body], text[self.body : self.end]
-        opaque = re.search(r"-> impl ([^+]*?)(?:\+ (?:'_|use<[^>]*>))?\s*$", signature)
+        opaque = re.search(r"-> impl ([^+]*?)(?:\+ ('_|use<[^>]*>))?\s*$", signature)
         self.untried = not opaque and "-> impl " in signature
         if not self.mutants or self.untried:
             return [(None, text[self.start : self.end])]
         box = ""
         if opaque:
-            life = " + '_" if "&self" in signature else ""
+            # What it borrows: what is named, else the receiver.
+            named = re.findall(r"'\w+", opaque[2] or "") or re.findall(r"&self", signature) and ["'_"]
+            life = f" + {min(named)}" if named else ""
             signature = signature.replace(opaque[0], f"-> std::boxed::Box<dyn {opaque[1]}{life}> ")
             box = "std::boxed::Box::new"
         pieces = [(None, f"{signature}{{ match crate::mutants::number({self.number}) {{\n")]
