@@ -264,7 +264,7 @@ STEPS = [
         "frees_uncoalesced",
         (
             "life::free_uncoalesced_at",
-            "blocks::free_page_at",
+            "blocks::free_page_in",
             "blocks::free_parked_at",
             "blocks::put_last_ref",
             "blocks::put_refs_on",

@@ -219,38 +219,60 @@ impl Arena {
     /// As [`Arena::obtain`], out of a block of that order.
     #[inline(always)]
     fn obtain_of(&self, len: usize, order: Order, tag: TagNumber) -> Result<Buffer, AllocError> {
-        let inner = self.inner();
-        if inner.is_child() {
+        if self.inner().is_child() {
             return Err(AllocError::ForkedChild);
         }
-        let Some(head) = self.take(order) else { return Err(self.out_of_memory(len, order)) };
-        let mut block = Uncharged { root: self.handles.root, block: FrameRange::block(head, order) };
-        if let Err(shortage) = inner.populate(head, order) {
-            block = self.another(block, order, shortage)?;
+        match self.take(order) {
+            Some(head) => self.hand_out(head, order, len, tag),
+            None => Err(self.out_of_memory(len, order)),
         }
-        inner.history.record(block.block.start, order);
-        inner.notes.hand_out(block.block, tag, inner.tags.any());
+    }
+
+    /// A buffer of `len` bytes out of a block that was just taken, whose pages are counted as the
+    /// caller of [`Arena::obtain`] says.
+    #[inline(always)]
+    pub(crate) fn hand_out(
+        &self,
+        head: Pfn,
+        order: Order,
+        len: usize,
+        tag: TagNumber,
+    ) -> Result<Buffer, AllocError> {
+        let head = match self.inner().populate(head, order) {
+            Ok(()) => head,
+            Err(shortage) => self.another(head, order, shortage)?,
+        };
+        Ok(self.noted(head, order, len, tag))
+    }
+
+    /// As [`Arena::hand_out`], where the block has memory: it is noted whose it is.
+    #[inline(always)]
+    pub(crate) fn noted(&self, head: Pfn, order: Order, len: usize, tag: TagNumber) -> Buffer {
+        let (inner, root) = (self.inner(), self.handles.root);
+        inner.history.record(head, order);
+        inner.notes.hand_out(head, order, tag, inner.tags.any());
         // SAFETY: the block's only reference is the new buffer's from here on, and so many of
         // its pages are counted as `len` bytes need.
-        let made = Ok(unsafe { Buffer::adopt_longer(self.handles.root, block.into_block(), len) });
+        let made = unsafe { Buffer::adopt_longer(root, FrameRange::block(head, order), len) };
         #[cfg(feature = "compio")]
-        if let Ok(buffer) = &made {
-            // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
-            unsafe { buffer.define() };
+        // SAFETY: the block is this buffer's alone, and no reference to its bytes was made yet.
+        unsafe {
+            made.define();
         }
         made
     }
 
-    /// A block that can be populated, where the kernel's pool has no huge page for this one.
+    /// The first page of a block that can be populated, where the kernel's pool has no huge page
+    /// for this one.
     #[cold]
-    fn another(&self, first: Uncharged, order: Order, shortage: AllocError) -> Result<Uncharged, AllocError> {
+    fn another(&self, first: Pfn, order: Order, shortage: AllocError) -> Result<Pfn, AllocError> {
+        let uncharged = |head| Uncharged { root: self.handles.root, block: FrameRange::block(head, order) };
         // Kept until others have been tried.
-        let mut unpopulated = vec![first];
+        let mut unpopulated = vec![uncharged(first)];
         loop {
-            let head = self.take(order).ok_or(shortage)?;
-            let block = Uncharged { root: self.handles.root, block: FrameRange::block(head, order) };
+            let block = uncharged(self.take(order).ok_or(shortage)?);
             if self.inner().populate(block.block.start, order).is_ok() {
-                return Ok(block);
+                return Ok(block.into_block().start);
             }
             unpopulated.push(block);
         }
@@ -286,7 +308,7 @@ impl Arena {
             taken.heads.push(head);
             inner.populate(head, order)?;
             inner.history.record_at(head, order, now);
-            inner.notes.hand_out(FrameRange::block(head, order), tag, tagged);
+            inner.notes.hand_out(head, order, tag, tagged);
         }
         drop(many);
         // SAFETY: each block has one reference, which is the pieces' from here on, and its pages

@@ -1,7 +1,6 @@
 //! The pointer through which handles share an arena, and all counts on frames: the unsafe contract.
 
 use std::cell::Cell;
-use std::iter;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -90,21 +89,38 @@ impl Root {
         // back.
         let inner = unsafe { &*self.0.as_ptr() };
         let slot = ThreadSlot::current();
-        let of_tag = inner.tags.get(tag);
         let release = inner.release_due.filter(|_| inner.budget.counts_freed(slot, pages));
-        if of_tag.is_some() || release.is_some() {
-            // However these go: they wake requests and tell subscribers, which are foreign code.
-            // SAFETY: the caller's promise; the closure runs once, after all that is done here.
-            let _then = Finally(|| unsafe { self.give_last_back(slot, pages) });
-            if let Some(tag) = of_tag {
-                tag.budget.put_kept(slot, pages);
-            }
-            if let Some(release) = release.filter(|_| inner.is_due(pages)) {
-                release(inner, pages);
-            }
-        } else {
+        if tag == TagNumber::NONE && release.is_none() {
             // SAFETY: the caller's promise.
             unsafe { self.give_last_back(slot, pages) };
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.give_back_and_tell(slot, pages, tag, release) };
+        }
+    }
+
+    /// Gives back pages of a tag, or releases memory first, if enough is free.
+    ///
+    /// # Safety
+    /// As for `give_back`.
+    #[inline(never)]
+    unsafe fn give_back_and_tell(
+        self,
+        slot: ThreadSlot,
+        pages: u64,
+        tag: TagNumber,
+        release: Option<fn(&Inner, u64)>,
+    ) {
+        // SAFETY: as in `give_some_back`.
+        let inner = unsafe { &*self.0.as_ptr() };
+        // However these go: they wake requests and tell subscribers, which are foreign code.
+        // SAFETY: the caller's promise; the closure runs once, after all that is done here.
+        let _then = Finally(|| unsafe { self.give_last_back(slot, pages) });
+        if let Some(tag) = inner.tags.get(tag) {
+            tag.budget.put_kept(slot, pages);
+        }
+        if let Some(release) = release.filter(|_| inner.is_due(pages)) {
+            release(inner, pages);
         }
     }
 
@@ -303,8 +319,60 @@ impl Root {
     /// afterwards on its strength.
     #[inline]
     pub(crate) unsafe fn drop_reference(self, head: Pfn, order: Order) {
-        // SAFETY: the caller's promise, for the one block.
-        unsafe { self.drop_references(iter::once((head, order))) };
+        // SAFETY: the caller's promise.
+        unsafe { if order == Order::PAGE { self.drop_page(head) } else { self.drop_block(head, order) } }
+    }
+
+    /// As [`Root::drop_reference`], on a page. Where the reference is the last one and the thread
+    /// has a slot of its own, by far the most frequent case, it is one straight line.
+    ///
+    /// # Safety
+    /// As [`Root::drop_reference`].
+    #[inline(never)]
+    unsafe fn drop_page(self, page: Pfn) {
+        // SAFETY: by the caller's reference.
+        let (inner, protocol) = unsafe { (self.inner(), self.protocol()) };
+        if inner.is_child() {
+            return;
+        }
+        let tag = if inner.tags.any() { inner.notes.tag(page) } else { TagNumber::NONE };
+        let Some(left) = protocol.free_page_step(page) else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.drop_block(page, Order::PAGE) };
+        };
+        let slot = ThreadSlot::known_own();
+        let Some((slot, zone)) = slot.and_then(|slot| Some((slot, inner.zone_of(slot)?))) else {
+            inner.zone.freed_page(page, left);
+            // SAFETY: the page was freed above, and is counted in the budget until now.
+            return unsafe { self.give_some_back(1, tag) };
+        };
+        // Another thread may have the page by now; the budget still counts what was freed here.
+        zone.freed_page(page, left);
+        let release = inner.release_due.filter(|_| inner.budget.counts_freed(slot, 1));
+        // After that nothing is touched.
+        if tag == TagNumber::NONE && release.is_none() && inner.budget.put_plainly(slot, 1) {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { self.give_back_and_tell(slot, 1, tag, release) };
+    }
+
+    /// As [`Root::drop_reference`], on any block.
+    ///
+    /// # Safety
+    /// As [`Root::drop_reference`].
+    #[inline(never)]
+    unsafe fn drop_block(self, head: Pfn, order: Order) {
+        // SAFETY: by the caller's reference.
+        let (protocol, child, tag) = unsafe { (self.protocol(), self.inner().is_child(), self.tag_of(head)) };
+        if child {
+            return;
+        }
+        let freeing = self.freeing();
+        protocol.put_block(head, order, &freeing);
+        // SAFETY: these frames were freed by the put, which has returned. If there are none,
+        // nothing is touched.
+        unsafe { self.give_back(freeing.freed.get(), tag) };
     }
 
     /// Gives back a reference on each block of a run, which are of one buffer.
@@ -315,10 +383,10 @@ impl Root {
     pub(crate) unsafe fn drop_run(self, blocks: FrameRange) {
         if blocks.frames() == 1 {
             // SAFETY: the caller's promise.
-            unsafe { self.drop_reference(blocks.start, Order::PAGE) };
+            unsafe { self.drop_page(blocks.start) };
         } else if let Some(order) = one_block(blocks) {
             // SAFETY: the caller's promise.
-            unsafe { self.drop_reference(blocks.start, order) };
+            unsafe { self.drop_block(blocks.start, order) };
         } else {
             // SAFETY: the caller's promise.
             unsafe { self.drop_several(blocks) };

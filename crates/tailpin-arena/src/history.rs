@@ -56,6 +56,12 @@ impl Record {
         Self(rest | (u64::from(cover.get()) + 1) << COVER_SHIFT)
     }
 
+    /// Whether it speaks for more frames than a block of that order has.
+    #[inline]
+    fn covers_more_than(self, order: Order) -> bool {
+        self.0 >> COVER_SHIFT > u64::from(order.get()) + 1
+    }
+
     /// `None` where nothing was written yet, or no record stands.
     fn cover(self) -> Option<Order> {
         Order::new(((self.0 >> COVER_SHIFT) as u8).checked_sub(1)?)
@@ -82,8 +88,6 @@ pub(crate) struct History {
     /// clock is read when a buffer is handed out.
     start: Instant,
     start_ticks: u64,
-    /// Whether buffers are recorded at all.
-    records: bool,
 }
 
 /// A moment, by the clock and in ticks.
@@ -103,17 +107,18 @@ impl History {
     /// Over one word per frame from `base` on, which begins a pageblock: zeroed, or copied from an
     /// arena that was built at `start`.
     pub(crate) fn new(words: &'static [AtomicU64], base: Pfn, start: Start) -> Self {
-        Self { words, base, start: start.clock, start_ticks: start.ticks, records: true }
+        Self { words, base, start: start.clock, start_ticks: start.ticks }
     }
 
     /// The same, recording nothing.
     pub(crate) fn without_records(self) -> Self {
-        Self { records: false, ..self }
+        Self { words: &[], ..self }
     }
 
     #[inline]
     fn word(&self, at: Pfn) -> Option<&AtomicU64> {
-        self.words.get(at.get().checked_sub(self.base.get())? as usize)
+        // Of a frame before the first the number is larger than there are words.
+        self.words.get(usize::try_from(at.get().wrapping_sub(self.base.get())).ok()?)
     }
 
     /// Since the arena was built.
@@ -128,29 +133,36 @@ impl History {
     }
 
     /// A buffer of `order` was handed out at `head`.
-    #[inline]
+    #[inline(always)] // The order is mostly known beforehand.
     pub(crate) fn record(&self, head: Pfn, order: Order) {
-        if self.records {
-            self.record_at(head, order, self.now());
+        // Where nothing is recorded no clock is read.
+        if let Some(word) = self.word(head) {
+            self.record_in(word, head, order, self.now());
         }
     }
 
     /// A buffer of `order` was handed out at `head`, at that time.
     #[inline]
     pub(crate) fn record_at(&self, head: Pfn, order: Order, born: u64) {
-        let Some(word) = self.word(head).filter(|_| self.records) else { return };
-        // Relaxed, here and below: each record is complete in itself, and tells people, not
-        // programs.
-        let old = Record(word.swap(Record::new(order, born).0, Ordering::Relaxed));
-        if let Some(cover) = old.cover()
-            && cover > order
-        {
-            self.move_aside(old, head, order, cover);
+        if let Some(word) = self.word(head) {
+            self.record_in(word, head, order, born);
         }
     }
 
-    /// `old` spoke for `cover` frames from `at` on, of which the first `taken` are another's now.
-    fn move_aside(&self, old: Record, at: Pfn, taken: Order, cover: Order) {
+    #[inline(always)]
+    fn record_in(&self, word: &AtomicU64, head: Pfn, order: Order, born: u64) {
+        // Relaxed, here and below: each record is complete in itself, and tells people, not
+        // programs.
+        let old = Record(word.swap(Record::new(order, born).0, Ordering::Relaxed));
+        if old.covers_more_than(order) {
+            self.move_aside(old, head, order);
+        }
+    }
+
+    /// Of the frames from `at` on that `old` spoke for, the first `taken` are another's now.
+    #[inline(never)]
+    fn move_aside(&self, old: Record, at: Pfn, taken: Order) {
+        let Some(cover) = old.cover() else { return };
         for order in taken.get()..cover.get() {
             let Some(order) = Order::new(order) else { return };
             self.write_older(old.covering(order), at.offset(order.frames()));
@@ -160,13 +172,13 @@ impl History {
     /// Writes a record that is not the youngest: it takes the place of older ones and lets younger
     /// ones stand.
     fn write_older(&self, record: Record, at: Pfn) {
-        let (Some(word), Some(cover)) = (self.word(at), record.cover()) else { return };
+        let Some(word) = self.word(at) else { return };
         let mut seen = Record(word.load(Ordering::Relaxed));
         loop {
             if let Some(theirs) = seen.cover()
                 && seen.born() >= record.born()
             {
-                return self.move_aside(record, at, theirs, cover);
+                return self.move_aside(record, at, theirs);
             }
             match word.compare_exchange(seen.0, record.0, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,

@@ -78,6 +78,8 @@ pub use requests::reservation::Reservation;
 pub use requests::tag::Tag;
 pub use settings::ReleaseBy;
 pub use tailpin::PAGE_SIZE;
+#[doc(hidden)]
+pub use thread_slot::lay_out_for;
 
 /// Handles go to other threads, and outlive the thread that made them.
 const _: () = {

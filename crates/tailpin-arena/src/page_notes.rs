@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use tailpin::{FrameRange, Pfn};
+use tailpin::{Order, Pfn};
 
 const FROZEN: u16 = 1 << 15;
 const FRAGMENTS: u16 = 1 << 14;
@@ -56,17 +56,23 @@ impl PageNotes {
         &self.notes[(page.get() - self.base.get()) as usize]
     }
 
-    /// Pages are handed out, not frozen. `all` says that pages may have tags from earlier, so that
+    /// A block is handed out, not frozen. `all` says that pages may have tags from earlier, so that
     /// each note must be written; else the first is enough.
     #[inline]
-    pub(crate) fn hand_out(&self, pages: FrameRange, tag: TagNumber, all: bool) {
+    pub(crate) fn hand_out(&self, head: Pfn, order: Order, tag: TagNumber, all: bool) {
         // Release: pairs with the Acquire in `is_frozen`. A thread that keeps a page of the block
         // that was here before, and finds this note, sees that its page is of that block no more.
-        if !all || pages.frames() == 1 {
-            return self.note(pages.start).store(tag.0, Ordering::Release);
+        if order == Order::PAGE || !all {
+            let note = self.note(head);
+            // What says so already is left alone, as the notes of neighbours lie in the same cache
+            // line: who finds it saw what was done before it came to say so.
+            if note.load(Ordering::Relaxed) != tag.0 {
+                note.store(tag.0, Ordering::Release);
+            }
+            return;
         }
-        let first = (pages.start.get() - self.base.get()) as usize;
-        for note in &self.notes[first..][..pages.frames() as usize] {
+        let first = (head.get() - self.base.get()) as usize;
+        for note in &self.notes[first..][..order.frames() as usize] {
             note.store(tag.0, Ordering::Release);
         }
     }

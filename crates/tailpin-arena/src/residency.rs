@@ -62,7 +62,7 @@ impl Residency {
 
     /// The frames of the block that the system may have to find memory for. All blocks that are not
     /// set by this are a pageblock's, or within one.
-    #[inline]
+    #[inline(always)] // The order is mostly known beforehand.
     pub(crate) fn is_all_there(&self, head: Pfn, order: Order) -> bool {
         if order.frames() < 64 {
             // It lies within one word.

@@ -184,9 +184,15 @@ impl Inner {
     /// The zone as this thread uses it, if the thread has a slot of its own.
     #[inline]
     pub(crate) fn own_zone(&self) -> Option<&Local<'static>> {
+        self.zone_of(ThreadSlot::current())
+    }
+
+    /// The zone as the thread uses it that has this slot, if it is the thread's own.
+    #[inline(always)] // A result that goes through memory costs more than all the rest.
+    pub(crate) fn zone_of(&self, slot: ThreadSlot) -> Option<&Local<'static>> {
         // SAFETY: it is always this zone. No code has a way to one of these but by an `Inner` that
         // has come to its place, where it stays.
-        unsafe { self.own_zones.of(ThreadSlot::current(), &self.zone) }
+        unsafe { self.own_zones.of(slot, &self.zone) }
     }
 
     /// Frame numbers of the data.

@@ -72,6 +72,13 @@ impl ThreadSlot {
         if number < MOST_OWN { Self::own(number) } else { Self::first_or_shared(number) }
     }
 
+    /// That of this thread, if it is known to have one of its own: not at the first time of asking.
+    #[inline(always)]
+    pub(crate) fn known_own() -> Option<Self> {
+        let number = NUMBER.get();
+        (number < MOST_OWN).then(|| Self::own(number))
+    }
+
     #[inline]
     fn own(index: usize) -> Self {
         Self { index, own: true, _of_the_thread: PhantomData }
@@ -146,6 +153,19 @@ pub(crate) fn own_slots() -> usize {
         }
         own => own,
     }
+}
+
+/// Has the arenas that this process builds from now on laid out for so many processors, whatever
+/// the system says: to count on a small machine what a large one would do. At most 128 are told
+/// apart.
+///
+/// # Safety
+/// No arena that was built before is used any more: its slots would not be one thread's each.
+#[doc(hidden)]
+pub unsafe fn lay_out_for(processors: usize) {
+    watch_forks();
+    let own = processors.max(1).next_power_of_two().saturating_mul(OWN_EACH).min(MOST_OWN);
+    OWN.store(own, Ordering::Relaxed);
 }
 
 /// Has a forked child know that it is one.

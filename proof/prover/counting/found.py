@@ -87,19 +87,19 @@ RULES = [
     ),
     rule(
         "H is given back by who found it",
-        "blocks::put_block blocks::free_page_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.fh > 0,
         lambda s: given_back(s, s.h == PAGE, drop_on_head(s), "fh"),
     ),
     rule(
         "T is given back by who found it",
-        "blocks::put_block blocks::free_page_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.ft > 0,
         lambda s: given_back(s, s.t == ALONE, drop_on_tail(s), "ft"),
     ),
     rule(
         "another page is given back by who found it",
-        "blocks::put_block blocks::free_page_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.fo > 0,
         lambda s, last: {
             "fo": s.fo - 1,
@@ -108,7 +108,7 @@ RULES = [
     ),
     rule(
         "the whole is given back by who found it",
-        "blocks::put_block blocks::free_page_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.fw > 0,
         lambda s: given_back(s, s.h == WHOLE, drop_whole(s), "fw"),
     ),
@@ -162,7 +162,7 @@ RULES = [
     ),
     rule(
         "the owner drops the whole",
-        "blocks::put_block blocks::free_page_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s: {**drop_whole(s), "n": s.n - 1},
     ),

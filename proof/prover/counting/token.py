@@ -69,7 +69,7 @@ RULES = [
     # Not while the block is being split: who wants to helps first.
     rule(
         "a handle is dropped",
-        "blocks::put_block blocks::free_page_at blocks::put_last_ref blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at token::put_on",
+        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at token::put_on",
         lambda s: And(s.own > 0, Or(s.h == WHOLE, s.h == PAGE), Not(And(s.h == WHOLE, s.R == 1, s.P > 0))),
         lambda s: {**dies(s, s.R - 1, s.P), "own": s.own - 1},
     ),

@@ -95,8 +95,9 @@ pub(crate) struct Counts<W = AtomicU64> {
     bias: Bias<W>,
     /// A power of two of them, or none.
     slots: Box<[Slot<W>]>,
-    /// Pages that a slot trades at a time; follows from the limit. Written as that is.
-    batch: AtomicU64,
+    /// Pages that a slot has at most: two batches, that is twice what it trades at a time; follows
+    /// from the limit. Written as that is.
+    most: AtomicU64,
     /// Written under the queue's lock, by a thread that has a handle.
     limit: AtomicU64,
 }
@@ -127,7 +128,7 @@ impl<W: BiasedWord> Counts<W> {
                 .map(|_| Slot { left: word(0), stepping: Stepping::new(&word), freed: AtomicU64::new(0) })
                 .collect(),
             bias: Bias::new(&word),
-            batch: AtomicU64::new(batch(limit, slots)),
+            most: AtomicU64::new(2 * batch(limit, slots)),
             limit: AtomicU64::new(limit),
         }
     }
@@ -142,12 +143,14 @@ impl<W: BiasedWord> Counts<W> {
     /// Slots that keep at most two batches of this many pages, whatever the limit.
     #[cfg(test)]
     pub(crate) fn with_batch(self, batch: u64) -> Self {
-        Self { batch: AtomicU64::new(batch), ..self }
+        Self { most: AtomicU64::new(2 * batch), ..self }
     }
 
     #[inline]
     fn slot(&self, at: ThreadSlot) -> Option<&Slot<W>> {
-        self.slots.get(at.index() & self.slots.len().wrapping_sub(1))
+        // Mostly there are as many as the number says.
+        let shared = || self.slots.get(at.index() & self.slots.len().wrapping_sub(1));
+        self.slots.get(at.index()).or_else(shared)
     }
 
     /// A plain step of this thread's on the pages left at its slot, if the slot is its own.
@@ -173,9 +176,16 @@ impl<W: BiasedWord> Counts<W> {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// Pages that a slot trades at a time.
     fn batch(&self) -> u64 {
+        self.most() as u64 / 2
+    }
+
+    /// Pages that a slot has at most, of those that are given back there.
+    #[inline]
+    fn most(&self) -> i64 {
         // Relaxed: any number would do.
-        self.batch.load(Ordering::Relaxed)
+        self.most.load(Ordering::Relaxed) as i64
     }
 
     /// All pages, and the one of the handles.
@@ -205,10 +215,28 @@ impl<W: BiasedWord> Counts<W> {
     #[inline(always)] // It is a few steps in most cases.
     pub(crate) fn take(&self, at: ThreadSlot, n: u64) -> Taken {
         let Some(slot) = self.slot(at) else { return self.take_at_centre(None, n) };
+        if self.take_in_step(at, slot, n) {
+            return Taken::Yes;
+        }
         slot.note_taken(n);
+        self.take_by_swap(slot, n)
+    }
+
+    /// Takes `n` pages if that is one plain step of this thread's; else nothing is done.
+    #[inline(always)]
+    pub(crate) fn take_plainly(&self, at: ThreadSlot, n: u64) -> bool {
+        self.slot(at).is_some_and(|slot| self.take_in_step(at, slot, n))
+    }
+
+    #[inline(always)]
+    fn take_in_step(&self, at: ThreadSlot, slot: &Slot<W>, n: u64) -> bool {
         // As long as there are plain steps, no flag is up.
         let less = |seen| (pages_of(seen) >= n as i64).then(|| seen.wrapping_sub(word_of(n)));
-        if self.step(at, slot, less) { Taken::Yes } else { self.take_by_swap(slot, n) }
+        let taken = self.step(at, slot, less);
+        if taken {
+            slot.note_taken(n);
+        }
+        taken
     }
 
     #[inline(never)]
@@ -280,7 +308,7 @@ impl<W: BiasedWord> Counts<W> {
         let Some(Slot { freed, .. }) = self.slot(at) else { return true };
         // Relaxed, and in two steps: where threads share the slot another one may get in between,
         // and some pages are not counted then.
-        let sum = freed.load(Ordering::Relaxed).saturating_add(n);
+        let sum = freed.load(Ordering::Relaxed).wrapping_add(n);
         freed.store(if sum >= LOOK { 0 } else { sum }, Ordering::Relaxed);
         sum >= LOOK
     }
@@ -290,12 +318,25 @@ impl<W: BiasedWord> Counts<W> {
     #[inline]
     pub(crate) fn put(&self, at: ThreadSlot, n: u64) -> bool {
         let Some(slot) = self.slot(at) else { return false };
-        let most = self.batch().saturating_mul(2) as i64;
+        self.put_in_step(at, slot, n) || self.put_by_swap(slot, n, self.most())
+    }
+
+    /// Gives `n` pages back if that is one plain step of this thread's; else nothing is done.
+    /// Otherwise as [`Counts::put`].
+    #[inline(always)]
+    pub(crate) fn put_plainly(&self, at: ThreadSlot, n: u64) -> bool {
+        self.slot(at).is_some_and(|slot| self.put_in_step(at, slot, n))
+    }
+
+    #[inline(always)]
+    fn put_in_step(&self, at: ThreadSlot, slot: &Slot<W>, n: u64) -> bool {
+        let most = self.most();
         let more = |seen| {
-            let fits = pages_of(seen).saturating_add(n as i64) <= most;
+            // Both are far below 2^62.
+            let fits = pages_of(seen).wrapping_add(n as i64) <= most;
             fits.then(|| seen.wrapping_add(word_of(n)))
         };
-        self.step(at, slot, more) || self.put_by_swap(slot, n, most)
+        self.step(at, slot, more)
     }
 
     #[inline(never)]
@@ -431,7 +472,7 @@ impl<W: BiasedWord> Counts<W> {
 
     /// Changes the limit. Under the queue's lock, with the flag up.
     pub(crate) fn set_limit(&self, limit: u64) {
-        self.batch.store(batch(limit, self.slots.len()), Ordering::Relaxed);
+        self.most.store(2 * batch(limit, self.slots.len()), Ordering::Relaxed);
         let before = self.limit.swap(limit, Ordering::Relaxed);
         self.centre.0.fetch_add(word_of(limit.wrapping_sub(before)), Ordering::Relaxed);
     }

@@ -110,6 +110,19 @@ impl<W: BiasedWord, Q: QueueLock> Budget<W, Q> {
         }
     }
 
+    /// Takes `n` pages if that is one plain step of this thread's; else nothing is done.
+    #[inline(always)]
+    pub(crate) fn take_plainly(&self, at: ThreadSlot, n: u64) -> bool {
+        self.watermark.is_none() && self.counts.take_plainly(at, n)
+    }
+
+    /// Gives `n` pages back if that is one plain step of this thread's; else nothing is done. After
+    /// it the caller, who may have had no other keepalive than these pages, uses nothing more.
+    #[inline(always)]
+    pub(crate) fn put_plainly(&self, at: ThreadSlot, n: u64) -> bool {
+        self.counts.put_plainly(at, n)
+    }
+
     /// Takes `n` pages, or queues for them: the task is woken when there is an answer. A request
     /// that has a ticket must be asked for again, or cancelled.
     pub(crate) fn poll_take(

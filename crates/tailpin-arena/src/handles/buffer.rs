@@ -57,7 +57,7 @@ impl Buffer {
     /// # Safety
     /// As [`Buffer::adopt`]; but of the block's pages as many are counted as `len` bytes need, at
     /// least one. The caller has another keepalive.
-    #[inline]
+    #[inline(always)] // Of a page it is known beforehand that it is no longer than needed.
     pub(crate) unsafe fn adopt_longer(root: Root, block: FrameRange, len: usize) -> Self {
         if pages_for(len) < block.frames() {
             // SAFETY: the caller's promise.

@@ -148,6 +148,12 @@ impl<'a> Charge<'a> {
     /// A buffer of `len` bytes, if that is possible at once.
     #[inline(always)] // As `untagged`.
     pub(crate) fn buffer_at_once(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
+        let page = if tag == TagNumber::NONE { arena.page_at_once(len) } else { None };
+        page.unwrap_or_else(|| Self::any_at_once(arena, tag, len))
+    }
+
+    #[inline(never)]
+    fn any_at_once(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
         let pages = buffer_pages(len)?;
         match Self::untagged(arena, tag, pages) {
             Some(charge) => charge.into_buffer(len),
@@ -158,6 +164,12 @@ impl<'a> Charge<'a> {
     /// A buffer of `len` bytes once it can be had.
     #[inline(always)] // As `untagged`.
     pub(crate) fn buffer(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
+        let page = if tag == TagNumber::NONE { arena.page_at_once(len) } else { None };
+        page.unwrap_or_else(|| Self::any(arena, tag, len))
+    }
+
+    #[inline(never)]
+    fn any(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
         let pages = buffer_pages(len)?;
         match Self::untagged(arena, tag, pages) {
             Some(charge) => charge.into_buffer(len),
@@ -166,14 +178,24 @@ impl<'a> Charge<'a> {
     }
 
     #[inline(never)]
-    fn long_way(charge: Result<Self, AllocError>, len: usize) -> Result<Buffer, AllocError> {
+    pub(crate) fn long_way(charge: Result<Self, AllocError>, len: usize) -> Result<Buffer, AllocError> {
         charge?.into_buffer(len)
     }
 
     /// A buffer of `len` bytes, for which the pages are.
     #[inline(always)] // As `untagged`.
     pub(crate) fn into_buffer(self, len: usize) -> Result<Buffer, AllocError> {
-        let made = self.arena.obtain(len, self.tag);
+        let (arena, tag) = (self.arena, self.tag);
+        self.passes_to(|| arena.obtain(len, tag))
+    }
+
+    /// The pages pass to the buffer that is made, if it is.
+    #[inline(always)] // As `untagged`.
+    pub(crate) fn passes_to(
+        self,
+        make: impl FnOnce() -> Result<Buffer, AllocError>,
+    ) -> Result<Buffer, AllocError> {
+        let made = make();
         if made.is_ok() {
             mem::forget(self);
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod charge;
 pub(crate) mod copy;
+pub(crate) mod page;
 pub(crate) mod reservation;
 pub(crate) mod scattered;
 pub(crate) mod tag;

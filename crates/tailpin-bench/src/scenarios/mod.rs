@@ -34,6 +34,8 @@
 mod arena;
 #[cfg(target_os = "linux")]
 mod arena_keep;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod arena_lines;
 mod blocks;
 mod bulk;
 mod cases;
@@ -102,4 +104,6 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     arena_keep::hybrid,
     #[cfg(target_os = "linux")]
     arena_keep::release,
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    arena_lines::fetched,
 ];

@@ -93,14 +93,31 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     /// there is to do.
     #[inline(always)]
     fn free_page_at(word: &W, seen: PageWord, page: Pfn, sink: &impl FreeSink) -> bool {
-        if sink.takes_uncoalesced()
-            && let Some(left) = seen.frees_uncoalesced(Order::PAGE)
-            && Self::free_at(word, seen, left)
-        {
-            sink.freed_page(page, left);
-            return true;
-        }
-        false
+        let left = if sink.takes_uncoalesced() { Self::free_page_in(word, seen) } else { None };
+        left.inspect(|left| sink.freed_page(page, *left)).is_some()
+    }
+
+    /// The step by which the last reference to a page goes and the page becomes uncoalesced: what
+    /// it left in the page's word.
+    #[inline(always)]
+    fn free_page_in(word: &W, seen: PageWord) -> Option<PageWord> {
+        seen.frees_uncoalesced(Order::PAGE).filter(|left| Self::free_at(word, seen, *left))
+    }
+
+    /// The one step by which the caller gives back the last reference to a page, on the page's word
+    /// alone: what it left there, for [`FreeSink::freed_page`]. `None` if nothing was done, as
+    /// there is more to it: then [`BlockRefs::put_block`] does it.
+    ///
+    /// For callers whose sinks [take uncoalesced pages](FreeSink::takes_uncoalesced).
+    ///
+    /// Progress: wait-free; at most one compare-and-swap.
+    ///
+    /// # Panics
+    /// If there is no word for the frame.
+    #[inline(always)]
+    pub fn free_page_step(&self, page: Pfn) -> Option<PageWord> {
+        let word = self.word(page);
+        Self::free_page_in(word, Self::load_at(word))
     }
 
     fn get_refs_on(&self, at: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {

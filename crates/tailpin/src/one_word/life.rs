@@ -105,7 +105,8 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
         self.claim_as(head, order, |free| free.publish(order, matches!(class, Class::Unsplittable)))
     }
 
-    #[inline]
+    // Always: it is the whole of most requests for a page.
+    #[inline(always)]
     fn claim_left(&self, page: Pfn, left: PageWord, class: Class) -> bool {
         let published = left.publish(Order::PAGE, matches!(class, Class::Unsplittable));
         left.is_uncoalesced(Order::PAGE) && self.change(page, left, published)
