@@ -1,5 +1,8 @@
 //! Frames that leave service: on demand, or because a caller misused them.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicWord;

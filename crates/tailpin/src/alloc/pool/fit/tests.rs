@@ -271,3 +271,16 @@ fn a_block_has_free_frames_also_where_its_rows_have_the_same_ones() {
         assert!(!has_any(128, 7) && !has_any(256, 8) && !has_any(128, 6));
     });
 }
+
+#[test]
+fn frames_of_a_row_are_taken_together_or_not_at_all() {
+    on_a_pool(|pool| {
+        let (row, whole) = (RowId::from_index(9), RowId::from_index(10));
+        all_but(pool, 1, |frame| (64..192).contains(&frame) && frame != 64);
+        assert_eq!(pool.free_of(row), !1);
+        assert!(!pool.take_all_of(row, 0b0011) && !pool.take_all_of(whole, 0b0110));
+        assert!(pool.take_all_of(row, 0b0110) && !pool.take_all_of(row, 0b1100));
+        assert_eq!((pool.free_of(row), pool.free_of(whole)), (!0b0111, !0));
+        assert_eq!(pool.fault(PageblockId::from_index(1)), None);
+    });
+}
