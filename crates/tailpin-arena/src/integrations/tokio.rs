@@ -15,8 +15,12 @@ use crate::handles::scattered::buffer::ScatteredBuffer;
 /// Reads once, into the bytes of the room that lie side by side.
 async fn read<R: AsyncRead + Unpin + ?Sized>(buffer: &mut impl Fill, source: &mut R) -> io::Result<usize> {
     poll_fn(|context| {
-        let mut room = ReadBuf::new(buffer.spare());
+        let spare = buffer.spare();
+        let start = spare.as_ptr();
+        let mut room = ReadBuf::new(spare);
         ready!(Pin::new(&mut *source).poll_read(context, &mut room))?;
+        // What is counted as filled must not be what an earlier owner left.
+        assert!(room.filled().as_ptr() == start, "a source reads into the buffer that it was given");
         let n = room.filled().len();
         buffer.advance(n);
         Poll::Ready(Ok(n))

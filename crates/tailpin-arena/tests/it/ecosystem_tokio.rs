@@ -2,10 +2,13 @@
 
 #![cfg(feature = "tokio")]
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tailpin_arena::{Arena, ReadBuffer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 fn buffer(arena: &Arena, len: usize) -> ReadBuffer {
@@ -97,4 +100,36 @@ fn three_bytes_then_a_reset() -> impl tokio::io::AsyncRead + Unpin {
         }
     }
     Source(false)
+}
+
+/// It reads into a buffer of its own, and hands that out in place of the one that it was given.
+struct Swaps;
+
+impl AsyncRead for Swaps {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        *room = ReadBuf::new(Box::leak(Box::new([1; 100])));
+        room.advance(50);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Else what an earlier owner left in the room would be told as read.
+#[test]
+fn bytes_read_elsewhere_are_not_taken_for_bytes_of_the_buffer() {
+    run(async {
+        let arena = Arena::builder().size(16 << 20).build().unwrap();
+        let mut one = buffer(&arena, 100);
+        let mut pieces = arena.alloc_scattered(100, 4096).unwrap();
+        let swapped = tokio::spawn(async move {
+            let _ = one.read_from_async(&mut Swaps).await;
+            one.filled().len()
+        });
+        assert!(swapped.await.unwrap_err().is_panic());
+        let swapped = tokio::spawn(async move {
+            let _ = pieces.read_from_async(&mut Swaps).await;
+            pieces.len()
+        });
+        assert!(swapped.await.unwrap_err().is_panic());
+        assert_eq!(arena.stats().in_use(), 0);
+    });
 }
