@@ -182,6 +182,47 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             })
             .thread("take a page", take_a_page)
             .finish(|fx| fx.audit_allocator()),
+        // The last two frames of one row and the last four of the next, so two hints in one word.
+        Scenario {
+            explored: |frame| matches!(frame, 446 | 508),
+            ..zone(
+                "many-rows",
+                "the hints to several rows are taken away at once, and of them not all is asked for ‖ another thread takes two pages",
+                4,
+                &[],
+            )
+        }
+        .setup(|fx| {
+            fx.occupy([8, 7, 5, 4, 3, 2, 1, 5, 4, 3, 2, 0, 0, 0, 0, 0, 0]);
+            fx.with_zone(|zone| zone.drain());
+            fx.as_thread(2, |fx| while fx.with_zone(|zone| zone.used_frames()) > 506 && fx.give_kept() {});
+        })
+        .thread("take a page of many", |fx| {
+            fx.take_of_many(1, 128).into_iter().for_each(|page| fx.keep_block(page))
+        })
+        .thread("take two pages", |fx| {
+            take_a_page(fx);
+            take_a_page(fx);
+        })
+        .finish(|fx| fx.audit_allocator()),
+        zone(
+            "drop-many",
+            "two pages are dropped at once, and what leads to them is looked for afterwards ‖ another thread takes one",
+            4,
+            &[Safeguard::AOrder],
+        )
+        .setup(|fx| {
+            fx.occupy(FOUR_PAGES_LAST);
+            // As in `uncoalesced-hint`.
+            fx.with_zone(|zone| zone.drain());
+            fx.as_thread(0, |fx| {
+                fx.give_kept();
+                fx.occupy([0]);
+            });
+        })
+        .thread("drop two pages", |fx| fx.give_many(&[fx.kept_block(), fx.kept_block()]))
+        .thread("take a page", take_a_page)
+        .finish(|fx| fx.audit_allocator()),
         // The set-up leaves a hint to the last two frames of a word on the shelf of filled
         // pageblocks, and the rest of the pageblock free.
         Scenario {

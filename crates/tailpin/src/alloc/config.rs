@@ -105,10 +105,10 @@ impl Request {
         self
     }
 
-    /// Whether any page will do.
+    /// Whether any block of `order` will do, and one is asked for.
     #[inline]
-    pub(crate) const fn is_plain_page(self) -> bool {
-        self.order.get() == 0 && self.below.get() == FRAMES_END.get()
+    pub(crate) const fn is_any_of(self, order: Order) -> bool {
+        self.order.get() == order.get() && self.below.get() == FRAMES_END.get()
     }
 
     /// The order asked for.

@@ -150,6 +150,23 @@ impl<'m, W: AtomicWord, P: Place> HintBitmap<'m, W, P> {
         }
     }
 
+    /// Takes away the hints to `n` places from `first` on, 1 to 64 in one word, and those above
+    /// that lead nowhere else. Returns which there were, that to `first` in the lowest bit: of
+    /// threads that take one hint away at once, one alone had it.
+    #[inline]
+    pub(crate) fn take(&self, first: P, n: usize) -> u64 {
+        let (word, at) = (first.index() / 64, first.index() % 64);
+        let mask = !0 >> (64 - n) << at;
+        let (level, _) = self.levels[0];
+        // SeqCst: see the module's text.
+        let hints = match self.hint {
+            Hint::One => self.words[level + word].fetch_and(!mask, Ordering::SeqCst),
+            Hint::Zero => !self.words[level + word].fetch_or(mask, Ordering::SeqCst),
+        };
+        self.clear_above(0, word);
+        (hints & mask) >> at
+    }
+
     /// Clears the hint to a word of `level` if there is none in it.
     fn clear_above(&self, level: usize, word: usize) {
         let (mut level, mut word) = (level, word);
@@ -285,6 +302,33 @@ mod tests {
                     let from = (seed >> 12) as usize % bits;
                     let expected = (from..bits).find(|i| plain[*i]);
                     assert_eq!(bitmap.next(from), expected, "{hint:?} {bits} bits from {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hints_that_are_taken_are_those_there_were_and_are_gone() {
+        for hint in [Hint::One, Hint::Zero] {
+            for bits in [64, 4096, 4097, 9000] {
+                let words = words(bits);
+                let bitmap = HintBitmap::new(&words, bits, hint);
+                bitmap.begin();
+                let mut plain = vec![hint == Hint::Zero; bits];
+                let mut seed = 3u64;
+                for _ in 0..2000 {
+                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    let place = (seed >> 33) as usize % bits;
+                    plain[place] = true;
+                    bitmap.mark(place);
+                    let first = (seed >> 18) as usize % bits;
+                    let n = (1 + (seed >> 11) as usize % 64).min(64 - first % 64).min(bits - first);
+                    let were =
+                        plain[first..][..n].iter().rev().fold(0, |bits, one| bits << 1 | u64::from(*one));
+                    assert_eq!(bitmap.take(first, n), were, "{hint:?} {bits} bits, {n} from {first}");
+                    plain[first..][..n].fill(false);
+                    assert!((first..first + n).all(|place| !bitmap.leads_to(place)));
+                    assert_eq!(bitmap.next(0), plain.iter().position(|hinted| *hinted));
                 }
             }
         }

@@ -129,6 +129,36 @@ impl Place for RowId {
     }
 }
 
+/// Some rows of one pageblock, lowest first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pageblock: PageblockId,
+    /// A bit for each of its eight.
+    rest: u64,
+}
+
+impl Rows {
+    /// None.
+    pub(crate) const NONE: Self = Self { pageblock: PageblockId::FIRST, rest: 0 };
+
+    /// Of those from `first` on the ones whose bit is set, that of `first` being the lowest.
+    #[inline]
+    pub(crate) const fn from(first: RowId, bits: u64) -> Self {
+        Self { pageblock: first.pageblock(), rest: bits << first.within() }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = RowId;
+
+    #[inline]
+    fn next(&mut self) -> Option<RowId> {
+        let row = (self.rest != 0).then(|| self.pageblock.row(self.rest.trailing_zeros() as usize));
+        self.rest &= self.rest.wrapping_sub(1);
+        row
+    }
+}
+
 #[cfg(test)]
 impl Place for usize {
     fn from_index(index: usize) -> Self {
@@ -155,6 +185,20 @@ mod tests {
             assert!(id.rows().nth(within) == Some(row) && id.rows().count() == 8);
             assert_eq!((id.first_frame(), row.first_frame()), (number / 512 * 512, number / 64 * 64));
             assert_eq!(id.following(3).map(Place::index).last(), Some(pageblock + 2));
+        }
+    }
+
+    #[test]
+    fn some_rows_are_those_whose_bits_are_set() {
+        assert_eq!(Rows::NONE.count(), 0);
+        for first in [0, 3, 7, 42] {
+            let first = RowId(first);
+            let most = PAGEBLOCK_ROWS - first.within();
+            for bits in 0..1 << most {
+                let rows = Rows::from(first, bits).map(Place::index);
+                let expected = (0..most).filter(|nth| bits >> nth & 1 != 0).map(|nth| first.index() + nth);
+                assert!(rows.eq(expected), "{bits:#b} from {first:?}");
+            }
         }
     }
 }

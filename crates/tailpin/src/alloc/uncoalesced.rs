@@ -18,7 +18,7 @@ use crate::protocol::Protocol;
 
 use super::allocator::Allocator;
 use super::cpu_cache::CpuCache;
-use super::ids::{PAGEBLOCK_ROWS, PageblockId, ROW_FRAMES, RowId};
+use super::ids::{PAGEBLOCK_ROWS, PageblockId, ROW_FRAMES, RowId, Rows};
 
 /// Pageblocks with uncoalesced pages that a request looks at before it takes one that may never
 /// have been touched.
@@ -36,6 +36,16 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         let cache = self.cpu_cache();
         core::mem::forget(unwinds);
         self.publish_page_hint_in(cache, page);
+    }
+
+    /// Sees to it that pages which have just become uncoalesced are found.
+    pub(crate) fn publish_page_hints(&self, pages: impl Iterator<Item = Pfn> + Clone) {
+        // As in `publish_page_hint`.
+        let unwinds = Finally(|| pages.clone().for_each(|page| self.publish_hint_without_cache(page)));
+        let cache = self.cpu_cache();
+        core::mem::forget(unwinds);
+        let own = cache.row();
+        pages.for_each(|page| self.publish_page_hint_beside(own, cache, page));
     }
 
     /// Sees to it that a page which has just become uncoalesced is found, and that this CPU cache
@@ -63,15 +73,23 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Sees to it that a page which has just become uncoalesced is found, wherever it lies.
     #[inline(never)]
-    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn publish_page_hint_at(&self, cache: CpuCache<'m, P::Word>, page: Pfn) {
+        self.publish_page_hint_beside(cache.row(), cache, page);
+    }
+
+    /// The same where the CPU cache had the row `own` reserved after the page became uncoalesced.
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
+    fn publish_page_hint_beside(&self, own: Option<RowId>, cache: CpuCache<'m, P::Word>, page: Pfn) {
         let number = self.pool.number(page);
         let (row, bit) = (RowId::of_frame(number), number % ROW_FRAMES as u64);
+        let mut own = own;
         if self.uncoalesced.pages(row) >> bit & 1 == 0 {
             self.uncoalesced.note(row, 1 << bit);
+            // The thread that had the CPU cache reserve another row looked at what was noted.
+            own = cache.row();
         }
-        let own = cache.row() == Some(row);
-        if own {
+        if own == Some(row) {
             return cache.push(number);
         }
         // Beyond the own row a sparse pageblock is left alone, so that it becomes whole.
@@ -227,22 +245,37 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// The lowest row that a hint leads to, which is taken away. What is uncoalesced in sparse
     /// pageblocks goes to the pool.
     fn next_row(&self) -> Option<RowId> {
+        self.next_rows(1)?.next()
+    }
+
+    /// Rows of the lowest pageblock that hints lead to, one to `most`, 8 at most. These hints are
+    /// taken away: of threads that come at once, each is led to other rows. What is uncoalesced in
+    /// sparse pageblocks goes to the pool.
+    fn next_rows(&self, most: usize) -> Option<Rows> {
+        // Goes round only because a hint was taken away, here or by another thread.
         loop {
-            let row = self.uncoalesced.rows.next(RowId::FIRST)?;
-            self.uncoalesced.rows.clear(row, || false);
-            if !self.pool.is_sparse(row.pageblock()) {
-                return Some(row);
+            let first = self.uncoalesced.rows.next(RowId::FIRST)?;
+            let n = most.min(PAGEBLOCK_ROWS.saturating_sub(first.within()));
+            let hinted = self.uncoalesced.rows.take(first, n);
+            let rows = Rows::from(first, hinted);
+            if self.pool.is_sparse(first.pageblock()) {
+                rows.for_each(|row| self.coalesce(row));
+            } else if hinted != 0 {
+                return Some(rows);
             }
-            self.coalesce(row);
         }
     }
 
     /// The lowest row with uncoalesced pages that a hint leads to, and these pages, which the
-    /// caller has reserved now.
-    pub(crate) fn uncoalesced_row(&self) -> Option<(RowId, u64)> {
+    /// caller has reserved now, as it has the `rows` in which it looks first and which have no more
+    /// than `most` pages.
+    pub(crate) fn uncoalesced_row(&self, rows: &mut Rows, most: usize) -> Option<(RowId, u64)> {
         // As in `claim_page`.
         loop {
-            let row = self.next_row()?;
+            let Some(row) = rows.next() else {
+                *rows = self.next_rows((most / ROW_FRAMES).clamp(1, PAGEBLOCK_ROWS))?;
+                continue;
+            };
             let pages = self.uncoalesced_in(row);
             if pages != 0 {
                 return Some((row, pages));
@@ -280,6 +313,13 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// Which of these pages of a row are uncoalesced.
     fn uncoalesced_of(&self, row: RowId, pages: u64) -> u64 {
         self.protocol.uncoalesced_among(self.page_of(row, 0), pages)
+    }
+
+    /// Has the CPU look for its next pageblocks in its own part of the zone. CPUs that take many at
+    /// once begin far apart, so that none comes where another one is.
+    pub(crate) fn begin_in_own_part(&self) {
+        let cache = self.cpu_cache();
+        cache.set_next_pageblock(cache.first_pageblock(self.pool.pageblocks().len()));
     }
 
     /// An uncoalesced pageblock: the first from `from` on, else the first of all.

@@ -89,7 +89,7 @@ impl<'z, P: Protocol> Local<'z, P> {
     /// As [`Zone::alloc`].
     #[inline(always)] // As `Zone::alloc_with`.
     pub fn alloc_with(&self, request: Request) -> Result<Block<'z, P>, AllocError> {
-        if request.is_plain_page() {
+        if request.is_any_of(Order::PAGE) {
             let (page, left) = (self.last.get(), self.left.replace(NOTHING));
             if self.zone.protocol().claim_left(page, left, request.class) {
                 return Ok(Block::adopt(self.zone, page, Order::PAGE));

@@ -1,4 +1,4 @@
-//! Many blocks at once: pages by the row, and frees whose cache misses overlap.
+//! Many blocks at once: pages by the row, and rows by the pageblock.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -10,11 +10,11 @@ use crate::zone::handle::Block;
 
 use super::Zone;
 use crate::alloc::config::Request;
-use crate::alloc::ids::RowId;
+use crate::alloc::ids::{RowId, Rows};
 use crate::alloc::pool::Taken;
 
-/// Blocks that [`Zone::drop_many`] looks at before it frees the first of them.
-const AHEAD: usize = 16;
+/// Pageblocks that a CPU takes where it was, a few; with more it begins in its own part.
+const FEW: usize = 8;
 
 /// Pages at hand.
 #[derive(Clone, Copy)]
@@ -35,7 +35,11 @@ pub struct Blocks<'z, P: Protocol = OneWord<'z>> {
     zone: &'z Zone<'z, P>,
     request: Request,
     left: usize,
+    /// Any pages will do, and no hook has to hear of each.
+    by_row: bool,
     pages: Pages,
+    /// To be looked at for uncoalesced pages next; no hint leads to them.
+    rows: Rows,
 }
 
 impl<'z, P: Protocol> Blocks<'z, P> {
@@ -67,7 +71,7 @@ impl<'z, P: Protocol> Blocks<'z, P> {
         // has been counted off.
         let most = self.left.saturating_add(1);
         let allocator = &self.zone.allocator;
-        let uncoalesced = allocator.uncoalesced_row().map(|(row, rest)| {
+        let uncoalesced = allocator.uncoalesced_row(&mut self.rows, most).map(|(row, rest)| {
             if rest.count_ones() as usize > most {
                 allocator.hint_at_row(row);
             }
@@ -90,7 +94,7 @@ impl<'z, P: Protocol> Iterator for Blocks<'z, P> {
     #[inline]
     fn next(&mut self) -> Option<Block<'z, P>> {
         self.left = self.left.checked_sub(1)?;
-        if self.request.order() == Order::PAGE && !self.zone.allocator.has_hooks() {
+        if self.by_row {
             loop {
                 if let Some(page) = self.next_page() {
                     return Some(Block::adopt(self.zone, page, Order::PAGE));
@@ -116,10 +120,12 @@ impl<P: Protocol> FusedIterator for Blocks<'_, P> {}
 
 impl<P: Protocol> Drop for Blocks<'_, P> {
     fn drop(&mut self) {
+        let allocator = &self.zone.allocator;
+        self.rows.for_each(|row| allocator.hint_at_row(row));
         match self.pages {
             Pages { rest: 0, .. } => {}
-            Pages { row, uncoalesced: true, .. } => self.zone.allocator.hint_at_row(row),
-            Pages { row, rest, .. } => self.zone.allocator.give_pages(row, rest),
+            Pages { row, uncoalesced: true, .. } => allocator.hint_at_row(row),
+            Pages { row, rest, .. } => allocator.give_pages(row, rest),
         }
     }
 }
@@ -132,9 +138,10 @@ impl<P: Protocol> fmt::Debug for Blocks<'_, P> {
 
 impl<'m, P: Protocol> Zone<'m, P> {
     /// Up to `n` blocks, one for each turn of the iterator; fewer if there are no more. Pages are
-    /// looked for 64 at a time, which makes each of them cheaper than by [`Zone::alloc`] (the
-    /// kernel's `alloc_pages_bulk`). Up to 63 free pages belong to the iterator until it is
-    /// dropped, so don't forget it (or keep it for long).
+    /// looked for up to 512 at a time, which makes each of them cheaper than by [`Zone::alloc`]
+    /// (the kernel's `alloc_pages_bulk`). Up to 511 free pages, of a request for no more than 512
+    /// up to 63, belong to the iterator until it is dropped, so don't forget it (or keep it for
+    /// long).
     ///
     /// Progress: lock-free; as [`Zone::alloc`].
     ///
@@ -152,21 +159,10 @@ impl<'m, P: Protocol> Zone<'m, P> {
     /// assert_eq!(zone.used_frames(), 0);
     /// ```
     pub fn alloc_many(&self, request: Request, n: usize) -> Blocks<'_, P> {
-        Blocks { zone: self, request, left: n, pages: NO_PAGES }
-    }
-
-    /// Drops blocks, as if one by one. If their words are in no cache, the misses overlap, which
-    /// drops by themselves can't (the kernel's `folios_put`).
-    ///
-    /// Progress: as that of each drop.
-    pub fn drop_many<'z>(&'z self, blocks: impl IntoIterator<Item = Block<'z, P>>) {
-        let mut blocks = blocks.into_iter().fuse();
-        loop {
-            let some: [Option<Block<'z, P>>; AHEAD] = core::array::from_fn(|_| blocks.next());
-            if some[0].is_none() {
-                break;
-            }
-            some.iter().flatten().for_each(Block::look);
+        if request.is_any_of(Order::HUGE) && n > FEW {
+            self.allocator.begin_in_own_part();
         }
+        let by_row = request.is_any_of(Order::PAGE) && !self.allocator.has_hooks();
+        Blocks { zone: self, request, left: n, by_row, pages: NO_PAGES, rows: Rows::NONE }
     }
 }

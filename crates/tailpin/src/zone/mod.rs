@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod claim;
+pub(crate) mod drop_many;
 mod find;
 pub mod handle;
 #[cfg(feature = "std")]

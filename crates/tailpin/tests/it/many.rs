@@ -191,3 +191,166 @@ fn threads_that_take_and_give_many_lose_nothing() {
     }
     on_both!(16 * 512, run);
 }
+
+#[test]
+fn many_pages_below_a_limit_lie_below_it() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let low: Vec<_> = zone.alloc_many(PAGES.below(Pfn::new(600)), 1000).collect();
+        assert_eq!(numbers(&low), (0..600).collect());
+        zone.drop_many(low);
+        // They are uncoalesced now, as is a page beyond the limit.
+        drop(zone.alloc_many(PAGES, 700).collect::<Vec<_>>());
+        let low: Vec<_> = zone.alloc_many(PAGES.below(Pfn::new(600)), 1000).collect();
+        assert_eq!(numbers(&low), (0..600).collect());
+    }
+    on_both!(1024, run);
+}
+
+/// The words of neighbours lie in one line, which two CPUs would take from each other.
+#[test]
+fn two_that_take_many_at_once_take_from_different_pageblocks() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        drop(zone.alloc_many(PAGES, 8 * 512).collect::<Vec<_>>());
+        let mut both = [2048, 2048].map(|n| zone.alloc_many(PAGES, n));
+        let mut taken = [const { Vec::new() }; 2];
+        for _ in 0..2048 {
+            both.iter_mut().zip(&mut taken).for_each(|(one, taken)| taken.extend(one.next()));
+        }
+        drop(both);
+        let [first, second] = taken
+            .map(|pages: Vec<_>| numbers(&pages).into_iter().map(|page| page / 512).collect::<BTreeSet<_>>());
+        assert!(first.is_disjoint(&second) && first.len() + second.len() == 8, "{first:?} {second:?}");
+    }
+    on_both!(8 * 512, run);
+}
+
+#[test]
+fn rows_at_hand_that_were_not_asked_for_are_hinted_at_again() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        drop(zone.alloc_many(PAGES, 2048).collect::<Vec<_>>());
+        for n in [1, 63, 64, 65, 128, 511, 512, 513, 2048] {
+            for taken in [1, 3, 64, 65, 300] {
+                let mut many = zone.alloc_many(PAGES, n);
+                let pages: Vec<_> = many.by_ref().take(taken).collect();
+                assert_eq!(pages.len(), taken.min(n));
+                drop(many);
+                // By hints alone, as they are uncoalesced.
+                let free = 2048 - pages.len() as u64;
+                assert_eq!((zone.free_frames(), zone.audit().violations()), (free, 0), "{taken} of {n}");
+            }
+        }
+    }
+    on_both!(2048, run);
+}
+
+#[test]
+fn pages_are_found_that_one_who_takes_many_has_at_hand() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        drop(zone.alloc_many(PAGES, 1024).collect::<Vec<_>>());
+        let mut many = zone.alloc_many(PAGES, 1024);
+        let first = many.next();
+        // Nothing is kept from a request that would fail without it.
+        let others: Vec<_> = (0..1023).map(|_| zone.alloc(Order::PAGE).unwrap()).collect();
+        assert!(zone.alloc(Order::PAGE).is_err() && many.next().is_none());
+        drop((first, others));
+    }
+    on_both!(1024, run);
+}
+
+#[test]
+fn cpus_that_take_many_pageblocks_begin_far_apart() {
+    use std::cell::Cell;
+    thread_local!(static CPU: Cell<usize> = const { Cell::new(0) });
+    let ranges = [FrameRange::new(Pfn::new(0), 64 * 512)];
+    let layout = ZoneLayout::new(&ranges, 2).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default().cpu(|| CPU.get())).unwrap();
+    for _ in 0..3 {
+        let taken = [1, 0].map(|cpu| {
+            CPU.set(cpu);
+            zone.alloc_many(Request::new(Order::HUGE), 32).collect::<Vec<_>>()
+        });
+        let firsts = [32 * 512, 0];
+        for (blocks, first) in taken.iter().zip(firsts) {
+            assert_eq!(numbers(blocks), (0..32).map(|nth| first + nth * 512).collect());
+        }
+        // Given back by the other one.
+        for (cpu, blocks) in taken.into_iter().enumerate() {
+            CPU.set(cpu);
+            zone.drop_many(blocks);
+        }
+    }
+}
+
+#[test]
+fn blocks_of_another_zone_are_dropped_where_they_belong() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        fn other<Q: Protocol>(zone: &Zone<'_, Q>, blocks: Vec<Block<'_, Q>>) {
+            zone.drop_many(blocks);
+        }
+        let ranges = [FrameRange::new(Pfn::new(0), 1024)];
+        let layout = ZoneLayout::new(&ranges, 1).unwrap();
+        let memory = ZoneMemory::for_layout(&layout);
+        let here: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+        let there_memory = ZoneMemory::for_layout(&layout);
+        let there: Zone<'_> = there_memory.zone(layout, ZoneConfig::default()).unwrap();
+        let both = |order| [&here, &there].map(|zone| zone.alloc(Order::new(order).unwrap()).unwrap());
+        other(&here, [0, 0, 9, 3].into_iter().flat_map(both).collect());
+        assert_eq!([here.used_frames(), there.used_frames(), zone.used_frames()], [0; 3]);
+        assert_eq!((here.audit().violations(), there.audit().violations()), (0, 0));
+    }
+    on_both!(512, run);
+}
+
+#[test]
+fn a_page_that_is_held_or_pinned_elsewhere_outlives_a_drop_of_many() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        let pages: Vec<_> = zone.alloc_many(PAGES, 40).collect();
+        let (held, pinned) = (pages[3].clone(), pages[20].pin(0).unwrap());
+        zone.drop_many(pages);
+        assert_eq!(zone.used_frames(), 2);
+        drop(held);
+        assert_eq!(zone.used_frames(), 1);
+        drop(pinned);
+        assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+    }
+    on_both!(1024, run);
+}
+
+/// With the hint that leads to each page looked for only after sixteen were freed.
+#[test]
+fn threads_that_drop_many_beside_threads_that_take_one_lose_nothing() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                scope.spawn(move || {
+                    let mut seed = thread;
+                    let mut held: Vec<Block<'_, P>> = Vec::new();
+                    for turn in 0..400 {
+                        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                        let n = (seed >> 33) as usize % 700;
+                        match thread {
+                            0 | 1 => held.extend(zone.alloc_many(PAGES, n)),
+                            _ => held.extend((0..n % 90).map_while(|_| zone.alloc(Order::PAGE).ok())),
+                        }
+                        match turn % 3 {
+                            0 => zone.drop_many(held.drain(..)),
+                            1 => held.truncate(held.len() / 2),
+                            // Of each row something is left, and others look there.
+                            _ => {
+                                let (keep, free): (Vec<_>, Vec<_>) =
+                                    held.drain(..).partition(|page| page.pfn().get().is_multiple_of(7));
+                                held = keep;
+                                zone.drop_many(free);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+        zone.drain();
+        assert_eq!(zone.free_pageblocks(), 4);
+    }
+    on_both!(4 * 512, run);
+}
