@@ -1,7 +1,7 @@
 //! What leads to uncoalesced pages, pageblocks and parked blocks.
 
 use super::*;
-use crate::alloc::ids::{PageblockId, Place, RowId};
+use crate::alloc::ids::{PageblockId, Place, RowId, Rows};
 use crate::alloc::parked::parked_orders;
 
 /// That no uncoalesced page, pageblock or parked block is forgotten, and that they are counted.
@@ -71,11 +71,15 @@ fn whatever_is_freed_and_taken_nothing_that_is_uncoalesced_is_forgotten() {
                             assert_eq!(allocator.parked_frames(), 0);
                         }
                         _ => {
-                            if let Some((row, pages)) = allocator.uncoalesced_row() {
+                            let mut rows = Rows::NONE;
+                            if let Some((row, pages)) =
+                                allocator.uncoalesced_row(&mut rows, below(700) as usize)
+                            {
                                 let all = uncoalesced(allocator, Order::PAGE);
                                 let of_row = all.into_iter().filter(|page| RowId::of_frame(*page) == row);
                                 assert_eq!(of_row.fold(0, |all, page| all | 1 << (page % 64)), pages);
                                 allocator.hint_at_row(row);
+                                rows.for_each(|row| allocator.hint_at_row(row));
                             }
                         }
                     }
@@ -186,7 +190,7 @@ fn what_is_noted_of_pages_in_use_is_taken_away_where_a_hint_leads_to_them() {
         assert_eq!(hints.pages(row), 0b1111, "they were uncoalesced once");
         [1, 2].iter().for_each(|page| assert!(allocator.protocol.free_page(frame(2 * 64 + page), &Silent)));
         hints.rows.mark(row);
-        assert_eq!(allocator.uncoalesced_row(), Some((row, 0b0110)));
+        assert_eq!(allocator.uncoalesced_row(&mut { Rows::NONE }, 64), Some((row, 0b0110)));
         assert_eq!(hints.pages(row), 0b1111, "it is looked at, and no more");
         hints.rows.mark(row);
         allocator.drain();
