@@ -44,7 +44,7 @@ pub(crate) fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> Stri
 
 /// Text of another program's, a name above all, in which nothing is an order to the terminal.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    let is_order = |letter: char| letter.is_control() && letter != '\n';
+    let is_order = |letter: char| letter.is_control() && !['\n', '\t'].contains(&letter);
     if text.contains(is_order) { text.replace(is_order, "\u{fffd}").into() } else { text.into() }
 }
 

@@ -165,8 +165,12 @@ fn narrow(report: &Report) -> String {
     text
 }
 
-/// What the page says so far; nothing, if there is none yet.
+/// What the page says so far; nothing, if there is none yet, or a pipe or a device is written to,
+/// which may have no end.
 fn page_before(path: &Path) -> Result<String, String> {
+    if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
+        return Ok(String::new());
+    }
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -187,7 +191,7 @@ fn once(scenario: &str, subject: &str) -> Status {
 /// This program again, as far as the name of the command.
 fn again(command: &mut Command) {
     command.args(std::env::current_exe());
-    command.args(std::env::args().skip(1).take_while(|argument| argument == "bench"));
+    command.args(std::env::args_os().skip(1).take_while(|argument| argument == "bench"));
 }
 
 fn steps(progress: &Progress) -> impl FnMut(usize, usize) + use<'_> {

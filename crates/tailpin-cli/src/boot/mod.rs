@@ -32,7 +32,7 @@ QEMU emulates the machine (Debian: apt-get install qemu-system-x86); where it is
 reason is printed. The image is built from the sources in kernel/ first.
 
 Exit codes: 0 every scenario passed (with --break: every break was found), or nothing could be run here; 1 not so; \
-2 bad usage, or the image can't be built.";
+2 bad usage, or the image can't be built or booted.";
 
 /// Boots a kernel on this library in QEMU and runs its scenarios on a real MMU's terms
 #[derive(Clone, Debug, clap::Args)]

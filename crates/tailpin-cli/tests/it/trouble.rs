@@ -204,7 +204,12 @@ fn what_a_page_said_before_is_not_lost() {
     assert!(said.contains("File too large"), "{said}");
     assert_eq!(std::fs::read_to_string(&page).unwrap(), old);
     std::fs::remove_file(&page).unwrap();
-    // Devices and pipes are written as they are.
+    // Devices and pipes are written as they are, and not read, which may have no end.
+    for (device, code) in [("/dev/full", 2), ("/dev/zero", 0)] {
+        let bench = format!("{TAILPIN} bench --quick --filter metadata --markdown {device}");
+        let output = shell(&format!("ulimit -v 4000000; {bench}"));
+        assert_eq!(output.status.code(), Some(code), "{device}: {output:?}");
+    }
     let output = shell(&format!("{TAILPIN} replay guest-pins --rounds 1 --report /dev/full"));
     assert_eq!(output.status.code(), Some(2));
     let output =
