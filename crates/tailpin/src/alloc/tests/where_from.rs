@@ -165,3 +165,14 @@ fn a_cpu_has_the_cache_of_its_number_modulo_those_that_there_are() {
         assert!(allocator.all_caches().map(|cache| cache.index()).eq(0..CPUS));
     });
 }
+
+#[test]
+fn what_a_cpu_hands_out_and_takes_back_adds_up() {
+    on_an_allocator(1, |allocator| {
+        let caches = [0, 1].map(|cpu| allocator.cache_at(cpu));
+        caches[0].note_taken(512);
+        caches[0].note_taken(-3);
+        caches[1].note_taken(-509);
+        assert_eq!(caches.map(|cache| cache.taken()), [509, -509], "freed at another CPU");
+    });
+}
