@@ -73,7 +73,9 @@ fn pairs<T: Tested + 'static>() {
                 prepare(&world);
                 deed(&world)
             };
-            for (other_name, other) in deeds::<T>() {
+            // At a CPU of its own, and at the same one.
+            let others = deeds::<T>().into_iter().flat_map(|deed| [1, 0].map(|cpu| (deed, cpu)));
+            for ((other_name, other), cpu) in others {
                 // All of the first accesses, fewer of the later ones.
                 for k in std::iter::successors(Some(0), |k| Some(k + 1 + k / 10)) {
                     let world = World::new::<T>();
@@ -84,10 +86,10 @@ fn pairs<T: Tested + 'static>() {
                         k,
                         || done.set(deed(&world)),
                         move || {
-                            on_cpu(1, || other(&there));
+                            on_cpu(cpu, || other(&there));
                         },
                     );
-                    let what = format!("{state}: {name}, {other_name} before access {k}");
+                    let what = format!("{state}: {name}, {other_name} at CPU {cpu} before access {k}");
                     // Named frames are not waited for: one that is on its way refuses them.
                     assert!(done.get() == alone || name == NAMED, "{what}");
                     let check = |free: u64| {

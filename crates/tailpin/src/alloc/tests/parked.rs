@@ -218,3 +218,41 @@ fn a_request_for_more_than_a_pageblock_leaves_all_names_alone() {
         }
     });
 }
+
+#[test]
+fn of_a_sparse_pageblock_a_line_of_blocks_is_named_at_most() {
+    for (of, blocks) in [(1, 4), (2, 2), (3, 1), (4, 1)] {
+        for places in [Places::Shared, Places::Own] {
+            on_an_allocator(1, |allocator| {
+                let heads: Vec<_> =
+                    (0..blocks + 2).map(|_| allocator.pool.take_part(order(of), Order::HUGE)).collect();
+                assert!(allocator.pool.is_sparse(crate::alloc::ids::PageblockId::FIRST));
+                let cache = allocator.cpu_cache();
+                let parked = |head: Pfn| allocator.park_block(cache, head, order(of), places).is_some();
+                let parked: Vec<_> = heads.into_iter().map(|taken| parked(taken.unwrap().head)).collect();
+                assert!(
+                    parked.iter().enumerate().all(|(nth, parked)| *parked == (nth < blocks)),
+                    "{parked:?}"
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn blocks_of_lower_orders_are_found_after_a_look_for_higher_ones() {
+    on_an_allocator(1, |allocator| {
+        let [low, high] = [1, 5].map(|of| unnamed(allocator, order(of)));
+        allocator.drain();
+        allocator.cache_at(0).park(order(1), low).unwrap();
+        allocator.cache_at(1).park(order(5), high).unwrap();
+        // One that is in use comes last.
+        let in_use = take(allocator, order(6)).unwrap();
+        allocator.cache_at(1).park(order(6), in_use).unwrap();
+        allocator.note_any_parked();
+        assert!(allocator.coalesce_parked(order(3)));
+        assert_eq!(allocator.parked_frames(), 2);
+        assert!(allocator.coalesce_parked(order(1)) && !allocator.coalesce_parked(order(1)));
+        assert_eq!((allocator.parked_frames(), allocator.pool.free_frames()), (0, 512 - 64));
+    });
+}
