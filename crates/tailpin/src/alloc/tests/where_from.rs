@@ -176,3 +176,37 @@ fn what_a_cpu_hands_out_and_takes_back_adds_up() {
         assert_eq!(caches.map(|cache| cache.taken()), [509, -509], "freed at another CPU");
     });
 }
+
+#[test]
+fn the_rest_of_a_line_stays_with_the_cpu_that_took_a_small_block_of_it() {
+    on_an_allocator(2, |allocator| {
+        let named = |cpu: usize, of: u8| {
+            let names = allocator.cache_at(cpu).all_parked(order(of));
+            names.map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        for (of, first, rest) in [(1, 0, &[6, 4, 2][..]), (2, 8, &[12])] {
+            assert_eq!(take(allocator, order(of)), Some(first));
+            assert_eq!((named(0, of), uncoalesced(allocator, order(of)).len()), (rest.to_vec(), rest.len()));
+            for next in rest.iter().rev() {
+                assert_eq!(take(allocator, order(of)), Some(*next), "the lowest is the next");
+            }
+        }
+        // Another CPU has a line of its own; a line is no small block, nor what is more.
+        CPU.set(1);
+        assert_eq!(
+            (take(allocator, order(1)), named(0, 1), named(1, 1)),
+            (Some(16), [].into(), [22, 20, 18].into())
+        );
+        for of in 3..9 {
+            take(allocator, order(of)).unwrap();
+            assert_eq!(named(1, of), []);
+        }
+        assert_eq!(allocator.moves(), (3, 3), "to where they can be claimed");
+    });
+    // Where one of its neighbours is in use the others stay in the pool.
+    on_an_allocator(2, |allocator| {
+        assert!(allocator.pool.take_frame(frame(5)));
+        assert_eq!((take(allocator, order(1)), allocator.parked_frames()), (Some(6), 0));
+        assert_eq!(allocator.pool.free_frames(), 1024 - 3);
+    });
+}
