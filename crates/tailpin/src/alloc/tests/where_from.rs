@@ -81,6 +81,7 @@ fn with_a_page_of_the_pool_its_neighbours_are_at_hand() {
         assert_eq!(take(allocator, Order::PAGE), Some(70));
         assert_eq!((cache.row(), uncoalesced(allocator, Order::PAGE)), (Some(row), [71, 72, 73].into()));
         assert_eq!(allocator.uncoalesced.pages(row) >> 6 & 0b1111, 0b1111, "all of them are noted");
+        assert_eq!(cache.next_page(), Some(71));
         let next: Vec<_> = (0..3).map(|_| take(allocator, Order::PAGE).unwrap()).collect();
         assert_eq!(next, [71, 72, 73]);
         // Each has come and gone as one move.
