@@ -90,13 +90,12 @@ impl Root {
         let inner = unsafe { &*self.0.as_ptr() };
         let slot = ThreadSlot::current();
         let release = inner.release_due.filter(|_| inner.budget.counts_freed(slot, pages));
-        if tag == TagNumber::NONE && release.is_none() {
-            // SAFETY: the caller's promise.
-            unsafe { self.give_last_back(slot, pages) };
-        } else {
-            // SAFETY: the caller's promise.
-            unsafe { self.give_back_and_tell(slot, pages, tag, release) };
+        // After that nothing is touched.
+        if tag == TagNumber::NONE && release.is_none() && inner.budget.put_plainly(slot, pages) {
+            return;
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.give_back_and_tell(slot, pages, tag, release) };
     }
 
     /// Gives back pages of a tag, or releases memory first, if enough is free.

@@ -179,6 +179,7 @@ pub(crate) const GOALS: &[Goal] = {
         goal("arena-slice-64k-across", "arena-slice-64k-across", 1, Subject(6.0, BYTES)),
         goal("arena-clone-drop", "arena-clone-drop", 1, Subject(1.3, BYTES)),
         goal("arena-keep-200", "arena-keep-200", 1, Subject(1.0, MALLOC)),
+        goal("arena-scrape-1t", "arena-scrape-1t", 1, Fact(10.0)),
         goal("lines-arena-4k", "lines-arena-4k-128", 1, Fact(0.0)),
         goal("lines-arena-64k", "lines-arena-64k-128", 1, Fact(0.0)),
         goal("lines-arena-2m", "lines-arena-2m-128", 1, Fact(0.0)),

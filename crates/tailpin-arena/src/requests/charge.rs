@@ -148,7 +148,7 @@ impl<'a> Charge<'a> {
     /// A buffer of `len` bytes, if that is possible at once.
     #[inline(always)] // As `untagged`.
     pub(crate) fn buffer_at_once(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
-        let page = if tag == TagNumber::NONE { arena.page_at_once(len) } else { None };
+        let page = if tag == TagNumber::NONE && len <= PAGE_SIZE { arena.page_in_line(len) } else { None };
         page.unwrap_or_else(|| Self::any_at_once(arena, tag, len))
     }
 
@@ -164,7 +164,7 @@ impl<'a> Charge<'a> {
     /// A buffer of `len` bytes once it can be had.
     #[inline(always)] // As `untagged`.
     pub(crate) fn buffer(arena: &'a Arena, tag: TagNumber, len: usize) -> Result<Buffer, AllocError> {
-        let page = if tag == TagNumber::NONE { arena.page_at_once(len) } else { None };
+        let page = if tag == TagNumber::NONE && len <= PAGE_SIZE { arena.page_in_line(len) } else { None };
         page.unwrap_or_else(|| Self::any(arena, tag, len))
     }
 

@@ -7,7 +7,6 @@ use tailpin::{Order, Pfn};
 use crate::arena::Arena;
 use crate::error::AllocError;
 use crate::handles::buffer::Buffer;
-use crate::memory::PAGE_SIZE;
 use crate::page_notes::TagNumber;
 use crate::requests::charge::Charge;
 use crate::thread_slot::ThreadSlot;
@@ -16,9 +15,9 @@ impl Arena {
     /// A buffer of one page without a tag, for a thread that has a slot of its own, where nothing
     /// is in the way. `None` if there is more to it; nothing has been done then.
     #[inline(always)]
-    pub(crate) fn page_at_once(&self, len: usize) -> Option<Result<Buffer, AllocError>> {
+    pub(crate) fn page_in_line(&self, len: usize) -> Option<Result<Buffer, AllocError>> {
         let inner = self.inner();
-        if len > PAGE_SIZE || inner.is_child() {
+        if inner.is_child() {
             return None;
         }
         let slot = ThreadSlot::known_own()?;

@@ -10,6 +10,7 @@ use tailpin::PAGE_SIZE;
 use tailpin_arena::{Arena, Policy};
 use tikv_jemallocator::Jemalloc;
 
+use super::arena_floors::{BareWords, of_slice};
 use super::cases::case;
 use super::remote::through_ring;
 use crate::cores::Hindered;
@@ -86,13 +87,18 @@ pub(super) fn buffers(recorder: &mut Recorder<'_>) {
             continue;
         }
         for threads in recorder.thread_counts() {
-            let arena = arena();
-            let cases: Vec<(&'static str, Run<'_>)> = vec![
+            let (arena, words) = (arena(), BareWords::new());
+            let mut cases: Vec<(&'static str, Run<'_>)> = vec![
                 (ARENA, case(scenario, threads, |_| drop(black_box(touched(&arena, len))))),
                 (HEAP, case(scenario, threads, |_| drop(black_box(on_heap(&System, len))))),
                 (MIMALLOC, case(scenario, threads, |_| drop(black_box(on_heap(&MiMalloc, len))))),
                 (JEMALLOC, case(scenario, threads, |_| drop(black_box(on_heap(&Jemalloc, len))))),
             ];
+            if len <= PAGE_SIZE {
+                // Threads far from each other.
+                let steps = case(scenario, threads, |thread| words.claim_and_free(32 * (thread % 16)));
+                cases.push(("bare-claim-and-free", steps));
+            }
             recorder.interleave(recorder.effort.repetitions, cases);
         }
     }
@@ -143,6 +149,7 @@ pub(super) fn slices(recorder: &mut Recorder<'_>) {
     buffer.fill_from(&mut std::io::repeat(1)).expect("a source that never fails");
     let pieces = buffer.freeze();
     let bytes = Bytes::from(vec![1; WHOLE]);
+    let words = BareWords::new();
     let repetitions = recorder.effort.repetitions;
     // Where no slice begins on a page.
     let at = 5 * 64 * 1024 + 100;
@@ -150,7 +157,9 @@ pub(super) fn slices(recorder: &mut Recorder<'_>) {
         if recorder.wants(scenario) {
             let ours = case(scenario, 1, |_| drop(black_box(whole.slice(at..at + len))));
             let theirs = case(scenario, 1, |_| drop(black_box(bytes.slice(at..at + len))));
-            recorder.interleave(repetitions, vec![(ARENA, ours), ("bytes", theirs)]);
+            let mut cases = vec![(ARENA, ours), ("bytes", theirs)];
+            cases.extend(of_slice(scenario, &words, (at % PAGE_SIZE + len).div_ceil(PAGE_SIZE)));
+            recorder.interleave(repetitions, cases);
         }
     }
     let [scenario, clone_drop, keep] = OTHERS;

@@ -33,6 +33,8 @@
 #[cfg(target_os = "linux")]
 mod arena;
 #[cfg(target_os = "linux")]
+mod arena_floors;
+#[cfg(target_os = "linux")]
 mod arena_keep;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod arena_lines;
@@ -104,6 +106,8 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     arena_keep::hybrid,
     #[cfg(target_os = "linux")]
     arena_keep::release,
+    #[cfg(target_os = "linux")]
+    arena_floors::scrape,
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     arena_lines::fetched,
 ];
