@@ -1,6 +1,7 @@
 //! Threads that were taken off a queue and have yet to be told.
 
 use core::array;
+use core::mem::ManuallyDrop;
 
 use crate::scheduler::Scheduler;
 
@@ -12,7 +13,8 @@ const FULL: usize = 32;
 /// released.
 pub(crate) struct Batch<'s, S: Scheduler> {
     scheduler: &'s S,
-    threads: [Option<S::Thread>; FULL],
+    /// Those that are told are taken out, so when the batch is dropped there are none.
+    threads: ManuallyDrop<[Option<S::Thread>; FULL]>,
     len: usize,
     /// Of these, those that were told.
     told: usize,
@@ -21,7 +23,7 @@ pub(crate) struct Batch<'s, S: Scheduler> {
 
 impl<'s, S: Scheduler> Batch<'s, S> {
     pub(crate) fn new(scheduler: &'s S) -> Self {
-        Self { scheduler, threads: array::from_fn(|_| None), len: 0, told: 0, total: 0 }
+        Self { scheduler, threads: ManuallyDrop::new(array::from_fn(|_| None)), len: 0, told: 0, total: 0 }
     }
 
     #[expect(clippy::arithmetic_side_effects, reason = "less than `FULL`, after the flush")]

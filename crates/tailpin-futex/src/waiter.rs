@@ -37,9 +37,10 @@ use crate::word::QueueWord;
 /// assert!(waiter.is_woken());
 /// # Ok::<(), tailpin_futex::Error>(())
 /// ```
+#[repr(C)] // The node first, see there.
 pub struct Waiter<'f, S: Scheduler, W: QueueWord = AtomicU64, G: Safeguards<Safeguard> = AllSafeguards> {
-    futexes: &'f Futexes<S, W, G>,
     node: Node<W, Waiting<S::Thread>>,
+    futexes: &'f Futexes<S, W, G>,
 }
 
 impl<S: Scheduler, W: QueueWord, G: Safeguards<Safeguard>> Futexes<S, W, G> {

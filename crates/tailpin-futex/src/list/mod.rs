@@ -62,7 +62,9 @@ impl NodeState {
     }
 }
 
-/// One waiter's place in a queue.
+/// One waiter's place in a queue. Its key and its neighbours in the chain, all that a look for
+/// another key touches of it, are within its first 48 bytes: mostly one cache line.
+#[repr(C)]
 pub(crate) struct Node<W, T> {
     /// Where it is. Changed from `Dequeued` by its owner, in `push`; from `Queued` by the thread
     /// that has that queue to itself.
@@ -75,14 +77,15 @@ type Link<W, T> = NonNull<Node<W, T>>;
 /// The neighbours in the chain, where there are any.
 type Neighbours<W, T> = (Option<Link<W, T>>, Option<Link<W, T>>);
 
+#[repr(C)]
 struct Links<W, T> {
-    /// The ring: never dangling while the node is in a queue.
-    next: Link<W, T>,
-    prev: Link<W, T>,
+    key: Key,
     /// The chain; only of use in the first node of a ring.
     chain_next: Option<Link<W, T>>,
     chain_prev: Option<Link<W, T>>,
-    key: Key,
+    /// The ring: never dangling while the node is in a queue.
+    next: Link<W, T>,
+    prev: Link<W, T>,
     priority: Priority,
     value: Option<T>,
 }
@@ -102,11 +105,11 @@ impl<W: QueueWord, T> Node<W, T> {
         Self {
             state: W::new(Part::NodeState),
             links: UnsafeCell::new(Links {
-                next: NonNull::dangling(),
-                prev: NonNull::dangling(),
+                key: Key::private(crate::memory::SpaceId(0), crate::memory::Address::new(0)),
                 chain_next: None,
                 chain_prev: None,
-                key: Key::private(crate::memory::SpaceId(0), crate::memory::Address::new(0)),
+                next: NonNull::dangling(),
+                prev: NonNull::dangling(),
                 priority: Priority::NORMAL,
                 value: None,
             }),

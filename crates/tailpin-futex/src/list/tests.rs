@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::{DequeueReason, Node, NodeState, Queue, Visit};
+use super::{DequeueReason, Links, Node, NodeState, Queue, Visit};
 use crate::key::Key;
 use crate::memory::{Address, SpaceId};
 use crate::scheduler::Priority;
@@ -167,4 +167,12 @@ proptest! {
             }
         }
     }
+}
+
+/// A look for a key goes past waiters for others: it reads the key and where the chain goes on.
+#[test]
+fn what_a_look_for_another_key_touches_lies_side_by_side() {
+    let links = core::mem::offset_of!(Node<AtomicU64, u64>, links);
+    let past = core::mem::offset_of!(Links<AtomicU64, u64>, next);
+    assert_eq!((links + past, size_of::<Key>()), (48, 24));
 }
