@@ -9,6 +9,8 @@
 mod atomic;
 #[path = "../crates/tailpin/src/error.rs"]
 mod error;
+#[path = "../crates/tailpin/src/finally.rs"]
+mod finally;
 #[path = "../crates/tailpin/src/frame.rs"]
 mod frame;
 #[path = "../crates/tailpin/src/page_state.rs"]

@@ -21,7 +21,7 @@ BARE = {
     "pin::repair_unpin",
     "pin::last_pin_went",
     "blocks::get_block",
-    "blocks::put_block",
+    "blocks::drops_one_of_more",
     "blocks::put_last_ref",
     "token::help_pinned",
     "token::split_on",

@@ -146,7 +146,7 @@ STEPS = [
     ),
     Step(
         "publish",
-        ("life::claim_as", "life::claim_left"),
+        ("life::claim_as", "life::claim_left", "life::claim_and_publish_among"),
         lambda c, w, o, n, b: c.publish(w, o, n),
         lambda w, o, n, b: w.is_uncoalesced(o),
         {"uncoalesced": NEW},
@@ -255,7 +255,7 @@ STEPS = [
     ),
     Step(
         "drop_refs",
-        ("blocks::drop_refs_from", "blocks::put_block"),
+        ("blocks::drop_refs_from", "blocks::drops_one_of_more"),
         lambda c, w, o, n, b: c.drop_refs(w, n),
         lambda w, o, n, b: z3.And(w.is_settled, z3.ULE(n, w.refs)),
         same("page", "head", "unsplittable"),

@@ -299,18 +299,23 @@ impl Arena {
         // Pages come by the row; other blocks from where this thread parked them.
         let by_row = if order == Order::PAGE { n } else { 0 };
         let mut many = inner.zone.alloc_many(Request::new(order), by_row);
+        while let Some(row) = many.next_row() {
+            let (before, pages) = (taken.heads.len(), ManuallyDrop::new(row).pages());
+            taken.heads.extend(pages.iter());
+            inner.populate_pages(pages)?;
+            let pages = &taken.heads[before..];
+            inner.history.record_pages(pages, now);
+            inner.notes.hand_out_pages(pages, tag);
+        }
+        drop(many);
         while taken.heads.len() < n {
-            let head = match many.next() {
-                Some(block) => ManuallyDrop::new(block).pfn(),
-                // A thread that gives memory back may have had some to itself.
-                None => self.take(order).ok_or_else(|| self.out_of_memory(len, order))?,
-            };
+            // A thread that gives memory back may have had some pages to itself.
+            let head = self.take(order).ok_or_else(|| self.out_of_memory(len, order))?;
             taken.heads.push(head);
             inner.populate(head, order)?;
             inner.history.record_at(head, order, now);
             inner.notes.hand_out(head, order, tag, tagged);
         }
-        drop(many);
         // SAFETY: each block has one reference, which is the pieces' from here on, and its pages
         // are counted.
         Ok(unsafe { Pieces::adopt(self.handles.root, taken.into_heads(), order) })

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use tailpin::{
     BlockRefs, CountedPin, Finally, FrameMask, FrameRange, FrameWords, FreeSink, GetError, LastPut, Misuse,
-    OneWord, Order, PagePin, PageWord, ParkingPlace, Pfn, Pins, Rearrange, SplitError, Zone,
+    OneWord, Order, PagePin, PageWord, ParkingPlace, Pfn, Pins, Rearrange, RowMask, SplitError, Zone,
 };
 
 use crate::arenas;
@@ -408,26 +408,26 @@ impl Root {
         unsafe { self.give_back(freeing.freed.get(), tag) };
     }
 
-    /// Gives back a reference on each of some blocks, which are of one buffer.
+    /// Gives back a reference on each of some blocks of one order, which are of one buffer.
     ///
     /// # Safety
-    /// As [`Root::drop_reference`], of each block when it is asked for; the caller keeps those that
-    /// were not asked for yet.
-    #[inline]
-    pub(crate) unsafe fn drop_references(self, blocks: impl Iterator<Item = (Pfn, Order)>) {
-        let mut blocks = blocks.into_iter();
-        let Some((first, order)) = blocks.next() else { return };
+    /// As [`Root::drop_reference`], of each block.
+    pub(crate) unsafe fn drop_blocks(self, heads: &[Pfn], order: Order) {
+        let Some(&first) = heads.first() else { return };
         // SAFETY: by the reference on the first block.
         let (protocol, child, tag) =
             unsafe { (self.protocol(), self.inner().is_child(), self.tag_of(first)) };
         if child {
-            return blocks.for_each(drop);
+            return;
         }
         let freeing = self.freeing();
-        protocol.put_block(first, order, &freeing);
         // What was freed is counted until all have returned, so the arena is there as long; and if
         // nothing was, by the blocks that are still to come.
-        blocks.for_each(|(head, order)| protocol.put_block(head, order, &freeing));
+        if order == Order::PAGE {
+            protocol.put_pages(heads, &freeing);
+        } else {
+            heads.iter().for_each(|head| protocol.put_block(*head, order, &freeing));
+        }
         // SAFETY: these frames were freed by the puts, which have returned. If there are none,
         // nothing is touched.
         unsafe { self.give_back(freeing.freed.get(), tag) };
@@ -579,6 +579,15 @@ impl FreeSink for Freeing {
             None => self.zone().freed_page(page, left),
         }
         self.count(1);
+    }
+
+    fn freed_pages(&self, pages: RowMask) {
+        // As above.
+        match self.inner().own_zone() {
+            Some(zone) => zone.freed_pages(pages),
+            None => self.zone().freed_pages(pages),
+        }
+        self.count(pages.count());
     }
 
     /// The caller still has the reference that it is about to give back.

@@ -149,6 +149,12 @@ impl History {
         }
     }
 
+    /// A page of each of these was handed out, at that time.
+    #[inline]
+    pub(crate) fn record_pages(&self, pages: &[Pfn], born: u64) {
+        pages.iter().for_each(|page| self.record_at(*page, Order::PAGE, born));
+    }
+
     #[inline(always)]
     fn record_in(&self, word: &AtomicU64, head: Pfn, order: Order, born: u64) {
         // Relaxed, here and below: each record is complete in itself, and tells people, not

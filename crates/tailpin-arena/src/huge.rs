@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tailpin::{FrameMask, Order, Pfn};
+use tailpin::{FrameMask, Order, Pfn, RowMask};
 
 use crate::backing::Backing;
 use crate::error::AllocError;
@@ -22,6 +22,15 @@ impl Inner {
             return Ok(());
         }
         self.populate_parts(head, order)
+    }
+
+    /// As [`Inner::populate`], of pages of one row.
+    #[inline]
+    pub(crate) fn populate_pages(&self, pages: RowMask) -> Result<(), AllocError> {
+        if self.residency.is_there(pages) {
+            return Ok(());
+        }
+        pages.iter().try_for_each(|page| self.populate(page, Order::PAGE))
     }
 
     #[inline(never)]

@@ -77,6 +77,13 @@ impl PageNotes {
         }
     }
 
+    /// Pages are handed out, each alone and not frozen.
+    #[inline]
+    pub(crate) fn hand_out_pages(&self, pages: &[Pfn], tag: TagNumber) {
+        // Release: as in `hand_out`.
+        pages.iter().for_each(|page| self.note(*page).store(tag.0, Ordering::Release));
+    }
+
     /// The tag that a page in use was handed out with.
     pub(crate) fn tag(&self, page: Pfn) -> TagNumber {
         TagNumber(self.note(page).load(Ordering::Relaxed) & TAG)

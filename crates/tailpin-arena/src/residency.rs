@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tailpin::{FrameMask, FrameRange, Order, PAGEBLOCK_FRAMES, Pfn};
+use tailpin::{FrameMask, FrameRange, Order, PAGEBLOCK_FRAMES, Pfn, RowMask};
 
 /// Words of a pageblock: its bits, and its flags.
 const BITS: usize = PAGEBLOCK_FRAMES / 64;
@@ -71,6 +71,13 @@ impl Residency {
             return self.bits[(at / 64) as usize].load(Ordering::Relaxed) & mask == mask;
         }
         self.are_all_there(head, order)
+    }
+
+    /// As [`Residency::is_all_there`], of some frames of a row.
+    #[inline]
+    pub(crate) fn is_there(&self, frames: RowMask) -> bool {
+        let row = (frames.row().get() - self.base.get()) / Order::ROW.frames();
+        self.bits[row as usize].load(Ordering::Relaxed) & frames.bits() == frames.bits()
     }
 
     fn are_all_there(&self, head: Pfn, order: Order) -> bool {

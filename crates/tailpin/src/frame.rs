@@ -97,6 +97,8 @@ pub struct Order(u8);
 impl Order {
     /// One page, 4 KiB.
     pub const PAGE: Self = Self(0);
+    /// One row, 256 KiB: 64 frames, whose bits are one word of the allocator.
+    pub const ROW: Self = Self(6);
     /// One pageblock, 2 MiB.
     pub const HUGE: Self = Self(9);
     /// The largest block, 1 GiB.

@@ -1,4 +1,5 @@
-//! Some of the frames of a pageblock: a bit for each of 512.
+//! Some of the frames of a pageblock, a bit for each of 512; and some of one of its rows, a bit for
+//! each of 64.
 
 use core::fmt;
 
@@ -133,6 +134,78 @@ impl FrameMask {
     /// Numbers of the mask's frames within their pageblock, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         (0..PAGEBLOCK_FRAMES as u64).filter(|frame| self.contains(*frame))
+    }
+}
+
+/// Some frames of one row, the 64 from a multiple of 64 on.
+///
+/// ```
+/// use tailpin::{Pfn, RowMask};
+/// let mask = RowMask::new(Pfn::new(200), 0b101);
+/// assert_eq!((mask.row(), mask.bits(), mask.count()), (Pfn::new(192), 5, 2));
+/// assert!(mask.iter().eq([Pfn::new(192), Pfn::new(194)]));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowMask {
+    row: Pfn,
+    bits: u64,
+}
+
+impl RowMask {
+    /// The frames whose bits are set, of the row that a frame lies in: the lowest bit is for the
+    /// row's first.
+    #[inline]
+    pub const fn new(within: Pfn, bits: u64) -> Self {
+        Self { row: within.head(Order::ROW), bits }
+    }
+
+    /// One frame.
+    #[inline]
+    pub(crate) const fn of_page(page: Pfn) -> Self {
+        Self::new(page, place(page.get()).1)
+    }
+
+    /// These and another one of the same row.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn with(self, page: Pfn) -> Self {
+        Self { bits: self.bits | Self::of_page(page).bits, ..self }
+    }
+
+    /// The row's first frame.
+    #[inline]
+    pub const fn row(self) -> Pfn {
+        self.row
+    }
+
+    /// The bits of the mask.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.bits
+    }
+
+    /// Whether the mask has no frame.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.bits == 0
+    }
+
+    /// How many frames the mask has.
+    #[inline]
+    pub const fn count(self) -> u64 {
+        self.bits.count_ones() as u64
+    }
+
+    /// The mask's frames, lowest first.
+    #[inline]
+    pub fn iter(self) -> impl Iterator<Item = Pfn> {
+        let mut rest = self.bits;
+        core::iter::from_fn(move || {
+            let lowest = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            // A row begins at a multiple of 64, so its frames' numbers fit into 64 bits.
+            (lowest < u64::BITS).then(|| Pfn::new(self.row.get() | u64::from(lowest)))
+        })
     }
 }
 

@@ -32,7 +32,7 @@ pub use error::{AddError, AllocError, GetError, MergeError, RunError, SplitError
 #[doc(hidden)]
 pub use finally::{Finally, to_the_end};
 pub use frame::{FrameRange, Order, PAGE_BYTES, PAGE_SIZE, PAGEBLOCK_FRAMES, Pfn};
-pub use frame_mask::FrameMask;
+pub use frame_mask::{FrameMask, RowMask};
 pub use one_word::{LastPut, OneWord};
 pub use page_state::{Class, Kind, PageState};
 pub use page_word::{PIN_LIMIT, PageWord, REF_LIMIT};
@@ -48,7 +48,7 @@ pub use zone::Zone;
 pub use zone::audit::{Audit, Finding};
 pub use zone::claim::Claimed;
 pub use zone::handle;
-pub use zone::handle::{Block, PageRef, Pieces, PinnedRange, Raw, Run};
+pub use zone::handle::{Block, PageRef, PageRow, Pieces, PinnedRange, Raw, Run};
 pub use zone::local::Local;
 pub use zone::many::Blocks;
 #[cfg(feature = "std")]

@@ -5,12 +5,14 @@
 //! corrections. The allocator, the handles and the audit are written against this trait and run on
 //! either.
 
+use core::cell::Cell;
 use core::fmt;
 
 use crate::atomic::AtomicWord;
 use crate::error::{GetError, MergeError, SplitError, TokenError};
+use crate::finally::to_the_end;
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::frame_mask::FrameMask;
+use crate::frame_mask::{FrameMask, RowMask};
 use crate::page_state::{Class, Kind, PageState};
 use crate::page_word::PageWord;
 use crate::report::{Cause, Misuse};
@@ -151,6 +153,12 @@ pub trait FreeSink {
         let _ = left;
         self.freed_uncoalesced(page, Order::PAGE);
     }
+    /// These pages were freed and are uncoalesced already, so that other threads may have them by
+    /// now.
+    #[inline]
+    fn freed_pages(&self, pages: RowMask) {
+        pages.iter().for_each(|page| self.freed_uncoalesced(page, Order::PAGE));
+    }
     /// Sees to it that a block of order 1 to 8 is found once it is uncoalesced, and says where;
     /// `None` if it is to be freed by [`freed_block`](Self::freed_block), as always where the
     /// callee takes nothing uncoalesced.
@@ -290,6 +298,17 @@ pub trait BlockLife: FrameWords {
         }
         claimed
     }
+    /// [`BlockLife::claim_and_publish`] of some of the 64 pages from `first` on, those that are
+    /// uncoalesced, and at most so many: the lowest. Which ones it were, the first in the lowest
+    /// bit.
+    ///
+    /// Progress: wait-free; as that of each.
+    #[inline]
+    fn claim_and_publish_among(&self, first: Pfn, pages: u64, most: usize, class: Class) -> u64 {
+        let claim = |page: &Pfn| self.claim_and_publish(*page, Order::PAGE, class);
+        let claimed = RowMask::new(first, pages).iter().filter(claim).take(most);
+        claimed.fold(0, |claimed, page| claimed | RowMask::of_page(page).bits())
+    }
     /// Claims and publishes a page whose word is what the step that freed it
     /// [left](FreeSink::freed_page); false if it is any other by now. It is not looked at before.
     ///
@@ -379,6 +398,20 @@ pub trait BlockRefs: FrameWords {
     /// without a pin.
     #[doc(alias = "folio_put")]
     fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink);
+    /// One reference less on each of some pages, as [`BlockRefs::put_block`] of each; of those of
+    /// one row that come one after the other the sink may hear
+    /// [at once](FreeSink::freed_pages).
+    ///
+    /// Progress: as that of each.
+    fn put_pages(&self, pages: &[Pfn], sink: &impl FreeSink) {
+        let next = Cell::new(0_usize);
+        to_the_end(|| {
+            while let Some(page) = pages.get(next.get()) {
+                next.set(next.get().saturating_add(1));
+                self.put_block(*page, Order::PAGE, sink);
+            }
+        });
+    }
     /// `n` more references on every piece of `range`; the caller has one on each.
     ///
     /// Progress: lock-free; as [`BlockRefs::get_block`].

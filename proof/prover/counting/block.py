@@ -178,7 +178,7 @@ def rule(name, by, when, does):
 ALLOCATE = [
     rule(
         "the block is handed out",
-        "life::publish life::claim_as",
+        "life::publish life::claim_as life::claim_and_publish_among",
         lambda s: And(s.hfree, s.tfree),
         lambda s, number, flag: {
             "h": z3.IntVal(WHOLE),
@@ -193,13 +193,13 @@ ALLOCATE = [
     ),
     rule(
         "H is handed out by itself",
-        "life::publish life::claim_as",
+        "life::publish life::claim_as life::claim_and_publish_among",
         lambda s: s.hfree,
         lambda s: {"h": z3.IntVal(PAGE), "R": z3.IntVal(1), "sh": s.sh + 1, "hfree": z3.BoolVal(False)},
     ),
     rule(
         "T is handed out by itself",
-        "life::publish life::claim_as",
+        "life::publish life::claim_as life::claim_and_publish_among",
         lambda s: s.tfree,
         lambda s: {"t": z3.IntVal(ALONE), "tr": z3.IntVal(1), "st": s.st + 1, "tfree": z3.BoolVal(False)},
     ),

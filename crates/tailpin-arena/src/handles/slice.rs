@@ -1,10 +1,9 @@
 //! Bytes that many may read, and that keep the pages they lie in and no others.
 
-use std::cell::Cell;
 use std::fmt;
 use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, Range, RangeBounds};
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,16 +135,15 @@ impl Slice {
         Self { root, ptr, len, kept_by }
     }
 
-    /// All bytes of a block, which is noted as frozen.
+    /// All bytes of a block that is noted as frozen.
     ///
     /// # Safety
-    /// `root` is the pointer to `inner`. A reference on the block of `order` at `head` passes to
-    /// the slice; it is the only one, and no page is pinned.
+    /// A reference on the block of `order` at `head` passes to the slice.
     #[inline]
-    pub(crate) unsafe fn freeze_block(root: Root, inner: &Inner, head: Pfn, order: Order) -> Self {
-        inner.notes.set_frozen(head, true);
-        let (ptr, len) = (inner.address(head), bytes_of(order.frames()));
-        Self { root, ptr, len, kept_by: KeptBy::Reference(WideOrder::new(order)) }
+    pub(crate) unsafe fn of_block(root: Root, head: Pfn, order: Order) -> Self {
+        // SAFETY: the reference is a keepalive.
+        let ptr = unsafe { root.inner() }.address(head);
+        Self { root, ptr, len: bytes_of(order.frames()), kept_by: KeptBy::Reference(WideOrder::new(order)) }
     }
 
     /// Bytes with pins of their own. `None` at the limit of a count.
@@ -165,35 +163,6 @@ impl Slice {
         let kept_by = pin_pages(root, pages, |page| unsafe { root.pin_in_block(page) });
         part.kept_by = kept_by.ok()?;
         Some(part)
-    }
-
-    /// Drops slices of one buffer, one after the other, at less cost than each has when it is
-    /// dropped alone.
-    pub(crate) fn drop_all(slices: impl IntoIterator<Item = Self>) {
-        let mut slices = slices.into_iter().peekable();
-        let Some(root) = slices.peek().map(|slice| slice.root) else { return };
-        // What goes in between may wake requests, whose wakers are foreign code: a panic of one
-        // waits until what was freed before is given back.
-        let panic = Cell::new(None);
-        let blocks = slices.filter_map(|slice| match slice.kept_by {
-            KeptBy::Reference(order) => {
-                let order = order.get();
-                let head = slice.head(order);
-                mem::forget(slice);
-                Some((head, order))
-            }
-            KeptBy::Nothing | KeptBy::Pin(_) | KeptBy::Shared(_) => {
-                if let Err(new) = catch_unwind(AssertUnwindSafe(|| drop(slice))) {
-                    panic.set(Some(new));
-                }
-                None
-            }
-        });
-        // SAFETY: the references were those of slices that are forgotten.
-        unsafe { root.drop_references(blocks) };
-        if let Some(panic) = panic.take() {
-            resume_unwind(panic);
-        }
     }
 
     /// Length of the slice in bytes.

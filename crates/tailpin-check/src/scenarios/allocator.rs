@@ -168,6 +168,27 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
                 fx.give_kept();
             })
             .finish(|fx| fx.audit_allocator()),
+        zone(
+            "row",
+            "pages of a row are taken and given back together ‖ one of the same row comes and goes",
+            4,
+            &[Safeguard::AOrder],
+        )
+        .setup(|fx| {
+            fx.occupy(FOUR_PAGES_LAST);
+            // As in `many`.
+            fx.with_zone(|zone| zone.drain());
+            fx.as_thread(2, |fx| {
+                fx.give_kept();
+                fx.give_kept();
+            });
+        })
+        .thread("take a row of three pages, give it", |fx| fx.take_and_give_row(3))
+        .thread("give a page, take one", |fx| {
+            fx.give_kept();
+            take_a_page(fx);
+        })
+        .finish(|fx| fx.audit_allocator()),
         zone("many-left", "not all pages at hand were asked for ‖ another thread takes one", 4, &[])
             .setup(|fx| {
                 fx.occupy(FOUR_PAGES_LAST);

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use crate::atomic::AtomicWord;
 use crate::finally::Finally;
 use crate::frame::{Order, Pfn};
-use crate::frame_mask::FrameMask;
+use crate::frame_mask::{FrameMask, RowMask};
 use crate::protocol::{FreeSink, ParkingPlace, Protocol};
 use crate::report::Misuse;
 
@@ -82,6 +82,11 @@ impl<P: Protocol> FreeSink for Allocator<'_, P> {
     #[inline]
     fn freed_uncoalesced(&self, head: Pfn, order: Order) {
         if order == Order::PAGE { self.publish_page_hint(head) } else { self.publish_pageblock_hint(head) }
+    }
+
+    #[inline]
+    fn freed_pages(&self, pages: RowMask) {
+        self.publish_row_hint(pages);
     }
 
     #[inline]

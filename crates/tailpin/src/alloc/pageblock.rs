@@ -20,7 +20,7 @@ use super::ids::{PAGEBLOCK_ROWS, ROW_FRAMES};
 use super::runs::{best, fitting, largest, run};
 
 /// The order of a row; a pageblock has runs of rows of this order to [`Order::HUGE`].
-pub(crate) const ROW_ORDER: Order = Order::wrap(6);
+pub(crate) const ROW_ORDER: Order = Order::ROW;
 const _: () = assert!(ROW_ORDER.frames() == ROW_FRAMES as u64);
 /// All rows of a pageblock, as a mask.
 pub(crate) const ALL_ROWS: u64 = (1 << PAGEBLOCK_ROWS) - 1;

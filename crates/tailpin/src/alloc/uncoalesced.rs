@@ -14,6 +14,8 @@
 
 use crate::finally::Finally;
 use crate::frame::{Order, PAGEBLOCK_FRAMES, Pfn};
+use crate::frame_mask::RowMask;
+use crate::page_state::Class;
 use crate::protocol::Protocol;
 
 use super::allocator::Allocator;
@@ -27,12 +29,16 @@ const LOOKED_AT: usize = 16;
 /// Hints that are followed to say what is likely to be free.
 const LIKELY: usize = 4;
 
+/// If more of a row's pages are noted and not uncoalesced, what is noted of them is taken away: one
+/// step, and another for each when it becomes uncoalesced, beside a look at each until then.
+const MOSTLY: u32 = ROW_FRAMES as u32 / 2;
+
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that a page which has just become uncoalesced is found.
     #[inline(always)]
     pub(crate) fn publish_page_hint(&self, page: Pfn) {
         // Which CPU cache it is the caller's code says, which may panic.
-        let unwinds = Finally(|| self.publish_hint_without_cache(page));
+        let unwinds = Finally(|| self.publish_hint_without_cache(RowMask::of_page(page)));
         let cache = self.cpu_cache();
         core::mem::forget(unwinds);
         self.publish_page_hint_in(cache, page);
@@ -41,7 +47,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     /// Sees to it that pages which have just become uncoalesced are found.
     pub(crate) fn publish_page_hints(&self, pages: impl Iterator<Item = Pfn> + Clone) {
         // As in `publish_page_hint`.
-        let unwinds = Finally(|| pages.clone().for_each(|page| self.publish_hint_without_cache(page)));
+        let unwinds = Finally(|| {
+            pages.clone().for_each(|page| self.publish_hint_without_cache(RowMask::of_page(page)))
+        });
         let cache = self.cpu_cache();
         core::mem::forget(unwinds);
         let own = cache.row();
@@ -82,22 +90,45 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     fn publish_page_hint_beside(&self, own: Option<RowId>, cache: CpuCache<'m, P::Word>, page: Pfn) {
         let number = self.pool.number(page);
-        let (row, bit) = (RowId::of_frame(number), number % ROW_FRAMES as u64);
+        self.publish_hint_beside(own, cache, number, 1 << (number % ROW_FRAMES as u64));
+    }
+
+    /// Sees to it that pages which have just become uncoalesced are found, and that the CPU cache
+    /// remembers the lowest of them: the others are where that one is.
+    #[inline]
+    pub(crate) fn publish_row_hint_in(&self, cache: CpuCache<'m, P::Word>, pages: RowMask) {
+        let Some(lowest) = pages.iter().next() else { return };
+        self.publish_hint_beside(cache.row(), cache, self.pool.number(lowest), pages.bits());
+    }
+
+    /// Pages of one row, the `lowest` of which has that number, have just become uncoalesced.
+    #[inline(always)]
+    fn publish_hint_beside(&self, own: Option<RowId>, cache: CpuCache<'m, P::Word>, lowest: u64, pages: u64) {
+        let row = RowId::of_frame(lowest);
         let mut own = own;
-        if self.uncoalesced.pages(row) >> bit & 1 == 0 {
-            self.uncoalesced.note(row, 1 << bit);
+        if pages & !self.uncoalesced.pages(row) != 0 {
+            self.uncoalesced.note(row, pages);
             // The thread that had the CPU cache reserve another row looked at what was noted.
             own = cache.row();
         }
         if own == Some(row) {
-            return cache.push(number);
+            return cache.push(lowest);
         }
         // Beyond the own row a sparse pageblock is left alone, so that it becomes whole.
         if self.pool.is_sparse(row.pageblock()) {
             return self.freed_in_sparse(row);
         }
-        cache.push(number);
+        cache.push(lowest);
         self.uncoalesced.rows.mark(row);
+    }
+
+    /// Sees to it that pages which have just become uncoalesced are found.
+    pub(crate) fn publish_row_hint(&self, pages: RowMask) {
+        // As in `publish_page_hint`.
+        let unwinds = Finally(|| self.publish_hint_without_cache(pages));
+        let cache = self.cpu_cache();
+        core::mem::forget(unwinds);
+        self.publish_row_hint_in(cache, pages);
     }
 
     /// After a page became uncoalesced in a sparse pageblock: with the last of its row, the row
@@ -147,11 +178,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
 
     /// Publishes the hint where no CPU cache is known.
     #[cold]
-    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
-    fn publish_hint_without_cache(&self, page: Pfn) {
-        let number = self.pool.number(page);
-        let row = RowId::of_frame(number);
-        self.uncoalesced.note(row, 1 << (number % ROW_FRAMES as u64));
+    fn publish_hint_without_cache(&self, pages: RowMask) {
+        let row = RowId::of_frame(self.pool.number(pages.row()));
+        self.uncoalesced.note(row, pages.bits());
         self.uncoalesced.rows.mark(row);
     }
 
@@ -283,6 +312,44 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         }
     }
 
+    /// Up to `most` uncoalesced pages of the lowest row that a hint leads to and that has some, in
+    /// use from here on. Each is looked at once. The caller has the `rows` reserved in which it
+    /// looks first, as in [`Allocator::uncoalesced_row`].
+    pub(crate) fn hand_out_row(&self, rows: &mut Rows, most: usize, class: Class) -> Option<RowMask> {
+        // As in `claim_page`.
+        loop {
+            let Some(row) = rows.next() else {
+                *rows = self.next_rows((most / ROW_FRAMES).clamp(1, PAGEBLOCK_ROWS))?;
+                continue;
+            };
+            let noted = self.uncoalesced.pages(row);
+            let taken = self.hand_out_among(row, noted, most, class);
+            let other = noted & !taken;
+            if taken.count_ones() as usize >= most {
+                // Not all were looked at.
+                if self.uncoalesced_of(row, other) != 0 {
+                    self.hint_at_row(row);
+                }
+            } else if other.count_ones() > MOSTLY && self.clear_noted(row, other) != 0 {
+                self.hint_at_row(row);
+            }
+            if taken != 0 {
+                return Some(RowMask::new(self.page_of(row, 0), taken));
+            }
+        }
+    }
+
+    /// Hands out up to `most` of these pages of a row, of those that are uncoalesced the lowest.
+    fn hand_out_among(&self, row: RowId, pages: u64, most: usize, class: Class) -> u64 {
+        let first = self.page_of(row, 0);
+        if P::HANDS_OUT_AT_ONCE {
+            return self.protocol.claim_and_publish_among(first, pages, most, class);
+        }
+        let out = |page: &Pfn| self.hand_out_uncoalesced(*page, Order::PAGE, class);
+        let taken = RowMask::new(first, pages).iter().filter(out).take(most);
+        taken.fold(0, |taken, page| taken | RowMask::of_page(page).bits())
+    }
+
     /// Has a hint lead to a row, as no CPU cache has it reserved any more.
     pub(crate) fn hint_at_row(&self, row: RowId) {
         self.uncoalesced.rows.mark(row);
@@ -302,12 +369,18 @@ impl<'m, P: Protocol> Allocator<'m, P> {
         if other == 0 {
             return uncoalesced;
         }
+        uncoalesced | self.clear_noted(row, other)
+    }
+
+    /// Notes of pages of a row that were not uncoalesced that they are not, but for those that are
+    /// by now, which are returned.
+    fn clear_noted(&self, row: RowId, other: u64) -> u64 {
         self.uncoalesced.clear_noted(row, other);
         let meanwhile = self.uncoalesced_of(row, other);
         if meanwhile != 0 {
             self.uncoalesced.note(row, meanwhile);
         }
-        uncoalesced | meanwhile
+        meanwhile
     }
 
     /// Which of these pages of a row are uncoalesced.

@@ -7,6 +7,7 @@ use crate::atomic::AtomicWord;
 use crate::error::GetError;
 use crate::finally::{Finally, to_the_end};
 use crate::frame::{FrameRange, Order, Pfn};
+use crate::frame_mask::RowMask;
 use crate::page_word::{ONE_REF, PageWord};
 use crate::protocol::{BlockRefs, FreeSink};
 use crate::report::{Cause, Misuse, Operation};
@@ -52,7 +53,6 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
     }
 
     #[inline]
-    #[expect(clippy::arithmetic_side_effects, reason = "there is one, and more")]
     fn put_block(&self, head: Pfn, order: Order, sink: &impl FreeSink) {
         let word = self.word(head);
         let seen = Self::load_at(word);
@@ -60,12 +60,42 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
         if order == Order::PAGE && Self::free_page_at(word, seen, head, sink) {
             return;
         }
-        if !(seen.is_settled_head_of(order)
-            && seen.has_more_refs_than(1)
-            && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF)))
-        {
+        if !Self::drops_one_of_more(word, seen, order) {
             self.put_last_ref(word, seen, head, order, sink);
         }
+    }
+
+    #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "not beyond the pages' number")]
+    fn put_pages(&self, pages: &[Pfn], sink: &impl FreeSink) {
+        let next = Cell::new(0);
+        to_the_end(|| {
+            while let Some(row) = pages.get(next.get()).map(|page| page.head(Order::ROW)) {
+                // The sink hears of the pages of a row together, after the steps on their words.
+                let (mut at, mut freed, mut other) = (next.get(), RowMask::new(row, 0), None);
+                while let Some(&page) = pages.get(at).filter(|page| page.head(Order::ROW) == row) {
+                    at += 1;
+                    let word = self.word(page);
+                    let seen = Self::load_at(word);
+                    if Self::free_uncoalesced_at(word, seen, Order::PAGE, sink) {
+                        freed = freed.with(page);
+                    } else if !Self::drops_one_of_more(word, seen, Order::PAGE) {
+                        other = Some(page);
+                        break;
+                    }
+                }
+                next.set(at);
+                // The sink's code may panic.
+                let _then = Finally(|| {
+                    if let Some(page) = other.take() {
+                        self.put_block(page, Order::PAGE, sink);
+                    }
+                });
+                if !freed.is_empty() {
+                    sink.freed_pages(freed);
+                }
+            }
+        });
     }
 
     #[inline(never)]
@@ -118,6 +148,15 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
     pub fn free_page_step(&self, page: Pfn) -> Option<PageWord> {
         let word = self.word(page);
         Self::free_page_in(word, Self::load_at(word))
+    }
+
+    /// One reference less on a whole block that has more; false if that is not all there is to do.
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is one, and more")]
+    fn drops_one_of_more(word: &W, seen: PageWord, order: Order) -> bool {
+        seen.is_settled_head_of(order)
+            && seen.has_more_refs_than(1)
+            && Self::change_at(word, seen, PageWord(seen.0 - ONE_REF))
     }
 
     fn get_refs_on(&self, at: Pfn, n: u64, sink: &impl FreeSink) -> Result<Order, GetError> {

@@ -55,8 +55,7 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "a set bit is there to be taken away")]
     fn uncoalesced_among(&self, first: Pfn, pages: u64) -> u64 {
-        let at = usize::try_from(first.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
-        let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<64>()) else { return 0 };
+        let Some(words) = self.row(first) else { return 0 };
         let (mut rest, mut uncoalesced) = (pages, 0);
         while rest != 0 {
             let i = rest.trailing_zeros() as usize;
@@ -66,6 +65,31 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
             rest &= rest - 1;
         }
         uncoalesced
+    }
+
+    #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a set bit is there to be taken away, and one of `most` left"
+    )]
+    fn claim_and_publish_among(&self, first: Pfn, pages: u64, most: usize, class: Class) -> u64 {
+        let Some(words) = self.row(first) else { return 0 };
+        let unsplittable = matches!(class, Class::Unsplittable);
+        let (mut rest, mut claimed, mut left) = (pages, 0, most);
+        while rest != 0 && left != 0 {
+            let bit = rest.trailing_zeros();
+            rest &= rest - 1;
+            let word = &words[bit as usize];
+            // SeqCst: as in `claim_as`.
+            let seen = PageWord(word.load(Ordering::SeqCst));
+            if seen.is_uncoalesced(Order::PAGE)
+                && Self::change_at(word, seen, seen.publish(Order::PAGE, unsplittable))
+            {
+                claimed |= 1 << bit;
+                left -= 1;
+            }
+        }
+        claimed
     }
 
     fn leave_uncoalesced(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
@@ -130,6 +154,13 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockLife for OneWord<'_, W, S> {
 }
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
+    /// The words of the 64 frames from `first` on.
+    #[inline]
+    fn row(&self, first: Pfn) -> Option<&[W; 64]> {
+        let at = usize::try_from(first.get().wrapping_sub(self.base.get())).unwrap_or(usize::MAX);
+        self.words.get(at..)?.first_chunk()
+    }
+
     /// Changes the word of the uncoalesced block at `head` to what `claimed` makes of it.
     #[inline(always)]
     fn claim_as(&self, head: Pfn, order: Order, claimed: impl FnOnce(PageWord) -> PageWord) -> bool {

@@ -8,7 +8,7 @@ use crate::alloc::config::Request;
 use crate::alloc::cpu_cache::{CpuCache, Places};
 use crate::error::AllocError;
 use crate::frame::{Order, Pfn};
-use crate::frame_mask::FrameMask;
+use crate::frame_mask::{FrameMask, RowMask};
 use crate::one_word::OneWord;
 use crate::page_word::PageWord;
 use crate::protocol::{FreeSink, ParkingPlace, Protocol};
@@ -186,6 +186,11 @@ impl<P: Protocol> FreeSink for Local<'_, P> {
         } else {
             self.zone.allocator.publish_page_hint_at(self.cache, page);
         }
+    }
+
+    #[inline]
+    fn freed_pages(&self, pages: RowMask) {
+        self.zone.allocator.publish_row_hint_in(self.cache, pages);
     }
 
     #[inline]

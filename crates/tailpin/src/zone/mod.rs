@@ -22,7 +22,7 @@ use crate::alloc::set_aside::SetAside;
 use crate::atomic::AtomicWord;
 use crate::error::{AddError, AllocError, ZoneError};
 use crate::frame::{FrameRange, Order, Pfn};
-use crate::frame_mask::FrameMask;
+use crate::frame_mask::{FrameMask, RowMask};
 use crate::one_word::OneWord;
 use crate::page_state::PageState;
 use crate::page_word::PageWord;
@@ -363,6 +363,11 @@ impl<P: Protocol> FreeSink for Zone<'_, P> {
     #[inline(never)] // So that a drop which frees nothing saves no registers for it.
     fn freed_page(&self, page: Pfn, _left: PageWord) {
         self.allocator.publish_page_hint(page);
+    }
+
+    #[inline]
+    fn freed_pages(&self, pages: RowMask) {
+        self.allocator.freed_pages(pages);
     }
 
     #[inline]

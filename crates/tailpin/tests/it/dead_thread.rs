@@ -162,6 +162,10 @@ fn in_the_middle_of_many() {
     stop_everywhere(64, uncoalesced, three);
     let few = |zone: &Zone<'_, Stoppable<'_>>| full_but_drained(zone, |page| page % 200 == 0);
     stop_everywhere(64, few, three);
+    let row = |zone: &Zone<'_, Stoppable<'_>>| drop(zone.alloc_many(Request::new(Order::PAGE), 3).next_row());
+    stop_everywhere(64, nothing, row);
+    stop_everywhere(64, uncoalesced, row);
+    stop_everywhere(64, few, row);
 }
 
 #[test]

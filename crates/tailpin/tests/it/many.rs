@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::{
-    Block, FrameRange, Hooks, Order, Pfn, Protocol, Request, Zone, ZoneConfig, ZoneLayout, ZoneMemory,
+    Block, FrameRange, Hooks, Order, PageRow, Pfn, Protocol, Request, Zone, ZoneConfig, ZoneLayout,
+    ZoneMemory,
 };
 
 const PAGES: Request = Request::new(Order::PAGE);
@@ -29,6 +30,99 @@ fn all_pages_there_are_and_no_more() {
         assert_eq!(numbers(&all).len(), 4096);
     }
     on_both!(4096, run);
+}
+
+/// Pages of all rows that come, each once.
+fn rows<'z, P: Protocol>(zone: &'z Zone<'z, P>, n: usize) -> Vec<PageRow<'z, P>> {
+    let mut many = zone.alloc_many(PAGES, n);
+    let rows: Vec<_> = std::iter::from_fn(|| many.next_row()).collect();
+    let pages: BTreeSet<_> = rows.iter().flat_map(|row| row.pages().iter()).collect();
+    assert_eq!(pages.len(), rows.iter().map(PageRow::len).sum::<usize>(), "no page comes twice");
+    assert!(rows.iter().all(|row| !row.pages().is_empty()));
+    rows
+}
+
+#[test]
+fn pages_come_by_the_row_until_there_are_no_more() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        // The second time they are uncoalesced.
+        for _ in 0..2 {
+            let all = rows(zone, 5000);
+            assert_eq!((all.len(), zone.used_frames()), (64, 4096));
+            assert!(zone.alloc_many(PAGES, 1).next_row().is_none());
+            drop(all);
+            assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+        }
+        let few = rows(zone, 70);
+        assert_eq!(few.iter().map(PageRow::len).collect::<Vec<_>>(), [64, 6]);
+        assert_eq!(zone.used_frames(), 70);
+        // What was not asked for is there for others.
+        let others = rows(zone, 5000);
+        assert_eq!(others.iter().map(PageRow::len).sum::<usize>(), 4096 - 70);
+        drop((few, others));
+        zone.drain();
+        assert_eq!(zone.free_pageblocks(), 8);
+    }
+    on_both!(4096, run);
+}
+
+#[test]
+fn an_iterator_goes_on_with_the_row_that_it_has_at_hand() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        for _ in 0..2 {
+            let mut many = zone.alloc_many(PAGES, 100);
+            let first = many.next().unwrap();
+            let (row, next) = (many.next_row().unwrap(), many.next().unwrap());
+            assert_eq!((row.len(), many.size_hint()), (63, (0, Some(35))));
+            assert!(!row.pages().iter().any(|page| page == first.pfn() || page == next.pfn()));
+            let mut row = row;
+            let taken = row.next().unwrap();
+            assert_eq!(row.len(), 62);
+            drop((row, many));
+            assert_eq!(zone.used_frames(), 3);
+            drop((first, next, taken));
+        }
+        assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+    }
+    on_both!(1024, run);
+}
+
+#[test]
+fn pages_of_a_row_that_others_keep_are_not_free() {
+    let ranges = [FrameRange::new(Pfn::new(0), 512)];
+    let layout = ZoneLayout::new(&ranges, 1).unwrap();
+    let memory = ZoneMemory::for_layout(&layout);
+    let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default()).unwrap();
+    let row = zone.alloc_many(PAGES, 64).next_row().unwrap();
+    let page = |nth| row.pages().iter().nth(nth).unwrap();
+    let (pin, reference) = (zone.try_pin(page(20)).unwrap(), zone.try_block(page(40), Order::PAGE).unwrap());
+    drop(row);
+    assert_eq!((zone.used_frames(), zone.audit().violations()), (2, 0));
+    assert_eq!((pin.pfn().get(), reference.pfn().get()), (20, 40));
+    drop((pin, reference));
+    assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+}
+
+#[test]
+fn most_of_a_row_that_is_in_use_is_looked_at_no_more() {
+    fn run<P: Protocol>(zone: &Zone<'_, P>, _: &common::Heard) {
+        // Each page of each row has been uncoalesced, and a few of each row are.
+        let mut all: Vec<_> = rows(zone, 1024).into_iter().flatten().collect();
+        zone.drop_many(all.drain(..));
+        let mut all: Vec<_> = rows(zone, 1024).into_iter().flatten().collect();
+        for nth in [3, 50, 17] {
+            let (free, kept): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|page| page.pfn().get() % 64 == nth);
+            let freed = numbers(&free);
+            zone.drop_many(free);
+            let again: Vec<_> = rows(zone, 1024).into_iter().flatten().collect();
+            assert_eq!((numbers(&again), zone.audit().violations()), (freed, 0));
+            all = kept.into_iter().chain(again).collect();
+        }
+        drop(all);
+        assert_eq!((zone.used_frames(), zone.audit().violations()), (0, 0));
+    }
+    on_both!(1024, run);
 }
 
 #[test]
@@ -158,6 +252,7 @@ fn hooks_hear_of_each() {
     let zone: Zone<'_> = memory.zone(layout, ZoneConfig::default().hooks(&counts)).unwrap();
     for _ in 0..2 {
         // The second time they are uncoalesced.
+        assert!(zone.alloc_many(PAGES, 100).next_row().is_none(), "a hook hears of each");
         let pages: Vec<_> = zone.alloc_many(PAGES.zeroed(), 100).collect();
         zone.drop_many(pages);
     }
@@ -175,7 +270,12 @@ fn threads_that_take_and_give_many_lose_nothing() {
                     for _ in 0..300 {
                         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                         let n = (seed >> 33) as usize % 150;
-                        held.extend(zone.alloc_many(PAGES, n));
+                        let mut many = zone.alloc_many(PAGES, n);
+                        if seed & 1 << 60 != 0 {
+                            held.extend(many.next_row().into_iter().flatten());
+                            drop(many.next_row());
+                        }
+                        held.extend(many);
                         held.push(zone.alloc(Order::new((seed >> 40) as u8 % 5).unwrap()).unwrap());
                         let keep = (seed >> 50) as usize % (held.len() + 1);
                         held.rotate_left(keep / 2);

@@ -167,8 +167,8 @@ impl ScatteredBuffer {
             // The counts are the parent's to change.
             return Scattered::default();
         }
-        let piece_log2 = self.pieces.piece().trailing_zeros();
-        Scattered::new(self.pieces.freeze(self.filled).into(), self.filled, piece_log2)
+        let (whole, last) = self.pieces.freeze(self.filled);
+        Scattered::new(whole, last)
     }
 
     /// All of it, filled or not, for one who may leave bytes in it that are not initialised.

@@ -2,6 +2,7 @@
 //! no block is ever split.
 
 pub(crate) mod buffer;
+pub(crate) mod frozen;
 #[cfg(all(any(feature = "io-uring", feature = "monoio"), target_os = "linux", not(tailpin_portable)))]
 pub(crate) mod io_vector;
 pub(crate) mod pieces;

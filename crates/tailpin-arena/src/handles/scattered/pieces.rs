@@ -8,8 +8,10 @@ use tailpin::{FrameRange, Order, Pfn};
 
 use crate::arena_ptr::Root;
 use crate::handles::buffer::Buffer;
+use crate::handles::scattered::frozen::FrozenPieces;
 use crate::handles::slice::Slice;
 use crate::memory::bytes_of;
+use crate::shared_state::Inner;
 
 /// Most ranges in one vectored call (`IOV_MAX`).
 pub(crate) const VECTOR_LIMIT: usize = 1024;
@@ -49,78 +51,78 @@ impl Pieces {
         !self.heads.is_empty() && unsafe { self.root.inner() }.is_child()
     }
 
+    /// What its arena's handles share, if there are blocks.
+    ///
+    /// # Panics
+    /// In a forked child that has no part in the memory.
+    fn home(&self) -> Option<&Inner> {
+        // SAFETY: with blocks, the references are a keepalive.
+        let inner = (!self.heads.is_empty()).then(|| unsafe { self.root.inner() })?;
+        inner.assert_home();
+        Some(inner)
+    }
+
     /// The bytes from `from` on that lie side by side, up to `to`, which is within all bytes; none
     /// if `from` is not less.
     pub(crate) fn run(&self, from: usize, to: usize) -> NonNull<[u8]> {
-        if from >= to {
-            return NonNull::slice_from_raw_parts(NonNull::dangling(), 0);
-        }
-        let piece = self.piece();
-        let (first, within) = (from >> piece.trailing_zeros(), from & piece.wrapping_sub(1));
-        let wanted = within.saturating_add(to.saturating_sub(from));
-        let (mut before, mut bytes) = (self.heads[first], piece);
-        for &head in &self.heads[first.saturating_add(1)..] {
-            let follows = head.get().wrapping_sub(before.get()) == self.order.frames();
-            if bytes >= wanted || !follows {
-                break;
-            }
-            (before, bytes) = (head, bytes.saturating_add(piece));
-        }
-        let len = bytes.min(wanted).saturating_sub(within);
-        // SAFETY: there is a piece, so its reference is a keepalive.
-        let inner = unsafe { self.root.inner() };
-        inner.assert_home();
-        // SAFETY: within the piece.
-        let start = unsafe { inner.address(self.heads[first]).add(within) };
-        NonNull::slice_from_raw_parts(start, len)
+        self.runs(from..to).next().unwrap_or(NonNull::slice_from_raw_parts(NonNull::dangling(), 0))
     }
 
     /// All runs within these bytes.
     pub(crate) fn runs(&self, bytes: Range<usize>) -> impl Iterator<Item = NonNull<[u8]>> + '_ {
-        let (mut at, end) = (bytes.start, bytes.end);
+        let (piece, frames) = (self.piece(), self.order.frames());
+        let within = bytes.start & piece.wrapping_sub(1);
+        let first = bytes.start >> piece.trailing_zeros();
+        let inner = if bytes.is_empty() { None } else { self.home() };
+        // Of the pieces that are left, and of the bytes from the first one on.
+        let (mut heads, mut left) = (self.heads.get(first..).unwrap_or(&[]), bytes.len());
+        let mut within = within;
         std::iter::from_fn(move || {
-            let run = self.run(at, end);
-            at = at.saturating_add(run.len());
-            (!run.is_empty()).then_some(run)
+            let (inner, &head) = (inner?, heads.first().filter(|_| left > 0)?);
+            let wanted = within.saturating_add(left);
+            let (mut n, mut there) = (1_usize, piece);
+            while there < wanted
+                && let Some(next) = heads.get(n)
+                && next.get().wrapping_sub(head.get()) == frames.wrapping_mul(n as u64)
+            {
+                (n, there) = (n.saturating_add(1), there.saturating_add(piece));
+            }
+            let len = there.min(wanted).saturating_sub(within);
+            // SAFETY: within the first piece.
+            let start = unsafe { inner.address(head).add(within) };
+            heads = heads.get(n..).unwrap_or(&[]);
+            (within, left) = (0, left.saturating_sub(len));
+            Some(NonNull::slice_from_raw_parts(start, len))
         })
     }
 
     /// Gives up the pieces behind the first `bytes` bytes.
-    pub(crate) fn keep_first(&mut self, bytes: usize) {
+    fn keep_first(&mut self, bytes: usize) {
         let n = bytes.div_ceil(self.piece());
         if n < self.heads.len() {
-            let order = self.order;
-            let rest = self.heads.drain(n..).map(|head| (head, order));
+            let rest = self.heads.drain(n..);
             // SAFETY: the references on these are given up, and no handle is left through which
             // their bytes could be reached.
-            unsafe { self.root.drop_references(rest) };
+            unsafe { self.root.drop_blocks(rest.as_slice(), self.order) };
         }
     }
 
-    /// The first `filled` bytes, readable for many: a slice of each piece. Whole pages behind them
-    /// are free for others at once.
-    pub(crate) fn freeze(mut self, filled: usize) -> Vec<Slice> {
+    /// The first `filled` bytes, readable for many: whole pieces, and a slice of the one that is
+    /// filled in part. Whole pages behind them are free for others at once.
+    pub(crate) fn freeze(mut self, filled: usize) -> (FrozenPieces, Slice) {
         self.keep_first(filled);
-        let (root, order) = (self.root, self.order);
-        let heads = mem::take(&mut self.heads);
-        if heads.is_empty() {
-            return Vec::new();
-        }
-        let mut slices = Vec::with_capacity(heads.len());
-        // SAFETY: the blocks' references are a keepalive: some slice or buffer has each of them.
-        let inner = unsafe { root.inner() };
-        let whole = filled >> bytes_of(order.frames()).trailing_zeros();
-        // SAFETY: the one reference on each block passes to its slice.
-        let frozen = |head: &Pfn| unsafe { Slice::freeze_block(root, inner, *head, order) };
-        slices.extend(heads[..whole].iter().map(frozen));
-        if let Some(&last) = heads.get(whole) {
-            let piece = bytes_of(order.frames());
+        let (root, order, piece) = (self.root, self.order, self.piece());
+        let mut heads = mem::take(&mut self.heads);
+        let part = if heads.len().saturating_mul(piece) > filled { heads.pop() } else { None };
+        // SAFETY: with the one reference on each block, which passes to the pieces.
+        let whole = unsafe { FrozenPieces::freeze(root, heads, order) };
+        let last = part.map_or_else(Slice::default, |head| {
             // SAFETY: the one reference passes to the buffer.
-            let mut buffer = unsafe { Buffer::adopt(root, FrameRange::block(last, order), piece) };
+            let mut buffer = unsafe { Buffer::adopt(root, FrameRange::block(head, order), piece) };
             buffer.truncate(filled & piece.wrapping_sub(1));
-            slices.push(buffer.freeze());
-        }
-        slices
+            buffer.freeze()
+        });
+        (whole, last)
     }
 }
 

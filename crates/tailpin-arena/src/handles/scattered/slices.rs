@@ -1,12 +1,14 @@
 //! Bytes in pieces that many may read.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
+use std::mem;
 use std::ops::{Range, RangeBounds};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::error::SliceError;
 use crate::handles::range::resolve;
+use crate::handles::scattered::frozen::FrozenPieces;
 use crate::handles::scattered::pieces::VECTOR_LIMIT;
 use crate::handles::slice::Slice;
 
@@ -15,22 +17,31 @@ use crate::handles::slice::Slice;
 ///
 /// A part of it keeps the pages that it touches. What lies within one piece is a [`Slice`] like any
 /// other ([`Scattered::contiguous`]), at the cost of one count.
-#[derive(Clone)]
+#[derive(Default)]
 pub struct Scattered {
-    /// None is empty.
-    slices: VecDeque<Slice>,
+    /// The part of a piece that it begins with, or none.
+    first: Slice,
     /// Bytes of the first that are gone already.
     skip: usize,
+    whole: FrozenPieces,
+    /// The part of a piece that it ends with, or none.
+    last: Slice,
     len: usize,
-    /// Bytes of each slice but the first and the last, as a power of two.
-    piece_log2: u32,
+}
+
+/// Where a byte lies.
+enum Place {
+    First,
+    /// In this one of the whole pieces.
+    Whole(usize),
+    Last,
 }
 
 impl Scattered {
-    /// Slices of 2^`piece_log2` bytes each, `len` in all; the first and the last may be shorter.
-    pub(crate) fn new(slices: VecDeque<Slice>, len: usize, piece_log2: u32) -> Self {
-        debug_assert_eq!(len, slices.iter().map(Slice::len).sum::<usize>());
-        Self { slices, skip: 0, len, piece_log2 }
+    /// Whole pieces, and the part of one behind them.
+    pub(crate) fn new(whole: FrozenPieces, last: Slice) -> Self {
+        let len = whole.len().saturating_mul(whole.piece()).saturating_add(last.len());
+        Self { first: Slice::default(), skip: 0, whole, last, len }
     }
 
     /// Length of all pieces together, in bytes.
@@ -45,8 +56,8 @@ impl Scattered {
 
     /// The bytes, piece by piece.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        let skips = std::iter::once(self.skip).chain(std::iter::repeat(0));
-        self.slices.iter().zip(skips).map(|(slice, skip)| &slice[skip..])
+        let part = |bytes| std::iter::once(bytes).filter(|bytes: &&[u8]| !bytes.is_empty());
+        part(&self.first[self.skip..]).chain(self.whole.chunks()).chain(part(&self.last))
     }
 
     /// For one vectored write: at most 1,024 ranges.
@@ -72,14 +83,20 @@ impl Scattered {
     /// [`SliceError`].
     pub fn try_slice(&self, range: impl RangeBounds<usize>) -> Result<Self, SliceError> {
         let range = resolve(range, self.len)?;
-        let mut slices = VecDeque::new();
-        let mut at = range.start;
-        while at < range.end {
-            let (slice, within) = self.piece_at(at, range.end);
-            at = at.saturating_add(within.len());
-            slices.push_back(slice.try_slice(within)?);
+        let mut part = Self::new(self.whole.none(), Slice::default());
+        while part.len < range.len() {
+            let (place, within) = self.place_of(range.start.saturating_add(part.len), range.end);
+            let len = within.len();
+            match place {
+                Place::Whole(nth) if len == self.whole.piece() => part.whole.push_shared(&self.whole, nth)?,
+                place if part.is_empty() => {
+                    part.first = self.piece(place, |piece| piece.try_slice(within))?
+                }
+                place => part.last = self.piece(place, |piece| piece.try_slice(within))?,
+            }
+            part.len = part.len.saturating_add(len);
         }
-        Ok(Self::new(slices, range.len(), self.piece_log2))
+        Ok(part)
     }
 
     /// The part of it in `range` as one slice, if it lies within one piece.
@@ -89,39 +106,57 @@ impl Scattered {
     /// it lies in several, [`SliceError::CountLimit`].
     pub fn contiguous(&self, range: impl RangeBounds<usize>) -> Result<Slice, SliceError> {
         let range = resolve(range, self.len)?;
-        if range.is_empty() {
-            return Ok(self.slices.front().map_or_else(Slice::default, |slice| slice.slice(..0)));
+        if self.is_empty() {
+            return Ok(Slice::default());
         }
-        let (slice, within) = self.piece_at(range.start, range.end);
+        let (place, within) = self.place_of(range.start.min(self.len.saturating_sub(1)), range.end);
         if within.len() < range.len() {
             return Err(SliceError::InPieces { start: range.start, end: range.end });
         }
-        slice.try_slice(within)
+        self.piece(place, |piece| piece.try_slice(within))
     }
 
-    /// The piece with byte `at`, and where in it that and what follows up to `end` lie.
-    fn piece_at(&self, at: usize, end: usize) -> (&Slice, Range<usize>) {
+    /// In which piece byte `at` lies, and where in it that and what follows up to `end` lie.
+    fn place_of(&self, at: usize, end: usize) -> (Place, Range<usize>) {
         let at_all = at.saturating_add(self.skip);
-        let first = self.slices[0].len();
-        let (index, start) = match at_all.checked_sub(first) {
-            None => (0, at_all),
-            Some(behind) => {
-                ((behind >> self.piece_log2).saturating_add(1), behind & !(usize::MAX << self.piece_log2))
-            }
+        let wanted = end.saturating_sub(at);
+        let (place, start, len) = match at_all.checked_sub(self.first.len()) {
+            None => (Place::First, at_all, self.first.len()),
+            Some(behind) => match behind >> self.whole.piece_log2() {
+                nth if nth < self.whole.len() => {
+                    (Place::Whole(nth), behind & self.whole.piece().wrapping_sub(1), self.whole.piece())
+                }
+                _ => {
+                    let whole = self.whole.len().saturating_mul(self.whole.piece());
+                    (Place::Last, behind.saturating_sub(whole), self.last.len())
+                }
+            },
         };
-        let slice = &self.slices[index];
-        let len = slice.len().saturating_sub(start).min(end.saturating_sub(at));
-        (slice, start..start.saturating_add(len))
+        (place, start..start.saturating_add(wanted).min(len))
+    }
+
+    /// Has `look` look at a piece as a slice.
+    fn piece<T>(&self, place: Place, look: impl FnOnce(&Slice) -> T) -> T {
+        match place {
+            Place::First => look(&self.first),
+            Place::Whole(nth) => self.whole.with(nth, look),
+            Place::Last => look(&self.last),
+        }
     }
 
     /// The slices it consists of.
     pub fn into_slices(mut self) -> Vec<Slice> {
-        if self.skip > 0
-            && let Some(first) = self.slices.front_mut()
-        {
-            *first = first.slice(self.skip..);
+        if self.skip > 0 {
+            self.first = self.first.slice(self.skip..);
         }
-        std::mem::take(&mut self.slices).into()
+        let mut slices = Vec::with_capacity(self.whole.len().saturating_add(2));
+        let mut part = |slice: Slice| slices.extend(Some(slice).filter(|slice| !slice.is_empty()));
+        part(mem::take(&mut self.first));
+        while let Some(slice) = self.whole.pop_front() {
+            part(slice);
+        }
+        part(mem::take(&mut self.last));
+        slices
     }
 
     /// Copies the bytes of all pieces into one vector.
@@ -134,7 +169,7 @@ impl Scattered {
     /// The next bytes that lie side by side; none at the end.
     #[cfg(feature = "bytes")]
     pub(crate) fn front(&self) -> &[u8] {
-        self.slices.front().map_or(&[], |slice| &slice[self.skip..])
+        self.chunks().next().unwrap_or_default()
     }
 
     /// Leaves out the first `n` bytes; pieces that are behind are given up.
@@ -146,32 +181,53 @@ impl Scattered {
         assert!(n <= self.len, "{n} bytes of {}", self.len);
         self.len = self.len.saturating_sub(n);
         self.skip = self.skip.saturating_add(n);
-        let mut behind = 0;
-        while let Some(slice) = self.slices.get(behind)
-            && slice.len() <= self.skip
-        {
-            self.skip = self.skip.saturating_sub(slice.len());
-            behind = behind.saturating_add(1);
+        let Some(behind_first) = self.skip.checked_sub(self.first.len()) else { return };
+        let first = mem::take(&mut self.first);
+        let whole = self.whole.take_front(behind_first >> self.whole.piece_log2());
+        self.skip = behind_first.saturating_sub(whole.len().saturating_mul(whole.piece()));
+        if self.skip > 0 {
+            // The next one begins within a piece.
+            self.first = self.whole.pop_front().unwrap_or_else(|| mem::take(&mut self.last));
+        }
+        let mut last = Slice::default();
+        if self.skip == self.first.len() {
+            (self.skip, last) = (0, mem::take(&mut self.first));
         }
         // Last: their end may wake a request, whose waker may panic.
-        Slice::drop_all(self.slices.drain(..behind));
+        give_up(first, whole, last);
     }
 
     /// Bytes of the pages it touches. See [`Slice::footprint`].
     pub fn footprint(&self) -> usize {
-        self.slices.iter().map(Slice::footprint).sum()
+        let whole = self.whole.len().saturating_mul(self.whole.piece());
+        self.first.footprint().saturating_add(whole).saturating_add(self.last.footprint())
     }
 }
 
-impl Default for Scattered {
-    fn default() -> Self {
-        Self::new(VecDeque::new(), 0, 0)
+/// One more reference on each piece.
+///
+/// # Panics
+/// If a count is at its limit.
+impl Clone for Scattered {
+    fn clone(&self) -> Self {
+        self.slice(..)
     }
 }
 
 impl Drop for Scattered {
     fn drop(&mut self) {
-        Slice::drop_all(self.slices.drain(..));
+        give_up(mem::take(&mut self.first), mem::take(&mut self.whole), mem::take(&mut self.last));
+    }
+}
+
+/// Drops pieces. The end of each may wake requests, whose wakers are foreign code: a panic of one
+/// waits until all is given back.
+fn give_up(first: Slice, whole: FrozenPieces, last: Slice) {
+    let first = catch_unwind(AssertUnwindSafe(|| drop(first))).err();
+    let whole = catch_unwind(AssertUnwindSafe(|| drop(whole))).err();
+    let last = catch_unwind(AssertUnwindSafe(|| drop(last))).err();
+    if let Some(panic) = first.or(whole).or(last) {
+        resume_unwind(panic);
     }
 }
 
@@ -186,14 +242,13 @@ impl IntoIterator for Scattered {
 
 impl From<Slice> for Scattered {
     fn from(slice: Slice) -> Self {
-        // The first may have any length.
         let len = slice.len();
-        Self::new(Some(slice).filter(|slice| !slice.is_empty()).into_iter().collect(), len, 0)
+        Self { first: slice, skip: 0, whole: FrozenPieces::default(), last: Slice::default(), len }
     }
 }
 
 impl fmt::Debug for Scattered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scattered({} bytes in {} pieces)", self.len, self.slices.len())
+        write!(f, "Scattered({} bytes in {} pieces)", self.len, self.chunks().count())
     }
 }

@@ -5,6 +5,7 @@
 //! | [`Block`] | one reference to every piece of an aligned block | [`Zone::alloc`](crate::Zone::alloc), splitting, merging |
 //! | [`Pieces`] | one reference to each of a run of pieces, to be taken one by one | [`Block::split_to`] and its kin |
 //! | [`PageRef`] | one pin on one page | [`Block::pin`], [`Zone::try_pin`](crate::Zone::try_pin) |
+//! | [`PageRow`] | one reference to each of some pages of a row, to be taken one by one | [`Blocks::next_row`](crate::Blocks::next_row) |
 //! | [`Run`] | one reference to each of any number of frames side by side | [`Zone::alloc_run`](crate::Zone::alloc_run) |
 //! | [`PinnedRange`] | one pin on each page of a byte range | [`Block::slice`] |
 //!
@@ -51,6 +52,7 @@
 
 mod block;
 mod page_ref;
+mod page_row;
 mod pieces;
 mod pinned_range;
 mod raw;
@@ -58,6 +60,7 @@ mod run;
 
 pub use block::Block;
 pub use page_ref::PageRef;
+pub use page_row::PageRow;
 pub use pieces::Pieces;
 pub use pinned_range::PinnedRange;
 pub use raw::Raw;
@@ -69,6 +72,7 @@ const _: () = {
     shared::<Block<'_>>();
     shared::<Pieces<'_>>();
     shared::<PageRef<'_>>();
+    shared::<PageRow<'_>>();
     shared::<PinnedRange<'_>>();
     shared::<Run<'_>>();
     shared::<crate::Zone<'_>>();
