@@ -5,13 +5,13 @@
 
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tailpin::PAGE_BYTES;
 use tailpin_futex::{Futex, Futexes, StdScheduler, Waiter};
 use tailpin_mm::{HugePages, Map, Prot, Space, VirtAddr};
 
-use crate::clock::{goes_on, once, repeat};
+use crate::clock::{goes_on, once};
 use crate::cores::on_cores;
 use crate::recorder::{Recorder, Run, Sample};
 use crate::rng::Rng;
@@ -112,7 +112,13 @@ fn run<'s>(
             let queues = queues.get_or_insert_with(|| Queues::new(crowd, futexes, space, start));
             let (mut waking, mut rounds) = (0.0, 0);
             let started = std::time::Instant::now();
-            while goes_on(effort, started, rounds) {
+            // Where cold lines are compared, as many words lie between two wakes of one as there.
+            let whole = crowd.buckets.is_some() && effort.counting.is_none();
+            let goes_on = |rounds| match whole {
+                true => rounds * BATCH < crowd.words,
+                false => goes_on(effort, started, rounds as u64),
+            };
+            while goes_on(rounds) {
                 let first = queues.first;
                 let picked = move || (0..BATCH).map(move |i| (first + i) % crowd.words);
                 let (ns, woken) = once(effort, crowd.scenario, || (BATCH as u64, queues.wake(picked())));
@@ -129,7 +135,8 @@ fn run<'s>(
 }
 
 /// What a wake can't do without where all of it is out of the caches: a locked instruction in a
-/// bucket, which tells where the waiter is, and a store in each of the waiter's lines.
+/// bucket, which tells where the waiter is, and a store in each of the waiter's lines. All words
+/// once in each repetition.
 fn cold_lines(scenario: &'static str, words: usize) -> Run<'static> {
     const LINE: usize = 8;
     const WAITER: usize = 3 * LINE;
@@ -141,17 +148,18 @@ fn cold_lines(scenario: &'static str, words: usize) -> Run<'static> {
     for bucket in buckets.iter().step_by(LINE) {
         bucket.store((rng.below(words) * WAITER) as u64, Ordering::Relaxed);
     }
-    let at = AtomicUsize::new(0);
     Box::new(move |effort| {
         let ns = on_cores(1, |_| {
-            repeat(effort, scenario, || {
-                let i = at.load(Ordering::Relaxed);
-                at.store((i + 1) % words, Ordering::Relaxed);
-                let waiter = buckets[order[i] * LINE].fetch_add(0, Ordering::AcqRel) as usize;
-                for line in (waiter..waiter + WAITER).step_by(LINE) {
-                    waiters[line].store(1, Ordering::Release);
+            let all = || {
+                for bucket in &order {
+                    let waiter = buckets[bucket * LINE].fetch_add(0, Ordering::AcqRel) as usize;
+                    for line in (waiter..waiter + WAITER).step_by(LINE) {
+                        waiters[line].store(1, Ordering::Release);
+                    }
                 }
-            })
+                (words as u64, ())
+            };
+            once(effort, scenario, all).0
         })[0];
         vec![Sample::new(scenario, 1, ns)]
     })
