@@ -14,4 +14,4 @@ pub(crate) use process::fork_and_wait;
 pub(crate) use process::told_by_a_copy;
 pub(crate) use vmstat::free_pages;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use written::{Watch, on_stack};
+pub(crate) use written::{Watch, own_addresses};

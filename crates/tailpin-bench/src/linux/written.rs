@@ -5,6 +5,7 @@
 //! writes there stumbles, which tells the address; its page is opened, the instruction is taken
 //! alone (the processor's trap flag) and the page is closed again.
 
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -50,18 +51,17 @@ unsafe impl Send for Watch {}
 unsafe impl Sync for Watch {}
 
 impl Watch {
-    /// All that is mapped for writing at this moment, but for the stacks of the threads, by an
-    /// address on each, and for what lies in `data`.
+    /// All that is mapped for writing at this moment, but for the threads' [own
+    /// memory](own_addresses) and for what lies in `data`.
     ///
     /// # Safety
     /// It is called once in a process, of which these are all threads, and which has no uses of its
     /// own for `SIGSEGV` and `SIGTRAP`. What is mapped stays so.
-    pub(crate) unsafe fn all_but(stacks: &[usize], data: Range<usize>) -> io::Result<Self> {
+    pub(crate) unsafe fn all_but(threads: &[[usize; 2]], data: Range<usize>) -> io::Result<Self> {
         let maps = std::fs::read_to_string("/proc/self/maps")?;
-        // A signal is told on the thread's stack.
         let is_watched = |(start, len): &(usize, usize)| {
             let mapping = *start..start.saturating_add(*len);
-            !data.contains(start) && !stacks.iter().any(|address| mapping.contains(address))
+            !data.contains(start) && !threads.as_flattened().iter().any(|own| mapping.contains(own))
         };
         let mappings = maps.lines().filter_map(writable).filter(is_watched);
         let mappings =
@@ -83,7 +83,7 @@ impl Watch {
     /// If they are too many.
     ///
     /// # Safety
-    /// The stack of this thread is not among what is watched. `work` makes no call of the system
+    /// The memory of this thread's own is not watched. `work` makes no call of the system
     /// that writes to memory, and no other thread is watched.
     pub(crate) unsafe fn writes<T>(&self, work: impl FnOnce() -> T) -> (Vec<usize>, T) {
         // Relaxed, here and in the handlers: it is all done by one thread.
@@ -119,11 +119,13 @@ fn writable(line: &str) -> Option<(usize, usize)> {
     is_writable.then_some((start, end.saturating_sub(start)))
 }
 
-/// An address on the stack of this thread.
+/// Where memory of this thread's alone lies: an address on its stack, where signals are told, and
+/// one among its thread-locals, where the kernel writes which processor it is on.
 #[inline(never)]
-pub(crate) fn on_stack() -> usize {
+pub(crate) fn own_addresses() -> [usize; 2] {
+    thread_local!(static LOCAL: Cell<u8> = const { Cell::new(0) });
     let here = 0_u8;
-    std::hint::black_box(&raw const here).addr()
+    [std::hint::black_box(&raw const here).addr(), LOCAL.with(|local| local.as_ptr().addr())]
 }
 
 fn thread() -> i32 {
@@ -220,8 +222,9 @@ mod tests {
                 WORDS[0].fetch_add(1, Ordering::Relaxed);
             };
             // SAFETY: the copy has one thread.
-            let watch = unsafe { Watch::all_but(&[on_stack()], 0..0) }.map_err(|error| error.to_string())?;
-            // SAFETY: its stack is not watched; it makes no call of the system.
+            let watch =
+                unsafe { Watch::all_but(&[own_addresses()], 0..0) }.map_err(|error| error.to_string())?;
+            // SAFETY: its own memory is not watched; it makes no call of the system.
             let (writes, ()) = unsafe { watch.writes(work) };
             Ok(f64::from(u8::from(writes == [at(0), at(2), at(0)])))
         });

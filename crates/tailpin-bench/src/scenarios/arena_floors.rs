@@ -59,7 +59,8 @@ impl BareWords {
         self.less(0, n);
     }
 
-    /// The same with holds that stay when the last pins go, for the thread that takes the block apart.
+    /// The same with holds that stay when the last pins go, for the thread that takes the block
+    /// apart.
     pub(super) fn hold_kept(&self, tails: std::ops::Range<usize>) {
         tails.clone().for_each(|tail| self.swap(tail, 1));
         tails.for_each(|tail| self.less(tail, 1));

@@ -12,7 +12,7 @@ use std::thread;
 
 use tailpin_arena::{Arena, Buffer, lay_out_for};
 
-use crate::linux::{Watch, on_stack, told_by_a_copy};
+use crate::linux::{Watch, own_addresses, told_by_a_copy};
 use crate::recorder::Recorder;
 use crate::report::Fact;
 
@@ -57,8 +57,8 @@ enum Turn {
 
 /// What a CPU's thread says.
 enum Told {
-    /// An address on its stack, first of all.
-    Stack(usize),
+    /// Where memory of its own lies, first of all.
+    Own([usize; 2]),
     /// What it wrote to in a turn.
     Writes(Vec<usize>),
 }
@@ -66,7 +66,7 @@ enum Told {
 /// A CPU: takes its turns, and says what it wrote to.
 fn act(arena: &Arena, watch: &OnceLock<Watch>, len: usize, turns: &Receiver<Turn>, tell: &Sender<Told>) {
     let mut kept: Option<Buffer> = None;
-    let mut goes_on = tell.send(Told::Stack(on_stack())).is_ok();
+    let mut goes_on = tell.send(Told::Own(own_addresses())).is_ok();
     while goes_on && let Ok(turn) = turns.recv() {
         let (Turn::Take { watched } | Turn::Drop { watched }) = turn;
         let mut one = || match turn {
@@ -74,8 +74,8 @@ fn act(arena: &Arena, watch: &OnceLock<Watch>, len: usize, turns: &Receiver<Turn
             Turn::Drop { .. } => kept = None,
         };
         let writes = match watch.get().filter(|_| watched) {
-            // SAFETY: it was told of the thread's stack, and the others wait for their turn. Taking
-            // and dropping a buffer makes no call of the system where both were done before.
+            // SAFETY: it was told of the thread's own memory, and the others wait for their turn.
+            // Taking and dropping a buffer makes no call of the system where both were done before.
             Some(watch) => unsafe { watch.writes(one) }.0,
             None => {
                 one();
@@ -105,15 +105,15 @@ fn simulate(len: usize, cpus: usize) -> Result<f64, String> {
                 (turn, told)
             })
             .collect();
-        let mut stacks = vec![on_stack()];
+        let mut own = vec![own_addresses()];
         for (_, told) in &threads {
-            if let Told::Stack(address) = told.recv().map_err(|error| gone(error.to_string()))? {
-                stacks.push(address);
+            if let Told::Own(addresses) = told.recv().map_err(|error| gone(error.to_string()))? {
+                own.push(addresses);
             }
         }
-        // SAFETY: it is called here alone, in a process of its own, with all stacks; the arena
+        // SAFETY: it is called here alone, in a process of its own, with all threads; the arena
         // stays until the end of the process.
-        let all = unsafe { Watch::all_but(&stacks, data) }.map_err(|error| error.to_string())?;
+        let all = unsafe { Watch::all_but(&own, data) }.map_err(|error| error.to_string())?;
         watch.get_or_init(|| all);
         let mut writers: HashMap<usize, usize> = HashMap::new();
         let mut fetched = 0_u64;
