@@ -22,7 +22,7 @@ BARE = {
     "pin::last_pin_went",
     "blocks::get_block",
     "blocks::drops_one_of_more",
-    "blocks::put_last_ref",
+    "blocks::put_last_of_any",
     "token::help_pinned",
     "token::split_on",
     "token::help_pinned",

@@ -266,7 +266,7 @@ STEPS = [
             "life::free_uncoalesced_at",
             "blocks::free_page_in",
             "blocks::free_parked_at",
-            "blocks::put_last_ref",
+            "blocks::put_last_of_pageblock",
             "blocks::put_refs_on",
             "token::raw_free",
         ),
@@ -290,7 +290,7 @@ STEPS = [
     ),
     Step(
         "drop_refs of all, then freed",
-        ("life::free_at_once",),
+        ("life::free_at_once", "blocks::put_last_of_any"),
         lambda c, w, o, n, b: c.frees_at_once(c.drop_refs(w, n)),
         lambda w, o, n, b: z3.And(all_refs(w, n), w.pins == 0, z3.Not(w.flagged), z3.ULE(w.order, HUGE)),
         {state: ("free",) for state in NEW},

@@ -284,7 +284,7 @@ REFERENCES = [
     ),
     rule(
         "the block is dropped",
-        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::free_parked_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at split::self_split",
+        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::put_last_of_pageblock blocks::put_last_of_parked blocks::put_last_of_any blocks::free_parked_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at split::self_split",
         lambda s: And(s.n > 0, s.h == WHOLE),
         lambda s, number, flag: drop_whole(s, 1, some(number, s.n)),
     ),
@@ -350,13 +350,13 @@ REFERENCES = [
     ),
     rule(
         "H's handle is dropped",
-        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::free_parked_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::put_last_of_pageblock blocks::put_last_of_parked blocks::put_last_of_any blocks::free_parked_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.sh > 0,
         lambda s, number, flag: {**drop_on_head(s, some(number, s.sh)), "sh": s.sh - some(number, s.sh)},
     ),
     rule(
         "T's handle is dropped",
-        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::free_parked_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
+        "blocks::put_block blocks::free_page_in blocks::put_last_ref blocks::put_last_of_pageblock blocks::put_last_of_parked blocks::put_last_of_any blocks::free_parked_at blocks::drop_refs_from life::free_at_once life::free_uncoalesced_at",
         lambda s: s.st > 0,
         lambda s, number, flag: {**drop_on_tail(s, some(number, s.st)), "st": s.st - some(number, s.st)},
     ),

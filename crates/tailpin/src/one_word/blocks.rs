@@ -195,21 +195,38 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
         }
     }
 
-    /// One reference less where it is the last one, or where the block is no longer whole.
+    /// One reference less where it is the last one, or where the block is no longer whole: each
+    /// kind of block in a function of its own, which saves no registers for the others.
     #[inline(never)]
-    #[expect(clippy::arithmetic_side_effects, reason = "there is one")]
     fn put_last_ref(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
-        if order == Order::HUGE && Self::free_uncoalesced_at(word, seen, order, sink) {
+        match order {
+            Order::HUGE => self.put_last_of_pageblock(word, seen, head, sink),
+            _ if Order::PAGE < order && order < Order::HUGE => {
+                self.put_last_of_parked(word, seen, head, order, sink);
+            }
+            _ => self.put_last_of_any(word, seen, head, order, sink),
+        }
+    }
+
+    #[inline(never)]
+    fn put_last_of_pageblock(&self, word: &W, seen: PageWord, head: Pfn, sink: &impl FreeSink) {
+        if Self::free_uncoalesced_at(word, seen, Order::HUGE, sink) {
             return sink.freed_uncoalesced(head, Order::HUGE);
         }
-        if Order::PAGE < order
-            && order < Order::HUGE
-            && Self::free_parked_at(word, seen, head, order, sink, || {
-                self.put_pieces(FrameRange::block(head, order), 1, sink);
-            })
-        {
-            return;
+        self.put_last_of_any(word, seen, head, Order::HUGE, sink);
+    }
+
+    #[inline(never)]
+    fn put_last_of_parked(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
+        let otherwise = move || self.put_pieces(FrameRange::block(head, order), 1, sink);
+        if !Self::free_parked_at(word, seen, head, order, sink, otherwise) {
+            self.put_last_of_any(word, seen, head, order, sink);
         }
+    }
+
+    #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "there is one")]
+    fn put_last_of_any(&self, word: &W, seen: PageWord, head: Pfn, order: Order, sink: &impl FreeSink) {
         if seen.is_settled_head_of(order)
             && seen.refs() == 1
             && let Some(freed) = PageWord(seen.0 - ONE_REF).frees_at_once()

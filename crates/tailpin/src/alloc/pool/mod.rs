@@ -385,19 +385,25 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     }
 
     /// Whether some frame of a block of at most order 8 is free in the pool.
-    #[inline]
-    #[expect(clippy::arithmetic_side_effects, reason = "rows of a pageblock, an order of a row or more")]
+    #[inline(always)]
+    #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     pub(crate) fn has_any_of(&self, head: Pfn, order: Order) -> bool {
         let number = self.number(head);
-        let first = RowId::of_frame(number);
-        let pageblock = self.pageblock(first.pageblock());
-        let (within, inside) = (first.within(), pageblock.row_map().inside());
-        if order < ROW_ORDER {
-            let frames = run(order, (number % ROW_FRAMES as u64) as u32);
-            return inside >> within & 1 != 0 || pageblock.free(within) & frames != 0;
+        let row = RowId::of_frame(number);
+        if order >= ROW_ORDER {
+            return self.has_any_of_rows(row, order);
         }
+        let pageblock = self.pageblock(row.pageblock());
+        let frames = run(order, (number % ROW_FRAMES as u64) as u32);
+        pageblock.row_map().inside() >> row.within() & 1 != 0 || pageblock.free(row.within()) & frames != 0
+    }
+
+    #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "rows of a pageblock, an order of a row or more")]
+    fn has_any_of_rows(&self, first: RowId, order: Order) -> bool {
+        let (pageblock, within) = (self.pageblock(first.pageblock()), first.within());
         let rows = 1 << (order.get() - ROW_ORDER.get());
-        inside >> within & ((1 << rows) - 1) != 0
+        pageblock.row_map().inside() >> within & ((1 << rows) - 1) != 0
             || (within..within + rows).fold(0, |free, row| free | pageblock.free(row)) != 0
     }
 
