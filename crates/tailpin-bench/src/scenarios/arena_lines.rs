@@ -20,7 +20,7 @@ use crate::report::Fact;
 const CPUS: [usize; 4] = [2, 16, 64, 128];
 
 /// Buffers of each CPU that count; as many come before.
-const PAIRS: usize = 4;
+const PAIRS: usize = 2;
 
 /// Bytes to a cache line.
 const LINE: usize = 64;
