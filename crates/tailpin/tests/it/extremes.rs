@@ -288,6 +288,8 @@ fn zones_of_any_ranges_and_words_alone() {
         assert_eq!(found.is_ok(), there, "{base}, {n}");
         assert!(!matches!(found, Ok(Ok(()))));
         assert_eq!(tailpin::FrameWords::covers(&protocol, Pfn::new(n)), there);
+        let freed = catch_unwind(AssertUnwindSafe(|| protocol.free_page_step(Pfn::new(n))));
+        assert_eq!(freed.ok(), there.then_some(None), "{base}, {n}");
     }
 }
 
