@@ -82,8 +82,9 @@ impl<'m, P: Protocol> Allocator<'m, P> {
             Places::Own => cache.own_parked(order),
         };
         // A sparse pageblock is left alone, so that it becomes whole, but for one block of each
-        // order, or a line's worth.
-        if parked >= blocks_of_line(order) && self.pool.is_sparse(self.pool.pageblock_of(head)) {
+        // order, or a line's worth. Mostly there is none, which is seen at once.
+        let has_enough = parked != 0 && parked >= blocks_of_line(order);
+        if has_enough && self.pool.is_sparse(self.pool.pageblock_of(head)) {
             return None;
         }
         let number = self.pool.number(head);
