@@ -64,6 +64,9 @@ use crate::recorder::Recorder;
 
 /// Every group of scenarios, in the order in which they run.
 pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
+    // First: all that the others leave in this process would be in the copies that it watches.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    arena_lines::fetched,
     pairs::order_0,
     pairs::orders_1_to_8,
     pairs::order_9,
@@ -108,6 +111,4 @@ pub(crate) const GROUPS: &[fn(&mut Recorder<'_>)] = &[
     arena_keep::release,
     #[cfg(target_os = "linux")]
     arena_floors::scrape,
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    arena_lines::fetched,
 ];
