@@ -85,10 +85,19 @@ impl Root {
     /// As [`Root::give_back`], of at least one page.
     #[inline(never)]
     unsafe fn give_some_back(self, pages: u64, tag: TagNumber) {
+        // SAFETY: the caller's promise.
+        unsafe { self.give_back_at(ThreadSlot::current(), pages, tag) };
+    }
+
+    /// Gives back at least one page at the thread's slot.
+    ///
+    /// # Safety
+    /// As [`Root::give_back`].
+    #[inline(always)]
+    unsafe fn give_back_at(self, slot: ThreadSlot, pages: u64, tag: TagNumber) {
         // SAFETY: the pages are still counted, so the arena is there until the budget has them
         // back.
         let inner = unsafe { &*self.0.as_ptr() };
-        let slot = ThreadSlot::current();
         let release = inner.release_due.filter(|_| inner.budget.counts_freed(slot, pages));
         // After that nothing is touched.
         if tag == TagNumber::NONE && release.is_none() && inner.budget.put_plainly(slot, pages) {
@@ -110,7 +119,7 @@ impl Root {
         tag: TagNumber,
         release: Option<fn(&Inner, u64)>,
     ) {
-        // SAFETY: as in `give_some_back`.
+        // SAFETY: as in `give_back_at`.
         let inner = unsafe { &*self.0.as_ptr() };
         // However these go: they wake requests and tell subscribers, which are foreign code.
         // SAFETY: the caller's promise; the closure runs once, after all that is done here.
@@ -129,7 +138,7 @@ impl Root {
     /// As for `give_back`.
     #[inline]
     unsafe fn give_last_back(self, slot: ThreadSlot, pages: u64) {
-        // SAFETY: as in `give_some_back`.
+        // SAFETY: as in `give_back_at`.
         let inner = unsafe { &*self.0.as_ptr() };
         if inner.budget.put(slot, pages, || inner.handles.get()?.upgrade()) {
             // SAFETY: the budget says so.
@@ -347,13 +356,8 @@ impl Root {
         };
         // Another thread may have the page by now; the budget still counts what was freed here.
         zone.freed_page(page, left);
-        let release = inner.release_due.filter(|_| inner.budget.counts_freed(slot, 1));
-        // After that nothing is touched.
-        if tag == TagNumber::NONE && release.is_none() && inner.budget.put_plainly(slot, 1) {
-            return;
-        }
         // SAFETY: as above.
-        unsafe { self.give_back_and_tell(slot, 1, tag, release) };
+        unsafe { self.give_back_at(slot, 1, tag) };
     }
 
     /// As [`Root::drop_reference`], on any block.

@@ -386,10 +386,24 @@ pub trait BlockRefs: FrameWords {
     /// [`BlockRefs::put_block`]. False if that is not all there is to do; then nothing was done.
     ///
     /// Progress: wait-free; one load and one compare-and-swap.
-    #[inline]
+    #[inline(always)] // The short way of a thread that has its CPU to itself.
     fn free_page(&self, page: Pfn, sink: &impl FreeSink) -> bool {
-        let _ = (page, sink);
-        false
+        let left = if sink.takes_uncoalesced() { self.free_page_step(page) } else { None };
+        left.inspect(|left| sink.freed_page(page, *left)).is_some()
+    }
+    /// The step of [`BlockRefs::free_page`] on the page's word alone: what it left there, which the
+    /// caller tells by [`FreeSink::freed_page`]. `None` if nothing was done.
+    ///
+    /// For callers whose sinks [take uncoalesced pages](FreeSink::takes_uncoalesced).
+    ///
+    /// Progress: as [`BlockRefs::free_page`].
+    ///
+    /// # Panics
+    /// If there is no word for the frame.
+    #[inline]
+    fn free_page_step(&self, page: Pfn) -> Option<PageWord> {
+        let _ = page;
+        None
     }
     /// One reference less on what was a block of `order` at `head`, be it whole or in pieces by
     /// now.

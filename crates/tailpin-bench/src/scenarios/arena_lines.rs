@@ -12,12 +12,10 @@ use std::thread;
 
 use tailpin_arena::{Arena, Buffer, lay_out_for};
 
+use super::lines::{CPUS, by_cpus};
 use crate::linux::{Watch, own_addresses, told_by_a_copy};
 use crate::recorder::Recorder;
 use crate::report::Fact;
-
-/// How many CPUs there are.
-const CPUS: [usize; 4] = [2, 16, 64, 128];
 
 /// Buffers of each CPU that count; as many come before.
 const PAIRS: usize = 2;
@@ -33,15 +31,7 @@ struct Scenario {
 
 macro_rules! scenario {
     ($name:literal, $len:expr) => {
-        Scenario {
-            len: $len,
-            fetched: [
-                concat!("lines-arena-", $name, "-2"),
-                concat!("lines-arena-", $name, "-16"),
-                concat!("lines-arena-", $name, "-64"),
-                concat!("lines-arena-", $name, "-128"),
-            ],
-        }
+        Scenario { len: $len, fetched: by_cpus!("lines-arena-", $name) }
     };
 }
 

@@ -14,7 +14,21 @@ type Counted<'z> = OneWord<'z, CountedWord>;
 type CountedBlock<'z> = Block<'z, Counted<'z>>;
 
 /// How many CPUs there are.
-const CPUS: [usize; 4] = [2, 16, 64, 128];
+pub(super) const CPUS: [usize; 4] = [2, 16, 64, 128];
+
+/// The names of a fact for each of these numbers.
+macro_rules! by_cpus {
+    ($($part:literal),*) => {
+        [
+            concat!($($part,)* "-2"),
+            concat!($($part,)* "-16"),
+            concat!($($part,)* "-64"),
+            concat!($($part,)* "-128"),
+        ]
+    };
+}
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(super) use by_cpus;
 
 /// Operations of each CPU that count; half as many come before.
 const OPERATIONS: usize = 256;
@@ -42,18 +56,8 @@ macro_rules! scenario {
     ($name:literal, $work:expr) => {
         Scenario {
             work: $work,
-            fetched: [
-                concat!("lines-", $name, "-2"),
-                concat!("lines-", $name, "-16"),
-                concat!("lines-", $name, "-64"),
-                concat!("lines-", $name, "-128"),
-            ],
-            hottest: [
-                concat!("lines-", $name, "-hottest-2"),
-                concat!("lines-", $name, "-hottest-16"),
-                concat!("lines-", $name, "-hottest-64"),
-                concat!("lines-", $name, "-hottest-128"),
-            ],
+            fetched: by_cpus!("lines-", $name),
+            hottest: by_cpus!("lines-", $name, "-hottest"),
         }
     };
 }

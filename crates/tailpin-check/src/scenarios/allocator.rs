@@ -71,16 +71,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             4,
             &[Safeguard::AOrder],
         )
-        .setup(|fx| {
-            fx.occupy(FOUR_PAGES_LAST);
-            // No CPU cache has the pages' row reserved. So the first thread hints at one, and takes
-            // it again, as it remembers it.
-            fx.with_zone(|zone| zone.drain());
-            fx.as_thread(0, |fx| {
-                fx.give_kept();
-                fx.occupy([0]);
-            });
-        })
+        .setup(all_in_use_but_hinted_at)
         .thread("give a page", |fx| {
             fx.give_kept();
         })
@@ -232,15 +223,7 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             4,
             &[Safeguard::AOrder],
         )
-        .setup(|fx| {
-            fx.occupy(FOUR_PAGES_LAST);
-            // As in `uncoalesced-hint`.
-            fx.with_zone(|zone| zone.drain());
-            fx.as_thread(0, |fx| {
-                fx.give_kept();
-                fx.occupy([0]);
-            });
-        })
+        .setup(all_in_use_but_hinted_at)
         .thread("drop two pages", |fx| fx.give_many(&[fx.kept_block(), fx.kept_block()]))
         .thread("take a page", take_a_page)
         .finish(|fx| fx.audit_allocator()),
@@ -345,6 +328,17 @@ pub(super) fn scenarios<E: Engine, F: TestedProtocol<CheckWord<E>>>() -> Vec<Sce
             })
             .finish(|fx| fx.audit_allocator()),
     ]
+}
+
+/// A set-up: all of the pageblock is in use, and yet a hint leads there. No CPU cache has the
+/// pages' row reserved; so the first thread hints at one, and takes it again, as it remembers it.
+fn all_in_use_but_hinted_at<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {
+    fx.occupy(FOUR_PAGES_LAST);
+    fx.with_zone(|zone| zone.drain());
+    fx.as_thread(0, |fx| {
+        fx.give_kept();
+        fx.occupy([0]);
+    });
 }
 
 pub(super) fn take_and_give<E: Engine, F: TestedProtocol<CheckWord<E>>>(fx: &Fixture<E, F>) {

@@ -61,7 +61,7 @@ impl Job {
     fn shape(&self) -> Option<Shape> {
         let shape = Shape { record: self.record, records: self.records };
         let bytes = self.records.checked_mul(self.record.into())?;
-        let possible = log::RECORDS.contains(&self.record) && bytes <= log::MOST_BYTES;
+        let possible = log::RECORDS.contains(&self.record.into()) && bytes <= log::MOST_BYTES;
         (possible && (0.0..=1.0).contains(&self.keep)).then_some(shape)
     }
 }

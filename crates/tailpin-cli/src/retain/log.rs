@@ -13,7 +13,7 @@ pub(crate) const HEADER: u64 = 4096;
 /// A record holds at least its number and one word made from it.
 pub(crate) const LEAST_RECORD: u32 = 16;
 /// Bytes that a record may have.
-pub(crate) const RECORDS: RangeInclusive<u32> = LEAST_RECORD..=1 << 20;
+pub(crate) const RECORDS: RangeInclusive<i64> = LEAST_RECORD as i64..=1 << 20;
 /// Most bytes of all records together: an exbibyte.
 pub(crate) const MOST_BYTES: u64 = 1 << 60;
 

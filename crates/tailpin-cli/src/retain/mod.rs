@@ -67,7 +67,7 @@ pub(crate) struct Args {
     keep: f64,
 
     /// Bytes of a record
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(i64::from(*log::RECORDS.start())..=i64::from(*log::RECORDS.end())))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(log::RECORDS))]
     record: u32,
 
     /// Size of the log

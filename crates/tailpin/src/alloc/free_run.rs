@@ -22,7 +22,6 @@ use crate::report::{Cause, Misuse};
 
 use super::allocator::Allocator;
 use super::ids::{ROW_FRAMES, RowId};
-use super::pageblock::ROW_ORDER;
 use super::runs::run;
 
 impl<'m, P: Protocol> Allocator<'m, P> {
@@ -138,7 +137,7 @@ impl<P: Protocol> Drop for RowSink<'_, '_, P> {
 impl<P: Protocol> FreeSink for RowSink<'_, '_, P> {
     #[expect(clippy::arithmetic_side_effects, reason = "a bit of a row")]
     fn freed_block(&self, head: Pfn, order: Order) {
-        if order >= ROW_ORDER || self.allocator.has_hooks() {
+        if order >= Order::ROW || self.allocator.has_hooks() {
             return self.allocator.freed_block(head, order);
         }
         let number = self.allocator.pool.number(head);

@@ -19,9 +19,8 @@ use crate::frame::{Order, PAGEBLOCK_FRAMES};
 use super::ids::{PAGEBLOCK_ROWS, ROW_FRAMES};
 use super::runs::{best, fitting, largest, run};
 
-/// The order of a row; a pageblock has runs of rows of this order to [`Order::HUGE`].
-pub(crate) const ROW_ORDER: Order = Order::ROW;
-const _: () = assert!(ROW_ORDER.frames() == ROW_FRAMES as u64);
+const _: () = assert!(Order::ROW.frames() == ROW_FRAMES as u64);
+
 /// All rows of a pageblock, as a mask.
 pub(crate) const ALL_ROWS: u64 = (1 << PAGEBLOCK_ROWS) - 1;
 
@@ -117,14 +116,14 @@ impl RowMap {
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "6 to 9")]
     pub(crate) fn largest(self) -> Option<Order> {
-        largest(self.inside()).map(|order| Order::wrap(ROW_ORDER.get() + order.get()))
+        largest(self.inside()).map(|order| Order::wrap(Order::ROW.get() + order.get()))
     }
 
     /// The rows of the best place for a block of `order`, 6 to 9.
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "an order of a row or more, less that of a row")]
     pub(crate) fn best(self, order: Order) -> Option<u64> {
-        let order = Order::wrap(order.get() - ROW_ORDER.get());
+        let order = Order::wrap(order.get() - Order::ROW.get());
         best(self.inside(), order).map(|row| run(order, row))
     }
 
@@ -133,7 +132,7 @@ impl RowMap {
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "an order of a row or more, less that of a row")]
     pub(crate) fn fitting(self, rows: u32, align: Order) -> Option<u64> {
-        fitting(self.inside(), rows, Order::wrap(align.get() - ROW_ORDER.get()))
+        fitting(self.inside(), rows, Order::wrap(align.get() - Order::ROW.get()))
     }
 
     /// Without these rows. The words of a whole pageblock are scrubbed by its new owner.

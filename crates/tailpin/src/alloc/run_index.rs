@@ -12,10 +12,9 @@ use crate::frame::Order;
 
 use super::hint_bitmap::{Hint, HintBitmap};
 use super::ids::{PAGEBLOCK_ROWS, PageblockId, Place, RowId};
-use super::pageblock::ROW_ORDER;
 
 /// Orders of runs within a row: 0 to 5.
-const IN_ROWS: usize = ROW_ORDER.get() as usize;
+const IN_ROWS: usize = Order::ROW.get() as usize;
 /// Orders of runs of rows within a pageblock that is not whole: 6 to 8.
 const OF_ROWS: usize = Order::HUGE.get() as usize - IN_ROWS;
 

@@ -8,7 +8,6 @@ use crate::protocol::Protocol;
 use super::allocator::Allocator;
 use super::cpu_cache::CpuCache;
 use super::ids::{PageblockId, ROW_FRAMES, RowId};
-use super::pageblock::ROW_ORDER;
 use super::parked::{LINE, SMALLEST_PARKED};
 use super::pool::Taken;
 use super::run_request::RunRequest;
@@ -29,7 +28,7 @@ pub(super) const TURNS: usize = 1 << 8;
 
 /// The largest run that is less than a whole pageblock.
 const PART: Order = Order::wrap(Order::HUGE.get() - 1);
-const _: () = assert!(PART.get() >= ROW_ORDER.get(), "a pageblock has several rows");
+const _: () = assert!(PART.get() >= Order::ROW.get(), "a pageblock has several rows");
 
 impl<'m, P: Protocol> Allocator<'m, P> {
     /// A block of `order` from wherever there is one.

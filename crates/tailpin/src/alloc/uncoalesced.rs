@@ -45,15 +45,15 @@ impl<'m, P: Protocol> Allocator<'m, P> {
     }
 
     /// Sees to it that pages which have just become uncoalesced are found.
-    pub(crate) fn publish_page_hints(&self, pages: impl Iterator<Item = Pfn> + Clone) {
+    pub(crate) fn publish_page_hints(&self, pages: &[Pfn]) {
         // As in `publish_page_hint`.
         let unwinds = Finally(|| {
-            pages.clone().for_each(|page| self.publish_hint_without_cache(RowMask::of_page(page)))
+            pages.iter().for_each(|page| self.publish_hint_without_cache(RowMask::of_page(*page)))
         });
         let cache = self.cpu_cache();
         core::mem::forget(unwinds);
         let own = cache.row();
-        pages.for_each(|page| self.publish_page_hint_beside(own, cache, page));
+        pages.iter().for_each(|page| self.publish_page_hint_beside(own, cache, *page));
     }
 
     /// Sees to it that a page which has just become uncoalesced is found, and that this CPU cache

@@ -46,10 +46,10 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
         Ok(())
     }
 
-    #[inline(always)] // The short way of a thread that has its CPU to itself.
-    fn free_page(&self, page: Pfn, sink: &impl FreeSink) -> bool {
+    #[inline(always)] // Where a page is freed in its caller, this is most of it.
+    fn free_page_step(&self, page: Pfn) -> Option<PageWord> {
         let word = self.word(page);
-        Self::free_page_at(word, Self::load_at(word), page, sink)
+        Self::free_page_in(word, Self::load_at(word))
     }
 
     #[inline]
@@ -57,8 +57,11 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
         let word = self.word(head);
         let seen = Self::load_at(word);
         // The last reference to a page, by far the most frequent case, has a short straight line.
-        if order == Order::PAGE && Self::free_page_at(word, seen, head, sink) {
-            return;
+        if order == Order::PAGE
+            && sink.takes_uncoalesced()
+            && let Some(left) = Self::free_page_in(word, seen)
+        {
+            return sink.freed_page(head, left);
         }
         if !Self::drops_one_of_more(word, seen, order) {
             self.put_last_ref(word, seen, head, order, sink);
@@ -119,35 +122,11 @@ impl<W: AtomicWord, S: Safeguards<Safeguard>> BlockRefs for OneWord<'_, W, S> {
 }
 
 impl<W: AtomicWord, S: Safeguards<Safeguard>> OneWord<'_, W, S> {
-    /// The last reference to a page goes, and it becomes uncoalesced; false if that is not all
-    /// there is to do.
-    #[inline(always)]
-    fn free_page_at(word: &W, seen: PageWord, page: Pfn, sink: &impl FreeSink) -> bool {
-        let left = if sink.takes_uncoalesced() { Self::free_page_in(word, seen) } else { None };
-        left.inspect(|left| sink.freed_page(page, *left)).is_some()
-    }
-
     /// The step by which the last reference to a page goes and the page becomes uncoalesced: what
     /// it left in the page's word.
     #[inline(always)]
     fn free_page_in(word: &W, seen: PageWord) -> Option<PageWord> {
         seen.frees_uncoalesced(Order::PAGE).filter(|left| Self::free_at(word, seen, *left))
-    }
-
-    /// The one step by which the caller gives back the last reference to a page, on the page's word
-    /// alone: what it left there, for [`FreeSink::freed_page`]. `None` if nothing was done, as
-    /// there is more to it: then [`BlockRefs::put_block`] does it.
-    ///
-    /// For callers whose sinks [take uncoalesced pages](FreeSink::takes_uncoalesced).
-    ///
-    /// Progress: wait-free; at most one compare-and-swap.
-    ///
-    /// # Panics
-    /// If there is no word for the frame.
-    #[inline(always)]
-    pub fn free_page_step(&self, page: Pfn) -> Option<PageWord> {
-        let word = self.word(page);
-        Self::free_page_in(word, Self::load_at(word))
     }
 
     /// One reference less on a whole block that has more; false if that is not all there is to do.

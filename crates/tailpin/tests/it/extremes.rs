@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::common::Heard;
 use tailpin::{
-    AddError, Block, FrameMask, FrameRange, OneWord, Order, Pfn, Protocol, RawBlock, Request, RunError,
-    RunRequest, SetAside, Zone, ZoneConfig, ZoneLayout,
+    AddError, Block, BlockRefs, FrameMask, FrameRange, OneWord, Order, Pfn, Protocol, RawBlock, Request,
+    RunError, RunRequest, SetAside, Zone, ZoneConfig, ZoneLayout,
 };
 
 const FRAMES: u64 = 1024;

@@ -71,12 +71,11 @@ impl Pieces {
     /// All runs within these bytes.
     pub(crate) fn runs(&self, bytes: Range<usize>) -> impl Iterator<Item = NonNull<[u8]>> + '_ {
         let (piece, frames) = (self.piece(), self.order.frames());
-        let within = bytes.start & piece.wrapping_sub(1);
+        let mut within = bytes.start & piece.wrapping_sub(1);
         let first = bytes.start >> piece.trailing_zeros();
         let inner = if bytes.is_empty() { None } else { self.home() };
         // Of the pieces that are left, and of the bytes from the first one on.
         let (mut heads, mut left) = (self.heads.get(first..).unwrap_or(&[]), bytes.len());
-        let mut within = within;
         std::iter::from_fn(move || {
             let (inner, &head) = (inner?, heads.first().filter(|_| left > 0)?);
             let wanted = within.saturating_add(left);

@@ -30,7 +30,7 @@ pub struct Scattered {
 }
 
 /// Where a byte lies.
-enum Place {
+enum PieceAt {
     First,
     /// In this one of the whole pieces.
     Whole(usize),
@@ -88,7 +88,9 @@ impl Scattered {
             let (place, within) = self.place_of(range.start.saturating_add(part.len), range.end);
             let len = within.len();
             match place {
-                Place::Whole(nth) if len == self.whole.piece() => part.whole.push_shared(&self.whole, nth)?,
+                PieceAt::Whole(nth) if len == self.whole.piece() => {
+                    part.whole.push_shared(&self.whole, nth)?
+                }
                 place if part.is_empty() => {
                     part.first = self.piece(place, |piece| piece.try_slice(within))?
                 }
@@ -117,18 +119,18 @@ impl Scattered {
     }
 
     /// In which piece byte `at` lies, and where in it that and what follows up to `end` lie.
-    fn place_of(&self, at: usize, end: usize) -> (Place, Range<usize>) {
+    fn place_of(&self, at: usize, end: usize) -> (PieceAt, Range<usize>) {
         let at_all = at.saturating_add(self.skip);
         let wanted = end.saturating_sub(at);
         let (place, start, len) = match at_all.checked_sub(self.first.len()) {
-            None => (Place::First, at_all, self.first.len()),
+            None => (PieceAt::First, at_all, self.first.len()),
             Some(behind) => match behind >> self.whole.piece_log2() {
                 nth if nth < self.whole.len() => {
-                    (Place::Whole(nth), behind & self.whole.piece().wrapping_sub(1), self.whole.piece())
+                    (PieceAt::Whole(nth), behind & self.whole.piece().wrapping_sub(1), self.whole.piece())
                 }
                 _ => {
                     let whole = self.whole.len().saturating_mul(self.whole.piece());
-                    (Place::Last, behind.saturating_sub(whole), self.last.len())
+                    (PieceAt::Last, behind.saturating_sub(whole), self.last.len())
                 }
             },
         };
@@ -136,11 +138,11 @@ impl Scattered {
     }
 
     /// Has `look` look at a piece as a slice.
-    fn piece<T>(&self, place: Place, look: impl FnOnce(&Slice) -> T) -> T {
+    fn piece<T>(&self, place: PieceAt, look: impl FnOnce(&Slice) -> T) -> T {
         match place {
-            Place::First => look(&self.first),
-            Place::Whole(nth) => self.whole.with(nth, look),
-            Place::Last => look(&self.last),
+            PieceAt::First => look(&self.first),
+            PieceAt::Whole(nth) => self.whole.with(nth, look),
+            PieceAt::Last => look(&self.last),
         }
     }
 

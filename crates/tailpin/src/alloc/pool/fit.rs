@@ -7,7 +7,7 @@
 
 use crate::alloc::hint_bitmap::HintBitmap;
 use crate::alloc::ids::{PageblockId, Place, ROW_FRAMES, RowId};
-use crate::alloc::pageblock::{ROW_ORDER, RowMap};
+use crate::alloc::pageblock::RowMap;
 use crate::alloc::run_index::{Fullness, RunIndex};
 use crate::alloc::runs::{best, fitting, largest, lowest, run, smallest};
 use crate::atomic::AtomicWord;
@@ -27,7 +27,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     /// A free block of `order`, less than 2 MiB, out of nothing larger than a block of `largest`.
     #[expect(clippy::arithmetic_side_effects, reason = "a frame's number within its zone")]
     pub(crate) fn take_part(&self, order: Order, largest: Order) -> Option<Taken> {
-        let number = if order < ROW_ORDER {
+        let number = if order < Order::ROW {
             let select = |free| best(free, order).map(|bit| run(order, bit));
             let (row, mask) = self.take_frames(order, largest, select)?;
             row.first_frame() + u64::from(mask.trailing_zeros())
@@ -49,11 +49,11 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     )]
     pub(crate) fn take_side_by_side(&self, n: u64, align: Order, largest: Order) -> Option<Pfn> {
         let order = order_for(n).max(align);
-        if order < ROW_ORDER {
+        if order < Order::ROW {
             let (row, mask) = self.take_frames(order, largest, |free| fitting(free, n as u32, align))?;
             return Some(self.frame(row.first_frame() + u64::from(mask.trailing_zeros())));
         }
-        let (rows, align) = (n.div_ceil(ROW_FRAMES as u64), align.max(ROW_ORDER));
+        let (rows, align) = (n.div_ceil(ROW_FRAMES as u64), align.max(Order::ROW));
         let (id, taken) = self.take_rows(order, largest, |map| map.fitting(rows as u32, align))?;
         let first = taken.trailing_zeros() as usize;
         self.offer_above(id.row(first), n);
@@ -87,7 +87,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         largest: Order,
         select: impl Fn(u64) -> Option<u64>,
     ) -> Option<(RowId, u64)> {
-        let one_row = |map: RowMap| map.best(ROW_ORDER);
+        let one_row = |map: RowMap| map.best(Order::ROW);
         let first_of = |(id, rows): (PageblockId, u64)| {
             let row = id.row(rows.trailing_zeros() as usize);
             let taken = select(!0)?;
@@ -97,9 +97,9 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
         Fullness::ALL
             .into_iter()
             .find_map(|fullness| {
-                let mut orders = (order.get()..ROW_ORDER.get()).map(Order::wrap);
+                let mut orders = (order.get()..Order::ROW.get()).map(Order::wrap);
                 let found = orders.find_map(|largest| self.take_frames_in(fullness, largest, &select));
-                found.or_else(|| self.take_rows_in(fullness, ROW_ORDER, one_row).and_then(first_of))
+                found.or_else(|| self.take_rows_in(fullness, Order::ROW, one_row).and_then(first_of))
             })
             .or_else(|| self.take_rows_of_whole(largest, one_row).and_then(first_of))
             // Before giving up: without the hints, which may lag behind a free under way.

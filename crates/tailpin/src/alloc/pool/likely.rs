@@ -1,7 +1,6 @@
 //! The largest free block, by hints.
 
 use crate::alloc::ids::{PageblockId, RowId};
-use crate::alloc::pageblock::ROW_ORDER;
 use crate::alloc::runs::largest;
 use crate::atomic::AtomicWord;
 use crate::frame::Order;
@@ -20,7 +19,7 @@ impl<W: AtomicWord> Pool<'_, W> {
         let has_frames = |row: RowId, order| largest(self.free_in(row)) >= Some(order);
         let is_likely = |order: Order| match order {
             Order::HUGE => self.whole.iter().take(TRIES).any(is_whole),
-            order if order >= ROW_ORDER => self
+            order if order >= Order::ROW => self
                 .run_indexes()
                 .any(|runs| runs.pageblocks_with(order).iter().take(TRIES).any(|id| has_rows(id, order))),
             order => self

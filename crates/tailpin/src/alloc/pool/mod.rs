@@ -15,7 +15,7 @@ use crate::frame_mask::FrameMask;
 use crate::alloc::hint_bitmap::{Hint, HintBitmap};
 use crate::alloc::ids::{PAGEBLOCK_ROWS, PageblockId, Place, ROW_FRAMES, RowId};
 use crate::alloc::layout::ZoneLayout;
-use crate::alloc::pageblock::{ALL_ROWS, Change, Given, Pageblock, ROW_ORDER, RowMap};
+use crate::alloc::pageblock::{ALL_ROWS, Change, Given, Pageblock, RowMap};
 use crate::alloc::run_index::{Fullness, RunIndex, Sparse};
 use crate::alloc::runs::{largest, run};
 
@@ -298,14 +298,14 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     pub(crate) fn give(&self, head: Pfn, order: Order) -> Result<(), Pfn> {
         let number = self.number(head);
         let row = RowId::of_frame(number);
-        if order < ROW_ORDER {
+        if order < Order::ROW {
             return self.give_frames(row, run(order, (number % ROW_FRAMES as u64) as u32));
         }
         if order >= Order::HUGE {
             let n = (order.frames() / PAGEBLOCK_FRAMES as u64) as usize;
             return row.pageblock().following(n).try_for_each(|id| self.give_whole(id));
         }
-        let order = Order::wrap(order.get() - ROW_ORDER.get());
+        let order = Order::wrap(order.get() - Order::ROW.get());
         self.give_rows(row.pageblock(), run(order, row.within() as u32))
     }
 
@@ -390,7 +390,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     pub(crate) fn has_any_of(&self, head: Pfn, order: Order) -> bool {
         let number = self.number(head);
         let row = RowId::of_frame(number);
-        if order >= ROW_ORDER {
+        if order >= Order::ROW {
             return self.has_any_of_rows(row, order);
         }
         let pageblock = self.pageblock(row.pageblock());
@@ -402,7 +402,7 @@ impl<'m, W: AtomicWord> Pool<'m, W> {
     #[expect(clippy::arithmetic_side_effects, reason = "rows of a pageblock, an order of a row or more")]
     fn has_any_of_rows(&self, first: RowId, order: Order) -> bool {
         let (pageblock, within) = (self.pageblock(first.pageblock()), first.within());
-        let rows = 1 << (order.get() - ROW_ORDER.get());
+        let rows = 1 << (order.get() - Order::ROW.get());
         pageblock.row_map().inside() >> within & ((1 << rows) - 1) != 0
             || (within..within + rows).fold(0, |free, row| free | pageblock.free(row)) != 0
     }

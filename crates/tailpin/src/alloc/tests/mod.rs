@@ -25,6 +25,14 @@ const CPUS: usize = 2;
 /// A CPU that can't be told.
 const UNKNOWN: usize = usize::MAX;
 
+/// Numbers below a limit, the same ones for a seed.
+pub(super) fn random(mut seed: u64) -> impl FnMut(u64) -> u64 {
+    move |limit| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) % limit
+    }
+}
+
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
 }

@@ -43,11 +43,7 @@ fn check(allocator: &OneWords<'_>, free: u64) {
 
 #[test]
 fn whatever_is_freed_and_taken_nothing_that_is_uncoalesced_is_forgotten() {
-    let mut seed = 5u64;
-    let mut below = |limit: u64| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 33) % limit
-    };
+    let mut below = random(5);
     for round in 0..6 {
         let total = (2 + round % 3) * 512;
         on_an_allocator(2 + round % 3, |allocator| {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::alloc::layout::ZoneLayout;
 use crate::alloc::pageblock::ALL_ROWS;
+use crate::alloc::tests::random;
 use crate::frame::FrameRange;
 use crate::frame_mask::FrameMask;
 use core::sync::atomic::AtomicU64;
@@ -134,7 +135,7 @@ fn request(pool: &Pool<'_, AtomicU64>, plain: &Plain, below: &mut impl FnMut(u64
             let taken = pool.take_part(order, most);
             assert!(taken.is_none_or(|taken| !taken.needs_scrub));
             let taken = taken.map(|taken| run_of(taken.head, order.frames()));
-            let expected = if order < ROW_ORDER {
+            let expected = if order < Order::ROW {
                 row_of(order, &|free| best(free, order).map(|bit| run(order, bit)))
             } else {
                 let in_rows = Order::wrap(order.get() - 6);
@@ -148,7 +149,7 @@ fn request(pool: &Pool<'_, AtomicU64>, plain: &Plain, below: &mut impl FnMut(u64
             let taken = pool.take_side_by_side(n, align, most).map(|first| run_of(first, n));
             // It is looked for where a block that has room for it fits.
             let room = order(n.next_power_of_two().ilog2() as u8).max(align);
-            let expected = if room < ROW_ORDER {
+            let expected = if room < Order::ROW {
                 row_of(room, &|free| fitting(free, n as u32, align))
             } else {
                 let align = Order::wrap(align.get().saturating_sub(6));
@@ -163,11 +164,7 @@ fn request(pool: &Pool<'_, AtomicU64>, plain: &Plain, below: &mut impl FnMut(u64
 
 #[test]
 fn a_request_takes_the_best_place_of_all() {
-    let mut seed = 11u64;
-    let mut below = |limit: u64| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 33) % limit
-    };
+    let mut below = random(11);
     for _ in 0..8 {
         on_a_pool(|pool| {
             let (mut plain, mut parts) = (Plain([[!0; 8]; PAGEBLOCKS]), Vec::<Part>::new());
